@@ -1,0 +1,70 @@
+//! Bytes to messages and back, never past the limits.
+
+use bincode::config::{self, Configuration, Fixint, Limit, LittleEndian};
+use bincode::{Decode, Encode};
+
+use crate::limits::MAX_MESSAGE_BYTES;
+use crate::message::{ClientMessage, WorkerMessage};
+
+/// Little-endian, fixed-width integers, and no allocation past the limit.
+const CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_MESSAGE_BYTES>> = config::standard()
+    .with_fixed_int_encoding()
+    .with_limit::<MAX_MESSAGE_BYTES>();
+
+/// Why bytes are not a message, or a message has no bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// The frame is larger than any message may be.
+    #[error("a message of {0} bytes is larger than the limit of {MAX_MESSAGE_BYTES}")]
+    TooLarge(usize),
+    /// The bytes are not a message of this protocol version.
+    #[error("not a message of this protocol: {0}")]
+    Malformed(String),
+    /// The bytes hold a message and then something more.
+    #[error("{0} bytes follow the end of the message")]
+    Trailing(usize),
+    /// The message cannot be written, because it is larger than the limit.
+    #[error("the message cannot be encoded: {0}")]
+    Unencodable(String),
+}
+
+/// Encodes one message for one websocket binary frame.
+///
+/// # Errors
+/// The message is larger than [`MAX_MESSAGE_BYTES`].
+pub fn encode<M: Encode>(message: &M) -> Result<Vec<u8>, CodecError> {
+    let bytes = bincode::encode_to_vec(message, CONFIG)
+        .map_err(|e| CodecError::Unencodable(e.to_string()))?;
+    if bytes.len() > MAX_MESSAGE_BYTES {
+        return Err(CodecError::TooLarge(bytes.len()));
+    }
+    Ok(bytes)
+}
+
+/// Decodes what a client sent.
+///
+/// # Errors
+/// The bytes are too many, too few, or not a message.
+pub fn decode_client(bytes: &[u8]) -> Result<ClientMessage, CodecError> {
+    decode(bytes)
+}
+
+/// Decodes what a worker sent.
+///
+/// # Errors
+/// As [`decode_client`].
+pub fn decode_worker(bytes: &[u8]) -> Result<WorkerMessage, CodecError> {
+    decode(bytes)
+}
+
+fn decode<M: Decode<()>>(bytes: &[u8]) -> Result<M, CodecError> {
+    if bytes.len() > MAX_MESSAGE_BYTES {
+        return Err(CodecError::TooLarge(bytes.len()));
+    }
+    let (message, used) = bincode::decode_from_slice(bytes, CONFIG)
+        .map_err(|e| CodecError::Malformed(e.to_string()))?;
+    if used < bytes.len() {
+        return Err(CodecError::Trailing(bytes.len() - used));
+    }
+    Ok(message)
+}

@@ -1,0 +1,20 @@
+//! The worker, room by room.
+//!
+//! A request goes down this list once and its events come back up once; no
+//! layer reaches past its neighbour.
+//!
+//! - `cli`: the commands: serve, generate, inspect
+//! - `server`: websocket listener, one session a socket
+//! - `engine`: the bounded job queue and the one thread that owns the device
+//! - [`pipeline`]: encode, denoise step by step, decode; typed tensors
+//! - [`sampling`]: sigma schedules, solvers, PyTorch's noise
+//! - [`models`]: the three networks, as their papers have them
+//! - [`layers`]: linear, attention, norms, rope; the only place that asks which
+//!   device it is on
+//! - [`weights`]: which files are these, and where in them is each tensor
+
+pub mod layers;
+pub mod models;
+pub mod pipeline;
+pub mod sampling;
+pub mod weights;

@@ -1,0 +1,5 @@
+//! The three networks: config, blocks, forward, nothing else.
+
+pub mod mmdit;
+pub mod qwen3;
+pub mod vae;

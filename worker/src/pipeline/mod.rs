@@ -1,0 +1,7 @@
+//! From prompts to pixels: encode, denoise one step at a time, decode.
+
+mod error;
+mod types;
+
+pub use error::{Error, Result};
+pub use types::{Conditioning, Image, Latent};
