@@ -6,25 +6,25 @@ use bincode::{Decode, Encode};
 /// meaning for ever; new ones are appended. On the wire a `u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum ErrorCode {
-    /// 0. The peers speak different protocol versions.
+    /// `0`: The peers speak different protocol versions.
     VersionMismatch,
-    /// 1. The worker wants a token and got none, or another.
+    /// `1`: The worker wants a token and got none, or another.
     Unauthorized,
-    /// 2. The bytes were not a message, or a message came out of turn.
+    /// `2`: The bytes were not a message, or a message came out of turn.
     BadMessage,
-    /// 3. A value of the request is outside what the operation takes.
+    /// `3`: A value of the request is outside what the operation takes.
     InvalidRequest,
-    /// 4. The queue is full; the job was not accepted.
+    /// `4`: The queue is full; the job was not accepted.
     QueueFull,
-    /// 5. The loaded checkpoint lacks the part that the job needs.
+    /// `5`: The loaded checkpoint lacks the part that the job needs.
     MissingModel,
-    /// 6. The device ran out of memory during the job.
+    /// `6`: The device ran out of memory during the job.
     OutOfMemory,
-    /// 7. The worker is shutting down.
+    /// `7`: The worker is shutting down.
     ShuttingDown,
-    /// 8. The worker failed in a way that is not the client's doing.
+    /// `8`: The worker failed in a way that is not the client's doing.
     Internal,
-    /// 9. The job's UUID is unknown, or already taken.
+    /// `9`: The job's UUID is unknown, or already taken.
     UnknownJob,
 }
 

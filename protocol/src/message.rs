@@ -16,9 +16,9 @@ pub type JobId = [u8; 16];
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum ClientMessage {
-    /// 0. First message of a connection.
+    /// `0`: First message of a connection.
     Hello(ClientHello),
-    /// 1. A new job. Its tensors follow in [`ClientMessage::Chunk`]s, one
+    /// `1`: A new job. Its tensors follow in [`ClientMessage::Chunk`]s, one
     /// tensor after the other; the job is queued when the last byte is there.
     Submit {
         /// The new job.
@@ -28,18 +28,18 @@ pub enum ClientMessage {
         /// The tensors that follow, named as the request says.
         tensors: Vec<TensorHeader>,
     },
-    /// 2. Bytes of a submitted job's tensor.
+    /// `2`: Bytes of a submitted job's tensor.
     Chunk(Chunk),
-    /// 3. Drop the job: at once when queued, before its next step when running.
+    /// `3`: Drop the job: at once when queued, before its next step when running.
     /// Answered by [`WorkerMessage::Cancelled`], or by the job's end if that
     /// came first.
     Cancel {
         /// The job to drop.
         job: JobId,
     },
-    /// 4. Ask for a [`WorkerMessage::Status`].
+    /// `4`: Ask for a [`WorkerMessage::Status`].
     Status,
-    /// 5. Reserved: take over a job that an earlier connection submitted. A
+    /// `5`: Reserved: take over a job that an earlier connection submitted. A
     /// worker whose capabilities lack `claim` answers [`WorkerMessage::Failed`].
     Claim {
         /// The job to take over.
@@ -63,15 +63,15 @@ pub struct ClientHello {
 /// What a job does, with everything but its tensors.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Request {
-    /// 0. Prompts to `conditioning`.
+    /// `0`: Prompts to `conditioning`.
     Encode(EncodeRequest),
-    /// 1. `positive`, `latent` and, unless cfg is 1, `negative` (and, for
+    /// `1`: `positive`, `latent` and, unless cfg is 1, `negative` (and, for
     /// inpainting, `noise_mask`) to `latent`.
     Denoise(DenoiseRequest),
-    /// 2. `latent` (f32 `[B, 16, H/8, W/8]`, raw VAE latents) to `image` (f32
+    /// `2`: `latent` (f32 `[B, 16, H/8, W/8]`, raw VAE latents) to `image` (f32
     /// `[B, H, W, 3]`, 0 to 1).
     Decode,
-    /// 3. `image` (f32 `[B, H, W, 3]`, 0 to 1) to `latent` (f32
+    /// `3`: `image` (f32 `[B, H, W, 3]`, 0 to 1) to `latent` (f32
     /// `[B, 16, H/8, W/8]`, raw VAE latents, the posterior's mean).
     VaeEncode,
 }
@@ -123,13 +123,13 @@ pub struct DenoiseRequest {
 /// Where the sigmas of a denoise job come from.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Schedule {
-    /// 0. The model's own: `linspace(1, 1/n, n)` shifted by `exp(mu)`, with mu
+    /// `0`: The model's own: `linspace(1, 1/n, n)` shifted by `exp(mu)`, with mu
     /// linear in the number of image tokens.
     Auto,
-    /// 1. `linspace(1, 1/n, n)` with this constant shift, as ComfyUI's
+    /// `1`: `linspace(1, 1/n, n)` with this constant shift, as ComfyUI's
     /// ModelSamplingAuraFlow / ModelSamplingSD3.
     Shift(f64),
-    /// 2. These sigmas as they are, descending, one more than the steps.
+    /// `2`: These sigmas as they are, descending, one more than the steps.
     /// `denoise` must be 1.
     Sigmas(Vec<f32>),
 }
@@ -151,9 +151,9 @@ pub struct Chunk {
 /// What a worker sends.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum WorkerMessage {
-    /// 0. Answer to a hello that is accepted.
+    /// `0`: Answer to a hello that is accepted.
     Hello(WorkerHello),
-    /// 1. Answer to a hello that is not, and to a message that ends the
+    /// `1`: Answer to a hello that is not, and to a message that ends the
     /// connection; the socket is closed after it.
     Refused {
         /// [`MAGIC`](crate::limits::MAGIC), so that a client of any version
@@ -164,7 +164,7 @@ pub enum WorkerMessage {
         /// Why.
         error: WireError,
     },
-    /// 2. The job waits: `position` jobs run before it (0: it is next). Sent
+    /// `2`: The job waits: `position` jobs run before it (0: it is next). Sent
     /// when it is accepted and whenever that changes.
     Queued {
         /// The job.
@@ -172,14 +172,14 @@ pub enum WorkerMessage {
         /// How many jobs run before it.
         position: u32,
     },
-    /// 3. The job has the device.
+    /// `3`: The job has the device.
     Started {
         /// The job.
         job: JobId,
     },
-    /// 4. A denoise step has ended.
+    /// `4`: A denoise step has ended.
     Progress(Progress),
-    /// 5. The job is done; its tensors follow in [`WorkerMessage::Chunk`]s, and
+    /// `5`: The job is done; its tensors follow in [`WorkerMessage::Chunk`]s, and
     /// it is finished when the last byte is there.
     Done {
         /// The job.
@@ -189,23 +189,23 @@ pub enum WorkerMessage {
         /// The tensors that follow.
         tensors: Vec<TensorHeader>,
     },
-    /// 6. Bytes of a finished job's tensor.
+    /// `6`: Bytes of a finished job's tensor.
     Chunk(Chunk),
-    /// 7. The job has failed; nothing more comes of it.
+    /// `7`: The job has failed; nothing more comes of it.
     Failed {
         /// The job.
         job: JobId,
         /// Why.
         error: WireError,
     },
-    /// 8. The job was dropped because its client asked; nothing more comes.
+    /// `8`: The job was dropped because its client asked; nothing more comes.
     Cancelled {
         /// The job.
         job: JobId,
     },
-    /// 9. How the worker is.
+    /// `9`: How the worker is.
     Status(Status),
-    /// 10. The worker is going away; jobs of this connection that have not
+    /// `10`: The worker is going away; jobs of this connection that have not
     /// ended have failed.
     ShuttingDown {
         /// Why.

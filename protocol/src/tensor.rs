@@ -7,13 +7,13 @@ use crate::limits::{MAX_CHUNK_BYTES, MAX_RANK, MAX_TENSORS, MAX_TENSOR_BYTES};
 /// Element type of a tensor's bytes; all little-endian. On the wire a `u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum DType {
-    /// 0. IEEE float32.
+    /// `0`: IEEE float32.
     F32,
-    /// 1. IEEE float16.
+    /// `1`: IEEE float16.
     F16,
-    /// 2. bfloat16.
+    /// `2`: bfloat16.
     Bf16,
-    /// 3. Unsigned bytes.
+    /// `3`: Unsigned bytes.
     U8,
 }
 

@@ -1,0 +1,171 @@
+//! Decoding bytes from a stranger: no panic, no allocation past the limit.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use ovis_protocol::limits::MAX_MESSAGE_BYTES;
+use ovis_protocol::{decode_client, decode_worker, encode, ClientMessage, CodecError, Request};
+use ovis_protocol::{EncodeRequest, TensorHeader};
+use proptest::prelude::*;
+
+/// Counts the bytes this thread holds, and the most it has held.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(bytes: isize) {
+    // A thread that is ending has no counters left, and nothing to measure.
+    let _ = HELD.try_with(|held| {
+        held.set(held.get() + bytes);
+        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
+    });
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A list and what its entries own are each held to the message limit; the
+/// deepest nesting of a message is a list of headers with a name and a shape.
+const MOST_HELD: isize = 3 * MAX_MESSAGE_BYTES as isize;
+
+fn peak_of(work: impl FnOnce()) -> isize {
+    let before = HELD.get();
+    PEAK.set(before);
+    work();
+    PEAK.get() - before
+}
+
+fn decode_both(bytes: &[u8]) {
+    let peak = peak_of(|| {
+        let _ = decode_client(bytes);
+        let _ = decode_worker(bytes);
+    });
+    assert!(peak <= MOST_HELD, "held {peak} bytes");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn arbitrary_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        decode_both(&bytes);
+    }
+
+    /// Bytes that get past the variant's number, with lengths as they please.
+    #[test]
+    fn plausible_prefix(
+        variant in 0u32..12,
+        words in proptest::collection::vec(prop_oneof![
+            Just(0u64), Just(1), 0u64..100_000, Just(1 << 20), Just(u64::MAX), any::<u64>(),
+        ], 0..24),
+        skew in 0usize..20,
+    ) {
+        let mut bytes = variant.to_le_bytes().to_vec();
+        bytes.extend(std::iter::repeat_n(0u8, skew));
+        bytes.extend(words.iter().flat_map(|w| w.to_le_bytes()));
+        decode_both(&bytes);
+    }
+
+    /// Real messages with a few bytes changed, and cut short.
+    #[test]
+    fn damaged_messages(
+        pick in any::<prop::sample::Index>(),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        keep in any::<prop::sample::Index>(),
+        cut in any::<bool>(),
+    ) {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "bin"))
+            .collect();
+        files.sort();
+        let mut bytes = std::fs::read(pick.get(&files)).unwrap();
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if cut {
+            bytes.truncate(keep.index(bytes.len()));
+        }
+        decode_both(&bytes);
+    }
+}
+
+/// A message as full of small lists as its bytes allow.
+#[test]
+fn densest_message() {
+    for count in [18_000u64, 19_000, 20_000, 30_000] {
+        let mut bytes = 1u32.to_le_bytes().to_vec();
+        bytes.extend([0; 16]);
+        bytes.extend(2u32.to_le_bytes());
+        bytes.extend(count.to_le_bytes());
+        while bytes.len() + 36 <= MAX_MESSAGE_BYTES {
+            bytes.extend(1u64.to_le_bytes());
+            bytes.push(b'x');
+            bytes.extend(0u32.to_le_bytes());
+            bytes.extend(1u64.to_le_bytes());
+            bytes.extend(1u64.to_le_bytes());
+        }
+        decode_both(&bytes);
+    }
+}
+
+#[test]
+fn every_truncation_and_extension_is_refused() {
+    let message = ClientMessage::Submit {
+        job: [7; 16],
+        request: Request::Encode(EncodeRequest {
+            prompts: vec!["a cat".into()],
+            max_sequence_length: 256,
+        }),
+        tensors: vec![TensorHeader::new("latent", ovis_protocol::DType::F32, [1])],
+    };
+    let mut bytes = encode(&message).unwrap();
+    for length in 0..bytes.len() {
+        assert!(matches!(
+            decode_client(&bytes[..length]),
+            Err(CodecError::Malformed(_))
+        ));
+    }
+    bytes.push(0);
+    assert!(matches!(
+        decode_client(&bytes),
+        Err(CodecError::Trailing(1))
+    ));
+}
+
+#[test]
+fn too_large_is_refused_both_ways() {
+    let bytes = vec![0; MAX_MESSAGE_BYTES + 1];
+    assert!(matches!(
+        decode_client(&bytes),
+        Err(CodecError::TooLarge(_))
+    ));
+    let message = ClientMessage::Submit {
+        job: [7; 16],
+        request: Request::Encode(EncodeRequest {
+            prompts: vec!["x".repeat(MAX_MESSAGE_BYTES)],
+            max_sequence_length: 256,
+        }),
+        tensors: vec![],
+    };
+    assert!(encode(&message).is_err());
+}

@@ -1,0 +1,157 @@
+//! Messages as JSON: fields by name, bytes as hex, an enum as an object whose
+//! `type` is the variant and whose other members are its fields (`value` for a
+//! variant that holds one bare value).
+
+use ovis_protocol::{
+    Chunk, ClientMessage, DType, ErrorCode, JobId, PromptCut, Request, Schedule, TensorHeader,
+    WireError, WorkerMessage,
+};
+use serde_json::{json, Value};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn job(id: &JobId) -> Value {
+    json!(hex(id))
+}
+
+/// What a client sends.
+pub fn client(message: &ClientMessage) -> Value {
+    match message {
+        ClientMessage::Hello(h) => json!({
+            "type": "Hello", "magic": h.magic, "protocol": h.protocol,
+            "client": h.client, "token": h.token,
+        }),
+        ClientMessage::Submit {
+            job: id,
+            request: r,
+            tensors: t,
+        } => json!({
+            "type": "Submit", "job": job(id), "request": request(r), "tensors": tensors(t),
+        }),
+        ClientMessage::Chunk(c) => chunk(c),
+        ClientMessage::Cancel { job: id } => json!({"type": "Cancel", "job": job(id)}),
+        ClientMessage::Status => json!({"type": "Status"}),
+        ClientMessage::Claim { job: id } => json!({"type": "Claim", "job": job(id)}),
+    }
+}
+
+/// What a worker sends.
+pub fn worker(message: &WorkerMessage) -> Value {
+    match message {
+        WorkerMessage::Hello(h) => {
+            let c = &h.capabilities;
+            json!({
+                "type": "Hello", "magic": h.magic, "protocol": h.protocol, "worker": h.worker,
+                "capabilities": {
+                    "operations": c.operations, "samplers": c.samplers, "model": c.model,
+                    "device": c.device, "precision": c.precision,
+                    "latent_channels": c.latent_channels,
+                    "conditioning_width": c.conditioning_width,
+                    "size_multiple": c.size_multiple, "max_pixels": c.max_pixels,
+                },
+            })
+        }
+        WorkerMessage::Refused {
+            magic,
+            protocol,
+            error: e,
+        } => json!({
+            "type": "Refused", "magic": magic, "protocol": protocol, "error": error(e),
+        }),
+        WorkerMessage::Queued { job: id, position } => {
+            json!({"type": "Queued", "job": job(id), "position": position})
+        }
+        WorkerMessage::Started { job: id } => json!({"type": "Started", "job": job(id)}),
+        WorkerMessage::Progress(p) => json!({
+            "type": "Progress", "job": job(&p.job), "step": p.step, "total": p.total,
+            "sigma": p.sigma, "seconds_left": p.seconds_left,
+        }),
+        WorkerMessage::Done {
+            job: id,
+            outcome: o,
+            tensors: t,
+        } => json!({
+            "type": "Done", "job": job(id), "tensors": tensors(t),
+            "outcome": {
+                "seconds_queued": o.seconds_queued, "seconds_running": o.seconds_running,
+                "cuts": o.cuts.iter().map(cut).collect::<Value>(),
+            },
+        }),
+        WorkerMessage::Chunk(c) => chunk(c),
+        WorkerMessage::Failed { job: id, error: e } => {
+            json!({"type": "Failed", "job": job(id), "error": error(e)})
+        }
+        WorkerMessage::Cancelled { job: id } => json!({"type": "Cancelled", "job": job(id)}),
+        WorkerMessage::Status(s) => json!({
+            "type": "Status", "queued": s.queued, "running": s.running, "finished": s.finished,
+            "uptime_seconds": s.uptime_seconds, "device_bytes_used": s.device_bytes_used,
+            "device_bytes_total": s.device_bytes_total,
+        }),
+        WorkerMessage::ShuttingDown { reason } => {
+            json!({"type": "ShuttingDown", "reason": reason})
+        }
+    }
+}
+
+fn request(request: &Request) -> Value {
+    match request {
+        Request::Encode(r) => json!({
+            "type": "Encode", "prompts": r.prompts, "max_sequence_length": r.max_sequence_length,
+        }),
+        Request::Denoise(r) => json!({
+            "type": "Denoise", "seed": r.seed, "steps": r.steps, "cfg": r.cfg,
+            "sampler": r.sampler, "schedule": schedule(&r.schedule), "denoise": r.denoise,
+            "batch_index": r.batch_index,
+        }),
+        Request::Decode => json!({"type": "Decode"}),
+        Request::VaeEncode => json!({"type": "VaeEncode"}),
+    }
+}
+
+fn schedule(schedule: &Schedule) -> Value {
+    match schedule {
+        Schedule::Auto => json!({"type": "Auto"}),
+        Schedule::Shift(shift) => json!({"type": "Shift", "value": shift}),
+        Schedule::Sigmas(sigmas) => json!({"type": "Sigmas", "value": sigmas}),
+    }
+}
+
+fn tensors(headers: &[TensorHeader]) -> Value {
+    headers
+        .iter()
+        .map(|h| json!({"name": h.name, "dtype": dtype(h.dtype), "shape": h.shape}))
+        .collect()
+}
+
+fn dtype(dtype: DType) -> Value {
+    json!({"type": match dtype {
+        DType::F32 => "F32",
+        DType::F16 => "F16",
+        DType::Bf16 => "Bf16",
+        DType::U8 => "U8",
+    }})
+}
+
+fn chunk(c: &Chunk) -> Value {
+    json!({
+        "type": "Chunk", "job": job(&c.job), "tensor": c.tensor, "offset": c.offset,
+        "data": hex(&c.data),
+    })
+}
+
+fn cut(c: &PromptCut) -> Value {
+    json!({
+        "prompt": c.prompt, "lost_tokens": c.lost_tokens,
+        "lost_template_tokens": c.lost_template_tokens,
+    })
+}
+
+fn error(e: &WireError) -> Value {
+    json!({"code": code(e.code), "message": e.message, "hint": e.hint})
+}
+
+fn code(code: ErrorCode) -> Value {
+    json!({"type": format!("{code:?}")})
+}
