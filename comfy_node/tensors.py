@@ -1,0 +1,97 @@
+"""Tensors as bytes: their headers' limits, their chunks, their assembly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from . import wire
+from .bincode import WireFormatError
+
+
+@dataclass
+class WireTensor:
+    """A header and the tensor's bytes, row-major and contiguous."""
+
+    header: wire.TensorHeader
+    data: bytes | bytearray | memoryview
+
+
+def byte_length(header: wire.TensorHeader) -> int:
+    """Bytes the announced tensor occupies; raises when it is out of limits."""
+    if len(header.shape) > wire.MAX_RANK:
+        raise WireFormatError(
+            f"tensor `{header.name}` has {len(header.shape)} dimensions, "
+            f"the most is {wire.MAX_RANK}"
+        )
+    if 0 in header.shape:
+        raise WireFormatError(f"tensor `{header.name}` of shape {header.shape} is empty")
+    length = math.prod(header.shape) * header.dtype.size
+    if length > wire.MAX_TENSOR_BYTES:
+        raise WireFormatError(
+            f"tensor `{header.name}` of shape {header.shape} is larger than "
+            f"{wire.MAX_TENSOR_BYTES} bytes"
+        )
+    return length
+
+
+def check_set(headers: Sequence[wire.TensorHeader]) -> list[int]:
+    """Byte lengths of one message's tensors; raises when they are out of limits."""
+    if len(headers) > wire.MAX_TENSORS:
+        raise WireFormatError(f"{len(headers)} tensors, the most is {wire.MAX_TENSORS}")
+    lengths = [byte_length(header) for header in headers]
+    if sum(lengths) > wire.MAX_TENSOR_BYTES:
+        raise WireFormatError(
+            f"{sum(lengths)} bytes of tensors together, the most is {wire.MAX_TENSOR_BYTES}"
+        )
+    return lengths
+
+
+def chunks(job: bytes, tensors: Sequence[WireTensor]) -> Iterator[wire.Chunk]:
+    """The chunks that carry ``tensors``, in the order the wire wants them."""
+    for index, tensor in enumerate(tensors):
+        view = memoryview(tensor.data).cast("B")
+        for offset in range(0, len(view), wire.MAX_CHUNK_BYTES):
+            data = view[offset : offset + wire.MAX_CHUNK_BYTES]
+            yield wire.Chunk(job, index, offset, data)
+
+
+class Assembler:
+    """Collects the chunks of one message's tensors: the wire's only copy."""
+
+    def __init__(self, headers: Sequence[wire.TensorHeader]) -> None:
+        self._headers = list(headers)
+        self._lengths = check_set(headers)
+        self._done: list[bytearray] = []
+        self._current = bytearray()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte has arrived."""
+        return len(self._done) == len(self._headers)
+
+    def push(self, chunk: wire.Chunk) -> bool:
+        """Takes the next chunk; true once every byte has arrived."""
+        if self.complete:
+            raise WireFormatError("a chunk came after the last tensor's end")
+        expected = (len(self._done), len(self._current))
+        if (chunk.tensor, chunk.offset) != expected:
+            raise WireFormatError(
+                f"a chunk of tensor {chunk.tensor} at byte {chunk.offset} came, "
+                f"expected tensor {expected[0]} at byte {expected[1]}"
+            )
+        if not 0 < len(chunk.data) <= wire.MAX_CHUNK_BYTES:
+            raise WireFormatError(f"a chunk of {len(chunk.data)} bytes came")
+        length = self._lengths[len(self._done)]
+        if chunk.offset + len(chunk.data) > length:
+            raise WireFormatError(f"a chunk runs past its tensor's {length} bytes")
+        self._current += chunk.data
+        if len(self._current) == length:
+            self._done.append(self._current)
+            self._current = bytearray()
+        return self.complete
+
+    def finish(self) -> list[WireTensor]:
+        """The tensors; call it only when :attr:`complete`."""
+        return [WireTensor(h, d) for h, d in zip(self._headers, self._done, strict=True)]
