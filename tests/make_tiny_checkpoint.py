@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Makes a tiny Ovis-Image checkpoint in the three layouts that people have.
+
+    make_tiny_checkpoint.py OUT [--dtype f32|bf16] [--seed 0] [--max-shard-size 200KB]
+
+Writes `OUT/diffusers/`, `OUT/original/` and `OUT/comfyui/`, the same weights in
+each: the architecture of Ovis-Image with a small geometry and random values. It
+draws noise-like images, and every number on the way can be compared with the
+reference implementations in seconds on a CPU.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import diffusers
+import torch
+import transformers
+
+from tiny import layouts, models
+from tiny.tokenizer import train_tokenizer
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+def make(
+    out: Path, dtype: torch.dtype = torch.float32, seed: int = 0, max_shard_size: str | None = None
+) -> None:
+    """Writes all three layouts under `out`; the same arguments give the same bytes."""
+    tokenizer = train_tokenizer()
+    parts = models.build(seed, vocab_size=len(tokenizer), dtype=dtype)
+    layouts.write_diffusers(out / "diffusers", parts, tokenizer, max_shard_size)
+    layouts.write_original(out / "original", parts, tokenizer, seed)
+    layouts.write_comfyui(out / "comfyui", parts, tokenizer)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="folder to write to; made when missing")
+    parser.add_argument("--dtype", choices=DTYPES, default="f32", help="type of every weight")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random weights")
+    parser.add_argument(
+        "--max-shard-size",
+        help="split the diffusers layout's transformer and text encoder into files of at most "
+        "this size, such as 200KB",
+    )
+    args = parser.parse_args()
+    for library in (transformers, diffusers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    make(args.out, DTYPES[args.dtype], args.seed, args.max_shard_size)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The tiny checkpoint: models, tokenizer and the layouts they are written in."""
