@@ -1,0 +1,142 @@
+"""A worker as the nodes see it: one connection, kept between prompts.
+
+ComfyUI runs each prompt in an event loop of its own, which ends with the
+prompt. So the connection lives here on its own thread and loop, and a job is a
+:class:`concurrent.futures.Future` that any thread or loop can wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from .bincode import WireFormatError
+from .connection import Connection, Event, JobResult
+from .errors import ConnectionLost, NoWorker, WorkerError
+from .settings import WorkerConfig
+from .tensors import WireTensor
+from .worker_process import WorkerProcess, how_to_start
+
+log = logging.getLogger("ovis-worker")
+
+START_SECONDS = 600.0
+"""How long a started worker may take to answer: it may read 20 GB from a slow disk."""
+START_POLL_SECONDS = 0.25
+
+
+class WorkerClient:
+    """Runs jobs on one worker. Connects when there is a job, and again when it must."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self.config = config
+        self._loop = asyncio.new_event_loop()
+        self._connection: Connection | None = None
+        self._process: WorkerProcess | None = None
+        self._connecting = asyncio.Lock()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name=f"ovis-worker {config.address}", daemon=True
+        )
+        self._thread.start()
+
+    def submit(
+        self,
+        request: object,
+        tensors: Sequence[WireTensor] = (),
+        on_event: Callable[[Event], None] = lambda _: None,
+    ) -> concurrent.futures.Future[JobResult]:
+        """Runs a job; ``on_event`` is called on the client's thread.
+
+        The future raises :class:`WorkerError`; cancelling it cancels the job on
+        the worker. The tensors' bytes must not change until it is done.
+        """
+        job = self._run(request, tensors, on_event)
+        return asyncio.run_coroutine_threadsafe(job, self._loop)
+
+    def close(self) -> None:
+        """Ends the connection and the thread; a started worker stays."""
+
+        async def end() -> None:
+            if self._connection:
+                await self._connection.close()
+            await asyncio.sleep(0)
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(timeout=10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
+
+    async def _run(
+        self, request: object, tensors: Sequence[WireTensor], on_event: Callable[[Event], None]
+    ) -> JobResult:
+        try:
+            try:
+                return await (await self._connected()).run(request, tensors, on_event)
+            except ConnectionLost as lost:
+                # A job has no side effects, so it can run again; once, because
+                # a job that ends the worker would end it every time.
+                log.warning("%s It is sent once more.", lost.message)
+                return await (await self._connected()).run(request, tensors, on_event)
+        except WireFormatError as error:
+            raise WorkerError(f"The request cannot be sent: {error}.") from error
+
+    async def _connected(self) -> Connection:
+        async with self._connecting:
+            if self._connection is None or self._connection.ended:
+                self._connection = await self._connect()
+                hello = self._connection.hello
+                log.info(
+                    "Connected to %s at %s: %s on %s",
+                    hello.worker,
+                    self.config.address,
+                    hello.capabilities.model,
+                    hello.capabilities.device,
+                )
+            return self._connection
+
+    async def _connect(self) -> Connection:
+        try:
+            return await Connection.open(self.config)
+        except NoWorker as error:
+            if not (self.config.binary and self.config.is_on_this_machine):
+                raise NoWorker(error.message, how_to_start(self.config)) from error
+        # A worker started for an earlier job that was interrupted may still be loading.
+        if self._process is None or self._process.exit_code is not None:
+            self._process = WorkerProcess(self.config)
+            log.info(
+                "Started %s; its log is %s", " ".join(self._process.command), self._process.log
+            )
+        return await self._wait_for_start(self._process)
+
+    async def _wait_for_start(self, process: WorkerProcess) -> Connection:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return await Connection.open(self.config)
+            except NoWorker as error:
+                if process.exit_code is not None:
+                    raise NoWorker(
+                        f"The worker that was started ended with status {process.exit_code}.",
+                        f"Its log, {process.log}, ends:\n{process.log_tail()}",
+                    ) from error
+                if time.monotonic() > deadline:
+                    raise NoWorker(
+                        f"The worker that was started does not answer at {self.config.address} "
+                        f"after {START_SECONDS:.0f} seconds.",
+                        f"Its log, {process.log}, ends:\n{process.log_tail()}",
+                    ) from error
+            await asyncio.sleep(START_POLL_SECONDS)
+
+
+_clients: dict[WorkerConfig, WorkerClient] = {}
+_clients_lock = threading.Lock()
+
+
+def client_for(config: WorkerConfig) -> WorkerClient:
+    """The process's one client for this worker."""
+    with _clients_lock:
+        if config not in _clients:
+            _clients[config] = WorkerClient(config)
+        return _clients[config]
