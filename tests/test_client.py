@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_worker import WIDTH, FakeWorker
 
 from comfy_node import settings, wire
 from comfy_node.client import WorkerClient, client_for
 from comfy_node.errors import NoWorker, WorkerError
 from comfy_node.settings import Places, WorkerConfig
 from comfy_node.tensors import WireTensor
+from fake_worker import WIDTH, FakeWorker
 
 TIMEOUT = 20
 FAKE = Path(__file__).parent / "fake_worker.py"

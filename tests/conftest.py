@@ -1,0 +1,36 @@
+"""What the tests share: the tiny checkpoint, its reference, and a running worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint in float32, in all three layouts."""
+    from make_tiny_checkpoint import make
+
+    folder = tmp_path_factory.mktemp("tiny")
+    make(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference(tiny: Path):
+    """The reference pipeline on the tiny checkpoint, in float32."""
+    from reference import Reference
+
+    return Reference.load(tiny / "diffusers")
+
+
+@pytest.fixture(scope="session")
+def worker(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """A worker that serves the tiny checkpoint in float32."""
+    from real_worker import RealWorker
+
+    log = tmp_path_factory.mktemp("worker") / "worker.log"
+    with RealWorker(tiny / "diffusers", log, device="cpu", dtype="f32") as running:
+        yield running

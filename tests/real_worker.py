@@ -1,0 +1,164 @@
+"""The worker as the tests run it: its binary, its commands, and a client for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from comfy_node import wire
+from comfy_node.client import WorkerClient
+from comfy_node.connection import Event
+from comfy_node.errors import NoWorker
+from comfy_node.settings import WorkerConfig
+from comfy_node.tensors import WireTensor
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+JOB_SECONDS = 300
+
+
+def binary() -> Path:
+    """The worker to test: `OVIS_WORKER_TEST_BIN`, or what `cargo build` made."""
+    named = os.environ.get("OVIS_WORKER_TEST_BIN")
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    path = Path(named) if named else target / "debug" / "ovis-worker"
+    assert path.is_file(), f"{path} is missing: run `cargo build -p ovis-worker` first"
+    return path
+
+
+def flags(**values: object) -> list[str]:
+    """`max_sequence_length=64` as `--max-sequence-length 64`; `None` is left out."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return [
+        text
+        for name, value in given.items()
+        for text in (f"--{name.replace('_', '-')}", str(value))
+    ]
+
+
+def command(name: str, **values: object) -> subprocess.CompletedProcess[str]:
+    """Runs one of the worker's commands to its end, whatever that is."""
+    arguments = [str(binary()), name, *flags(**values)]
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=JOB_SECONDS)
+
+
+def generate(**values: object) -> subprocess.CompletedProcess[str]:
+    """`ovis-worker generate`, which must succeed."""
+    result = command("generate", **values)
+    assert result.returncode == 0, f"{result.args} failed:\n{result.stdout}{result.stderr}"
+    return result
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class RealWorker:
+    """`ovis-worker serve` with a client connected to it; a context manager."""
+
+    def __init__(self, model: Path, log: Path, **values: object) -> None:
+        self._log = log
+        self._address = f"127.0.0.1:{free_port()}"
+        self._command = [
+            str(binary()),
+            "serve",
+            *flags(model=model, listen=self._address, **values),
+        ]
+
+    def __enter__(self) -> RealWorker:
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
+        self.client = WorkerClient(WorkerConfig(url=f"ws://{self._address}/ws"))
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.encode([""])
+                return
+            except NoWorker:
+                assert self.process.poll() is None, f"the worker ended:\n{self._log.read_text()}"
+                assert time.monotonic() < deadline, f"no answer:\n{self._log.read_text()}"
+                time.sleep(0.05)
+
+    def submit(
+        self, request: object, events: list[Event] | None = None, **tensors: torch.Tensor
+    ) -> tuple[dict[str, torch.Tensor], wire.Outcome]:
+        """Runs a job: its tensors, and its outcome."""
+        sent = [_to_wire(name, tensor) for name, tensor in tensors.items()]
+        report = events.append if events is not None else lambda _: None
+        result = self.client.submit(request, sent, report).result(JOB_SECONDS)
+        return {name: _from_wire(t) for name, t in result.tensors.items()}, result.outcome
+
+    def encode(self, prompts: Sequence[str], max_sequence_length: int = 256) -> torch.Tensor:
+        return self.submit(wire.EncodeRequest(list(prompts), max_sequence_length))[0][
+            "conditioning"
+        ]
+
+    def denoise(
+        self,
+        latent: torch.Tensor,
+        positive: torch.Tensor,
+        negative: torch.Tensor | None = None,
+        *,
+        seed: int = 0,
+        steps: int = 1,
+        cfg: float = 1.0,
+        schedule: object | None = None,
+        denoise: float = 1.0,
+        batch_index: list[int] | None = None,
+        noise_mask: torch.Tensor | None = None,
+        events: list[Event] | None = None,
+    ) -> torch.Tensor:
+        request = wire.DenoiseRequest(
+            seed, steps, cfg, "euler", schedule or wire.AutoSchedule(), denoise, batch_index
+        )
+        tensors = {"positive": positive, "latent": latent}
+        if negative is not None:
+            tensors["negative"] = negative
+        if noise_mask is not None:
+            tensors["noise_mask"] = noise_mask
+        return self.submit(request, events, **tensors)[0]["latent"]
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.submit(wire.DecodeRequest(), latent=latent)[0]["image"]
+
+    def vae_encode(self, image: torch.Tensor) -> torch.Tensor:
+        return self.submit(wire.VaeEncodeRequest(), image=image)[0]["latent"]
+
+
+def _to_wire(name: str, tensor: torch.Tensor) -> WireTensor:
+    header = wire.TensorHeader(name, wire.DType.F32, list(tensor.shape))
+    return WireTensor(header, tensor.float().contiguous().numpy().tobytes())
+
+
+def _from_wire(tensor: WireTensor) -> torch.Tensor:
+    assert tensor.header.dtype == wire.DType.F32
+    values = np.frombuffer(tensor.data, dtype="<f4").reshape(tensor.header.shape)
+    return torch.from_numpy(values.copy())
