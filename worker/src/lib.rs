@@ -5,7 +5,7 @@
 //!
 //! - `cli`: the commands: serve, generate, inspect
 //! - `server`: websocket listener, one session a socket
-//! - `engine`: the bounded job queue and the one thread that owns the device
+//! - [`engine`]: the bounded job queue and the one thread that owns the device
 //! - [`pipeline`]: encode, denoise step by step, decode; typed tensors
 //! - [`sampling`]: sigma schedules, solvers, PyTorch's noise
 //! - [`models`]: the three networks, as their papers have them
@@ -13,6 +13,7 @@
 //!   device it is on
 //! - [`weights`]: which files are these, and where in them is each tensor
 
+pub mod engine;
 pub mod layers;
 pub mod models;
 pub mod pipeline;

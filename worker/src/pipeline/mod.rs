@@ -4,4 +4,4 @@ mod error;
 mod types;
 
 pub use error::{Error, Result};
-pub use types::{Conditioning, Image, Latent};
+pub use types::{Conditioning, DenoiseInputs, Image, Latent, StepReport};

@@ -96,3 +96,28 @@ impl Image {
         }
     }
 }
+
+/// The tensors of a denoise job.
+#[derive(Clone, Debug)]
+pub struct DenoiseInputs {
+    /// Conditioning of the prompt, `[1 or B, T, D]`.
+    pub positive: Conditioning,
+    /// Conditioning of the negative prompt; absent when cfg is 1.
+    pub negative: Option<Conditioning>,
+    /// Where to start, `[B, C, H/8, W/8]`; all zero means an empty latent.
+    pub latent: Latent,
+    /// Float32 `[1 or B, H/8, W/8]` on the CPU, 1 where the latent is to be
+    /// denoised and 0 where it is to stay.
+    pub noise_mask: Option<Tensor>,
+}
+
+/// Where a denoise job is after a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Steps done, from 1.
+    pub step: u32,
+    /// Steps in all; the job is done when `step` equals it.
+    pub total: u32,
+    /// Sigma the latent has now.
+    pub sigma: f32,
+}

@@ -1,0 +1,5 @@
+//! Jobs and the one thread that runs them.
+
+mod backend;
+
+pub use backend::Backend;
