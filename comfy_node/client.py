@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from . import wire
 from .bincode import WireFormatError
 from .connection import Connection, Event, JobResult
 from .errors import ConnectionLost, NoWorker, WorkerError
@@ -55,6 +56,14 @@ class WorkerClient:
         """
         job = self._run(request, tensors, on_event)
         return asyncio.run_coroutine_threadsafe(job, self._loop)
+
+    def connect(self) -> concurrent.futures.Future[wire.WorkerHello]:
+        """Connects, starting the worker when that is needed and known how."""
+
+        async def hello() -> wire.WorkerHello:
+            return (await self._connected()).hello
+
+        return asyncio.run_coroutine_threadsafe(hello(), self._loop)
 
     def close(self) -> None:
         """Ends the connection and the thread; a started worker stays."""

@@ -1,0 +1,17 @@
+"""The nodes. Importing this needs ComfyUI."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .denoise import OvisDenoise
+from .image import OvisDecode, OvisVAEEncode
+from .latent import OvisEmptyLatent
+from .text import OvisEncode
+from .worker import OvisWorker
+
+
+class OvisExtension(ComfyExtension):
+    """What this node pack adds to ComfyUI."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Every node class."""
+        return [OvisWorker, OvisEncode, OvisEmptyLatent, OvisDenoise, OvisDecode, OvisVAEEncode]

@@ -1,0 +1,102 @@
+"""A job as a node runs it: interruptible, with progress, torch in and torch out."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import queue
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import comfy.model_management
+import torch
+from server import PromptServer
+
+from .. import wire
+from ..client import client_for
+from ..connection import Event, JobResult
+from ..errors import WorkerError
+from ..settings import WorkerConfig
+from ..tensors import WireTensor
+
+POLL_SECONDS = 0.05
+"""How often ComfyUI's interrupt flag is read, and how late progress may show."""
+
+_TORCH_TYPES = {
+    wire.DType.F32: torch.float32,
+    wire.DType.F16: torch.float16,
+    wire.DType.BF16: torch.bfloat16,
+    wire.DType.U8: torch.uint8,
+}
+
+
+def to_wire(name: str, tensor: torch.Tensor) -> WireTensor:
+    """Any tensor as float32 for the wire; no copy if it is that already."""
+    values = tensor.detach().to("cpu", torch.float32).contiguous()
+    header = wire.TensorHeader(name, wire.DType.F32, list(values.shape))
+    return WireTensor(header, memoryview(values.numpy()).cast("B"))
+
+
+def from_wire(result: JobResult, name: str) -> torch.Tensor:
+    """A result's tensor, on ComfyUI's device for intermediate values; no copy on the CPU."""
+    tensor = result.tensors.get(name)
+    if tensor is None:
+        raise WorkerError(f"The worker's answer has no `{name}`.")
+    kind = _TORCH_TYPES[tensor.header.dtype]
+    values = torch.frombuffer(tensor.data, dtype=kind).reshape(tensor.header.shape)
+    return values.to(comfy.model_management.intermediate_device())
+
+
+async def run_job(
+    config: WorkerConfig,
+    node_id: str,
+    request: object,
+    tensors: Sequence[WireTensor] = (),
+    on_progress: Callable[[wire.Progress], None] = lambda _: None,
+) -> JobResult:
+    """Runs a job to its end.
+
+    ComfyUI's interrupt cancels it on the worker, also while it waits there or
+    for the connection. ``on_progress`` is called in this task, where ComfyUI
+    knows which node runs. Raises :class:`WorkerError`.
+    """
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    waiting = False
+
+    def show_events() -> None:
+        nonlocal waiting
+        while not events.empty():
+            event = events.get()
+            if isinstance(event, wire.Progress):
+                on_progress(event)
+            elif isinstance(event, wire.Queued) and event.position > 0:
+                waiting = True
+                jobs = "1 job runs" if event.position == 1 else f"{event.position} jobs run"
+                show_text(node_id, f"Waiting for the worker: {jobs} before this one.")
+            elif isinstance(event, wire.Started) and waiting:
+                waiting = False
+                show_text(node_id, "")
+
+    future = client_for(config).submit(request, tensors, events.put)
+    return await wait_for(future, show_events)
+
+
+async def wait_for(
+    future: concurrent.futures.Future, on_poll: Callable[[], None] = lambda: None
+) -> Any:
+    """The future's result; an interrupt or the prompt's end cancels it."""
+    waiting = asyncio.wrap_future(future)
+    try:
+        while True:
+            done, _ = await asyncio.wait([waiting], timeout=POLL_SECONDS)
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            on_poll()
+            if done:
+                return waiting.result()
+    finally:
+        waiting.cancel()
+
+
+def show_text(node_id: str, text: str) -> None:
+    """Shows a line of text on the node."""
+    PromptServer.instance.send_progress_text(text, node_id)

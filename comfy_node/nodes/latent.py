@@ -1,0 +1,80 @@
+"""Empty latents by aspect ratio and megapixels."""
+
+from __future__ import annotations
+
+import math
+
+import comfy.model_management
+import torch
+from comfy_api.latest import io
+
+from .worker import CATEGORY
+
+LATENT_CHANNELS = 16
+SIZE_MULTIPLE = 16
+MOST_EXTREME_RATIO = 4
+MEGAPIXEL = 1024 * 1024
+
+
+def size_of(aspect_ratio: float, megapixels: float) -> tuple[int, int]:
+    """Width and height in pixels: the nearest multiples of 16 that keep to 1:4 .. 4:1."""
+    width = math.sqrt(megapixels * MEGAPIXEL * aspect_ratio)
+    width, height = (
+        max(1, round(side / SIZE_MULTIPLE)) * SIZE_MULTIPLE
+        for side in (width, width / aspect_ratio)
+    )
+    # Rounding can leave 4.03 : 1, which the model does not take.
+    return min(width, MOST_EXTREME_RATIO * height), min(height, MOST_EXTREME_RATIO * width)
+
+
+class OvisEmptyLatent(io.ComfyNode):
+    """An empty LATENT of a shape and an area."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="OvisEmptyLatent",
+            display_name="Ovis Empty Latent",
+            category=CATEGORY,
+            description="An empty latent of an aspect ratio and an area. Width and height are "
+            "rounded to multiples of 16.",
+            inputs=[
+                io.Float.Input(
+                    "aspect_ratio",
+                    default=1.0,
+                    min=0.25,
+                    max=4.0,
+                    step=0.01,
+                    round=0.001,
+                    display_mode=io.NumberDisplay.slider,
+                    tooltip="Width divided by height.",
+                ),
+                io.Float.Input(
+                    "megapixels",
+                    default=1.0,
+                    min=0.25,
+                    max=4.0,
+                    step=0.05,
+                    round=0.01,
+                    display_mode=io.NumberDisplay.slider,
+                    tooltip="1 is 1024 x 1024 pixels.",
+                ),
+                io.Int.Input("batch_size", default=1, min=1, max=64),
+            ],
+            outputs=[
+                io.Latent.Output(),
+                io.Int.Output("width", display_name="width"),
+                io.Int.Output("height", display_name="height"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, aspect_ratio: float, megapixels: float, batch_size: int) -> io.NodeOutput:
+        """Zeros ``[B, 16, H/8, W/8]``, width and height."""
+        width, height = size_of(aspect_ratio, megapixels)
+        samples = torch.zeros(
+            [batch_size, LATENT_CHANNELS, height // 8, width // 8],
+            device=comfy.model_management.intermediate_device(),
+        )
+        return io.NodeOutput({"samples": samples}, width, height)

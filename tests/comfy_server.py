@@ -1,0 +1,175 @@
+"""A real ComfyUI for the tests: its own process, its API, its websocket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 180
+RUN_SECONDS = 300
+
+
+def free_port() -> int:
+    """A port nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@dataclass
+class Run:
+    """What ComfyUI said about one queued prompt."""
+
+    messages: list[dict] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    def of(self, kind: str) -> list[dict]:
+        """The data of the messages of one type."""
+        return [message["data"] for message in self.messages if message["type"] == kind]
+
+    @property
+    def error(self) -> str:
+        """The sentence on the node that failed, or an empty text."""
+        return next((data["exception_message"] for data in self.of("execution_error")), "")
+
+    def files(self, kind: str) -> list[str]:
+        """Names of the output files that nodes reported under ``kind``."""
+        outputs = [data["output"] for data in self.of("executed") if data.get("output")]
+        return [item["filename"] for output in outputs for item in output.get(kind, [])]
+
+
+class ComfyServer:
+    """``main.py --cpu`` of the checkout, with the node pack in ``custom_nodes``."""
+
+    def __init__(self, checkout: Path, base: Path, environ: dict[str, str]) -> None:
+        self.base = base
+        for folder in ("custom_nodes", "input", "user/default", "output", "models"):
+            (base / folder).mkdir(parents=True, exist_ok=True)
+        (base / "custom_nodes" / "ovis-worker").symlink_to(ROOT, target_is_directory=True)
+        shutil.copy(checkout / "input" / "example.png", base / "input")
+        self.port = free_port()
+        self.log = base / "comfyui.log"
+        command = [os.environ.get("OVIS_COMFYUI_PYTHON", sys.executable), "main.py", "--cpu"]
+        command += ["--port", str(self.port), "--base-directory", str(base)]
+        command += ["--disable-auto-launch", "--disable-api-nodes"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=checkout,
+                env={**os.environ, **environ},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._wait()
+        self.info = self.get("/object_info")
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.get("/system_stats")
+                return
+            except (urllib.error.URLError, ConnectionError) as error:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"ComfyUI did not start:\n{self.tail()}") from error
+                time.sleep(0.5)
+
+    def tail(self) -> str:
+        """The end of ComfyUI's log."""
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def stop(self) -> None:
+        """Ends ComfyUI."""
+        self.process.terminate()
+        self.process.wait(30)
+
+    def get(self, path: str) -> object:
+        """A JSON answer."""
+        return json.loads(self.get_bytes(path))
+
+    def get_bytes(self, path: str) -> bytes:
+        """An answer as it is."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+            return answer.read()
+
+    def run(self, graph: dict, on_message: Callable[[dict], str | None] = lambda _: None) -> Run:
+        """Queues an API-format graph and watches it to its end.
+
+        When ``on_message`` returns a path, that path is posted to ComfyUI.
+        """
+        return asyncio.run(asyncio.wait_for(self._run(graph, on_message), RUN_SECONDS))
+
+    async def _run(self, graph: dict, on_message: Callable[[dict], str | None]) -> Run:
+        address = f"http://127.0.0.1:{self.port}"
+        client = uuid.uuid4().hex
+        run = Run()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{address}/ws?clientId={client}") as events,
+        ):
+            body = {"prompt": graph, "client_id": client}
+            async with session.post(f"{address}/prompt", json=body) as answer:
+                queued = await answer.json()
+                assert answer.status == 200, queued
+            async for frame in events:
+                if frame.type is aiohttp.WSMsgType.BINARY:
+                    if int.from_bytes(frame.data[:4], "big") == 3:  # text on a node
+                        size = int.from_bytes(frame.data[4:8], "big")
+                        run.texts.append(frame.data[8 + size :].decode())
+                    continue
+                message = json.loads(frame.data)
+                if message["data"].get("prompt_id") != queued["prompt_id"]:
+                    continue
+                run.messages.append(message)
+                path = on_message(message)
+                if path:
+                    await session.post(f"{address}{path}", json={})
+                if message["type"] in (
+                    "execution_success",
+                    "execution_error",
+                    "execution_interrupted",
+                ):
+                    return run
+        raise RuntimeError(f"ComfyUI closed its websocket:\n{self.tail()}")
+
+    def api_format(self, workflow: dict) -> dict:
+        """A graph-format workflow as the frontend would queue it."""
+        links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+        return {
+            str(node["id"]): {"class_type": node["type"], "inputs": self._inputs(node, links)}
+            for node in workflow["nodes"]
+        }
+
+    def _inputs(self, node: dict, links: dict[int, list]) -> dict:
+        info = self.info[node["type"]]
+        values = iter(node["widgets_values"])
+        sockets = {socket["name"]: socket["link"] for socket in node["inputs"]}
+        inputs = {name: links[link] for name, link in sockets.items() if link is not None}
+        for group in ("required", "optional"):
+            for name, (kind, *options) in info["input"].get(group, {}).items():
+                settings = options[0] if options else {}
+                is_widget = isinstance(kind, list) or kind in (
+                    *("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"),
+                )
+                if not is_widget or name in sockets:
+                    continue
+                inputs[name] = next(values)
+                if settings.get("control_after_generate") or settings.get("image_upload"):
+                    next(values)
+        assert next(values, None) is None, f"{node['type']} has more widget values than widgets"
+        return inputs

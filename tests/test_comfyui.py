@@ -1,0 +1,303 @@
+"""The node pack in a real ComfyUI, with a real worker that the pack itself starts.
+
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout; ``OVIS_COMFYUI_PYTHON`` names
+the Python that has its requirements (default: this one), ``OVIS_WORKER_BIN`` the
+worker (default: the newest build in ``target/``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from comfy_server import ROOT, ComfyServer, Run, free_port
+
+COMFYUI = os.environ.get("OVIS_COMFYUI")
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+
+if not COMFYUI:
+    SKIPPED = (
+        "SKIPPED: the node pack was NOT tried in a real ComfyUI. "
+        "Set OVIS_COMFYUI to a ComfyUI checkout to run tests/test_comfyui.py."
+    )
+    warnings.warn(SKIPPED, stacklevel=1)
+    pytest.skip(SKIPPED, allow_module_level=True)
+
+
+def worker_binary() -> str:
+    """The worker under test."""
+    if os.environ.get("OVIS_WORKER_BIN"):
+        return os.environ["OVIS_WORKER_BIN"]
+    built = [path for path in ROOT.glob("target/*/ovis-worker") if path.is_file()]
+    assert built, "no worker binary: run `cargo build`, or set OVIS_WORKER_BIN"
+    return str(max(built, key=lambda path: path.stat().st_mtime))
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def comfy(tmp_path_factory):
+    base = tmp_path_factory.mktemp("comfyui")
+    model = base / "tiny"
+    subprocess.run([sys.executable, ROOT / "tests" / "make_tiny_checkpoint.py", model], check=True)
+    pid_file = base / "worker.pid"
+    binary = base / "ovis-worker"
+    pid_to, real = shlex.quote(str(pid_file)), shlex.quote(worker_binary())
+    binary.write_text(f'#!/bin/sh\necho $$ > {pid_to}\nexec {real} "$@"\n')
+    binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
+    port = free_port()
+    environ = {
+        "OVIS_WORKER_URL": f"ws://127.0.0.1:{port}",
+        "OVIS_WORKER_BIN": str(binary),
+        "OVIS_WORKER_MODEL": str(model / "diffusers"),
+    }
+    server = ComfyServer(Path(COMFYUI), base, environ)
+    try:
+        yield server
+    finally:
+        server.stop()
+        outlived = answers(port)
+        if pid_file.exists():
+            os.kill(int(pid_file.read_text()), signal.SIGTERM)
+    assert outlived, "the started worker did not outlive ComfyUI"
+
+
+def link(node: str, output: int = 0) -> list:
+    return [node, output]
+
+
+def graph(**changes: object) -> dict:
+    """A small text to image graph in API format; ``node__input=value`` changes an input."""
+    nodes = {
+        "worker": ("OvisWorker", {"worker": "local"}),
+        "positive": (
+            "OvisEncode",
+            {"worker": link("worker"), "prompt": "a red square", "max_sequence_length": 32},
+        ),
+        "negative": (
+            "OvisEncode",
+            {"worker": link("worker"), "prompt": "", "max_sequence_length": 32},
+        ),
+        "empty": ("EmptySD3LatentImage", {"width": 64, "height": 96, "batch_size": 1}),
+        "denoise": (
+            "OvisDenoise",
+            {
+                "worker": link("worker"),
+                "positive": link("positive"),
+                "negative": link("negative"),
+                "latent": link("empty"),
+                "seed": 7,
+                "steps": 2,
+                "cfg": 5.0,
+                "denoise": 1.0,
+                "shift": 0.0,
+            },
+        ),
+        "decode": ("OvisDecode", {"worker": link("worker"), "latent": link("denoise")}),
+        "image": ("SaveImage", {"images": link("decode"), "filename_prefix": "small"}),
+        "latents": ("SaveLatent", {"samples": link("denoise"), "filename_prefix": "small"}),
+    }
+    made = {name: {"class_type": kind, "inputs": dict(ins)} for name, (kind, ins) in nodes.items()}
+    for where, value in changes.items():
+        name, _, key = where.partition("__")
+        if key:
+            made[name]["inputs"][key] = value
+        else:
+            kind, inputs = value
+            made[name] = {"class_type": kind, "inputs": inputs}
+    return made
+
+
+def latents_of(comfy: ComfyServer, run: Run) -> np.ndarray:
+    assert run.of("execution_success"), run.error or comfy.tail()
+    (name,) = run.files("latents")
+    return load_file(comfy.base / "output" / name)["latent_tensor"]
+
+
+def test_every_node_is_there_with_its_sliders(comfy):
+    denoise = comfy.info["OvisDenoise"]["input"]["required"]
+    assert denoise["steps"][1]["display"] == "slider"
+    assert denoise["cfg"][1]["display"] == "slider"
+    assert denoise["seed"][1]["control_after_generate"] is True
+    ratio = comfy.info["OvisEmptyLatent"]["input"]["required"]["aspect_ratio"][1]
+    assert (ratio["min"], ratio["max"], ratio["display"]) == (0.25, 4.0, "slider")
+    for node in ("OvisWorker", "OvisEncode", "OvisDecode", "OvisVAEEncode"):
+        assert comfy.info[node]["category"] == "ovis"
+
+
+def test_every_node_has_its_help_page(comfy):
+    for node in [name for name in comfy.info if name.startswith("Ovis")]:
+        page = comfy.get_bytes(f"/extensions/ovis-worker/docs/{node}/en.md")
+        assert page.startswith(b"# Ovis")
+
+
+def test_the_template_browser_shows_the_workflows_with_thumbnails(comfy):
+    names = comfy.get("/workflow_templates")["ovis-worker"]
+    assert sorted(names) == [path.stem for path in WORKFLOWS]
+    for name in names:
+        jpg = comfy.get_bytes(f"/api/workflow_templates/ovis-worker/{name}.jpg")
+        assert jpg[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_shipped_workflow_runs(comfy, path):
+    api = comfy.api_format(json.loads(path.read_text(encoding="utf-8")))
+    kinds = {node["class_type"]: node["inputs"] for node in api.values()}
+    kinds["OvisDenoise"]["steps"] = 3
+    for kind in ("OvisEmptyLatent", "ImageScaleToTotalPixels"):
+        if kind in kinds:
+            kinds[kind]["megapixels"] = 0.25 if kind == "OvisEmptyLatent" else 0.02
+    run = comfy.run(api)
+    assert run.of("execution_success"), run.error or comfy.tail()
+    (name,) = run.files("images")
+    with Image.open(comfy.base / "output" / name) as image:
+        assert image.size[0] % 16 == 0 and image.size[1] % 16 == 0
+        assert np.asarray(image).std() > 0
+    steps = [(p["value"], p["max"]) for p in run.of("progress")]
+    assert [(float(value), float(most)) for value, most in steps] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_an_interrupt_cancels_on_the_worker(comfy):
+    interrupt = {"sent": False}
+
+    def after_the_first_step(message: dict) -> str | None:
+        if message["type"] == "progress" and not interrupt["sent"]:
+            interrupt["sent"] = True
+            return "/interrupt"
+        return None
+
+    long = graph(denoise__steps=100, denoise__seed=1, empty__width=256, empty__height=256)
+    run = comfy.run(long, after_the_first_step)
+    assert run.of("execution_interrupted")
+    assert len(run.of("progress")) < 90
+    # The worker is free at once.
+    assert comfy.run(graph(denoise__seed=2)).of("execution_success")
+
+
+def test_the_same_seed_gives_the_same_latents_and_another_seed_others(comfy):
+    first = latents_of(comfy, comfy.run(graph(denoise__seed=11)))
+    again = latents_of(comfy, comfy.run(graph(denoise__seed=11, latents__filename_prefix="again")))
+    other = latents_of(comfy, comfy.run(graph(denoise__seed=12)))
+    assert first.shape == (1, 16, 12, 8)
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+def test_an_empty_latent_of_four_channels_is_as_good(comfy):
+    wide = latents_of(comfy, comfy.run(graph(denoise__seed=21)))
+    four = ("EmptyLatentImage", {"width": 64, "height": 96, "batch_size": 1})
+    narrow = latents_of(comfy, comfy.run(graph(denoise__seed=21, empty=four)))
+    assert np.array_equal(wide, narrow)
+
+
+def test_batch_index_picks_the_draw_as_in_comfyui(comfy):
+    pair = latents_of(comfy, comfy.run(graph(denoise__seed=31, empty__batch_size=2)))
+    second = graph(
+        denoise__seed=31,
+        denoise__latent=link("second"),
+        empty__batch_size=2,
+        second=("LatentFromBatch", {"samples": link("empty"), "batch_index": 1, "length": 1}),
+    )
+    alone = latents_of(comfy, comfy.run(second))
+    # ComfyUI draws entry by entry with batch_index and all at once without; for
+    # entries of a multiple of 16 elements PyTorch's values are the same.
+    assert np.allclose(pair[1:], alone, rtol=0, atol=1e-4)
+
+
+def test_a_noise_mask_keeps_what_it_does_not_cover(comfy):
+    masked = graph(
+        denoise__seed=41,
+        denoise__latent=link("masked"),
+        picture=("LoadImage", {"image": "example.png"}),
+        scaled=(
+            "ImageScale",
+            {
+                "image": link("picture"),
+                "upscale_method": "bilinear",
+                "width": 64,
+                "height": 96,
+                "crop": "disabled",
+            },
+        ),
+        start=("OvisVAEEncode", {"worker": link("worker"), "image": link("scaled")}),
+        left=("SolidMask", {"value": 0.0, "width": 64, "height": 96}),
+        right=("SolidMask", {"value": 1.0, "width": 32, "height": 96}),
+        mask=(
+            "MaskComposite",
+            {
+                "destination": link("left"),
+                "source": link("right"),
+                "x": 32,
+                "y": 0,
+                "operation": "add",
+            },
+        ),
+        masked=("SetLatentNoiseMask", {"samples": link("start"), "mask": link("mask")}),
+    )
+    after = latents_of(comfy, comfy.run(masked))
+    masked["latents"]["inputs"]["samples"] = link("start")
+    before = latents_of(comfy, comfy.run(masked))
+    assert np.allclose(after[..., :4], before[..., :4], rtol=0, atol=1e-4)
+    assert not np.allclose(after[..., 4:], before[..., 4:], rtol=0, atol=1e-2)
+
+
+def test_cfg_one_needs_no_negative_and_more_does(comfy):
+    alone = graph(denoise__cfg=1.0, denoise__seed=51)
+    del alone["denoise"]["inputs"]["negative"]
+    assert comfy.run(alone).of("execution_success")
+    alone["denoise"]["inputs"]["cfg"] = 2.0
+    assert "needs a negative conditioning" in comfy.run(alone).error
+
+
+def test_denoise_zero_gives_the_latent_back(comfy):
+    assert not latents_of(comfy, comfy.run(graph(denoise__denoise=0.0))).any()
+
+
+def test_a_cut_prompt_is_reported_on_the_node(comfy):
+    run = comfy.run(graph(positive__prompt="many words " * 60, denoise__seed=61))
+    assert run.of("execution_success"), run.error
+    assert any("tokens were cut to fit 32" in text for text in run.texts), run.texts
+
+
+def test_an_error_on_the_worker_appears_as_its_sentence(comfy):
+    odd = ("EmptyLatentImage", {"width": 72, "height": 96, "batch_size": 1})
+    run = comfy.run(graph(empty=odd, denoise__seed=71))
+    assert "multiple" in run.error
+    assert run.of("execution_error")[0]["node_type"] == "OvisDenoise"
+
+
+def test_an_unknown_label_says_where_to_describe_it(comfy):
+    error = comfy.run(graph(worker__worker="studio")).error
+    assert "called `studio`, which is not set up here" in error
+    assert "ovis_worker.json" in error
+
+
+def test_a_conditioning_with_an_area_is_refused(comfy):
+    area = {"width": 32, "height": 32, "x": 0, "y": 0, "strength": 1.0}
+    limited = graph(
+        denoise__positive=link("limited"),
+        limited=("ConditioningSetArea", {"conditioning": link("positive"), **area}),
+    )
+    assert "asks for area" in comfy.run(limited).error
+
+
+def test_combined_conditionings_are_refused(comfy):
+    both = {"conditioning_1": link("positive"), "conditioning_2": link("negative")}
+    combined = graph(denoise__positive=link("both"), both=("ConditioningCombine", both))
+    assert "has 2 entries" in comfy.run(combined).error
