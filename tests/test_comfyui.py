@@ -1,29 +1,33 @@
 """The node pack in a real ComfyUI, with a real worker that the pack itself starts.
 
 Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout; ``OVIS_COMFYUI_PYTHON`` names
-the Python that has its requirements (default: this one), ``OVIS_WORKER_BIN`` the
-worker (default: the newest build in ``target/``).
+the Python that has its requirements (default: this one).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 
 from comfy_server import ROOT, ComfyServer, Run, free_port
+from real_worker import binary
+from tiny.models import randomize
+from tiny.names import flux_vae
 
 COMFYUI = os.environ.get("OVIS_COMFYUI")
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
@@ -37,45 +41,73 @@ if not COMFYUI:
     pytest.skip(SKIPPED, allow_module_level=True)
 
 
-def worker_binary() -> str:
-    """The worker under test."""
-    if os.environ.get("OVIS_WORKER_BIN"):
-        return os.environ["OVIS_WORKER_BIN"]
-    built = [path for path in ROOT.glob("target/*/ovis-worker") if path.is_file()]
-    assert built, "no worker binary: run `cargo build`, or set OVIS_WORKER_BIN"
-    return str(max(built, key=lambda path: path.stat().st_mtime))
-
-
 def answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+class Workers:
+    """The worker's binary behind a script that writes its process id down."""
+
+    def __init__(self, base: Path) -> None:
+        self._pids = base / "worker.pids"
+        self._pids.touch()
+        self.ports = {"local": free_port(), "full": free_port()}
+        self.binary = base / "ovis-worker"
+        real, pids = (shlex.quote(str(path)) for path in (binary(), self._pids))
+        self.binary.write_text(f'#!/bin/sh\necho $$ >> {pids}\nexec {real} "$@"\n')
+        self.binary.chmod(self.binary.stat().st_mode | stat.S_IXUSR)
+
+    def stop(self) -> None:
+        for pid in self._pids.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)
+
+
+def put_full_geometry_vae(models: Path) -> None:
+    """The native loader builds FLUX.1's geometry and nothing smaller."""
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=16,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+    randomize(vae, seed=5)
+    save_file(flux_vae(vae.state_dict()), models / "vae" / "ae.safetensors")
+
+
 @pytest.fixture(scope="module")
-def comfy(tmp_path_factory):
+def comfy(tiny, tmp_path_factory):
+    """ComfyUI with two workers, which the pack starts when they are needed.
+
+    `local` has the tiny checkpoint; `full` has ComfyUI's own models folder, with
+    a VAE that the native nodes can load too.
+    """
     base = tmp_path_factory.mktemp("comfyui")
-    model = base / "tiny"
-    subprocess.run([sys.executable, ROOT / "tests" / "make_tiny_checkpoint.py", model], check=True)
-    pid_file = base / "worker.pid"
-    binary = base / "ovis-worker"
-    pid_to, real = shlex.quote(str(pid_file)), shlex.quote(worker_binary())
-    binary.write_text(f'#!/bin/sh\necho $$ > {pid_to}\nexec {real} "$@"\n')
-    binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
-    port = free_port()
+    shutil.copytree(tiny / "comfyui", base, dirs_exist_ok=True)
+    put_full_geometry_vae(base / "models")
+    workers = Workers(base)
+    full = {"url": f"ws://127.0.0.1:{workers.ports['full']}", "binary": str(workers.binary)}
+    settings = base / "user" / "default" / "ovis_worker.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"workers": {"full": full}}))
     environ = {
-        "OVIS_WORKER_URL": f"ws://127.0.0.1:{port}",
-        "OVIS_WORKER_BIN": str(binary),
-        "OVIS_WORKER_MODEL": str(model / "diffusers"),
+        "OVIS_WORKER_URL": f"ws://127.0.0.1:{workers.ports['local']}",
+        "OVIS_WORKER_BIN": str(workers.binary),
+        "OVIS_WORKER_MODEL": str(tiny / "diffusers"),
     }
-    server = ComfyServer(Path(COMFYUI), base, environ)
     try:
-        yield server
+        server = ComfyServer(Path(COMFYUI), base, environ)
+        try:
+            yield server
+        finally:
+            server.stop()
+        assert answers(workers.ports["local"]), "the started worker did not outlive ComfyUI"
     finally:
-        server.stop()
-        outlived = answers(port)
-        if pid_file.exists():
-            os.kill(int(pid_file.read_text()), signal.SIGTERM)
-    assert outlived, "the started worker did not outlive ComfyUI"
+        workers.stop()
 
 
 def link(node: str, output: int = 0) -> list:
@@ -257,6 +289,40 @@ def test_a_noise_mask_keeps_what_it_does_not_cover(comfy):
     assert not np.allclose(after[..., 4:], before[..., 4:], rtol=0, atol=1e-2)
 
 
+def pixels_of(comfy: ComfyServer, run: Run) -> np.ndarray:
+    assert run.of("execution_success"), run.error or comfy.tail()
+    (name,) = run.files("images")
+    with Image.open(comfy.base / "output" / name) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_the_native_decode_gives_the_same_image(comfy):
+    loader = ("VAELoader", {"vae_name": "ae.safetensors"})
+    native = ("VAEDecode", {"samples": link("denoise"), "vae": link("vae")})
+    ours = pixels_of(comfy, comfy.run(graph(worker__worker="full", denoise__seed=81)))
+    changes = {"worker__worker": "full", "denoise__seed": 81, "vae": loader, "decode": native}
+    theirs = pixels_of(comfy, comfy.run(graph(**changes)))
+    assert ours.std() > 1
+    assert np.mean(abs(ours - theirs) <= 1) >= 0.999
+
+
+def test_the_native_encode_gives_the_same_latents(comfy):
+    size = {"width": 64, "height": 96, "upscale_method": "bilinear", "crop": "disabled"}
+    common = {
+        "worker__worker": "full",
+        "denoise__denoise": 0.0,  # gives back what the encoder made
+        "denoise__latent": link("start"),
+        "picture": ("LoadImage", {"image": "example.png"}),
+        "scaled": ("ImageScale", {"image": link("picture"), **size}),
+    }
+    ours = ("OvisVAEEncode", {"worker": link("worker"), "image": link("scaled")})
+    theirs = ("VAEEncode", {"pixels": link("scaled"), "vae": link("vae")})
+    loader = ("VAELoader", {"vae_name": "ae.safetensors"})
+    ours = latents_of(comfy, comfy.run(graph(**common, start=ours)))
+    theirs = latents_of(comfy, comfy.run(graph(**common, start=theirs, vae=loader)))
+    assert np.linalg.norm(ours - theirs) <= 1e-3 * np.linalg.norm(theirs)
+
+
 def test_cfg_one_needs_no_negative_and_more_does(comfy):
     alone = graph(denoise__cfg=1.0, denoise__seed=51)
     del alone["denoise"]["inputs"]["negative"]
@@ -289,7 +355,7 @@ def test_an_unknown_label_says_where_to_describe_it(comfy):
 
 
 def test_a_conditioning_with_an_area_is_refused(comfy):
-    area = {"width": 32, "height": 32, "x": 0, "y": 0, "strength": 1.0}
+    area = {"width": 64, "height": 64, "x": 0, "y": 0, "strength": 1.0}
     limited = graph(
         denoise__positive=link("limited"),
         limited=("ConditioningSetArea", {"conditioning": link("positive"), **area}),

@@ -61,20 +61,16 @@ async def run_job(
     knows which node runs. Raises :class:`WorkerError`.
     """
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    waiting = False
 
     def show_events() -> None:
-        nonlocal waiting
         while not events.empty():
             event = events.get()
             if isinstance(event, wire.Progress):
                 on_progress(event)
             elif isinstance(event, wire.Queued) and event.position > 0:
-                waiting = True
                 jobs = "1 job runs" if event.position == 1 else f"{event.position} jobs run"
                 show_text(node_id, f"Waiting for the worker: {jobs} before this one.")
-            elif isinstance(event, wire.Started) and waiting:
-                waiting = False
+            elif isinstance(event, wire.Started):
                 show_text(node_id, "")
 
     future = client_for(config).submit(request, tensors, events.put)
@@ -98,5 +94,12 @@ async def wait_for(
 
 
 def show_text(node_id: str, text: str) -> None:
-    """Shows a line of text on the node."""
+    """Shows a text on the node; an empty one clears what was shown before."""
+    if text:
+        _with_text.add(node_id)
+    elif node_id not in _with_text:
+        return  # the frontend would give the node an empty box
     PromptServer.instance.send_progress_text(text, node_id)
+
+
+_with_text: set[str] = set()
