@@ -5,8 +5,8 @@ tests of the client that need no weights. ``python fake_worker.py serve --listen
 HOST:PORT`` runs it as a process.
 
 What a job does follows from its values: a prompt ``fail`` fails, ``hang up``
-ends the connection, ``long words`` reports a cut; a denoise step takes
-:attr:`FakeWorker.step_seconds`.
+ends the connection, one of too many words reports a cut; a denoise step takes
+:attr:`FakeWorker.step_seconds`, and all of them together add noise.
 """
 
 from __future__ import annotations
@@ -175,8 +175,13 @@ class _Session:
             for step in range(1, request.steps + 1):
                 await asyncio.sleep(self.worker.step_seconds)
                 await self.send(wire.Progress(submit.job, step, request.steps, 0.0, 0.0))
-            noise = np.random.default_rng(request.seed).normal(size=arrays["latent"].shape)
-            return outcome, "latent", arrays["latent"] + noise * request.denoise
+            latent = arrays["latent"]
+            if latent.shape[2] % 2 or latent.shape[3] % 2:
+                raise _Failure("Width and height must be multiples of 16.")
+            draws = request.batch_index or range(len(latent))
+            noise = [_noise(request.seed, draw, latent.shape[1:]) for draw in draws]
+            mask = arrays.get("noise_mask", np.ones((1, 1, 1), "<f4"))[:, None]
+            return outcome, "latent", latent + np.stack(noise) * mask * request.denoise
         if isinstance(request, wire.DecodeRequest):
             grey = arrays["latent"][:, :3].transpose(0, 2, 3, 1)
             return outcome, "image", np.clip(grey.repeat(8, 1).repeat(8, 2) / 4 + 0.5, 0, 1)
@@ -190,10 +195,9 @@ class _Session:
             if prompt == "hang up" and self.worker.hang_ups > 0:
                 self.worker.hang_ups -= 1
                 await self.socket.close()
-            if prompt == "long words":
-                outcome.cuts.append(wire.PromptCut(index, 12, 5))
-            if prompt == "long ending":
-                outcome.cuts.append(wire.PromptCut(index, 0, 5))
+            lost = len(prompt.split()) - request.max_sequence_length
+            if lost > 0:
+                outcome.cuts.append(wire.PromptCut(index, lost, 5))
         values = [len(prompt) for prompt in request.prompts]
         shape = (len(values), request.max_sequence_length, WIDTH)
         return np.broadcast_to(np.array(values, "<f4")[:, None, None], shape)
@@ -201,6 +205,10 @@ class _Session:
 
 class _Failure(Exception):
     pass
+
+
+def _noise(seed: int, draw: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng([seed, draw]).normal(size=shape)
 
 
 async def _serve_for_ever(listen: str) -> None:

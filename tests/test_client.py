@@ -101,6 +101,12 @@ def test_a_failed_job_raises_the_workers_sentence_and_hint(client):
     assert caught.value.code is wire.ErrorCode.INVALID_REQUEST
 
 
+def test_a_cut_prompt_comes_with_its_numbers(client):
+    request = wire.EncodeRequest(["short", "one word too many " * 5], 8)
+    result = client.submit(request).result(TIMEOUT)
+    assert result.outcome.cuts == [wire.PromptCut(1, 12, 5)]
+
+
 def test_cancelling_the_future_cancels_the_job_on_the_worker(client, worker):
     events = []
     job = client.submit(denoise(10_000), [latent()], events.append)

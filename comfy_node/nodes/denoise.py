@@ -10,8 +10,8 @@ from comfy_api.latest import io
 
 from .. import wire
 from ..errors import WorkerError
+from ..sizes import LATENT_CHANNELS
 from .jobs import from_wire, run_job, to_wire
-from .latent import LATENT_CHANNELS
 from .worker import CATEGORY, Worker
 
 # What a conditioning's dict may hold without changing the image: Ovis-Image has

@@ -6,8 +6,8 @@ import torch
 from comfy_api.latest import io
 
 from .. import wire
+from ..sizes import SIZE_MULTIPLE
 from .jobs import from_wire, run_job, to_wire
-from .latent import SIZE_MULTIPLE
 from .worker import CATEGORY, Worker
 
 

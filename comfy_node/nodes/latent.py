@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import comfy.model_management
 import torch
 from comfy_api.latest import io
 
+from ..sizes import LATENT_CHANNELS, size_of
 from .worker import CATEGORY
-
-LATENT_CHANNELS = 16
-SIZE_MULTIPLE = 16
-MOST_EXTREME_RATIO = 4
-MEGAPIXEL = 1024 * 1024
-
-
-def size_of(aspect_ratio: float, megapixels: float) -> tuple[int, int]:
-    """Width and height in pixels: the nearest multiples of 16 that keep to 1:4 .. 4:1."""
-    width = math.sqrt(megapixels * MEGAPIXEL * aspect_ratio)
-    width, height = (
-        max(1, round(side / SIZE_MULTIPLE)) * SIZE_MULTIPLE
-        for side in (width, width / aspect_ratio)
-    )
-    # Rounding can leave 4.03 : 1, which the model does not take.
-    return min(width, MOST_EXTREME_RATIO * height), min(height, MOST_EXTREME_RATIO * width)
 
 
 class OvisEmptyLatent(io.ComfyNode):

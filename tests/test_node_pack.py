@@ -1,0 +1,91 @@
+"""The node pack's parts that need no ComfyUI: sizes, workflows, the import of the root."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+
+import pytest
+
+from comfy_node.sizes import size_of
+from real_worker import ROOT
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+NODES = {"OvisWorker", "OvisEncode", "OvisEmptyLatent", "OvisDenoise", "OvisDecode"}
+
+
+def test_every_slider_position_gives_a_size_the_model_takes():
+    for hundredths in range(25, 401):
+        for twentieths in range(5, 81):
+            ratio, megapixels = hundredths / 100, twentieths / 20
+            width, height = size_of(ratio, megapixels)
+            assert width % 16 == 0 and height % 16 == 0
+            assert width <= 4 * height and height <= 4 * width
+            assert abs(width * height / (megapixels * 1024 * 1024) - 1) < 0.05
+            assert abs(width / height / ratio - 1) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("ratio", "megapixels", "size"),
+    [(1, 1, (1024, 1024)), (4, 0.25, (1024, 256)), (0.25, 4, (1024, 4096)), (1, 4, (2048, 2048))],
+)
+def test_round_sizes_come_out_round(ratio, megapixels, size):
+    assert size_of(ratio, megapixels) == size
+
+
+def test_the_root_can_be_imported_without_comfyui():
+    for package in (True, False):
+        search = [str(ROOT)] if package else None
+        name = "ovis_worker_pack" if package else "__init__"
+        spec = importlib.util.spec_from_file_location(
+            name, ROOT / "__init__.py", submodule_search_locations=search
+        )
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        finally:
+            del sys.modules[name]
+        assert module.WEB_DIRECTORY == "./comfy_node/web"
+        assert not hasattr(module, "comfy_entrypoint")
+
+
+def test_there_is_a_workflow_for_each_purpose():
+    assert [path.stem for path in WORKFLOWS] == [
+        "ovis_image_to_image",
+        "ovis_poster",
+        "ovis_text_to_image",
+    ]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+class TestWorkflow:
+    """What must hold of every shipped workflow."""
+
+    def test_it_names_no_host_token_or_path(self, path):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"://|localhost|\d+\.\d+\.\d+\.\d+|token|[A-Za-z]:\\\\|\"[/~]", text)
+        nodes = json.loads(text)["nodes"]
+        labels = [node["widgets_values"] for node in nodes if node["type"] == "OvisWorker"]
+        assert labels == [["local"]]
+
+    def test_its_links_join_what_they_say(self, path):
+        graph = json.loads(path.read_text(encoding="utf-8"))
+        nodes = {node["id"]: node for node in graph["nodes"]}
+        for link, source, output, target, socket, kind in graph["links"]:
+            out, into = nodes[source]["outputs"][output], nodes[target]["inputs"][socket]
+            assert link in out["links"] and into["link"] == link
+            assert out["type"] == into["type"] == kind
+        assert graph["last_link_id"] == max(link[0] for link in graph["links"])
+        assert graph["last_node_id"] == max(nodes)
+
+    def test_it_uses_the_worker_for_everything(self, path):
+        used = {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
+        start = {"OvisVAEEncode"} if "OvisVAEEncode" in used else {"OvisEmptyLatent"}
+        assert (NODES - {"OvisEmptyLatent"}) | start <= used
+        assert "SaveImage" in used
+
+    def test_it_has_a_thumbnail(self, path):
+        assert path.with_suffix(".jpg").read_bytes()[:2] == b"\xff\xd8"
