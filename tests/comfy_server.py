@@ -56,6 +56,9 @@ class Run:
 class ComfyServer:
     """``main.py --cpu`` of the checkout, with the node pack in ``custom_nodes``."""
 
+    worker_port: int
+    """Where the label ``local`` leads."""
+
     def __init__(self, checkout: Path, base: Path, environ: dict[str, str]) -> None:
         self.base = base
         for folder in ("custom_nodes", "input", "user/default", "output", "models"):

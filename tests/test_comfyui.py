@@ -24,6 +24,10 @@ from PIL import Image
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
+from comfy_node import wire
+from comfy_node.client import WorkerClient
+from comfy_node.settings import WorkerConfig
+from comfy_node.tensors import WireTensor
 from comfy_server import ROOT, ComfyServer, Run, free_port
 from real_worker import binary
 from tiny.models import randomize
@@ -101,6 +105,7 @@ def comfy(tiny, tmp_path_factory):
     }
     try:
         server = ComfyServer(Path(COMFYUI), base, environ)
+        server.worker_port = workers.ports["local"]
         try:
             yield server
         finally:
@@ -220,6 +225,35 @@ def test_an_interrupt_cancels_on_the_worker(comfy):
     assert len(run.of("progress")) < 90
     # The worker is free at once.
     assert comfy.run(graph(denoise__seed=2)).of("execution_success")
+
+
+def test_an_interrupt_while_the_worker_is_busy_with_others_ends_the_wait(comfy):
+    assert comfy.run(graph(denoise__seed=3)).of("execution_success")
+    other = WorkerClient(WorkerConfig(url=f"ws://127.0.0.1:{comfy.worker_port}/ws"))
+    encoded = other.submit(wire.EncodeRequest(["another person"], 32)).result(60)
+    conditioning = encoded.tensors["conditioning"]
+    conditioning.header.name = "positive"
+    latent = WireTensor(
+        wire.TensorHeader("latent", wire.DType.F32, [1, 16, 64, 64]), bytes(1 << 18)
+    )
+    request = wire.DenoiseRequest(0, 1000, 1.0, "euler", wire.AutoSchedule(), 1.0, None)
+    long_job = other.submit(request, [conditioning, latent])
+    interrupt = {"sent": False}
+
+    def once_the_denoise_is_asked_for(message: dict) -> str | None:
+        if message["type"] == "executing" and message["data"]["node"] == "denoise":
+            interrupt["sent"] = True
+            return "/interrupt"
+        return None
+
+    try:
+        waiting = graph(denoise__seed=4, denoise__steps=100, empty__width=256, empty__height=256)
+        run = comfy.run(waiting, once_the_denoise_is_asked_for)
+        assert interrupt["sent"] and run.of("execution_interrupted"), run.error
+        assert not long_job.done()
+    finally:
+        long_job.cancel()
+        other.close()
 
 
 def test_the_same_seed_gives_the_same_latents_and_another_seed_others(comfy):
