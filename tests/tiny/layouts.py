@@ -10,7 +10,7 @@ from transformers import Qwen2Tokenizer
 
 from . import names
 from .models import Parts
-from .tokenizer import write_files
+from .tokenizer import added_tokens, write_files
 
 
 def write_diffusers(
@@ -41,6 +41,7 @@ def write_original(folder: Path, parts: Parts, tokenizer: Qwen2Tokenizer, seed: 
     save_file(names.flux_vae(parts.vae.state_dict()), folder / "ae.safetensors", {"format": "pt"})
     ovis = folder / "Ovis2.5-2B"
     write_files(tokenizer, ovis)
+    (ovis / "added_tokens.json").write_text(json.dumps(added_tokens(tokenizer), indent=2) + "\n")
     _write_shards(ovis, [_language_model(parts), _vision_tower(parts, seed)])
     (ovis / "config.json").write_text(json.dumps(_ovis_config(parts), indent=2) + "\n", "utf-8")
 

@@ -89,6 +89,11 @@ def train_tokenizer() -> Qwen2Tokenizer:
     return result
 
 
+def added_tokens(tokenizer: Qwen2Tokenizer) -> dict[str, int]:
+    """The tokens beside the byte-pair vocabulary, and their ids."""
+    return {t: tokenizer.convert_tokens_to_ids(t) for t in SPECIAL_TOKENS + THINK_TOKENS}
+
+
 def write_files(tokenizer: Qwen2Tokenizer, folder: Path) -> None:
     """Writes `vocab.json`, `merges.txt` and the added tokens, as Qwen2's own
     releases and ComfyUI have them, without a `tokenizer.json`."""
@@ -99,7 +104,7 @@ def write_files(tokenizer: Qwen2Tokenizer, folder: Path) -> None:
         "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges), "utf-8"
     )
     added = {
-        str(tokenizer.convert_tokens_to_ids(token)): {
+        str(index): {
             "content": token,
             "lstrip": False,
             "normalized": False,
@@ -107,7 +112,7 @@ def write_files(tokenizer: Qwen2Tokenizer, folder: Path) -> None:
             "single_word": False,
             "special": token in SPECIAL_TOKENS,
         }
-        for token in SPECIAL_TOKENS + THINK_TOKENS
+        for token, index in added_tokens(tokenizer).items()
     }
     config = {
         "add_bos_token": False,
