@@ -1,1 +1,41 @@
-//! weights
+//! Which files are these, and where in them is each tensor.
+//!
+//! [`Checkpoint::open`] recognises a layout, finds the parts in it, reads their
+//! geometry and maps their names to one spelling; it reads headers only.
+//! Weights stay in mapped files until [`PartTensors::get`] takes them.
+//!
+//! - `layout`: where each part may lie under a path
+//! - `file`, `set`: one safetensors file, and a part's tensors from its shards
+//! - `part`: the table of canonical names and how each tensor is made
+//! - `mmdit`, `qwen3`, `vae`: geometry and names of each part
+//! - `tokenizer`: the tokenizer's files and Qwen's byte-level BPE
+//!
+//! Canonical names are the original's for the transformer (with the up and
+//! gate projections of the double blocks joined as `up_gate`), transformers'
+//! without `model.` for the text encoder, FLUX.1's for the VAE (with the mid
+//! attention as linear layers).
+
+mod checkpoint;
+mod error;
+mod file;
+mod json;
+mod layout;
+mod mmdit;
+mod part;
+mod qwen3;
+mod set;
+mod tokenizer;
+mod vae;
+
+pub use checkpoint::{
+    Checkpoint, CheckpointArgs, Skipped, TextEncoderPart, TransformerPart, VaePart,
+};
+pub use error::WeightsError;
+pub use layout::Layout;
+pub use part::{Ignored, LoadProgress, PartTensors, Watch};
+pub use tokenizer::TokenizerFiles;
+
+/// The parts, as messages call them.
+const TRANSFORMER: &str = "transformer";
+const TEXT_ENCODER: &str = "text encoder";
+const VAE: &str = "VAE";

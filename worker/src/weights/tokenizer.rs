@@ -1,0 +1,286 @@
+//! The tokenizer's files, and Qwen's byte-level BPE built from them.
+//!
+//! Source: transformers `models/qwen2/tokenization_qwen2.py`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tokenizers::models::bpe::{BpeBuilder, BPE};
+use tokenizers::normalizers::unicode::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
+
+use super::error::WeightsError;
+use super::json;
+
+/// How Qwen cuts text into words before the merges.
+const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Entries of the Qwen vocabulary, which the added tokens follow.
+const QWEN_VOCABULARY: usize = 151_643;
+
+/// Qwen3's added tokens, from id 151643 on.
+const QWEN3_ADDED: [&str; 26] = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<tool_call>",
+    "</tool_call>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
+    "</think>",
+];
+
+/// Where a tokenizer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenizerFiles {
+    /// A `tokenizer.json`, which holds everything.
+    Json(PathBuf),
+    /// A vocabulary and its merges.
+    VocabMerges {
+        /// `vocab.json`.
+        vocab: PathBuf,
+        /// `merges.txt`.
+        merges: PathBuf,
+        /// Files that give the added tokens their ids: `tokenizer_config.json`
+        /// and `added_tokens.json`, as far as they are there.
+        added: Vec<PathBuf>,
+    },
+}
+
+impl TokenizerFiles {
+    /// The tokenizer that lies in a folder, if one does.
+    pub fn in_folder(folder: &Path) -> Option<Self> {
+        let json = folder.join("tokenizer.json");
+        if json.is_file() {
+            return Some(Self::Json(json));
+        }
+        Self::vocab_in(folder)
+    }
+
+    fn vocab_in(folder: &Path) -> Option<Self> {
+        let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+        Some(Self::VocabMerges {
+            vocab: file("vocab.json")?,
+            merges: file("merges.txt")?,
+            added: ["tokenizer_config.json", "added_tokens.json"]
+                .into_iter()
+                .filter_map(file)
+                .collect(),
+        })
+    }
+
+    /// The tokenizer that a person named: a folder, its `tokenizer.json`, or
+    /// its `vocab.json`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn named(path: &Path) -> Result<Self, WeightsError> {
+        let none = |reason: &str| WeightsError::Tokenizer {
+            file: path.to_owned(),
+            reason: reason.into(),
+        };
+        if path.is_dir() {
+            return Self::in_folder(path).ok_or_else(|| {
+                none("the folder has neither tokenizer.json nor vocab.json with merges.txt")
+            });
+        }
+        if !path.is_file() {
+            return Err(WeightsError::Unreadable {
+                file: path.to_owned(),
+                reason: "there is no such file or folder".into(),
+            });
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        match path.file_name().and_then(|n| n.to_str()) {
+            Some("vocab.json" | "merges.txt") => Self::vocab_in(folder)
+                .ok_or_else(|| none("vocab.json and merges.txt must lie side by side")),
+            _ => Ok(Self::Json(path.to_owned())),
+        }
+    }
+
+    /// Whether its files mention the chat markers that the prompt template
+    /// needs, or are a vocabulary alone: tokenizers of CLIP or T5 are not ours.
+    pub(super) fn speaks_chat(&self) -> bool {
+        let mentions = |path: &Path| {
+            let marker = b"<|im_start|>";
+            std::fs::read(path).is_ok_and(|text| text.windows(marker.len()).any(|w| w == marker))
+        };
+        match self {
+            Self::Json(path) => mentions(path),
+            Self::VocabMerges { added, .. } => {
+                added.is_empty() || added.iter().any(|path| mentions(path))
+            }
+        }
+    }
+
+    /// The file that stands for the tokenizer in messages.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Json(path) => path,
+            Self::VocabMerges { vocab, .. } => vocab,
+        }
+    }
+
+    /// Reads the files and builds the tokenizer.
+    ///
+    /// # Errors
+    /// A file cannot be read, or they do not make a tokenizer.
+    pub fn load(&self) -> Result<Tokenizer, WeightsError> {
+        match self {
+            Self::Json(path) => Tokenizer::from_file(path).map_err(|e| broken(path, e)),
+            Self::VocabMerges {
+                vocab,
+                merges,
+                added,
+            } => build(vocab, merges, added),
+        }
+    }
+}
+
+fn broken(file: &Path, reason: impl ToString) -> WeightsError {
+    WeightsError::Tokenizer {
+        file: file.to_owned(),
+        reason: reason.to_string(),
+    }
+}
+
+fn build(vocab: &Path, merges: &Path, added: &[PathBuf]) -> Result<Tokenizer, WeightsError> {
+    let broken = |reason: Box<dyn std::error::Error + Send + Sync>| broken(vocab, reason);
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let (mut words, merges) =
+        BPE::read_file(&text(vocab), &text(merges)).map_err(|e| broken(e.into()))?;
+    let mut tokens = BTreeMap::new();
+    for file in added.iter().rev() {
+        tokens.extend(read_added(file)?);
+    }
+    complete(&mut tokens, words.len(), |word| words.get(word).copied());
+    if tokens.is_empty() {
+        return Err(broken(
+            "no tokenizer_config.json or added_tokens.json names its special tokens".into(),
+        ));
+    }
+    // Added tokens get the ids of their words in the model's vocabulary, so
+    // they are entered there; no merge ever makes them.
+    for (id, token) in &tokens {
+        if words
+            .insert(token.content.clone(), *id)
+            .is_some_and(|old| old != *id)
+        {
+            return Err(broken(
+                format!("`{}` has two ids, one of them {id}", token.content).into(),
+            ));
+        }
+    }
+    let mut by_id: Vec<_> = words.iter().map(|(word, id)| (*id, word)).collect();
+    by_id.sort_unstable();
+    if let Some(pair) = by_id.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(broken(
+            format!(
+                "`{}` and `{}` have the same id {}",
+                pair[0].1, pair[1].1, pair[0].0
+            )
+            .into(),
+        ));
+    }
+    let model = BpeBuilder::new()
+        .vocab_and_merges(words, merges)
+        .build()
+        .map_err(broken)?;
+    let mut tokenizer = Tokenizer::new(model);
+    let split = Split::new(
+        SplitPattern::Regex(WORDS.into()),
+        SplitDelimiterBehavior::Isolated,
+        false,
+    )
+    .map_err(broken)?;
+    let bytes = ByteLevel::new(false, true, false);
+    tokenizer.with_normalizer(Some(NFC));
+    tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![
+        PreTokenizerWrapper::Split(split),
+        PreTokenizerWrapper::ByteLevel(bytes),
+    ])));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    let tokens: Vec<_> = tokens.into_values().collect();
+    tokenizer.add_tokens(&tokens);
+    Ok(tokenizer)
+}
+
+/// Gives Qwen3's meaning to ids that the files leave open or, being older than
+/// Qwen3, use otherwise.
+fn complete(
+    tokens: &mut BTreeMap<u32, AddedToken>,
+    vocabulary: usize,
+    word: impl Fn(&str) -> Option<u32>,
+) {
+    let token = |content: &str| AddedToken::from(content, true).normalized(false);
+    if tokens.is_empty() {
+        // Nothing names them: they are in the vocabulary itself, or it is the
+        // Qwen vocabulary, whose added tokens are known.
+        for (content, id) in QWEN3_ADDED.iter().zip(QWEN_VOCABULARY as u32..) {
+            let known = (vocabulary == QWEN_VOCABULARY).then_some(id);
+            if let Some(id) = word(content).or(known) {
+                tokens.insert(id, token(content));
+            }
+        }
+    } else if vocabulary == QWEN_VOCABULARY && !tokens.values().any(|t| t.content == "<think>") {
+        // The tokenizer of Qwen2 or 2.5: ids 151665 to 151668 came to mean
+        // something else with Qwen3.
+        for (content, id) in QWEN3_ADDED.iter().zip(QWEN_VOCABULARY as u32..).skip(22) {
+            tokens.insert(id, token(content));
+        }
+    }
+}
+
+/// Added tokens by id, from a `tokenizer_config.json` or `added_tokens.json`.
+fn read_added(path: &Path) -> Result<BTreeMap<u32, AddedToken>, WeightsError> {
+    let value = json::read(path)?;
+    let wrong = |what: &str| WeightsError::Json {
+        file: path.to_owned(),
+        reason: format!("its added token {what} is not understood"),
+    };
+    let mut tokens = BTreeMap::new();
+    if path.ends_with("added_tokens.json") {
+        for (content, id) in value.as_object().into_iter().flatten() {
+            let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+            let token = AddedToken::from(content.as_str(), true).normalized(false);
+            tokens.insert(id.ok_or_else(|| wrong(content))?, token);
+        }
+    } else {
+        for (id, fields) in value["added_tokens_decoder"]
+            .as_object()
+            .into_iter()
+            .flatten()
+        {
+            let flag = |name: &str| fields[name].as_bool().unwrap_or(false);
+            let content = fields["content"].as_str().ok_or_else(|| wrong(id))?;
+            let token = AddedToken::from(content, flag("special"))
+                .normalized(flag("normalized"))
+                .lstrip(flag("lstrip"))
+                .rstrip(flag("rstrip"))
+                .single_word(flag("single_word"));
+            tokens.insert(id.parse().map_err(|_| wrong(id))?, token);
+        }
+    }
+    Ok(tokens)
+}

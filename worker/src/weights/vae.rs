@@ -1,0 +1,297 @@
+//! The autoencoder's names: FLUX.1's own, and diffusers'.
+//!
+//! Sources: AIDC-AI/Ovis-Image `ovis_image/model/autoencoder.py`, diffusers
+//! `models/autoencoders/vae.py` and `models/unets/unet_2d_blocks.py`.
+
+use serde_json::Value;
+
+use super::error::WeightsError;
+use super::json::Config;
+use super::part::{PartTensors, TableBuilder};
+use super::set::TensorSet;
+use super::VAE;
+use crate::models::vae::VaeConfig;
+
+/// FLUX.1's constants, for files without a config.
+const NORM_GROUPS: usize = 32;
+const SCALING_FACTOR: f64 = 0.3611;
+const SHIFT_FACTOR: f64 = 0.1159;
+
+const ANCHORS: [&str; 2] = ["decoder.conv_in.weight", "encoder.conv_in.weight"];
+const PREFIXES: [&str; 3] = ["", "first_stage_model.", "vae."];
+
+/// Whether the set looks like an image autoencoder at all.
+pub(super) fn recognises(set: &TensorSet) -> bool {
+    PREFIXES.iter().any(|prefix| {
+        ANCHORS
+            .iter()
+            .any(|anchor| set.get(&format!("{prefix}{anchor}")).is_some())
+    })
+}
+
+/// Whether a `config.json` is the autoencoder's.
+pub(super) fn accepts_config(config: &Value) -> bool {
+    config["_class_name"] == "AutoencoderKL"
+}
+
+/// Maps the set's tensors to canonical names.
+///
+/// # Errors
+/// The set is another model's or another part's, or a tensor is missing,
+/// misshapen, unknown or of an unusable type.
+pub(super) fn open(
+    set: TensorSet,
+    config: Option<&Config>,
+) -> Result<(VaeConfig, PartTensors), WeightsError> {
+    let set = set.strip_prefix(VAE, &PREFIXES, &ANCHORS)?;
+    let names = if set.any_starts_with("decoder.up_blocks.") {
+        Names::Diffusers
+    } else {
+        Names::Original
+    };
+    let config = match config {
+        Some(config) => read_config(config)?,
+        None => infer(&set, names)?,
+    };
+    if let Some(&width) = config
+        .block_channels
+        .iter()
+        .find(|&&width| width == 0 || width % config.norm_groups != 0)
+    {
+        return Err(WeightsError::Geometry {
+            file: set.path().to_owned(),
+            part: VAE,
+            reason: format!(
+                "a level of {width} channels cannot be normed in {} groups",
+                config.norm_groups
+            ),
+        });
+    }
+    let mut mapping = Mapping {
+        names,
+        table: TableBuilder::new(VAE, set),
+    };
+    mapping.encoder(&config)?;
+    mapping.decoder(&config)?;
+    Ok((config, mapping.table.finish(|_| None)?))
+}
+
+/// The geometry by shapes and the family's rules.
+fn infer(set: &TensorSet, names: Names) -> Result<VaeConfig, WeightsError> {
+    let (levels, blocks) = match names {
+        Names::Original => ("encoder.down", "block"),
+        Names::Diffusers => ("encoder.down_blocks", "resnets"),
+    };
+    let mut block_channels = Vec::new();
+    // At least one level, so that an encoder without any is told as missing.
+    for level in 0..set.count(levels).max(1) {
+        let name = format!("{levels}.{level}.{blocks}.0.conv1.weight");
+        let [out, _, _, _] = set.dims(VAE, &name)?;
+        block_channels.push(out);
+    }
+    let [_, latent_channels, _, _] = set.dims(VAE, "decoder.conv_in.weight")?;
+    Ok(VaeConfig {
+        block_channels,
+        layers_per_block: set.count(&format!("{levels}.0.{blocks}")),
+        latent_channels,
+        norm_groups: NORM_GROUPS,
+        scaling_factor: SCALING_FACTOR,
+        shift_factor: SHIFT_FACTOR,
+    })
+}
+
+/// The geometry by diffusers' `config.json`.
+fn read_config(config: &Config) -> Result<VaeConfig, WeightsError> {
+    for field in ["in_channels", "out_channels"] {
+        if config.count(field, Some(3))? != 3 {
+            return Err(config.error(format!("its `{field}` is {}, not 3", config.fields[field])));
+        }
+    }
+    Ok(VaeConfig {
+        block_channels: config
+            .counts("block_out_channels")?
+            .filter(|channels| !channels.is_empty())
+            .ok_or_else(|| config.error("it has no `block_out_channels`".into()))?,
+        layers_per_block: config.count("layers_per_block", Some(2))?,
+        latent_channels: config.count("latent_channels", Some(16))?,
+        norm_groups: config.count("norm_num_groups", Some(NORM_GROUPS))?,
+        scaling_factor: config.number("scaling_factor", SCALING_FACTOR)?,
+        shift_factor: config.number("shift_factor", SHIFT_FACTOR)?,
+    })
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Names {
+    Original,
+    Diffusers,
+}
+
+/// Writes the table, each canonical (FLUX.1) name beside the file's.
+struct Mapping {
+    names: Names,
+    table: TableBuilder,
+}
+
+impl Mapping {
+    fn pick(&self, original: &str, diffusers: String) -> String {
+        match self.names {
+            Names::Original => original.to_owned(),
+            Names::Diffusers => diffusers,
+        }
+    }
+
+    /// A convolution's `weight` `[out, in, k, k]` and `bias`.
+    fn conv(
+        &mut self,
+        canonical: &str,
+        name: &str,
+        [out, inner, k]: [usize; 3],
+    ) -> Result<(), WeightsError> {
+        self.table.whole(
+            format!("{canonical}.weight"),
+            &format!("{name}.weight"),
+            &[out, inner, k, k],
+        )?;
+        self.vector(canonical, name, "bias", out)
+    }
+
+    fn norm(&mut self, canonical: &str, name: &str, width: usize) -> Result<(), WeightsError> {
+        self.vector(canonical, name, "weight", width)?;
+        self.vector(canonical, name, "bias", width)
+    }
+
+    fn vector(
+        &mut self,
+        canonical: &str,
+        name: &str,
+        end: &str,
+        width: usize,
+    ) -> Result<(), WeightsError> {
+        self.table.whole(
+            format!("{canonical}.{end}"),
+            &format!("{name}.{end}"),
+            &[width],
+        )
+    }
+
+    fn resnet(
+        &mut self,
+        canonical: &str,
+        name: &str,
+        [inner, out]: [usize; 2],
+    ) -> Result<(), WeightsError> {
+        let join = |piece: &str| (format!("{canonical}.{piece}"), format!("{name}.{piece}"));
+        for (piece, width) in [("norm1", inner), ("norm2", out)] {
+            let (to, from) = join(piece);
+            self.norm(&to, &from, width)?;
+        }
+        for (piece, width) in [("conv1", inner), ("conv2", out)] {
+            let (to, from) = join(piece);
+            self.conv(&to, &from, [out, width, 3])?;
+        }
+        if inner != out {
+            let to = format!("{canonical}.nin_shortcut");
+            let from = self.pick(&to, format!("{name}.conv_shortcut"));
+            self.conv(&to, &from, [out, inner, 1])?;
+        }
+        Ok(())
+    }
+
+    fn mid(&mut self, side: &str, width: usize) -> Result<(), WeightsError> {
+        for (number, index) in [(1, 0), (2, 1)] {
+            let to = format!("{side}.mid.block_{number}");
+            let from = self.pick(&to, format!("{side}.mid_block.resnets.{index}"));
+            self.resnet(&to, &from, [width, width])?;
+        }
+        let to = format!("{side}.mid.attn_1");
+        let block = format!("{side}.mid_block.attentions.0");
+        let from = self.pick(&format!("{to}.norm"), format!("{block}.group_norm"));
+        self.norm(&format!("{to}.norm"), &from, width)?;
+        // diffusers' names, and those it had before its attention was rewritten.
+        let pieces = [
+            ("q", "to_q", "query"),
+            ("k", "to_k", "key"),
+            ("v", "to_v", "value"),
+            ("proj_out", "to_out.0", "proj_attn"),
+        ];
+        for (piece, new, old) in pieces {
+            let canonical = format!("{to}.{piece}");
+            let is_old = self.table.set().any_starts_with(&format!("{block}.{old}."));
+            let end = if is_old { old } else { new };
+            let from = self.pick(&canonical, format!("{block}.{end}"));
+            self.table.squeezed(
+                format!("{canonical}.weight"),
+                &format!("{from}.weight"),
+                &[width, width],
+            )?;
+            self.vector(&canonical, &from, "bias", width)?;
+        }
+        Ok(())
+    }
+
+    fn ends(
+        &mut self,
+        side: &str,
+        inputs: [usize; 2],
+        outputs: [usize; 2],
+    ) -> Result<(), WeightsError> {
+        let [input, first] = inputs;
+        let [last, output] = outputs;
+        let conv_in = format!("{side}.conv_in");
+        self.conv(&conv_in, &conv_in, [first, input, 3])?;
+        let norm_out = format!("{side}.norm_out");
+        let from = self.pick(&norm_out, format!("{side}.conv_norm_out"));
+        self.norm(&norm_out, &from, last)?;
+        let conv_out = format!("{side}.conv_out");
+        self.conv(&conv_out, &conv_out, [output, last, 3])
+    }
+
+    fn encoder(&mut self, config: &VaeConfig) -> Result<(), WeightsError> {
+        let channels = &config.block_channels;
+        let (first, last) = (channels[0], channels[channels.len() - 1]);
+        self.ends("encoder", [3, first], [last, 2 * config.latent_channels])?;
+        self.mid("encoder", last)?;
+        let mut width = first;
+        for (level, &out) in channels.iter().enumerate() {
+            for block in 0..config.layers_per_block {
+                let to = format!("encoder.down.{level}.block.{block}");
+                let from = format!("encoder.down_blocks.{level}.resnets.{block}");
+                let from = self.pick(&to, from);
+                self.resnet(&to, &from, [width, out])?;
+                width = out;
+            }
+            if level + 1 < channels.len() {
+                let to = format!("encoder.down.{level}.downsample.conv");
+                let from = format!("encoder.down_blocks.{level}.downsamplers.0.conv");
+                let from = self.pick(&to, from);
+                self.conv(&to, &from, [out, out, 3])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn decoder(&mut self, config: &VaeConfig) -> Result<(), WeightsError> {
+        let channels = &config.block_channels;
+        let levels = channels.len();
+        let (first, last) = (channels[0], channels[levels - 1]);
+        self.ends("decoder", [config.latent_channels, last], [first, 3])?;
+        self.mid("decoder", last)?;
+        let mut width = last;
+        for (level, &out) in channels.iter().enumerate().rev() {
+            // diffusers counts from the lowest resolution up.
+            let theirs = format!("decoder.up_blocks.{}", levels - 1 - level);
+            for block in 0..=config.layers_per_block {
+                let to = format!("decoder.up.{level}.block.{block}");
+                let from = self.pick(&to, format!("{theirs}.resnets.{block}"));
+                self.resnet(&to, &from, [width, out])?;
+                width = out;
+            }
+            if level > 0 {
+                let to = format!("decoder.up.{level}.upsample.conv");
+                let from = self.pick(&to, format!("{theirs}.upsamplers.0.conv"));
+                self.conv(&to, &from, [out, out, 3])?;
+            }
+        }
+        Ok(())
+    }
+}
