@@ -1,1 +1,5 @@
-fn main() {}
+//! The `ovis-worker` program.
+
+fn main() -> std::process::ExitCode {
+    ovis_worker::cli::main()
+}

@@ -174,7 +174,7 @@ pub enum WeightsError {
         /// The tensor's canonical name.
         tensor: String,
         /// The device's words.
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
 }
 

@@ -111,7 +111,7 @@ impl PartTensors {
             build(&entry.recipe, shape, dtype, device).map_err(|source| WeightsError::Device {
                 file: self.path.clone(),
                 tensor: name.to_owned(),
-                source,
+                source: Box::new(source),
             })?;
         if !entry.taken.swap(true, Ordering::Relaxed) {
             let bytes = recipe_bytes(&entry.recipe);

@@ -1,0 +1,251 @@
+//! `inspect`: says what files are, without reading their weights.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{json, Value};
+
+use super::CliError;
+use crate::models::mmdit::MmditConfig;
+use crate::models::qwen3::Qwen3Config;
+use crate::models::vae::VaeConfig;
+use crate::weights::{Checkpoint, CheckpointArgs, PartTensors, TokenizerFiles};
+
+/// Arguments of `inspect`.
+#[derive(Clone, Debug, Args)]
+pub struct InspectArgs {
+    /// A diffusers folder, the original release's folder, a ComfyUI `models`
+    /// folder, or a single file.
+    #[arg(value_name = "PATH")]
+    pub path: Option<PathBuf>,
+    /// The same as PATH, by the name the other commands use.
+    #[arg(long, value_name = "PATH", conflicts_with = "path")]
+    pub model: Option<PathBuf>,
+    /// The transformer's file or folder, instead of what PATH has.
+    #[arg(long, value_name = "F")]
+    pub transformer: Option<PathBuf>,
+    /// The text encoder's file or folder, instead of what PATH has.
+    #[arg(long, value_name = "F")]
+    pub text_encoder: Option<PathBuf>,
+    /// The VAE's file or folder, instead of what PATH has.
+    #[arg(long, value_name = "F")]
+    pub vae: Option<PathBuf>,
+    /// The tokenizer's file or folder, instead of what is found.
+    #[arg(long, value_name = "F")]
+    pub tokenizer: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Opens the checkpoint and prints what was recognised.
+///
+/// # Errors
+/// The checkpoint is refused.
+pub fn run(args: &InspectArgs) -> Result<(), CliError> {
+    let checkpoint = Checkpoint::open(&CheckpointArgs {
+        model: args.path.clone().or_else(|| args.model.clone()),
+        transformer: args.transformer.clone(),
+        text_encoder: args.text_encoder.clone(),
+        vae: args.vae.clone(),
+        tokenizer: args.tokenizer.clone(),
+    })?;
+    let report = report(&checkpoint)?;
+    if args.json {
+        println!("{report:#}");
+    } else {
+        print!("{}", as_text(&report));
+    }
+    Ok(())
+}
+
+/// Everything `inspect` says, as JSON; a part that is not there is null.
+///
+/// # Errors
+/// The tokenizer's files do not make a tokenizer.
+pub fn report(checkpoint: &Checkpoint) -> Result<Value, CliError> {
+    let transformer = checkpoint
+        .transformer
+        .as_ref()
+        .map(|p| part(&p.tensors, mmdit_geometry(&p.config)));
+    let text_encoder = checkpoint
+        .text_encoder
+        .as_ref()
+        .map(|p| part(&p.tensors, qwen3_geometry(&p.config)));
+    let vae = checkpoint
+        .vae
+        .as_ref()
+        .map(|p| part(&p.tensors, vae_geometry(&p.config)));
+    let tokenizer = checkpoint.tokenizer.as_ref().map(tokenizer).transpose()?;
+    let parts = checkpoint.parts();
+    let total = |of: fn(&PartTensors) -> u64| parts.iter().map(|(_, t)| of(t)).sum::<u64>();
+    let skipped = checkpoint.skipped.iter();
+    let skipped = skipped.map(|s| json!({ "path": s.path, "reason": s.reason }));
+    Ok(json!({
+        "name": checkpoint.name,
+        "layout": checkpoint.layout.name(),
+        "transformer": transformer,
+        "text_encoder": text_encoder,
+        "vae": vae,
+        "tokenizer": tokenizer,
+        "parameters": total(PartTensors::parameters),
+        "bytes": total(PartTensors::bytes),
+        "missing": checkpoint.missing(),
+        "skipped": skipped.collect::<Vec<_>>(),
+    }))
+}
+
+fn part(tensors: &PartTensors, geometry: Value) -> Value {
+    let ignored = tensors.ignored().iter();
+    let ignored =
+        ignored.map(|i| json!({ "name": i.name, "tensors": i.tensors, "bytes": i.bytes }));
+    json!({
+        "path": tensors.path(),
+        "files": tensors.files(),
+        "tensors": tensors.tensors(),
+        "parameters": tensors.parameters(),
+        "bytes": tensors.bytes(),
+        "dtypes": tensors.dtypes(),
+        "geometry": geometry,
+        "ignored": ignored.collect::<Vec<_>>(),
+    })
+}
+
+fn tokenizer(files: &TokenizerFiles) -> Result<Value, CliError> {
+    let tokenizer = files.load()?;
+    Ok(json!({
+        "path": files.path(),
+        "vocabulary": tokenizer.get_vocab_size(true),
+    }))
+}
+
+fn mmdit_geometry(config: &MmditConfig) -> Value {
+    json!({
+        "in_channels": config.in_channels,
+        "context_dim": config.context_dim,
+        "hidden_size": config.hidden_size,
+        "num_heads": config.num_heads,
+        "mlp_hidden": config.mlp_hidden,
+        "depth_double": config.depth_double,
+        "depth_single": config.depth_single,
+        "axes_dim": config.axes_dim,
+        "theta": config.theta,
+    })
+}
+
+fn qwen3_geometry(config: &Qwen3Config) -> Value {
+    json!({
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_layers": config.num_layers,
+        "num_heads": config.num_heads,
+        "num_kv_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "rope_theta": config.rope_theta,
+        "rms_norm_eps": config.rms_norm_eps,
+    })
+}
+
+fn vae_geometry(config: &VaeConfig) -> Value {
+    json!({
+        "block_channels": config.block_channels,
+        "layers_per_block": config.layers_per_block,
+        "latent_channels": config.latent_channels,
+        "norm_groups": config.norm_groups,
+        "scaling_factor": config.scaling_factor,
+        "shift_factor": config.shift_factor,
+    })
+}
+
+/// The report for reading.
+fn as_text(report: &Value) -> String {
+    let mut text = format!(
+        "{} ({} layout): {} parameters, {}\n",
+        plain(&report["name"]),
+        plain(&report["layout"]),
+        parameters(&report["parameters"]),
+        bytes(&report["bytes"]),
+    );
+    // Writing to a string cannot fail.
+    for (field, title) in [
+        ("transformer", "transformer"),
+        ("text_encoder", "text encoder"),
+        ("vae", "VAE"),
+    ] {
+        let part = &report[field];
+        if part.is_null() {
+            continue;
+        }
+        let _ = writeln!(
+            text,
+            "\n{title}: {}\n  {} parameters in {} tensors, {}, {}, {} file(s)",
+            plain(&part["path"]),
+            parameters(&part["parameters"]),
+            part["tensors"],
+            plain_list(&part["dtypes"]),
+            bytes(&part["bytes"]),
+            part["files"],
+        );
+        for (name, value) in part["geometry"].as_object().into_iter().flatten() {
+            let _ = writeln!(text, "  {name}: {}", plain_list(value));
+        }
+        for extra in part["ignored"].as_array().into_iter().flatten() {
+            let _ = writeln!(
+                text,
+                "  ignored: {}, {} tensor(s), {}",
+                plain(&extra["name"]),
+                extra["tensors"],
+                bytes(&extra["bytes"]),
+            );
+        }
+    }
+    let tokenizer = &report["tokenizer"];
+    if !tokenizer.is_null() {
+        let _ = writeln!(
+            text,
+            "\ntokenizer: {}\n  {} tokens",
+            plain(&tokenizer["path"]),
+            tokenizer["vocabulary"],
+        );
+    }
+    for file in report["skipped"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "\nleft aside: {}", plain(&file["reason"]));
+    }
+    let missing = plain_list(&report["missing"]);
+    let missing = if missing.is_empty() {
+        "nothing"
+    } else {
+        &missing
+    };
+    let _ = writeln!(text, "\nmissing: {missing}");
+    text
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), Into::into)
+}
+
+fn plain_list(value: &Value) -> String {
+    match value {
+        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
+        value => plain(value),
+    }
+}
+
+fn parameters(value: &Value) -> String {
+    match value.as_f64().unwrap_or(0.0) {
+        n if n >= 1e9 => format!("{:.2} B", n / 1e9),
+        n if n >= 1e6 => format!("{:.1} M", n / 1e6),
+        _ => value.to_string(),
+    }
+}
+
+fn bytes(value: &Value) -> String {
+    match value.as_f64().unwrap_or(0.0) {
+        n if n >= 1e9 => format!("{:.2} GB", n / 1e9),
+        n if n >= 1e6 => format!("{:.1} MB", n / 1e6),
+        _ => format!("{value} bytes"),
+    }
+}

@@ -1,0 +1,59 @@
+//! The commands. Each parses its arguments and calls the rooms below.
+
+mod inspect;
+
+use clap::{Parser, Subcommand};
+
+/// A persistent worker for the Ovis-Image text-to-image model.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what weights files are, without loading them.
+    Inspect(inspect::InspectArgs),
+}
+
+/// An error as the commands report it: one sentence, and what to do.
+#[derive(Debug)]
+pub struct CliError {
+    message: String,
+    hint: String,
+}
+
+impl CliError {
+    /// A sentence and a hint, which may be empty.
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+impl From<crate::weights::WeightsError> for CliError {
+    fn from(error: crate::weights::WeightsError) -> Self {
+        Self::new(error.to_string(), error.hint())
+    }
+}
+
+/// Runs the command line; the exit status.
+pub fn main() -> std::process::ExitCode {
+    let result = match Cli::parse().command {
+        Command::Inspect(args) => inspect::run(&args),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", error.message);
+            if !error.hint.is_empty() {
+                eprintln!("hint: {}", error.hint);
+            }
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
