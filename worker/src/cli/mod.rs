@@ -1,6 +1,9 @@
 //! The commands. Each parses its arguments and calls the rooms below.
 
+mod generate;
 mod inspect;
+mod model_args;
+mod png_file;
 
 use clap::{Parser, Subcommand};
 
@@ -14,6 +17,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make images in this process and write them as PNG files.
+    Generate(generate::GenerateArgs),
     /// Say what weights files are, without loading them.
     Inspect(inspect::InspectArgs),
 }
@@ -41,9 +46,20 @@ impl From<crate::weights::WeightsError> for CliError {
     }
 }
 
+impl From<crate::pipeline::Error> for CliError {
+    fn from(error: crate::pipeline::Error) -> Self {
+        let hint = match &error {
+            crate::pipeline::Error::Invalid { hint, .. } => hint.clone(),
+            _ => String::new(),
+        };
+        Self::new(error.to_string(), hint)
+    }
+}
+
 /// Runs the command line; the exit status.
 pub fn main() -> std::process::ExitCode {
     let result = match Cli::parse().command {
+        Command::Generate(args) => generate::run(&args),
         Command::Inspect(args) => inspect::run(&args),
     };
     match result {

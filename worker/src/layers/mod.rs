@@ -1,1 +1,22 @@
-//! layers
+//! What networks are made of. The only room that asks which device it is on.
+//!
+//! Every function here is written as the plain tensor expression that defines
+//! it; a device with something faster is asked first.
+
+mod attention;
+mod conv;
+mod embedding;
+mod linear;
+mod mlp;
+mod norm;
+mod placement;
+mod rope;
+
+pub use attention::{attention, single_head, Mask};
+pub use conv::{upsample_nearest, Conv2d};
+pub use embedding::timestep_embedding;
+pub use linear::Linear;
+pub use mlp::{gated_residual, swiglu};
+pub use norm::{group_norm, modulated_layer_norm, rms_norm, GroupNorm};
+pub use placement::{device_memory, Placement};
+pub use rope::{qk_norm_rope, rotate_half, RopeTable};

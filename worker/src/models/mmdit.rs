@@ -2,6 +2,14 @@
 //!
 //! Source: AIDC-AI/Ovis-Image `ovis_image/model/{model,layers}.py`.
 
+use candle_core::{DType, Result, Tensor};
+
+use super::builder::{Builder, Built};
+use crate::layers::{
+    attention, gated_residual, modulated_layer_norm, qk_norm_rope, rms_norm, swiglu,
+    timestep_embedding, Linear, Mask, Placement, RopeTable,
+};
+
 /// Geometry of the transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MmditConfig {
@@ -23,4 +31,365 @@ pub struct MmditConfig {
     pub axes_dim: [usize; 3],
     /// RoPE base: 10000.
     pub theta: f64,
+}
+
+impl MmditConfig {
+    /// Width of a head: 128.
+    pub fn head_dim(&self) -> usize {
+        self.hidden_size / self.num_heads
+    }
+}
+
+/// Width of the sinusoidal time embedding.
+const TIME_EMBEDDING: usize = 256;
+
+/// Epsilon of every norm in the transformer. diffusers and ComfyUI have it; the
+/// original leaves PyTorch's dtype-dependent default for q and k.
+const EPS: f64 = 1e-6;
+
+/// Shift, scale and gate of one modulated sublayer, each `[B, H]`.
+struct Modulation {
+    shift: Tensor,
+    scale: Tensor,
+    gate: Tensor,
+}
+
+/// The affine map from the time vector to `N` modulations.
+struct ModulationLayer(Linear);
+
+impl ModulationLayer {
+    fn new(at: &Builder, hidden: usize, sublayers: usize) -> Built<Self> {
+        Ok(Self(at.linear("lin", hidden, 3 * sublayers * hidden)?))
+    }
+
+    /// `silu_vec` is `silu(vec)`, `[B, H]`.
+    fn forward<const N: usize>(&self, silu_vec: &Tensor) -> Result<[Modulation; N]> {
+        let parts = self.0.forward(silu_vec)?.chunk(3 * N, 1)?;
+        Ok(std::array::from_fn(|i| Modulation {
+            shift: parts[3 * i].clone(),
+            scale: parts[3 * i + 1].clone(),
+            gate: parts[3 * i + 2].clone(),
+        }))
+    }
+}
+
+/// Per-head RMS norms of queries and keys.
+struct QkNorm {
+    query: Tensor,
+    key: Tensor,
+}
+
+impl QkNorm {
+    fn new(at: &Builder, head_dim: usize) -> Built<Self> {
+        Ok(Self {
+            query: at.tensor("query_norm.weight", &[head_dim])?,
+            key: at.tensor("key_norm.weight", &[head_dim])?,
+        })
+    }
+}
+
+/// One stream (image or text) of a double-stream block.
+struct Stream {
+    modulation: ModulationLayer,
+    qkv: Linear,
+    norm: QkNorm,
+    proj: Linear,
+    up_gate: Linear,
+    down: Linear,
+}
+
+impl Stream {
+    fn new(at: &Builder, name: &str, config: &MmditConfig) -> Built<Self> {
+        let hidden = config.hidden_size;
+        let attn = at.at(format!("{name}_attn"));
+        let mlp = at.at(format!("{name}_mlp"));
+        Ok(Self {
+            modulation: ModulationLayer::new(&at.at(format!("{name}_mod")), hidden, 2)?,
+            qkv: attn.linear("qkv", hidden, 3 * hidden)?,
+            norm: QkNorm::new(&attn.at("norm"), config.head_dim())?,
+            proj: attn.linear("proj", hidden, hidden)?,
+            up_gate: mlp.linear("up_gate", hidden, 2 * config.mlp_hidden)?,
+            down: mlp.linear("down_proj", config.mlp_hidden, hidden)?,
+        })
+    }
+
+    fn project(
+        &self,
+        x: &Tensor,
+        modulation: &Modulation,
+        heads: usize,
+        rope: &RopeTable,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
+        let x = modulated_layer_norm(x, &modulation.shift, &modulation.scale, EPS)?;
+        let qkv = self.qkv.forward(&x)?;
+        qk_norm_rope(&qkv, heads, &self.norm.query, &self.norm.key, rope, EPS)
+    }
+
+    fn finish(
+        &self,
+        x: &Tensor,
+        attended: &Tensor,
+        modulations: &[Modulation; 2],
+    ) -> Result<Tensor> {
+        let [attn, mlp] = modulations;
+        let x = gated_residual(x, &attn.gate, &self.proj.forward(attended)?)?;
+        let y = modulated_layer_norm(&x, &mlp.shift, &mlp.scale, EPS)?;
+        let y = self.down.forward(&swiglu(&self.up_gate.forward(&y)?)?)?;
+        gated_residual(&x, &mlp.gate, &y)
+    }
+}
+
+/// Image and text keep their own weights and meet in the attention.
+struct DoubleBlock {
+    image: Stream,
+    text: Stream,
+}
+
+impl DoubleBlock {
+    fn forward(
+        &self,
+        image: &Tensor,
+        text: &Tensor,
+        silu_vec: &Tensor,
+        heads: usize,
+        rope: &JointRope,
+    ) -> Result<(Tensor, Tensor)> {
+        let image_mod = self.image.modulation.forward::<2>(silu_vec)?;
+        let text_mod = self.text.modulation.forward::<2>(silu_vec)?;
+        let (iq, ik, iv) = self
+            .image
+            .project(image, &image_mod[0], heads, &rope.image)?;
+        let (tq, tk, tv) = self.text.project(text, &text_mod[0], heads, &rope.text)?;
+        let join = |t: &Tensor, i: &Tensor| Tensor::cat(&[t, i], 1);
+        let attended = attention(
+            &join(&tq, &iq)?,
+            &join(&tk, &ik)?,
+            &join(&tv, &iv)?,
+            Mask::None,
+        )?;
+        let text_len = text.dim(1)?;
+        let image_len = image.dim(1)?;
+        let text_attended = attended.narrow(1, 0, text_len)?.contiguous()?;
+        let image_attended = attended.narrow(1, text_len, image_len)?.contiguous()?;
+        Ok((
+            self.image.finish(image, &image_attended, &image_mod)?,
+            self.text.finish(text, &text_attended, &text_mod)?,
+        ))
+    }
+}
+
+/// One stream of text and image tokens; attention and MLP in parallel
+/// (Dehghani et al. 2023).
+struct SingleBlock {
+    modulation: ModulationLayer,
+    linear1: Linear,
+    norm: QkNorm,
+    linear2: Linear,
+}
+
+impl SingleBlock {
+    fn new(at: &Builder, config: &MmditConfig) -> Built<Self> {
+        let (hidden, inner) = (config.hidden_size, config.mlp_hidden);
+        Ok(Self {
+            modulation: ModulationLayer::new(&at.at("modulation"), hidden, 1)?,
+            linear1: at.linear("linear1", hidden, 3 * hidden + 2 * inner)?,
+            norm: QkNorm::new(&at.at("norm"), config.head_dim())?,
+            linear2: at.linear("linear2", hidden + inner, hidden)?,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        silu_vec: &Tensor,
+        config: &MmditConfig,
+        rope: &RopeTable,
+    ) -> Result<Tensor> {
+        let [modulation] = self.modulation.forward::<1>(silu_vec)?;
+        let y = modulated_layer_norm(x, &modulation.shift, &modulation.scale, EPS)?;
+        let projected = self.linear1.forward(&y)?;
+        let (q, k, v) = qk_norm_rope(
+            &projected,
+            config.num_heads,
+            &self.norm.query,
+            &self.norm.key,
+            rope,
+            EPS,
+        )?;
+        let attended = attention(&q, &k, &v, Mask::None)?;
+        let up_gate = projected.narrow(2, 3 * config.hidden_size, 2 * config.mlp_hidden)?;
+        let y = Tensor::cat(&[&attended, &swiglu(&up_gate)?], 2)?;
+        gated_residual(x, &modulation.gate, &self.linear2.forward(&y)?)
+    }
+}
+
+/// Rotations of the text tokens, of the image tokens, and of both in a row.
+pub struct JointRope {
+    text: RopeTable,
+    image: RopeTable,
+    joint: RopeTable,
+}
+
+/// The diffusion transformer: predicts the velocity of packed latents.
+pub struct Mmdit {
+    config: MmditConfig,
+    placement: Placement,
+    image_in: Linear,
+    text_norm: Tensor,
+    text_in: Linear,
+    time_in: Linear,
+    time_out: Linear,
+    double_blocks: Vec<DoubleBlock>,
+    single_blocks: Vec<SingleBlock>,
+    final_modulation: Linear,
+    final_linear: Linear,
+}
+
+impl Mmdit {
+    /// Builds the network.
+    ///
+    /// # Errors
+    /// A tensor is missing, misshapen or unreadable.
+    pub fn new(config: &MmditConfig, at: &Builder) -> Built<Self> {
+        let hidden = config.hidden_size;
+        let mut double_blocks = Vec::with_capacity(config.depth_double);
+        for i in 0..config.depth_double {
+            let at = at.at("double_blocks").at(i);
+            double_blocks.push(DoubleBlock {
+                image: Stream::new(&at, "img", config)?,
+                text: Stream::new(&at, "txt", config)?,
+            });
+        }
+        let mut single_blocks = Vec::with_capacity(config.depth_single);
+        for i in 0..config.depth_single {
+            single_blocks.push(SingleBlock::new(&at.at("single_blocks").at(i), config)?);
+        }
+        let time = at.at("time_in");
+        let last = at.at("final_layer");
+        Ok(Self {
+            image_in: at.linear("img_in", config.in_channels, hidden)?,
+            text_norm: at.tensor("txt_norm.weight", &[config.context_dim])?,
+            text_in: at.linear("txt_in", config.context_dim, hidden)?,
+            time_in: time.linear("in_layer", TIME_EMBEDDING, hidden)?,
+            time_out: time.linear("out_layer", hidden, hidden)?,
+            double_blocks,
+            single_blocks,
+            final_modulation: last.linear("adaLN_modulation.1", hidden, 2 * hidden)?,
+            final_linear: last.linear("linear", hidden, config.in_channels)?,
+            placement: at.placement().clone(),
+            config: config.clone(),
+        })
+    }
+
+    /// The network's geometry.
+    pub fn config(&self) -> &MmditConfig {
+        &self.config
+    }
+
+    /// Where the network lives.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Rotations for `text_len` text tokens at (0, i, i) and `rows` x `columns`
+    /// image tokens at (0, y, x).
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn rope(&self, text_len: usize, rows: usize, columns: usize) -> Result<JointRope> {
+        let text = (0..text_len).map(|i| [0.0, i as f64, i as f64]);
+        let image = (0..rows).flat_map(|y| (0..columns).map(move |x| [0.0, y as f64, x as f64]));
+        let positions: Vec<[f64; 3]> = text.chain(image).collect();
+        let joint = RopeTable::new(
+            &positions,
+            &self.config.axes_dim,
+            self.config.theta,
+            &self.placement.device,
+        )?;
+        Ok(JointRope {
+            text: joint.narrow(0, text_len)?,
+            image: joint.narrow(text_len, rows * columns)?,
+            joint,
+        })
+    }
+
+    /// Text conditioning `[B, T, D]` to the transformer's width, `[B, T, H]`.
+    /// It does not depend on the step, so it is computed once a job.
+    ///
+    /// # Errors
+    /// The shapes do not fit, or the device fails.
+    pub fn embed_text(&self, conditioning: &Tensor) -> Result<Tensor> {
+        let text = conditioning
+            .to_device(&self.placement.device)?
+            .to_dtype(self.placement.compute())?;
+        self.text_in
+            .forward(&rms_norm(&text, &self.text_norm, EPS)?)
+    }
+
+    /// Velocity of the packed latents `image` `[B, N, 64]` (float32) at time
+    /// `sigma` in 0..1, given embedded text `[B, T, H]`; float32.
+    ///
+    /// # Errors
+    /// The shapes do not fit, or the device fails.
+    pub fn forward(
+        &self,
+        image: &Tensor,
+        text: &Tensor,
+        sigma: f32,
+        rope: &JointRope,
+    ) -> Result<Tensor> {
+        let compute = self.placement.compute();
+        let config = &self.config;
+        let vec = self.time_vector(sigma, image.dim(0)?)?;
+        let silu_vec = vec.silu()?;
+        let mut image = self.image_in.forward(&image.to_dtype(compute)?)?;
+        let mut text = text.clone();
+        for block in &self.double_blocks {
+            (image, text) = block.forward(&image, &text, &silu_vec, config.num_heads, rope)?;
+        }
+        let (text_len, image_len) = (text.dim(1)?, image.dim(1)?);
+        let mut joint = Tensor::cat(&[&text, &image], 1)?;
+        for block in &self.single_blocks {
+            joint = block.forward(&joint, &silu_vec, config, &rope.joint)?;
+        }
+        let image = joint.narrow(1, text_len, image_len)?.contiguous()?;
+        let modulation = self.final_modulation.forward(&silu_vec)?.chunk(2, 1)?;
+        let image = modulated_layer_norm(&image, &modulation[0], &modulation[1], EPS)?;
+        self.final_linear.forward(&image)?.to_dtype(DType::F32)
+    }
+
+    /// The time vector `[B, H]` that steers every modulation.
+    fn time_vector(&self, sigma: f32, batch: usize) -> Result<Tensor> {
+        let timesteps = vec![sigma * 1000.0; batch];
+        let embedded = timestep_embedding(&timesteps, TIME_EMBEDDING, &self.placement.device)?
+            .to_dtype(self.placement.compute())?;
+        self.time_out
+            .forward(&self.time_in.forward(&embedded)?.silu()?)
+    }
+}
+
+/// Latents `[B, C, H, W]` to one token a 2 x 2 patch, `[B, (H/2)(W/2), 4 C]`,
+/// ordered channel, row, column inside a token.
+///
+/// # Errors
+/// H or W is odd.
+pub fn pack_latents(latents: &Tensor) -> Result<Tensor> {
+    let (b, c, h, w) = latents.dims4()?;
+    latents
+        .reshape((b, c, h / 2, 2, w / 2, 2))?
+        .permute((0, 2, 4, 1, 3, 5))?
+        .reshape((b, (h / 2) * (w / 2), 4 * c))
+}
+
+/// The reverse of [`pack_latents`], for latents of `height` x `width`.
+///
+/// # Errors
+/// The tokens do not fill that size.
+pub fn unpack_latents(tokens: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    let (b, _, packed) = tokens.dims3()?;
+    let c = packed / 4;
+    tokens
+        .reshape((b, height / 2, width / 2, c, 2, 2))?
+        .permute((0, 3, 1, 4, 2, 5))?
+        .reshape((b, c, height, width))
 }

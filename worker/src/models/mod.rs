@@ -1,5 +1,6 @@
 //! The three networks: config, blocks, forward, nothing else.
 
+pub mod builder;
 pub mod mmdit;
 pub mod qwen3;
 pub mod vae;

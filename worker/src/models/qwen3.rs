@@ -3,6 +3,11 @@
 //!
 //! Source: transformers `models/qwen3/modeling_qwen3.py`.
 
+use candle_core::{DType, Result, Tensor};
+
+use super::builder::{Builder, Built};
+use crate::layers::{attention, rms_norm, rotate_half, Linear, Mask, Placement, RopeTable};
+
 /// Geometry of the text encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Qwen3Config {
@@ -24,4 +29,141 @@ pub struct Qwen3Config {
     pub rope_theta: f64,
     /// Epsilon of the RMS norms: 1e-6.
     pub rms_norm_eps: f64,
+}
+
+/// Grouped-query causal self-attention with per-head q and k norms.
+struct SelfAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    query_norm: Tensor,
+    key_norm: Tensor,
+}
+
+impl SelfAttention {
+    fn new(at: &Builder, config: &Qwen3Config) -> Built<Self> {
+        let (hidden, head_dim) = (config.hidden_size, config.head_dim);
+        let query_width = config.num_heads * head_dim;
+        let key_width = config.num_kv_heads * head_dim;
+        Ok(Self {
+            query: at.linear_no_bias("q_proj", hidden, query_width)?,
+            key: at.linear_no_bias("k_proj", hidden, key_width)?,
+            value: at.linear_no_bias("v_proj", hidden, key_width)?,
+            output: at.linear_no_bias("o_proj", query_width, hidden)?,
+            query_norm: at.tensor("q_norm.weight", &[head_dim])?,
+            key_norm: at.tensor("k_norm.weight", &[head_dim])?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, config: &Qwen3Config, rope: &RopeTable) -> Result<Tensor> {
+        let (b, s, _) = x.dims3()?;
+        let heads = |y: Tensor, n: usize| y.reshape((b, s, n, config.head_dim));
+        let turned = |y: Tensor, weight: &Tensor| {
+            rotate_half(&rms_norm(&y, weight, config.rms_norm_eps)?, rope)
+        };
+        let q = heads(self.query.forward(x)?, config.num_heads)?;
+        let k = heads(self.key.forward(x)?, config.num_kv_heads)?;
+        let v = heads(self.value.forward(x)?, config.num_kv_heads)?;
+        let q = turned(q, &self.query_norm)?;
+        let k = turned(k, &self.key_norm)?;
+        self.output.forward(&attention(&q, &k, &v, Mask::Causal)?)
+    }
+}
+
+/// One decoder layer.
+struct Layer {
+    input_norm: Tensor,
+    attention: SelfAttention,
+    mlp_norm: Tensor,
+    up: Linear,
+    gate: Linear,
+    down: Linear,
+}
+
+impl Layer {
+    fn new(at: &Builder, config: &Qwen3Config) -> Built<Self> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let mlp = at.at("mlp");
+        Ok(Self {
+            input_norm: at.tensor("input_layernorm.weight", &[hidden])?,
+            attention: SelfAttention::new(&at.at("self_attn"), config)?,
+            mlp_norm: at.tensor("post_attention_layernorm.weight", &[hidden])?,
+            up: mlp.linear_no_bias("up_proj", hidden, inner)?,
+            gate: mlp.linear_no_bias("gate_proj", hidden, inner)?,
+            down: mlp.linear_no_bias("down_proj", inner, hidden)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, config: &Qwen3Config, rope: &RopeTable) -> Result<Tensor> {
+        let eps = config.rms_norm_eps;
+        let y = rms_norm(x, &self.input_norm, eps)?;
+        let x = (x + self.attention.forward(&y, config, rope)?)?;
+        let y = rms_norm(&x, &self.mlp_norm, eps)?;
+        let y = (self.up.forward(&y)? * self.gate.forward(&y)?.silu()?)?;
+        x + self.down.forward(&y)?
+    }
+}
+
+/// The text encoder.
+pub struct Qwen3 {
+    config: Qwen3Config,
+    placement: Placement,
+    embeddings: Tensor,
+    layers: Vec<Layer>,
+    norm: Tensor,
+}
+
+impl Qwen3 {
+    /// Builds the network.
+    ///
+    /// # Errors
+    /// A tensor is missing, misshapen or unreadable.
+    pub fn new(config: &Qwen3Config, at: &Builder) -> Built<Self> {
+        let mut layers = Vec::with_capacity(config.num_layers);
+        for i in 0..config.num_layers {
+            layers.push(Layer::new(&at.at("layers").at(i), config)?);
+        }
+        Ok(Self {
+            embeddings: at.tensor(
+                "embed_tokens.weight",
+                &[config.vocab_size, config.hidden_size],
+            )?,
+            layers,
+            norm: at.tensor("norm.weight", &[config.hidden_size])?,
+            placement: at.placement().clone(),
+            config: config.clone(),
+        })
+    }
+
+    /// The network's geometry.
+    pub fn config(&self) -> &Qwen3Config {
+        &self.config
+    }
+
+    /// Hidden states after the final norm, `[1, S, D]` float32, of one sequence
+    /// of token ids. There is no padding here: the mask is causal and padding
+    /// comes last, so it could not change them.
+    ///
+    /// # Errors
+    /// An id is outside the vocabulary, or the device fails.
+    pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
+        let ids = Tensor::new(ids, &self.placement.device)?;
+        let mut x = self
+            .embeddings
+            .index_select(&ids, 0)?
+            .to_dtype(self.placement.compute())?
+            .unsqueeze(0)?;
+        let positions: Vec<[f64; 1]> = (0..x.dim(1)?).map(|i| [i as f64]).collect();
+        let rope = RopeTable::new(
+            &positions,
+            &[self.config.head_dim],
+            self.config.rope_theta,
+            &self.placement.device,
+        )?;
+        for layer in &self.layers {
+            x = layer.forward(&x, &self.config, &rope)?;
+        }
+        rms_norm(&x, &self.norm, self.config.rms_norm_eps)?.to_dtype(DType::F32)
+    }
 }

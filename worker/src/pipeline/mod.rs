@@ -1,7 +1,14 @@
 //! From prompts to pixels: encode, denoise one step at a time, decode.
 
+mod backend;
+mod codec;
+mod denoise;
 mod error;
+mod load;
+mod prompt;
 mod types;
 
+pub use denoise::DenoiseState;
 pub use error::{Error, Result};
+pub use load::{Parts, Pipeline};
 pub use types::{Conditioning, DenoiseInputs, Image, Latent, StepReport};

@@ -168,8 +168,7 @@ fn broken(file: &Path, reason: impl ToString) -> WeightsError {
 fn build(vocab: &Path, merges: &Path, added: &[PathBuf]) -> Result<Tokenizer, WeightsError> {
     let broken = |reason: Box<dyn std::error::Error + Send + Sync>| broken(vocab, reason);
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let (mut words, merges) =
-        BPE::read_file(&text(vocab), &text(merges)).map_err(|e| broken(e.into()))?;
+    let (mut words, merges) = BPE::read_file(&text(vocab), &text(merges)).map_err(broken)?;
     let mut tokens = BTreeMap::new();
     for file in added.iter().rev() {
         tokens.extend(read_added(file)?);

@@ -1,0 +1,271 @@
+//! `generate`: the whole path in one process, to PNG files.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use clap::Args;
+use ovis_protocol::{DenoiseRequest, PromptCut, Schedule};
+use serde_json::json;
+
+use super::model_args::{DeviceArgs, ModelArgs};
+use super::{png_file, CliError};
+use crate::pipeline::{DenoiseInputs, Image, Latent, Parts, Pipeline};
+use crate::weights::Checkpoint;
+
+/// What to make, and of what.
+#[derive(Clone, Debug, Args)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// What the image shows.
+    #[arg(long, value_name = "TEXT")]
+    prompt: String,
+    /// What it does not show.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    negative: String,
+    /// Width in pixels, a multiple of 16.
+    #[arg(long, value_name = "W", default_value_t = 1024)]
+    width: usize,
+    /// Height in pixels, a multiple of 16.
+    #[arg(long, value_name = "H", default_value_t = 1024)]
+    height: usize,
+    /// Denoising steps.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    steps: u32,
+    /// Guidance scale; 1 switches guidance off.
+    #[arg(long, value_name = "X", default_value_t = 5.0)]
+    cfg: f64,
+    /// Seed of the noise, as torch.manual_seed takes it.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    seed: u64,
+    /// Images to make from one draw of noise.
+    #[arg(long, value_name = "B", default_value_t = 1)]
+    batch: usize,
+    /// Shift of the schedule: auto (the model's own), or a constant.
+    #[arg(long, value_name = "auto|X", default_value = "auto", value_parser = parse_shift)]
+    shift: Shift,
+    /// Solver.
+    #[arg(long, default_value = "euler")]
+    sampler: String,
+    /// Longest prompt in tokens; above 256 nothing is cut.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_sequence_length: usize,
+    /// The PNG file; with a batch, files are numbered before the extension.
+    #[arg(long, value_name = "FILE.png")]
+    out: PathBuf,
+    /// Also write the latents: `latents`, f32, `[B, 16, H/8, W/8]`.
+    #[arg(long, value_name = "FILE.safetensors")]
+    latents_out: Option<PathBuf>,
+}
+
+/// The `--shift` argument.
+#[derive(Clone, Copy, Debug)]
+enum Shift {
+    Auto,
+    Constant(f64),
+}
+
+fn parse_shift(text: &str) -> Result<Shift, String> {
+    match text {
+        "auto" => Ok(Shift::Auto),
+        _ => text
+            .parse()
+            .map(Shift::Constant)
+            .map_err(|_| "it is neither `auto` nor a number".into()),
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// An argument, a file or the device is at fault.
+pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
+    check_size(args)?;
+    let placement = args.device.placement()?;
+    let started = Instant::now();
+    let checkpoint = Checkpoint::open(&args.model.checkpoint())?;
+    show_loading(&checkpoint);
+    let pipeline = Pipeline::load(&checkpoint, &placement, Parts::ALL)?;
+    eprintln!(
+        "loaded {} on {} in {:.1} s",
+        pipeline.name(),
+        placement.device_name(),
+        started.elapsed().as_secs_f32()
+    );
+    let latent = denoise(args, &pipeline)?;
+    if let Some(path) = &args.latents_out {
+        write_latents(path, &latent)?;
+    }
+    let image = pipeline.decode(&latent)?;
+    for path in write_images(args, pipeline.name(), &image)? {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// Refuses a size before minutes are spent on loading.
+fn check_size(args: &GenerateArgs) -> Result<(), CliError> {
+    let (w, h) = (args.width, args.height);
+    if w == 0 || h == 0 || w % 16 != 0 || h % 16 != 0 {
+        return Err(CliError::new(
+            format!("a size of {w} x {h} pixels is not a multiple of 16 both ways"),
+            "Round --width and --height to multiples of 16.",
+        ));
+    }
+    if args.batch == 0 {
+        return Err(CliError::new(
+            "a batch of 0 makes no image",
+            "Use --batch 1 or more.",
+        ));
+    }
+    Ok(())
+}
+
+fn show_loading(checkpoint: &Checkpoint) {
+    let last = std::sync::Mutex::new(("", 0));
+    checkpoint.watch(
+        &(Arc::new(move |progress: crate::weights::LoadProgress| {
+            let percent = progress.bytes * 100 / progress.total.max(1);
+            let Ok(mut last) = last.lock() else { return };
+            if last.0 != progress.part || percent >= last.1 + 20 || (percent == 100 && last.1 < 100)
+            {
+                *last = (progress.part, percent);
+                eprintln!("loading {}: {percent} %", progress.part);
+            }
+        }) as crate::weights::Watch),
+    );
+}
+
+/// From prompts to raw latents, with a line a step.
+fn denoise(args: &GenerateArgs, pipeline: &Pipeline) -> Result<Latent, CliError> {
+    let encode = |prompt: &String, name: &str| -> Result<_, CliError> {
+        let (conditioning, cuts) =
+            pipeline.encode(std::slice::from_ref(prompt), args.max_sequence_length)?;
+        for cut in cuts {
+            eprintln!("warning: {}", describe_cut(name, &cut));
+        }
+        Ok(conditioning)
+    };
+    let guided = args.cfg != 1.0;
+    let inputs = DenoiseInputs {
+        positive: encode(&args.prompt, "prompt")?,
+        negative: match guided {
+            true => Some(encode(&args.negative, "negative prompt")?),
+            false => None,
+        },
+        latent: empty_latent(args, pipeline)?,
+        noise_mask: None,
+    };
+    let request = DenoiseRequest {
+        seed: args.seed,
+        steps: args.steps,
+        cfg: args.cfg,
+        sampler: args.sampler.clone(),
+        schedule: match args.shift {
+            Shift::Auto => Schedule::Auto,
+            Shift::Constant(shift) => Schedule::Shift(shift),
+        },
+        denoise: 1.0,
+        batch_index: None,
+    };
+    let mut job = pipeline.start_denoise(&request, inputs)?;
+    let started = Instant::now();
+    loop {
+        let report = job.step(pipeline.denoiser()?)?;
+        let each = started.elapsed().as_secs_f32() / report.step as f32;
+        eprintln!(
+            "step {}/{}  {each:.2} s/step  {:.0} s left",
+            report.step,
+            report.total,
+            each * (report.total - report.step) as f32
+        );
+        if report.step == report.total {
+            return Ok(job.finish()?);
+        }
+    }
+}
+
+fn empty_latent(args: &GenerateArgs, pipeline: &Pipeline) -> Result<Latent, CliError> {
+    let channels = pipeline.latent_channels().unwrap_or(16);
+    let shape = [args.batch, channels, args.height / 8, args.width / 8];
+    let values = vec![0.0; shape.iter().product()];
+    Ok(Latent::from_values(values, &shape)?)
+}
+
+/// What a cut lost, as a sentence.
+fn describe_cut(name: &str, cut: &PromptCut) -> String {
+    match cut.lost_tokens {
+        0 => format!(
+            "the {name} is so long that {} tokens of the chat template's ending were cut; none of its own were lost",
+            cut.lost_template_tokens
+        ),
+        n => format!("the {name} is too long: its last {n} tokens were cut"),
+    }
+}
+
+fn write_latents(path: &Path, latent: &Latent) -> Result<(), CliError> {
+    let tensors: HashMap<&str, Tensor> = HashMap::from([("latents", latent.tensor().clone())]);
+    candle_core::safetensors::save(&tensors, path).map_err(|e| {
+        CliError::new(
+            format!("{} cannot be written: {e}", path.display()),
+            "Check that the folder exists and has room.",
+        )
+    })
+}
+
+fn write_images(args: &GenerateArgs, model: &str, image: &Image) -> Result<Vec<PathBuf>, CliError> {
+    let [batch, height, width, channels] = *image.dims() else {
+        unreachable!("an image has four dimensions");
+    };
+    let image = image.tensor().to_device(&Device::Cpu);
+    let pixels: Vec<f32> = image
+        .and_then(|t| t.flatten_all()?.to_vec1())
+        .map_err(crate::pipeline::Error::from)?;
+    let mut written = Vec::with_capacity(batch);
+    for (i, pixels) in pixels.chunks_exact(height * width * channels).enumerate() {
+        let path = match batch {
+            1 => args.out.clone(),
+            _ => numbered(&args.out, i),
+        };
+        png_file::write(&path, width, height, pixels, &parameters(args, model, i))?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// `poster.png` to `poster-2.png`.
+fn numbered(path: &Path, index: usize) -> PathBuf {
+    let part = |p: Option<&std::ffi::OsStr>| p.unwrap_or_default().to_string_lossy().into_owned();
+    let (stem, extension) = (part(path.file_stem()), part(path.extension()));
+    path.with_file_name(format!("{stem}-{index}.{extension}"))
+}
+
+/// Everything that made the image, as JSON.
+fn parameters(args: &GenerateArgs, model: &str, index: usize) -> String {
+    json!({
+        "worker": concat!("ovis-worker ", env!("CARGO_PKG_VERSION")),
+        "model": model,
+        "prompt": args.prompt,
+        "negative": args.negative,
+        "width": args.width,
+        "height": args.height,
+        "steps": args.steps,
+        "cfg": args.cfg,
+        "seed": args.seed,
+        "batch": args.batch,
+        "batch_entry": index,
+        "shift": match args.shift {
+            Shift::Auto => json!("auto"),
+            Shift::Constant(shift) => json!(shift),
+        },
+        "sampler": args.sampler,
+        "dtype": args.device.dtype.map(|d| format!("{d:?}").to_lowercase()),
+        "max_sequence_length": args.max_sequence_length,
+    })
+    .to_string()
+}

@@ -1,0 +1,113 @@
+//! Arguments that say which model to load, and where to.
+
+use std::path::PathBuf;
+
+use candle_core::{DType, Device};
+use clap::{Args, ValueEnum};
+
+use super::CliError;
+use crate::layers::Placement;
+use crate::weights::CheckpointArgs;
+
+/// Which files to load.
+#[derive(Clone, Debug, Args)]
+pub struct ModelArgs {
+    /// A diffusers folder, the original release's folder, a ComfyUI `models`
+    /// folder, or a single file.
+    #[arg(long, value_name = "PATH")]
+    pub model: Option<PathBuf>,
+    /// The transformer's file or folder, instead of what --model has.
+    #[arg(long, value_name = "F")]
+    pub transformer: Option<PathBuf>,
+    /// The text encoder's file or folder, instead of what --model has.
+    #[arg(long, value_name = "F")]
+    pub text_encoder: Option<PathBuf>,
+    /// The VAE's file or folder, instead of what --model has.
+    #[arg(long, value_name = "F")]
+    pub vae: Option<PathBuf>,
+    /// The tokenizer's file or folder, instead of what is found.
+    #[arg(long, value_name = "F")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    /// As the weights room takes them.
+    pub fn checkpoint(&self) -> CheckpointArgs {
+        CheckpointArgs {
+            model: self.model.clone(),
+            transformer: self.transformer.clone(),
+            text_encoder: self.text_encoder.clone(),
+            vae: self.vae.clone(),
+            tokenizer: self.tokenizer.clone(),
+        }
+    }
+}
+
+/// Where to load it.
+#[derive(Clone, Debug, Args)]
+pub struct DeviceArgs {
+    /// cpu, cuda or cuda:I; the first GPU if there is one, else the CPU.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Type of the weights: bf16 on a GPU and f32 on a CPU unless named.
+    #[arg(long, value_enum)]
+    pub dtype: Option<Precision>,
+}
+
+/// Types of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// Float32.
+    F32,
+    /// bfloat16; on a CPU for storage only.
+    Bf16,
+}
+
+impl DeviceArgs {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// The name is not a device, or the device cannot be opened.
+    pub fn placement(&self) -> Result<Placement, CliError> {
+        let device = self.open()?;
+        let precision = match (self.dtype, device.is_cpu()) {
+            (Some(precision), _) => precision,
+            (None, true) => Precision::F32,
+            (None, false) => Precision::Bf16,
+        };
+        Ok(Placement {
+            device,
+            weights: match precision {
+                Precision::F32 => DType::F32,
+                Precision::Bf16 => DType::BF16,
+            },
+        })
+    }
+
+    fn open(&self) -> Result<Device, CliError> {
+        let cuda = |ordinal: usize| {
+            Device::new_cuda(ordinal).map_err(|e| {
+                let hint = if candle_core::utils::cuda_is_available() {
+                    "nvidia-smi lists the GPUs of this machine."
+                } else {
+                    "This ovis-worker was built without GPU support; build it with --features cuda."
+                };
+                CliError::new(format!("GPU {ordinal} cannot be opened: {e}"), hint)
+            })
+        };
+        match self.device.as_deref() {
+            None if candle_core::utils::cuda_is_available() => cuda(0),
+            None | Some("cpu") => Ok(Device::Cpu),
+            Some("cuda") => cuda(0),
+            Some(name) => {
+                let ordinal = name.strip_prefix("cuda:").and_then(|i| i.parse().ok());
+                cuda(ordinal.ok_or_else(|| {
+                    CliError::new(
+                        format!("`{name}` is not a device"),
+                        "Use cpu, cuda or cuda:I.",
+                    )
+                })?)
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Scaled dot-product attention (Vaswani et al. 2017).
+
+use candle_core::{DType, Device, Result, Tensor, D};
+
+/// Most score elements held at a time; longer query sequences go in pieces.
+const MAX_SCORES: usize = 1 << 28;
+
+/// Which keys a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// All of them.
+    None,
+    /// Those at its own position and before.
+    Causal,
+}
+
+/// Attention of `q` `[B, S, H, D]` over `k` and `v` `[B, S, G, D]`, where G
+/// divides H and each key head serves H / G query heads. The result is
+/// `[B, S, H D]`.
+///
+/// # Errors
+/// The shapes do not fit, or the device fails.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Mask) -> Result<Tensor> {
+    let (b, s, heads, head_dim) = q.dims4()?;
+    let groups = heads / k.dim(2)?;
+    let q = (q.transpose(1, 2)?.contiguous()? * (head_dim as f64).powf(-0.5))?;
+    let k = shared_heads(k, groups)?.transpose(2, 3)?;
+    let v = shared_heads(v, groups)?.contiguous()?;
+    let rows = (MAX_SCORES / (b * heads * s)).clamp(1, s);
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    while start < s {
+        let length = rows.min(s - start);
+        let scores = q.narrow(2, start, length)?.contiguous()?.matmul(&k)?;
+        let scores = match mask {
+            Mask::None => scores,
+            Mask::Causal => scores.broadcast_add(&causal_bias(start, length, s, &scores)?)?,
+        };
+        let weights =
+            candle_nn::ops::softmax_last_dim(&scores.to_dtype(DType::F32)?)?.to_dtype(v.dtype())?;
+        pieces.push(weights.matmul(&v)?);
+        start += length;
+    }
+    let out = match pieces.len() {
+        1 => pieces.swap_remove(0),
+        _ => Tensor::cat(&pieces, 2)?,
+    };
+    out.transpose(1, 2)?.reshape((b, s, heads * head_dim))
+}
+
+/// `[B, S, G, D]` to `[B, G * groups, S, D]`.
+fn shared_heads(x: &Tensor, groups: usize) -> Result<Tensor> {
+    let (b, s, heads, head_dim) = x.dims4()?;
+    let x = x.transpose(1, 2)?;
+    if groups == 1 {
+        return Ok(x);
+    }
+    x.unsqueeze(2)?
+        .expand((b, heads, groups, s, head_dim))?
+        .reshape((b, heads * groups, s, head_dim))
+}
+
+/// Minus infinity where a key lies after the query, `[rows, S]`.
+fn causal_bias(start: usize, rows: usize, s: usize, like: &Tensor) -> Result<Tensor> {
+    let values: Vec<f32> = (start..start + rows)
+        .flat_map(|i| (0..s).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 }))
+        .collect();
+    Tensor::from_vec(values, (rows, s), &Device::Cpu)?
+        .to_dtype(like.dtype())?
+        .to_device(like.device())
+}
+
+/// Single-head attention of `[B, S, C]` tensors, without a mask.
+///
+/// # Errors
+/// As [`attention`].
+pub fn single_head(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let as_head = |x: &Tensor| x.unsqueeze(D::Minus2);
+    attention(&as_head(q)?, &as_head(k)?, &as_head(v)?, Mask::None)
+}

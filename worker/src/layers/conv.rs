@@ -1,0 +1,72 @@
+//! Convolutions over `[B, C, H, W]`.
+
+use candle_core::{Result, Tensor};
+
+/// Most elements of the unfolded input (input channels x kernel x output
+/// pixels) held at a time; larger images are convolved in bands of rows.
+const MAX_UNFOLDED: usize = 1 << 28;
+
+/// A square convolution with bias.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Tensor,
+    stride: usize,
+}
+
+impl Conv2d {
+    /// From a weight `[out, in, k, k]` and a bias `[out]`.
+    pub fn new(weight: Tensor, bias: Tensor, stride: usize) -> Self {
+        Self {
+            weight,
+            bias,
+            stride,
+        }
+    }
+
+    /// Convolves `x`, padded with zeros: `before` rows and columns in front,
+    /// `after` behind.
+    ///
+    /// # Errors
+    /// The shapes do not fit, or the device fails.
+    pub fn forward(&self, x: &Tensor, before: usize, after: usize) -> Result<Tensor> {
+        let weight = self.weight.to_dtype(x.dtype())?;
+        let (out_channels, in_channels, kernel, _) = weight.dims4()?;
+        let x = x
+            .pad_with_zeros(2, before, after)?
+            .pad_with_zeros(3, before, after)?;
+        let (b, _, height, width) = x.dims4()?;
+        let out_height = (height - kernel) / self.stride + 1;
+        let out_width = (width - kernel) / self.stride + 1;
+        let row = b * in_channels * kernel * kernel * out_width;
+        let rows = (MAX_UNFOLDED / row).clamp(1, out_height);
+        let mut bands = Vec::new();
+        let mut start = 0;
+        while start < out_height {
+            let length = rows.min(out_height - start);
+            let band = x
+                .narrow(2, start * self.stride, (length - 1) * self.stride + kernel)?
+                .contiguous()?;
+            bands.push(band.conv2d(&weight, 0, self.stride, 1, 1)?);
+            start += length;
+        }
+        let y = match bands.len() {
+            1 => bands.swap_remove(0),
+            _ => Tensor::cat(&bands, 2)?,
+        };
+        let bias = self
+            .bias
+            .to_dtype(x.dtype())?
+            .reshape((1, out_channels, 1, 1))?;
+        y.broadcast_add(&bias)
+    }
+}
+
+/// Doubles height and width by repeating pixels.
+///
+/// # Errors
+/// The device fails.
+pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
+    let (_, _, h, w) = x.dims4()?;
+    x.upsample_nearest2d(2 * h, 2 * w)
+}

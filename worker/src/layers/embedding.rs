@@ -1,0 +1,25 @@
+//! Sinusoidal embeddings.
+
+use candle_core::{Device, Result, Tensor};
+
+/// Sinusoidal embedding of timesteps in 0..1000, `[B, dim]` float32: cosines,
+/// then sines, at frequencies `10000^(-i / (dim/2))`.
+///
+/// Source: AIDC-AI/Ovis-Image `layers.py` `timestep_embedding`.
+///
+/// # Errors
+/// The device fails.
+pub fn timestep_embedding(timesteps: &[f32], dim: usize, device: &Device) -> Result<Tensor> {
+    let half = dim / 2;
+    let frequencies: Vec<f32> = (0..half)
+        .map(|i| (-(10000f32.ln()) * i as f32 / half as f32).exp())
+        .collect();
+    let values: Vec<f32> = timesteps
+        .iter()
+        .flat_map(|&t| {
+            let angles = frequencies.iter().map(move |f| t * f);
+            angles.clone().map(f32::cos).chain(angles.map(f32::sin))
+        })
+        .collect();
+    Tensor::from_vec(values, (timesteps.len(), dim), device)
+}

@@ -1,0 +1,23 @@
+//! The elementwise parts of a transformer block.
+
+use candle_core::{Result, Tensor, D};
+
+/// `up * silu(gate)` of a projection `[.., 2 I]` that holds the up half first
+/// (Shazeer 2020; the order is the checkpoints').
+///
+/// # Errors
+/// The last dimension is odd, or the device fails.
+pub fn swiglu(up_gate: &Tensor) -> Result<Tensor> {
+    let inner = up_gate.dim(D::Minus1)? / 2;
+    let up = up_gate.narrow(D::Minus1, 0, inner)?;
+    let gate = up_gate.narrow(D::Minus1, inner, inner)?;
+    up * gate.contiguous()?.silu()?
+}
+
+/// `x + gate * y` for `x`, `y` `[B, S, H]` and `gate` `[B, H]`.
+///
+/// # Errors
+/// The shapes do not fit, or the device fails.
+pub fn gated_residual(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
+    x + y.broadcast_mul(&gate.unsqueeze(1)?)?
+}

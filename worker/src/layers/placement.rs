@@ -1,0 +1,47 @@
+//! Where a network lives and in which types.
+
+use candle_core::{DType, Device};
+
+/// Where a network lives and in which types.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// The device of weights and activations.
+    pub device: Device,
+    /// Type the weights are kept in.
+    pub weights: DType,
+}
+
+impl Placement {
+    /// Type the arithmetic is done in. On a CPU bf16 is a way to store weights;
+    /// the arithmetic is float32, because CPUs have no bf16 units worth using.
+    pub fn compute(&self) -> DType {
+        if self.device.is_cpu() {
+            DType::F32
+        } else {
+            self.weights
+        }
+    }
+
+    /// The device's name, for people: `cpu`, `cuda:0`.
+    pub fn device_name(&self) -> String {
+        match self.device.location() {
+            candle_core::DeviceLocation::Cpu => "cpu".into(),
+            candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+            candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+        }
+    }
+}
+
+/// Bytes of device memory in use and in all; zeros on a CPU, whose memory the
+/// worker does not own.
+pub fn device_memory(device: &Device) -> (u64, u64) {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(_) = device {
+        if let Ok((free, total)) = candle_core::cuda_backend::cudarc::driver::result::mem_get_info()
+        {
+            return ((total - free) as u64, total as u64);
+        }
+    }
+    let _ = device;
+    (0, 0)
+}

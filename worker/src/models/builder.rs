@@ -1,0 +1,130 @@
+//! Fetches a network's tensors by name while it is built.
+
+use candle_core::Tensor;
+
+use crate::layers::{Conv2d, GroupNorm, Linear, Placement};
+use crate::weights::{PartTensors, WeightsError};
+
+/// A place in a part's tree of names, and where its tensors shall live.
+#[derive(Clone)]
+pub struct Builder<'a> {
+    tensors: &'a PartTensors,
+    placement: &'a Placement,
+    prefix: String,
+}
+
+/// What building a network returns.
+pub type Built<T> = Result<T, WeightsError>;
+
+impl<'a> Builder<'a> {
+    /// The root of a part.
+    pub fn new(tensors: &'a PartTensors, placement: &'a Placement) -> Self {
+        Self {
+            tensors,
+            placement,
+            prefix: String::new(),
+        }
+    }
+
+    /// The subtree called `name`.
+    pub fn at(&self, name: impl std::fmt::Display) -> Self {
+        Self {
+            prefix: self.path(&name.to_string()),
+            ..self.clone()
+        }
+    }
+
+    /// Where the network lives.
+    pub fn placement(&self) -> &'a Placement {
+        self.placement
+    }
+
+    fn path(&self, name: &str) -> String {
+        match self.prefix.as_str() {
+            "" => name.to_owned(),
+            prefix => format!("{prefix}.{name}"),
+        }
+    }
+
+    /// Whether the part has the tensor.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains(&self.path(name))
+    }
+
+    /// One tensor of exactly this shape.
+    ///
+    /// # Errors
+    /// It is missing, has another shape, or cannot be read.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Built<Tensor> {
+        let placement = self.placement;
+        self.tensors.get(
+            &self.path(name),
+            shape,
+            placement.weights,
+            &placement.device,
+        )
+    }
+
+    /// A linear layer with bias.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
+        let at = self.at(name);
+        Ok(Linear::new(
+            at.tensor("weight", &[outputs, inputs])?,
+            Some(at.tensor("bias", &[outputs])?),
+        ))
+    }
+
+    /// A linear layer without bias.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn linear_no_bias(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
+        Ok(Linear::new(
+            self.at(name).tensor("weight", &[outputs, inputs])?,
+            None,
+        ))
+    }
+
+    /// A square convolution with bias.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn conv(
+        &self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+        stride: usize,
+    ) -> Built<Conv2d> {
+        let at = self.at(name);
+        Ok(Conv2d::new(
+            at.tensor("weight", &[outputs, inputs, kernel, kernel])?,
+            at.tensor("bias", &[outputs])?,
+            stride,
+        ))
+    }
+
+    /// A group norm with affine parameters.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn group_norm(
+        &self,
+        name: &str,
+        channels: usize,
+        groups: usize,
+        eps: f64,
+    ) -> Built<GroupNorm> {
+        let at = self.at(name);
+        Ok(GroupNorm::new(
+            at.tensor("weight", &[channels])?,
+            at.tensor("bias", &[channels])?,
+            groups,
+            eps,
+        ))
+    }
+}

@@ -1,0 +1,67 @@
+//! The pipeline as the engine's backend.
+
+use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
+
+use super::denoise::DenoiseState;
+use super::error::Result;
+use super::load::Pipeline;
+use super::types::{Conditioning, DenoiseInputs, Image, Latent, StepReport};
+use crate::engine::Backend;
+use crate::layers::device_memory;
+use crate::sampling::SAMPLERS;
+
+/// Width and height are multiples of this: 8 for the VAE, 2 for the patches.
+const SIZE_MULTIPLE: u32 = 16;
+
+/// Most pixels of one job: sixteen images of 2048 x 2048.
+const MAX_PIXELS: u64 = 16 * 2048 * 2048;
+
+impl Backend for Pipeline {
+    type Denoise = DenoiseState;
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            operations: self.operations().into_iter().map(str::to_owned).collect(),
+            samplers: SAMPLERS.iter().map(|&s| s.to_owned()).collect(),
+            model: self.name().to_owned(),
+            device: self.placement().device_name(),
+            precision: self.placement().weights.as_str().to_owned(),
+            latent_channels: self.latent_channels().unwrap_or(0) as u32,
+            conditioning_width: self.conditioning_width().unwrap_or(0) as u32,
+            size_multiple: SIZE_MULTIPLE,
+            max_pixels: MAX_PIXELS,
+        }
+    }
+
+    fn encode(&mut self, request: &EncodeRequest) -> Result<(Conditioning, Vec<PromptCut>)> {
+        Pipeline::encode(self, &request.prompts, request.max_sequence_length as usize)
+    }
+
+    fn start_denoise(
+        &mut self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+    ) -> Result<DenoiseState> {
+        Pipeline::start_denoise(self, request, inputs)
+    }
+
+    fn step(&mut self, job: &mut DenoiseState) -> Result<StepReport> {
+        job.step(self.denoiser()?)
+    }
+
+    fn finish_denoise(&mut self, job: DenoiseState) -> Result<Latent> {
+        job.finish()
+    }
+
+    fn decode(&mut self, latent: Latent) -> Result<Image> {
+        Pipeline::decode(self, &latent)
+    }
+
+    fn vae_encode(&mut self, image: Image) -> Result<Latent> {
+        Pipeline::vae_encode(self, &image)
+    }
+
+    fn memory(&self) -> (u64, u64) {
+        device_memory(&self.placement().device)
+    }
+}

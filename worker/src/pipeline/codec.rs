@@ -1,0 +1,50 @@
+//! Between pixels and latents.
+
+use candle_core::Device;
+
+use super::error::{Error, Result};
+use super::types::{Image, Latent};
+use crate::models::vae::Vae;
+
+/// Latents to pixels.
+///
+/// # Errors
+/// The latent does not fit the VAE, or the device fails.
+pub fn decode(vae: &Vae, latent: &Latent) -> Result<Image> {
+    let channels = latent.dims()[1];
+    let wanted = vae.config().latent_channels;
+    if channels != wanted {
+        return Err(Error::invalid(
+            format!("the latent has {channels} channels, this VAE's have {wanted}"),
+            "Decode it with the VAE that belongs to the model that made it.",
+        ));
+    }
+    let pixels = vae.decode(latent.tensor())?;
+    let pixels = ((pixels * 0.5)? + 0.5)?.clamp(0.0, 1.0)?;
+    let pixels = pixels.permute((0, 2, 3, 1))?.contiguous()?;
+    Image::new(pixels.to_device(&Device::Cpu)?)
+}
+
+/// Pixels to the mean of their latents' posterior.
+///
+/// # Errors
+/// The size is no multiple of 16, the VAE has no encoder, or the device fails.
+pub fn vae_encode(vae: &Vae, image: &Image) -> Result<Latent> {
+    let [_, height, width, _] = *image.dims() else {
+        unreachable!("an image has four dimensions");
+    };
+    if height % 16 != 0 || width % 16 != 0 {
+        return Err(Error::invalid(
+            format!("an image of {width} x {height} pixels is not a multiple of 16 both ways"),
+            "Crop or resize it to multiples of 16.",
+        ));
+    }
+    let pixels = ((image.tensor() * 2.0)? - 1.0)?
+        .permute((0, 3, 1, 2))?
+        .contiguous()?;
+    let latent = vae.encode(&pixels)?.ok_or(Error::MissingPart {
+        part: "VAE encoder",
+        operation: "vae-encode",
+    })?;
+    Latent::new(latent.to_device(&Device::Cpu)?)
+}

@@ -1,0 +1,241 @@
+//! A checkpoint's parts on a device.
+
+use candle_core::{DType, Tensor};
+use ovis_protocol::{DenoiseRequest, PromptCut};
+use tokenizers::Tokenizer;
+
+use super::codec;
+use super::denoise::{DenoiseState, LatentScaling};
+use super::error::{Error, Result};
+use super::prompt::tokenize;
+use super::types::{Conditioning, DenoiseInputs, Image, Latent};
+use crate::layers::Placement;
+use crate::models::builder::Builder;
+use crate::models::mmdit::Mmdit;
+use crate::models::qwen3::Qwen3;
+use crate::models::vae::Vae;
+use crate::weights::{Checkpoint, WeightsError};
+
+/// Which parts of a checkpoint to load.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    /// Tokenizer and text encoder.
+    pub text_encoder: bool,
+    /// The diffusion transformer.
+    pub transformer: bool,
+    /// The autoencoder.
+    pub vae: bool,
+}
+
+impl Parts {
+    /// All of them.
+    pub const ALL: Self = Self {
+        text_encoder: true,
+        transformer: true,
+        vae: true,
+    };
+}
+
+/// The loaded model: whatever parts the checkpoint had.
+pub struct Pipeline {
+    name: String,
+    placement: Placement,
+    tokenizer: Option<Tokenizer>,
+    text_encoder: Option<Qwen3>,
+    transformer: Option<Mmdit>,
+    vae: Option<Vae>,
+}
+
+impl Pipeline {
+    /// Loads the wanted parts that the checkpoint has.
+    ///
+    /// # Errors
+    /// A file is not what it should be.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        placement: &Placement,
+        parts: Parts,
+    ) -> std::result::Result<Self, WeightsError> {
+        let text_encoder = match &checkpoint.text_encoder {
+            Some(part) if parts.text_encoder => {
+                let built = Qwen3::new(&part.config, &Builder::new(&part.tensors, placement))?;
+                part.tensors.finish()?;
+                Some(built)
+            }
+            _ => None,
+        };
+        let transformer = match &checkpoint.transformer {
+            Some(part) if parts.transformer => {
+                let built = Mmdit::new(&part.config, &Builder::new(&part.tensors, placement))?;
+                part.tensors.finish()?;
+                Some(built)
+            }
+            _ => None,
+        };
+        let vae = match &checkpoint.vae {
+            Some(part) if parts.vae => {
+                let built = Vae::new(&part.config, &Builder::new(&part.tensors, placement))?;
+                part.tensors.finish()?;
+                Some(built)
+            }
+            _ => None,
+        };
+        let tokenizer = match &checkpoint.tokenizer {
+            Some(files) if parts.text_encoder => Some(files.load()?),
+            _ => None,
+        };
+        Ok(Self {
+            name: checkpoint.name.clone(),
+            placement: placement.clone(),
+            tokenizer,
+            text_encoder,
+            transformer,
+            vae,
+        })
+    }
+
+    /// A name for the loaded model.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it lives.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Width of a conditioning, if text can be encoded or used.
+    pub fn conditioning_width(&self) -> Option<usize> {
+        let transformer = self.transformer.as_ref().map(|t| t.config().context_dim);
+        transformer.or(self.text_encoder.as_ref().map(|t| t.config().hidden_size))
+    }
+
+    /// Channels of a latent, if latents can be made or used.
+    pub fn latent_channels(&self) -> Option<usize> {
+        let transformer = self
+            .transformer
+            .as_ref()
+            .map(|t| t.config().in_channels / 4);
+        transformer.or(self.vae.as_ref().map(|v| v.config().latent_channels))
+    }
+
+    /// Names of the operations the loaded parts allow.
+    pub fn operations(&self) -> Vec<&'static str> {
+        let encode = self.text_encoder.is_some() && self.tokenizer.is_some();
+        let vae_encode = self.vae.as_ref().is_some_and(Vae::can_encode);
+        [
+            ("encode", encode),
+            ("denoise", self.transformer.is_some()),
+            ("decode", self.vae.is_some()),
+            ("vae-encode", vae_encode),
+        ]
+        .into_iter()
+        .filter_map(|(name, available)| available.then_some(name))
+        .collect()
+    }
+
+    /// Prompts to conditioning `[B, T, D]`, and what was cut from them.
+    ///
+    /// # Errors
+    /// There is no prompt, a part is missing, or the device fails.
+    pub fn encode(
+        &self,
+        prompts: &[String],
+        max_sequence_length: usize,
+    ) -> Result<(Conditioning, Vec<PromptCut>)> {
+        let missing = |part| Error::MissingPart {
+            part,
+            operation: "encode",
+        };
+        let encoder = self.text_encoder.as_ref().ok_or(missing("text encoder"))?;
+        let tokenizer = self.tokenizer.as_ref().ok_or(missing("tokenizer"))?;
+        if prompts.is_empty() {
+            return Err(Error::invalid("there is no prompt to encode", ""));
+        }
+        let tokenized = prompts
+            .iter()
+            .map(|prompt| tokenize(tokenizer, prompt, max_sequence_length))
+            .collect::<Result<Vec<_>>>()?;
+        let length = tokenized.iter().map(|t| t.length).max().unwrap_or(0);
+        let mut rows = Vec::with_capacity(tokenized.len());
+        for prompt in &tokenized {
+            let hidden = encoder.forward(&prompt.ids)?;
+            let used = prompt
+                .ids
+                .len()
+                .saturating_sub(super::prompt::PREFIX_POSITIONS);
+            let start = prompt.ids.len() - used;
+            rows.push(
+                hidden
+                    .narrow(1, start, used)?
+                    .pad_with_zeros(1, 0, length - used)?,
+            );
+        }
+        let cuts = tokenized
+            .iter()
+            .enumerate()
+            .filter(|(_, t)| t.lost_tokens + t.lost_template_tokens > 0)
+            .map(|(i, t)| PromptCut {
+                prompt: i as u32,
+                lost_tokens: t.lost_tokens as u32,
+                lost_template_tokens: t.lost_template_tokens as u32,
+            })
+            .collect();
+        let conditioning = Tensor::cat(&rows, 0)?
+            .to_dtype(DType::F32)?
+            .to_device(&candle_core::Device::Cpu)?;
+        Ok((Conditioning::new(conditioning)?, cuts))
+    }
+
+    /// Checks a denoise request and prepares its first step.
+    ///
+    /// # Errors
+    /// A value is out of range, the transformer is missing, or the device
+    /// fails.
+    pub fn start_denoise(
+        &self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+    ) -> Result<DenoiseState> {
+        let scaling = match &self.vae {
+            Some(vae) => LatentScaling::of(vae.config()),
+            None => LatentScaling::FLUX,
+        };
+        DenoiseState::new(self.denoiser()?, scaling, request, inputs)
+    }
+
+    /// The transformer that denoise steps run on.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn denoiser(&self) -> Result<&Mmdit> {
+        self.transformer.as_ref().ok_or(Error::MissingPart {
+            part: "transformer",
+            operation: "denoise",
+        })
+    }
+
+    /// Latents to pixels.
+    ///
+    /// # Errors
+    /// The VAE is missing, the latent does not fit it, or the device fails.
+    pub fn decode(&self, latent: &Latent) -> Result<Image> {
+        codec::decode(self.vae("decode")?, latent)
+    }
+
+    /// Pixels to latents.
+    ///
+    /// # Errors
+    /// The VAE or its encoder is missing, the size does not fit, or the device
+    /// fails.
+    pub fn vae_encode(&self, image: &Image) -> Result<Latent> {
+        codec::vae_encode(self.vae("vae-encode")?, image)
+    }
+
+    fn vae(&self, operation: &'static str) -> Result<&Vae> {
+        self.vae.as_ref().ok_or(Error::MissingPart {
+            part: "VAE",
+            operation,
+        })
+    }
+}

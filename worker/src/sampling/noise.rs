@@ -1,0 +1,168 @@
+//! The float32 normal noise that PyTorch's CPU generator draws for a seed.
+//!
+//! Sources: PyTorch `aten/src/ATen/core/MT19937RNGEngine.h`,
+//! `TransformationHelper.h`, `DistributionsHelper.h` and
+//! `aten/src/ATen/native/cpu/DistributionTemplates.h` (`normal_fill`).
+
+use std::f64::consts::TAU;
+
+/// Words of the Mersenne Twister's state.
+const STATE: usize = 624;
+
+/// Distance between the words that one recurrence combines.
+const SHIFT: usize = 397;
+
+/// From this many elements on, PyTorch fills uniformly and transforms blocks of
+/// 16; below, it draws one double-precision normal after the other.
+const BLOCK: usize = 16;
+
+/// `torch.Generator(device="cpu")`: MT19937 and the spare normal it keeps.
+#[derive(Clone)]
+pub struct TorchGenerator {
+    state: [u32; STATE],
+    next: usize,
+    spare_normal: Option<f64>,
+}
+
+impl TorchGenerator {
+    /// `torch.Generator().manual_seed(seed)`; only the low 32 bits count.
+    pub fn new(seed: u64) -> Self {
+        let mut state = [0u32; STATE];
+        state[0] = seed as u32;
+        for i in 1..STATE {
+            let previous = state[i - 1];
+            state[i] = 1_812_433_253u32
+                .wrapping_mul(previous ^ (previous >> 30))
+                .wrapping_add(i as u32);
+        }
+        Self {
+            state,
+            next: STATE,
+            spare_normal: None,
+        }
+    }
+
+    /// `torch.randn(n)`: `n` standard normals.
+    pub fn normals(&mut self, n: usize) -> Vec<f32> {
+        if n < BLOCK {
+            return (0..n).map(|_| self.normal_f64() as f32).collect();
+        }
+        let mut values: Vec<f32> = (0..n).map(|_| self.uniform_f32()).collect();
+        for block in values.chunks_exact_mut(BLOCK) {
+            box_muller(block);
+        }
+        if n % BLOCK != 0 {
+            // PyTorch draws the last 16 values afresh rather than a part of
+            // a block.
+            let tail = &mut values[n - BLOCK..];
+            tail.fill_with(|| self.uniform_f32());
+            box_muller(tail);
+        }
+        values
+    }
+
+    /// A normal by Box-Muller in double precision, which makes two at a time.
+    fn normal_f64(&mut self) -> f64 {
+        if let Some(normal) = self.spare_normal.take() {
+            return normal;
+        }
+        let u1 = self.uniform_f64();
+        let u2 = self.uniform_f64();
+        let radius = (-2.0 * (-u2).ln_1p()).sqrt();
+        let theta = TAU * u1;
+        self.spare_normal = Some(radius * theta.sin());
+        radius * theta.cos()
+    }
+
+    /// Uniform in 0..1 from 24 random bits.
+    fn uniform_f32(&mut self) -> f32 {
+        (self.word() & ((1 << 24) - 1)) as f32 / (1u32 << 24) as f32
+    }
+
+    /// Uniform in 0..1 from 53 random bits, high word first.
+    fn uniform_f64(&mut self) -> f64 {
+        let high = u64::from(self.word());
+        let low = u64::from(self.word());
+        (((high << 32) | low) & ((1 << 53) - 1)) as f64 / (1u64 << 53) as f64
+    }
+
+    /// The next 32 random bits.
+    fn word(&mut self) -> u32 {
+        if self.next == STATE {
+            self.twist();
+        }
+        let mut y = self.state[self.next];
+        self.next += 1;
+        y ^= y >> 11;
+        y ^= (y << 7) & 0x9d2c_5680;
+        y ^= (y << 15) & 0xefc6_0000;
+        y ^ (y >> 18)
+    }
+
+    fn twist(&mut self) {
+        for i in 0..STATE {
+            let y = (self.state[i] & 0x8000_0000) | (self.state[(i + 1) % STATE] & 0x7fff_ffff);
+            let mixed = (y >> 1) ^ if y & 1 == 1 { 0x9908_b0df } else { 0 };
+            self.state[i] = self.state[(i + SHIFT) % STATE] ^ mixed;
+        }
+        self.next = 0;
+    }
+}
+
+/// Turns 16 uniforms into 16 normals: the first eight are the radii's uniforms,
+/// the last eight the angles'.
+fn box_muller(block: &mut [f32]) {
+    let (radii, angles) = block.split_at_mut(BLOCK / 2);
+    for (a, b) in radii.iter_mut().zip(angles) {
+        let radius = (-2.0 * f64::from(1.0 - *a).ln()).sqrt();
+        let theta = f64::from(TAU as f32 * *b);
+        (*a, *b) = ((radius * theta.cos()) as f32, (radius * theta.sin()) as f32);
+    }
+}
+
+/// Noise for a batch of `batch` tensors of `elements` values each, as ComfyUI's
+/// `prepare_noise` draws it: one draw for the whole batch, or, with a
+/// `batch_index`, one draw an entry, of which each batch entry takes the one it
+/// names.
+pub fn batch_noise(
+    seed: u64,
+    batch: usize,
+    elements: usize,
+    batch_index: Option<&[u64]>,
+) -> Vec<f32> {
+    let mut generator = TorchGenerator::new(seed);
+    let Some(index) = batch_index else {
+        return generator.normals(batch * elements);
+    };
+    let last = index.iter().copied().max().unwrap_or(0);
+    let mut noise = vec![0.0; index.len() * elements];
+    for draw in 0..=last {
+        let values = generator.normals(elements);
+        for (entry, _) in index.iter().enumerate().filter(|(_, &i)| i == draw) {
+            noise[entry * elements..(entry + 1) * elements].copy_from_slice(&values);
+        }
+    }
+    noise
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_low_32_bits_of_a_seed_count() {
+        let low = TorchGenerator::new(5).normals(40);
+        assert_eq!(TorchGenerator::new((1 << 32) + 5).normals(40), low);
+        assert_ne!(TorchGenerator::new(6).normals(40), low);
+    }
+
+    #[test]
+    fn batch_index_picks_draws() {
+        let noise = batch_noise(7, 3, 64, Some(&[2, 0, 2]));
+        let mut generator = TorchGenerator::new(7);
+        let draws: Vec<_> = (0..3).map(|_| generator.normals(64)).collect();
+        assert_eq!(noise[..64], draws[2]);
+        assert_eq!(noise[64..128], draws[0]);
+        assert_eq!(noise[128..], draws[2]);
+    }
+}
