@@ -4,7 +4,7 @@
 //! layer reaches past its neighbour.
 //!
 //! - [`cli`]: the commands: serve, generate, inspect
-//! - `server`: websocket listener, one session a socket
+//! - [`server`]: websocket listener, one session a socket
 //! - [`engine`]: the bounded job queue and the one thread that owns the device
 //! - [`pipeline`]: encode, denoise step by step, decode; typed tensors
 //! - [`sampling`]: sigma schedules, solvers, PyTorch's noise
@@ -19,4 +19,5 @@ pub mod layers;
 pub mod models;
 pub mod pipeline;
 pub mod sampling;
+pub mod server;
 pub mod weights;

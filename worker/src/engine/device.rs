@@ -1,0 +1,203 @@
+//! The device thread's loop: one denoise job a step at a time, short jobs in
+//! between.
+
+use std::any::Any;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ovis_protocol::{ErrorCode, Outcome, WireError};
+
+use super::backend::Backend;
+use super::job::{wire_error, Event, Job, Output, Product, Ticket, Work};
+use super::shared::{shutting_down, Next, Shared};
+use crate::pipeline::Result;
+
+/// A denoise job between two steps.
+struct Active<S> {
+    ticket: Ticket,
+    state: S,
+    begun: Instant,
+    /// How long each step took. Short jobs that slipped in do not count.
+    steps: Vec<Duration>,
+}
+
+pub(super) struct DeviceThread<B: Backend> {
+    backend: B,
+    shared: Arc<Shared>,
+    active: Option<Active<B::Denoise>>,
+}
+
+/// Runs a piece of backend work; an error or a panic becomes what the client
+/// is told.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, WireError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| wire_error(&error)),
+        Err(panic) => Err(WireError::new(
+            ErrorCode::Internal,
+            format!("The worker failed unexpectedly: {}", panic_text(&*panic)),
+            "This is a defect of the worker; its log says where.",
+        )),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no reason given")
+}
+
+/// Seconds left when `left` more steps follow these. The first step also warms
+/// up caches and kernels, so it counts only while it is the only one.
+fn seconds_left(steps: &[Duration], left: u32) -> f32 {
+    let typical = if steps.len() > 1 { &steps[1..] } else { steps };
+    let recent = &typical[typical.len().saturating_sub(8)..];
+    let mean = recent.iter().sum::<Duration>().as_secs_f32() / recent.len().max(1) as f32;
+    mean * left as f32
+}
+
+impl<B: Backend> DeviceThread<B> {
+    pub fn new(backend: B, shared: Arc<Shared>) -> Self {
+        Self {
+            backend,
+            shared,
+            active: None,
+        }
+    }
+
+    /// Runs jobs until the engine stops.
+    pub fn run(mut self) {
+        let mut may_slip = true;
+        loop {
+            self.shared.lock().memory = self.backend.memory();
+            let next = self.shared.next(self.active.is_some(), may_slip);
+            let begun = Instant::now();
+            match next {
+                Next::Stop => break,
+                Next::Job(job) => {
+                    // One short job a step: others wait, but denoising goes on.
+                    may_slip = self.active.is_none();
+                    self.begin(*job);
+                }
+                Next::Step => {
+                    may_slip = true;
+                    self.step();
+                }
+            }
+            self.shared.lock().counts.busy_seconds += begun.elapsed().as_secs_f64();
+        }
+        if let Some(active) = self.active.take() {
+            self.end(&active.ticket, Event::Failed(shutting_down()));
+        }
+    }
+
+    fn begin(&mut self, job: Job) {
+        let ticket = job.ticket;
+        let begun = Instant::now();
+        if ticket.is_cancelled() {
+            return self.end(&ticket, Event::Cancelled);
+        }
+        let span = ticket.span.clone();
+        let _entered = span.enter();
+        tracing::info!("started");
+        let backend = &mut self.backend;
+        let product = match job.work {
+            Work::Denoise(request, inputs) => {
+                match guarded(|| backend.start_denoise(&request, inputs)) {
+                    Ok(state) => {
+                        self.active = Some(Active {
+                            ticket,
+                            state,
+                            begun,
+                            steps: Vec::new(),
+                        });
+                    }
+                    Err(error) => self.end(&ticket, Event::Failed(error)),
+                }
+                return;
+            }
+            Work::Encode(request) => guarded(|| {
+                let (conditioning, cuts) = backend.encode(&request)?;
+                let output = Output::conditioning(&conditioning)?;
+                Ok(Product { output, cuts })
+            }),
+            Work::Decode(latent) => guarded(|| Ok(Output::image(&backend.decode(latent)?)?.into())),
+            Work::VaeEncode(image) => {
+                guarded(|| Ok(Output::latent(&backend.vae_encode(image)?)?.into()))
+            }
+        };
+        self.deliver(&ticket, begun, product);
+    }
+
+    fn step(&mut self) {
+        let Some(mut active) = self.active.take() else {
+            return;
+        };
+        if active.ticket.is_cancelled() {
+            return self.end(&active.ticket, Event::Cancelled);
+        }
+        let span = active.ticket.span.clone();
+        let _entered = span.enter();
+        let begun = Instant::now();
+        let backend = &mut self.backend;
+        let report = match guarded(|| backend.step(&mut active.state)) {
+            Ok(report) => report,
+            Err(error) => return self.end(&active.ticket, Event::Failed(error)),
+        };
+        active.steps.push(begun.elapsed());
+        self.shared.lock().counts.steps += 1;
+        let left = report.total.saturating_sub(report.step);
+        let estimate = seconds_left(&active.steps, left);
+        tracing::debug!(step = report.step, total = report.total, "step");
+        active.ticket.tell(Event::Progress(report, estimate));
+        if left > 0 {
+            self.active = Some(active);
+            return;
+        }
+        let product =
+            guarded(|| Ok(Output::latent(&backend.finish_denoise(active.state)?)?.into()));
+        self.deliver(&active.ticket, active.begun, product);
+    }
+
+    /// Ends a job whose work is over. A cancel that came during it still counts.
+    fn deliver(
+        &self,
+        ticket: &Ticket,
+        begun: Instant,
+        product: std::result::Result<Product, WireError>,
+    ) {
+        let event = match product {
+            Err(error) => Event::Failed(error),
+            Ok(_) if ticket.is_cancelled() => Event::Cancelled,
+            Ok(Product { output, cuts }) => Event::Done(
+                Outcome {
+                    seconds_queued: (begun - ticket.submitted).as_secs_f32(),
+                    seconds_running: begun.elapsed().as_secs_f32(),
+                    cuts,
+                },
+                output,
+            ),
+        };
+        self.end(ticket, event);
+    }
+
+    fn end(&self, ticket: &Ticket, event: Event) {
+        self.shared.lock().end(ticket, event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimate_leaves_out_the_first_step() {
+        let second = Duration::from_secs(1);
+        assert_eq!(seconds_left(&[9 * second], 2), 18.0);
+        assert_eq!(seconds_left(&[9 * second, second, second], 2), 2.0);
+        assert_eq!(seconds_left(&[second; 20], 0), 0.0);
+        assert_eq!(seconds_left(&[], 3), 0.0);
+    }
+}

@@ -1,0 +1,195 @@
+//! What a job is, and what becomes of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Instant;
+
+use ovis_protocol::{
+    DenoiseRequest, EncodeRequest, ErrorCode, JobId, Outcome, PromptCut, WireError,
+};
+
+use super::queue::ClientId;
+use crate::pipeline::{Conditioning, DenoiseInputs, Error, Image, Latent, Result, StepReport};
+
+/// What to do, with its tensors on the CPU.
+pub enum Work {
+    /// Prompts to conditioning.
+    Encode(EncodeRequest),
+    /// Conditioning and latent to latent.
+    Denoise(DenoiseRequest, DenoiseInputs),
+    /// Latent to image.
+    Decode(Latent),
+    /// Image to latent.
+    VaeEncode(Image),
+}
+
+impl Work {
+    /// The operation's name, as `Request::name` has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Encode(_) => "encode",
+            Self::Denoise(..) => "denoise",
+            Self::Decode(_) => "decode",
+            Self::VaeEncode(_) => "vae-encode",
+        }
+    }
+
+    /// Whether it may run between two steps of another job.
+    pub fn is_short(&self) -> bool {
+        !matches!(self, Self::Denoise(..))
+    }
+}
+
+/// A job's tensor, as float32 on the CPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// `conditioning`, `latent` or `image`.
+    pub name: &'static str,
+    /// Dimensions, outermost first.
+    pub shape: Vec<u64>,
+    /// Values, row-major.
+    pub values: Vec<f32>,
+}
+
+impl Output {
+    fn new(name: &'static str, dims: &[usize], values: Result<Vec<f32>>) -> Result<Self> {
+        Ok(Self {
+            name,
+            shape: dims.iter().map(|&d| d as u64).collect(),
+            values: values?,
+        })
+    }
+
+    /// The tensor `conditioning`.
+    ///
+    /// # Errors
+    /// The copy from the device failed; so for each of these.
+    pub fn conditioning(tensor: &Conditioning) -> Result<Self> {
+        Self::new("conditioning", tensor.dims(), tensor.to_values())
+    }
+
+    /// The tensor `latent`.
+    ///
+    /// # Errors
+    /// As [`conditioning`](Self::conditioning).
+    pub fn latent(tensor: &Latent) -> Result<Self> {
+        Self::new("latent", tensor.dims(), tensor.to_values())
+    }
+
+    /// The tensor `image`.
+    ///
+    /// # Errors
+    /// As [`conditioning`](Self::conditioning).
+    pub fn image(tensor: &Image) -> Result<Self> {
+        Self::new("image", tensor.dims(), tensor.to_values())
+    }
+}
+
+/// What happens to a job. `Done`, `Failed` and `Cancelled` are its last.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// It waits behind this many others.
+    Queued(u32),
+    /// It has the device.
+    Started,
+    /// A denoise step has ended; the estimate is in seconds.
+    Progress(StepReport, f32),
+    /// It is done.
+    Done(Outcome, Output),
+    /// It has failed.
+    Failed(WireError),
+    /// It was dropped because its client asked.
+    Cancelled,
+}
+
+/// Where a client's events go. Called with the engine's lock held and from the
+/// device thread, so it must neither block nor call the engine.
+pub trait EventSink: Send + Sync {
+    /// Takes one event.
+    fn send(&self, job: JobId, event: Event);
+}
+
+/// A job in the queue or on the device.
+pub struct Job {
+    pub(super) client: ClientId,
+    pub(super) id: JobId,
+    pub(super) work: Work,
+    pub(super) ticket: Ticket,
+    /// The position its client was last told.
+    pub(super) told: Option<u32>,
+}
+
+/// The part of a job that outlives its work: whom to tell, and what to measure.
+#[derive(Clone)]
+pub(super) struct Ticket {
+    pub id: JobId,
+    pub operation: &'static str,
+    pub sink: Arc<dyn EventSink>,
+    pub cancelled: Arc<AtomicBool>,
+    pub submitted: Instant,
+    pub span: tracing::Span,
+}
+
+impl Ticket {
+    pub fn tell(&self, event: Event) {
+        self.sink.send(self.id, event);
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+}
+
+/// What a job's work has given.
+pub(super) struct Product {
+    pub output: Output,
+    pub cuts: Vec<PromptCut>,
+}
+
+impl From<Output> for Product {
+    fn from(output: Output) -> Self {
+        Self {
+            output,
+            cuts: Vec::new(),
+        }
+    }
+}
+
+/// A pipeline error as the client sees it.
+pub fn wire_error(error: &Error) -> WireError {
+    let (code, hint) = match error {
+        Error::Invalid { hint, .. } => (ErrorCode::InvalidRequest, hint.as_str()),
+        Error::MissingPart { .. } => (
+            ErrorCode::MissingModel,
+            "Start the worker with a checkpoint that has it.",
+        ),
+        _ if error.is_out_of_memory() => (
+            ErrorCode::OutOfMemory,
+            "Use a smaller size or batch, or free memory on the device.",
+        ),
+        _ => (ErrorCode::Internal, "The worker's log says more."),
+    };
+    WireError::new(code, error.to_string(), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_keep_their_meaning() {
+        let missing = Error::MissingPart {
+            part: "VAE",
+            operation: "decode",
+        };
+        assert_eq!(wire_error(&missing).code, ErrorCode::MissingModel);
+        let memory = Error::Device(candle_core::Error::Msg("CUDA_ERROR_OUT_OF_MEMORY".into()));
+        assert_eq!(wire_error(&memory).code, ErrorCode::OutOfMemory);
+        let device = Error::Device(candle_core::Error::Msg("no kernel".into()));
+        assert_eq!(wire_error(&device).code, ErrorCode::Internal);
+        let invalid = wire_error(&Error::invalid("bad size", "use 1024"));
+        assert_eq!(invalid.code, ErrorCode::InvalidRequest);
+        assert_eq!(invalid.message, "bad size");
+        assert_eq!(invalid.hint, "use 1024");
+    }
+}

@@ -1,0 +1,205 @@
+//! What the sockets' side and the device thread share: one lock, one condition.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ovis_protocol::{ErrorCode, JobId, WireError};
+
+use super::job::{Event, Job, Ticket};
+use super::queue::{ClientId, FairQueue};
+
+/// Counts since the start, for `/metrics`.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Jobs ended, by operation and `done`, `failed` or `cancelled`.
+    pub ended: BTreeMap<(&'static str, &'static str), u64>,
+    /// Denoise steps run.
+    pub steps: u64,
+    /// Seconds the device thread has worked.
+    pub busy_seconds: f64,
+}
+
+pub(super) struct Running {
+    pub client: ClientId,
+    pub ticket: Ticket,
+}
+
+pub(super) struct State {
+    pub queue: FairQueue<Job>,
+    pub running: Vec<Running>,
+    pub stopping: bool,
+    pub counts: Counts,
+    pub memory: (u64, u64),
+}
+
+pub(super) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    pub started: Instant,
+}
+
+/// What the device thread is to do next.
+pub(super) enum Next {
+    Job(Box<Job>),
+    Step,
+    Stop,
+}
+
+impl Shared {
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                queue: FairQueue::new(capacity),
+                running: Vec::new(),
+                stopping: false,
+                counts: Counts::default(),
+                memory: (0, 0),
+            }),
+            changed: Condvar::new(),
+            started: Instant::now(),
+        }
+    }
+
+    /// The state. Every change under the lock is whole before it is released,
+    /// so a panic elsewhere does not spoil it.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn wake(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Waits for something to do. While a denoise job is `active`, that is a
+    /// short job if there is one and `may_slip`, else the next step.
+    pub fn next(&self, active: bool, may_slip: bool) -> Next {
+        let mut state = self.lock();
+        loop {
+            if state.stopping {
+                return Next::Stop;
+            }
+            let job = if active {
+                if !may_slip {
+                    return Next::Step;
+                }
+                state.queue.pop_if(|job| job.work.is_short())
+            } else {
+                state.queue.pop_if(|_| true)
+            };
+            if let Some(job) = job {
+                state.running.push(Running {
+                    client: job.client,
+                    ticket: job.ticket.clone(),
+                });
+                job.ticket.tell(Event::Started);
+                state.tell_positions();
+                return Next::Job(Box::new(job));
+            }
+            if active {
+                return Next::Step;
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl State {
+    /// Tells every queued job whose position has changed.
+    pub fn tell_positions(&mut self) {
+        for (position, job) in self.queue.in_order().into_iter().enumerate() {
+            let position = position as u32;
+            if job.told != Some(position) {
+                job.told = Some(position);
+                job.ticket.tell(Event::Queued(position));
+            }
+        }
+    }
+
+    /// Whether an unfinished job has this UUID.
+    pub fn has(&mut self, id: JobId) -> bool {
+        self.running.iter().any(|r| r.ticket.id == id)
+            || self.queue.in_order().iter().any(|job| job.id == id)
+    }
+
+    /// Drops a client's job: at once when queued, else at its next step.
+    pub fn cancel(&mut self, client: ClientId, id: JobId) {
+        for running in &self.running {
+            if running.client == client && running.ticket.id == id {
+                running.ticket.cancelled.store(true, Ordering::Release);
+            }
+        }
+        let removed = self
+            .queue
+            .remove(|job| job.client == client && job.id == id);
+        for job in removed {
+            self.end(&job.ticket, Event::Cancelled);
+        }
+        self.tell_positions();
+    }
+
+    /// Drops everything of a client that is gone.
+    pub fn drop_client(&mut self, client: ClientId) {
+        for running in self.running.iter().filter(|r| r.client == client) {
+            running.ticket.cancelled.store(true, Ordering::Release);
+        }
+        for job in self.queue.remove_client(client) {
+            self.end(&job.ticket, Event::Cancelled);
+        }
+        self.tell_positions();
+    }
+
+    /// Fails what is queued and lets nothing new in.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        for job in self.queue.remove(|_| true) {
+            self.end(&job.ticket, Event::Failed(shutting_down()));
+        }
+    }
+
+    /// Counts a job's end, logs it and tells its client.
+    pub fn end(&mut self, ticket: &Ticket, event: Event) {
+        self.running.retain(|r| r.ticket.id != ticket.id);
+        let outcome = match &event {
+            Event::Done(outcome, _) => {
+                ticket.span.in_scope(|| {
+                    tracing::info!(
+                        queued = outcome.seconds_queued,
+                        running = outcome.seconds_running,
+                        "done"
+                    );
+                });
+                "done"
+            }
+            Event::Failed(error) => {
+                ticket.span.in_scope(|| {
+                    tracing::warn!(code = error.code.name(), error = %error, "failed");
+                });
+                "failed"
+            }
+            _ => {
+                ticket.span.in_scope(|| tracing::info!("cancelled"));
+                "cancelled"
+            }
+        };
+        *self
+            .counts
+            .ended
+            .entry((ticket.operation, outcome))
+            .or_default() += 1;
+        ticket.tell(event);
+    }
+}
+
+/// The error of a job that the worker's end has cut off.
+pub(super) fn shutting_down() -> WireError {
+    WireError::new(
+        ErrorCode::ShuttingDown,
+        "The worker is shutting down.",
+        "Start it again and repeat the job.",
+    )
+}

@@ -1,0 +1,127 @@
+//! Judging a client's first message.
+
+use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION};
+use ovis_protocol::{decode_client, ClientHello, ClientMessage, ErrorCode, WireError};
+
+/// The client's hello, if it may stay.
+///
+/// The version is read before the rest, because a hello of another version may
+/// not decode: variant, magic and version are the first three `u32`s in every
+/// version.
+///
+/// # Errors
+/// What to refuse it with.
+pub fn judge(bytes: &[u8], token: Option<&str>) -> Result<ClientHello, WireError> {
+    let word = |at: usize| {
+        let bytes = bytes.get(at * 4..at * 4 + 4)?;
+        Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    };
+    if (word(0), word(1)) != (Some(0), Some(MAGIC)) {
+        return Err(WireError::new(
+            ErrorCode::BadMessage,
+            "The first message of a connection must be a Hello of the Ovis protocol.",
+            "Is this client meant for an ovis-worker?",
+        ));
+    }
+    let theirs = word(2).unwrap_or(0);
+    if theirs != PROTOCOL_VERSION {
+        let older = if theirs < PROTOCOL_VERSION {
+            "client"
+        } else {
+            "worker"
+        };
+        return Err(WireError::new(
+            ErrorCode::VersionMismatch,
+            format!("The client speaks protocol {theirs} and this worker speaks protocol {PROTOCOL_VERSION}."),
+            format!("Update the {older}, the older of the two."),
+        ));
+    }
+    let hello = match decode_client(bytes) {
+        Ok(ClientMessage::Hello(hello)) => hello,
+        Ok(_) => return Err(bad("not a Hello")),
+        Err(error) => return Err(bad(&error.to_string())),
+    };
+    match (token, &hello.token) {
+        (Some(wanted), Some(given)) if same(wanted.as_bytes(), given.as_bytes()) => Ok(hello),
+        (Some(_), Some(_)) => Err(unauthorized("The client's token is not this worker's.")),
+        (Some(_), None) => Err(unauthorized(
+            "This worker wants a token and the client has sent none.",
+        )),
+        (None, _) => Ok(hello),
+    }
+}
+
+fn bad(reason: &str) -> WireError {
+    WireError::new(
+        ErrorCode::BadMessage,
+        format!("The client's Hello cannot be read: {reason}."),
+        "",
+    )
+}
+
+fn unauthorized(message: &str) -> WireError {
+    WireError::new(
+        ErrorCode::Unauthorized,
+        message,
+        "Set OVIS_WORKER_TOKEN to the same value for the worker and the client.",
+    )
+}
+
+/// Compares in a time that does not depend on where the first difference is.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ovis_protocol::encode;
+
+    fn hello(protocol: u32, token: Option<&str>) -> Vec<u8> {
+        encode(&ClientMessage::Hello(ClientHello {
+            magic: MAGIC,
+            protocol,
+            client: "test".into(),
+            token: token.map(String::from),
+        }))
+        .unwrap()
+    }
+
+    fn code(bytes: &[u8], token: Option<&str>) -> ErrorCode {
+        judge(bytes, token).unwrap_err().code
+    }
+
+    #[test]
+    fn versions_refuse_each_other() {
+        let newer = judge(&hello(PROTOCOL_VERSION + 1, None), None).unwrap_err();
+        assert_eq!(newer.code, ErrorCode::VersionMismatch);
+        assert!(newer.hint.contains("worker"));
+        let older = judge(&hello(PROTOCOL_VERSION - 1, None), None).unwrap_err();
+        assert!(older.hint.contains("client"));
+        // Another version's hello may go on in any way.
+        let mut bytes = hello(PROTOCOL_VERSION + 7, None);
+        bytes.truncate(12);
+        assert_eq!(code(&bytes, None), ErrorCode::VersionMismatch);
+    }
+
+    #[test]
+    fn tokens_are_compared() {
+        assert!(judge(&hello(PROTOCOL_VERSION, None), None).is_ok());
+        assert!(judge(&hello(PROTOCOL_VERSION, Some("x")), None).is_ok());
+        assert!(judge(&hello(PROTOCOL_VERSION, Some("abc")), Some("abc")).is_ok());
+        let wrong = hello(PROTOCOL_VERSION, Some("abd"));
+        assert_eq!(code(&wrong, Some("abc")), ErrorCode::Unauthorized);
+        let none = hello(PROTOCOL_VERSION, None);
+        assert_eq!(code(&none, Some("abc")), ErrorCode::Unauthorized);
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        assert_eq!(code(b"", None), ErrorCode::BadMessage);
+        assert_eq!(code(b"GET / HTTP/1.1", None), ErrorCode::BadMessage);
+        let status = encode(&ClientMessage::Status).unwrap();
+        assert_eq!(code(&status, None), ErrorCode::BadMessage);
+        let cut = &hello(PROTOCOL_VERSION, None)[..14];
+        assert_eq!(code(cut, None), ErrorCode::BadMessage);
+    }
+}
