@@ -5,6 +5,8 @@
 
 mod attention;
 mod conv;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod embedding;
 mod linear;
 mod mlp;

@@ -1,0 +1,127 @@
+//! Under the `cuda` feature: compiles `kernels/*.cu` with nvcc and the cuDNN
+//! interface with the C++ compiler. `worker/cuda-toolchain` sets the
+//! environment this reads.
+
+#[cfg(feature = "cuda")]
+fn main() {
+    cuda::kernels();
+    cuda::cudnn();
+    cuda::link();
+}
+
+#[cfg(not(feature = "cuda"))]
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+}
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+    use std::{env, fs};
+
+    /// Machine code for Ampere (also run by 8.6 and 8.9) and Hopper, and PTX
+    /// that a driver compiles for whatever comes later.
+    const TARGETS: [&str; 3] = [
+        "arch=compute_80,code=sm_80",
+        "arch=compute_90,code=sm_90",
+        "arch=compute_90,code=compute_90",
+    ];
+
+    /// An environment variable that, when it changes, means another build.
+    fn variable(name: &str) -> Option<String> {
+        println!("cargo:rerun-if-env-changed={name}");
+        env::var(name).ok().filter(|value| !value.is_empty())
+    }
+
+    fn toolkit() -> Option<PathBuf> {
+        variable("CUDA_HOME")
+            .or_else(|| variable("CUDA_PATH"))
+            .map(PathBuf::from)
+    }
+
+    /// Every `kernels/NAME.cu` becomes `OUT_DIR/NAME.fatbin`.
+    pub fn kernels() {
+        println!("cargo:rerun-if-changed=kernels");
+        let nvcc = toolkit().map_or_else(|| "nvcc".into(), |home| home.join("bin/nvcc"));
+        let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
+        for entry in fs::read_dir("kernels").expect("kernels/ lies beside build.rs") {
+            let source = entry.expect("kernels/ is readable").path();
+            if source
+                .extension()
+                .is_some_and(|extension| extension == "cu")
+            {
+                compile(&nvcc, &source, &out);
+            }
+        }
+    }
+
+    fn compile(nvcc: &Path, source: &Path, out: &Path) {
+        let name = source.file_stem().expect("a kernel file has a name");
+        let mut command = Command::new(nvcc);
+        command.args(["-fatbin", "-O3", "-std=c++17"]);
+        for target in TARGETS {
+            command.args(["-gencode", target]);
+        }
+        command
+            .arg(source)
+            .arg("-o")
+            .arg(out.join(name).with_extension("fatbin"));
+        match command.status() {
+            Ok(status) if status.success() => (),
+            Ok(status) => panic!("nvcc failed on {} ({status})", source.display()),
+            Err(e) => panic!(
+                "nvcc cannot be started as {} ({e}). On a machine without a CUDA toolkit, \
+                 build with worker/cuda-toolchain build.",
+                nvcc.display()
+            ),
+        }
+    }
+
+    /// The C interface to cuDNN, from headers alone.
+    pub fn cudnn() {
+        let mut includes: Vec<PathBuf> = variable("OVIS_CUDNN_INCLUDE")
+            .map(|paths| env::split_paths(&paths).collect())
+            .unwrap_or_default();
+        if let Some(home) = toolkit() {
+            includes.push(home.join("include"));
+        }
+        if !includes
+            .iter()
+            .any(|dir| dir.join("cudnn_frontend.h").exists())
+        {
+            panic!(
+                "cudnn_frontend.h is in none of {includes:?}. Set OVIS_CUDNN_INCLUDE to the \
+                 headers of cuDNN 9 and of cudnn-frontend, separated by a colon, or build with \
+                 worker/cuda-toolchain build."
+            );
+        }
+        let mut build = cc::Build::new();
+        for dir in includes {
+            // As system headers: their warnings are not ours.
+            build.flag("-isystem").flag(dir.display().to_string());
+        }
+        build
+            .cpp(true)
+            .std("c++17")
+            .opt_level(2)
+            .file("kernels/cudnn.cpp")
+            .compile("ovis_cudnn");
+    }
+
+    /// Where no driver is installed, libcuda is an empty stand-in whose symbols
+    /// stay open until the worker starts beside a real one.
+    pub fn link() {
+        if let Some(dir) = variable("OVIS_CUDA_LINK_DIR") {
+            println!("cargo:rustc-link-search=native={dir}");
+            for argument in [
+                "-Wl,--unresolved-symbols=ignore-all",
+                "-Wl,--allow-shlib-undefined",
+                "-Wl,--no-as-needed",
+                "-lcuda",
+            ] {
+                println!("cargo:rustc-link-arg={argument}");
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+// What every kernel family shares: element types, packed loads, reductions.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cstdint>
+
+using bf16 = __nv_bfloat16;
+
+// N neighbouring elements moved by one memory instruction. The caller promises
+// the alignment.
+template <typename T, int N>
+struct alignas(sizeof(T) * N) Pack {
+    T at[N];
+};
+
+template <typename T, int N>
+__device__ __forceinline__ Pack<T, N> load(const T *p) {
+    return *reinterpret_cast<const Pack<T, N> *>(p);
+}
+
+template <typename T, int N>
+__device__ __forceinline__ void store(T *p, const Pack<T, N> &v) {
+    *reinterpret_cast<Pack<T, N> *>(p) = v;
+}
+
+__device__ __forceinline__ float wide(float x) { return x; }
+__device__ __forceinline__ float wide(bf16 x) { return __bfloat162float(x); }
+
+template <typename T>
+__device__ __forceinline__ T narrow(float x);
+template <>
+__device__ __forceinline__ float narrow<float>(float x) { return x; }
+template <>
+__device__ __forceinline__ bf16 narrow<bf16>(float x) { return __float2bfloat16_rn(x); }
+
+__device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
+
+// Sum over the 32 lanes of a warp, in every lane.
+__device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) {
+        x += __shfl_xor_sync(0xffffffffu, x, step);
+    }
+    return x;
+}
+
+// Sum over a block of whole warps, in every thread. May be called repeatedly.
+__device__ __forceinline__ float block_sum(float x) {
+    __shared__ float partial[32];
+    x = warp_sum(x);
+    __syncthreads(); // the previous call's readers are done
+    if (threadIdx.x % 32 == 0) {
+        partial[threadIdx.x / 32] = x;
+    }
+    __syncthreads();
+    const int warps = blockDim.x / 32;
+    return warp_sum(threadIdx.x % 32 < warps ? partial[threadIdx.x % 32] : 0.0f);
+}
+
+// Instantiates KERNEL under C names for both element types, with packed
+// (16-byte) and single accesses: NAME_bf16_v8, NAME_bf16_v1, NAME_f32_v4 and
+// NAME_f32_v1. PARAMS and ARGS are parenthesised lists; T is the element type.
+#define VARIANT(NAME, SUFFIX, TYPE, N, KERNEL, PARAMS, ARGS)                                      \
+    namespace variant_##NAME##SUFFIX {                                                            \
+        using T = TYPE;                                                                           \
+        extern "C" __global__ void NAME##SUFFIX PARAMS { KERNEL<TYPE, N> ARGS; }                  \
+    }
+#define VARIANTS(NAME, KERNEL, PARAMS, ARGS)                                                      \
+    VARIANT(NAME, _bf16_v8, bf16, 8, KERNEL, PARAMS, ARGS)                                        \
+    VARIANT(NAME, _bf16_v1, bf16, 1, KERNEL, PARAMS, ARGS)                                        \
+    VARIANT(NAME, _f32_v4, float, 4, KERNEL, PARAMS, ARGS)                                        \
+    VARIANT(NAME, _f32_v1, float, 1, KERNEL, PARAMS, ARGS)

@@ -1,0 +1,84 @@
+// Normalisations over the last dimension: one block a row, float32 statistics.
+#include "common.cuh"
+
+// LayerNorm(x) * (1 + scale) + shift. Rows are [batch, tokens]; shift and scale
+// have one row a batch element, `modulation_stride` elements apart.
+template <typename T, int N>
+__device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale, T *y,
+                                     int64_t width, int64_t tokens, int64_t x_stride,
+                                     int64_t shift_stride, int64_t scale_stride, float eps) {
+    const int64_t row = blockIdx.x;
+    const int64_t batch = row / tokens;
+    x += row * x_stride;
+    y += row * width;
+    shift += batch * shift_stride;
+    scale += batch * scale_stride;
+
+    float sum = 0.0f;
+    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+        const auto v = load<T, N>(x + i);
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            sum += wide(v.at[j]);
+        }
+    }
+    const float mean = block_sum(sum) / width;
+
+    // A second pass (from cache) rather than E[x^2] - E[x]^2, which cancels.
+    float squares = 0.0f;
+    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+        const auto v = load<T, N>(x + i);
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            const float d = wide(v.at[j]) - mean;
+            squares += d * d;
+        }
+    }
+    const float inverse = rsqrtf(block_sum(squares) / width + eps);
+
+    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+        const auto v = load<T, N>(x + i);
+        const auto a = load<T, N>(scale + i);
+        const auto b = load<T, N>(shift + i);
+        Pack<T, N> out;
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            const float normed = (wide(v.at[j]) - mean) * inverse;
+            out.at[j] = narrow<T>(normed * (1.0f + wide(a.at[j])) + wide(b.at[j]));
+        }
+        store<T, N>(y + i, out);
+    }
+}
+
+// x / rms(x) * weight.
+template <typename T, int N>
+__device__ void rms_norm(const T *x, const T *weight, T *y, int64_t width, float eps) {
+    x += blockIdx.x * width;
+    y += blockIdx.x * width;
+    float squares = 0.0f;
+    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+        const auto v = load<T, N>(x + i);
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            squares += wide(v.at[j]) * wide(v.at[j]);
+        }
+    }
+    const float inverse = rsqrtf(block_sum(squares) / width + eps);
+    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+        const auto v = load<T, N>(x + i);
+        const auto w = load<T, N>(weight + i);
+        Pack<T, N> out;
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            out.at[j] = narrow<T>(wide(v.at[j]) * inverse * wide(w.at[j]));
+        }
+        store<T, N>(y + i, out);
+    }
+}
+
+VARIANTS(modulated_layer_norm, ::modulated_layer_norm,
+         (const T *x, const T *shift, const T *scale, T *y, int64_t width, int64_t tokens,
+          int64_t x_stride, int64_t shift_stride, int64_t scale_stride, float eps),
+         (x, shift, scale, y, width, tokens, x_stride, shift_stride, scale_stride, eps))
+VARIANTS(rms_norm, ::rms_norm, (const T *x, const T *weight, T *y, int64_t width, float eps),
+         (x, weight, y, width, eps))

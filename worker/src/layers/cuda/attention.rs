@@ -1,0 +1,106 @@
+//! cuDNN's fused attention.
+
+use candle_core::{bail, DType, Result, Tensor};
+
+use super::cudnn::AttentionShape;
+use super::mlp::swiglu_into;
+use super::runtime::{address, cudnn, output, shared_gpu};
+
+/// Attention of `q` `[B, S, H, D]` over `k` and `v` `[B, T, G, D]`, scaled by
+/// `D^-1/2`; `[B, S, H D]`. Any strides, as long as heads are dense. See
+/// [`attention`](crate::layers::attention).
+///
+/// Answers `None` also for f32, where cuDNN is missing, and for shapes it does
+/// not take.
+///
+/// # Errors
+/// The shapes do not fit, or the device fails.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Result<Option<Tensor>> {
+    if shared_gpu(&[q, k, v]).is_none() || q.dtype() != DType::BF16 {
+        return Ok(None);
+    }
+    let (batch, tokens, heads, head_dim) = q.dims4()?;
+    let out = output(&[batch, tokens, heads * head_dim], q)?;
+    Ok(attention_into(q, k, v, causal, &out)?.then_some(out))
+}
+
+/// The concatenation of [`attention`] and [`swiglu`](super::swiglu) of
+/// `up_gate` `[B, S, 2 I]`, each written where it belongs: `[B, S, H D + I]`.
+/// It is what a single-stream block projects back.
+///
+/// # Errors
+/// As [`attention`].
+pub fn attention_and_swiglu(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    up_gate: &Tensor,
+) -> Result<Option<Tensor>> {
+    if shared_gpu(&[q, k, v, up_gate]).is_none() || q.dtype() != DType::BF16 {
+        return Ok(None);
+    }
+    let (batch, tokens, heads, head_dim) = q.dims4()?;
+    let (width, inner) = (heads * head_dim, up_gate.dim(2)? / 2);
+    let out = output(&[batch, tokens, width + inner], q)?;
+    if !attention_into(q, k, v, false, &out.narrow(2, 0, width)?)? {
+        return Ok(None);
+    }
+    swiglu_into(up_gate, &out.narrow(2, width, inner)?)?;
+    Ok(Some(out))
+}
+
+/// Strides in the order batch, heads, tokens, head dimension.
+fn strides(tensor: &Tensor) -> [i64; 4] {
+    let s = tensor.stride();
+    [s[0] as i64, s[2] as i64, s[1] as i64, s[3] as i64]
+}
+
+/// cuDNN reads 16 bytes at a time.
+fn aligned(tensor: &Tensor) -> Result<bool> {
+    let elements = 16 / tensor.dtype().size_in_bytes();
+    Ok(address(tensor)? % 16 == 0
+        && tensor.stride().last() == Some(&1)
+        && tensor.stride()[..3].iter().all(|s| s % elements == 0))
+}
+
+/// Writes attention into `out` `[B, S, H D]`, whose rows may lie in a wider
+/// tensor. `false` when cuDNN cannot.
+fn attention_into(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool, out: &Tensor) -> Result<bool> {
+    let Some(device) = shared_gpu(&[q, k, v, out]) else {
+        return Ok(false);
+    };
+    let Ok(cudnn) = cudnn(&device)? else {
+        return Ok(false);
+    };
+    let (batch, tokens, heads, head_dim) = q.dims4()?;
+    let (_, keys, key_heads, _) = k.dims4()?;
+    let fits = k.dims() == v.dims()
+        && k.dims() == [batch, keys, key_heads, head_dim]
+        && key_heads > 0
+        && heads % key_heads == 0;
+    if !fits {
+        bail!(
+            "attention of {:?} over {:?} and {:?} does not fit",
+            q.dims(),
+            k.dims(),
+            v.dims()
+        );
+    }
+    let dense = |t: &Tensor| match aligned(t)? {
+        true => Ok(t.clone()),
+        false => t.contiguous(),
+    };
+    let (q, k, v) = (dense(q)?, dense(k)?, dense(v)?);
+    let row = out.stride();
+    let dims = |tokens, heads: usize| [batch as i64, heads as i64, tokens as i64, head_dim as i64];
+    let shape = AttentionShape {
+        q: dims(tokens, heads),
+        kv: dims(keys, key_heads),
+        q_strides: strides(&q),
+        k_strides: strides(&k),
+        v_strides: strides(&v),
+        o_strides: [row[0] as i64, head_dim as i64, row[1] as i64, 1],
+        causal,
+    };
+    cudnn.attention(&device, shape, [&q, &k, &v, out])
+}

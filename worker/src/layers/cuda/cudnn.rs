@@ -1,0 +1,262 @@
+//! cuDNN through the C interface of `kernels/cudnn.cpp`: plans, made once a
+//! shape, and their execution.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{c_char, c_int, c_void, CStr};
+use std::hash::Hash;
+use std::ptr::null_mut;
+
+use candle_core::{bail, CudaDevice, DType, Device, Result, Tensor};
+
+use super::runtime::{self, address};
+
+extern "C" {
+    fn ovis_cudnn_open(handle: *mut *mut c_void, error: *mut c_char, size: usize) -> c_int;
+    fn ovis_cudnn_attention(
+        handle: *mut c_void,
+        q_dims: *const i64,
+        q_strides: *const i64,
+        kv_dims: *const i64,
+        k_strides: *const i64,
+        v_strides: *const i64,
+        o_strides: *const i64,
+        scale: f32,
+        causal: c_int,
+        plan: *mut *mut c_void,
+        workspace: *mut i64,
+        error: *mut c_char,
+        size: usize,
+    ) -> c_int;
+    fn ovis_cudnn_convolution(
+        handle: *mut c_void,
+        is_bf16: c_int,
+        x_dims: *const i64,
+        x_strides: *const i64,
+        w_dims: *const i64,
+        w_strides: *const i64,
+        y_dims: *const i64,
+        y_strides: *const i64,
+        stride: i64,
+        before: i64,
+        after: i64,
+        plan: *mut *mut c_void,
+        workspace: *mut i64,
+        error: *mut c_char,
+        size: usize,
+    ) -> c_int;
+    fn ovis_cudnn_run(
+        handle: *mut c_void,
+        plan: *mut c_void,
+        stream: *mut c_void,
+        pointers: *const u64,
+        count: usize,
+        workspace: u64,
+        error: *mut c_char,
+        size: usize,
+    ) -> c_int;
+}
+
+/// Calls `body` with a buffer for a sentence; its text when `body` fails.
+fn checked(body: impl FnOnce(*mut c_char, usize) -> c_int) -> std::result::Result<(), String> {
+    let mut error = [0 as c_char; 512];
+    if body(error.as_mut_ptr(), error.len()) == 0 {
+        return Ok(());
+    }
+    // SAFETY: the C side ends its sentence with a zero within the size given.
+    let text = unsafe { CStr::from_ptr(error.as_ptr()) };
+    Err(text.to_string_lossy().into_owned())
+}
+
+/// What decides an attention plan: dimensions and strides in the order batch,
+/// heads, tokens, head dimension.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct AttentionShape {
+    pub q: [i64; 4],
+    pub kv: [i64; 4],
+    pub q_strides: [i64; 4],
+    pub k_strides: [i64; 4],
+    pub v_strides: [i64; 4],
+    pub o_strides: [i64; 4],
+    pub causal: bool,
+}
+
+/// What decides a convolution plan.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ConvolutionShape {
+    pub dtype: DType,
+    pub x: [i64; 4],
+    pub weight: [i64; 4],
+    pub y: [i64; 4],
+    pub stride: i64,
+    pub before: i64,
+    pub after: i64,
+}
+
+/// Strides of a contiguous tensor.
+fn dense([_, b, c, d]: &[i64; 4]) -> [i64; 4] {
+    [b * c * d, c * d, *d, 1]
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Shape {
+    Attention(AttentionShape),
+    Convolution(ConvolutionShape),
+}
+
+/// A compiled plan of the C side, kept as long as the process: the shapes of a
+/// worker's life are few.
+#[derive(Clone, Copy)]
+struct Plan {
+    plan: *mut c_void,
+    workspace: usize,
+}
+
+/// A handle of libcudnn and the plans made with it.
+pub(super) struct Cudnn {
+    handle: *mut c_void,
+    /// `None` for a shape that cuDNN refused.
+    plans: RefCell<HashMap<Shape, Option<Plan>>>,
+}
+
+impl Cudnn {
+    /// Opens libcudnn and makes a handle on the current context.
+    pub(super) fn open() -> std::result::Result<Self, String> {
+        let mut handle = null_mut();
+        // SAFETY: both pointers are good for the call.
+        checked(|error, size| unsafe { ovis_cudnn_open(&mut handle, error, size) })?;
+        Ok(Self {
+            handle,
+            plans: RefCell::default(),
+        })
+    }
+
+    fn plan(&self, shape: Shape) -> Option<Plan> {
+        if let Some(known) = self.plans.borrow().get(&shape) {
+            return *known;
+        }
+        let mut plan = null_mut();
+        let mut workspace = 0;
+        // SAFETY: the arrays have the four elements that the C side reads and
+        // live through the call.
+        let made = checked(|error, size| unsafe {
+            match &shape {
+                Shape::Attention(s) => ovis_cudnn_attention(
+                    self.handle,
+                    s.q.as_ptr(),
+                    s.q_strides.as_ptr(),
+                    s.kv.as_ptr(),
+                    s.k_strides.as_ptr(),
+                    s.v_strides.as_ptr(),
+                    s.o_strides.as_ptr(),
+                    (s.q[3] as f32).powf(-0.5),
+                    s.causal.into(),
+                    &mut plan,
+                    &mut workspace,
+                    error,
+                    size,
+                ),
+                Shape::Convolution(s) => ovis_cudnn_convolution(
+                    self.handle,
+                    (s.dtype == DType::BF16).into(),
+                    s.x.as_ptr(),
+                    dense(&s.x).as_ptr(),
+                    s.weight.as_ptr(),
+                    dense(&s.weight).as_ptr(),
+                    s.y.as_ptr(),
+                    dense(&s.y).as_ptr(),
+                    s.stride,
+                    s.before,
+                    s.after,
+                    &mut plan,
+                    &mut workspace,
+                    error,
+                    size,
+                ),
+            }
+        });
+        let made = match made {
+            Ok(()) => Some(Plan {
+                plan,
+                workspace: workspace as usize,
+            }),
+            Err(reason) => {
+                tracing::debug!(?shape, %reason, "cuDNN has no plan for this shape");
+                None
+            }
+        };
+        self.plans.borrow_mut().insert(shape, made);
+        made
+    }
+
+    /// Runs the plan of `shape` over `tensors`, in the C side's order. `false`
+    /// when cuDNN has no plan for it.
+    fn run(&self, device: &CudaDevice, shape: Shape, tensors: &[&Tensor]) -> Result<bool> {
+        let Some(plan) = self.plan(shape) else {
+            return Ok(false);
+        };
+        // SAFETY: cuDNN alone writes and reads its workspace.
+        let workspace = unsafe {
+            Tensor::empty(
+                plan.workspace.max(1),
+                DType::U8,
+                &Device::Cuda(device.clone()),
+            )?
+        };
+        let pointers = tensors
+            .iter()
+            .map(|tensor| address(tensor))
+            .collect::<Result<Vec<u64>>>()?;
+        let workspace_at = address(&workspace)?;
+        let stream = device.cuda_stream();
+        // SAFETY: the plan was made for tensors of these shapes and strides.
+        let ran = checked(|error, size| unsafe {
+            ovis_cudnn_run(
+                self.handle,
+                plan.plan,
+                stream.cu_stream().cast(),
+                pointers.as_ptr(),
+                pointers.len(),
+                workspace_at,
+                error,
+                size,
+            )
+        });
+        match ran {
+            Ok(()) => Ok(true),
+            Err(reason) => bail!("cuDNN failed: {reason}"),
+        }
+    }
+
+    /// Attention of bf16 tensors; see [`AttentionShape`].
+    pub(super) fn attention(
+        &self,
+        device: &CudaDevice,
+        shape: AttentionShape,
+        [q, k, v, out]: [&Tensor; 4],
+    ) -> Result<bool> {
+        self.run(device, Shape::Attention(shape), &[q, k, v, out])
+    }
+
+    /// Convolution of contiguous tensors.
+    pub(super) fn convolution(
+        &self,
+        device: &CudaDevice,
+        shape: ConvolutionShape,
+        [x, weight, y]: [&Tensor; 3],
+    ) -> Result<bool> {
+        self.run(device, Shape::Convolution(shape), &[x, weight, y])
+    }
+}
+
+/// Why cuDNN cannot be used on `device` by this thread; `None` when it can, or
+/// when the device is no GPU.
+///
+/// # Errors
+/// The device fails.
+pub fn unavailable(device: &Device) -> Result<Option<String>> {
+    match device {
+        Device::Cuda(device) => Ok(runtime::cudnn(device)?.err()),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,113 @@
+//! The elementwise parts of a transformer block, one pass over memory each.
+
+use candle_core::{Result, Tensor};
+
+use super::runtime::{
+    address, output, pack, row_grid, rows, shared_gpu, with_rows, Arg, Kernel, THREADS,
+};
+
+/// See [`swiglu`](crate::layers::swiglu).
+///
+/// # Errors
+/// The last dimension is odd, or the device fails.
+pub fn swiglu(up_gate: &Tensor) -> Result<Option<Tensor>> {
+    if shared_gpu(&[up_gate]).is_none() {
+        return Ok(None);
+    }
+    let mut shape = up_gate.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last /= 2;
+    }
+    let out = output(&shape, up_gate)?;
+    swiglu_into(up_gate, &out)?;
+    Ok(Some(out))
+}
+
+/// Writes [`swiglu`] into `out`, whose rows may lie in a wider tensor.
+pub(super) fn swiglu_into(up_gate: &Tensor, out: &Tensor) -> Result<()> {
+    let (up_gate, from) = with_rows(up_gate)?;
+    let inner = from.width / 2;
+    let (Some(device), Some(to)) = (shared_gpu(&[&up_gate, out]), rows(out)) else {
+        candle_core::bail!("the output of swiglu has another type, device or layout");
+    };
+    if from.width % 2 != 0 || to.width != inner || to.count != from.count {
+        candle_core::bail!(
+            "swiglu of {:?} does not fit {:?}",
+            up_gate.dims(),
+            out.dims()
+        );
+    }
+    let at = [address(&up_gate)?, address(out)?];
+    let pack = pack(up_gate.dtype(), &[inner, from.stride, to.stride], &at);
+    let kernel = Kernel {
+        family: "elementwise",
+        name: "swiglu",
+        dtype: up_gate.dtype(),
+        pack,
+    };
+    // SAFETY: both hold `from.count` rows, of 2 * inner and of inner elements.
+    unsafe {
+        kernel.launch(
+            &device,
+            row_grid(from.count, inner, pack),
+            THREADS,
+            &[
+                Arg::At(at[0]),
+                Arg::At(at[1]),
+                Arg::Count(from.count),
+                Arg::Count(inner),
+                Arg::Count(from.stride),
+                Arg::Count(to.stride),
+            ],
+        )
+    }
+}
+
+/// See [`gated_residual`](crate::layers::gated_residual).
+///
+/// # Errors
+/// The shapes do not fit, or the device fails.
+pub fn gated_residual(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
+    let Some(device) = shared_gpu(&[x, gate, y]) else {
+        return Ok(None);
+    };
+    let (batch, tokens, width) = x.dims3()?;
+    if y.dims() != x.dims() || gate.dims() != [batch, width] {
+        candle_core::bail!(
+            "a gate of {:?} and {:?} do not fit {:?}",
+            gate.dims(),
+            y.dims(),
+            x.dims()
+        );
+    }
+    let (x, y) = (x.contiguous()?, y.contiguous()?);
+    let (gate, gate_rows) = with_rows(gate)?;
+    let out = output(x.dims(), &x)?;
+    let at = [address(&x)?, address(&gate)?, address(&y)?, address(&out)?];
+    let pack = pack(x.dtype(), &[width, gate_rows.stride], &at);
+    let kernel = Kernel {
+        family: "elementwise",
+        name: "gated_residual",
+        dtype: x.dtype(),
+        pack,
+    };
+    // SAFETY: the shapes were checked above.
+    unsafe {
+        kernel.launch(
+            &device,
+            row_grid(batch * tokens, width, pack),
+            THREADS,
+            &[
+                Arg::At(at[0]),
+                Arg::At(at[1]),
+                Arg::At(at[2]),
+                Arg::At(at[3]),
+                Arg::Count(batch * tokens),
+                Arg::Count(width),
+                Arg::Count(tokens),
+                Arg::Count(gate_rows.stride),
+            ],
+        )?;
+    }
+    Ok(Some(out))
+}

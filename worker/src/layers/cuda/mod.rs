@@ -1,0 +1,29 @@
+//! What NVIDIA GPUs do faster than the plain expressions beside them: kernels
+//! of our own (`worker/kernels/*.cu`), cuDNN's attention and convolution, and
+//! cuBLASLt's product with bias.
+//!
+//! Every function answers `Ok(None)` when the tensors are on another device or
+//! are of a type or shape it does not take; the caller then evaluates the plain
+//! expression, which also is the function's definition and its test's oracle.
+//!
+//! Two rules carry the unsafe code. Work of a thread goes to one stream, the
+//! one candle uses there, so a tensor dropped after a launch outlives it. And
+//! what is kept between calls (modules, handles, plans) belongs to the thread
+//! ([`runtime`]), so nothing is shared that would need a lock.
+
+mod attention;
+mod conv;
+mod cudnn;
+mod linear;
+mod mlp;
+mod norm;
+mod rope;
+mod runtime;
+
+pub use attention::{attention, attention_and_swiglu};
+pub use conv::conv2d;
+pub use cudnn::unavailable as cudnn_unavailable;
+pub use linear::linear;
+pub use mlp::{gated_residual, swiglu};
+pub use norm::{group_norm, modulated_layer_norm, rms_norm};
+pub use rope::{joint_qk_norm_rope, qk_norm_rope, HeadNorms};

@@ -1,0 +1,196 @@
+//! Normalisations in one pass over memory.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::runtime::{
+    address, output, pack, shared_gpu, threads_for, with_rows, Arg, Kernel, THREADS,
+};
+
+/// See [`rms_norm`](crate::layers::rms_norm).
+///
+/// # Errors
+/// The shapes do not fit, or the device fails.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Option<Tensor>> {
+    let weight = weight.to_dtype(x.dtype())?;
+    let Some(device) = shared_gpu(&[x, &weight]) else {
+        return Ok(None);
+    };
+    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    let width = weight.dim(0)?;
+    if x.dims().last() != Some(&width) {
+        candle_core::bail!("an RMS norm of width {width} does not fit {:?}", x.dims());
+    }
+    let y = output(x.dims(), &x)?;
+    let at = [address(&x)?, address(&weight)?, address(&y)?];
+    let pack = pack(x.dtype(), &[width], &at);
+    let kernel = Kernel {
+        family: "norm",
+        name: "rms_norm",
+        dtype: x.dtype(),
+        pack,
+    };
+    let rows = x.elem_count() / width;
+    // SAFETY: x and y hold `rows` rows of `width`, weight one.
+    unsafe {
+        kernel.launch(
+            &device,
+            (rows, 1),
+            threads_for(width, pack),
+            &[
+                Arg::At(at[0]),
+                Arg::At(at[1]),
+                Arg::At(at[2]),
+                Arg::Count(width),
+                Arg::Real(eps as f32),
+            ],
+        )?;
+    }
+    Ok(Some(y))
+}
+
+/// See [`modulated_layer_norm`](crate::layers::modulated_layer_norm).
+///
+/// # Errors
+/// The shapes do not fit, or the device fails.
+pub fn modulated_layer_norm(
+    x: &Tensor,
+    shift: &Tensor,
+    scale: &Tensor,
+    eps: f64,
+) -> Result<Option<Tensor>> {
+    let shift = shift.to_dtype(x.dtype())?;
+    let scale = scale.to_dtype(x.dtype())?;
+    let Some(device) = shared_gpu(&[x, &shift, &scale]) else {
+        return Ok(None);
+    };
+    let (batch, tokens, width) = x.dims3()?;
+    if shift.dims() != [batch, width] || scale.dims() != [batch, width] {
+        candle_core::bail!(
+            "a modulation of {:?} and {:?} does not fit {:?}",
+            shift.dims(),
+            scale.dims(),
+            x.dims()
+        );
+    }
+    let (x, rows) = with_rows(x)?;
+    let (shift, shift_rows) = with_rows(&shift)?;
+    let (scale, scale_rows) = with_rows(&scale)?;
+    let y = output(&[batch, tokens, width], &x)?;
+    let at = [
+        address(&x)?,
+        address(&shift)?,
+        address(&scale)?,
+        address(&y)?,
+    ];
+    let pack = pack(
+        x.dtype(),
+        &[width, rows.stride, shift_rows.stride, scale_rows.stride],
+        &at,
+    );
+    let kernel = Kernel {
+        family: "norm",
+        name: "modulated_layer_norm",
+        dtype: x.dtype(),
+        pack,
+    };
+    // SAFETY: the shapes were checked above and the strides are the tensors'.
+    unsafe {
+        kernel.launch(
+            &device,
+            (batch * tokens, 1),
+            threads_for(width, pack),
+            &[
+                Arg::At(at[0]),
+                Arg::At(at[1]),
+                Arg::At(at[2]),
+                Arg::At(at[3]),
+                Arg::Count(width),
+                Arg::Count(tokens),
+                Arg::Count(rows.stride),
+                Arg::Count(shift_rows.stride),
+                Arg::Count(scale_rows.stride),
+                Arg::Real(eps as f32),
+            ],
+        )?;
+    }
+    Ok(Some(y))
+}
+
+/// Elements of a group that one block takes.
+const CHUNK: usize = 16_384;
+
+/// See [`group_norm`](crate::layers::group_norm).
+///
+/// # Errors
+/// The shapes do not fit, or the device fails.
+pub fn group_norm(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    groups: usize,
+    eps: f64,
+    silu: bool,
+) -> Result<Option<Tensor>> {
+    let weight = weight.to_dtype(x.dtype())?.contiguous()?;
+    let bias = bias.to_dtype(x.dtype())?.contiguous()?;
+    let Some(device) = shared_gpu(&[x, &weight, &bias]) else {
+        return Ok(None);
+    };
+    let (batch, channels, height, width) = x.dims4()?;
+    let all_groups = batch * groups;
+    if weight.dims() != [channels] || bias.dims() != [channels] || channels % groups != 0 {
+        candle_core::bail!("a group norm does not fit {:?}", x.dims());
+    }
+    if all_groups > 65_535 {
+        return Ok(None);
+    }
+    let x = x.contiguous()?;
+    let pixels = height * width;
+    let size = channels / groups * pixels;
+    let chunks = size.div_ceil(CHUNK);
+    // SAFETY: the first kernel writes all of it, the second reads it.
+    let stats = unsafe { Tensor::empty((all_groups, chunks, 2), DType::F32, x.device())? };
+    let y = output(x.dims(), &x)?;
+    let at = [address(&x)?, address(&y)?];
+    let kernel = |name| Kernel {
+        family: "group_norm",
+        name,
+        dtype: x.dtype(),
+        // A pack must not span two channels.
+        pack: pack(x.dtype(), &[pixels], &at),
+    };
+    // SAFETY: x and y hold `all_groups` runs of `size`, stats a pair for each
+    // of their chunks, weight and bias an element a channel.
+    unsafe {
+        kernel("group_norm_stats").launch(
+            &device,
+            (chunks, all_groups),
+            THREADS,
+            &[
+                Arg::At(at[0]),
+                Arg::At(address(&stats)?),
+                Arg::Count(size),
+                Arg::Count(CHUNK),
+            ],
+        )?;
+        kernel("group_norm_apply").launch(
+            &device,
+            (chunks, all_groups),
+            THREADS,
+            &[
+                Arg::At(at[0]),
+                Arg::At(address(&stats)?),
+                Arg::At(address(&weight)?),
+                Arg::At(address(&bias)?),
+                Arg::At(at[1]),
+                Arg::Count(size),
+                Arg::Count(CHUNK),
+                Arg::Count(pixels),
+                Arg::Count(groups),
+                Arg::Count(usize::from(silu)),
+                Arg::Real(eps as f32),
+            ],
+        )?;
+    }
+    Ok(Some(y))
+}
