@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +37,15 @@ def binary() -> Path:
 
 
 def flags(**values: object) -> list[str]:
-    """`max_sequence_length=64` as `--max-sequence-length 64`; `None` is left out."""
-    given = {name: value for name, value in values.items() if value is not None}
+    """`max_sequence_length=64` as `--max-sequence-length 64`, `json=True` as `--json`;
+    `None` is left out."""
+    given = {
+        f"--{name.replace('_', '-')}": value for name, value in values.items() if value is not None
+    }
     return [
         text
         for name, value in given.items()
-        for text in (f"--{name.replace('_', '-')}", str(value))
+        for text in ([name] if value is True else [name, str(value)])
     ]
 
 
@@ -58,27 +63,44 @@ def generate(**values: object) -> subprocess.CompletedProcess[str]:
 
 
 def free_port() -> int:
+    """A port that nothing listens on just now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
 class RealWorker:
-    """`ovis-worker serve` with a client connected to it; a context manager."""
+    """`ovis-worker serve` with a client connected to it; a context manager.
 
-    def __init__(self, model: Path, log: Path, **values: object) -> None:
-        self._log = log
-        self._address = f"127.0.0.1:{free_port()}"
+    `token` is what the client sends; the worker is given it by a flag or by
+    `environment`.
+    """
+
+    def __init__(
+        self,
+        model: Path | None,
+        log: Path,
+        *,
+        token: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        **values: object,
+    ) -> None:
+        self.log = log
+        self.address = f"127.0.0.1:{free_port()}"
+        self.config = WorkerConfig(url=f"ws://{self.address}/ws", token=token)
+        self._environment = {**os.environ, **(environment or {})}
         self._command = [
             str(binary()),
             "serve",
-            *flags(model=model, listen=self._address, **values),
+            *flags(model=model, listen=self.address, **values),
         ]
 
     def __enter__(self) -> RealWorker:
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
-        self.client = WorkerClient(WorkerConfig(url=f"ws://{self._address}/ws"))
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                self._command, stdout=log, stderr=subprocess.STDOUT, env=self._environment
+            )
+        self.client = WorkerClient(self.config)
         try:
             self._wait()
         except BaseException:
@@ -100,12 +122,26 @@ class RealWorker:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                self.encode([""])
+                self.client.connect().result(JOB_SECONDS)
                 return
             except NoWorker:
-                assert self.process.poll() is None, f"the worker ended:\n{self._log.read_text()}"
-                assert time.monotonic() < deadline, f"no answer:\n{self._log.read_text()}"
+                assert self.process.poll() is None, f"the worker ended:\n{self.log.read_text()}"
+                assert time.monotonic() < deadline, f"no answer:\n{self.log.read_text()}"
                 time.sleep(0.05)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """What the worker answers over HTTP: status and body."""
+        try:
+            with urllib.request.urlopen(f"http://{self.address}{path}", timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, name: str) -> float:
+        """A number of `/metrics`; 0 for a label that has not come up yet."""
+        lines = self.get("/metrics")[1].splitlines()
+        values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return float(values.get(f"ovis_{name}", 0))
 
     def submit(
         self, request: object, events: list[Event] | None = None, **tensors: torch.Tensor

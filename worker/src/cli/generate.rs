@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
@@ -11,9 +10,8 @@ use ovis_protocol::{DenoiseRequest, PromptCut, Schedule};
 use serde_json::json;
 
 use super::model_args::{DeviceArgs, ModelArgs};
-use super::{png_file, CliError};
-use crate::pipeline::{DenoiseInputs, Image, Latent, Parts, Pipeline};
-use crate::weights::Checkpoint;
+use super::{loading, png_file, CliError};
+use crate::pipeline::{check_request, DenoiseInputs, Image, Latent, Pipeline};
 
 /// What to make, and of what.
 #[derive(Clone, Debug, Args)]
@@ -85,64 +83,49 @@ fn parse_shift(text: &str) -> Result<Shift, String> {
 /// # Errors
 /// An argument, a file or the device is at fault.
 pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
-    check_size(args)?;
-    let placement = args.device.placement()?;
-    let started = Instant::now();
-    let checkpoint = Checkpoint::open(&args.model.checkpoint())?;
-    show_loading(&checkpoint);
-    let pipeline = Pipeline::load(&checkpoint, &placement, Parts::ALL)?;
-    eprintln!(
-        "loaded {} on {} in {:.1} s",
-        pipeline.name(),
-        placement.device_name(),
-        started.elapsed().as_secs_f32()
-    );
-    let latent = denoise(args, &pipeline)?;
-    if let Some(path) = &args.latents_out {
-        write_latents(path, &latent)?;
-    }
-    let image = pipeline.decode(&latent)?;
-    for path in write_images(args, pipeline.name(), &image)? {
-        println!("{}", path.display());
-    }
-    Ok(())
-}
-
-/// Refuses a size before minutes are spent on loading.
-fn check_size(args: &GenerateArgs) -> Result<(), CliError> {
-    let (w, h) = (args.width, args.height);
-    if w == 0 || h == 0 || w % 16 != 0 || h % 16 != 0 {
-        return Err(CliError::new(
-            format!("a size of {w} x {h} pixels is not a multiple of 16 both ways"),
-            "Round --width and --height to multiples of 16.",
-        ));
-    }
+    let request = request(args);
+    // Before minutes are spent on loading.
     if args.batch == 0 {
         return Err(CliError::new(
             "a batch of 0 makes no image",
             "Use --batch 1 or more.",
         ));
     }
+    check_request(&request, args.batch, (args.width, args.height))?;
+    let placement = args.device.placement()?;
+    let pipeline = loading::load(&args.model, &placement, |line| eprintln!("{line}"))?;
+    let latent = denoise(args, &request, &pipeline)?;
+    if let Some(path) = &args.latents_out {
+        write_latents(path, &latent)?;
+    }
+    let image = pipeline.decode(&latent)?;
+    for path in write_images(args, &pipeline, &image)? {
+        println!("{}", path.display());
+    }
     Ok(())
 }
 
-fn show_loading(checkpoint: &Checkpoint) {
-    let last = std::sync::Mutex::new(("", 0));
-    checkpoint.watch(
-        &(Arc::new(move |progress: crate::weights::LoadProgress| {
-            let percent = progress.bytes * 100 / progress.total.max(1);
-            let Ok(mut last) = last.lock() else { return };
-            if last.0 != progress.part || percent >= last.1 + 20 || (percent == 100 && last.1 < 100)
-            {
-                *last = (progress.part, percent);
-                eprintln!("loading {}: {percent} %", progress.part);
-            }
-        }) as crate::weights::Watch),
-    );
+fn request(args: &GenerateArgs) -> DenoiseRequest {
+    DenoiseRequest {
+        seed: args.seed,
+        steps: args.steps,
+        cfg: args.cfg,
+        sampler: args.sampler.clone(),
+        schedule: match args.shift {
+            Shift::Auto => Schedule::Auto,
+            Shift::Constant(shift) => Schedule::Shift(shift),
+        },
+        denoise: 1.0,
+        batch_index: None,
+    }
 }
 
 /// From prompts to raw latents, with a line a step.
-fn denoise(args: &GenerateArgs, pipeline: &Pipeline) -> Result<Latent, CliError> {
+fn denoise(
+    args: &GenerateArgs,
+    request: &DenoiseRequest,
+    pipeline: &Pipeline,
+) -> Result<Latent, CliError> {
     let encode = |prompt: &String, name: &str| -> Result<_, CliError> {
         let (conditioning, cuts) =
             pipeline.encode(std::slice::from_ref(prompt), args.max_sequence_length)?;
@@ -161,19 +144,7 @@ fn denoise(args: &GenerateArgs, pipeline: &Pipeline) -> Result<Latent, CliError>
         latent: empty_latent(args, pipeline)?,
         noise_mask: None,
     };
-    let request = DenoiseRequest {
-        seed: args.seed,
-        steps: args.steps,
-        cfg: args.cfg,
-        sampler: args.sampler.clone(),
-        schedule: match args.shift {
-            Shift::Auto => Schedule::Auto,
-            Shift::Constant(shift) => Schedule::Shift(shift),
-        },
-        denoise: 1.0,
-        batch_index: None,
-    };
-    let mut job = pipeline.start_denoise(&request, inputs)?;
+    let mut job = pipeline.start_denoise(request, inputs)?;
     let started = Instant::now();
     loop {
         let report = job.step(pipeline.denoiser()?)?;
@@ -218,7 +189,11 @@ fn write_latents(path: &Path, latent: &Latent) -> Result<(), CliError> {
     })
 }
 
-fn write_images(args: &GenerateArgs, model: &str, image: &Image) -> Result<Vec<PathBuf>, CliError> {
+fn write_images(
+    args: &GenerateArgs,
+    pipeline: &Pipeline,
+    image: &Image,
+) -> Result<Vec<PathBuf>, CliError> {
     let [batch, height, width, channels] = *image.dims() else {
         unreachable!("an image has four dimensions");
     };
@@ -232,7 +207,7 @@ fn write_images(args: &GenerateArgs, model: &str, image: &Image) -> Result<Vec<P
             1 => args.out.clone(),
             _ => numbered(&args.out, i),
         };
-        png_file::write(&path, width, height, pixels, &parameters(args, model, i))?;
+        png_file::write(&path, width, height, pixels, &parameters(args, pipeline, i))?;
         written.push(path);
     }
     Ok(written)
@@ -246,10 +221,10 @@ fn numbered(path: &Path, index: usize) -> PathBuf {
 }
 
 /// Everything that made the image, as JSON.
-fn parameters(args: &GenerateArgs, model: &str, index: usize) -> String {
+fn parameters(args: &GenerateArgs, pipeline: &Pipeline, index: usize) -> String {
     json!({
         "worker": concat!("ovis-worker ", env!("CARGO_PKG_VERSION")),
-        "model": model,
+        "model": pipeline.name(),
         "prompt": args.prompt,
         "negative": args.negative,
         "width": args.width,
@@ -264,7 +239,8 @@ fn parameters(args: &GenerateArgs, model: &str, index: usize) -> String {
             Shift::Constant(shift) => json!(shift),
         },
         "sampler": args.sampler,
-        "dtype": args.device.dtype.map(|d| format!("{d:?}").to_lowercase()),
+        "device": pipeline.placement().device_name(),
+        "dtype": pipeline.placement().weights.as_str(),
         "max_sequence_length": args.max_sequence_length,
     })
     .to_string()

@@ -2,8 +2,10 @@
 
 mod generate;
 mod inspect;
+mod loading;
 mod model_args;
 mod png_file;
+mod serve;
 
 use clap::{Parser, Subcommand};
 
@@ -17,6 +19,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Keep a model on the device and serve clients on a websocket.
+    Serve(serve::ServeArgs),
     /// Make images in this process and write them as PNG files.
     Generate(generate::GenerateArgs),
     /// Say what weights files are, without loading them.
@@ -40,6 +44,12 @@ impl CliError {
     }
 }
 
+impl From<String> for CliError {
+    fn from(message: String) -> Self {
+        Self::new(message, "")
+    }
+}
+
 impl From<crate::weights::WeightsError> for CliError {
     fn from(error: crate::weights::WeightsError) -> Self {
         Self::new(error.to_string(), error.hint())
@@ -59,6 +69,7 @@ impl From<crate::pipeline::Error> for CliError {
 /// Runs the command line; the exit status.
 pub fn main() -> std::process::ExitCode {
     let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Inspect(args) => inspect::run(&args),
     };

@@ -45,10 +45,10 @@ pub struct EngineHandle {
 ///
 /// # Errors
 /// `load`'s own; a panic in it is an error too.
-pub fn start<B: Backend>(
+pub fn start<B: Backend, E: From<String> + Send + 'static>(
     queue: usize,
-    load: impl FnOnce() -> Result<B, String> + Send + 'static,
-) -> Result<EngineHandle, String> {
+    load: impl FnOnce() -> Result<B, E> + Send + 'static,
+) -> Result<EngineHandle, E> {
     let shared = Arc::new(Shared::new(queue));
     let (loaded, wait) = mpsc::channel();
     let (end, ended) = watch::channel(false);
@@ -71,7 +71,7 @@ pub fn start<B: Backend>(
         .map_err(|error| format!("the device thread cannot start: {error}"))?;
     let capabilities = wait
         .recv()
-        .map_err(|_| "loading the model failed unexpectedly; see above".to_owned())??;
+        .map_err(|_| E::from("loading the model failed unexpectedly; see above".to_owned()))??;
     Ok(EngineHandle {
         shared,
         capabilities: Arc::new(capabilities),

@@ -2,6 +2,10 @@
 
 use candle_core::{DType, Device, Result, Tensor, D};
 
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::mlp::swiglu;
+
 /// Most score elements held at a time; longer query sequences go in pieces.
 const MAX_SCORES: usize = 1 << 28;
 
@@ -21,6 +25,10 @@ pub enum Mask {
 /// # Errors
 /// The shapes do not fit, or the device fails.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Mask) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(out) = cuda::attention(q, k, v, mask == Mask::Causal)? {
+        return Ok(out);
+    }
     let (b, s, heads, head_dim) = q.dims4()?;
     let groups = heads / k.dim(2)?;
     let q = (q.transpose(1, 2)?.contiguous()? * (head_dim as f64).powf(-0.5))?;
@@ -68,6 +76,24 @@ fn causal_bias(start: usize, rows: usize, s: usize, like: &Tensor) -> Result<Ten
     Tensor::from_vec(values, (rows, s), &Device::Cpu)?
         .to_dtype(like.dtype())?
         .to_device(like.device())
+}
+
+/// [`attention`] without a mask and [`swiglu`] of `up_gate` `[B, S, 2 I]`, side by
+/// side: `[B, S, H D + I]`, what a single-stream block projects back.
+///
+/// # Errors
+/// As [`attention`].
+pub fn attention_and_swiglu(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    up_gate: &Tensor,
+) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(out) = cuda::attention_and_swiglu(q, k, v, up_gate)? {
+        return Ok(out);
+    }
+    Tensor::cat(&[attention(q, k, v, Mask::None)?, swiglu(up_gate)?], 2)
 }
 
 /// Single-head attention of `[B, S, C]` tensors, without a mask.

@@ -2,6 +2,9 @@
 
 use candle_core::{Result, Tensor};
 
+#[cfg(feature = "cuda")]
+use super::cuda;
+
 /// Most elements of the unfolded input (input channels x kernel x output
 /// pixels) held at a time; larger images are convolved in bands of rows.
 const MAX_UNFOLDED: usize = 1 << 28;
@@ -30,6 +33,10 @@ impl Conv2d {
     /// # Errors
     /// The shapes do not fit, or the device fails.
     pub fn forward(&self, x: &Tensor, before: usize, after: usize) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let Some(y) = cuda::conv2d(x, &self.weight, &self.bias, self.stride, before, after)? {
+            return Ok(y);
+        }
         let weight = self.weight.to_dtype(x.dtype())?;
         let (out_channels, in_channels, kernel, _) = weight.dims4()?;
         let x = x

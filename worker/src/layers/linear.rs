@@ -2,6 +2,9 @@
 
 use candle_core::{Result, Tensor};
 
+#[cfg(feature = "cuda")]
+use super::cuda;
+
 /// `x W^T + b`, with the weight kept as `[out, in]`.
 #[derive(Clone, Debug)]
 pub struct Linear {
@@ -20,6 +23,10 @@ impl Linear {
     /// # Errors
     /// The shapes do not fit, or the device fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let Some(y) = cuda::linear(x, &self.weight, self.bias.as_ref())? {
+            return Ok(y);
+        }
         // A weight stored narrower than the arithmetic (bf16 on a CPU) is
         // widened for the product and dropped again.
         let weight = self.weight.to_dtype(x.dtype())?;

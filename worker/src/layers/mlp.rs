@@ -2,12 +2,19 @@
 
 use candle_core::{Result, Tensor, D};
 
+#[cfg(feature = "cuda")]
+use super::cuda;
+
 /// `up * silu(gate)` of a projection `[.., 2 I]` that holds the up half first
 /// (Shazeer 2020; the order is the checkpoints').
 ///
 /// # Errors
 /// The last dimension is odd, or the device fails.
 pub fn swiglu(up_gate: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(y) = cuda::swiglu(up_gate)? {
+        return Ok(y);
+    }
     let inner = up_gate.dim(D::Minus1)? / 2;
     let up = up_gate.narrow(D::Minus1, 0, inner)?;
     let gate = up_gate.narrow(D::Minus1, inner, inner)?;
@@ -19,5 +26,9 @@ pub fn swiglu(up_gate: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The shapes do not fit, or the device fails.
 pub fn gated_residual(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(sum) = cuda::gated_residual(x, gate, y)? {
+        return Ok(sum);
+    }
     x + y.broadcast_mul(&gate.unsqueeze(1)?)?
 }

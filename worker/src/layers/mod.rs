@@ -14,11 +14,11 @@ mod norm;
 mod placement;
 mod rope;
 
-pub use attention::{attention, single_head, Mask};
+pub use attention::{attention, attention_and_swiglu, single_head, Mask};
 pub use conv::{upsample_nearest, Conv2d};
 pub use embedding::timestep_embedding;
 pub use linear::Linear;
 pub use mlp::{gated_residual, swiglu};
 pub use norm::{group_norm, modulated_layer_norm, rms_norm, GroupNorm};
 pub use placement::{device_memory, Placement};
-pub use rope::{qk_norm_rope, rotate_half, RopeTable};
+pub use rope::{qk_norm_rope, rotate_half, HeadNorms, RopeTable};

@@ -2,11 +2,18 @@
 
 use candle_core::{DType, Result, Tensor, D};
 
+#[cfg(feature = "cuda")]
+use super::cuda;
+
 /// `x / rms(x) * weight` over the last dimension (Zhang & Sennrich 2019).
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(y) = cuda::rms_norm(x, weight, eps)? {
+        return Ok(y);
+    }
     let weight = weight.to_dtype(x.dtype())?;
     candle_nn::ops::rms_norm(&x.contiguous()?, &weight, eps as f32)
 }
@@ -22,6 +29,10 @@ pub fn modulated_layer_norm(
     scale: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(y) = cuda::modulated_layer_norm(x, shift, scale, eps)? {
+        return Ok(y);
+    }
     let wide = x.to_dtype(DType::F32)?;
     let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
@@ -76,6 +87,10 @@ pub fn group_norm(
     eps: f64,
     silu: bool,
 ) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(y) = cuda::group_norm(x, weight, bias, groups, eps, silu)? {
+        return Ok(y);
+    }
     let (b, c, h, w) = x.dims4()?;
     let wide = x
         .to_dtype(DType::F32)?

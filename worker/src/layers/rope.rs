@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::norm::rms_norm;
 
 /// Cosines and sines of every position's angles, `[S, D/2]` float32.
@@ -59,39 +61,57 @@ impl RopeTable {
     }
 }
 
-/// Splits a packed projection `[B, S, 3 H D]` (or the first columns of a wider
-/// one) into q, k and v `[B, S, H, D]`, with RMSNorm over each head of q and k
-/// and then rotation of neighbouring pairs, as FLUX.1 has it.
+/// The RMSNorm weights `[D]` of a projection's query and key heads.
+#[derive(Clone, Debug)]
+pub struct HeadNorms {
+    /// Weight of the queries' norm.
+    pub query: Tensor,
+    /// Weight of the keys' norm.
+    pub key: Tensor,
+}
+
+/// Splits packed projections `[B, S, 3 H D]` (or the first columns of wider
+/// ones) into q, k and v `[B, sum of S, H, D]`, their tokens one after the other,
+/// with RMSNorm over each head of q and k and then rotation of neighbouring
+/// pairs, as FLUX.1 has it. `rope` covers the tokens of all projections.
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
 pub fn qk_norm_rope(
-    qkv: &Tensor,
+    projections: &[(&Tensor, &HeadNorms)],
     heads: usize,
-    query_norm: &Tensor,
-    key_norm: &Tensor,
     rope: &RopeTable,
     eps: f64,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    let (b, s, _) = qkv.dims3()?;
-    let head_dim = query_norm.dim(0)?;
-    let width = heads * head_dim;
-    let part = |i: usize| {
-        qkv.narrow(2, i * width, width)?
-            .reshape((b, s, heads, head_dim))
-    };
-    let turned = |x: Tensor, weight: &Tensor| -> Result<Tensor> {
-        let x = rms_norm(&x, weight, eps)?.transpose(1, 2)?.contiguous()?;
-        let wide = x.to_dtype(DType::F32)?;
-        candle_nn::rotary_emb::rope_i(&wide, &rope.cos, &rope.sin)?
-            .to_dtype(qkv.dtype())?
-            .transpose(1, 2)
-    };
-    Ok((
-        turned(part(0)?, query_norm)?,
-        turned(part(1)?, key_norm)?,
-        part(2)?,
-    ))
+    #[cfg(feature = "cuda")]
+    if let Some(parts) = cuda::qk_norm_rope(projections, heads, (&rope.cos, &rope.sin), eps)? {
+        return Ok(parts);
+    }
+    let mut parts: [Vec<Tensor>; 3] = Default::default();
+    let mut offset = 0;
+    for (qkv, norms) in projections {
+        let (b, s, _) = qkv.dims3()?;
+        let head_dim = norms.query.dim(0)?;
+        let width = heads * head_dim;
+        let rope = rope.narrow(offset, s)?;
+        let part = |i: usize| {
+            qkv.narrow(2, i * width, width)?
+                .reshape((b, s, heads, head_dim))
+        };
+        let turned = |x: Tensor, weight: &Tensor| -> Result<Tensor> {
+            let x = rms_norm(&x, weight, eps)?.transpose(1, 2)?.contiguous()?;
+            let wide = x.to_dtype(DType::F32)?;
+            candle_nn::rotary_emb::rope_i(&wide, &rope.cos, &rope.sin)?
+                .to_dtype(qkv.dtype())?
+                .transpose(1, 2)
+        };
+        parts[0].push(turned(part(0)?, &norms.query)?);
+        parts[1].push(turned(part(1)?, &norms.key)?);
+        parts[2].push(part(2)?);
+        offset += s;
+    }
+    let [q, k, v] = parts.map(|part| Tensor::cat(&part, 1));
+    Ok((q?, k?, v?))
 }
 
 /// Rotates `x` `[B, S, H, D]` with the first half of each head paired with the

@@ -6,8 +6,8 @@ use candle_core::{DType, Result, Tensor};
 
 use super::builder::{Builder, Built};
 use crate::layers::{
-    attention, gated_residual, modulated_layer_norm, qk_norm_rope, rms_norm, swiglu,
-    timestep_embedding, Linear, Mask, Placement, RopeTable,
+    attention, attention_and_swiglu, gated_residual, modulated_layer_norm, qk_norm_rope, rms_norm,
+    swiglu, timestep_embedding, HeadNorms, Linear, Mask, Placement, RopeTable,
 };
 
 /// Geometry of the transformer.
@@ -73,26 +73,18 @@ impl ModulationLayer {
     }
 }
 
-/// Per-head RMS norms of queries and keys.
-struct QkNorm {
-    query: Tensor,
-    key: Tensor,
-}
-
-impl QkNorm {
-    fn new(at: &Builder, head_dim: usize) -> Built<Self> {
-        Ok(Self {
-            query: at.tensor("query_norm.weight", &[head_dim])?,
-            key: at.tensor("key_norm.weight", &[head_dim])?,
-        })
-    }
+fn head_norms(at: &Builder, head_dim: usize) -> Built<HeadNorms> {
+    Ok(HeadNorms {
+        query: at.tensor("query_norm.weight", &[head_dim])?,
+        key: at.tensor("key_norm.weight", &[head_dim])?,
+    })
 }
 
 /// One stream (image or text) of a double-stream block.
 struct Stream {
     modulation: ModulationLayer,
     qkv: Linear,
-    norm: QkNorm,
+    norm: HeadNorms,
     proj: Linear,
     up_gate: Linear,
     down: Linear,
@@ -106,23 +98,21 @@ impl Stream {
         Ok(Self {
             modulation: ModulationLayer::new(&at.at(format!("{name}_mod")), hidden, 2)?,
             qkv: attn.linear("qkv", hidden, 3 * hidden)?,
-            norm: QkNorm::new(&attn.at("norm"), config.head_dim())?,
+            norm: head_norms(&attn.at("norm"), config.head_dim())?,
             proj: attn.linear("proj", hidden, hidden)?,
             up_gate: mlp.linear("up_gate", hidden, 2 * config.mlp_hidden)?,
             down: mlp.linear("down_proj", config.mlp_hidden, hidden)?,
         })
     }
 
-    fn project(
-        &self,
-        x: &Tensor,
-        modulation: &Modulation,
-        heads: usize,
-        rope: &RopeTable,
-    ) -> Result<(Tensor, Tensor, Tensor)> {
-        let x = modulated_layer_norm(x, &modulation.shift, &modulation.scale, EPS)?;
-        let qkv = self.qkv.forward(&x)?;
-        qk_norm_rope(&qkv, heads, &self.norm.query, &self.norm.key, rope, EPS)
+    /// The packed q, k and v.
+    fn project(&self, x: &Tensor, modulation: &Modulation) -> Result<Tensor> {
+        self.qkv.forward(&modulated_layer_norm(
+            x,
+            &modulation.shift,
+            &modulation.scale,
+            EPS,
+        )?)
     }
 
     fn finish(
@@ -152,21 +142,15 @@ impl DoubleBlock {
         text: &Tensor,
         silu_vec: &Tensor,
         heads: usize,
-        rope: &JointRope,
+        rope: &RopeTable,
     ) -> Result<(Tensor, Tensor)> {
         let image_mod = self.image.modulation.forward::<2>(silu_vec)?;
         let text_mod = self.text.modulation.forward::<2>(silu_vec)?;
-        let (iq, ik, iv) = self
-            .image
-            .project(image, &image_mod[0], heads, &rope.image)?;
-        let (tq, tk, tv) = self.text.project(text, &text_mod[0], heads, &rope.text)?;
-        let join = |t: &Tensor, i: &Tensor| Tensor::cat(&[t, i], 1);
-        let attended = attention(
-            &join(&tq, &iq)?,
-            &join(&tk, &ik)?,
-            &join(&tv, &iv)?,
-            Mask::None,
-        )?;
+        let image_qkv = self.image.project(image, &image_mod[0])?;
+        let text_qkv = self.text.project(text, &text_mod[0])?;
+        let streams = [(&text_qkv, &self.text.norm), (&image_qkv, &self.image.norm)];
+        let (q, k, v) = qk_norm_rope(&streams, heads, rope, EPS)?;
+        let attended = attention(&q, &k, &v, Mask::None)?;
         let text_len = text.dim(1)?;
         let image_len = image.dim(1)?;
         let text_attended = attended.narrow(1, 0, text_len)?.contiguous()?;
@@ -183,7 +167,7 @@ impl DoubleBlock {
 struct SingleBlock {
     modulation: ModulationLayer,
     linear1: Linear,
-    norm: QkNorm,
+    norm: HeadNorms,
     linear2: Linear,
 }
 
@@ -193,7 +177,7 @@ impl SingleBlock {
         Ok(Self {
             modulation: ModulationLayer::new(&at.at("modulation"), hidden, 1)?,
             linear1: at.linear("linear1", hidden, 3 * hidden + 2 * inner)?,
-            norm: QkNorm::new(&at.at("norm"), config.head_dim())?,
+            norm: head_norms(&at.at("norm"), config.head_dim())?,
             linear2: at.linear("linear2", hidden + inner, hidden)?,
         })
     }
@@ -208,26 +192,11 @@ impl SingleBlock {
         let [modulation] = self.modulation.forward::<1>(silu_vec)?;
         let y = modulated_layer_norm(x, &modulation.shift, &modulation.scale, EPS)?;
         let projected = self.linear1.forward(&y)?;
-        let (q, k, v) = qk_norm_rope(
-            &projected,
-            config.num_heads,
-            &self.norm.query,
-            &self.norm.key,
-            rope,
-            EPS,
-        )?;
-        let attended = attention(&q, &k, &v, Mask::None)?;
+        let (q, k, v) = qk_norm_rope(&[(&projected, &self.norm)], config.num_heads, rope, EPS)?;
         let up_gate = projected.narrow(2, 3 * config.hidden_size, 2 * config.mlp_hidden)?;
-        let y = Tensor::cat(&[&attended, &swiglu(&up_gate)?], 2)?;
+        let y = attention_and_swiglu(&q, &k, &v, &up_gate)?;
         gated_residual(x, &modulation.gate, &self.linear2.forward(&y)?)
     }
-}
-
-/// Rotations of the text tokens, of the image tokens, and of both in a row.
-pub struct JointRope {
-    text: RopeTable,
-    image: RopeTable,
-    joint: RopeTable,
 }
 
 /// The diffusion transformer: predicts the velocity of packed latents.
@@ -291,26 +260,21 @@ impl Mmdit {
         &self.placement
     }
 
-    /// Rotations for `text_len` text tokens at (0, i, i) and `rows` x `columns`
+    /// Rotations for `text_len` text tokens at (0, i, i), then `rows` x `columns`
     /// image tokens at (0, y, x).
     ///
     /// # Errors
     /// The device fails.
-    pub fn rope(&self, text_len: usize, rows: usize, columns: usize) -> Result<JointRope> {
+    pub fn rope(&self, text_len: usize, rows: usize, columns: usize) -> Result<RopeTable> {
         let text = (0..text_len).map(|i| [0.0, i as f64, i as f64]);
         let image = (0..rows).flat_map(|y| (0..columns).map(move |x| [0.0, y as f64, x as f64]));
         let positions: Vec<[f64; 3]> = text.chain(image).collect();
-        let joint = RopeTable::new(
+        RopeTable::new(
             &positions,
             &self.config.axes_dim,
             self.config.theta,
             &self.placement.device,
-        )?;
-        Ok(JointRope {
-            text: joint.narrow(0, text_len)?,
-            image: joint.narrow(text_len, rows * columns)?,
-            joint,
-        })
+        )
     }
 
     /// Text conditioning `[B, T, D]` to the transformer's width, `[B, T, H]`.
@@ -336,7 +300,7 @@ impl Mmdit {
         image: &Tensor,
         text: &Tensor,
         sigma: f32,
-        rope: &JointRope,
+        rope: &RopeTable,
     ) -> Result<Tensor> {
         let compute = self.placement.compute();
         let config = &self.config;
@@ -350,7 +314,7 @@ impl Mmdit {
         let (text_len, image_len) = (text.dim(1)?, image.dim(1)?);
         let mut joint = Tensor::cat(&[&text, &image], 1)?;
         for block in &self.single_blocks {
-            joint = block.forward(&joint, &silu_vec, config, &rope.joint)?;
+            joint = block.forward(&joint, &silu_vec, config, rope)?;
         }
         let image = joint.narrow(1, text_len, image_len)?.contiguous()?;
         let modulation = self.final_modulation.forward(&silu_vec)?.chunk(2, 1)?;

@@ -5,7 +5,8 @@ use ovis_protocol::{DenoiseRequest, Schedule};
 
 use super::error::{Error, Result};
 use super::types::{Conditioning, DenoiseInputs, Latent, StepReport};
-use crate::models::mmdit::{pack_latents, unpack_latents, JointRope, Mmdit};
+use crate::layers::RopeTable;
+use crate::models::mmdit::{pack_latents, unpack_latents, Mmdit};
 use crate::models::vae::VaeConfig;
 use crate::sampling::{batch_noise, euler_step, sigmas, Shift, SAMPLERS};
 
@@ -49,7 +50,7 @@ impl LatentScaling {
 /// One branch of classifier-free guidance.
 struct Branch {
     text: Tensor,
-    rope: JointRope,
+    rope: RopeTable,
 }
 
 /// What stays of the original latent under a noise mask.
@@ -89,10 +90,10 @@ impl DenoiseState {
     ) -> Result<Self> {
         let device = &model.placement().device;
         let (batch, channels, height, width) = inputs.latent.tensor().dims4()?;
-        check_geometry(model, channels, height, width)?;
-        check_request(request, batch)?;
-        let tokens = (height / 2) * (width / 2);
-        let sigmas = request_sigmas(request, tokens)?;
+        check_channels(model, channels)?;
+        check_size((8 * width, 8 * height))?;
+        check_values(request, batch)?;
+        let sigmas = request_sigmas(request, (height / 2) * (width / 2))?;
 
         let raw = inputs.latent.tensor().to_device(device)?;
         // ComfyUI takes an all-zero latent for an empty one and leaves it zero;
@@ -223,31 +224,46 @@ fn blend(a: &Tensor, b: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
     a.broadcast_mul(mask)? + b.broadcast_mul(&(1.0 - mask)?)?
 }
 
-fn check_geometry(model: &Mmdit, channels: usize, height: usize, width: usize) -> Result<()> {
-    let wanted = model.config().in_channels / 4;
-    if channels != wanted {
+/// Checks what a request says by itself, before a model is there to run it:
+/// `size` is the image's width and height in pixels.
+///
+/// # Errors
+/// A value is out of range.
+pub fn check_request(request: &DenoiseRequest, batch: usize, size: (usize, usize)) -> Result<()> {
+    check_size(size)?;
+    check_values(request, batch)?;
+    let (width, height) = size;
+    request_sigmas(request, (width / 16) * (height / 16)).map(drop)
+}
+
+fn check_size((width, height): (usize, usize)) -> Result<()> {
+    if width == 0 || height == 0 || width % 16 != 0 || height % 16 != 0 {
         return Err(Error::invalid(
-            format!("the latent has {channels} channels, this model's have {wanted}"),
-            "Use an empty latent of this model, or encode the image with its VAE.",
-        ));
-    }
-    let (h, w) = (height * 8, width * 8);
-    if height % 2 != 0 || width % 2 != 0 {
-        return Err(Error::invalid(
-            format!("a size of {w} x {h} pixels is not a multiple of 16 both ways"),
+            format!("a size of {width} x {height} pixels is not a multiple of 16 both ways"),
             "Round width and height to multiples of 16.",
         ));
     }
     if height > MAX_ASPECT * width || width > MAX_ASPECT * height {
         return Err(Error::invalid(
-            format!("a size of {w} x {h} pixels is longer than 4 to 1"),
+            format!("a size of {width} x {height} pixels is longer than 4 to 1"),
             "Choose an aspect ratio from 1:4 to 4:1.",
         ));
     }
     Ok(())
 }
 
-fn check_request(request: &DenoiseRequest, batch: usize) -> Result<()> {
+fn check_channels(model: &Mmdit, channels: usize) -> Result<()> {
+    let wanted = model.config().in_channels / 4;
+    if channels == wanted {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        format!("the latent has {channels} channels, this model's have {wanted}"),
+        "Use an empty latent of this model, or encode the image with its VAE.",
+    ))
+}
+
+fn check_values(request: &DenoiseRequest, batch: usize) -> Result<()> {
     if !SAMPLERS.contains(&request.sampler.as_str()) {
         return Err(Error::invalid(
             format!("there is no sampler called `{}`", request.sampler),

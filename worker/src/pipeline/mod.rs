@@ -8,7 +8,7 @@ mod load;
 mod prompt;
 mod types;
 
-pub use denoise::DenoiseState;
+pub use denoise::{check_request, DenoiseState};
 pub use error::{Error, Result};
 pub use load::{Parts, Pipeline};
 pub use types::{Conditioning, DenoiseInputs, Image, Latent, StepReport};

@@ -156,6 +156,74 @@ mod tests {
         assert_ne!(TorchGenerator::new(6).normals(40), low);
     }
 
+    /// PyTorch's own values, by name: `tests/make_golden.py` says what they are.
+    fn golden() -> Vec<(String, Vec<f32>)> {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/golden/noise.safetensors"
+        );
+        let file = std::fs::read(path).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let values = |bytes: &[u8]| {
+            let words = bytes.chunks_exact(4);
+            words
+                .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+                .collect()
+        };
+        let tensors = tensors.iter();
+        tensors
+            .map(|(name, t)| (name.to_owned(), values(t.data())))
+            .collect()
+    }
+
+    /// PyTorch's builds differ by up to 2e-6 among themselves.
+    fn assert_close(name: &str, ours: &[f32], theirs: &[f32]) {
+        assert_eq!(ours.len(), theirs.len(), "{name}");
+        for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+            assert!((a - b).abs() <= 4e-6, "{name}[{i}] is {a}, PyTorch has {b}");
+        }
+    }
+
+    #[test]
+    fn one_draw_is_pytorchs() {
+        let mut seen = 0;
+        for (name, theirs) in golden() {
+            let Some(seed) = name.strip_prefix("seed") else {
+                continue;
+            };
+            let seed = seed.split('_').next().unwrap().parse().unwrap();
+            let ours = TorchGenerator::new(seed).normals(theirs.len());
+            assert_close(&name, &ours, &theirs);
+            seen += 1;
+        }
+        // Six seeds of 40 small sizes, two of 16 larger ones, two of two shapes.
+        assert_eq!(seen, 6 * 40 + 2 * 16 + 2 * 2);
+    }
+
+    #[test]
+    fn draws_after_one_another_are_pytorchs() {
+        let mut by_seed: std::collections::BTreeMap<u64, Vec<_>> = Default::default();
+        for (name, theirs) in golden() {
+            let Some(rest) = name.strip_prefix("drawn_seed") else {
+                continue;
+            };
+            let mut fields = rest.split('_');
+            let seed = fields.next().unwrap().parse().unwrap();
+            let number: usize = fields.next().unwrap().parse().unwrap();
+            let draws = by_seed.entry(seed).or_default();
+            draws.push((number, name, theirs));
+        }
+        assert_eq!(by_seed.len(), 6);
+        for (seed, mut draws) in by_seed {
+            draws.sort_by_key(|(number, ..)| *number);
+            assert_eq!(draws.len(), 16);
+            let mut generator = TorchGenerator::new(seed);
+            for (_, name, theirs) in draws {
+                assert_close(&name, &generator.normals(theirs.len()), &theirs);
+            }
+        }
+    }
+
     #[test]
     fn batch_index_picks_draws() {
         let noise = batch_noise(7, 3, 64, Some(&[2, 0, 2]));

@@ -52,6 +52,28 @@ mod tests {
     }
 
     #[test]
+    fn sigmas_are_diffusers() {
+        let golden = include_str!("../../../tests/golden/sigmas.json");
+        let golden: Vec<serde_json::Value> = serde_json::from_str(golden).unwrap();
+        assert_eq!(golden.len(), 66);
+        for entry in golden {
+            let count = |field: &str| entry[field].as_u64().unwrap() as usize;
+            let (steps, tokens) = (count("steps"), count("image_tokens"));
+            let shift = entry["shift"].as_f64().map_or(Shift::Auto, Shift::Constant);
+            let ours = sigmas(steps, shift, tokens, 1.0);
+            let theirs = entry["sigmas"].as_array().unwrap();
+            assert_eq!(ours.len(), theirs.len());
+            for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+                let difference = (f64::from(*a) - b.as_f64().unwrap()).abs();
+                assert!(
+                    difference <= 1e-6,
+                    "sigma {i} of {steps} at {shift:?} and {tokens} tokens: {a} for {b}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn partial_denoise_is_the_tail_of_a_longer_schedule() {
         let long = sigmas(20, Shift::Constant(3.0), 256, 1.0);
         assert_eq!(sigmas(10, Shift::Constant(3.0), 256, 0.5), long[10..]);

@@ -214,14 +214,13 @@ fn build(vocab: &Path, merges: &Path, added: &[PathBuf]) -> Result<Tokenizer, We
     )
     .map_err(broken)?;
     let bytes = ByteLevel::new(false, true, false);
-    tokenizer.with_normalizer(Some(NFC));
+    tokenizer.with_normalizer(Some(NFC)).map_err(broken)?;
     tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![
         PreTokenizerWrapper::Split(split),
         PreTokenizerWrapper::ByteLevel(bytes),
     ])));
     tokenizer.with_decoder(Some(ByteLevel::default()));
-    let tokens: Vec<_> = tokens.into_values().collect();
-    tokenizer.add_tokens(&tokens);
+    tokenizer.add_tokens(tokens.into_values()).map_err(broken)?;
     Ok(tokenizer)
 }
 

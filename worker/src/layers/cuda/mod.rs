@@ -19,6 +19,8 @@ mod mlp;
 mod norm;
 mod rope;
 mod runtime;
+#[cfg(test)]
+mod tests;
 
 pub use attention::{attention, attention_and_swiglu};
 pub use conv::conv2d;
@@ -26,4 +28,4 @@ pub use cudnn::unavailable as cudnn_unavailable;
 pub use linear::linear;
 pub use mlp::{gated_residual, swiglu};
 pub use norm::{group_norm, modulated_layer_norm, rms_norm};
-pub use rope::{joint_qk_norm_rope, qk_norm_rope, HeadNorms};
+pub use rope::qk_norm_rope;

@@ -3,40 +3,17 @@
 
 use candle_core::{bail, DType, Result, Tensor};
 
+use super::super::rope::HeadNorms;
 use super::runtime::{address, output, shared_gpu, Arg, Kernel, THREADS};
 
-/// The RMSNorm weights `[D]` of a projection's queries and keys.
-#[derive(Clone, Copy, Debug)]
-pub struct HeadNorms<'a> {
-    /// Weight of the queries' norm.
-    pub query: &'a Tensor,
-    /// Weight of the keys' norm.
-    pub key: &'a Tensor,
-}
-
-/// See [`qk_norm_rope`](crate::layers::qk_norm_rope): `qkv` is `[B, S, 3 H D]`
-/// and may be columns of a wider tensor, `cos` and `sin` are `[S, D/2]` f32.
+/// See [`qk_norm_rope`](crate::layers::qk_norm_rope): each projection is
+/// `[B, S, 3 H D]` and may be columns of a wider tensor, `cos` and `sin` are
+/// `[sum of S, D/2]` f32.
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
 pub fn qk_norm_rope(
-    qkv: &Tensor,
-    heads: usize,
-    norms: HeadNorms<'_>,
-    (cos, sin): (&Tensor, &Tensor),
-    eps: f64,
-) -> Result<Option<(Tensor, Tensor, Tensor)>> {
-    joint_qk_norm_rope(&[(qkv, norms)], heads, (cos, sin), eps)
-}
-
-/// [`qk_norm_rope`] of several projections whose tokens follow each other (text,
-/// then image), into joint q, k and v `[B, sum of S, H, D]`. `cos` and `sin`
-/// cover all of the tokens.
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
-pub fn joint_qk_norm_rope(
-    projections: &[(&Tensor, HeadNorms<'_>)],
+    projections: &[(&Tensor, &HeadNorms)],
     heads: usize,
     (cos, sin): (&Tensor, &Tensor),
     eps: f64,
@@ -53,7 +30,7 @@ pub fn joint_qk_norm_rope(
     let mut tokens = 0;
     for qkv in &all {
         let (b, s, columns) = qkv.dims3()?;
-        if b != batch || columns != 3 * heads * head_dim {
+        if b != batch || columns < 3 * heads * head_dim {
             bail!("a projection {:?} does not hold q, k and v", qkv.dims());
         }
         tokens += s;
@@ -78,7 +55,7 @@ pub fn joint_qk_norm_rope(
 /// One projection into its tokens of the joint tensors.
 fn part(
     qkv: &Tensor,
-    norms: &HeadNorms<'_>,
+    norms: &HeadNorms,
     (cos, sin): (&Tensor, &Tensor),
     joint: &[Tensor; 3],
     offset: usize,
@@ -86,7 +63,7 @@ fn part(
 ) -> Result<()> {
     let (batch, all_tokens, heads, head_dim) = joint[0].dims4()?;
     let weight = |t: &Tensor| t.to_dtype(qkv.dtype())?.contiguous();
-    let (query, key) = (weight(norms.query)?, weight(norms.key)?);
+    let (query, key) = (weight(&norms.query)?, weight(&norms.key)?);
     // The kernel moves neighbouring pairs.
     let even = qkv.stride()[2] == 1 && qkv.stride()[..2].iter().all(|s| s % 2 == 0);
     let pair = 2 * qkv.dtype().size_in_bytes() as u64;

@@ -151,7 +151,7 @@ pub async fn server_with(options: Options, queue: usize, pause_ms: u64) -> TestS
     let log = Log::default();
     let backend_log = log.clone();
     let engine = engine::start(queue, move || {
-        Ok(Fake {
+        Ok::<_, String>(Fake {
             log: backend_log,
             pause: Duration::from_millis(pause_ms),
         })

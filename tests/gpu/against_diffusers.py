@@ -1,0 +1,296 @@
+#!/usr/bin/env python3
+"""Measures a GPU build of the worker beside diffusers: the same full-size random
+weights, the same noise, the same GPU, one after the other.
+
+    against_diffusers.py --worker PATH/TO/ovis-worker [--folder DIR] [--compiled]
+        [--size 1024] [--steps 50] [--error-steps 8] [--repeats 3] [--json FILE]
+
+Prints seconds and memory of both, their ratio, and each one's error in bf16
+against diffusers in float32. Needs a GPU with 80 GB (for the float32 run) and
+20 GB in `--folder`. Each side runs in a process of its own, so that neither
+holds the other's memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2])]
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+PROMPT = 'a poster with the text "HELLO" in blue letters, the quick brown fox jumps over it'
+SEED = 42
+CFG = 5.0
+
+
+def log(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+
+class MemoryWatch:
+    """The most memory in use on the GPU while it runs, in GiB, as nvidia-smi has it."""
+
+    def __enter__(self) -> MemoryWatch:
+        self.most = 0.0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i=0"]
+        while not self._end.wait(0.2):
+            used = subprocess.run(command, capture_output=True, text=True).stdout
+            self.most = max(self.most, float(used.strip() or 0) / 1024)
+
+
+def median(values: list[float]) -> float:
+    return round(statistics.median(values), 4)
+
+
+def write_weights(args: argparse.Namespace) -> dict:
+    """The random weights, unless an earlier run has left them."""
+    from gpu import full_size
+
+    if not (args.folder / "model_index.json").exists():
+        full_size.write(args.folder)
+    return {}
+
+
+def run_worker(args: argparse.Namespace) -> dict:
+    """The worker through its websocket, by the node pack's own client."""
+    import torch
+
+    import real_worker
+
+    os.environ["OVIS_WORKER_TEST_BIN"] = str(args.worker)
+    real_worker.START_SECONDS = 300
+    latent = torch.zeros(1, 16, args.size // 8, args.size // 8)
+    begun = time.monotonic()
+    worker = real_worker.RealWorker(args.folder, args.folder / "worker.log", device="cuda")
+    with MemoryWatch() as memory, worker:
+        ready = time.monotonic() - begun
+        kept = {"positive": worker.encode([PROMPT]), "negative": worker.encode([""])}
+        prompts = (kept["positive"], kept["negative"])
+        stamps = _Stamps()
+        denoise = {"seed": SEED, "cfg": CFG, "events": stamps}
+        rounds = []
+        for _ in range(args.repeats + 1):
+            marks = [time.monotonic()]
+            worker.encode([PROMPT])
+            marks.append(time.monotonic())
+            made = worker.denoise(latent, *prompts, steps=args.steps, **denoise)
+            marks.append(time.monotonic())
+            worker.decode(made)
+            marks.append(time.monotonic())
+            rounds.append([later - mark for mark, later in itertools.pairwise(marks)])
+        kept["latents"] = worker.denoise(latent, *prompts, steps=args.error_steps, **denoise)
+        kept["one step"] = worker.denoise(latent, prompts[0], seed=SEED)
+    torch.save(kept, args.folder / "worker.pt")
+    return {
+        "start to ready": round(ready, 2),
+        **figures_of(rounds, args.steps),
+        "step by its events": median(stamps.gaps),
+        "peak GiB": round(memory.most, 2),
+    }
+
+
+class _Stamps(list):
+    """Takes a job's events and keeps the seconds between its steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gaps: list[float] = []
+        self._last = None
+
+    def append(self, event: object) -> None:
+        now = time.monotonic()
+        step = getattr(event, "step", 0)
+        if step > 1 and self._last is not None:
+            self.gaps.append(now - self._last)
+        self._last = now if step else None
+
+
+def figures_of(rounds: list[list[float]], steps: int) -> dict:
+    """Medians of rounds of (encode, denoise, decode) seconds; the first warms up."""
+    images = [denoise + decode for _, denoise, decode in rounds]
+    encodes, denoises, decodes = zip(*rounds[1:], strict=True)
+    return {
+        "first image": round(images[0], 3),
+        "image": median(images[1:]),
+        "denoise": median(denoises),
+        "step": round(median(denoises) / steps, 4),
+        "decode": median(decodes),
+        "text encode": median(encodes),
+    }
+
+
+def run_diffusers(args: argparse.Namespace) -> dict:
+    """diffusers in bf16: seconds, and latents from the worker's own noise."""
+    import torch
+
+    pipeline, start, conditioning = _pipeline(args, torch.bfloat16)
+    if args.compiled:
+        pipeline.transformer = torch.compile(pipeline.transformer, fullgraph=True)
+    rounds = []
+    with MemoryWatch() as memory:
+        for _ in range(args.repeats + 1):
+            marks = [_now()]
+            pipeline._get_ovis_prompt_embeds([PROMPT], device="cuda")
+            marks.append(_now())
+            made = _run(pipeline, start, conditioning, args, args.steps)
+            marks.append(_now())
+            with torch.no_grad():
+                pipeline.vae.decode(made.to(torch.bfloat16))[0].float().cpu()
+            marks.append(_now())
+            rounds.append([later - mark for mark, later in itertools.pairwise(marks)])
+    if not args.compiled:
+        _keep(pipeline, start, conditioning, args, "diffusers.pt")
+    return {**figures_of(rounds, args.steps), "peak GiB": round(memory.most, 2)}
+
+
+def run_reference(args: argparse.Namespace) -> dict:
+    """diffusers in float32 (without TF32) on the same weights and conditioning."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    pipeline, start, conditioning = _pipeline(args, torch.float32)
+    _keep(pipeline, start, conditioning, args, "reference.pt")
+    return {}
+
+
+def _keep(pipeline, start, conditioning, args: argparse.Namespace, name: str) -> None:
+    import torch
+
+    kept = {
+        "positive": pipeline._get_ovis_prompt_embeds([PROMPT], device="cuda").float().cpu(),
+        "negative": pipeline._get_ovis_prompt_embeds([""], device="cuda").float().cpu(),
+        "latents": _run(pipeline, start, conditioning, args, args.error_steps).float().cpu(),
+        "one step": _run(pipeline, start, conditioning, args, 1, cfg=1.0).float().cpu(),
+    }
+    torch.save(kept, args.folder / name)
+
+
+def _now() -> float:
+    import torch
+
+    torch.cuda.synchronize()
+    return time.monotonic()
+
+
+def _pipeline(args: argparse.Namespace, dtype):
+    """The pipeline, the noise, and the conditioning that the worker used."""
+    import torch
+    from diffusers import OvisImagePipeline
+
+    pipeline = OvisImagePipeline.from_pretrained(args.folder, torch_dtype=dtype).to("cuda")
+    pipeline.set_progress_bar_config(disable=True)
+    shape = (1, 16, args.size // 8, args.size // 8)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(SEED))
+    kept = torch.load(args.folder / "worker.pt")
+    conditioning = [kept[name].to("cuda", dtype) for name in ("positive", "negative")]
+    return pipeline, pipeline._pack_latents(noise, *shape).to("cuda", dtype), conditioning
+
+
+def _run(pipeline, start, conditioning, args: argparse.Namespace, steps: int, cfg: float = CFG):
+    """Raw VAE latents `[1, 16, h, w]`."""
+    made = pipeline(
+        prompt_embeds=conditioning[0],
+        negative_prompt_embeds=conditioning[1],
+        latents=start,
+        height=args.size,
+        width=args.size,
+        num_inference_steps=steps,
+        guidance_scale=cfg,
+        output_type="latent",
+    ).images
+    made = pipeline._unpack_latents(made, args.size, args.size, 8)
+    config = pipeline.vae.config
+    return made / config.scaling_factor + config.shift_factor
+
+
+def errors(folder: Path) -> dict:
+    """Each bf16 run's relative error to the float32 run."""
+    import torch
+
+    wanted = torch.load(folder / "reference.pt")
+    table = {}
+    for side in ("worker", "diffusers"):
+        made = torch.load(folder / f"{side}.pt")
+        table[side] = {
+            name: float(f"{((made[name] - want).norm() / want.norm()).item():.4g}")
+            for name, want in wanted.items()
+        }
+    return table
+
+
+PHASES = {
+    "weights": write_weights,
+    "worker": run_worker,
+    "diffusers": run_diffusers,
+    "reference": run_reference,
+}
+
+
+def phase(name: str, args: argparse.Namespace, *extra: str) -> dict:
+    """Runs a phase in a process of its own; what it measured."""
+    log(f"{name} {' '.join(extra)}")
+    command = [sys.executable, str(HERE), *sys.argv[1:], "--phase", name, *extra]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{name} failed:\n{done.stdout}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--worker", type=Path, required=True, help="the GPU build of ovis-worker")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/ovis-full-size"))
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--error-steps", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--compiled", action="store_true", help="also diffusers compiled")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--phase", choices=PHASES, help=argparse.SUPPRESS)
+    parser.add_argument("--eager", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.phase:
+        args.compiled = args.compiled and not args.eager
+        print(json.dumps(PHASES[args.phase](args)))
+        return 0
+    phase("weights", args)
+    figures = {"worker": phase("worker", args), "diffusers": phase("diffusers", args, "--eager")}
+    if args.compiled:
+        figures["diffusers compiled"] = phase("diffusers", args)
+    phase("reference", args)
+    figures["error to float32"] = errors(args.folder)
+    for side in ("diffusers", "diffusers compiled"):
+        if side in figures:
+            ratio = figures["worker"]["image"] / figures[side]["image"]
+            figures[f"worker / {side}"] = round(ratio, 3)
+    print(json.dumps(figures, indent=2))
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+//! From arguments to a loaded pipeline, saying how far it is.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::model_args::ModelArgs;
+use super::CliError;
+use crate::layers::Placement;
+use crate::pipeline::{Parts, Pipeline};
+use crate::weights::{Checkpoint, LoadProgress, Watch};
+
+/// Percents between two reports of one part.
+const REPORT_EVERY: u64 = 20;
+
+/// Loads all parts that the named checkpoint has; `say` gets a line now and
+/// then.
+///
+/// # Errors
+/// A file is not what it should be.
+pub fn load(
+    model: &ModelArgs,
+    placement: &Placement,
+    say: impl Fn(&str) + Send + Sync + 'static,
+) -> Result<Pipeline, CliError> {
+    let started = Instant::now();
+    let checkpoint = Checkpoint::open(&model.checkpoint())?;
+    let say = Arc::new(say);
+    checkpoint.watch(&reporter(say.clone()));
+    let pipeline = Pipeline::load(&checkpoint, placement, Parts::ALL)?;
+    say(&format!(
+        "loaded {} on {} as {} in {:.1} s",
+        pipeline.name(),
+        placement.device_name(),
+        placement.weights.as_str(),
+        started.elapsed().as_secs_f32()
+    ));
+    Ok(pipeline)
+}
+
+fn reporter(say: Arc<impl Fn(&str) + Send + Sync + 'static>) -> Watch {
+    let last = Mutex::new(("", 0));
+    Arc::new(move |progress: LoadProgress| {
+        let percent = progress.bytes * 100 / progress.total.max(1);
+        let Ok(mut last) = last.lock() else { return };
+        let is_due = last.0 != progress.part
+            || percent >= last.1 + REPORT_EVERY
+            || (percent == 100 && last.1 < 100);
+        if is_due {
+            *last = (progress.part, percent);
+            say(&format!("loading {}: {percent} %", progress.part));
+        }
+    })
+}

@@ -1,0 +1,308 @@
+//! Every kernel against the plain expression that defines it, on a GPU, over
+//! sizes that fill a block, do not, and cannot be moved 16 bytes at a time.
+//!
+//! The plain expressions run on the CPU in float32 on the same (rounded)
+//! values, so an error is the kernel's own.
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::layers::rope::{qk_norm_rope, HeadNorms, RopeTable};
+use crate::layers::{
+    attention, attention_and_swiglu, gated_residual, group_norm, modulated_layer_norm, rms_norm,
+    swiglu, Conv2d, Linear, Mask,
+};
+
+/// Largest relative error, `|a - b| / |b|`. A bf16 result is rounded once, to 8
+/// bits; one that passed through another bf16 tensor, twice.
+fn tolerance(dtype: DType) -> f32 {
+    match dtype {
+        DType::BF16 => 4e-3,
+        _ => 2e-6,
+    }
+}
+
+const DTYPES: [DType; 2] = [DType::BF16, DType::F32];
+
+fn gpu() -> Device {
+    Device::new_cuda(0).expect("these tests need a GPU")
+}
+
+/// Normal values that `dtype` can hold, float32 on the CPU.
+fn random(shape: &[usize], dtype: DType) -> Tensor {
+    let values = Tensor::randn(0f32, 1f32, shape, &Device::Cpu).unwrap();
+    values
+        .to_dtype(dtype)
+        .unwrap()
+        .to_dtype(DType::F32)
+        .unwrap()
+}
+
+/// The same values on the GPU, as `dtype`.
+fn there(tensor: &Tensor, dtype: DType) -> Tensor {
+    tensor.to_device(&gpu()).unwrap().to_dtype(dtype).unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    let tensor = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
+    tensor.to_vec1().unwrap()
+}
+
+fn assert_close(what: &str, ours: &Tensor, plain: &Tensor, tolerance: f32) {
+    assert_eq!(ours.dims(), plain.dims(), "{what}");
+    let (ours, plain) = (values(ours), values(plain));
+    let squares = |it: &mut dyn Iterator<Item = f32>| it.map(|d| f64::from(d).powi(2)).sum::<f64>();
+    let difference = squares(&mut ours.iter().zip(&plain).map(|(a, b)| a - b));
+    let error = (difference / squares(&mut plain.iter().copied())).sqrt();
+    assert!(error <= f64::from(tolerance), "{what}: error {error:e}");
+}
+
+#[test]
+fn norms() {
+    for dtype in DTYPES {
+        for (batch, tokens, width) in [
+            (1, 1, 8),
+            (2, 5, 129),
+            (2, 3, 3072),
+            (1, 77, 100),
+            (3, 4, 4104),
+        ] {
+            let what = format!("{dtype:?} {batch} x {tokens} x {width}");
+            let x = random(&[batch, tokens, width], dtype);
+            let weight = random(&[width], dtype);
+            let plain = rms_norm(&x, &weight, 1e-6).unwrap();
+            let ours = super::rms_norm(&there(&x, dtype), &there(&weight, dtype), 1e-6);
+            assert_close(&what, &ours.unwrap().unwrap(), &plain, tolerance(dtype));
+
+            // Modulations are columns of a wider projection.
+            let modulation = random(&[batch, 3 * width], dtype);
+            let part = |t: &Tensor, i: usize| t.narrow(1, i * width, width).unwrap();
+            let plain =
+                modulated_layer_norm(&x, &part(&modulation, 0), &part(&modulation, 2), 1e-6);
+            let modulation = there(&modulation, dtype);
+            let (shift, scale) = (part(&modulation, 0), part(&modulation, 2));
+            let ours = super::modulated_layer_norm(&there(&x, dtype), &shift, &scale, 1e-6);
+            assert_close(
+                &what,
+                &ours.unwrap().unwrap(),
+                &plain.unwrap(),
+                tolerance(dtype),
+            );
+        }
+    }
+}
+
+#[test]
+fn layer_norm_does_not_cancel() {
+    let x = (random(&[1, 4, 3072], DType::F32) + 1000.0).unwrap();
+    let none = Tensor::zeros((1, 3072), DType::F32, &Device::Cpu).unwrap();
+    let plain = modulated_layer_norm(&x, &none, &none, 1e-6).unwrap();
+    let none = there(&none, DType::F32);
+    let ours = super::modulated_layer_norm(&there(&x, DType::F32), &none, &none, 1e-6);
+    assert_close("offset of 1000", &ours.unwrap().unwrap(), &plain, 1e-4);
+}
+
+#[test]
+fn group_norms() {
+    for dtype in DTYPES {
+        // Within a chunk, over several, and a plane that is no multiple of a pack.
+        for (batch, channels, height, width) in [
+            (1, 32, 2, 3),
+            (2, 64, 16, 24),
+            (1, 64, 131, 257),
+            (1, 32, 200, 200),
+        ] {
+            for silu in [false, true] {
+                let x = random(&[batch, channels, height, width], dtype);
+                let (weight, bias) = (random(&[channels], dtype), random(&[channels], dtype));
+                let plain = group_norm(&x, &weight, &bias, 32, 1e-6, silu).unwrap();
+                let ours = super::group_norm(
+                    &there(&x, dtype),
+                    &there(&weight, dtype),
+                    &there(&bias, dtype),
+                    32,
+                    1e-6,
+                    silu,
+                );
+                let what = format!("{dtype:?} {batch} x {channels} x {height} x {width} {silu}");
+                assert_close(&what, &ours.unwrap().unwrap(), &plain, tolerance(dtype));
+            }
+        }
+    }
+}
+
+#[test]
+fn elementwise() {
+    for dtype in DTYPES {
+        for (batch, tokens, width) in [(1, 1, 1), (2, 7, 24), (3, 5, 129), (2, 130, 3072)] {
+            let what = format!("{dtype:?} {batch} x {tokens} x {width}");
+            // Columns of a wider projection, as in a single-stream block.
+            let wide = random(&[batch, tokens, 5 * width], dtype);
+            let columns = |t: &Tensor| t.narrow(2, 3 * width, 2 * width).unwrap();
+            let plain = swiglu(&columns(&wide)).unwrap();
+            let ours = super::swiglu(&columns(&there(&wide, dtype)))
+                .unwrap()
+                .unwrap();
+            assert_close(&what, &ours, &plain, tolerance(dtype));
+
+            let (x, y) = (
+                random(&[batch, tokens, width], dtype),
+                random(&[batch, tokens, width], dtype),
+            );
+            let gates = random(&[batch, 2 * width], dtype);
+            let gate = |t: &Tensor| t.narrow(1, width, width).unwrap();
+            let plain = gated_residual(&x, &gate(&gates), &y).unwrap();
+            let gates = there(&gates, dtype);
+            let ours = super::gated_residual(&there(&x, dtype), &gate(&gates), &there(&y, dtype));
+            assert_close(&what, &ours.unwrap().unwrap(), &plain, tolerance(dtype));
+        }
+    }
+}
+
+#[test]
+fn linears() {
+    for dtype in DTYPES {
+        for (rows, inputs, outputs) in [
+            (1, 8, 8),
+            (7, 33, 17),
+            (300, 256, 768),
+            (64, 3072, 64),
+            (5, 64, 9),
+        ] {
+            for with_bias in [true, false] {
+                let what = format!("{dtype:?} {rows} x {inputs} x {outputs} {with_bias}");
+                let x = random(&[1, rows, inputs], dtype);
+                let weight = random(&[outputs, inputs], dtype);
+                let bias = with_bias.then(|| random(&[outputs], dtype));
+                let plain = Linear::new(weight.clone(), bias.clone())
+                    .forward(&x)
+                    .unwrap();
+                let bias = bias.map(|bias| there(&bias, dtype));
+                let ours = super::linear(&there(&x, dtype), &there(&weight, dtype), bias.as_ref());
+                let tolerance = if dtype == DType::F32 {
+                    1e-5
+                } else {
+                    tolerance(dtype)
+                };
+                assert_close(&what, &ours.unwrap().unwrap(), &plain, tolerance);
+            }
+        }
+    }
+}
+
+#[test]
+fn rotated_heads() {
+    for dtype in DTYPES {
+        for (heads, head_dim, text, image) in [(1, 2, 1, 1), (3, 32, 5, 6), (24, 128, 7, 20)] {
+            let what = format!("{dtype:?} {heads} x {head_dim}, {text} + {image}");
+            let width = heads * head_dim;
+            // The second projection's q, k and v are columns of a wider one.
+            let (a, b) = (
+                random(&[2, text, 3 * width], dtype),
+                random(&[2, image, 5 * width], dtype),
+            );
+            let norms = || HeadNorms {
+                query: random(&[head_dim], dtype),
+                key: random(&[head_dim], dtype),
+            };
+            let (first, second) = (norms(), norms());
+            let positions: Vec<[f64; 1]> = (0..text + image).map(|i| [i as f64]).collect();
+            let table =
+                |device: &Device| RopeTable::new(&positions, &[head_dim], 1e4, device).unwrap();
+            let plain = qk_norm_rope(
+                &[(&a, &first), (&b, &second)],
+                heads,
+                &table(&Device::Cpu),
+                1e-6,
+            );
+            let on_gpu = |norms: &HeadNorms| HeadNorms {
+                query: there(&norms.query, dtype),
+                key: there(&norms.key, dtype),
+            };
+            let (first, second) = (on_gpu(&first), on_gpu(&second));
+            let streams = [(&there(&a, dtype), &first), (&there(&b, dtype), &second)];
+            let ours = qk_norm_rope(&streams, heads, &table(&gpu()), 1e-6).unwrap();
+            let plain = plain.unwrap();
+            let tolerance = tolerance(dtype);
+            assert_close(&what, &ours.0, &plain.0, tolerance);
+            assert_close(&what, &ours.1, &plain.1, tolerance);
+            assert_close(&what, &ours.2, &plain.2, 0.0);
+        }
+    }
+}
+
+#[test]
+fn attentions() {
+    let dtype = DType::BF16;
+    for (heads, groups, head_dim, tokens) in [
+        (2, 2, 64, 16),
+        (4, 2, 128, 77),
+        (24, 24, 128, 300),
+        (3, 1, 128, 129),
+    ] {
+        for mask in [Mask::None, Mask::Causal] {
+            let what = format!("{heads}/{groups} x {head_dim}, {tokens} tokens, {mask:?}");
+            let q = random(&[2, tokens, heads, head_dim], dtype);
+            let (k, v) = (
+                random(&[2, tokens, groups, head_dim], dtype),
+                random(&[2, tokens, groups, head_dim], dtype),
+            );
+            let plain = attention(&q, &k, &v, mask).unwrap();
+            let (q, k, v) = (there(&q, dtype), there(&k, dtype), there(&v, dtype));
+            let ours = super::attention(&q, &k, &v, mask == Mask::Causal).unwrap();
+            let ours = ours.expect("cuDNN takes this shape");
+            // Its weights are bf16 too.
+            assert_close(&what, &ours, &plain, 8e-3);
+        }
+    }
+}
+
+#[test]
+fn attention_beside_swiglu() {
+    let dtype = DType::BF16;
+    let (heads, head_dim, tokens, inner) = (2, 64, 50, 96);
+    let part = || random(&[2, tokens, heads, head_dim], dtype);
+    let (q, k, v) = (part(), part(), part());
+    let up_gate = random(&[2, tokens, 2 * inner], dtype);
+    let plain = attention_and_swiglu(&q, &k, &v, &up_gate).unwrap();
+    let ours = super::attention_and_swiglu(
+        &there(&q, dtype),
+        &there(&k, dtype),
+        &there(&v, dtype),
+        &there(&up_gate, dtype),
+    );
+    assert_close("both", &ours.unwrap().unwrap(), &plain, 8e-3);
+}
+
+#[test]
+fn convolutions() {
+    for dtype in DTYPES {
+        for (inputs, outputs, kernel, stride, before, after) in [
+            (3, 32, 3, 1, 1, 1),
+            (32, 32, 3, 2, 0, 1),
+            (64, 32, 1, 1, 0, 0),
+            (128, 3, 3, 1, 1, 1),
+        ] {
+            let what = format!("{dtype:?} {inputs} to {outputs}, {kernel}, stride {stride}");
+            let x = random(&[2, inputs, 14, 22], dtype);
+            let weight = random(&[outputs, inputs, kernel, kernel], dtype);
+            let bias = random(&[outputs], dtype);
+            let plain =
+                Conv2d::new(weight.clone(), bias.clone(), stride).forward(&x, before, after);
+            let ours = super::conv2d(
+                &there(&x, dtype),
+                &there(&weight, dtype),
+                &there(&bias, dtype),
+                stride,
+                before,
+                after,
+            );
+            let ours = ours.unwrap().expect("cuDNN takes this shape");
+            let tolerance = if dtype == DType::F32 {
+                1e-5
+            } else {
+                tolerance(dtype)
+            };
+            assert_close(&what, &ours, &plain.unwrap(), tolerance);
+        }
+    }
+}
