@@ -7,15 +7,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
 import torch
 from PIL import Image
 
 from comfy_node import wire
 from real_worker import RealWorker
 
+MAKER = Path(__file__).with_name("make_tiny_checkpoint.py")
 PROMPT = 'a poster with the text "HELLO" in blue letters'
 SIZE = 256
 STEPS = 20
@@ -25,7 +23,7 @@ def main() -> None:
     out = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
         print("making a tiny checkpoint with random weights")
-        subprocess.run([sys.executable, HERE / "make_tiny_checkpoint.py", folder], check=True)
+        subprocess.run([sys.executable, MAKER, folder], check=True)
         model = Path(folder) / "diffusers"
         with RealWorker(model, Path(folder) / "worker.log", device="cpu") as worker:
             can = worker.client.connect().result().capabilities

@@ -123,5 +123,13 @@ mod cuda {
                 println!("cargo:rustc-link-arg={argument}");
             }
         }
+        // Libraries that the toolchain script has fetched are found where they
+        // lie; a binary that moves needs LD_LIBRARY_PATH.
+        for dir in variable("OVIS_CUDA_RUN_DIRS")
+            .iter()
+            .flat_map(env::split_paths)
+        {
+            println!("cargo:rustc-link-arg=-Wl,-rpath,{}", dir.display());
+        }
     }
 }
