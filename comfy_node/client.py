@@ -27,6 +27,7 @@ log = logging.getLogger("ovis-worker")
 START_SECONDS = 600.0
 """How long a started worker may take to answer: it may read 20 GB from a slow disk."""
 START_POLL_SECONDS = 0.25
+CLOSE_SECONDS = 1.0
 
 
 class WorkerClient:
@@ -38,6 +39,7 @@ class WorkerClient:
         self._connection: Connection | None = None
         self._process: WorkerProcess | None = None
         self._connecting = asyncio.Lock()
+        self._closed = False
         self._thread = threading.Thread(
             target=self._loop.run_forever, name=f"ovis-worker {config.address}", daemon=True
         )
@@ -69,9 +71,16 @@ class WorkerClient:
         """Ends the connection and the thread; a started worker stays."""
 
         async def end() -> None:
+            self._closed = True
             if self._connection:
                 await self._connection.close()
-            await asyncio.sleep(0)
+            # Unfinished jobs have failed now; what still connects is given up.
+            jobs = asyncio.all_tasks() - {asyncio.current_task()}
+            if jobs:
+                _, stuck = await asyncio.wait(jobs, timeout=CLOSE_SECONDS)
+                for job in stuck:
+                    job.cancel()
+                await asyncio.gather(*stuck, return_exceptions=True)
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -84,6 +93,8 @@ class WorkerClient:
             try:
                 return await (await self._connected()).run(request, tensors, on_event)
             except ConnectionLost as lost:
+                if self._closed:
+                    raise
                 # A job has no side effects, so it can run again; once, because
                 # a job that ends the worker would end it every time.
                 log.warning("%s It is sent once more.", lost.message)

@@ -62,6 +62,8 @@ class Places:
 
     user: Path | None = None
     models: Path | None = None
+    tokenizer: Path | None = None
+    """The Qwen tokenizer in ComfyUI's own source."""
 
 
 def resolve(label: str, places: Places, environ: Mapping[str, str] = os.environ) -> WorkerConfig:
@@ -85,14 +87,19 @@ def resolve(label: str, places: Places, environ: Mapping[str, str] = os.environ)
             f'Choose `{DEFAULT_LABEL}`, or describe it in {where}: {{"workers": {{"{label}": '
             '{"url": "ws://HOST:7867", "token": "..."}}}',
         )
+    # ComfyUI's own models folder is one of the layouts the worker recognises.
+    model = entry.get("model") or (str(places.models) if places.models else None)
+    args = entry.get("args", [])
+    names_tokenizer = any(arg.partition("=")[0] == "--tokenizer" for arg in args)
+    if places.models and model == str(places.models) and not names_tokenizer:
+        args = [*args, *_tokenizer_args(places)]
     return WorkerConfig(
         label=label,
         url=normal_url(entry.get("url") or DEFAULT_URL),
         token=entry.get("token"),
         binary=entry.get("binary") or known_binary(environ),
-        # ComfyUI's own models folder is one of the layouts the worker recognises.
-        model=entry.get("model") or (str(places.models) if places.models else None),
-        args=tuple(entry.get("args", ())),
+        model=model,
+        args=tuple(args),
         log=str(places.user / f"ovis_worker_{_file_safe(label)}.log") if places.user else None,
     )
 
@@ -120,6 +127,22 @@ def known_binary(environ: Mapping[str, str] = os.environ) -> str | None:
     if built.is_file():
         return str(built)
     return shutil.which("ovis-worker", path=environ.get("PATH"))
+
+
+def _tokenizer_args(places: Places) -> list[str]:
+    """Names ComfyUI's own tokenizer where the models folder has none.
+
+    The worker looks for it beside the folder too, but with ``--base-directory``,
+    or where the folder is a link, ComfyUI's source is somewhere else.
+    """
+    if places.tokenizer is None or not places.tokenizer.is_dir():
+        return []
+    has_one = any(
+        next(places.models.glob(f"{folder}/**/{name}"), None)
+        for folder in ("text_encoders", "clip", "tokenizers", "tokenizer")
+        for name in ("tokenizer.json", "vocab.json")
+    )
+    return [] if has_one else ["--tokenizer", str(places.tokenizer)]
 
 
 def _from_file(label: str, user: Path | None) -> dict | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 LATENT_CHANNELS = 16
+LATENT_PIXELS = 8
+"""Pixels, each way, of one position of a latent."""
 SIZE_MULTIPLE = 16
 MOST_EXTREME_RATIO = 4
 MEGAPIXEL = 1024 * 1024

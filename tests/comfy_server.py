@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import aiohttp
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 180
 RUN_SECONDS = 300
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 
 def free_port() -> int:
@@ -59,11 +60,14 @@ class ComfyServer:
     worker_port: int
     """Where the label ``local`` leads."""
 
-    def __init__(self, checkout: Path, base: Path, environ: dict[str, str]) -> None:
+    def __init__(
+        self, checkout: Path, base: Path, environ: dict[str, str], packs: Sequence[Path] = ()
+    ) -> None:
         self.base = base
         for folder in ("custom_nodes", "input", "user/default", "output", "models"):
             (base / folder).mkdir(parents=True, exist_ok=True)
-        (base / "custom_nodes" / "ovis-worker").symlink_to(ROOT, target_is_directory=True)
+        for name, pack in {"ovis-worker": ROOT, **{pack.name: pack for pack in packs}}.items():
+            (base / "custom_nodes" / name).symlink_to(pack, target_is_directory=True)
         shutil.copy(checkout / "input" / "example.png", base / "input")
         self.port = free_port()
         self.log = base / "comfyui.log"
@@ -161,18 +165,22 @@ class ComfyServer:
     def _inputs(self, node: dict, links: dict[int, list]) -> dict:
         info = self.info[node["type"]]
         values = iter(node["widgets_values"])
-        sockets = {socket["name"]: socket["link"] for socket in node["inputs"]}
-        inputs = {name: links[link] for name, link in sockets.items() if link is not None}
+        inputs = {}
         for group in ("required", "optional"):
             for name, (kind, *options) in info["input"].get(group, {}).items():
                 settings = options[0] if options else {}
-                is_widget = isinstance(kind, list) or kind in (
-                    *("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"),
-                )
-                if not is_widget or name in sockets:
+                if not (isinstance(kind, list) or kind in WIDGETS):
                     continue
-                inputs[name] = next(values)
+                # Where a native node got one more widget since the graph was saved,
+                # the frontend leaves its default. Our own nodes' values are complete.
+                is_native = not node["type"].startswith("Ovis")
+                default = settings.get("default") if is_native else None
+                inputs[name] = next(values, default)
+                assert inputs[name] is not None, f"{node['type']} has no value for `{name}`"
                 if settings.get("control_after_generate") or settings.get("image_upload"):
                     next(values)
         assert next(values, None) is None, f"{node['type']} has more widget values than widgets"
-        return inputs
+        # A link wins over the value of the widget that it replaces.
+        sockets = {socket["name"]: socket["link"] for socket in node["inputs"]}
+        linked = {name: links[link] for name, link in sockets.items() if link is not None}
+        return inputs | linked

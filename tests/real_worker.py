@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +72,7 @@ def free_port() -> int:
 class RealWorker:
     """`ovis-worker serve` with a client connected to it; a context manager.
 
-    `token` is what the client sends; the worker is given it by a flag or by
-    `environment`.
+    The worker is given the token by its flag or by the environment.
     """
 
     def __init__(
@@ -82,17 +81,20 @@ class RealWorker:
         log: Path,
         *,
         token: str | None = None,
-        environment: Mapping[str, str] | None = None,
+        token_by_flag: bool = True,
         **values: object,
     ) -> None:
         self.log = log
         self.address = f"127.0.0.1:{free_port()}"
         self.config = WorkerConfig(url=f"ws://{self.address}/ws", token=token)
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = {**os.environ}
+        if token is not None and not token_by_flag:
+            self._environment["OVIS_WORKER_TOKEN"] = token
+            token = None
         self._command = [
             str(binary()),
             "serve",
-            *flags(model=model, listen=self.address, **values),
+            *flags(model=model, listen=self.address, token=token, **values),
         ]
 
     def __enter__(self) -> RealWorker:
@@ -147,10 +149,10 @@ class RealWorker:
         self, request: object, events: list[Event] | None = None, **tensors: torch.Tensor
     ) -> tuple[dict[str, torch.Tensor], wire.Outcome]:
         """Runs a job: its tensors, and its outcome."""
-        sent = [_to_wire(name, tensor) for name, tensor in tensors.items()]
+        sent = [to_wire(name, tensor) for name, tensor in tensors.items()]
         report = events.append if events is not None else lambda _: None
         result = self.client.submit(request, sent, report).result(JOB_SECONDS)
-        return {name: _from_wire(t) for name, t in result.tensors.items()}, result.outcome
+        return {name: from_wire(t) for name, t in result.tensors.items()}, result.outcome
 
     def encode(self, prompts: Sequence[str], max_sequence_length: int = 256) -> torch.Tensor:
         return self.submit(wire.EncodeRequest(list(prompts), max_sequence_length))[0][
@@ -189,12 +191,14 @@ class RealWorker:
         return self.submit(wire.VaeEncodeRequest(), image=image)[0]["latent"]
 
 
-def _to_wire(name: str, tensor: torch.Tensor) -> WireTensor:
+def to_wire(name: str, tensor: torch.Tensor) -> WireTensor:
+    """A tensor as a job sends it."""
     header = wire.TensorHeader(name, wire.DType.F32, list(tensor.shape))
     return WireTensor(header, tensor.float().contiguous().numpy().tobytes())
 
 
-def _from_wire(tensor: WireTensor) -> torch.Tensor:
+def from_wire(tensor: WireTensor) -> torch.Tensor:
+    """A tensor as a job answers it."""
     assert tensor.header.dtype == wire.DType.F32
     values = np.frombuffer(tensor.data, dtype="<f4").reshape(tensor.header.shape)
     return torch.from_numpy(values.copy())

@@ -291,6 +291,26 @@ def test_comfyuis_models_folder_is_the_default_model(tmp_path):
     assert settings.resolve("local", Places(tmp_path, Path("/m")), {}).model == str(Path("/m"))
 
 
+def test_comfyuis_own_tokenizer_goes_with_its_models_folder_that_has_none(tmp_path):
+    models, tokenizer = tmp_path / "models", tmp_path / "source" / "qwen25_tokenizer"
+    (models / "text_encoders" / "ovis").mkdir(parents=True)
+    tokenizer.mkdir(parents=True)
+    places = Places(tmp_path, models, tokenizer)
+    named = ("--tokenizer", str(tokenizer))
+    assert settings.resolve("local", places, {}).args == named
+    assert settings.resolve("local", places, {"OVIS_WORKER_MODEL": str(models)}).args == named
+    assert settings.resolve("local", places, {"OVIS_WORKER_MODEL": "/m"}).args == ()
+    (models / "text_encoders" / "ovis" / "tokenizer.json").touch()
+    assert settings.resolve("local", places, {}).args == ()
+
+
+def test_a_tokenizer_that_is_named_in_the_settings_stays(tmp_path):
+    entry = {"args": ["--device", "cpu", "--tokenizer=/t"]}
+    (tmp_path / "ovis_worker.json").write_text(json.dumps({"workers": {"local": entry}}))
+    places = Places(tmp_path, tmp_path / "models", tmp_path)
+    assert settings.resolve("local", places, {}).args == tuple(entry["args"])
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 
+import comfy.model_sampling
+import comfy.samplers
 import comfy.utils
 import torch
 from comfy_api.latest import io
 
 from .. import wire
 from ..errors import WorkerError
-from ..sizes import LATENT_CHANNELS
+from ..sizes import LATENT_CHANNELS, LATENT_PIXELS
 from .jobs import from_wire, run_job, to_wire
+from .latent import PIXELS_KEY
 from .worker import CATEGORY, Worker
 
 # What a conditioning's dict may hold without changing the image: Ovis-Image has
@@ -50,10 +53,17 @@ def plain_conditioning(conditioning: list, name: str, batch: int) -> torch.Tenso
 
 
 def latent_samples(latent: dict) -> torch.Tensor:
-    """The samples ``[B, 16, H/8, W/8]``; an empty latent of other channels is widened."""
+    """The samples ``[B, 16, H/8, W/8]``; an empty latent of another model is reshaped.
+
+    Newer ComfyUI's empty latents say how many pixels a position stands for.
+    """
     samples = latent["samples"]
-    if samples.ndim == 4 and samples.shape[1] != LATENT_CHANNELS and not samples.any():
-        samples = comfy.utils.repeat_to_batch_size(samples, LATENT_CHANNELS, dim=1)
+    if samples.ndim == 4 and not samples.any():
+        scale = latent.get(PIXELS_KEY, LATENT_PIXELS) / LATENT_PIXELS
+        batch, _, height, width = samples.shape
+        samples = samples.new_zeros(
+            [batch, LATENT_CHANNELS, round(height * scale), round(width * scale)]
+        )
     if samples.ndim != 4 or samples.shape[1] != LATENT_CHANNELS:
         raise WorkerError(
             f"The latent has the shape {list(samples.shape)}, Ovis-Image's is "
@@ -72,6 +82,19 @@ def latent_mask(latent: dict, samples: torch.Tensor) -> torch.Tensor | None:
     entries = mask.reshape((-1, 1, mask.shape[-2], mask.shape[-1])).shape[0]
     batch = 1 if entries == 1 else samples.shape[0]
     return comfy.utils.reshape_mask(mask.float(), (batch, 1, height, width))[:, 0]
+
+
+def shifted_sigmas(shift: float, steps: int, denoise: float) -> list[float]:
+    """KSampler's sigmas with the scheduler `simple`, after ModelSamplingAuraFlow.
+
+    ComfyUI makes them: `simple` rounds to a thousandth, which can be seen in an image.
+    """
+    sampling = comfy.model_sampling.ModelSamplingDiscreteFlow()
+    sampling.set_parameters(shift=shift, multiplier=1.0)
+    whole = steps if denoise > 0.9999 else int(steps / denoise)
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", whole)[-(steps + 1) :]
+    # Above 1000 steps some are there twice: a step from one to itself changes nothing.
+    return torch.unique_consecutive(sigmas).tolist()
 
 
 class OvisDenoise(io.ComfyNode):
@@ -128,8 +151,8 @@ class OvisDenoise(io.ComfyNode):
                     step=0.05,
                     round=0.001,
                     display_mode=slider,
-                    tooltip="0 chooses by the size of the image. ComfyUI's template for Ovis-Image "
-                    "uses 3.",
+                    tooltip="0 chooses by the size of the image, as the model's authors do. Above "
+                    "0 it is ModelSamplingAuraFlow's; ComfyUI's template for Ovis-Image uses 3.",
                 ),
                 io.Conditioning.Input(
                     "negative", optional=True, tooltip="May be left out when cfg is 1."
@@ -154,8 +177,9 @@ class OvisDenoise(io.ComfyNode):
     ) -> io.NodeOutput:
         """The latent with new samples; its mask and batch index stay."""
         samples = latent_samples(latent)
+        rest = {key: value for key, value in latent.items() if key != PIXELS_KEY}
         if denoise <= 0:
-            return io.NodeOutput({**latent, "samples": samples})
+            return io.NodeOutput({**rest, "samples": samples})
         batch = samples.shape[0]
         guided = not math.isclose(cfg, 1.0)
         tensors = [to_wire("positive", plain_conditioning(positive, "positive", batch))]
@@ -171,12 +195,16 @@ class OvisDenoise(io.ComfyNode):
         if mask is not None:
             tensors.append(to_wire("noise_mask", mask))
         batch_index = latent.get("batch_index")
+        schedule: wire.Schedule = wire.AutoSchedule()
+        if shift > 0:
+            schedule = wire.SigmasSchedule(shifted_sigmas(shift, steps, denoise))
+            steps, denoise = len(schedule.sigmas) - 1, 1.0
         request = wire.DenoiseRequest(
             seed=seed,
             steps=steps,
             cfg=cfg if guided else 1.0,
             sampler="euler",
-            schedule=wire.ShiftSchedule(shift) if shift > 0 else wire.AutoSchedule(),
+            schedule=schedule,
             denoise=denoise,
             batch_index=None if batch_index is None else [int(index) for index in batch_index],
         )
@@ -189,4 +217,4 @@ class OvisDenoise(io.ComfyNode):
             tensors,
             lambda progress: bar.update_absolute(progress.step, progress.total),
         )
-        return io.NodeOutput({**latent, "samples": from_wire(result, "latent")})
+        return io.NodeOutput({**rest, "samples": from_wire(result, "latent")})

@@ -6,8 +6,12 @@ import comfy.model_management
 import torch
 from comfy_api.latest import io
 
-from ..sizes import LATENT_CHANNELS, size_of
+from ..sizes import LATENT_CHANNELS, LATENT_PIXELS, size_of
 from .worker import CATEGORY
+
+PIXELS_KEY = "downscale_ratio_spacial"
+"""Where newer ComfyUI's empty LATENTs say how many pixels, each way, a position stands
+for, so that models with another ratio can use them too. Samplers take it out."""
 
 
 class OvisEmptyLatent(io.ComfyNode):
@@ -57,7 +61,7 @@ class OvisEmptyLatent(io.ComfyNode):
         """Zeros ``[B, 16, H/8, W/8]``, width and height."""
         width, height = size_of(aspect_ratio, megapixels)
         samples = torch.zeros(
-            [batch_size, LATENT_CHANNELS, height // 8, width // 8],
+            [batch_size, LATENT_CHANNELS, height // LATENT_PIXELS, width // LATENT_PIXELS],
             device=comfy.model_management.intermediate_device(),
         )
-        return io.NodeOutput({"samples": samples}, width, height)
+        return io.NodeOutput({"samples": samples, PIXELS_KEY: LATENT_PIXELS}, width, height)

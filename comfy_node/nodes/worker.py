@@ -22,7 +22,9 @@ CATEGORY = "ovis"
 def places() -> Places:
     """This ComfyUI's folders."""
     user = Path(folder_paths.get_user_directory()) / "default"
-    return Places(user, Path(folder_paths.models_dir))
+    source = Path(folder_paths.__file__).parent
+    tokenizer = source / "comfy" / "text_encoders" / "qwen25_tokenizer"
+    return Places(user, Path(folder_paths.models_dir), tokenizer)
 
 
 class OvisWorker(io.ComfyNode):

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::{loading, png_file, CliError};
-use crate::pipeline::{check_request, DenoiseInputs, Image, Latent, Pipeline};
+use crate::pipeline::{check_length, check_request, DenoiseInputs, Image, Latent, Pipeline};
 
 /// What to make, and of what.
 #[derive(Clone, Debug, Args)]
@@ -92,8 +92,10 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
         ));
     }
     check_request(&request, args.batch, (args.width, args.height))?;
+    check_length(args.max_sequence_length)?;
     let placement = args.device.placement()?;
-    let pipeline = loading::load(&args.model, &placement, |line| eprintln!("{line}"))?;
+    let checkpoint = loading::open_whole(&args.model)?;
+    let pipeline = loading::load(&checkpoint, &placement, |line| eprintln!("{line}"))?;
     let latent = denoise(args, &request, &pipeline)?;
     if let Some(path) = &args.latents_out {
         write_latents(path, &latent)?;

@@ -6,34 +6,22 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{json, Value};
 
+use super::model_args::ModelArgs;
 use super::CliError;
 use crate::models::mmdit::MmditConfig;
 use crate::models::qwen3::Qwen3Config;
 use crate::models::vae::VaeConfig;
-use crate::weights::{Checkpoint, CheckpointArgs, PartTensors, TokenizerFiles};
+use crate::weights::{Checkpoint, PartTensors, TokenizerFiles};
 
 /// Arguments of `inspect`.
 #[derive(Clone, Debug, Args)]
 pub struct InspectArgs {
     /// A diffusers folder, the original release's folder, a ComfyUI `models`
     /// folder, or a single file.
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "PATH", conflicts_with = "model")]
     pub path: Option<PathBuf>,
-    /// The same as PATH, by the name the other commands use.
-    #[arg(long, value_name = "PATH", conflicts_with = "path")]
-    pub model: Option<PathBuf>,
-    /// The transformer's file or folder, instead of what PATH has.
-    #[arg(long, value_name = "F")]
-    pub transformer: Option<PathBuf>,
-    /// The text encoder's file or folder, instead of what PATH has.
-    #[arg(long, value_name = "F")]
-    pub text_encoder: Option<PathBuf>,
-    /// The VAE's file or folder, instead of what PATH has.
-    #[arg(long, value_name = "F")]
-    pub vae: Option<PathBuf>,
-    /// The tokenizer's file or folder, instead of what is found.
-    #[arg(long, value_name = "F")]
-    pub tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -44,13 +32,9 @@ pub struct InspectArgs {
 /// # Errors
 /// The checkpoint is refused.
 pub fn run(args: &InspectArgs) -> Result<(), CliError> {
-    let checkpoint = Checkpoint::open(&CheckpointArgs {
-        model: args.path.clone().or_else(|| args.model.clone()),
-        transformer: args.transformer.clone(),
-        text_encoder: args.text_encoder.clone(),
-        vae: args.vae.clone(),
-        tokenizer: args.tokenizer.clone(),
-    })?;
+    let mut named = args.model.checkpoint();
+    named.model = args.path.clone().or(named.model);
+    let checkpoint = Checkpoint::open(&named)?;
     let report = report(&checkpoint)?;
     if args.json {
         println!("{report:#}");

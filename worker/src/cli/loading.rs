@@ -12,21 +12,35 @@ use crate::weights::{Checkpoint, LoadProgress, Watch};
 /// Percents between two reports of one part.
 const REPORT_EVERY: u64 = 20;
 
-/// Loads all parts that the named checkpoint has; `say` gets a line now and
-/// then.
+/// Finds the named checkpoint, which must have every part that making an image
+/// takes, before minutes are spent on loading those that are there.
+///
+/// # Errors
+/// A file is not what it should be, or a part is missing.
+pub fn open_whole(model: &ModelArgs) -> Result<Checkpoint, CliError> {
+    let checkpoint = Checkpoint::open(&model.checkpoint())?;
+    match checkpoint.missing()[..] {
+        [] => Ok(checkpoint),
+        ref missing => Err(CliError::new(
+            format!("making an image takes parts that the named weights lack: {}", missing.join(", ")),
+            "Name them with --transformer, --text-encoder, --vae and --tokenizer; inspect says what was found.",
+        )),
+    }
+}
+
+/// Loads all parts that a checkpoint has; `say` gets a line now and then.
 ///
 /// # Errors
 /// A file is not what it should be.
 pub fn load(
-    model: &ModelArgs,
+    checkpoint: &Checkpoint,
     placement: &Placement,
     say: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Pipeline, CliError> {
     let started = Instant::now();
-    let checkpoint = Checkpoint::open(&model.checkpoint())?;
     let say = Arc::new(say);
     checkpoint.watch(&reporter(say.clone()));
-    let pipeline = Pipeline::load(&checkpoint, placement, Parts::ALL)?;
+    let pipeline = Pipeline::load(checkpoint, placement, Parts::ALL)?;
     say(&format!(
         "loaded {} on {} as {} in {:.1} s",
         pipeline.name(),

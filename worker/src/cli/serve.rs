@@ -12,6 +12,7 @@ use super::model_args::{DeviceArgs, ModelArgs};
 use super::CliError;
 use crate::engine::{self, EngineHandle};
 use crate::server::{self, Options};
+use crate::weights::Checkpoint;
 
 /// Connections the system holds while they wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -128,7 +129,8 @@ async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
     let (model, device, queue) = (args.model.clone(), args.device.clone(), args.queue);
     tokio::task::spawn_blocking(move || {
         engine::start(queue, move || {
-            loading::load(&model, &device.placement()?, |line| {
+            let checkpoint = Checkpoint::open(&model.checkpoint())?;
+            loading::load(&checkpoint, &device.placement()?, |line| {
                 tracing::info!("{line}")
             })
         })

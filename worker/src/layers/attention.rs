@@ -32,7 +32,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Mask) -> Result<Tenso
     let (b, s, heads, head_dim) = q.dims4()?;
     let groups = heads / k.dim(2)?;
     let q = (q.transpose(1, 2)?.contiguous()? * (head_dim as f64).powf(-0.5))?;
-    let k = shared_heads(k, groups)?.transpose(2, 3)?;
+    let k = shared_heads(k, groups)?.contiguous()?.transpose(2, 3)?;
     let v = shared_heads(v, groups)?.contiguous()?;
     let rows = (MAX_SCORES / (b * heads * s)).clamp(1, s);
     let mut pieces = Vec::new();

@@ -21,7 +21,7 @@ pub fn swiglu(up_gate: &Tensor) -> Result<Tensor> {
     up * gate.contiguous()?.silu()?
 }
 
-/// `x + gate * y` for `x`, `y` `[B, S, H]` and `gate` `[B, H]`.
+/// `x + gate * y` for `x`, `y` `[B, S, H]` and `gate` `[1 or B, H]`.
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.

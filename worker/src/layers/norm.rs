@@ -19,7 +19,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 }
 
 /// `LayerNorm(x) * (1 + scale) + shift`, with no affine of its own.
-/// `x` is `[B, S, H]`, `shift` and `scale` are `[B, H]`.
+/// `x` is `[B, S, H]`, `shift` and `scale` are `[1 or B, H]`.
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.

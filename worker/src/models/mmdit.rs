@@ -47,30 +47,29 @@ const TIME_EMBEDDING: usize = 256;
 /// original leaves PyTorch's dtype-dependent default for q and k.
 const EPS: f64 = 1e-6;
 
-/// Shift, scale and gate of one modulated sublayer, each `[B, H]`.
+/// Shift, scale and gate of one modulated sublayer, each `[1, H]`.
 struct Modulation {
     shift: Tensor,
     scale: Tensor,
     gate: Tensor,
 }
 
-/// The affine map from the time vector to `N` modulations.
-struct ModulationLayer(Linear);
+/// The `N` modulations of a block at one step, from the row `[1, 3 N H]` that
+/// its layer has made of the time.
+fn split<const N: usize>(row: &Tensor) -> Result<[Modulation; N]> {
+    let parts = row.chunk(3 * N, 1)?;
+    Ok(std::array::from_fn(|i| Modulation {
+        shift: parts[3 * i].clone(),
+        scale: parts[3 * i + 1].clone(),
+        gate: parts[3 * i + 2].clone(),
+    }))
+}
 
-impl ModulationLayer {
-    fn new(at: &Builder, hidden: usize, sublayers: usize) -> Built<Self> {
-        Ok(Self(at.linear("lin", hidden, 3 * sublayers * hidden)?))
-    }
-
-    /// `silu_vec` is `silu(vec)`, `[B, H]`.
-    fn forward<const N: usize>(&self, silu_vec: &Tensor) -> Result<[Modulation; N]> {
-        let parts = self.0.forward(silu_vec)?.chunk(3 * N, 1)?;
-        Ok(std::array::from_fn(|i| Modulation {
-            shift: parts[3 * i].clone(),
-            scale: parts[3 * i + 1].clone(),
-            gate: parts[3 * i + 2].clone(),
-        }))
-    }
+/// What the time does to every block, a row for each step of a job.
+pub struct Modulations {
+    double: Vec<[Tensor; 2]>,
+    single: Vec<Tensor>,
+    last: Tensor,
 }
 
 fn head_norms(at: &Builder, head_dim: usize) -> Built<HeadNorms> {
@@ -82,7 +81,7 @@ fn head_norms(at: &Builder, head_dim: usize) -> Built<HeadNorms> {
 
 /// One stream (image or text) of a double-stream block.
 struct Stream {
-    modulation: ModulationLayer,
+    modulation: Linear,
     qkv: Linear,
     norm: HeadNorms,
     proj: Linear,
@@ -96,7 +95,9 @@ impl Stream {
         let attn = at.at(format!("{name}_attn"));
         let mlp = at.at(format!("{name}_mlp"));
         Ok(Self {
-            modulation: ModulationLayer::new(&at.at(format!("{name}_mod")), hidden, 2)?,
+            modulation: at
+                .at(format!("{name}_mod"))
+                .linear("lin", hidden, 6 * hidden)?,
             qkv: attn.linear("qkv", hidden, 3 * hidden)?,
             norm: head_norms(&attn.at("norm"), config.head_dim())?,
             proj: attn.linear("proj", hidden, hidden)?,
@@ -140,12 +141,12 @@ impl DoubleBlock {
         &self,
         image: &Tensor,
         text: &Tensor,
-        silu_vec: &Tensor,
+        [image_row, text_row]: [&Tensor; 2],
         heads: usize,
         rope: &RopeTable,
     ) -> Result<(Tensor, Tensor)> {
-        let image_mod = self.image.modulation.forward::<2>(silu_vec)?;
-        let text_mod = self.text.modulation.forward::<2>(silu_vec)?;
+        let image_mod = split::<2>(image_row)?;
+        let text_mod = split::<2>(text_row)?;
         let image_qkv = self.image.project(image, &image_mod[0])?;
         let text_qkv = self.text.project(text, &text_mod[0])?;
         let streams = [(&text_qkv, &self.text.norm), (&image_qkv, &self.image.norm)];
@@ -165,7 +166,7 @@ impl DoubleBlock {
 /// One stream of text and image tokens; attention and MLP in parallel
 /// (Dehghani et al. 2023).
 struct SingleBlock {
-    modulation: ModulationLayer,
+    modulation: Linear,
     linear1: Linear,
     norm: HeadNorms,
     linear2: Linear,
@@ -175,7 +176,7 @@ impl SingleBlock {
     fn new(at: &Builder, config: &MmditConfig) -> Built<Self> {
         let (hidden, inner) = (config.hidden_size, config.mlp_hidden);
         Ok(Self {
-            modulation: ModulationLayer::new(&at.at("modulation"), hidden, 1)?,
+            modulation: at.at("modulation").linear("lin", hidden, 3 * hidden)?,
             linear1: at.linear("linear1", hidden, 3 * hidden + 2 * inner)?,
             norm: head_norms(&at.at("norm"), config.head_dim())?,
             linear2: at.linear("linear2", hidden + inner, hidden)?,
@@ -185,11 +186,11 @@ impl SingleBlock {
     fn forward(
         &self,
         x: &Tensor,
-        silu_vec: &Tensor,
+        row: &Tensor,
         config: &MmditConfig,
         rope: &RopeTable,
     ) -> Result<Tensor> {
-        let [modulation] = self.modulation.forward::<1>(silu_vec)?;
+        let [modulation] = split::<1>(row)?;
         let y = modulated_layer_norm(x, &modulation.shift, &modulation.scale, EPS)?;
         let projected = self.linear1.forward(&y)?;
         let (q, k, v) = qk_norm_rope(&[(&projected, &self.norm)], config.num_heads, rope, EPS)?;
@@ -290,8 +291,36 @@ impl Mmdit {
             .forward(&rms_norm(&text, &self.text_norm, EPS)?)
     }
 
-    /// Velocity of the packed latents `image` `[B, N, 64]` (float32) at time
-    /// `sigma` in 0..1, given embedded text `[B, T, H]`; float32.
+    /// The modulations of every block at times `sigmas` in 0..1. They depend on
+    /// nothing else, so a job's steps share one product a block.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn modulations(&self, sigmas: &[f32]) -> Result<Modulations> {
+        let timesteps: Vec<f32> = sigmas.iter().map(|sigma| sigma * 1000.0).collect();
+        let embedded = timestep_embedding(&timesteps, TIME_EMBEDDING, &self.placement.device)?
+            .to_dtype(self.placement.compute())?;
+        let time = self
+            .time_out
+            .forward(&self.time_in.forward(&embedded)?.silu()?)?
+            .silu()?;
+        let double = self.double_blocks.iter().map(|block| {
+            Ok([
+                block.image.modulation.forward(&time)?,
+                block.text.modulation.forward(&time)?,
+            ])
+        });
+        let single = self.single_blocks.iter();
+        let single = single.map(|block| block.modulation.forward(&time));
+        Ok(Modulations {
+            double: double.collect::<Result<_>>()?,
+            single: single.collect::<Result<_>>()?,
+            last: self.final_modulation.forward(&time)?,
+        })
+    }
+
+    /// Velocity of the packed latents `image` `[B, N, 64]` (float32) at the time
+    /// of row `step` of the modulations, given embedded text `[B, T, H]`; float32.
     ///
     /// # Errors
     /// The shapes do not fit, or the device fails.
@@ -299,36 +328,28 @@ impl Mmdit {
         &self,
         image: &Tensor,
         text: &Tensor,
-        sigma: f32,
+        modulations: &Modulations,
+        step: usize,
         rope: &RopeTable,
     ) -> Result<Tensor> {
         let compute = self.placement.compute();
         let config = &self.config;
-        let vec = self.time_vector(sigma, image.dim(0)?)?;
-        let silu_vec = vec.silu()?;
+        let row = |rows: &Tensor| rows.narrow(0, step, 1);
         let mut image = self.image_in.forward(&image.to_dtype(compute)?)?;
         let mut text = text.clone();
-        for block in &self.double_blocks {
-            (image, text) = block.forward(&image, &text, &silu_vec, config.num_heads, rope)?;
+        for (block, [image_rows, text_rows]) in self.double_blocks.iter().zip(&modulations.double) {
+            let rows = [&row(image_rows)?, &row(text_rows)?];
+            (image, text) = block.forward(&image, &text, rows, config.num_heads, rope)?;
         }
         let (text_len, image_len) = (text.dim(1)?, image.dim(1)?);
         let mut joint = Tensor::cat(&[&text, &image], 1)?;
-        for block in &self.single_blocks {
-            joint = block.forward(&joint, &silu_vec, config, rope)?;
+        for (block, rows) in self.single_blocks.iter().zip(&modulations.single) {
+            joint = block.forward(&joint, &row(rows)?, config, rope)?;
         }
         let image = joint.narrow(1, text_len, image_len)?.contiguous()?;
-        let modulation = self.final_modulation.forward(&silu_vec)?.chunk(2, 1)?;
-        let image = modulated_layer_norm(&image, &modulation[0], &modulation[1], EPS)?;
+        let last = row(&modulations.last)?.chunk(2, 1)?;
+        let image = modulated_layer_norm(&image, &last[0], &last[1], EPS)?;
         self.final_linear.forward(&image)?.to_dtype(DType::F32)
-    }
-
-    /// The time vector `[B, H]` that steers every modulation.
-    fn time_vector(&self, sigma: f32, batch: usize) -> Result<Tensor> {
-        let timesteps = vec![sigma * 1000.0; batch];
-        let embedded = timestep_embedding(&timesteps, TIME_EMBEDDING, &self.placement.device)?
-            .to_dtype(self.placement.compute())?;
-        self.time_out
-            .forward(&self.time_in.forward(&embedded)?.silu()?)
     }
 }
 

@@ -6,7 +6,7 @@ use ovis_protocol::{DenoiseRequest, Schedule};
 use super::error::{Error, Result};
 use super::types::{Conditioning, DenoiseInputs, Latent, StepReport};
 use crate::layers::RopeTable;
-use crate::models::mmdit::{pack_latents, unpack_latents, Mmdit};
+use crate::models::mmdit::{pack_latents, unpack_latents, Mmdit, Modulations};
 use crate::models::vae::VaeConfig;
 use crate::sampling::{batch_noise, euler_step, sigmas, Shift, SAMPLERS};
 
@@ -68,6 +68,7 @@ pub struct DenoiseState {
     step: usize,
     /// Latents in the model's scaling, `[B, C, H/8, W/8]` float32.
     x: Tensor,
+    modulations: Modulations,
     positive: Branch,
     negative: Option<Branch>,
     guidance: f64,
@@ -140,6 +141,7 @@ impl DenoiseState {
             None => None,
         };
         Ok(Self {
+            modulations: model.modulations(&sigmas[..sigmas.len() - 1])?,
             sigmas,
             step: 0,
             x,
@@ -170,19 +172,22 @@ impl DenoiseState {
             _ => return Ok(self.report()),
         };
         let velocity = match &self.inpaint {
-            None => self.velocity(model, &self.x, sigma)?,
+            None => self.velocity(model, &self.x)?,
             Some(inpaint) => {
                 // Outside the mask the model sees the original with this step's
                 // noise, and its prediction is replaced by the original.
                 let known = add_noise(&inpaint.original, &inpaint.noise, sigma)?;
                 let seen = blend(&self.x, &known, &inpaint.mask)?;
-                let velocity = self.velocity(model, &seen, sigma)?;
+                let velocity = self.velocity(model, &seen)?;
                 let predicted = (&seen - (velocity * f64::from(sigma))?)?;
                 let denoised = blend(&predicted, &inpaint.original, &inpaint.mask)?;
                 ((&self.x - denoised)? / f64::from(sigma))?
             }
         };
         self.x = euler_step(&self.x, &velocity, sigma, next)?;
+        // A GPU only queues the work. Were it not waited for, progress would be
+        // a promise and a cancel would come steps too late.
+        model.placement().device.synchronize()?;
         self.step += 1;
         Ok(self.report())
     }
@@ -197,10 +202,13 @@ impl DenoiseState {
     }
 
     /// `uncond + guidance * (cond - uncond)`, or `cond` alone without guidance.
-    fn velocity(&self, model: &Mmdit, x: &Tensor, sigma: f32) -> Result<Tensor> {
+    fn velocity(&self, model: &Mmdit, x: &Tensor) -> Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
         let tokens = pack_latents(x)?;
-        let predict = |branch: &Branch| model.forward(&tokens, &branch.text, sigma, &branch.rope);
+        let predict = |branch: &Branch| {
+            let (text, rope) = (&branch.text, &branch.rope);
+            model.forward(&tokens, text, &self.modulations, self.step, rope)
+        };
         let cond = predict(&self.positive)?;
         let velocity = match &self.negative {
             None => cond,

@@ -11,4 +11,5 @@ mod types;
 pub use denoise::{check_request, DenoiseState};
 pub use error::{Error, Result};
 pub use load::{Parts, Pipeline};
+pub use prompt::check_length;
 pub use types::{Conditioning, DenoiseInputs, Image, Latent, StepReport};

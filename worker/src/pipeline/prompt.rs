@@ -39,6 +39,20 @@ pub struct TokenizedPrompt {
     pub lost_template_tokens: usize,
 }
 
+/// Checks a `max_sequence_length` by itself, before a model is there.
+///
+/// # Errors
+/// It is zero.
+pub fn check_length(max_sequence_length: usize) -> Result<()> {
+    if max_sequence_length > 0 {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "max_sequence_length is 0, which leaves no room for the prompt",
+        "Use 256, the model's own length.",
+    ))
+}
+
 /// Puts a prompt into the chat template and tokenizes it. With a
 /// `max_sequence_length` up to [`MAX_CUT_LENGTH`] the tokens behind the prefix
 /// are cut to it; above, they are not cut, as in ComfyUI.
@@ -50,12 +64,7 @@ pub fn tokenize(
     prompt: &str,
     max_sequence_length: usize,
 ) -> Result<TokenizedPrompt> {
-    if max_sequence_length == 0 {
-        return Err(Error::invalid(
-            "max_sequence_length is 0, which leaves no room for the prompt",
-            "Use 256, the model's own length.",
-        ));
-    }
+    check_length(max_sequence_length)?;
     let ids_of = |text: &str| -> Result<Vec<u32>> {
         let encoding = tokenizer
             .encode(text, false)

@@ -282,3 +282,49 @@ fn read_added(path: &Path) -> Result<BTreeMap<u32, AddedToken>, WeightsError> {
     }
     Ok(tokens)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completed(named: &[(&str, u32)], vocabulary: usize) -> BTreeMap<u32, String> {
+        let mut tokens = named
+            .iter()
+            .map(|(content, id)| (*id, AddedToken::from(*content, true)))
+            .collect();
+        complete(&mut tokens, vocabulary, |_| None);
+        let contents = tokens.into_iter().map(|(id, token)| (id, token.content));
+        contents.collect()
+    }
+
+    #[test]
+    fn an_older_qwen_tokenizer_gets_qwen3s_tokens() {
+        let old = [
+            ("<|im_start|>", 151_644),
+            ("<|im_end|>", 151_645),
+            ("<|img|>", 151_665),
+        ];
+        let tokens = completed(&old, QWEN_VOCABULARY);
+        assert_eq!(tokens[&151_644], "<|im_start|>");
+        assert_eq!(tokens[&151_665], "<tool_response>");
+        assert_eq!(tokens[&151_667], "<think>");
+        assert_eq!(tokens[&151_668], "</think>");
+    }
+
+    #[test]
+    fn the_qwen_vocabulary_alone_gets_all_of_them() {
+        let tokens = completed(&[], QWEN_VOCABULARY);
+        assert_eq!(tokens.len(), QWEN3_ADDED.len());
+        assert_eq!(tokens[&151_643], "<|endoftext|>");
+        assert_eq!(tokens[&151_668], "</think>");
+    }
+
+    #[test]
+    fn another_vocabulary_is_used_as_it_is() {
+        let own = [("<|im_start|>", 300), ("<think>", 301)];
+        assert_eq!(completed(&own, 300).len(), 2);
+        assert!(completed(&[], 300).is_empty());
+        let qwen3 = [("<think>", 151_667), ("<extra>", 151_665)];
+        assert_eq!(completed(&qwen3, QWEN_VOCABULARY)[&151_665], "<extra>");
+    }
+}

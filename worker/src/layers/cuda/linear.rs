@@ -1,6 +1,7 @@
 //! Products with bias.
 
 use candle_core::cuda_backend::cudarc::cublaslt::{Matmul, MatmulConfig};
+use candle_core::cuda_backend::cudarc::driver::CudaView;
 use candle_core::op::BackpropOp;
 use candle_core::{bail, CudaDevice, CudaStorage, DType, Result, Storage, Tensor};
 use half::bf16;
@@ -92,17 +93,10 @@ fn fused(
     let (x_storage, x_layout) = x.storage_and_layout();
     let (w_storage, w_layout) = weight.storage_and_layout();
     let b_parts = bias.as_ref().map(Tensor::storage_and_layout);
-    let slice = |storage, offset: usize| match storage {
-        Storage::Cuda(storage) => {
-            let slice = storage.as_cuda_slice::<bf16>()?;
-            Ok(slice.slice(offset..))
-        }
-        _ => bail!("a linear layer's tensor left the GPU"),
-    };
-    let x_view = slice(&*x_storage, x_layout.start_offset())?;
-    let w_view = slice(&*w_storage, w_layout.start_offset())?;
+    let x_view = view(&x_storage, x_layout.start_offset())?;
+    let w_view = view(&w_storage, w_layout.start_offset())?;
     let b_view = match &b_parts {
-        Some((storage, layout)) => Some(slice(&**storage, layout.start_offset())?),
+        Some((storage, layout)) => Some(view(storage, layout.start_offset())?),
         None => None,
     };
     // SAFETY: sizes and strides describe these tensors.
@@ -119,6 +113,14 @@ fn fused(
         BackpropOp::none(),
         false,
     )))
+}
+
+/// A bf16 tensor's elements from `offset` on.
+fn view(storage: &Storage, offset: usize) -> Result<CudaView<'_, bf16>> {
+    match storage {
+        Storage::Cuda(storage) => Ok(storage.as_cuda_slice::<bf16>()?.slice(offset..)),
+        _ => bail!("a linear layer's tensor left the GPU"),
+    }
 }
 
 /// `y += bias` over the last dimension of a fresh contiguous tensor.

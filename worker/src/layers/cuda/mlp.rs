@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor};
 
 use super::runtime::{
-    address, output, pack, row_grid, rows, shared_gpu, with_rows, Arg, Kernel, THREADS,
+    address, one_row_an_entry, output, pack, row_grid, rows, shared_gpu, with_rows, Arg, Kernel,
+    THREADS,
 };
 
 /// See [`swiglu`](crate::layers::swiglu).
@@ -72,7 +73,8 @@ pub fn gated_residual(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Option<Te
         return Ok(None);
     };
     let (batch, tokens, width) = x.dims3()?;
-    if y.dims() != x.dims() || gate.dims() != [batch, width] {
+    let gates = gate.dims();
+    if y.dims() != x.dims() || (gates != [batch, width] && gates != [1, width]) {
         candle_core::bail!(
             "a gate of {:?} and {:?} do not fit {:?}",
             gate.dims(),
@@ -81,10 +83,10 @@ pub fn gated_residual(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Option<Te
         );
     }
     let (x, y) = (x.contiguous()?, y.contiguous()?);
-    let (gate, gate_rows) = with_rows(gate)?;
+    let (gate, gate_stride) = one_row_an_entry(gate)?;
     let out = output(x.dims(), &x)?;
     let at = [address(&x)?, address(&gate)?, address(&y)?, address(&out)?];
-    let pack = pack(x.dtype(), &[width, gate_rows.stride], &at);
+    let pack = pack(x.dtype(), &[width, gate_stride], &at);
     let kernel = Kernel {
         family: "elementwise",
         name: "gated_residual",
@@ -105,7 +107,7 @@ pub fn gated_residual(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Option<Te
                 Arg::Count(batch * tokens),
                 Arg::Count(width),
                 Arg::Count(tokens),
-                Arg::Count(gate_rows.stride),
+                Arg::Count(gate_stride),
             ],
         )?;
     }

@@ -3,7 +3,8 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::runtime::{
-    address, output, pack, shared_gpu, threads_for, with_rows, Arg, Kernel, THREADS,
+    address, one_row_an_entry, output, pack, shared_gpu, threads_for, with_rows, Arg, Kernel,
+    THREADS,
 };
 
 /// See [`rms_norm`](crate::layers::rms_norm).
@@ -64,7 +65,8 @@ pub fn modulated_layer_norm(
         return Ok(None);
     };
     let (batch, tokens, width) = x.dims3()?;
-    if shift.dims() != [batch, width] || scale.dims() != [batch, width] {
+    let fits = |t: &Tensor| t.dims() == [batch, width] || t.dims() == [1, width];
+    if !fits(&shift) || !fits(&scale) {
         candle_core::bail!(
             "a modulation of {:?} and {:?} does not fit {:?}",
             shift.dims(),
@@ -73,8 +75,8 @@ pub fn modulated_layer_norm(
         );
     }
     let (x, rows) = with_rows(x)?;
-    let (shift, shift_rows) = with_rows(&shift)?;
-    let (scale, scale_rows) = with_rows(&scale)?;
+    let (shift, shift_stride) = one_row_an_entry(&shift)?;
+    let (scale, scale_stride) = one_row_an_entry(&scale)?;
     let y = output(&[batch, tokens, width], &x)?;
     let at = [
         address(&x)?,
@@ -84,7 +86,7 @@ pub fn modulated_layer_norm(
     ];
     let pack = pack(
         x.dtype(),
-        &[width, rows.stride, shift_rows.stride, scale_rows.stride],
+        &[width, rows.stride, shift_stride, scale_stride],
         &at,
     );
     let kernel = Kernel {
@@ -107,8 +109,8 @@ pub fn modulated_layer_norm(
                 Arg::Count(width),
                 Arg::Count(tokens),
                 Arg::Count(rows.stride),
-                Arg::Count(shift_rows.stride),
-                Arg::Count(scale_rows.stride),
+                Arg::Count(shift_stride),
+                Arg::Count(scale_stride),
                 Arg::Real(eps as f32),
             ],
         )?;

@@ -300,3 +300,11 @@ pub(super) fn with_rows(tensor: &Tensor) -> Result<(Tensor, Rows)> {
         None => bail!("a tensor without dimensions has no rows"),
     }
 }
+
+/// `tensor` `[1 or B, W]` and how far one batch entry's row is from the next: 0
+/// when all entries share one.
+pub(super) fn one_row_an_entry(tensor: &Tensor) -> Result<(Tensor, usize)> {
+    let (tensor, rows) = with_rows(tensor)?;
+    let stride = if rows.count == 1 { 0 } else { rows.stride };
+    Ok((tensor, stride))
+}

@@ -73,20 +73,18 @@ fn norms() {
             let ours = super::rms_norm(&there(&x, dtype), &there(&weight, dtype), 1e-6);
             assert_close(&what, &ours.unwrap().unwrap(), &plain, tolerance(dtype));
 
-            // Modulations are columns of a wider projection.
-            let modulation = random(&[batch, 3 * width], dtype);
-            let part = |t: &Tensor, i: usize| t.narrow(1, i * width, width).unwrap();
-            let plain =
-                modulated_layer_norm(&x, &part(&modulation, 0), &part(&modulation, 2), 1e-6);
-            let modulation = there(&modulation, dtype);
-            let (shift, scale) = (part(&modulation, 0), part(&modulation, 2));
-            let ours = super::modulated_layer_norm(&there(&x, dtype), &shift, &scale, 1e-6);
-            assert_close(
-                &what,
-                &ours.unwrap().unwrap(),
-                &plain.unwrap(),
-                tolerance(dtype),
-            );
+            // Modulations are columns of a wider projection, one row for all or
+            // one for each batch entry.
+            for rows in [1, batch] {
+                let modulation = random(&[rows, 3 * width], dtype);
+                let part = |t: &Tensor, i: usize| t.narrow(1, i * width, width).unwrap();
+                let (shift, scale) = (part(&modulation, 0), part(&modulation, 2));
+                let plain = modulated_layer_norm(&x, &shift, &scale, 1e-6).unwrap();
+                let modulation = there(&modulation, dtype);
+                let (shift, scale) = (part(&modulation, 0), part(&modulation, 2));
+                let ours = super::modulated_layer_norm(&there(&x, dtype), &shift, &scale, 1e-6);
+                assert_close(&what, &ours.unwrap().unwrap(), &plain, tolerance(dtype));
+            }
         }
     }
 }
@@ -148,12 +146,15 @@ fn elementwise() {
                 random(&[batch, tokens, width], dtype),
                 random(&[batch, tokens, width], dtype),
             );
-            let gates = random(&[batch, 2 * width], dtype);
-            let gate = |t: &Tensor| t.narrow(1, width, width).unwrap();
-            let plain = gated_residual(&x, &gate(&gates), &y).unwrap();
-            let gates = there(&gates, dtype);
-            let ours = super::gated_residual(&there(&x, dtype), &gate(&gates), &there(&y, dtype));
-            assert_close(&what, &ours.unwrap().unwrap(), &plain, tolerance(dtype));
+            for rows in [1, batch] {
+                let gates = random(&[rows, 2 * width], dtype);
+                let gate = |t: &Tensor| t.narrow(1, width, width).unwrap();
+                let plain = gated_residual(&x, &gate(&gates), &y).unwrap();
+                let gates = there(&gates, dtype);
+                let (x, y) = (there(&x, dtype), there(&y, dtype));
+                let ours = super::gated_residual(&x, &gate(&gates), &y);
+                assert_close(&what, &ours.unwrap().unwrap(), &plain, tolerance(dtype));
+            }
         }
     }
 }

@@ -1,0 +1,266 @@
+"""Jobs on a served worker: the node pack's client against the real binary."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from comfy_node import wire
+from comfy_node.client import WorkerClient
+from comfy_node.connection import Event, JobResult
+from comfy_node.errors import ConnectionLost, WorkerError
+from comfy_node.tensors import WireTensor
+from real_worker import RealWorker, from_wire, to_wire
+from reference import noise, relative_error
+
+TIMEOUT = 120
+LONG_STEPS = 1000
+LARGE = 64  # height and width of a latent whose steps take long enough to be caught in
+SMALL = 4
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@contextmanager
+def client_of(worker: RealWorker) -> Iterator[WorkerClient]:
+    """One more client."""
+    client = WorkerClient(worker.config)
+    yield client
+    client.close()
+
+
+def denoise_tensors(size: int) -> list[WireTensor]:
+    conditioning = noise(1, 1, 8, 64)
+    latent = torch.zeros(1, 16, size, size)
+    return [to_wire("positive", conditioning), to_wire("latent", latent)]
+
+
+class Job:
+    """A denoise job and what it has reported so far."""
+
+    def __init__(self, client: WorkerClient, steps: int, size: int = SMALL, seed: int = 0) -> None:
+        self.events: list[Event] = []
+        request = wire.DenoiseRequest(seed, steps, 1.0, "euler", wire.AutoSchedule(), 1.0, None)
+        tensors = denoise_tensors(size)
+        self.future: Future[JobResult] = client.submit(request, tensors, self.events.append)
+
+    def latent(self) -> torch.Tensor:
+        return from_wire(self.future.result(TIMEOUT).tensors["latent"])
+
+    def of(self, kind: type) -> list:
+        return [event for event in list(self.events) if isinstance(event, kind)]
+
+    @property
+    def step(self) -> int:
+        """Steps it has reported."""
+        return len(self.of(wire.Progress))
+
+    @property
+    def positions(self) -> list[int]:
+        return [event.position for event in self.of(wire.Queued)]
+
+    def failure(self) -> WorkerError:
+        with pytest.raises(WorkerError) as caught:
+            self.future.result(TIMEOUT)
+        return caught.value
+
+
+@pytest.fixture
+def running(worker: RealWorker) -> Iterator[Job]:
+    """A job that is between its first steps and would go on for minutes."""
+    job = Job(worker.client, LONG_STEPS, LARGE)
+    wait_until(lambda: job.step >= 1)
+    yield job
+    job.future.cancel()
+    wait_until(lambda: worker.metric("jobs_running") == 0)
+
+
+def test_hello_says_what_the_worker_can_do(worker: RealWorker) -> None:
+    can = worker.client.connect().result(TIMEOUT).capabilities
+    assert can.operations == ["encode", "denoise", "decode", "vae-encode"]
+    assert can.samplers == ["euler"]
+    assert (can.model, can.device, can.precision) == ("diffusers", "cpu", "f32")
+    assert (can.latent_channels, can.conditioning_width, can.size_multiple) == (16, 64, 16)
+
+
+def test_every_operation_one_after_the_other(worker: RealWorker) -> None:
+    conditioning = worker.encode(["a red fox", ""])
+    assert conditioning.shape == (2, 256, 64)
+    positive, negative = conditioning.split(1)
+    latent = worker.denoise(torch.zeros(2, 16, 6, 10), positive, negative, steps=2, cfg=5.0)
+    assert latent.shape == (2, 16, 6, 10)
+    image = worker.decode(latent)
+    assert image.shape == (2, 48, 80, 3)
+    assert 0 <= image.min() < image.max() <= 1
+    assert worker.vae_encode(image).shape == latent.shape
+
+
+def test_progress_of_a_job(worker: RealWorker) -> None:
+    sigmas = [1.0, 0.75, 0.5, 0.25, 0.0]
+    events: list[Event] = []
+    worker.denoise(
+        torch.zeros(1, 16, 8, 8),
+        noise(1, 1, 8, 64),
+        steps=4,
+        schedule=wire.SigmasSchedule(sigmas),
+        events=events,
+    )
+    before, progress = events[:-4], events[-4:]
+    assert [type(event) for event in before] == [wire.Queued, wire.Started]
+    assert [(event.step, event.total) for event in progress] == [(n, 4) for n in (1, 2, 3, 4)]
+    assert [event.sigma for event in progress] == sigmas[1:]
+    assert all(event.seconds_left > 0 for event in progress[:-1])
+    assert progress[-1].seconds_left == 0
+
+
+def test_queue_positions_count_down(worker: RealWorker, running: Job) -> None:
+    jobs = [Job(worker.client, 1) for _ in range(3)]
+    wait_until(lambda: all(job.positions for job in jobs))
+    assert [job.positions for job in jobs] == [[0], [1], [2]]
+    running.future.cancel()
+    assert all(job.latent().shape == (1, 16, SMALL, SMALL) for job in jobs)
+    assert [job.positions for job in jobs] == [[0], [1, 0], [2, 1, 0]]
+
+
+def test_short_jobs_run_between_the_steps_of_a_long_one(worker: RealWorker, running: Job) -> None:
+    with client_of(worker) as other:
+        step = running.step
+        other.submit(wire.EncodeRequest(["a"], 16)).result(TIMEOUT)
+        assert running.step <= step + 2
+        assert not running.future.done()
+
+
+def test_no_step_starts_after_a_cancel(worker: RealWorker, running: Job) -> None:
+    cancelled = worker.metric('jobs_total{operation="denoise",outcome="cancelled"}')
+    steps, seen = worker.metric("steps_total"), running.step
+    wait_until(lambda: running.step > seen)
+    running.future.cancel()
+    wait_until(lambda: worker.metric("jobs_running") == 0)
+    # The step that was waited for, and the one that was running when the cancel came.
+    assert worker.metric("steps_total") - steps <= 3
+    after = worker.metric('jobs_total{operation="denoise",outcome="cancelled"}')
+    assert after == cancelled + 1
+
+
+def test_a_queued_job_is_cancelled_at_once(worker: RealWorker, running: Job) -> None:
+    queued = Job(worker.client, 1)
+    wait_until(lambda: queued.positions == [0])
+    queued.future.cancel()
+    wait_until(lambda: worker.metric("jobs_queued") == 0)
+    assert not running.future.done()
+    assert queued.of(wire.Started) == []
+
+
+def test_a_vanished_clients_jobs_are_dropped(worker: RealWorker) -> None:
+    with client_of(worker) as gone:
+        jobs = [Job(gone, LONG_STEPS, LARGE) for _ in range(4)]
+        wait_until(lambda: jobs[0].step >= 1 and worker.metric("jobs_queued") == 3)
+        survivor = Job(worker.client, 2)
+        wait_until(lambda: len(survivor.positions) > 0)
+    for job in jobs:
+        assert isinstance(job.failure(), ConnectionLost)
+    assert survivor.latent().shape == (1, 16, SMALL, SMALL)
+    wait_until(lambda: worker.metric("jobs_running") == 0)
+    assert worker.metric("jobs_queued") == 0
+    assert all(job.step < LONG_STEPS for job in jobs)
+
+
+def test_many_clients_at_once(worker: RealWorker) -> None:
+    """Each gets its own results, whole and unmixed."""
+    alone = [Job(worker.client, 2, seed=seed).latent() for seed in range(4)]
+    problems: list[str] = []
+
+    def use(number: int) -> None:
+        with client_of(worker) as client:
+            jobs = [Job(client, 2, seed=(number + i) % 4) for i in range(2)]
+            large = noise(number, 1, 16, 8, 8)
+            image = client.submit(wire.DecodeRequest(), [to_wire("latent", large)])
+            for i, job in enumerate(jobs):
+                if relative_error(job.latent(), alone[(number + i) % 4]) > 1e-6:
+                    problems.append(f"client {number}, job {i}")
+            if from_wire(image.result(TIMEOUT).tensors["image"]).shape != (1, 64, 64, 3):
+                problems.append(f"client {number}, image")
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: worker.metric("connections") > 8)
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert problems == []
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def bad_requests() -> dict[str, tuple[object, dict[str, torch.Tensor], str]]:
+    """Requests that fail, by what is wrong with them: and a word of the answer."""
+
+    def denoise(**wrong: object) -> wire.DenoiseRequest:
+        values = {"seed": 0, "steps": 2, "cfg": 1.0, "sampler": "euler"}
+        values |= {"schedule": wire.AutoSchedule(), "denoise": 1.0, "batch_index": None}
+        return wire.DenoiseRequest(**(values | wrong))
+
+    small = torch.zeros(1, 4, 4, 4)
+    good = {"positive": noise(1, 1, 8, 64), "latent": torch.zeros(1, 16, 4, 4)}
+    both = good | {"negative": good["positive"]}
+    rising = wire.SigmasSchedule([0.5, 1.0, 0.0])
+    return {
+        "steps": (denoise(steps=0), good, "steps is 0"),
+        "cfg": (denoise(cfg=101.0), both, "cfg is 101"),
+        "sampler": (denoise(sampler="dpm"), good, "`dpm`"),
+        "denoise": (denoise(denoise=0.0), good, "denoise is 0"),
+        "shift": (denoise(schedule=wire.ShiftSchedule(-1.0)), good, "shift is -1"),
+        "sigmas": (denoise(schedule=rising), good, "sigmas"),
+        "batch index": (denoise(batch_index=[0, 1]), good, "batch_index"),
+        "negative": (denoise(cfg=2.0), good, "`negative`"),
+        "no latent": (denoise(), {"positive": good["positive"]}, "`latent`"),
+        "odd size": (denoise(), good | {"latent": torch.zeros(1, 16, 4, 5)}, "40 x 32"),
+        "aspect": (denoise(), good | {"latent": torch.zeros(1, 16, 4, 18)}, "4 to 1"),
+        "channels": (denoise(), good | {"latent": small}, "[1, 4, 4, 4]"),
+        "width": (denoise(), good | {"positive": torch.zeros(1, 8, 32)}, "[1, 8, 32]"),
+        "entries": (denoise(), good | {"positive": torch.zeros(3, 8, 64)}, "[3, 8, 64]"),
+        "mask": (denoise(), good | {"noise_mask": torch.zeros(1, 3, 3)}, "mask"),
+        "decode channels": (
+            wire.DecodeRequest(),
+            {"latent": small},
+            "[1, 4, 4, 4]",
+        ),
+        "image size": (wire.VaeEncodeRequest(), {"image": torch.zeros(1, 20, 16, 3)}, "16 x 20"),
+        "alpha": (wire.VaeEncodeRequest(), {"image": torch.zeros(1, 16, 16, 4)}, "[1, 16, 16, 4]"),
+    }
+
+
+@pytest.mark.parametrize("name", bad_requests())
+def test_a_request_that_cannot_run_is_told_why(worker: RealWorker, name: str) -> None:
+    request, tensors, word = bad_requests()[name]
+    with pytest.raises(WorkerError) as caught:
+        worker.submit(request, **tensors)
+    assert caught.value.code is wire.ErrorCode.INVALID_REQUEST
+    assert word in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_an_error_in_one_job_leaves_others_alone(worker: RealWorker, running: Job) -> None:
+    empty = wire.EncodeRequest(["a"], 0)
+    with client_of(worker) as other:
+        before = running.step
+        for client in (other, worker.client):
+            with pytest.raises(WorkerError, match="max_sequence_length is 0"):
+                client.submit(empty).result(TIMEOUT)
+            with pytest.raises(WorkerError, match="lacks the tensor `latent`"):
+                client.submit(wire.DecodeRequest()).result(TIMEOUT)
+        wait_until(lambda: running.step > before)
+        assert not running.future.done()
+        # The connections that asked are still good.
+        assert other.submit(wire.EncodeRequest(["a"], 8)).result(TIMEOUT)
+    assert worker.encode(["a"], 8).shape == (1, 8, 64)

@@ -1,0 +1,230 @@
+"""`serve` as a process: who may use it, how it is watched, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+import torch
+
+from comfy_node import wire
+from comfy_node.client import WorkerClient
+from comfy_node.errors import WorkerError
+from comfy_node.settings import WorkerConfig
+from real_worker import RealWorker, command
+from test_serve_jobs import LARGE, LONG_STEPS, Job, wait_until
+
+TIMEOUT = 60
+
+
+def ended(worker: RealWorker, within: float = TIMEOUT) -> int:
+    """The status that the worker's process ends with."""
+    return worker.process.wait(timeout=within)
+
+
+def refused(config: WorkerConfig) -> WorkerError:
+    client = WorkerClient(config)
+    try:
+        with pytest.raises(WorkerError) as caught:
+            client.connect().result(TIMEOUT)
+        return caught.value
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("way", ["flag", "environment"])
+def test_the_token(tiny: Path, tmp_path: Path, way: str) -> None:
+    log = tmp_path / "log"
+    with RealWorker(
+        tiny / "diffusers", log, token="s3cret", token_by_flag=way == "flag", device="cpu"
+    ) as worker:
+        assert worker.encode(["a"], 8).shape == (1, 8, 64)
+        for token in (None, "", "s3cre", "s3cret2"):
+            error = refused(WorkerConfig(url=worker.config.url, token=token))
+            assert error.code is wire.ErrorCode.UNAUTHORIZED
+            assert "token" in error.message and "OVIS_WORKER_TOKEN" in error.hint
+    assert "s3cret" not in log.read_text()
+
+
+async def first_answer(address: str, message: object | bytes) -> object:
+    """What the worker says to a client's first message, before it closes."""
+    frame = message if isinstance(message, bytes) else bytes(wire.encode_client(message))
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"ws://{address}/ws") as ws:
+        await ws.send_bytes(frame)
+        answer = wire.decode_worker(await ws.receive_bytes(timeout=TIMEOUT))
+        closing = await ws.receive(timeout=TIMEOUT)
+        assert closing.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+        return answer
+
+
+@pytest.mark.parametrize(("version", "older"), [(0, "client"), (2, "worker"), (2**31, "worker")])
+def test_another_protocol_version_is_refused(worker, version: int, older: str) -> None:
+    hello = wire.ClientHello(wire.MAGIC, version, "a test", None)
+    answer = asyncio.run(first_answer(worker.address, hello))
+    assert isinstance(answer, wire.Refused)
+    assert (answer.magic, answer.protocol) == (wire.MAGIC, wire.PROTOCOL_VERSION)
+    assert answer.error.code is wire.ErrorCode.VERSION_MISMATCH
+    assert f"protocol {version} " in answer.error.message
+    assert f"protocol {wire.PROTOCOL_VERSION}." in answer.error.message
+    assert f"Update the {older}" in answer.error.hint
+
+
+def test_bytes_that_are_no_hello_are_refused(worker) -> None:
+    for first in (b"\xff" * 40, b"", bytes(wire.encode_client(wire.StatusRequest()))):
+        answer = asyncio.run(first_answer(worker.address, first))
+        assert isinstance(answer, wire.Refused)
+        assert answer.error.code is wire.ErrorCode.BAD_MESSAGE
+    assert worker.encode(["a"], 8).shape == (1, 8, 64)
+
+
+def test_health_and_metrics(worker) -> None:
+    status, body = worker.get("/health")
+    assert status == 200
+    health = json.loads(body)
+    assert health.pop("worker").startswith("ovis-worker ")
+    assert health == {
+        "status": "ok",
+        "protocol": wire.PROTOCOL_VERSION,
+        "model": "diffusers",
+        "device": "cpu",
+        "precision": "f32",
+        "queued": 0,
+        "running": 0,
+    }
+    done = 'jobs_total{operation="encode",outcome="done"}'
+    before = worker.metric(done)
+    worker.encode(["a"], 8)
+    assert worker.metric(done) == before + 1
+    assert worker.metric("uptime_seconds") > 0
+    assert worker.metric("busy_seconds_total") > 0
+    assert worker.get("/elsewhere")[0] == 404
+
+
+def test_a_web_page_cannot_connect(worker) -> None:
+    async def connect() -> int:
+        async with aiohttp.ClientSession() as session:
+            url, headers = f"http://{worker.address}/ws", {"Origin": "http://example.org"}
+            headers |= {"Connection": "Upgrade", "Upgrade": "websocket"}
+            async with session.get(url, headers=headers) as answer:
+                return answer.status
+
+    assert asyncio.run(connect()) == 403
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_tells_everyone_and_exits_0(
+    tiny: Path, tmp_path: Path, sent: signal.Signals
+) -> None:
+    with RealWorker(tiny / "diffusers", tmp_path / "log", device="cpu") as worker:
+        other = WorkerClient(worker.config)
+        running = Job(worker.client, LONG_STEPS, LARGE)
+        wait_until(lambda: running.step >= 1)
+        queued = Job(other, LONG_STEPS, LARGE)
+        wait_until(lambda: queued.positions == [0])
+        seen = running.step
+        wait_until(lambda: running.step > seen)
+        # Just into a step: it is finished, and reported, before the end.
+        seen = running.step
+        worker.process.send_signal(sent)
+        assert ended(worker) == 0
+        for job in (running, queued):
+            error = job.failure()
+            assert error.code is wire.ErrorCode.SHUTTING_DOWN
+            assert "shutting down" in error.message
+        # One more where the signal came only after the next step had begun.
+        assert seen + 1 <= running.step <= seen + 2
+        assert queued.of(wire.Started) == []
+        other.close()
+
+
+def test_a_signal_to_an_idle_worker(tiny: Path, tmp_path: Path) -> None:
+    with RealWorker(tiny / "diffusers", tmp_path / "log", device="cpu") as worker:
+        worker.encode(["a"], 8)
+        begun = time.monotonic()
+        worker.process.terminate()
+        assert ended(worker) == 0
+        assert time.monotonic() - begun < 5
+
+
+def test_a_full_queue_says_so(tiny: Path, tmp_path: Path) -> None:
+    with RealWorker(tiny / "diffusers", tmp_path / "log", device="cpu", queue=1) as worker:
+        running = Job(worker.client, LONG_STEPS, LARGE)
+        wait_until(lambda: running.step >= 1)
+        queued = Job(worker.client, 1)
+        wait_until(lambda: queued.positions == [0])
+        assert Job(worker.client, 1).failure().code is wire.ErrorCode.QUEUE_FULL
+        running.future.cancel()
+        assert queued.latent().shape == (1, 16, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("absent", "operations"),
+    [
+        ("transformer", ["encode", "decode", "vae-encode"]),
+        ("text_encoder", ["denoise", "decode", "vae-encode"]),
+        ("vae", ["encode", "denoise"]),
+    ],
+)
+def test_a_checkpoint_without_a_part(
+    tiny: Path, tmp_path: Path, worker, absent: str, operations: list[str]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny / "diffusers", model, ignore=shutil.ignore_patterns(absent))
+    whole = worker
+    with RealWorker(model, tmp_path / "log", device="cpu", dtype="f32") as partial:
+        assert partial.client.connect().result(TIMEOUT).capabilities.operations == operations
+        zeros, text = torch.zeros(1, 16, 4, 4), torch.zeros(1, 8, 64)
+        jobs = {
+            "encode": lambda worker: worker.encode(["a"], 8),
+            "denoise": lambda worker: worker.denoise(zeros, text),
+            "decode": lambda worker: worker.decode(zeros),
+            "vae-encode": lambda worker: worker.vae_encode(torch.zeros(1, 16, 16, 3)),
+        }
+        for operation, run in jobs.items():
+            if operation in operations:
+                assert torch.equal(run(partial), run(whole))
+                continue
+            with pytest.raises(WorkerError) as caught:
+                run(partial)
+            assert caught.value.code is wire.ErrorCode.MISSING_MODEL
+            assert operation in caught.value.message
+
+
+def test_the_log_as_json(tiny: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with RealWorker(tiny / "diffusers", log, device="cpu", log_format="json") as worker:
+        worker.encode(["a secret prompt"], 8)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    messages = [line["fields"]["message"] for line in lines]
+    assert {"ready", "started", "done"} <= set(messages)
+    ready = lines[messages.index("ready")]["fields"]
+    assert ready["address"] == worker.address
+    assert "a secret prompt" not in log.read_text()
+
+
+def test_an_address_that_cannot_be_used(tiny: Path) -> None:
+    model = {"model": tiny / "diffusers", "device": "cpu"}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = command("serve", **model, listen=address)
+    assert result.returncode == 1
+    assert f"error: the worker cannot listen on {address}" in result.stderr
+    assert "--listen" in result.stderr.splitlines()[-1]
+    wrong = command("serve", **model, listen="nonsense")
+    assert wrong.returncode == 1
+    assert "error: `nonsense` is not an address" in wrong.stderr
+
+
+def test_it_listens_on_this_machine_only_unless_told() -> None:
+    text = command("serve", help=True).stdout
+    assert "[default: 127.0.0.1:7867]" in text
+    assert "[default: 64]" in text
