@@ -203,22 +203,19 @@ def test_a_shipped_workflow_runs(comfy, path):
     with Image.open(comfy.base / "output" / name) as image:
         assert image.size[0] % 16 == 0 and image.size[1] % 16 == 0
         assert np.asarray(image).std() > 0
-    # Newer ComfyUI leaves out steps that follow another within a tenth of a second.
-    shown = shown_steps(run)
-    assert shown[-1] == (3, 3) and shown in (ALL_THREE, ALL_THREE[::2], ALL_THREE[1:], [(3, 3)])
+    shown = steps_shown(run)
+    assert shown == sorted(set(shown)) and shown[-1] == (3, 3)
 
 
-ALL_THREE = [(1, 3), (2, 3), (3, 3)]
-
-
-def shown_steps(run: Run) -> list[tuple[int, int]]:
+def steps_shown(run: Run) -> list[tuple[float, float]]:
     """Where the progress bar was, and of how many."""
-    return [(int(p["value"]), int(p["max"])) for p in run.of("progress")]
+    return [(float(p["value"]), float(p["max"])) for p in run.of("progress")]
 
 
 def test_the_progress_bar_moves_with_every_step(comfy):
+    # Newer ComfyUI leaves out steps within a tenth of a second of another.
     slow = graph(empty__width=512, empty__height=512, empty__batch_size=4, denoise__steps=3)
-    assert shown_steps(comfy.run(undecoded(slow))) == ALL_THREE
+    assert steps_shown(comfy.run(undecoded(slow))) == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_an_interrupt_cancels_on_the_worker(comfy):
@@ -233,7 +230,7 @@ def test_an_interrupt_cancels_on_the_worker(comfy):
     long = graph(denoise__steps=100, denoise__seed=1, empty__width=256, empty__height=256)
     run = comfy.run(long, after_the_first_step)
     assert run.of("execution_interrupted")
-    assert len(run.of("progress")) < 90
+    assert steps_shown(run)[-1] < (90, 100)
     # The worker is free at once.
     assert comfy.run(graph(denoise__seed=2)).of("execution_success")
 

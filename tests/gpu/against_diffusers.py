@@ -198,7 +198,7 @@ def _pipeline(args: argparse.Namespace, dtype):
     import torch
     from diffusers import OvisImagePipeline
 
-    pipeline = OvisImagePipeline.from_pretrained(args.folder, torch_dtype=dtype).to("cuda")
+    pipeline = OvisImagePipeline.from_pretrained(args.folder, dtype=dtype).to("cuda")
     pipeline.set_progress_bar_config(disable=True)
     shape = (1, 16, args.size // 8, args.size // 8)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(SEED))
@@ -210,6 +210,7 @@ def _pipeline(args: argparse.Namespace, dtype):
 def _run(pipeline, start, conditioning, args: argparse.Namespace, steps: int, cfg: float = CFG):
     """Raw VAE latents `[1, 16, h, w]`."""
     made = pipeline(
+        negative_prompt=None,
         prompt_embeds=conditioning[0],
         negative_prompt_embeds=conditioning[1],
         latents=start,

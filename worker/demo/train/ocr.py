@@ -63,15 +63,23 @@ def _otsu(tone: np.ndarray) -> float:
 
 
 def read(picture: np.ndarray, chinese: bool, lines: int) -> list[str]:
-    """The lines that tesseract reads, without spaces; it is told how many there are."""
+    """The lines that tesseract reads, without spaces; it is told how many there are.
+
+    Where its search for a line finds none, it takes the whole picture for one.
+    """
     data = BytesIO()
     prepare(picture, lines).save(data, "PNG")
-    mode = "6" if lines > 1 else "7"
+    if lines > 1:
+        return _run(data.getvalue(), chinese, "6")
+    return _run(data.getvalue(), chinese, "7") or _run(data.getvalue(), chinese, "13")
+
+
+def _run(png: bytes, chinese: bool, mode: str) -> list[str]:
     language = "chi_sim" if chinese else "eng"
     command = [COMMAND, "stdin", "stdout", "-l", language, "--psm", mode, "--dpi", "150"]
     result = subprocess.run(
         command,
-        input=data.getvalue(),
+        input=png,
         capture_output=True,
         check=True,
         env={**os.environ, "OMP_THREAD_LIMIT": "1"},

@@ -117,14 +117,15 @@ def luminance(color: str) -> float:
 
 
 @lru_cache
-def inks(ground: str) -> tuple[str, ...]:
-    """Colours that can be read on `ground`."""
+def inks(ground: str, surface: str) -> tuple[str, ...]:
+    """Colours that can be read on `ground`; a surface's second tone asks for more."""
+    enough = 3.0 if surface == "plain" else 4.2
 
     def contrast(other: str) -> float:
         low, high = sorted((luminance(ground), luminance(other)))
         return (high + 0.05) / (low + 0.05)
 
-    return tuple(c for c in COLORS if contrast(c) >= 3.0)
+    return tuple(c for c in COLORS if contrast(c) >= enough)
 
 
 def cell_width(lines: tuple[str, ...], style: str, width: int, height: int) -> int | None:
@@ -156,49 +157,47 @@ class Painter:
     def __init__(self, assets: Path):
         self.assets = assets
         self.glyphs: dict[tuple[str, int, str], np.ndarray] = {}
-        self.surfaces: dict[tuple[str, int, int], np.ndarray] = {}
+        self.grounds: dict[tuple[str, str, int, int], np.ndarray] = {}
 
     def paint(self, poster: Poster) -> tuple[np.ndarray, np.ndarray]:
-        """The picture, uint8 [H, W, 3], and the lettering's coverage, float32 [H, W]."""
-        width, height = poster.width, poster.height
-        coverage = self._lettering(poster)
-        ground = np.array(COLORS[poster.ground], np.float32)
+        """The picture, uint8 [H, W, 3], and the lettering's coverage, uint8 [H, W]."""
+        coverage = np.zeros((poster.height, poster.width), np.uint8)
+        picture = self._ground(poster).copy()
         ink = np.array(COLORS[poster.ink], np.float32)
+        rows = self._letter(poster, coverage)
         if poster.surface == "plain":
-            picture = np.broadcast_to(ground, (height, width, 3))
+            steps = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
+            ground = picture[0, 0].astype(np.float32)
+            mixed = (ground + (ink - ground) * steps + 0.5).astype(np.uint8)
+            picture[rows] = mixed[coverage[rows]]
         else:
-            # Towards black on light colours, towards white on dark ones.
-            target = np.float32(0 if luminance(poster.ground) > 0.18 else 255)
-            amount = self._surface(poster.surface, width, height)[..., None]
-            picture = ground + (target - ground) * amount
-        alpha = coverage[..., None]
+            alpha = coverage[rows][..., None] * np.float32(1 / 255)
+            ground = picture[rows].astype(np.float32)
+            picture[rows] = (ground + (ink - ground) * alpha + 0.5).astype(np.uint8)
         if poster.border:
-            alpha = alpha.copy()
-            alpha[:4] = alpha[-4:] = alpha[:, :4] = alpha[:, -4:] = 1
-        picture = picture + (ink - picture) * alpha
-        return (picture + 0.5).astype(np.uint8), coverage
+            ink = ink.astype(np.uint8)
+            picture[:4] = picture[-4:] = ink
+            picture[:, :4] = picture[:, -4:] = ink
+        return picture, coverage
 
-    def _lettering(self, poster: Poster) -> np.ndarray:
-        width, height = poster.width, poster.height
-        canvas = np.zeros((height, width), np.float32)
+    def _letter(self, poster: Poster, canvas: np.ndarray) -> slice:
+        """Draws the headline into `canvas`; returns the rows it takes."""
+        height, width = canvas.shape
         font = font_of(poster.lines, poster.style)
         cell = cell_width(poster.lines, poster.style, width, height)
         assert cell is not None, f"{poster.lines} does not fit"
         pitch = line_height(font, cell)
-        total = pitch * len(poster.lines)
-        # On the grid of 16 pixels that a token of the transformer covers.
-        free = height - total
+        free = height - pitch * len(poster.lines)
         top = {"top": min(16, free // 2), "center": free / 2, "bottom": max(free - 16, free // 2)}
-        y = 16 * round(top[poster.position] / 16)
-        y = min(max(y, 0), free)
+        # On the grid of 16 pixels that a token of the transformer covers.
+        first = y = min(max(16 * round(top[poster.position] / 16), 0), free)
         for line in poster.lines:
             x = 8 * ((width - cell * len(line)) // 16)
             for char in line:
-                glyph = self._glyph(font, cell, char)
-                canvas[y : y + pitch, x : x + cell] = glyph
+                canvas[y : y + pitch, x : x + cell] = self._glyph(font, cell, char)
                 x += cell
             y += pitch
-        return canvas
+        return slice(first, y)
 
     def _glyph(self, font: str, cell: int, char: str) -> np.ndarray:
         """A glyph's coverage in its cell; one too wide is squeezed into it."""
@@ -218,21 +217,24 @@ class Painter:
                 left, right = 0, room
             else:
                 ink = wide.crop((left, 0, right, pitch))
-            mask = np.zeros((pitch, cell), np.float32)
+            mask = np.zeros((pitch, cell), np.uint8)
             start = (cell - (right - left)) // 2
-            mask[:, start : start + right - left] = np.asarray(ink, np.float32) / 255
+            mask[:, start : start + right - left] = np.asarray(ink)
             self.glyphs[key] = mask
         return self.glyphs[key]
 
     def _face(self, font: str, size: float) -> ImageFont.FreeTypeFont:
         return ImageFont.truetype(str(self.assets / FILES[font]), size)
 
-    def _surface(self, surface: str, width: int, height: int) -> np.ndarray:
-        """How much of the other tone is at each pixel. Repeats every 16 or 32."""
-        key = (surface, width, height)
-        if key not in self.surfaces:
+    def _ground(self, poster: Poster) -> np.ndarray:
+        """The surface, uint8. Its pattern repeats every 16 or 32 pixels."""
+        width, height, surface = poster.width, poster.height, poster.surface
+        key = (poster.ground, surface, width, height)
+        if key not in self.grounds:
             y, x = np.mgrid[:height, :width]
-            if surface == "gradient":
+            if surface == "plain":
+                amount = np.zeros((height, width))
+            elif surface == "gradient":
                 amount = 0.2 * y / height
             elif surface == "striped":
                 amount = 0.12 * (x // 16 % 2)
@@ -241,8 +243,12 @@ class Painter:
                 amount = 0.16 * ((y % 16 < 2) | (shifted % 32 < 2))
             else:
                 amount = 0.05 * (y // 32 % 3) + 0.14 * (y % 32 < 2)
-            self.surfaces[key] = amount.astype(np.float32)
-        return self.surfaces[key]
+            # Towards black on light colours, a little towards white on dark ones.
+            target, strength = (0, 1.0) if luminance(poster.ground) > 0.18 else (255, 0.6)
+            color = np.array(COLORS[poster.ground], np.float32)
+            picture = color + (target - color) * (strength * amount[..., None])
+            self.grounds[key] = (picture + 0.5).astype(np.uint8)
+        return self.grounds[key]
 
 
 def describe(rng: np.random.Generator, poster: Poster, named: set[str]) -> str:
@@ -287,6 +293,7 @@ def dress(
 ) -> Poster | None:
     """Chooses everything but the headline; nothing when that does not fit."""
     ground = str(rng.choice(list(COLORS)))
+    surface = str(rng.choice(list(SURFACES), p=[0.6, 0.12, 0.1, 0.09, 0.09]))
     named = set()
     style = "bold"
     if font_of(lines, style) != "han":
@@ -302,9 +309,9 @@ def dress(
         prompt="",
         lines=lines,
         style=style,
-        ink=str(rng.choice(inks(ground))),
+        ink=str(rng.choice(inks(ground, surface))),
         ground=ground,
-        surface=str(rng.choice(list(SURFACES), p=[0.6, 0.12, 0.1, 0.09, 0.09])),
+        surface=surface,
         border=bool(rng.random() < 0.08),
         position=position,
         width=size[0],

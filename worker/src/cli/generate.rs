@@ -36,7 +36,12 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 50)]
     steps: u32,
     /// Guidance scale; 1 switches guidance off.
-    #[arg(long, value_name = "X", default_value_t = 5.0)]
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 5.0,
+        allow_negative_numbers = true
+    )]
     cfg: f64,
     /// Seed of the noise, as torch.manual_seed takes it.
     #[arg(long, value_name = "K", default_value_t = 0)]
@@ -45,7 +50,13 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "B", default_value_t = 1)]
     batch: usize,
     /// Shift of the schedule: auto (the model's own), or a constant.
-    #[arg(long, value_name = "auto|X", default_value = "auto", value_parser = parse_shift)]
+    #[arg(
+        long,
+        value_name = "auto|X",
+        default_value = "auto",
+        value_parser = parse_shift,
+        allow_negative_numbers = true
+    )]
     shift: Shift,
     /// Solver.
     #[arg(long, default_value = "euler")]

@@ -167,7 +167,12 @@ pub fn wire_error(error: &Error) -> WireError {
             ErrorCode::OutOfMemory,
             "Use a smaller size or batch, or free memory on the device.",
         ),
-        _ => (ErrorCode::Internal, "The worker's log says more."),
+        _ => {
+            if let Error::Device(cause) = error {
+                tracing::error!(%cause, "the device failed");
+            }
+            (ErrorCode::Internal, "The worker's log says more.")
+        }
     };
     WireError::new(code, error.to_string(), hint)
 }

@@ -9,8 +9,8 @@ use super::norm::rms_norm;
 /// Cosines and sines of every position's angles, `[S, D/2]` float32.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
-    cos: Tensor,
-    sin: Tensor,
+    pub(super) cos: Tensor,
+    pub(super) sin: Tensor,
 }
 
 impl RopeTable {

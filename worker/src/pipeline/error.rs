@@ -23,12 +23,18 @@ pub enum Error {
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),
     /// The device or its arithmetic failed.
-    #[error("the device failed: {0}")]
+    #[error("the device failed: {}", first_line(.0))]
     Device(#[from] candle_core::Error),
 }
 
 /// Result of a pipeline operation.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// candle's errors go on with a backtrace where one was asked for.
+fn first_line(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
 
 impl Error {
     /// An [`Error::Invalid`].

@@ -6,7 +6,7 @@ use ovis_protocol::limits::MAX_PROMPT_BYTES;
 use ovis_protocol::{Capabilities, DType, ErrorCode, Request, TensorHeader, WireError};
 
 use crate::engine::{wire_error, Work};
-use crate::pipeline::{Conditioning, DenoiseInputs, Image, Latent};
+use crate::pipeline::{check_request, Conditioning, DenoiseInputs, Image, Latent};
 
 /// Most prompts in one encode job; a batch larger than this fits no size.
 const MAX_PROMPTS: usize = 64;
@@ -74,7 +74,15 @@ pub fn check(
             ));
         }
     }
-    check_shapes(operation, headers, can)
+    check_shapes(headers, can)?;
+    let latent = headers.iter().find(|header| header.name == "latent");
+    match (request, latent.map(|header| &header.shape[..])) {
+        (Request::Denoise(request), Some(&[batch, _, height, width])) => {
+            let size = (8 * width as usize, 8 * height as usize);
+            check_request(request, batch as usize, size).map_err(|e| wire_error(&e))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_values(request: &Request, can: &Capabilities) -> Result<(), WireError> {
@@ -108,11 +116,7 @@ fn check_values(request: &Request, can: &Capabilities) -> Result<(), WireError> 
     }
 }
 
-fn check_shapes(
-    operation: &str,
-    headers: &[TensorHeader],
-    can: &Capabilities,
-) -> Result<(), WireError> {
+fn check_shapes(headers: &[TensorHeader], can: &Capabilities) -> Result<(), WireError> {
     let bad = |header: &TensorHeader, shape: &str| {
         invalid(
             format!(
@@ -133,7 +137,6 @@ fn check_shapes(
     };
     let channels = u64::from(can.latent_channels);
     let width = u64::from(can.conditioning_width);
-    let multiple = u64::from(can.size_multiple);
     let latent = headers.iter().find(|header| header.name == "latent");
     if let Some(header) = latent {
         match header.shape[..] {
@@ -141,16 +144,6 @@ fn check_shapes(
                 let pixels = b.saturating_mul(h * w).saturating_mul(64);
                 if pixels > can.max_pixels {
                     return Err(too_large(pixels));
-                }
-                if operation == "denoise" && ((h * 8) % multiple != 0 || (w * 8) % multiple != 0) {
-                    return Err(invalid(
-                        format!(
-                            "The latent is for {} x {} pixels, width and height must be multiples of {multiple}.",
-                            w * 8,
-                            h * 8
-                        ),
-                        "Round the size.",
-                    ));
                 }
             }
             _ => return Err(bad(header, &format!("[B, {channels}, H/8, W/8]"))),
@@ -170,20 +163,28 @@ fn check_shapes(
                 [b, _, d] if d == width && (b == 1 || b == latent.shape[0]) => {}
                 _ => {
                     let batch = latent.shape[0];
-                    return Err(bad(header, &format!("[1 or {batch}, T, {width}]")));
+                    return Err(bad(header, &format!("[{}, T, {width}]", one_or(batch))));
                 }
             },
             ("noise_mask", Some(latent)) => match *shape {
                 [b, h, w] if (b == 1 || b == latent.shape[0]) && latent.shape[2..] == [h, w] => {}
                 _ => {
                     let (b, h, w) = (latent.shape[0], latent.shape[2], latent.shape[3]);
-                    return Err(bad(header, &format!("[1 or {b}, {h}, {w}]")));
+                    return Err(bad(header, &format!("[{}, {h}, {w}]", one_or(b))));
                 }
             },
             _ => {}
         }
     }
     Ok(())
+}
+
+/// The batches that go with one of `batch` entries.
+fn one_or(batch: u64) -> String {
+    match batch {
+        1 => "1".into(),
+        n => format!("1 or {n}"),
+    }
 }
 
 /// Row-major float32 values; U8 pixels become 0 to 1.

@@ -23,8 +23,14 @@ fn tolerance(dtype: DType) -> f32 {
 
 const DTYPES: [DType; 2] = [DType::BF16, DType::F32];
 
+thread_local! {
+    /// One for each test's thread: what kernels keep belongs to the thread, and
+    /// tensors of two handles do not meet.
+    static GPU: Device = Device::new_cuda(0).expect("these tests need a GPU");
+}
+
 fn gpu() -> Device {
-    Device::new_cuda(0).expect("these tests need a GPU")
+    GPU.with(Device::clone)
 }
 
 /// Normal values that `dtype` can hold, float32 on the CPU.
@@ -221,7 +227,9 @@ fn rotated_heads() {
             };
             let (first, second) = (on_gpu(&first), on_gpu(&second));
             let streams = [(&there(&a, dtype), &first), (&there(&b, dtype), &second)];
-            let ours = qk_norm_rope(&streams, heads, &table(&gpu()), 1e-6).unwrap();
+            let table = table(&gpu());
+            let ours = super::qk_norm_rope(&streams, heads, (&table.cos, &table.sin), 1e-6);
+            let ours = ours.unwrap().unwrap();
             let plain = plain.unwrap();
             let tolerance = tolerance(dtype);
             assert_close(&what, &ours.0, &plain.0, tolerance);

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""How much of what it is told to write a model writes, read by OCR.
+
+    evaluate.py ceiling ASSETS                  a perfect renderer through the same OCR
+    evaluate.py diffusers MODEL [--device cuda] the reference pipeline
+    evaluate.py worker MODEL --binary PATH      the worker's command line, one picture a call
+    evaluate.py pictures FOLDER                 pictures made before: LIST-SEED.png
+
+The held-out lists: 200 English words of 3 to 8 letters on one line, 60 headlines of
+two lines, 100 Chinese ones of 2 to 4 characters. One picture a prompt, its seed fixed
+by the list. `--json FILE` writes the figures, `--save FOLDER` the pictures.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import ocr
+import posters
+
+LISTS = ("english", "two_lines", "chinese")
+
+
+def tell(name: str, pictures: list[np.ndarray], items: list) -> dict[str, float]:
+    """The figures of one list."""
+    lines = 2 if name == "two_lines" else 1
+    found = ocr.read_all(pictures, chinese=name == "chinese", lines=lines)
+    return ocr.score([poster.lines for _, poster in items], found)
+
+
+def table(results: dict[str, dict[str, float]]) -> str:
+    rows = ["| list | pictures | words | words, with case | characters | edits a letter |"]
+    rows.append("| --- | --- | --- | --- | --- | --- |")
+    for name, r in results.items():
+        rows.append(
+            f"| {name} | {r['count']} | {r['word']:.1%} | {r['exact']:.1%} "
+            f"| {r['character']:.1%} | {r['edits']:.4f} |"
+        )
+    return "\n".join(rows)
+
+
+def sample(pipeline, items: list, steps: int, guidance: float, batch: int) -> list[np.ndarray]:
+    """Pictures for posters, by the reference pipeline."""
+    import torch
+
+    pictures = []
+    for start in range(0, len(items), batch):
+        part = items[start : start + batch]
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed, _ in part]
+        images = pipeline(
+            prompt=[poster.prompt for _, poster in part],
+            negative_prompt="",
+            guidance_scale=guidance,
+            num_inference_steps=steps,
+            height=part[0][1].height,
+            width=part[0][1].width,
+            generator=generators,
+            output_type="np",
+        ).images
+        pictures += [(image * 255).round().astype(np.uint8) for image in images]
+    return pictures
+
+
+def pipeline_of(models):
+    """The reference pipeline around models in memory."""
+    from diffusers import OvisImagePipeline
+
+    from models import scheduler
+
+    pipeline = OvisImagePipeline(
+        scheduler=scheduler(),
+        vae=models.vae,
+        text_encoder=models.text_encoder,
+        tokenizer=models.tokenizer,
+        transformer=models.transformer,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def sample_some(models, config: dict, count: int) -> dict[str, tuple[list, list]]:
+    """Pictures for the first prompts of the two lists of one line, while training."""
+    pipeline = pipeline_of(models)
+    result = {}
+    for name, number in (("english", count), ("chinese", max(1, count // 2))):
+        items = posters.read_held_out(name)[:number]
+        steps, guidance = config["sampling"]["steps"], config["sampling"]["guidance"]
+        result[name] = (sample(pipeline, items, steps, guidance, number), items)
+    return result
+
+
+def read_some(pictures: dict[str, tuple[list, list]], step: int, seconds: float) -> dict:
+    """What OCR makes of them, as a line for the log."""
+    values: dict = {"stage": "accuracy", "step": step, "seconds": round(seconds, 1)}
+    for name, (images, items) in pictures.items():
+        if ocr.available():
+            figures = tell(name, images, items)
+            values[f"{name}_word"] = figures["word"]
+            values[f"{name}_character"] = figures["character"]
+    return values
+
+
+def contact_sheet(pictures: list[np.ndarray], file: Path, columns: int = 8) -> None:
+    """Small pictures side by side, all of one size."""
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (width + 8), rows * (height + 8)), "gray")
+    for number, picture in enumerate(pictures):
+        place = (number % columns * (width + 8) + 4, number // columns * (height + 8) + 4)
+        sheet.paste(Image.fromarray(picture), place)
+    sheet.save(file)
+
+
+def by_worker(binary: str, model: str, items: list, args, folder: Path) -> list[np.ndarray]:
+    """Pictures by the worker's command line."""
+    pictures = []
+    for seed, poster in items:
+        out = folder / f"{seed}.png"
+        command = [
+            binary, "generate", "--model", model, "--prompt", poster.prompt,
+            "--width", str(poster.width), "--height", str(poster.height),
+            "--steps", str(args.steps), "--cfg", str(args.guidance), "--seed", str(seed),
+            "--device", args.device, "--out", str(out),
+        ]  # fmt: skip
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        pictures.append(np.asarray(Image.open(out).convert("RGB")))
+    return pictures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("ceiling", "diffusers", "worker", "pictures"))
+    parser.add_argument("source", type=Path, help="ASSETS, MODEL or FOLDER")
+    parser.add_argument("--binary", default="ovis-worker")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, default=4.5)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--lists", nargs="+", choices=LISTS, default=list(LISTS))
+    parser.add_argument("--limit", type=int, help="only so many of each list")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--save", type=Path)
+    args = parser.parse_args()
+    if not ocr.available():
+        print("tesseract is not installed", file=sys.stderr)
+        return 1
+    pipeline = painter = None
+    if args.what == "ceiling":
+        painter = posters.Painter(args.source)
+    elif args.what == "diffusers":
+        import torch
+        from diffusers import OvisImagePipeline
+
+        pipeline = OvisImagePipeline.from_pretrained(args.source, torch_dtype=torch.float32)
+        pipeline.to(args.device).set_progress_bar_config(disable=True)
+    results = {}
+    for name in args.lists:
+        items = posters.read_held_out(name)[: args.limit]
+        folder = (args.save or Path("/tmp/ovis-demo-pictures")) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        if painter:
+            pictures = [painter.paint(poster)[0] for _, poster in items]
+        elif pipeline:
+            pictures = sample(pipeline, items, args.steps, args.guidance, args.batch)
+        elif args.what == "worker":
+            pictures = by_worker(args.binary, str(args.source), items, args, folder)
+        else:
+            files = [args.source / f"{name}-{seed}.png" for seed, _ in items]
+            pictures = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+        seconds = time.monotonic() - started
+        results[name] = {**tell(name, pictures, items), "seconds_a_picture": seconds / len(items)}
+        if args.save:
+            contact_sheet(pictures[:64], args.save / f"{name}.png")
+            for (seed, _), picture in zip(items, pictures, strict=True):
+                Image.fromarray(picture).save(folder / f"{seed}.png")
+    print(table(results))
+    if args.json:
+        settings = {"steps": args.steps, "guidance": args.guidance, "by": args.what}
+        args.json.write_text(json.dumps({**settings, "lists": results}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

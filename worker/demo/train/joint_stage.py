@@ -1,0 +1,262 @@
+"""The second stage: text encoder and transformer together."""
+
+import copy
+import math
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import data
+import evaluate
+import tokenizer as tokenizers
+from models import Models, encode_prompts, image_ids, pack, text_ids
+from optimizer import Average, Optimizer
+from run import Clock, Log, rate_at, save
+from vae_stage import encode
+
+
+class Pool:
+    """Latents of posters of one size, with their prompts, kept on the device. New
+    ones take the place of the oldest."""
+
+    def __init__(self, capacity: int, height: int, width: int, positions: int, device):
+        tokens = height * width // 256
+        self.capacity, self.tokens = capacity, tokens
+        self.grid = (height // 16, width // 16)
+        self.latents = torch.empty(capacity, tokens, 64, dtype=torch.bfloat16, device=device)
+        self.lettering = torch.empty(capacity, tokens, dtype=torch.float16, device=device)
+        self.ids = torch.empty(
+            capacity, tokenizers.PREFIX_POSITIONS + positions, dtype=torch.int16, device=device
+        )
+        self.lengths = torch.empty(capacity, dtype=torch.int16, device=device)
+        self.filled = self.next = 0
+
+    def add(self, latents: torch.Tensor, batch: dict) -> None:
+        count = len(latents)
+        if self.next + count > self.capacity:
+            self.next = 0
+        place = slice(self.next, self.next + count)
+        self.latents[place] = pack(latents)
+        # How much of each token's 16 x 16 pixels is lettering, or close to it.
+        share = F.avg_pool2d(batch["coverage"][:, None].float() / 255, 16)
+        self.lettering[place] = (share * 4).clamp(max=1).flatten(1).half()
+        self.ids[place] = batch["ids"]
+        self.lengths[place] = batch["lengths"]
+        self.next += count
+        self.filled = max(self.filled, self.next)
+
+    def draw(self, count: int) -> tuple[torch.Tensor, ...]:
+        index = torch.randint(self.filled, (count,), device=self.ids.device)
+        return (
+            self.latents[index].float(),
+            self.lettering[index].float(),
+            self.ids[index].long(),
+            self.lengths[index].long(),
+        )
+
+
+def predict(
+    transformer: nn.Module,
+    latents: torch.Tensor,
+    text: torch.Tensor,
+    sigma: torch.Tensor,
+    rope: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    """`OvisImageTransformer2DModel.forward` for training.
+
+    The same sums; but RoPE is computed once for a shape, and the timestep is never
+    rounded to bf16, which the original does as soon as the rest is.
+    """
+    device_type = latents.device.type
+    with torch.autocast(device_type, enabled=False):
+        time = transformer.timestep_embedder(transformer.time_proj(sigma * 1000))
+        text = transformer.context_embedder_norm(text.float())
+    with torch.autocast(device_type, torch.bfloat16, enabled=device_type == "cuda"):
+        image = transformer.x_embedder(latents)
+        text = transformer.context_embedder(text)
+        for block in transformer.transformer_blocks:
+            text, image = block(image, text, time, rope)
+        for block in transformer.single_transformer_blocks:
+            text, image = block(image, text, time, rope)
+        return transformer.proj_out(transformer.norm_out(image, time)).float()
+
+
+class Joint:
+    """All that the stage holds: what it trains, its data, its place in time."""
+
+    def __init__(
+        self, models: Models, config: dict, assets: Path, device: torch.device, seed: int
+    ):
+        self.models, self.config, self.device = models, config, device
+        self.stage = stage = config["joint_stage"]
+        self.positions = stage["text_tokens"]
+        # Looked at with the averaged weights, and never compiled.
+        self.shown = copy.deepcopy(models)
+        self.trained = [models.transformer, models.text_encoder]
+        self.optimizer = Optimizer(self.trained, device)
+        self.average = Average(self.trained)
+        self.step = 0
+        sizes = [(s["width"], s["height"], s["share"]) for s in config["posters"]["sizes"]]
+        self.shares = np.array([share for *_, share in sizes])
+        refresh = stage["refresh"]
+        self.pools = {
+            (w, h): Pool(
+                max(int(stage["pool"] * share), refresh), h, w, self.positions, device
+            )
+            for w, h, share in sizes
+        }
+        self.ropes: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.rng = np.random.default_rng(seed)
+        posters = data.Posters(
+            config["posters"], assets, refresh, self.positions, sizes, seed + 2
+        )
+        self.source = data.batches(posters, config["posters"]["workers"], device)
+        ids, length = tokenizers.Encoder(models.tokenizer, self.positions)("")
+        self.empty = (torch.from_numpy(ids).to(device).long(), length)
+        if device.type == "cuda":
+            models.vae.encoder.compile(dynamic=False)
+            for block in models.transformer.transformer_blocks:
+                block.compile(dynamic=False)
+            for block in models.transformer.single_transformer_blocks:
+                block.compile(dynamic=False)
+
+    def fill(self, count: int) -> None:
+        """Adds so many posters, of which each size gets some."""
+        while count > 0 or any(pool.filled == 0 for pool in self.pools.values()):
+            count -= self.refresh()
+
+    def refresh(self) -> int:
+        batch = next(self.source)
+        height, width = batch["coverage"].shape[1:]
+        # Compiling pays for the size that most posters have.
+        stance = "default" if (width, height) == (256, 256) else "force_eager"
+        with torch.compiler.set_stance(stance):
+            latents = encode(self.models.vae, batch["pictures"])
+        self.pools[width, height].add(latents, batch)
+        return len(latents)
+
+    def rope(self, positions: int, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        if (positions, grid) not in self.ropes:
+            places = (text_ids(positions, self.device), image_ids(*grid, self.device))
+            with torch.no_grad():
+                rope = self.models.transformer.pos_embed(torch.cat(places))
+            self.ropes[positions, grid] = rope
+        return self.ropes[positions, grid]
+
+    def choose(self, progress: float) -> tuple[tuple[int, int], int]:
+        """The size and the number of text positions of the next step."""
+        sizes = list(self.pools)
+        size = sizes[self.rng.choice(len(sizes), p=self.shares / self.shares.sum())]
+        full = progress >= self.stage["full_text_from"]
+        full = full or self.rng.random() < self.stage["full_text_share"]
+        square = size == (256, 256)
+        return size, tokenizers.FULL_POSITIONS if full and square else self.positions
+
+    def loss(self, size: tuple[int, int], positions: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weighted loss of one batch, and the plain one on the lettering."""
+        stage, pool = self.stage, self.pools[size]
+        latents, lettering, ids, lengths = pool.draw(stage["batch"])
+        count = len(latents)
+        drop = torch.rand(count, device=self.device) < stage["drop_prompt"]
+        ids = torch.where(drop[:, None], self.empty[0], ids)
+        lengths = torch.where(drop, self.empty[1], lengths)
+        sigma = sigmas(count, pool.tokens, self.device)
+        noise = torch.randn_like(latents)
+        noisy = torch.lerp(latents, noise, sigma[:, None, None])
+        device_type = self.device.type
+        with torch.autocast(device_type, torch.bfloat16, enabled=device_type == "cuda"):
+            text = encode_prompts(self.models.text_encoder, ids, lengths)
+        text = F.pad(text, (0, 0, 0, positions - text.shape[1]))
+        rope = self.rope(positions, pool.grid)
+        velocity = predict(self.models.transformer, noisy, text, sigma, rope)
+        error = (velocity - (noise - latents)).square().mean(-1)
+        weights = 1 + stage["text_weight"] * lettering
+        plain = (error * lettering).sum() / lettering.sum()
+        return (error * weights).sum() / weights.sum(), plain.detach()
+
+    def advance(self, progress: float) -> torch.Tensor:
+        """One step: losses and the gradient's norm, left on the device."""
+        stage = self.stage
+        loss, plain = self.loss(*self.choose(progress))
+        loss.backward()
+        rate = rate_at(
+            self.step, progress, stage["learning_rate"], stage["warmup_steps"], stage["decay_from"]
+        )
+        norm = self.optimizer.step(rate)
+        self.average.update(min(stage["ema"], (1 + self.step) / (10 + self.step)))
+        self.refresh()
+        self.step += 1
+        return torch.stack([loss.detach(), plain, norm])
+
+    def averaged(self) -> Models:
+        self.average.copy_to([self.shown.transformer, self.shown.text_encoder])
+        return self.shown
+
+    def state(self, seconds: float) -> dict:
+        return {
+            "weights": [m.state_dict() for m in self.trained],
+            "average": self.average.values,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": seconds,
+        }
+
+    def restore(self, state: dict) -> None:
+        for module, weights in zip(self.trained, state["weights"], strict=True):
+            module.load_state_dict(weights)
+        torch._foreach_copy_(self.average.values, state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+
+def sigmas(count: int, tokens: int, device: torch.device) -> torch.Tensor:
+    """Noise levels: logit-normal, a tenth of them uniform, shifted for the number of
+    image tokens as the scheduler shifts the ones it samples with."""
+    levels = torch.sigmoid(torch.randn(count, device=device))
+    uniform = torch.rand(count, device=device)
+    levels = torch.where(torch.rand(count, device=device) < 0.1, uniform, levels)
+    slope = (1.15 - 0.5) / (4096 - 256)
+    shift = math.exp(0.5 + slope * (tokens - 256))
+    return shift * levels / (1 + (shift - 1) * levels)
+
+
+def train(joint: Joint, clock: Clock, state: Path, log: Log) -> None:
+    """Trains until the clock runs out. Saves its state now and then and at the end."""
+    stage = joint.stage
+    joint.fill(stage["pool_start"])
+    log(stage="joint", event="filled", seconds=round(clock.seconds, 1))
+    recent: deque[torch.Tensor] = deque(maxlen=100)
+    reader = ThreadPoolExecutor(1)
+    reading: Future | None = None
+    saved = looked = clock.seconds
+    start, since = joint.step, clock.seconds
+    while not clock.over:
+        recent.append(joint.advance(clock.progress))
+        if joint.step % 100 == 0 or joint.step == 1:
+            loss, plain, norm = torch.stack(list(recent)).mean(0).tolist()
+            now = clock.seconds
+            log(
+                stage="joint", step=joint.step, seconds=round(now, 1), loss=loss,
+                text_loss=plain, gradient=norm,
+                steps_per_second=(joint.step - start) / max(now - since, 1e-3),
+                pool=sum(p.filled for p in joint.pools.values()),
+            )  # fmt: skip
+            start, since = joint.step, now
+        if reading and reading.done():
+            log(**reading.result())
+            reading = None
+        if clock.seconds - looked > stage["eval_seconds"] and not reading:
+            looked = clock.seconds
+            pictures = evaluate.sample_some(joint.averaged(), joint.config, stage["eval_prompts"])
+            reading = reader.submit(evaluate.read_some, pictures, joint.step, looked)
+        if clock.seconds - saved > 120:
+            saved = clock.seconds
+            save(state / "joint.pt", joint.state(saved))
+    if reading:
+        log(**reading.result())
+    save(state / "joint.pt", joint.state(clock.seconds))

@@ -1,0 +1,168 @@
+"""The models, as the reference libraries have them, and how they are written."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    OvisImagePipeline,
+    OvisImageTransformer2DModel,
+)
+from torch import nn
+from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
+
+import tokenizer as tokenizers
+
+# FLUX.1's: what latents are shifted and scaled by where no config says it.
+SHIFT, SCALE = 0.1159, 0.3611
+
+VOCAB_PADDING = 64
+"""The embedding table has a multiple of this many rows."""
+
+LARGEST_FILE = "14MB"
+
+
+@dataclass
+class Models:
+    """What is trained, and what trains along unchanged."""
+
+    transformer: OvisImageTransformer2DModel
+    text_encoder: Qwen3Model
+    vae: AutoencoderKL
+    tokenizer: Qwen2Tokenizer
+
+
+def build(config: dict) -> Models:
+    """The models with fresh weights from torch's current seed."""
+    tokenizer = tokenizers.build()
+    text = config["text_encoder"]
+    transformer = OvisImageTransformer2DModel(
+        in_channels=64,
+        out_channels=64,
+        joint_attention_dim=text["hidden_size"],
+        **config["transformer"],
+    )
+    text_encoder = Qwen3Model(
+        Qwen3Config(
+            vocab_size=-(-len(tokenizer) // VOCAB_PADDING) * VOCAB_PADDING,
+            max_position_embeddings=40960,
+            rms_norm_eps=1e-6,
+            rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+            attention_bias=False,
+            tie_word_embeddings=True,
+            use_cache=False,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+            **text,
+        )
+    )
+    channels = tuple(config["vae"]["block_out_channels"])
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        block_out_channels=channels,
+        layers_per_block=1,
+        latent_channels=16,
+        norm_num_groups=32,
+        sample_size=256,
+        scaling_factor=SCALE,
+        shift_factor=SHIFT,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        mid_block_add_attention=True,
+    )
+    _init_transformer(transformer)
+    return Models(transformer, text_encoder, vae, tokenizer)
+
+
+def scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """Ovis-Image's own."""
+    return FlowMatchEulerDiscreteScheduler(
+        num_train_timesteps=1000,
+        shift=3.0,
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=1.15,
+        base_image_seq_len=256,
+        max_image_seq_len=4096,
+    )
+
+
+@torch.no_grad()
+def _init_transformer(transformer: OvisImageTransformer2DModel) -> None:
+    """Each block starts as the identity and the whole as zero, as DiT does it."""
+    for name, module in transformer.named_modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+            if name == "proj_out" or name.endswith("norm_out.linear"):
+                nn.init.zeros_(module.weight)
+            if ".norm" in name and name.endswith(".linear"):  # the modulations
+                nn.init.zeros_(module.weight)
+
+
+def encode_prompts(text_encoder: Qwen3Model, ids: torch.Tensor, lengths: torch.Tensor):
+    """What the pipeline makes of prompts: [B, T, D], zero where there is padding.
+
+    Without a mask: padding comes last and attention is causal, so no real position
+    ever sees any.
+    """
+    # Positions are given because transformers otherwise builds them anew each time.
+    positions = torch.arange(ids.shape[1], device=ids.device)[None]
+    hidden = text_encoder(
+        input_ids=ids, position_ids=positions, attention_mask=None
+    ).last_hidden_state
+    real = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
+    hidden = hidden * real[..., None]
+    return hidden[:, tokenizers.PREFIX_POSITIONS :]
+
+
+def text_ids(count: int, device: torch.device) -> torch.Tensor:
+    """Places of text tokens: (0, i, i)."""
+    ids = torch.arange(count, device=device, dtype=torch.float32)
+    return torch.stack([torch.zeros_like(ids), ids, ids], dim=-1)
+
+
+def image_ids(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """Places of image tokens, (0, y, x), for a picture of so many tokens."""
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device, dtype=torch.float32),
+        torch.arange(width, device=device, dtype=torch.float32),
+        indexing="ij",
+    )
+    return torch.stack([torch.zeros_like(x), y, x], dim=-1).reshape(-1, 3)
+
+
+def pack(latents: torch.Tensor) -> torch.Tensor:
+    """[B, C, H, W] to tokens of 2 by 2: [B, H/2 * W/2, 4 C], as the pipeline does it."""
+    batch, channels, height, width = latents.shape
+    latents = latents.reshape(batch, channels, height // 2, 2, width // 2, 2)
+    latents = latents.permute(0, 2, 4, 1, 3, 5)
+    return latents.reshape(batch, height * width // 4, 4 * channels)
+
+
+def export(folder: Path, models: Models) -> None:
+    """Writes the diffusers layout in bf16, no file larger than `LARGEST_FILE`."""
+    parts = {
+        name: copy.deepcopy(getattr(models, name)).to("cpu", torch.bfloat16).eval()
+        for name in ("transformer", "text_encoder", "vae")
+    }
+    pipeline = OvisImagePipeline(scheduler=scheduler(), tokenizer=models.tokenizer, **parts)
+    pipeline.save_pretrained(folder)
+    transformer = folder / "transformer"
+    for file in transformer.glob("*.safetensors*"):
+        file.unlink()
+    parts["transformer"].save_pretrained(transformer, max_shard_size=LARGEST_FILE)
+
+
+def load(folder: Path, config: dict) -> Models:
+    """The models of a written checkpoint, in float32, ready to go on training."""
+    models = build(config)
+    pipeline = OvisImagePipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    for name in ("transformer", "text_encoder", "vae"):
+        getattr(models, name).load_state_dict(getattr(pipeline, name).state_dict())
+    return models

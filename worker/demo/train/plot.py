@@ -1,0 +1,36 @@
+"""The log as a picture: losses, throughput, accuracy."""
+
+import json
+from pathlib import Path
+
+
+def plot(log: Path, out: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7))
+
+    def draw(axis, stage: str, names: tuple[str, ...], title: str, logarithmic: bool) -> None:
+        for name in names:
+            points = [(r["seconds"] / 60, r[name]) for r in rows if r.get("stage") == stage
+                      and name in r and "seconds" in r]  # fmt: skip
+            if points:
+                axis.plot(*zip(*points, strict=True), label=name.replace("_", " "))
+        if logarithmic:
+            axis.set_yscale("log")
+        axis.set_title(title)
+        axis.set_xlabel("minutes")
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend()
+
+    draw(axes[0, 0], "vae", ("loss", "text_error"), "autoencoder", True)
+    draw(axes[0, 1], "joint", ("loss", "text_loss"), "text encoder and transformer", True)
+    draw(axes[1, 0], "joint", ("steps_per_second",), "throughput", False)
+    names = ("english_word", "english_character", "chinese_word", "chinese_character")
+    draw(axes[1, 1], "accuracy", names, "held-out headlines, read by OCR", False)
+    figure.tight_layout()
+    figure.savefig(out, dpi=90)

@@ -1,0 +1,122 @@
+"""How fast every part of the recipe is on this machine, before the minutes count."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import data
+import joint_stage
+import ocr
+import vae_stage
+from models import Models, encode_prompts
+from optimizer import Optimizer
+
+
+def measure(device: torch.device, function: Callable[[], object], times: int = 20) -> tuple:
+    """Seconds of the first call, compilation included, and the median of later ones."""
+
+    def once() -> float:
+        start = time.monotonic()
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.monotonic() - start
+
+    first = once()
+    once()
+    return first, sorted(once() for _ in range(times))[times // 2]
+
+
+def run(models: Models, config: dict, assets: Path, device: torch.device) -> None:
+    began = time.monotonic()
+    times = 20 if device.type == "cuda" else 1
+
+    def tell(name: str, first: float, median: float, images: int) -> None:
+        print(
+            f"{time.monotonic() - began:6.1f} s  {name:34} first {first:6.2f} s  "
+            f"then {1000 * median:8.2f} ms  {images / median:9.0f} pictures/s",
+            flush=True,
+        )
+
+    print("torch", torch.__version__, "cores", os.cpu_count(), "tesseract", ocr.available())
+    if device.type == "cuda":
+        print(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory >> 20)
+    stage = config["vae_stage"]
+    vae = models.vae.to(memory_format=torch.channels_last)
+
+    crops = vae_stage.posters_for(config, assets, stage["crop_batch"], 7, stage["crop"])
+    source = data.batches(crops, config["posters"]["workers"], device)
+    start = time.monotonic()
+    batch = next(source)
+    first = time.monotonic() - start
+    count = 40 * times // 20 or 1
+    start = time.monotonic()
+    for _ in range(count):
+        batch = next(source)
+    tell("render crops", first, (time.monotonic() - start) / count, stage["crop_batch"])
+    del source
+    vae_stage.compile_halves(vae)
+    for name, modules in (("both", [vae.encoder, vae.decoder]), ("decoder", [vae.decoder])):
+        frozen = name == "decoder"
+        if frozen:
+            vae.encoder.requires_grad_(False)
+            whole = vae_stage.posters_for(config, assets, stage["whole_batch"], 7, None)
+            batch = next(data.batches(whole, config["posters"]["workers"], device))
+        optimizer = Optimizer(modules, device)
+        losses = []
+
+        def step(batch=batch, optimizer=optimizer, losses=losses, frozen=frozen) -> None:
+            loss, _ = vae_stage.step_loss(vae, batch, stage, frozen)
+            loss.backward()
+            optimizer.step(1e-3)
+            losses.append(loss.detach())
+
+        tell(f"autoencoder, {name}", *measure(device, step, times), len(batch["pictures"]))
+        print("  losses", [round(x.item(), 4) for x in losses[:: max(1, len(losses) // 6)]])
+    vae.requires_grad_(False)
+
+    joint = joint_stage.Joint(models, config, assets, device, 7)
+    start = time.monotonic()
+    joint.fill(1)
+    print(f"{time.monotonic() - began:6.1f} s  first posters in {time.monotonic() - start:.1f} s")
+    refresh = config["joint_stage"]["refresh"]
+    tell("render, encode, store", *measure(device, joint.refresh, 4 * times), refresh)
+    size, batch_size = (256, 256), config["joint_stage"]["batch"]
+    ids = joint.empty[0].expand(batch_size, -1).contiguous()
+    lengths = torch.full((batch_size,), joint.empty[1], device=device)
+
+    def text() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            encode_prompts(models.text_encoder, ids, lengths).float().mean().backward()
+
+    tell("text encoder, both ways", *measure(device, text, times), batch_size)
+    joint.loss(size, joint.positions)[0].backward()
+    gradients = [p.grad.clone() for p in joint.optimizer.parameters]
+    norms = []
+
+    def update() -> None:
+        for parameter, gradient in zip(joint.optimizer.parameters, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        norms.append(joint.optimizer.step(0.0))
+        joint.average.update(0.999)
+
+    tell("optimizer and average", *measure(device, update, times), batch_size)
+    other = next(key for key in joint.pools if key != size)
+    for shape, positions in ((size, joint.positions), (size, 256), (other, joint.positions)):
+        losses = []
+
+        def step(shape=shape, positions=positions, losses=losses) -> None:
+            loss, _ = joint.loss(shape, positions)
+            loss.backward()
+            norms.append(joint.optimizer.step(1e-3))
+            losses.append(loss.detach())
+
+        tell(f"joint {shape} {positions}", *measure(device, step, times), batch_size)
+        print("  losses", [round(x.item(), 3) for x in losses[:: max(1, len(losses) // 6)]])
+    finite = all(torch.isfinite(n).item() for n in norms)
+    print("gradients finite:", finite, "last norm", round(norms[-1].item(), 3))
+    if device.type == "cuda":
+        print("most memory", torch.cuda.max_memory_allocated() >> 20, "MiB")

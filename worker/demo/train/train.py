@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Trains the demo model.
+
+    train.py vae --minutes 3 --assets A --state S
+    train.py joint --minutes 6 --of 12 --assets A --state S --out O
+    train.py probe --assets A --state S
+
+`vae` trains the autoencoder; `joint` the text encoder and the transformer, and writes
+the checkpoint to O/model with the log and its plot. `--minutes` is for this call,
+`--of` for the whole stage: call `joint` again with the same S until that is reached.
+Without a state in S, `joint --init MODEL` goes on from a written checkpoint instead.
+`probe` takes about a minute and a half and says how fast everything is.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+HERE = Path(__file__).parent
+
+
+def read_config(smoke: bool) -> dict:
+    config = tomllib.loads((HERE / "config.toml").read_text("utf-8"))
+    if smoke:
+        for name, table in tomllib.loads((HERE / "smoke.toml").read_text("utf-8")).items():
+            config[name] |= table
+    return config
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("vae", "joint", "probe"))
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--of", type=float, help="minutes of the whole stage, over all calls")
+    parser.add_argument("--assets", type=Path, required=True, help="what fonts.py wrote")
+    parser.add_argument("--state", type=Path, required=True, help="folder for what resumes")
+    parser.add_argument("--out", type=Path, help="folder for checkpoint, log and plot")
+    parser.add_argument("--init", type=Path, help="a checkpoint to start from")
+    parser.add_argument("--smoke", action="store_true", help="tiny, for a CPU")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse()
+    args.state.mkdir(parents=True, exist_ok=True)
+    # Compiled kernels stay with the state, for the next call.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(args.state.resolve() / "inductor"))
+    import numpy as np
+    import torch
+
+    import models as model_parts
+    from run import Clock, Log
+
+    config = read_config(args.smoke)
+    random.seed(config["seed"])
+    np.random.seed(config["seed"])
+    torch.manual_seed(config["seed"])
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    # cuDNN's attention has given gradients that are not numbers; flash attention has not.
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    # All blocks share one piece of code, each shape of which counts.
+    torch._dynamo.config.recompile_limit = 64
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    log = Log(args.state / "log.jsonl")
+
+    clock = Clock(args.minutes, args.of)
+    models = model_parts.load(args.init, config) if args.init else model_parts.build(config)
+    for name in ("transformer", "text_encoder", "vae"):
+        part = getattr(models, name).to(device)
+        if args.what != "probe":
+            print(name, f"{sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters")
+
+    if args.what == "probe":
+        import probe
+
+        probe.run(models, config, args.assets, device)
+        return 0
+
+    import vae_stage
+
+    if args.what == "vae":
+        vae_stage.train(models.vae, config, args.assets, clock, args.state, log)
+        return 0
+
+    import joint_stage
+    from plot import plot
+
+    if (args.state / "vae.pt").exists():
+        models.vae.load_state_dict(torch.load(args.state / "vae.pt", weights_only=True))
+    elif not args.init:
+        print("no autoencoder: run the stage vae first, or give --init", file=sys.stderr)
+        return 1
+    models.vae.requires_grad_(False).to(memory_format=torch.channels_last)
+    state = {"step": 0, "seconds": 0.0}
+    if resuming := (args.state / "joint.pt").exists():
+        state = torch.load(args.state / "joint.pt", map_location=device, weights_only=True)
+        clock.before = state["seconds"]
+    # On resuming not the same posters, noise and order as before.
+    seed = config["seed"] + state["step"]
+    torch.manual_seed(seed)
+    joint = joint_stage.Joint(models, config, args.assets, device, seed)
+    if resuming:
+        joint.restore(state)
+    joint_stage.train(joint, clock, args.state, log)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        model_parts.export(args.out / "model", joint.averaged())
+        shutil.copyfile(args.state / "log.jsonl", args.out / "log.jsonl")
+        plot(args.state / "log.jsonl", args.out / "training.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
