@@ -281,7 +281,7 @@ async fn tensors_that_do_not_fit_are_named() {
         (
             denoise_request(1, 1),
             vec![positive.clone(), header("latent", &[1, 16, 3, 2])],
-            "multiples of 16",
+            "not a multiple of 16",
         ),
         (
             denoise_request(1, 1),
