@@ -174,16 +174,7 @@ pub fn wire_error(error: &Error) -> WireError {
             (ErrorCode::Internal, "The worker's log says more.")
         }
     };
-    WireError::new(code, sentence(&error.to_string()), hint)
-}
-
-/// An error's text, which starts small and has no stop, as a sentence.
-pub fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
-        None => String::new(),
-    }
+    WireError::new(code, error.to_string(), hint)
 }
 
 #[cfg(test)]
@@ -203,7 +194,7 @@ mod tests {
         assert_eq!(wire_error(&device).code, ErrorCode::Internal);
         let invalid = wire_error(&Error::invalid("bad size", "use 1024"));
         assert_eq!(invalid.code, ErrorCode::InvalidRequest);
-        assert_eq!(invalid.message, "Bad size.");
+        assert_eq!(invalid.message, "bad size");
         assert_eq!(invalid.hint, "use 1024");
     }
 }

@@ -19,7 +19,7 @@ use ovis_protocol::{Capabilities, ErrorCode, JobId, Status, WireError};
 use tokio::sync::watch;
 
 pub use backend::Backend;
-pub use job::{sentence, wire_error, Event, EventSink, Output, Work};
+pub use job::{wire_error, Event, EventSink, Output, Work};
 pub use queue::ClientId;
 pub use shared::Counts;
 

@@ -10,7 +10,7 @@ use ovis_protocol::{
 
 use super::outbox::Outbox;
 use super::tensors;
-use crate::engine::{sentence, ClientId, EngineHandle};
+use crate::engine::{ClientId, EngineHandle};
 
 /// How many jobs that need no more chunks are remembered, so that chunks that
 /// were already under way for them are passed over.
@@ -132,9 +132,9 @@ impl Requests {
             .iter()
             .map(TensorHeader::byte_len)
             .sum::<Result<u64, TensorError>>()
-            .map_err(|e| WireError::new(ErrorCode::InvalidRequest, sentence(&e.to_string()), ""))?;
+            .map_err(|e| WireError::new(ErrorCode::InvalidRequest, sentence(&e), ""))?;
         let assembler = Assembler::new(headers.clone())
-            .map_err(|e| WireError::new(ErrorCode::InvalidRequest, sentence(&e.to_string()), ""))?;
+            .map_err(|e| WireError::new(ErrorCode::InvalidRequest, sentence(&e), ""))?;
         tensors::check(request, &headers, self.engine.capabilities())?;
         self.engine.admits(job)?;
         self.outbox.open_job(job, announced)?;
@@ -168,7 +168,7 @@ impl Requests {
                 self.uploads.remove(&job);
                 self.fail(
                     job,
-                    WireError::new(ErrorCode::BadMessage, sentence(&error.to_string()), ""),
+                    WireError::new(ErrorCode::BadMessage, sentence(&error), ""),
                 );
             }
         }
@@ -224,5 +224,15 @@ impl Drop for Requests {
     /// However the connection ends, its jobs end with it.
     fn drop(&mut self) {
         self.engine.drop_client(self.client);
+    }
+}
+
+/// An error's text as a sentence.
+fn sentence(error: &TensorError) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
+        None => text,
     }
 }
