@@ -5,8 +5,8 @@ use ovis_protocol::{DenoiseRequest, Schedule};
 
 use super::error::{Error, Result};
 use super::types::{Conditioning, DenoiseInputs, Latent, StepReport};
-use crate::layers::RopeTable;
-use crate::models::mmdit::{pack_latents, unpack_latents, Mmdit, Modulations};
+use crate::layers::{guided_velocity, patchify, RopeTable};
+use crate::models::mmdit::{Mmdit, Modulations};
 use crate::models::vae::VaeConfig;
 use crate::sampling::{batch_noise, euler_step, sigmas, Shift, SAMPLERS};
 
@@ -204,20 +204,20 @@ impl DenoiseState {
     /// `uncond + guidance * (cond - uncond)`, or `cond` alone without guidance.
     fn velocity(&self, model: &Mmdit, x: &Tensor) -> Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
-        let tokens = pack_latents(x)?;
+        let tokens = patchify(x, model.placement().compute())?;
         let predict = |branch: &Branch| {
             let (text, rope) = (&branch.text, &branch.rope);
             model.forward(&tokens, text, &self.modulations, self.step, rope)
         };
         let cond = predict(&self.positive)?;
-        let velocity = match &self.negative {
-            None => cond,
-            Some(negative) => {
-                let uncond = predict(negative)?;
-                (&uncond + ((cond - &uncond)? * self.guidance)?)?
-            }
-        };
-        Ok(unpack_latents(&velocity, height, width)?)
+        let uncond = self.negative.as_ref().map(predict).transpose()?;
+        let size = (height, width);
+        Ok(guided_velocity(
+            &cond,
+            uncond.as_ref(),
+            self.guidance,
+            size,
+        )?)
     }
 }
 
