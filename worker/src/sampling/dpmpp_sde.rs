@@ -5,7 +5,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{ancestral, combine, Denoiser, Solver, Stepped};
+use super::solver::{ancestral, combine, exp, ln, Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 
 /// The stochastic DPM-Solver++ of one step, over the logarithm of the signal to
@@ -32,24 +32,24 @@ impl At {
     fn sigma(sigma: f32) -> Self {
         Self {
             sigma,
-            lambda: -(sigma / (1.0 - sigma)).ln(),
+            lambda: -ln(sigma / (1.0 - sigma)),
         }
     }
 
     fn lambda(lambda: f32) -> Self {
         Self {
-            sigma: 1.0 / (1.0 + lambda.exp()),
+            sigma: 1.0 / (1.0 + exp(lambda)),
             lambda,
         }
     }
 
     /// `alpha`: how much of the image is left.
     fn signal(self) -> f64 {
-        f64::from(self.sigma * self.lambda.exp())
+        f64::from(self.sigma * exp(self.lambda))
     }
 
     fn noise_to_signal(self) -> f32 {
-        (-self.lambda).exp()
+        exp(-self.lambda)
     }
 }
 

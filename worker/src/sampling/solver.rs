@@ -76,6 +76,16 @@ pub fn half_log_snr(sigma: f64) -> f64 {
     ((1.0 - sigma) / sigma).ln()
 }
 
+/// The float32 nearest to the logarithm, whatever the platform's own makes of it.
+pub fn ln(x: f32) -> f32 {
+    f64::from(x).ln() as f32
+}
+
+/// The float32 nearest to the exponential.
+pub fn exp(x: f32) -> f32 {
+    f64::from(x).exp() as f32
+}
+
 /// Where an ancestral step goes down to, and how much noise it adds there.
 ///
 /// In float32 as in ComfyUI: where a step goes far, the last difference loses

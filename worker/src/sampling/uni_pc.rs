@@ -6,7 +6,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{combine, Denoiser, Solver, Stepped};
+use super::solver::{combine, exp, ln, Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 
 /// Highest order.
@@ -28,9 +28,6 @@ pub enum Variant {
 /// What the variance preserving process that ComfyUI's UniPC thinks in has at a
 /// sigma. Its latents are those of the flow times `alpha`.
 ///
-/// In float32 as in ComfyUI: below a sigma of 0.01 `1 - alpha^2` has few digits
-/// left, and others than these would give another image.
-///
 /// Source: ComfyUI 0.18.1 `extra_samplers/uni_pc.py` `SigmaConvert`.
 #[derive(Clone, Copy)]
 struct Process {
@@ -41,14 +38,28 @@ struct Process {
 }
 
 impl Process {
-    fn at(sigma: f32) -> Self {
-        let log_alpha = 0.5 * (1.0 / (sigma * sigma + 1.0)).ln();
-        let variance = 1.0 - (2.0 * log_alpha).exp();
+    /// Rounded to float32 on the way, as in ComfyUI: below a sigma of 0.01
+    /// `1 - alpha^2` has few digits left, and others than these would give
+    /// another image.
+    fn rounded(sigma: f32) -> Self {
+        let log_alpha = 0.5 * ln(1.0 / (sigma * sigma + 1.0));
+        let variance = 1.0 - exp(2.0 * log_alpha);
         Self {
             sigma,
-            alpha: log_alpha.exp(),
+            alpha: exp(log_alpha),
             std: variance.sqrt(),
-            lambda: log_alpha - 0.5 * variance.ln(),
+            lambda: log_alpha - 0.5 * ln(variance),
+        }
+    }
+
+    fn exact(sigma: f32) -> Self {
+        let wide = f64::from(sigma);
+        let alpha = (1.0 + wide * wide).sqrt().recip();
+        Self {
+            sigma,
+            alpha: alpha as f32,
+            std: (wide * alpha) as f32,
+            lambda: -wide.ln() as f32,
         }
     }
 
@@ -69,6 +80,7 @@ struct Point {
 /// first step and the last, latents are the process's.
 pub struct UniPc {
     sigmas: Vec<f32>,
+    process: fn(f32) -> Process,
     variant: Variant,
     points: Vec<Point>,
 }
@@ -79,8 +91,18 @@ impl UniPc {
         if let Some(last) = sigmas.last_mut().filter(|last| **last == 0.0) {
             *last = END;
         }
+        let lambdas: Vec<f32> = sigmas.iter().map(|s| Process::rounded(*s).lambda).collect();
+        let distinct = |near: &[f32]| (1..near.len()).all(|i| !near[..i].contains(&near[i]));
+        let usable =
+            lambdas.iter().all(|l| l.is_finite()) && lambdas.windows(ORDER + 1).all(distinct);
         Self {
             sigmas,
+            // Where nothing is left of the digits, ComfyUI's image is black.
+            process: if usable {
+                Process::rounded
+            } else {
+                Process::exact
+            },
             variant,
             points: Vec::new(),
         }
@@ -218,7 +240,7 @@ impl Solver for UniPc {
         model: &mut Denoiser<'_>,
         _: &mut dyn StepNoise,
     ) -> Result<Stepped> {
-        let at = Process::at(self.sigmas[step]);
+        let at = (self.process)(self.sigmas[step]);
         let (mut x, denoised, estimate) = if step == 0 {
             let x = (x * at.scale())?;
             let (denoised, estimate) = self.ask(&x, at, model)?;
@@ -232,7 +254,7 @@ impl Solver for UniPc {
         self.points.insert(0, Point { at, estimate });
         self.points.truncate(ORDER);
         if step + 1 == self.steps() {
-            let end = Process::at(self.sigmas[step + 1]);
+            let end = (self.process)(self.sigmas[step + 1]);
             // ComfyUI's solver of a single step never leaves the noise.
             if step > 0 {
                 x = self.way(&x, end, 1)?.predicted()?;
