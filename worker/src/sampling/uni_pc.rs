@@ -91,10 +91,12 @@ impl UniPc {
         if let Some(last) = sigmas.last_mut().filter(|last| **last == 0.0) {
             *last = END;
         }
-        let lambdas: Vec<f32> = sigmas.iter().map(|s| Process::rounded(*s).lambda).collect();
-        let distinct = |near: &[f32]| (1..near.len()).all(|i| !near[..i].contains(&near[i]));
-        let usable =
-            lambdas.iter().all(|l| l.is_finite()) && lambdas.windows(ORDER + 1).all(distinct);
+        let lambdas = sigmas.iter().map(|sigma| Process::rounded(*sigma).lambda);
+        let lambdas: Vec<f32> = lambdas.collect();
+        // The last way is of first order, which may stand still.
+        let (_, high) = lambdas.split_last().unwrap_or((&0.0, &[]));
+        let usable = lambdas.iter().all(|lambda| lambda.is_finite())
+            && high.windows(2).all(|near| near[0] < near[1]);
         Self {
             sigmas,
             // Where nothing is left of the digits, ComfyUI's image is black.
