@@ -244,7 +244,7 @@ def test_an_interrupt_while_the_worker_is_busy_with_others_ends_the_wait(comfy):
     latent = WireTensor(
         wire.TensorHeader("latent", wire.DType.F32, [1, 16, 64, 64]), bytes(1 << 18)
     )
-    request = wire.DenoiseRequest(0, 1000, 1.0, "euler", wire.AutoSchedule(), 1.0, None)
+    request = wire.DenoiseRequest(0, 1000, 1.0, "euler", wire.AutoSchedule())
     long_job = other.submit(request, [conditioning, latent])
     interrupt = {"sent": False}
 

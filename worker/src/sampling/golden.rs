@@ -1,4 +1,4 @@
-//! Against ComfyUI itself: `tests/make_golden_sampling.py` says what the golden
+//! Every solver on a toy model, against ComfyUI itself: `tests/make_golden_sampling.py` says what the golden
 //! values are, and how the toy model makes them.
 
 use std::collections::BTreeMap;
@@ -189,4 +189,31 @@ fn latents_are_comfyuis() {
     println!("{worst:#?}");
     assert_eq!(worst.len(), SAMPLERS.len());
     assert!(worst.values().all(|error| *error <= TOLERANCE));
+}
+
+#[test]
+fn every_sampler_and_scheduler_give_an_image() {
+    let table = FlowTable::by_size(4096);
+    let zeros = wave(0.0, SHAPE);
+    for name in SAMPLERS {
+        let sampler = Sampler::new(name, &SamplerOptions::default()).unwrap();
+        for scheduler in Scheduler::ALL {
+            for steps in [1, 2, 3, 4, 40] {
+                let drop = sampler.drops_penultimate();
+                let sigmas = sigmas(scheduler, &table, steps, 1.0, drop);
+                let start = Start {
+                    latents: zeros.clone(),
+                    noise: wave(0.37, SHAPE),
+                    mask: None,
+                    seed: SEED,
+                };
+                let mut run = Run::new(sampler, sigmas, &table, start).unwrap();
+                while run.advance(&mut toy).unwrap().is_some() {}
+                let result = run.finish().unwrap().abs().unwrap().max_all().unwrap();
+                let largest = result.to_scalar::<f32>().unwrap();
+                let what = format!("{name} {} {steps}", scheduler.name());
+                assert!(largest > 0.1 && largest.is_finite(), "{what}: {largest}");
+            }
+        }
+    }
 }
