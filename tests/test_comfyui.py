@@ -467,9 +467,12 @@ def with_native_encode(ours: dict) -> dict:
     return theirs
 
 
-def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
+CLOSE = 1e-3
+
+
+def distance(ours: np.ndarray, theirs: np.ndarray) -> float:
     assert ours.shape == theirs.shape
-    assert np.linalg.norm(ours - theirs) <= 1e-3 * np.linalg.norm(theirs)
+    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
 
 
 LONG = "A hand-painted sign reads \u201cBienvenue \u00e0 la f\u00eate!\u201d, 7 red balloons. " * 12
@@ -503,7 +506,7 @@ def test_the_native_sampler_gives_the_same_latents(native, changes):
     ours = undecoded(both(denoise__seed=91, **changes))
     theirs = latents_of(native, native.run(with_native_denoise(ours)))
     assert theirs.std() > 0.01
-    assert_close(latents_of(native, native.run(ours)), theirs)
+    assert distance(latents_of(native, native.run(ours)), theirs) <= CLOSE
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
@@ -526,7 +529,7 @@ def test_the_native_sampler_gives_the_same_image_to_image(native, masked, steps,
     )
     ours = undecoded(ours)
     theirs = latents_of(native, native.run(with_native_denoise(ours)))
-    assert_close(latents_of(native, native.run(ours)), theirs)
+    assert distance(latents_of(native, native.run(ours)), theirs) <= CLOSE
 
 
 @pytest.mark.parametrize("prompt", ["a red square", "", LONG], ids=["short", "empty", "long"])
@@ -535,10 +538,10 @@ def test_the_native_text_encoder_feeds_our_denoise(native, prompt):
     ours = both(denoise__seed=93, positive__prompt=prompt, positive__max_sequence_length=long)
     ours = undecoded(ours)
     theirs = latents_of(native, native.run(with_native_encode(ours)))
-    assert_close(latents_of(native, native.run(ours)), theirs)
+    assert distance(latents_of(native, native.run(ours)), theirs) <= CLOSE
     ours["positive"]["inputs"]["prompt"] += "another"
-    with pytest.raises(AssertionError):
-        assert_close(latents_of(native, native.run(ours)), theirs)
+    # What is measured shows even one more word.
+    assert distance(latents_of(native, native.run(ours)), theirs) > 3 * CLOSE
 
 
 def test_all_native_nodes_give_our_image(native):

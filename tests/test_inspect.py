@@ -101,6 +101,7 @@ def test_the_numbers_are_those_of_the_files(tiny: Path, reference) -> None:
         "norm_groups": vae.norm_num_groups,
         "scaling_factor": vae.scaling_factor,
         "shift_factor": vae.shift_factor,
+        "native_size": vae.sample_size,
     }
 
 

@@ -26,12 +26,12 @@ pub struct GenerateArgs {
     /// What it does not show.
     #[arg(long, value_name = "TEXT", default_value = "")]
     negative: String,
-    /// Width in pixels, a multiple of 16.
-    #[arg(long, value_name = "W", default_value_t = 1024)]
-    width: usize,
-    /// Height in pixels, a multiple of 16.
-    #[arg(long, value_name = "H", default_value_t = 1024)]
-    height: usize,
+    /// Width in pixels, a multiple of 16; the model's native size if not given.
+    #[arg(long, value_name = "W")]
+    width: Option<usize>,
+    /// Height in pixels, a multiple of 16; the model's native size if not given.
+    #[arg(long, value_name = "H")]
+    height: Option<usize>,
     /// Denoising steps.
     #[arg(long, value_name = "N", default_value_t = 50)]
     steps: u32,
@@ -108,12 +108,14 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
             "Use --batch 1 or more.",
         ));
     }
-    check_request(&request, args.batch, (args.width, args.height))?;
     check_length(args.max_sequence_length)?;
-    let placement = args.device.placement()?;
     let checkpoint = loading::open_whole(&args.model)?;
+    let native = checkpoint.native_size();
+    let size = (args.width.unwrap_or(native), args.height.unwrap_or(native));
+    check_request(&request, args.batch, size)?;
+    let placement = args.device.placement()?;
     let pipeline = loading::load(&checkpoint, &placement, |line| eprintln!("{line}"))?;
-    let latent = denoise(args, &request, &pipeline)?;
+    let latent = denoise(args, &request, size, &pipeline)?;
     if let Some(path) = &args.latents_out {
         write_latents(path, &latent)?;
     }
@@ -140,6 +142,7 @@ fn request(args: &GenerateArgs) -> DenoiseRequest {
 fn denoise(
     args: &GenerateArgs,
     request: &DenoiseRequest,
+    size: (usize, usize),
     pipeline: &Pipeline,
 ) -> Result<Latent, CliError> {
     let encode = |prompt: &String, name: &str| -> Result<_, CliError> {
@@ -157,7 +160,7 @@ fn denoise(
             true => Some(encode(&args.negative, "negative prompt")?),
             false => None,
         },
-        latent: empty_latent(args, pipeline)?,
+        latent: empty_latent(args.batch, size, pipeline)?,
         noise_mask: None,
     };
     let mut job = pipeline.start_denoise(request, inputs)?;
@@ -177,9 +180,13 @@ fn denoise(
     }
 }
 
-fn empty_latent(args: &GenerateArgs, pipeline: &Pipeline) -> Result<Latent, CliError> {
+fn empty_latent(
+    batch: usize,
+    (width, height): (usize, usize),
+    pipeline: &Pipeline,
+) -> Result<Latent, CliError> {
     let channels = pipeline.latent_channels().unwrap_or(16);
-    let shape = [args.batch, channels, args.height / 8, args.width / 8];
+    let shape = [batch, channels, height / 8, width / 8];
     let values = vec![0.0; shape.iter().product()];
     Ok(Latent::from_values(values, &shape)?)
 }
@@ -223,7 +230,8 @@ fn write_images(
             1 => args.out.clone(),
             _ => numbered(&args.out, i),
         };
-        png_file::write(&path, width, height, pixels, &parameters(args, pipeline, i))?;
+        let parameters = parameters(args, (width, height), pipeline, i);
+        png_file::write(&path, width, height, pixels, &parameters)?;
         written.push(path);
     }
     Ok(written)
@@ -237,14 +245,19 @@ fn numbered(path: &Path, index: usize) -> PathBuf {
 }
 
 /// Everything that made the image, as JSON.
-fn parameters(args: &GenerateArgs, pipeline: &Pipeline, index: usize) -> String {
+fn parameters(
+    args: &GenerateArgs,
+    (width, height): (usize, usize),
+    pipeline: &Pipeline,
+    index: usize,
+) -> String {
     json!({
         "worker": concat!("ovis-worker ", env!("CARGO_PKG_VERSION")),
         "model": pipeline.name(),
         "prompt": args.prompt,
         "negative": args.negative,
-        "width": args.width,
-        "height": args.height,
+        "width": width,
+        "height": height,
         "steps": args.steps,
         "cfg": args.cfg,
         "seed": args.seed,

@@ -140,6 +140,7 @@ fn vae_geometry(config: &VaeConfig) -> Value {
         "norm_groups": config.norm_groups,
         "scaling_factor": config.scaling_factor,
         "shift_factor": config.shift_factor,
+        "native_size": config.native_size,
     })
 }
 

@@ -18,7 +18,7 @@ const REPORT_EVERY: u64 = 20;
 /// # Errors
 /// A file is not what it should be, or a part is missing.
 pub fn open_whole(model: &ModelArgs) -> Result<Checkpoint, CliError> {
-    let checkpoint = Checkpoint::open(&model.checkpoint())?;
+    let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
     match checkpoint.missing()[..] {
         [] => Ok(checkpoint),
         ref missing => Err(CliError::new(

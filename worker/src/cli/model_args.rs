@@ -1,6 +1,6 @@
 //! Arguments that say which model to load, and where to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
 use clap::{Args, ValueEnum};
@@ -13,7 +13,8 @@ use crate::weights::CheckpointArgs;
 #[derive(Clone, Debug, Args)]
 pub struct ModelArgs {
     /// A diffusers folder, the original release's folder, a ComfyUI `models`
-    /// folder, or a single file.
+    /// folder, or a single file. When nothing is named, `serve` and `generate`
+    /// use the small demo model.
     #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,
     /// The transformer's file or folder, instead of what --model has.
@@ -31,6 +32,18 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// As the weights room takes them; the demo model when nothing is named.
+    pub fn checkpoint_or_demo(&self) -> CheckpointArgs {
+        let named = self.checkpoint();
+        match named.is_empty() {
+            true => CheckpointArgs {
+                model: demo_model(),
+                ..named
+            },
+            false => named,
+        }
+    }
+
     /// As the weights room takes them.
     pub fn checkpoint(&self) -> CheckpointArgs {
         CheckpointArgs {
@@ -41,6 +54,19 @@ impl ModelArgs {
             tokenizer: self.tokenizer.clone(),
         }
     }
+}
+
+/// The demo model that comes with the source: beside the program, or in the
+/// repository it was built from.
+fn demo_model() -> Option<PathBuf> {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|program| Some(program.parent()?.join("demo-model")));
+    let in_repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model");
+    beside
+        .into_iter()
+        .chain([in_repository])
+        .find(|folder| folder.join("model_index.json").is_file())
 }
 
 /// Where to load it.

@@ -129,7 +129,7 @@ async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
     let (model, device, queue) = (args.model.clone(), args.device.clone(), args.queue);
     tokio::task::spawn_blocking(move || {
         engine::start(queue, move || {
-            let checkpoint = Checkpoint::open(&model.checkpoint())?;
+            let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
             loading::load(&checkpoint, &device.placement()?, |line| {
                 tracing::info!("{line}")
             })

@@ -25,6 +25,8 @@ pub struct VaeConfig {
     pub scaling_factor: f64,
     /// 0.1159.
     pub shift_factor: f64,
+    /// Side of the square images that the model was trained on: 1024.
+    pub native_size: usize,
 }
 
 impl VaeConfig {

@@ -29,6 +29,20 @@ pub struct CheckpointArgs {
     pub tokenizer: Option<PathBuf>,
 }
 
+impl CheckpointArgs {
+    /// Whether nothing was named.
+    pub fn is_empty(&self) -> bool {
+        let named = [
+            &self.model,
+            &self.transformer,
+            &self.text_encoder,
+            &self.vae,
+            &self.tokenizer,
+        ];
+        named.into_iter().all(Option::is_none)
+    }
+}
+
 /// The transformer: geometry and tensors.
 #[derive(Debug)]
 pub struct TransformerPart {
@@ -93,16 +107,7 @@ impl Checkpoint {
     /// Nothing was named or found, or a file is not what it should be; the
     /// sentence names it.
     pub fn open(args: &CheckpointArgs) -> Result<Self, WeightsError> {
-        let nothing_named = [
-            &args.model,
-            &args.transformer,
-            &args.text_encoder,
-            &args.vae,
-        ]
-        .into_iter()
-        .chain([&args.tokenizer])
-        .all(Option::is_none);
-        if nothing_named {
+        if args.is_empty() {
             return Err(WeightsError::NoPath);
         }
         let found = layout::find(args)?;
@@ -159,6 +164,14 @@ impl Checkpoint {
             tokenizer,
             skipped,
         })
+    }
+
+    /// Side of the square images that the model was trained on, as its VAE has
+    /// it.
+    pub fn native_size(&self) -> usize {
+        self.vae
+            .as_ref()
+            .map_or(vae::NATIVE_SIZE, |part| part.config.native_size)
     }
 
     /// The parts that are not there, as messages call them.

@@ -202,14 +202,15 @@ fn comfy(root: &Path) -> Result<Found, WeightsError> {
     })
 }
 
-/// The Qwen tokenizer in the source of the ComfyUI that owns a `models` folder.
+/// The Qwen tokenizer in the source of the ComfyUI that owns a `models` folder,
+/// which may be a link to a disk with more room.
 fn comfy_own_tokenizer(models: &Path) -> Option<PathBuf> {
-    let folder = models
-        .canonicalize()
-        .ok()?
-        .parent()?
-        .join("comfy/text_encoders/qwen25_tokenizer");
-    folder.is_dir().then_some(folder)
+    let places = [std::path::absolute(models), models.canonicalize()];
+    places
+        .iter()
+        .filter_map(|models| models.as_ref().ok()?.parent())
+        .map(|comfyui| comfyui.join("comfy/text_encoders/qwen25_tokenizer"))
+        .find(|folder| folder.is_dir())
 }
 
 /// A file, or a folder of one part, by what is in it.

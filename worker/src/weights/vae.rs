@@ -16,6 +16,7 @@ use crate::models::vae::VaeConfig;
 const NORM_GROUPS: usize = 32;
 const SCALING_FACTOR: f64 = 0.3611;
 const SHIFT_FACTOR: f64 = 0.1159;
+pub(super) const NATIVE_SIZE: usize = 1024;
 
 const ANCHORS: [&str; 2] = ["decoder.conv_in.weight", "encoder.conv_in.weight"];
 const PREFIXES: [&str; 3] = ["", "first_stage_model.", "vae."];
@@ -97,6 +98,7 @@ fn infer(set: &TensorSet, names: Names) -> Result<VaeConfig, WeightsError> {
         norm_groups: NORM_GROUPS,
         scaling_factor: SCALING_FACTOR,
         shift_factor: SHIFT_FACTOR,
+        native_size: NATIVE_SIZE,
     })
 }
 
@@ -117,6 +119,7 @@ fn read_config(config: &Config) -> Result<VaeConfig, WeightsError> {
         norm_groups: config.count("norm_num_groups", Some(NORM_GROUPS))?,
         scaling_factor: config.number("scaling_factor", SCALING_FACTOR)?,
         shift_factor: config.number("shift_factor", SHIFT_FACTOR)?,
+        native_size: config.count("sample_size", Some(NATIVE_SIZE))?,
     })
 }
 

@@ -9,7 +9,7 @@ use std::ptr::null_mut;
 
 use candle_core::{bail, CudaDevice, DType, Device, Result, Tensor};
 
-use super::runtime::{self, address};
+use super::runtime::address;
 
 extern "C" {
     fn ovis_cudnn_open(handle: *mut *mut c_void, error: *mut c_char, size: usize) -> c_int;
@@ -246,17 +246,5 @@ impl Cudnn {
         [x, weight, y]: [&Tensor; 3],
     ) -> Result<bool> {
         self.run(device, Shape::Convolution(shape), &[x, weight, y])
-    }
-}
-
-/// Why cuDNN cannot be used on `device` by this thread; `None` when it can, or
-/// when the device is no GPU.
-///
-/// # Errors
-/// The device fails.
-pub fn unavailable(device: &Device) -> Result<Option<String>> {
-    match device {
-        Device::Cuda(device) => Ok(runtime::cudnn(device)?.err()),
-        _ => Ok(None),
     }
 }

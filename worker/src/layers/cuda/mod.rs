@@ -24,7 +24,6 @@ mod tests;
 
 pub use attention::{attention, attention_and_swiglu};
 pub use conv::conv2d;
-pub use cudnn::unavailable as cudnn_unavailable;
 pub use linear::linear;
 pub use mlp::{gated_residual, swiglu};
 pub use norm::{group_norm, modulated_layer_norm, rms_norm};
