@@ -447,7 +447,8 @@ def with_native_denoise(ours: dict) -> dict:
     shift, latent = inputs.pop("shift"), inputs.pop("latent")
     del inputs["worker"]
     inputs |= {"model": link("shifted"), "latent_image": latent}
-    inputs |= {"sampler_name": "euler", "scheduler": "simple"}
+    inputs["sampler_name"] = inputs.pop("sampler", "euler")
+    inputs.setdefault("scheduler", "simple")
     shifted = {"model": link("unet"), "shift": shift}
     return {
         **ours,

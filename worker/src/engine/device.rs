@@ -151,15 +151,15 @@ impl<B: Backend> DeviceThread<B> {
             let preview = guarded(|| backend.preview(&active.state));
             active.steps.push(begun.elapsed());
             self.shared.lock().counts.steps += 1;
-            let estimate = seconds_left(&active.steps, left);
-            tracing::debug!(step = report.step, total = report.total, "step");
-            active.ticket.tell(Event::Progress(report, estimate));
             match preview {
                 Ok(Some(preview)) => active.ticket.tell(Event::Preview(report.step, preview)),
                 Ok(None) => {}
                 // The job can do without.
                 Err(error) => tracing::warn!(%error, "no preview"),
             }
+            let estimate = seconds_left(&active.steps, left);
+            tracing::debug!(step = report.step, total = report.total, "step");
+            active.ticket.tell(Event::Progress(report, estimate));
         }
         if left > 0 {
             self.active = Some(active);

@@ -277,6 +277,10 @@ fn zeros(name: &str, shape: &[u64]) -> (TensorHeader, Vec<u8>) {
     (header, bytes)
 }
 
+pub fn positive() -> (TensorHeader, Vec<u8>) {
+    zeros("positive", &[1, 4, WIDTH as u64])
+}
+
 pub fn latent(side: u64) -> (TensorHeader, Vec<u8>) {
     zeros("latent", &[1, 16, side, side])
 }
@@ -365,7 +369,7 @@ impl Client {
     }
 
     pub async fn denoise(&mut self, job: u8, steps: u32) {
-        let tensors = vec![zeros("positive", &[1, 4, WIDTH as u64]), latent(2)];
+        let tensors = vec![positive(), latent(2)];
         self.submit(job, denoise_request(job.into(), steps), tensors)
             .await;
     }
