@@ -12,9 +12,9 @@ language can make them too.
 `sampling.json`, a list with an entry for each run: its settings, the `sigmas` that were
 run through, and `result`, the name of its tensor in `sampling.safetensors` (float32,
 `SHAPE`). `shift` is ModelSamplingAuraFlow's, or `null` for ModelSamplingFlux with
-`IMAGE_TOKENS`. A `scheduler` of `null` means that `given` was given. The noise that
-`dpmpp_2m_sde` and `dpmpp_sde` add is ComfyUI's `default_noise_sampler`, as it is for
-`euler_ancestral` anyway; all on a CPU.
+`IMAGE_TOKENS`. A `scheduler` of `null` means that `given` was given. `euler_ancestral`
+draws its own noise, on a CPU; `dpmpp_2m_sde` and `dpmpp_sde` are given the same in place
+of their Brownian tree's.
 
 `schedules` in the same file holds sigmas alone, of more steps and shifts.
 """
@@ -169,7 +169,6 @@ def sample(settings: dict) -> tuple[list[float], object]:
     import comfy.sample
     import comfy.samplers
     import torch
-    from comfy.k_diffusion.sampling import default_noise_sampler
 
     toy = Toy(torch, table(comfy.model_sampling, settings["shift"]))
     latent = wave(torch, 0.37) if settings["latent"] else torch.zeros(SHAPE)
@@ -183,7 +182,8 @@ def sample(settings: dict) -> tuple[list[float], object]:
     if name == "uni_pc" and options.pop("solver_type", "bh1") == "bh2":
         name = "uni_pc_bh2"
     if settings["sampler"] in BROWNIAN:
-        options["noise_sampler"] = default_noise_sampler(latent, seed=SEED)
+        generator = torch.Generator().manual_seed(SEED + 1)
+        options["noise_sampler"] = lambda *_: torch.randn(SHAPE, generator=generator)
     ran: list[float] = []
 
     def run(model, noise, positive, negative, cfg, device, sampler, sigmas, *_, **rest):
