@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from make_golden_sampling import SAMPLERS
 from test_comfyui import (
     both,
     comfy,
@@ -60,6 +62,54 @@ def test_a_step_shows_a_preview(comfy):
     assert hidden.of("execution_success"), hidden.error
     # An older ComfyUI knows one method, that of its command line.
     assert not hidden.previews or comfy.version < (0, 4)
+
+
+def test_a_preview_is_the_native_one(native):
+    ours = undecoded(both(denoise__seed=104, denoise__steps=2))
+    pictures = [
+        [np.asarray(Image.open(io.BytesIO(data))).astype(int) for data in native.run(made).previews]
+        for made in (ours, with_native_denoise(ours))
+    ]
+    for mine, theirs in zip(*pictures, strict=True):
+        assert mine.shape == theirs.shape
+        assert mine.std() > 1
+        assert abs(mine - theirs).mean() <= 1
+
+
+NATIVE_SAMPLERS = {
+    **{name: ("KSamplerSelect", {"sampler_name": name}, name) for name in SAMPLERS},
+    "uni_pc_bh2": ("KSamplerSelect", {"sampler_name": "uni_pc_bh2"}, None),
+    "dpmpp_2m_sde_heun": ("KSamplerSelect", {"sampler_name": "dpmpp_2m_sde_heun"}, None),
+    "ancestral": ("SamplerEulerAncestral", {"eta": 1.0, "s_noise": 1.0}, "euler_ancestral"),
+    "less ancestral": ("SamplerEulerAncestral", {"eta": 0.3, "s_noise": 1.0}, None),
+    "sde": (
+        "SamplerDPMPP_SDE",
+        {"eta": 1.0, "s_noise": 1.0, "r": 0.5, "noise_device": "gpu"},
+        "dpmpp_sde",
+    ),
+    "2m sde": (
+        "SamplerDPMPP_2M_SDE",
+        {"solver_type": "midpoint", "eta": 1.0, "s_noise": 1.0, "noise_device": "cpu"},
+        "dpmpp_2m_sde",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "name"), NATIVE_SAMPLERS.values(), ids=NATIVE_SAMPLERS.keys()
+)
+def test_a_native_sampler_is_the_one_of_its_name(comfy, kind, inputs, name):
+    made = graph(
+        denoise__seed=105, denoise__steps=3, denoise__sampler="euler", denoise__scheduler="simple"
+    )
+    made = advanced(undecoded(made))
+    chosen = {"class_type": kind, "inputs": inputs}
+    made["denoise"]["inputs"]["sampler"] = name or "euler"
+    by_name = latents_of(comfy, comfy.run(made))
+    made["denoise"]["inputs"]["custom_sampler"] = link("chosen")
+    by_node = latents_of(comfy, comfy.run({**made, "chosen": chosen}))
+    assert np.array_equal(by_name, by_node) == (name is not None)
+    assert np.isfinite(by_node).all()
 
 
 def test_a_native_sampler_that_the_worker_lacks_is_refused(comfy):
