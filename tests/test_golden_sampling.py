@@ -72,6 +72,6 @@ def test_latents(made) -> None:
         if run["sampler"] == "euler_ancestral" and version < OWN_SEED:
             continue
         name = run["result"]
-        # Processors round logarithms in other ways; see the worker's `ancestral`.
+        # Processors round square roots in other ways; see the worker's `ancestral`.
         most = 2e-4 if run["sampler"] == "dpmpp_sde" else 1e-5
         assert relative_error(made[1][name], results[name]) <= most, run

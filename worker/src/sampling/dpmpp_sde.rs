@@ -5,7 +5,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{ancestral, combine, exp, ln, Denoiser, Solver, Stepped};
+use super::solver::{ancestral, combine, half_log_snr, Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 
 /// The stochastic DPM-Solver++ of one step, over the logarithm of the signal to
@@ -20,36 +20,27 @@ pub struct DpmppSde {
     pub r: f64,
 }
 
-/// A sigma and half the logarithm of its signal to noise ratio, in float32 as in
-/// ComfyUI, because [`ancestral`] loses most of the digits after them.
+/// A sigma and half the logarithm of its signal to noise ratio.
 #[derive(Clone, Copy)]
 struct At {
-    sigma: f32,
-    lambda: f32,
+    sigma: f64,
+    lambda: f64,
 }
 
 impl At {
     fn sigma(sigma: f32) -> Self {
+        let sigma = f64::from(sigma);
         Self {
             sigma,
-            lambda: -ln(sigma / (1.0 - sigma)),
+            lambda: half_log_snr(sigma),
         }
     }
 
-    fn lambda(lambda: f32) -> Self {
+    fn lambda(lambda: f64) -> Self {
         Self {
-            sigma: 1.0 / (1.0 + exp(lambda)),
+            sigma: 1.0 / (1.0 + lambda.exp()),
             lambda,
         }
-    }
-
-    /// `alpha`: how much of the image is left.
-    fn signal(self) -> f64 {
-        f64::from(self.sigma * exp(self.lambda))
-    }
-
-    fn noise_to_signal(self) -> f32 {
-        exp(-self.lambda)
     }
 }
 
@@ -61,7 +52,7 @@ impl DpmppSde {
             return None;
         }
         let (start, end) = (At::sigma(sigma), At::sigma(next));
-        let middle = start.lambda + self.r as f32 * (end.lambda - start.lambda);
+        let middle = start.lambda + self.r * (end.lambda - start.lambda);
         Some([start, At::lambda(middle), end])
     }
 
@@ -74,22 +65,19 @@ impl DpmppSde {
         to: At,
         noise: &mut dyn StepNoise,
     ) -> Result<Tensor> {
-        let ratio = from.noise_to_signal();
-        let (down, up) = ancestral(ratio, to.noise_to_signal(), self.eta as f32);
-        let kept = f64::from(down) / f64::from(ratio);
-        let signal = to.signal();
+        let ratio = (-from.lambda).exp();
+        let (down, up) = ancestral(ratio, (-to.lambda).exp(), self.eta);
+        let kept = down / ratio;
+        let signal = 1.0 - to.sigma;
         let x = combine(
-            (signal / from.signal() * kept, x),
+            (signal / (1.0 - from.sigma) * kept, x),
             &[(signal * (1.0 - kept), denoised)],
         )?;
         if self.eta == 0.0 || self.s_noise == 0.0 {
             return Ok(x);
         }
-        let fresh = noise.between(from.sigma, to.sigma)?;
-        combine(
-            (1.0, &x),
-            &[(signal * self.s_noise * f64::from(up), &fresh)],
-        )
+        let fresh = noise.between(from.sigma as f32, to.sigma as f32)?;
+        combine((1.0, &x), &[(signal * self.s_noise * up, &fresh)])
     }
 }
 
@@ -97,7 +85,7 @@ impl Solver for DpmppSde {
     fn evaluations(&self, step: usize) -> Vec<f32> {
         match self.points(step) {
             None => vec![self.sigmas[step]],
-            Some([start, middle, _]) => vec![start.sigma, middle.sigma],
+            Some([start, middle, _]) => vec![start.sigma as f32, middle.sigma as f32],
         }
     }
 
@@ -116,7 +104,7 @@ impl Solver for DpmppSde {
             });
         };
         let there = self.leap((x, &denoised), start, middle, noise)?;
-        let denoised_there = model(&there, middle.sigma)?;
+        let denoised_there = model(&there, middle.sigma as f32)?;
         let share = 1.0 / (2.0 * self.r);
         let both = combine((1.0 - share, &denoised), &[(share, &denoised_there)])?;
         let x = self.leap((x, &both), start, end, noise)?;

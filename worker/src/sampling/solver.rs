@@ -76,26 +76,12 @@ pub fn half_log_snr(sigma: f64) -> f64 {
     ((1.0 - sigma) / sigma).ln()
 }
 
-/// The float32 nearest to the logarithm, whatever the platform's own makes of it.
-pub fn ln(x: f32) -> f32 {
-    f64::from(x).ln() as f32
-}
-
-/// The float32 nearest to the exponential.
-pub fn exp(x: f32) -> f32 {
-    f64::from(x).exp() as f32
-}
-
 /// Where an ancestral step goes down to, and how much noise it adds there.
 ///
-/// In float32 as in ComfyUI: where a step goes far, the last difference loses
-/// most of its digits, and others than these would give another image.
-///
-/// Source: ComfyUI 0.18.1 `k_diffusion/sampling.py` `get_ancestral_step`.
-pub fn ancestral(from: f32, to: f32, eta: f32) -> (f32, f32) {
-    if eta == 0.0 {
-        return (to, 0.0);
-    }
-    let up = (eta * (to * to * (from * from - to * to) / (from * from)).sqrt()).min(to);
+/// Source: ComfyUI 0.18.1 `k_diffusion/sampling.py` `get_ancestral_step`. In its
+/// float32 the difference of squares loses most of its digits where a step goes
+/// far, in a way that differs between processors; here it does not.
+pub fn ancestral(from: f64, to: f64, eta: f64) -> (f64, f64) {
+    let up = (eta * to * (1.0 - (to / from).powi(2)).sqrt()).min(to);
     ((to * to - up * up).sqrt(), up)
 }

@@ -6,7 +6,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{combine, exp, ln, Denoiser, Solver, Stepped};
+use super::solver::{combine, Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 
 /// Highest order.
@@ -67,6 +67,16 @@ impl Process {
     fn scale(self) -> f64 {
         (1.0 + f64::from(self.sigma).powi(2)).sqrt().recip()
     }
+}
+
+/// The float32 nearest to the logarithm, whatever the platform's own makes of it.
+fn ln(x: f32) -> f32 {
+    f64::from(x).ln() as f32
+}
+
+/// The float32 nearest to the exponential.
+fn exp(x: f32) -> f32 {
+    f64::from(x).exp() as f32
 }
 
 /// An estimate of the process's beginning, and where it was made.
