@@ -72,6 +72,7 @@ def test_latents(made) -> None:
         if run["sampler"] == "euler_ancestral" and version < OWN_SEED:
             continue
         name = run["result"]
-        # Processors round square roots in other ways; see the worker's `ancestral`.
-        most = 2e-4 if run["sampler"] == "dpmpp_sde" else 1e-5
+        # Processors round square roots in other ways (see the worker's `ancestral`),
+        # and NumPy before version 2 has the coefficients of `lms` in double precision.
+        most = {"dpmpp_sde": 2e-4, "lms": 1e-4}.get(run["sampler"], 1e-5)
         assert relative_error(made[1][name], results[name]) <= most, run
