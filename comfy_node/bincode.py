@@ -7,6 +7,7 @@ them, so a message is written down once. What each type looks like on the wire:
 - integers and floats: little-endian, at their width
 - ``str`` and :data:`Bytes`: a ``u64`` count of bytes, then the bytes
 - ``list[X]``: a ``u64`` count, then the elements
+- ``bool``: one byte, 0 or 1
 - ``X | None``: one byte, 0 or 1, then X if it was 1
 - :data:`Uuid`: 16 bytes, no count
 - an ``IntEnum``: its number, as ``u32``
@@ -77,6 +78,17 @@ class _Number(Codec):
 
 _U32 = _Number("I")
 _U64 = _Number("Q")
+
+
+class _Bool(Codec):
+    def write(self, out: bytearray, value: Any) -> None:
+        out.append(1 if value else 0)
+
+    def read(self, reader: Reader) -> bool:
+        value = reader.take(1)[0]
+        if value > 1:
+            raise WireFormatError(f"a truth value is 0 or 1, not {value}")
+        return bool(value)
 
 
 class _Uuid(Codec):
@@ -223,6 +235,8 @@ def codec_of(kind: Any) -> Codec:
         return _Optional(codec_of(arguments[0]))
     if kind is str:
         return _String()
+    if kind is bool:
+        return _Bool()
     if isinstance(kind, type) and issubclass(kind, enum.IntEnum):
         return _Enum(kind)
     if dataclasses.is_dataclass(kind):

@@ -23,7 +23,7 @@ CONNECT_SECONDS = 10.0
 HELLO_SECONDS = 15.0
 HEARTBEAT_SECONDS = 60.0
 
-Event = wire.Queued | wire.Started | wire.Progress
+Event = wire.Queued | wire.Started | wire.Progress | wire.Preview
 """What a job reports while it runs."""
 
 

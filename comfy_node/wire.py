@@ -15,7 +15,7 @@ from .bincode import F32, F64, U32, U64, Bytes, Codec, OneOf, Reader, Uuid, Wire
 
 __all__ = ["WireFormatError", "decode_client", "decode_worker", "encode_client", "encode_worker"]
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Peers with different versions refuse each other."""
 
 MAGIC = int.from_bytes(b"OVIS", "little")
@@ -38,6 +38,9 @@ MAX_TENSOR_BYTES = 1 << 30
 
 MAX_PROMPT_BYTES = 48 << 10
 """Most bytes of UTF-8 in one prompt."""
+
+MAX_PREVIEW_SIDE = 512
+"""Most pixels along the longer side of a preview."""
 
 
 class DType(enum.IntEnum):
@@ -97,12 +100,12 @@ class EncodeRequest:
 
 @dataclass
 class AutoSchedule:
-    """The model's own sigmas, shifted by the number of image tokens."""
+    """The scheduler ``flux`` with the request's shift."""
 
 
 @dataclass
 class ShiftSchedule:
-    """Sigmas with a constant shift."""
+    """The scheduler ``flux`` with this shift, whatever the request's."""
 
     shift: F64
 
@@ -114,20 +117,65 @@ class SigmasSchedule:
     sigmas: list[F32]
 
 
-Schedule = Annotated[object, OneOf(AutoSchedule, ShiftSchedule, SigmasSchedule)]
+@dataclass
+class NamedSchedule:
+    """One of the worker's schedulers, with the request's shift."""
+
+    scheduler: str
+
+
+Schedule = Annotated[object, OneOf(AutoSchedule, ShiftSchedule, SigmasSchedule, NamedSchedule)]
+
+
+@dataclass
+class SamplerOptions:
+    """Options of a solver; ``None`` is its default. A solver refuses what it lacks."""
+
+    eta: F64 | None = None
+    s_noise: F64 | None = None
+    r: F64 | None = None
+    order: U32 | None = None
+    solver_type: str | None = None
+
+
+class PreviewKind(enum.IntEnum):
+    """How a preview is made: a projection of the latents, or the VAE at low resolution."""
+
+    LINEAR = 0
+    VAE = 1
+
+
+@dataclass
+class PreviewRequest:
+    """Which previews a denoise job sends; ``max_side`` in pixels."""
+
+    kind: PreviewKind
+    max_side: U32
 
 
 @dataclass
 class DenoiseRequest:
-    """How to denoise the tensors ``positive``, ``negative``, ``latent``, ``noise_mask``."""
+    """How to denoise the tensors ``positive``, ``negative``, ``latent``, ``noise_mask``.
+
+    ``shift`` is a constant as ModelSamplingAuraFlow's, or ``None`` for the model's
+    own; ``start_step``, ``end_step``, ``add_noise`` and ``leftover_noise`` are
+    KSamplerAdvanced's.
+    """
 
     seed: U64
     steps: U32
     cfg: F64
     sampler: str
     schedule: Schedule
-    denoise: F64
-    batch_index: list[U64] | None
+    denoise: F64 = 1.0
+    batch_index: list[U64] | None = None
+    options: SamplerOptions = field(default_factory=SamplerOptions)
+    shift: F64 | None = None
+    start_step: U32 = 0
+    end_step: U32 | None = None
+    add_noise: bool = True
+    leftover_noise: bool = False
+    preview: PreviewRequest | None = None
 
 
 @dataclass
@@ -204,6 +252,8 @@ class Capabilities:
     conditioning_width: U32
     size_multiple: U32
     max_pixels: U64
+    schedulers: list[str] = field(default_factory=list)
+    previews: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -249,6 +299,20 @@ class Progress:
     total: U32
     sigma: F32
     seconds_left: F32
+
+
+@dataclass
+class Preview:
+    """What the first image of the batch looks like before a step.
+
+    ``data`` is a view of red, green and blue bytes, row by row from the top.
+    """
+
+    job: Uuid
+    step: U32
+    width: U32
+    height: U32
+    data: Bytes
 
 
 @dataclass
@@ -325,6 +389,7 @@ _WORKER = OneOf(
     Cancelled,
     Status,
     ShuttingDown,
+    Preview,
 )
 
 

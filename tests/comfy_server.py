@@ -38,6 +38,7 @@ class Run:
 
     messages: list[dict] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    previews: list[bytes] = field(default_factory=list)
 
     def of(self, kind: str) -> list[dict]:
         """The data of the messages of one type."""
@@ -73,7 +74,7 @@ class ComfyServer:
         self.log = base / "comfyui.log"
         command = [os.environ.get("OVIS_COMFYUI_PYTHON", sys.executable), "main.py", "--cpu"]
         command += ["--port", str(self.port), "--base-directory", str(base)]
-        command += ["--disable-auto-launch", "--disable-api-nodes"]
+        command += ["--disable-auto-launch", "--disable-api-nodes", "--preview-method", "auto"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
@@ -84,6 +85,8 @@ class ComfyServer:
             )
         self._wait()
         self.info = self.get("/object_info")
+        version = self.get("/system_stats")["system"]["comfyui_version"]
+        self.version = tuple(int(part) for part in version.split(".")[:2])
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -114,14 +117,22 @@ class ComfyServer:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
             return answer.read()
 
-    def run(self, graph: dict, on_message: Callable[[dict], str | None] = lambda _: None) -> Run:
+    def run(
+        self,
+        graph: dict,
+        on_message: Callable[[dict], str | None] = lambda _: None,
+        **extra_data: object,
+    ) -> Run:
         """Queues an API-format graph and watches it to its end.
 
         When ``on_message`` returns a path, that path is posted to ComfyUI.
         """
-        return asyncio.run(asyncio.wait_for(self._run(graph, on_message), RUN_SECONDS))
+        running = self._run(graph, on_message, extra_data)
+        return asyncio.run(asyncio.wait_for(running, RUN_SECONDS))
 
-    async def _run(self, graph: dict, on_message: Callable[[dict], str | None]) -> Run:
+    async def _run(
+        self, graph: dict, on_message: Callable[[dict], str | None], extra_data: dict
+    ) -> Run:
         address = f"http://127.0.0.1:{self.port}"
         client = uuid.uuid4().hex
         run = Run()
@@ -129,13 +140,16 @@ class ComfyServer:
             aiohttp.ClientSession() as session,
             session.ws_connect(f"{address}/ws?clientId={client}") as events,
         ):
-            body = {"prompt": graph, "client_id": client}
+            body = {"prompt": graph, "client_id": client, "extra_data": extra_data}
             async with session.post(f"{address}/prompt", json=body) as answer:
                 queued = await answer.json()
                 assert answer.status == 200, queued
             async for frame in events:
                 if frame.type is aiohttp.WSMsgType.BINARY:
-                    if int.from_bytes(frame.data[:4], "big") == 3:  # text on a node
+                    kind = int.from_bytes(frame.data[:4], "big")
+                    if kind == 1:  # a preview; four bytes name its format
+                        run.previews.append(frame.data[8:])
+                    if kind == 3:  # text on a node
                         size = int.from_bytes(frame.data[4:8], "big")
                         run.texts.append(frame.data[8 + size :].decode())
                     continue

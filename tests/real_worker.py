@@ -168,14 +168,15 @@ class RealWorker:
         seed: int = 0,
         steps: int = 1,
         cfg: float = 1.0,
+        sampler: str = "euler",
         schedule: object | None = None,
-        denoise: float = 1.0,
-        batch_index: list[int] | None = None,
         noise_mask: torch.Tensor | None = None,
         events: list[Event] | None = None,
+        **fields: object,
     ) -> torch.Tensor:
+        """A denoise job; ``fields`` are those of :class:`wire.DenoiseRequest`."""
         request = wire.DenoiseRequest(
-            seed, steps, cfg, "euler", schedule or wire.AutoSchedule(), denoise, batch_index
+            seed, steps, cfg, sampler, schedule or wire.AutoSchedule(), **fields
         )
         tensors = {"positive": positive, "latent": latent}
         if negative is not None:

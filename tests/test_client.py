@@ -33,7 +33,7 @@ def latent(values: int = 16 * 4 * 4, shape: tuple[int, ...] = (1, 16, 4, 4)) -> 
 
 
 def denoise(steps: int) -> wire.DenoiseRequest:
-    return wire.DenoiseRequest(1, steps, 1.0, "euler", wire.AutoSchedule(), 1.0, None)
+    return wire.DenoiseRequest(1, steps, 1.0, "euler", wire.AutoSchedule())
 
 
 def free_port() -> int:
@@ -163,7 +163,7 @@ def failure_of(config: WorkerConfig) -> WorkerError:
         client.close()
 
 
-@pytest.mark.parametrize(("protocol", "older"), [(0, "worker"), (2, "node pack")])
+@pytest.mark.parametrize(("protocol", "older"), [(1, "worker"), (3, "node pack")])
 def test_another_protocol_version_is_refused_with_both_versions(protocol, older):
     with FakeWorker(protocol=protocol) as fake:
         error = failure_of(WorkerConfig(url=fake.url))

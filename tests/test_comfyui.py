@@ -244,7 +244,7 @@ def test_an_interrupt_while_the_worker_is_busy_with_others_ends_the_wait(comfy):
     latent = WireTensor(
         wire.TensorHeader("latent", wire.DType.F32, [1, 16, 64, 64]), bytes(1 << 18)
     )
-    request = wire.DenoiseRequest(0, 1000, 1.0, "euler", wire.AutoSchedule(), 1.0, None)
+    request = wire.DenoiseRequest(0, 1000, 1.0, "euler", wire.AutoSchedule())
     long_job = other.submit(request, [conditioning, latent])
     interrupt = {"sent": False}
 
@@ -447,7 +447,8 @@ def with_native_denoise(ours: dict) -> dict:
     shift, latent = inputs.pop("shift"), inputs.pop("latent")
     del inputs["worker"]
     inputs |= {"model": link("shifted"), "latent_image": latent}
-    inputs |= {"sampler_name": "euler", "scheduler": "simple"}
+    inputs["sampler_name"] = inputs.pop("sampler", "euler")
+    inputs.setdefault("scheduler", "simple")
     shifted = {"model": link("unet"), "shift": shift}
     return {
         **ours,

@@ -43,7 +43,14 @@ def parameters(file: Path) -> dict:
 def test_the_png_remembers_every_parameter(tiny: Path, tmp_path: Path) -> None:
     result = generate(
         **arguments(
-            tiny, tmp_path, negative="blurry", shift=3, cfg=4.5, seed=2**63 + 7, sampler="euler"
+            tiny,
+            tmp_path,
+            negative="blurry",
+            shift=3,
+            cfg=4.5,
+            seed=2**63 + 7,
+            sampler="dpmpp_2m",
+            scheduler="karras",
         )
     )
     file = tmp_path / "image.png"
@@ -64,7 +71,8 @@ def test_the_png_remembers_every_parameter(tiny: Path, tmp_path: Path) -> None:
         "batch": 1,
         "batch_entry": 0,
         "shift": 3.0,
-        "sampler": "euler",
+        "sampler": "dpmpp_2m",
+        "scheduler": "karras",
         "device": "cpu",
         "dtype": "f32",
         "max_sequence_length": 256,
@@ -74,10 +82,12 @@ def test_the_png_remembers_every_parameter(tiny: Path, tmp_path: Path) -> None:
 def test_what_the_png_remembers_makes_it_again(tiny: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir(), second.mkdir()
-    generate(**arguments(tiny, first, max_sequence_length=64))
+    changed = {"max_sequence_length": 64, "sampler": "euler_ancestral", "scheduler": "beta"}
+    generate(**arguments(tiny, first, **changed))
     found = parameters(first / "image.png")
     names = ("prompt", "negative", "width", "height", "steps", "cfg", "seed", "batch", "shift")
-    again = {name: found[name] for name in (*names, "sampler", "dtype", "max_sequence_length")}
+    names += ("sampler", "scheduler", "dtype", "max_sequence_length")
+    again = {name: found[name] for name in names}
     generate(model=tiny / "diffusers", device="cpu", out=second / "image.png", **again)
     assert (first / "image.png").read_bytes() == (second / "image.png").read_bytes()
 
@@ -141,6 +151,7 @@ def test_progress_goes_to_stderr(tiny: Path, tmp_path: Path) -> None:
         ({"device": "tpu"}, ["`tpu`", "not a device"]),
         ({"device": "cuda:x"}, ["`cuda:x`", "not a device"]),
         ({"sampler": "dpm"}, ["`dpm`"]),
+        ({"scheduler": "even"}, ["`even`"]),
         ({"steps": 0}, ["steps is 0"]),
         ({"steps": 1001}, ["steps is 1001"]),
         ({"cfg": 101}, ["cfg is 101"]),

@@ -72,6 +72,28 @@ def test_a_constant_shift(worker, reference: Reference, monkeypatch) -> None:
     assert relative_error(automatic, raw) > 10 * LATENTS
 
 
+@pytest.mark.parametrize("sampler", ["heun", "dpmpp_sde", "uni_pc", "lms", "euler_ancestral"])
+def test_another_sampler_goes_to_the_same_image(worker, sampler: str) -> None:
+    """Far enough in small steps, every solver of the same equation ends alike; the
+    stochastic ones with no new noise."""
+    settings = {"seed": 9, "schedule": wire.NamedSchedule("simple"), "steps": 60}
+    positive, latent = worker.encode([PROMPT]), torch.zeros(1, 16, 8, 8)
+    still = wire.SamplerOptions(eta=0.0) if sampler in ("dpmpp_sde", "euler_ancestral") else None
+    options = {"options": still} if still else {}
+    one = worker.denoise(latent, positive, **settings)
+    other = worker.denoise(latent, positive, sampler=sampler, **options, **settings)
+    assert relative_error(other, one) <= 0.1
+
+
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde"])
+def test_a_seed_fixes_the_noise_on_the_way_too(worker, sampler: str) -> None:
+    positive, latent = worker.encode([PROMPT]), torch.zeros(1, 16, 8, 8)
+    settings = {"sampler": sampler, "steps": 4}
+    one = worker.denoise(latent, positive, seed=1, **settings)
+    assert torch.equal(worker.denoise(latent, positive, seed=1, **settings), one)
+    assert relative_error(worker.denoise(latent, positive, seed=2, **settings), one) > 0.1
+
+
 def test_guidance_1_leaves_the_negative_prompt_out(worker, reference: Reference) -> None:
     positive, negative = worker.encode([PROMPT, NEGATIVE]).split(1)
     latent, settings = torch.zeros(1, 16, 8, 8), {"seed": 3, "steps": 3}

@@ -51,7 +51,7 @@ class Job:
 
     def __init__(self, client: WorkerClient, steps: int, size: int = SMALL, seed: int = 0) -> None:
         self.events: list[Event] = []
-        request = wire.DenoiseRequest(seed, steps, 1.0, "euler", wire.AutoSchedule(), 1.0, None)
+        request = wire.DenoiseRequest(seed, steps, 1.0, "euler", wire.AutoSchedule())
         tensors = denoise_tensors(size)
         self.future: Future[JobResult] = client.submit(request, tensors, self.events.append)
 
@@ -89,7 +89,9 @@ def running(worker: RealWorker) -> Iterator[Job]:
 def test_hello_says_what_the_worker_can_do(worker: RealWorker) -> None:
     can = worker.client.connect().result(TIMEOUT).capabilities
     assert can.operations == ["encode", "denoise", "decode", "vae-encode"]
-    assert can.samplers == ["euler"]
+    assert {"euler", "dpmpp_2m", "uni_pc"} < set(can.samplers)
+    assert {"flux", "simple", "karras"} < set(can.schedulers)
+    assert can.previews == ["linear", "vae"]
     assert (can.model, can.device, can.precision) == ("diffusers", "cpu", "f32")
     assert (can.latent_channels, can.conditioning_width, can.size_multiple) == (16, 64, 16)
 
@@ -122,6 +124,52 @@ def test_progress_of_a_job(worker: RealWorker) -> None:
     assert [event.sigma for event in progress] == sigmas[1:]
     assert all(event.seconds_left > 0 for event in progress[:-1])
     assert progress[-1].seconds_left == 0
+
+
+@pytest.mark.parametrize("kind, size", [("LINEAR", (12, 8)), ("VAE", (24, 16))])
+def test_previews_of_a_job(worker: RealWorker, kind: str, size: tuple[int, int]) -> None:
+    events: list[Event] = []
+    wanted = wire.PreviewRequest(wire.PreviewKind[kind], 64)
+    worker.denoise(
+        torch.zeros(1, 16, 8, 12), noise(1, 1, 8, 64), steps=3, preview=wanted, events=events
+    )
+    previews = [event for event in events if isinstance(event, wire.Preview)]
+    assert [preview.step for preview in previews] == [1, 2, 3]
+    assert all((preview.width, preview.height) == size for preview in previews)
+    pictures = [bytes(preview.data) for preview in previews]
+    assert all(len(picture) == 3 * size[0] * size[1] for picture in pictures)
+    assert len(set(pictures)) == 3
+
+
+def test_a_preview_is_no_larger_than_asked_for(worker: RealWorker) -> None:
+    events: list[Event] = []
+    wanted = wire.PreviewRequest(wire.PreviewKind.LINEAR, 6)
+    latent = torch.zeros(1, 16, 8, 12)
+    worker.denoise(latent, noise(1, 1, 8, 64), preview=wanted, events=events)
+    (preview,) = [event for event in events if isinstance(event, wire.Preview)]
+    assert (preview.width, preview.height) == (6, 4)
+
+
+def test_a_job_whose_window_has_no_step_gives_its_latent_back(worker: RealWorker) -> None:
+    latent, events = noise(5, 1, 16, 8, 8), []
+    result = worker.denoise(latent, noise(1, 1, 8, 64), steps=4, start_step=4, events=events)
+    assert torch.equal(result, latent)
+    assert not [event for event in events if isinstance(event, wire.Progress)]
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpm_2", "uni_pc", "heun"])
+def test_two_halves_make_a_whole(worker: RealWorker, sampler: str) -> None:
+    """The KSamplerAdvanced pair; the multistep solvers forget between the halves."""
+    settings = {"sampler": sampler, "seed": 3, "steps": 6}
+    settings |= {"schedule": wire.NamedSchedule("simple"), "shift": 3.0}
+    positive = noise(1, 1, 8, 64)
+    whole = worker.denoise(torch.zeros(1, 16, 8, 8), positive, **settings)
+    first = worker.denoise(
+        torch.zeros(1, 16, 8, 8), positive, end_step=3, leftover_noise=True, **settings
+    )
+    second = worker.denoise(first, positive, start_step=3, add_noise=False, **settings)
+    assert relative_error(second, whole) <= (0.2 if sampler == "uni_pc" else 1e-4)
+    assert relative_error(first, whole) > 0.2
 
 
 def test_queue_positions_count_down(worker: RealWorker, running: Job) -> None:
@@ -207,7 +255,7 @@ def bad_requests() -> dict[str, tuple[object, dict[str, torch.Tensor], str]]:
 
     def denoise(**wrong: object) -> wire.DenoiseRequest:
         values = {"seed": 0, "steps": 2, "cfg": 1.0, "sampler": "euler"}
-        values |= {"schedule": wire.AutoSchedule(), "denoise": 1.0, "batch_index": None}
+        values |= {"schedule": wire.AutoSchedule()}
         return wire.DenoiseRequest(**(values | wrong))
 
     small = torch.zeros(1, 4, 4, 4)
@@ -221,6 +269,10 @@ def bad_requests() -> dict[str, tuple[object, dict[str, torch.Tensor], str]]:
         "denoise": (denoise(denoise=0.0), good, "denoise is 0"),
         "shift": (denoise(schedule=wire.ShiftSchedule(-1.0)), good, "shift is -1"),
         "sigmas": (denoise(schedule=rising), good, "sigmas"),
+        "scheduler": (denoise(schedule=wire.NamedSchedule("even")), good, "`even`"),
+        "option": (denoise(options=wire.SamplerOptions(eta=1.0)), good, "no option `eta`"),
+        "long schedule": (denoise(denoise=1e-6), good, "2000000 steps"),
+        "preview": (denoise(preview=wire.PreviewRequest(wire.PreviewKind.VAE, 0)), good, "preview"),
         "batch index": (denoise(batch_index=[0, 1]), good, "batch_index"),
         "negative": (denoise(cfg=2.0), good, "`negative`"),
         "no latent": (denoise(), {"positive": good["positive"]}, "`latent`"),

@@ -41,6 +41,8 @@ PLAIN_STRUCTS = (
     wire.Capabilities,
     wire.Outcome,
     wire.PromptCut,
+    wire.SamplerOptions,
+    wire.PreviewRequest,
 )
 
 
@@ -50,6 +52,8 @@ def described(value: object) -> object:
         return {"type": "Shift", "value": value.shift}
     if isinstance(value, wire.SigmasSchedule):
         return {"type": "Sigmas", "value": value.sigmas}
+    if isinstance(value, wire.NamedSchedule):
+        return {"type": "Named", "value": value.scheduler}
     if isinstance(value, enum.IntEnum):
         return {"type": "".join(part.capitalize() for part in value.name.split("_"))}
     if isinstance(value, bytes | bytearray | memoryview):
@@ -80,7 +84,7 @@ def test_every_message_has_a_golden_vector():
     assert seen["client"] == {"Hello", "Submit", "Chunk", "Cancel", "Status", "Claim"}
     assert seen["worker"] == {
         *("Hello", "Refused", "Queued", "Started", "Progress", "Done"),
-        *("Chunk", "Failed", "Cancelled", "Status", "ShuttingDown"),
+        *("Chunk", "Failed", "Cancelled", "Status", "ShuttingDown", "Preview"),
     }
 
 
@@ -90,7 +94,7 @@ def test_every_message_has_a_golden_vector():
 def test_arbitrary_bytes_never_do_more_than_raise_a_format_error(side, data):
     _, decode = SIDES[side]
     # A known variant number in front gets the bytes past the first four.
-    head = data.draw(st.sampled_from([b"", *(struct.pack("<I", n) for n in range(12))]))
+    head = data.draw(st.sampled_from([b"", *(struct.pack("<I", n) for n in range(13))]))
     frame = head + data.draw(st.binary(max_size=300))
     with contextlib.suppress(WireFormatError):
         decode(frame)

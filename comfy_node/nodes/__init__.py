@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .denoise import OvisDenoise
+from .denoise_advanced import OvisDenoiseAdvanced
 from .image import OvisDecode, OvisVAEEncode
 from .latent import OvisEmptyLatent
 from .text import OvisEncode
@@ -14,4 +15,12 @@ class OvisExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node class."""
-        return [OvisWorker, OvisEncode, OvisEmptyLatent, OvisDenoise, OvisDecode, OvisVAEEncode]
+        return [
+            OvisWorker,
+            OvisEncode,
+            OvisEmptyLatent,
+            OvisDenoise,
+            OvisDenoiseAdvanced,
+            OvisDecode,
+            OvisVAEEncode,
+        ]

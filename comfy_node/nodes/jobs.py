@@ -52,7 +52,7 @@ async def run_job(
     node_id: str,
     request: object,
     tensors: Sequence[WireTensor] = (),
-    on_progress: Callable[[wire.Progress], None] = lambda _: None,
+    on_progress: Callable[[wire.Progress | wire.Preview], None] = lambda _: None,
 ) -> JobResult:
     """Runs a job to its end.
 
@@ -65,7 +65,7 @@ async def run_job(
     def show_events() -> None:
         while not events.empty():
             event = events.get()
-            if isinstance(event, wire.Progress):
+            if isinstance(event, wire.Progress | wire.Preview):
                 on_progress(event)
             elif isinstance(event, wire.Queued) and event.position > 0:
                 jobs = "1 job runs" if event.position == 1 else f"{event.position} jobs run"

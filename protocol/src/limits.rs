@@ -1,7 +1,7 @@
 //! The numbers both sides agree on.
 
 /// Version of this protocol. Peers with different versions refuse each other.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// First field of both hellos: the ASCII letters `OVIS`, read as a
 /// little-endian `u32`. Its place and width never change, so that a peer of any
@@ -31,3 +31,7 @@ pub const MAX_PROMPT_BYTES: usize = 48 << 10;
 
 /// Most jobs one connection may have unfinished at a time.
 pub const MAX_JOBS_PER_CONNECTION: usize = 64;
+
+/// Most pixels along the longer side of a preview. Its three bytes a pixel fit
+/// one message.
+pub const MAX_PREVIEW_SIDE: u32 = 512;

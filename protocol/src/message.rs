@@ -67,7 +67,7 @@ pub enum Request {
     Encode(EncodeRequest),
     /// `1`: `positive`, `latent` and, unless cfg is 1, `negative` (and, for
     /// inpainting, `noise_mask`) to `latent`.
-    Denoise(DenoiseRequest),
+    Denoise(Box<DenoiseRequest>),
     /// `2`: `latent` (f32 `[B, 16, H/8, W/8]`, raw VAE latents) to `image` (f32
     /// `[B, H, W, 3]`, 0 to 1).
     Decode,
@@ -106,11 +106,11 @@ pub struct EncodeRequest {
 pub struct DenoiseRequest {
     /// Seed of the initial noise, as `torch.manual_seed` takes it.
     pub seed: u64,
-    /// Steps to run.
+    /// Steps of the schedule.
     pub steps: u32,
     /// Guidance scale; 1 skips the unconditional branch.
     pub cfg: f64,
-    /// Solver: `euler`.
+    /// Solver: one of the capabilities' `samplers`.
     pub sampler: String,
     /// Where the sigmas come from.
     pub schedule: Schedule,
@@ -118,20 +118,109 @@ pub struct DenoiseRequest {
     pub denoise: f64,
     /// ComfyUI's `batch_index`: which draw of the noise each batch entry takes.
     pub batch_index: Option<Vec<u64>>,
+    /// The solver's options.
+    pub options: SamplerOptions,
+    /// The model's shift, as ComfyUI's ModelSamplingAuraFlow /
+    /// ModelSamplingSD3 set it; `None` for the model's own, which is `exp(mu)`
+    /// with mu linear in the number of image tokens.
+    pub shift: Option<f64>,
+    /// Steps of the schedule to skip: KSamplerAdvanced's `start_at_step`.
+    pub start_step: u32,
+    /// The step before which the job ends, if that is before the last:
+    /// KSamplerAdvanced's `end_at_step`.
+    pub end_step: Option<u32>,
+    /// Whether noise is added to the latent before the first step.
+    pub add_noise: bool,
+    /// Whether a job that ends early returns the noise that is still there,
+    /// rather than removing it with its last step.
+    pub leftover_noise: bool,
+    /// Which previews to send, if any.
+    pub preview: Option<PreviewRequest>,
+}
+
+impl DenoiseRequest {
+    /// A whole run of `steps` steps: sampler `euler`, the model's own schedule,
+    /// noise added, without previews.
+    pub fn new(seed: u64, steps: u32, cfg: f64) -> Self {
+        Self {
+            seed,
+            steps,
+            cfg,
+            sampler: "euler".into(),
+            schedule: Schedule::Auto,
+            denoise: 1.0,
+            batch_index: None,
+            options: SamplerOptions::default(),
+            shift: None,
+            start_step: 0,
+            end_step: None,
+            add_noise: true,
+            leftover_noise: false,
+            preview: None,
+        }
+    }
 }
 
 /// Where the sigmas of a denoise job come from.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Schedule {
-    /// `0`: The model's own: `linspace(1, 1/n, n)` shifted by `exp(mu)`, with mu
-    /// linear in the number of image tokens.
+    /// `0`: The scheduler `flux` with the request's shift: `linspace(1, 1/n, n)`,
+    /// shifted.
     Auto,
-    /// `1`: `linspace(1, 1/n, n)` with this constant shift, as ComfyUI's
-    /// ModelSamplingAuraFlow / ModelSamplingSD3.
+    /// `1`: The scheduler `flux` with this constant shift, whatever the
+    /// request's.
     Shift(f64),
     /// `2`: These sigmas as they are, descending, one more than the steps.
     /// `denoise` must be 1.
     Sigmas(Vec<f32>),
+    /// `3`: One of the capabilities' `schedulers`, with the request's shift.
+    Named(String),
+}
+
+/// Options of a solver. `None` is its default; a solver refuses what it does
+/// not have.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+pub struct SamplerOptions {
+    /// How much of the noise is new: `euler_ancestral`, `dpmpp_2m_sde`,
+    /// `dpmpp_sde`.
+    pub eta: Option<f64>,
+    /// Strength of the new noise: as `eta`.
+    pub s_noise: Option<f64>,
+    /// Where in a step the second evaluation stands: `dpmpp_sde`.
+    pub r: Option<f64>,
+    /// How many slopes are remembered: `lms`.
+    pub order: Option<u32>,
+    /// `midpoint` or `heun`: `dpmpp_2m_sde`. `bh1` or `bh2`: `uni_pc`.
+    pub solver_type: Option<String>,
+}
+
+/// Which previews a denoise job sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PreviewRequest {
+    /// How they are made.
+    pub kind: PreviewKind,
+    /// Most pixels along the longer side, 1 to
+    /// [`MAX_PREVIEW_SIDE`](crate::limits::MAX_PREVIEW_SIDE).
+    pub max_side: u32,
+}
+
+/// How a preview is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum PreviewKind {
+    /// `0`: A linear projection of the latents, a pixel a latent position.
+    Linear,
+    /// `1`: The VAE, on latents of a quarter of the width and height.
+    Vae,
+}
+
+impl PreviewKind {
+    /// Its name in the capabilities' `previews`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Vae => "vae",
+        }
+    }
 }
 
 /// Bytes of a tensor. Tensors come in the order of their headers, and each
@@ -211,6 +300,8 @@ pub enum WorkerMessage {
         /// Why.
         reason: String,
     },
+    /// `11`: What a denoise job's image looks like so far.
+    Preview(Preview),
 }
 
 /// First message of a worker.
@@ -247,6 +338,10 @@ pub struct Capabilities {
     pub size_multiple: u32,
     /// Most pixels (width times height times batch) one job may have.
     pub max_pixels: u64,
+    /// Schedulers a denoise job may name.
+    pub schedulers: Vec<String>,
+    /// Kinds of preview a denoise job may ask for, by [`PreviewKind::name`].
+    pub previews: Vec<String>,
 }
 
 /// How far a denoise job is.
@@ -262,6 +357,21 @@ pub struct Progress {
     pub sigma: f32,
     /// Estimate of the seconds left.
     pub seconds_left: f32,
+}
+
+/// What the first image of a denoise job's batch looks like before a step.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Preview {
+    /// The job.
+    pub job: JobId,
+    /// The step that was taken from there, from 1.
+    pub step: u32,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Red, green and blue bytes, row by row from the top.
+    pub data: Vec<u8>,
 }
 
 /// What is worth saying beside a job's tensors.

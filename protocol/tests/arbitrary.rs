@@ -70,7 +70,7 @@ proptest! {
     /// Bytes that get past the variant's number, with lengths as they please.
     #[test]
     fn plausible_prefix(
-        variant in 0u32..12,
+        variant in 0u32..13,
         words in proptest::collection::vec(prop_oneof![
             Just(0u64), Just(1), 0u64..100_000, Just(1 << 20), Just(u64::MAX), any::<u64>(),
         ], 0..24),

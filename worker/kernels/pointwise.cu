@@ -69,6 +69,39 @@ __device__ void narrow_to(const float *x, T *out, int64_t count) {
     store<T, N>(out + i, y);
 }
 
+// out = fa * a + fb * b + fc * c + fd * d in float32; b, c and d may be null.
+template <int N>
+__device__ void scaled_sum(const float *a, const float *b, const float *c, const float *d,
+                           float *out, int64_t count, float fa, float fb, float fc, float fd) {
+    const int64_t i = first() * N;
+    if (i >= count) {
+        return;
+    }
+    const float *const terms[4] = {a, b, c, d};
+    const float factors[4] = {fa, fb, fc, fd};
+    Pack<float, N> sum = {};
+#pragma unroll
+    for (int t = 0; t < 4; ++t) {
+        if (terms[t] != nullptr) {
+            const auto x = load<float, N>(terms[t] + i);
+#pragma unroll
+            for (int j = 0; j < N; ++j) {
+                sum.at[j] += factors[t] * x.at[j];
+            }
+        }
+    }
+    store<float, N>(out + i, sum);
+}
+
+#define SUM(NAME, N)                                                                              \
+    extern "C" __global__ void NAME(const float *a, const float *b, const float *c,               \
+                                    const float *d, float *out, int64_t count, float fa,          \
+                                    float fb, float fc, float fd) {                               \
+        scaled_sum<N>(a, b, c, d, out, count, fa, fb, fc, fd);                                    \
+    }
+SUM(scaled_sum_f32_v4, 4)
+SUM(scaled_sum_f32_v1, 1)
+
 VARIANTS(add, ::add, (const T *x, const T *y, T *out, int64_t count), (x, y, out, count))
 VARIANTS(silu, ::silu_of, (const T *x, T *out, int64_t count), (x, out, count))
 VARIANTS(widen, ::widen, (const T *x, float *out, int64_t count), (x, out, count))

@@ -3,8 +3,8 @@
 //! variant that holds one bare value).
 
 use ovis_protocol::{
-    Chunk, ClientMessage, DType, ErrorCode, JobId, PromptCut, Request, Schedule, TensorHeader,
-    WireError, WorkerMessage,
+    Chunk, ClientMessage, DType, ErrorCode, JobId, PromptCut, Request, SamplerOptions, Schedule,
+    TensorHeader, WireError, WorkerMessage,
 };
 use serde_json::{json, Value};
 
@@ -50,6 +50,7 @@ pub fn worker(message: &WorkerMessage) -> Value {
                     "latent_channels": c.latent_channels,
                     "conditioning_width": c.conditioning_width,
                     "size_multiple": c.size_multiple, "max_pixels": c.max_pixels,
+                    "schedulers": c.schedulers, "previews": c.previews,
                 },
             })
         }
@@ -92,6 +93,10 @@ pub fn worker(message: &WorkerMessage) -> Value {
         WorkerMessage::ShuttingDown { reason } => {
             json!({"type": "ShuttingDown", "reason": reason})
         }
+        WorkerMessage::Preview(p) => json!({
+            "type": "Preview", "job": job(&p.job), "step": p.step, "width": p.width,
+            "height": p.height, "data": hex(&p.data),
+        }),
     }
 }
 
@@ -103,7 +108,12 @@ fn request(request: &Request) -> Value {
         Request::Denoise(r) => json!({
             "type": "Denoise", "seed": r.seed, "steps": r.steps, "cfg": r.cfg,
             "sampler": r.sampler, "schedule": schedule(&r.schedule), "denoise": r.denoise,
-            "batch_index": r.batch_index,
+            "batch_index": r.batch_index, "options": options(&r.options), "shift": r.shift,
+            "start_step": r.start_step, "end_step": r.end_step, "add_noise": r.add_noise,
+            "leftover_noise": r.leftover_noise,
+            "preview": r.preview.map(|p| json!({
+                "kind": {"type": format!("{:?}", p.kind)}, "max_side": p.max_side,
+            })),
         }),
         Request::Decode => json!({"type": "Decode"}),
         Request::VaeEncode => json!({"type": "VaeEncode"}),
@@ -115,7 +125,15 @@ fn schedule(schedule: &Schedule) -> Value {
         Schedule::Auto => json!({"type": "Auto"}),
         Schedule::Shift(shift) => json!({"type": "Shift", "value": shift}),
         Schedule::Sigmas(sigmas) => json!({"type": "Sigmas", "value": sigmas}),
+        Schedule::Named(name) => json!({"type": "Named", "value": name}),
     }
+}
+
+fn options(o: &SamplerOptions) -> Value {
+    json!({
+        "eta": o.eta, "s_noise": o.s_noise, "r": o.r, "order": o.order,
+        "solver_type": o.solver_type,
+    })
 }
 
 fn tensors(headers: &[TensorHeader]) -> Value {

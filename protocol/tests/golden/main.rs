@@ -91,7 +91,7 @@ fn every_variant_is_shown() {
             .collect()
     };
     assert_eq!(numbers(true), (0..=5).collect());
-    assert_eq!(numbers(false), (0..=10).collect());
+    assert_eq!(numbers(false), (0..=11).collect());
     assert!(decode_client(&6u32.to_le_bytes()).is_err());
-    assert!(decode_worker(&11u32.to_le_bytes()).is_err());
+    assert!(decode_worker(&12u32.to_le_bytes()).is_err());
 }

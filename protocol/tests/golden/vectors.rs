@@ -4,8 +4,8 @@
 use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION};
 use ovis_protocol::{
     Capabilities, Chunk, ClientHello, ClientMessage, DType, DenoiseRequest, EncodeRequest,
-    ErrorCode, JobId, Outcome, Progress, PromptCut, Request, Schedule, Status, TensorHeader,
-    WireError, WorkerHello, WorkerMessage,
+    ErrorCode, JobId, Outcome, Preview, PreviewKind, PreviewRequest, Progress, PromptCut, Request,
+    SamplerOptions, Schedule, Status, TensorHeader, WireError, WorkerHello, WorkerMessage,
 };
 
 /// A message of either direction.
@@ -43,13 +43,9 @@ fn submit(request: Request, tensors: Vec<TensorHeader>) -> ClientMessage {
 
 fn denoise(schedule: Schedule) -> DenoiseRequest {
     DenoiseRequest {
-        seed: u64::MAX,
-        steps: 20,
-        cfg: 5.0,
-        sampler: "euler".into(),
         schedule,
         denoise: 0.75,
-        batch_index: None,
+        ..DenoiseRequest::new(u64::MAX, 20, 5.0)
     }
 }
 
@@ -82,7 +78,7 @@ fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         (
             "submit-denoise-auto",
             submit(
-                Request::Denoise(denoise(Schedule::Auto)),
+                Request::Denoise(Box::new(denoise(Schedule::Auto))),
                 vec![
                     TensorHeader::new("positive", DType::F32, [1, 256, 2048]),
                     TensorHeader::new("negative", DType::Bf16, [1, 256, 2048]),
@@ -94,23 +90,62 @@ fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         (
             "submit-denoise-shift",
             submit(
-                Request::Denoise(DenoiseRequest {
+                Request::Denoise(Box::new(DenoiseRequest {
                     batch_index: Some(vec![0, 3, 1 << 40]),
                     ..denoise(Schedule::Shift(3.0))
-                }),
+                })),
                 vec![],
             ),
         ),
         (
             "submit-denoise-sigmas",
             submit(
-                Request::Denoise(DenoiseRequest {
+                Request::Denoise(Box::new(DenoiseRequest {
                     seed: 0,
                     steps: 2,
                     cfg: 1.0,
                     denoise: 1.0,
                     ..denoise(Schedule::Sigmas(vec![1.0, 0.625, 0.0]))
-                }),
+                })),
+                vec![],
+            ),
+        ),
+        (
+            "submit-denoise-named",
+            submit(
+                Request::Denoise(Box::new(DenoiseRequest {
+                    sampler: "dpmpp_sde".into(),
+                    options: SamplerOptions {
+                        eta: Some(0.5),
+                        s_noise: Some(1.25),
+                        r: Some(0.75),
+                        order: Some(3),
+                        solver_type: Some("midpoint".into()),
+                    },
+                    shift: Some(3.0),
+                    start_step: 4,
+                    end_step: Some(12),
+                    add_noise: false,
+                    leftover_noise: true,
+                    preview: Some(PreviewRequest {
+                        kind: PreviewKind::Vae,
+                        max_side: 512,
+                    }),
+                    ..denoise(Schedule::Named("karras".into()))
+                })),
+                vec![],
+            ),
+        ),
+        (
+            "submit-denoise-preview",
+            submit(
+                Request::Denoise(Box::new(DenoiseRequest {
+                    preview: Some(PreviewRequest {
+                        kind: PreviewKind::Linear,
+                        max_side: 256,
+                    }),
+                    ..denoise(Schedule::Auto)
+                })),
                 vec![],
             ),
         ),
@@ -155,7 +190,7 @@ fn worker_messages() -> Vec<(&'static str, WorkerMessage)> {
                     operations: ["encode", "denoise", "decode", "vae-encode"]
                         .map(String::from)
                         .to_vec(),
-                    samplers: vec!["euler".into()],
+                    samplers: ["euler", "dpmpp_2m"].map(String::from).to_vec(),
                     model: "Ovis-Image-7B".into(),
                     device: "cuda:0 NVIDIA H200".into(),
                     precision: "bf16".into(),
@@ -163,6 +198,8 @@ fn worker_messages() -> Vec<(&'static str, WorkerMessage)> {
                     conditioning_width: 2048,
                     size_multiple: 16,
                     max_pixels: 1 << 26,
+                    schedulers: ["flux", "simple"].map(String::from).to_vec(),
+                    previews: ["linear", "vae"].map(String::from).to_vec(),
                 },
             }),
         ),
@@ -173,7 +210,7 @@ fn worker_messages() -> Vec<(&'static str, WorkerMessage)> {
                 protocol: PROTOCOL_VERSION,
                 error: WireError::new(
                     ErrorCode::VersionMismatch,
-                    "The client speaks protocol 2 and this worker speaks protocol 1.",
+                    "The client speaks protocol 1 and this worker speaks protocol 2.",
                     "Update the older of the two.",
                 ),
             },
@@ -254,6 +291,16 @@ fn worker_messages() -> Vec<(&'static str, WorkerMessage)> {
             WorkerMessage::ShuttingDown {
                 reason: "The worker was asked to stop.".into(),
             },
+        ),
+        (
+            "preview",
+            WorkerMessage::Preview(Preview {
+                job: JOB,
+                step: 5,
+                width: 2,
+                height: 1,
+                data: vec![255, 0, 0, 16, 32, 64],
+            }),
         ),
     ]
 }

@@ -58,9 +58,15 @@ pub struct GenerateArgs {
         allow_negative_numbers = true
     )]
     shift: Shift,
-    /// Solver.
-    #[arg(long, default_value = "euler")]
+    /// Solver, as in ComfyUI: euler, euler_ancestral, heun, dpm_2, dpmpp_2m,
+    /// dpmpp_2m_sde, dpmpp_sde, res_multistep, uni_pc, lms, ddim.
+    #[arg(long, value_name = "NAME", default_value = "euler")]
     sampler: String,
+    /// Where the sigmas stand: flux (the model's own), or one of ComfyUI's:
+    /// simple, normal, sgm_uniform, ddim_uniform, karras, exponential, beta,
+    /// linear_quadratic, kl_optimal.
+    #[arg(long, value_name = "NAME", default_value = "flux")]
+    scheduler: String,
     /// Longest prompt in tokens; above 256 nothing is cut.
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_sequence_length: usize,
@@ -122,16 +128,13 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
 
 fn request(args: &GenerateArgs) -> DenoiseRequest {
     DenoiseRequest {
-        seed: args.seed,
-        steps: args.steps,
-        cfg: args.cfg,
         sampler: args.sampler.clone(),
-        schedule: match args.shift {
-            Shift::Auto => Schedule::Auto,
-            Shift::Constant(shift) => Schedule::Shift(shift),
+        schedule: Schedule::Named(args.scheduler.clone()),
+        shift: match args.shift {
+            Shift::Auto => None,
+            Shift::Constant(shift) => Some(shift),
         },
-        denoise: 1.0,
-        batch_index: None,
+        ..DenoiseRequest::new(args.seed, args.steps, args.cfg)
     }
 }
 
@@ -265,6 +268,7 @@ fn parameters(
             Shift::Constant(shift) => json!(shift),
         },
         "sampler": args.sampler,
+        "scheduler": args.scheduler,
         "device": pipeline.placement().device_name(),
         "dtype": pipeline.placement().weights.as_str(),
         "max_sequence_length": args.max_sequence_length,

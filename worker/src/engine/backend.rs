@@ -2,7 +2,7 @@
 
 use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 
-use crate::pipeline::{Conditioning, DenoiseInputs, Image, Latent, Result, StepReport};
+use crate::pipeline::{Conditioning, DenoiseInputs, Image, Latent, Preview, Result, StepReport};
 
 /// A loaded model. It lives and dies on the engine's device thread, so it need
 /// not be `Send`; a panic in any method fails the job, not the engine.
@@ -30,11 +30,17 @@ pub trait Backend: 'static {
         inputs: DenoiseInputs,
     ) -> Result<Self::Denoise>;
 
-    /// Runs one step.
+    /// Runs one step. A job without steps reports 0 of 0.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
     fn step(&mut self, job: &mut Self::Denoise) -> Result<StepReport>;
+
+    /// What a job's image looks like, where its request wants to see it.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    fn preview(&mut self, job: &Self::Denoise) -> Result<Option<Preview>>;
 
     /// The latent `[B, C, H/8, W/8]` of a job whose last step has run.
     ///

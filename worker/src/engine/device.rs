@@ -146,12 +146,21 @@ impl<B: Backend> DeviceThread<B> {
             Ok(report) => report,
             Err(error) => return self.end(&active.ticket, Event::Failed(error)),
         };
-        active.steps.push(begun.elapsed());
-        self.shared.lock().counts.steps += 1;
         let left = report.total.saturating_sub(report.step);
-        let estimate = seconds_left(&active.steps, left);
-        tracing::debug!(step = report.step, total = report.total, "step");
-        active.ticket.tell(Event::Progress(report, estimate));
+        if report.step > 0 {
+            let preview = guarded(|| backend.preview(&active.state));
+            active.steps.push(begun.elapsed());
+            self.shared.lock().counts.steps += 1;
+            match preview {
+                Ok(Some(preview)) => active.ticket.tell(Event::Preview(report.step, preview)),
+                Ok(None) => {}
+                // The job can do without.
+                Err(error) => tracing::warn!(%error, "no preview"),
+            }
+            let estimate = seconds_left(&active.steps, left);
+            tracing::debug!(step = report.step, total = report.total, "step");
+            active.ticket.tell(Event::Progress(report, estimate));
+        }
         if left > 0 {
             self.active = Some(active);
             return;

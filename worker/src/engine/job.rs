@@ -9,14 +9,16 @@ use ovis_protocol::{
 };
 
 use super::queue::ClientId;
-use crate::pipeline::{Conditioning, DenoiseInputs, Error, Image, Latent, Result, StepReport};
+use crate::pipeline::{
+    Conditioning, DenoiseInputs, Error, Image, Latent, Preview, Result, StepReport,
+};
 
 /// What to do, with its tensors on the CPU.
 pub enum Work {
     /// Prompts to conditioning.
     Encode(EncodeRequest),
     /// Conditioning and latent to latent.
-    Denoise(DenoiseRequest, DenoiseInputs),
+    Denoise(Box<DenoiseRequest>, DenoiseInputs),
     /// Latent to image.
     Decode(Latent),
     /// Image to latent.
@@ -94,6 +96,8 @@ pub enum Event {
     Started,
     /// A denoise step has ended; the estimate is in seconds.
     Progress(StepReport, f32),
+    /// What the image looks like before the step of this number.
+    Preview(u32, Preview),
     /// It is done.
     Done(Outcome, Output),
     /// It has failed.

@@ -24,5 +24,5 @@ pub use linear::Linear;
 pub use mlp::{gated_residual, swiglu};
 pub use norm::{group_norm, modulated_layer_norm, rms_norm, GroupNorm};
 pub use placement::{device_memory, Placement};
-pub use pointwise::{add, cast, silu};
+pub use pointwise::{add, cast, scaled_sum, silu};
 pub use rope::{qk_norm_rope, HeadNorms, Heads, Pairs, RopeTable};

@@ -17,6 +17,25 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     x + y
 }
 
+/// The sum of tensors of one shape times numbers; there is at least one.
+///
+/// # Errors
+/// The shapes differ, or the device fails.
+pub fn scaled_sum(terms: &[(f64, &Tensor)]) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(sum) = cuda::scaled_sum(terms)? {
+        return Ok(sum);
+    }
+    let Some(((factor, first), rest)) = terms.split_first() else {
+        candle_core::bail!("a sum of nothing");
+    };
+    let mut sum = (*first * *factor)?;
+    for (factor, tensor) in rest {
+        sum = (sum + (*tensor * *factor)?)?;
+    }
+    Ok(sum)
+}
+
 /// `x * sigmoid(x)` (Hendrycks & Gimpel 2016).
 ///
 /// # Errors

@@ -5,10 +5,10 @@ use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 use super::denoise::DenoiseState;
 use super::error::Result;
 use super::load::Pipeline;
-use super::types::{Conditioning, DenoiseInputs, Image, Latent, StepReport};
+use super::types::{Conditioning, DenoiseInputs, Image, Latent, Preview, StepReport};
 use crate::engine::Backend;
 use crate::layers::device_memory;
-use crate::sampling::SAMPLERS;
+use crate::sampling::{Scheduler, SAMPLERS};
 
 /// Width and height are multiples of this: 8 for the VAE, 2 for the patches.
 const SIZE_MULTIPLE: u32 = 16;
@@ -30,6 +30,12 @@ impl Backend for Pipeline {
             conditioning_width: self.conditioning_width().unwrap_or(0) as u32,
             size_multiple: SIZE_MULTIPLE,
             max_pixels: MAX_PIXELS,
+            schedulers: Scheduler::ALL.map(|s| s.name().to_owned()).to_vec(),
+            previews: self
+                .previews()
+                .into_iter()
+                .map(|kind| kind.name().to_owned())
+                .collect(),
         }
     }
 
@@ -47,6 +53,10 @@ impl Backend for Pipeline {
 
     fn step(&mut self, job: &mut DenoiseState) -> Result<StepReport> {
         job.step(self.denoiser()?)
+    }
+
+    fn preview(&mut self, job: &DenoiseState) -> Result<Option<Preview>> {
+        Pipeline::preview(self, job)
     }
 
     fn finish_denoise(&mut self, job: DenoiseState) -> Result<Latent> {

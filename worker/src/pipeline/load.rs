@@ -1,14 +1,15 @@
 //! A checkpoint's parts on a device.
 
 use candle_core::{DType, Device, Tensor};
-use ovis_protocol::{DenoiseRequest, PromptCut};
+use ovis_protocol::{DenoiseRequest, PreviewKind, PromptCut};
 use tokenizers::Tokenizer;
 
 use super::codec;
 use super::denoise::{DenoiseState, LatentScaling};
 use super::error::{Error, Result};
+use super::preview;
 use super::prompt::tokenize;
-use super::types::{Conditioning, DenoiseInputs, Image, Latent};
+use super::types::{Conditioning, DenoiseInputs, Image, Latent, Preview};
 use crate::layers::Placement;
 use crate::models::builder::Builder;
 use crate::models::mmdit::Mmdit;
@@ -196,11 +197,46 @@ impl Pipeline {
         request: &DenoiseRequest,
         inputs: DenoiseInputs,
     ) -> Result<DenoiseState> {
-        let scaling = match &self.vae {
+        DenoiseState::new(self.denoiser()?, self.scaling(), request, inputs)
+    }
+
+    fn scaling(&self) -> LatentScaling {
+        match &self.vae {
             Some(vae) => LatentScaling::of(vae.config()),
             None => LatentScaling::FLUX,
+        }
+    }
+
+    /// Kinds of preview that the loaded parts allow.
+    pub fn previews(&self) -> Vec<PreviewKind> {
+        let linear = self.latent_channels() == Some(preview::CHANNELS);
+        [
+            (PreviewKind::Linear, linear),
+            (PreviewKind::Vae, self.vae.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(kind, available)| available.then_some(kind))
+        .collect()
+    }
+
+    /// What a denoise job's first image looks like, where its request wants to
+    /// see it.
+    ///
+    /// # Errors
+    /// The VAE is wanted and missing, or the device fails.
+    pub fn preview(&self, job: &DenoiseState) -> Result<Option<Preview>> {
+        let Some((wanted, estimate)) = job.estimate() else {
+            return Ok(None);
         };
-        DenoiseState::new(self.denoiser()?, scaling, request, inputs)
+        let max_side = wanted.max_side as usize;
+        match wanted.kind {
+            PreviewKind::Linear => preview::linear(estimate, max_side),
+            PreviewKind::Vae => {
+                let raw = self.scaling().to_raw(estimate)?;
+                preview::by_vae(self.vae("preview")?, &raw, max_side)
+            }
+        }
+        .map(Some)
     }
 
     /// The transformer that denoise steps run on.

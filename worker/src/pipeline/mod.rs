@@ -1,15 +1,18 @@
-//! From prompts to pixels: encode, denoise one step at a time, decode.
+//! From prompts to pixels: encode, denoise one step at a time, preview, decode.
 
 mod backend;
 mod codec;
 mod denoise;
 mod error;
 mod load;
+mod plan;
+mod preview;
 mod prompt;
 mod types;
 
-pub use denoise::{check_request, DenoiseState};
+pub use denoise::DenoiseState;
 pub use error::{Error, Result};
 pub use load::{Parts, Pipeline};
+pub use plan::check_request;
 pub use prompt::check_length;
-pub use types::{Conditioning, DenoiseInputs, Image, Latent, StepReport};
+pub use types::{Conditioning, DenoiseInputs, Image, Latent, Preview, StepReport};

@@ -121,3 +121,14 @@ pub struct StepReport {
     /// Sigma the latent has now.
     pub sigma: f32,
 }
+
+/// What an image looks like so far: 8-bit pixels, small enough for one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Red, green and blue, row by row from the top.
+    pub rgb: Vec<u8>,
+}

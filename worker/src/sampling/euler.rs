@@ -1,14 +1,74 @@
-//! Solvers of the probability-flow ODE.
+//! `euler` and `ddim`, and `euler_ancestral`.
+//!
+//! Source: ComfyUI 0.18.1 `k_diffusion/sampling.py` `sample_euler` and
+//! `sample_euler_ancestral_RF`. ComfyUI's `ddim` is `euler` with another noise
+//! outside a noise mask.
 
 use candle_core::{Result, Tensor};
 
-/// Names a request may use.
-pub const SAMPLERS: &[&str] = &["euler"];
+use super::solver::{combine, ends, euler, Denoiser, Solver, Stepped};
+use super::step_noise::StepNoise;
 
-/// One Euler step of `dx/dsigma = velocity`.
-///
-/// # Errors
-/// The device fails.
-pub fn euler_step(x: &Tensor, velocity: &Tensor, sigma: f32, next: f32) -> Result<Tensor> {
-    x + (velocity * f64::from(next - sigma))?
+/// Straight ahead.
+pub struct Euler {
+    pub sigmas: Vec<f32>,
+}
+
+impl Solver for Euler {
+    fn evaluations(&self, step: usize) -> Vec<f32> {
+        vec![self.sigmas[step]]
+    }
+
+    fn step(
+        &mut self,
+        step: usize,
+        x: &Tensor,
+        model: &mut Denoiser<'_>,
+        _: &mut dyn StepNoise,
+    ) -> Result<Stepped> {
+        let denoised = model(x, self.sigmas[step])?;
+        let (sigma, next) = ends(&self.sigmas, step);
+        Ok(Stepped {
+            x: euler(x, &denoised, sigma, next)?,
+            denoised,
+        })
+    }
+}
+
+/// Too far ahead, and back with new noise.
+pub struct EulerAncestral {
+    pub sigmas: Vec<f32>,
+    /// How much of the noise is new: 0 is `euler`.
+    pub eta: f64,
+    /// Strength of the new noise.
+    pub s_noise: f64,
+}
+
+impl Solver for EulerAncestral {
+    fn evaluations(&self, step: usize) -> Vec<f32> {
+        vec![self.sigmas[step]]
+    }
+
+    fn step(
+        &mut self,
+        step: usize,
+        x: &Tensor,
+        model: &mut Denoiser<'_>,
+        noise: &mut dyn StepNoise,
+    ) -> Result<Stepped> {
+        let denoised = model(x, self.sigmas[step])?;
+        let (sigma, next) = ends(&self.sigmas, step);
+        let down = next * (1.0 + (next / sigma - 1.0) * self.eta);
+        let mut x = euler(x, &denoised, sigma, down)?;
+        if next > 0.0 && self.eta > 0.0 {
+            let rescale = (1.0 - next) / (1.0 - down);
+            let variance = next * next - (down * rescale).powi(2);
+            let fresh = noise.between(self.sigmas[step], self.sigmas[step + 1])?;
+            x = combine(
+                (rescale, &x),
+                &[(self.s_noise * variance.max(0.0).sqrt(), &fresh)],
+            )?;
+        }
+        Ok(Stepped { x, denoised })
+    }
 }

@@ -1,54 +1,107 @@
-//! Sigma schedules of flow matching: 1 is noise, 0 is the image.
+//! Which sigmas a job runs through: a schedule, and the part of it that is asked for.
+//!
+//! Source: ComfyUI 0.18.1 `comfy/samplers.py` `KSampler` (`calculate_sigmas`,
+//! `set_steps`, `sample`).
 
-/// How the schedule is bent towards noise.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Shift {
-    /// By `exp(mu)`, with mu linear in the number of image tokens.
-    ///
-    /// Source: diffusers `pipeline_ovis_image.py` `calculate_shift`.
-    Auto,
-    /// By a constant, as ComfyUI's ModelSamplingAuraFlow and SD3.
-    Constant(f64),
+use super::scheduler::Scheduler;
+use super::table::FlowTable;
+
+/// From this denoise strength on, a schedule is whole.
+const WHOLE: f64 = 0.9999;
+
+/// The part of a schedule that a job runs: KSamplerAdvanced's steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Steps that are left out at the beginning.
+    pub start: usize,
+    /// The step before which the job ends; `None` for the last.
+    pub end: Option<usize>,
+    /// Whether a job that ends early leaves the noise that is still there,
+    /// rather than removing it with its last step.
+    pub leftover_noise: bool,
 }
 
-/// The automatic shift for this many image tokens: mu runs from 0.5 at 256
-/// tokens to 1.15 at 4096.
-pub fn flow_shift(image_tokens: usize) -> f64 {
-    let slope = (1.15 - 0.5) / (4096.0 - 256.0);
-    (0.5 + slope * (image_tokens as f64 - 256.0)).exp()
+impl Window {
+    /// All steps.
+    pub const WHOLE: Self = Self {
+        start: 0,
+        end: None,
+        leftover_noise: false,
+    };
+
+    /// The part of `sigmas` that is run. It is empty where nothing is.
+    pub fn of(self, mut sigmas: Vec<f32>) -> Vec<f32> {
+        if let Some(end) = self.end {
+            if end + 1 < sigmas.len() {
+                sigmas.truncate(end + 1);
+                if let (false, Some(last)) = (self.leftover_noise, sigmas.last_mut()) {
+                    *last = 0.0;
+                }
+            }
+        }
+        if self.start + 1 >= sigmas.len() {
+            return Vec::new();
+        }
+        sigmas.drain(..self.start);
+        // A step from a sigma to itself changes nothing, and has no direction.
+        sigmas.dedup();
+        sigmas
+    }
 }
 
-/// `steps + 1` sigmas, descending to 0. With `denoise` below 1 they are the
-/// tail of a schedule of `steps / denoise` steps, as ComfyUI's KSampler has it.
-pub fn sigmas(steps: usize, shift: Shift, image_tokens: usize, denoise: f64) -> Vec<f32> {
-    let full = if denoise > 0.9999 {
+/// Steps of the whole schedule whose last `steps` are a job of this strength.
+pub fn whole_steps(steps: usize, denoise: f64) -> usize {
+    if denoise > WHOLE {
         steps
     } else {
         (steps as f64 / denoise) as usize
-    };
-    let shift = match shift {
-        Shift::Auto => flow_shift(image_tokens),
-        Shift::Constant(shift) => shift,
-    };
-    (full - steps..full)
-        .map(|i| {
-            let t = 1.0 - i as f64 / full as f64;
-            (shift / (shift + 1.0 / t - 1.0)) as f32
-        })
-        .chain([0.0])
-        .collect()
+    }
+}
+
+/// The sigmas of `steps` steps. With `denoise` below 1 they are the tail of a
+/// longer schedule. Some solvers skip the last sigma before 0
+/// (`drop_penultimate`) and get one step more from the scheduler for it.
+pub fn sigmas(
+    scheduler: Scheduler,
+    table: &FlowTable,
+    steps: usize,
+    denoise: f64,
+    drop_penultimate: bool,
+) -> Vec<f32> {
+    let whole = whole_steps(steps, denoise);
+    let mut sigmas = scheduler.sigmas(table, whole + usize::from(drop_penultimate));
+    if drop_penultimate {
+        sigmas.remove(sigmas.len().saturating_sub(2));
+    }
+    if denoise <= WHOLE {
+        sigmas.drain(..sigmas.len().saturating_sub(steps + 1));
+    }
+    sigmas
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn flux(steps: usize, table: &FlowTable, denoise: f64) -> Vec<f32> {
+        sigmas(Scheduler::Flux, table, steps, denoise, false)
+    }
+
     #[test]
-    fn starts_at_one_and_ends_at_zero() {
-        let sigmas = sigmas(50, Shift::Auto, 4096, 1.0);
-        assert_eq!(sigmas.len(), 51);
-        assert_eq!((sigmas[0], sigmas[50]), (1.0, 0.0));
-        assert!(sigmas.windows(2).all(|w| w[0] > w[1]));
+    fn every_schedule_descends_to_zero() {
+        for scheduler in Scheduler::ALL {
+            for steps in [1, 2, 3, 7, 50, 999, 1000, 2500] {
+                for table in [FlowTable::constant(3.0), FlowTable::by_size(4096)] {
+                    let sigmas = scheduler.sigmas(&table, steps);
+                    let name = scheduler.name();
+                    assert!(sigmas.len() > 1, "{name} {steps}");
+                    assert_eq!(sigmas.last(), Some(&0.0), "{name} {steps}");
+                    assert!(sigmas[0] <= 1.0, "{name} {steps}");
+                    assert!(sigmas.windows(2).all(|w| w[0] >= w[1]), "{name} {steps}");
+                }
+            }
+            assert_eq!(Scheduler::from_name(scheduler.name()), Some(scheduler));
+        }
     }
 
     #[test]
@@ -59,8 +112,9 @@ mod tests {
         for entry in golden {
             let count = |field: &str| entry[field].as_u64().unwrap() as usize;
             let (steps, tokens) = (count("steps"), count("image_tokens"));
-            let shift = entry["shift"].as_f64().map_or(Shift::Auto, Shift::Constant);
-            let ours = sigmas(steps, shift, tokens, 1.0);
+            let shift = entry["shift"].as_f64();
+            let table = shift.map_or(FlowTable::by_size(tokens), FlowTable::constant);
+            let ours = flux(steps, &table, 1.0);
             let theirs = entry["sigmas"].as_array().unwrap();
             assert_eq!(ours.len(), theirs.len());
             for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
@@ -75,7 +129,28 @@ mod tests {
 
     #[test]
     fn partial_denoise_is_the_tail_of_a_longer_schedule() {
-        let long = sigmas(20, Shift::Constant(3.0), 256, 1.0);
-        assert_eq!(sigmas(10, Shift::Constant(3.0), 256, 0.5), long[10..]);
+        let table = FlowTable::constant(3.0);
+        let long = flux(20, &table, 1.0);
+        assert_eq!(flux(10, &table, 0.5), long[10..]);
+    }
+
+    #[test]
+    fn a_window_is_ksampler_advanceds() {
+        let all = vec![1.0, 0.75, 0.5, 0.25, 0.0];
+        let run = |start, end, leftover_noise| {
+            let window = Window {
+                start,
+                end,
+                leftover_noise,
+            };
+            window.of(all.clone())
+        };
+        assert_eq!(run(0, None, false), all);
+        assert_eq!(run(0, Some(2), true), [1.0, 0.75, 0.5]);
+        assert_eq!(run(0, Some(2), false), [1.0, 0.75, 0.0]);
+        assert_eq!(run(2, Some(10_000), false), [0.5, 0.25, 0.0]);
+        assert!(run(4, None, false).is_empty());
+        assert!(run(3, Some(3), true).is_empty());
+        assert!(run(0, Some(0), false).is_empty());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The engine puts events in without ever waiting; the connection's writer
 //! takes messages out as fast as the client reads. Memory stays bounded: an
-//! unsent position or progress is replaced by its successor, results are cut
+//! unsent position, progress or preview is replaced by its successor, results are cut
 //! into chunks only as they are sent, and too many unread results fail.
 
 use std::collections::{HashMap, VecDeque};
@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ovis_protocol::limits::{MAX_CHUNK_BYTES, MAX_JOBS_PER_CONNECTION, MAX_TENSOR_BYTES};
 use ovis_protocol::{
-    Chunk, DType, ErrorCode, JobId, Progress, TensorHeader, WireError, WorkerMessage,
+    Chunk, DType, ErrorCode, JobId, Preview, Progress, TensorHeader, WireError, WorkerMessage,
 };
 use tokio::sync::Notify;
 
@@ -206,6 +206,7 @@ fn supersedes(new: &WorkerMessage, old: &WorkerMessage) -> bool {
             new == old
         }
         (WorkerMessage::Progress(new), WorkerMessage::Progress(old)) => new.job == old.job,
+        (WorkerMessage::Preview(new), WorkerMessage::Preview(old)) => new.job == old.job,
         _ => false,
     }
 }
@@ -221,6 +222,13 @@ impl EventSink for Outbox {
                 total: report.total,
                 sigma: report.sigma,
                 seconds_left,
+            }),
+            Event::Preview(step, preview) => WorkerMessage::Preview(Preview {
+                job,
+                step,
+                width: preview.width,
+                height: preview.height,
+                data: preview.rgb,
             }),
             Event::Failed(error) => WorkerMessage::Failed { job, error },
             Event::Cancelled => WorkerMessage::Cancelled { job },
@@ -261,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_sees_only_the_latest_progress() {
+    fn a_slow_reader_sees_only_the_latest_progress_and_preview() {
         let outbox = Outbox::default();
         for step in 1..=1000 {
             let report = StepReport {
@@ -270,9 +278,19 @@ mod tests {
                 sigma: 0.5,
             };
             outbox.send([1; 16], Event::Progress(report, 1.0));
+            let preview = crate::pipeline::Preview {
+                width: 1,
+                height: 1,
+                rgb: vec![0; 3],
+            };
+            outbox.send([1; 16], Event::Preview(step, preview));
         }
         let messages = drain(&outbox);
-        assert!(matches!(&messages[..], [WorkerMessage::Progress(p)] if p.step == 1000));
+        assert!(matches!(
+            &messages[..],
+            [WorkerMessage::Progress(progress), WorkerMessage::Preview(preview)]
+                if progress.step == 1000 && preview.step == 1000
+        ));
     }
 
     #[test]

@@ -79,7 +79,8 @@ pub fn check(
     match (request, latent.map(|header| &header.shape[..])) {
         (Request::Denoise(request), Some(&[batch, _, height, width])) => {
             let size = (8 * width as usize, 8 * height as usize);
-            check_request(request, batch as usize, size).map_err(|e| wire_error(&e))
+            let checked = check_request(request, batch as usize, size);
+            checked.map(drop).map_err(|e| wire_error(&e))
         }
         _ => Ok(()),
     }
@@ -112,6 +113,13 @@ fn check_values(request: &Request, can: &Capabilities) -> Result<(), WireError> 
                 &format!("It has: {}.", can.samplers.join(", ")),
             ))
         }
+        Request::Denoise(r) => match r.preview.map(|preview| preview.kind.name()) {
+            Some(kind) if !can.previews.iter().any(|known| known == kind) => Err(invalid(
+                format!("This worker's checkpoint makes no previews of the kind `{kind}`."),
+                "Ask for another kind, or for none.",
+            )),
+            _ => Ok(()),
+        },
         _ => Ok(()),
     }
 }

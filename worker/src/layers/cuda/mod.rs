@@ -31,6 +31,6 @@ pub use latents::{guided_velocity, patchify, to_pixels, upsample_nearest};
 pub use linear::linear;
 pub use mlp::{gated_residual, swiglu};
 pub use norm::{group_norm, modulated_layer_norm, rms_norm};
-pub use pointwise::{add, cast, silu};
+pub use pointwise::{add, cast, scaled_sum, silu};
 pub use rope::qk_norm_rope;
 pub use rows::{embed, single_head};

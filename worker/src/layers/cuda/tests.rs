@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::layers::{
     attention, attention_and_swiglu, embed, gated_residual, group_norm, guided_velocity,
-    modulated_layer_norm, patchify, qk_norm_rope, rms_norm, single_head, swiglu, to_pixels,
-    upsample_nearest, Conv2d, HeadNorms, Heads, Linear, Mask, Pairs, RopeTable,
+    modulated_layer_norm, patchify, qk_norm_rope, rms_norm, scaled_sum, single_head, swiglu,
+    to_pixels, upsample_nearest, Conv2d, HeadNorms, Heads, Linear, Mask, Pairs, RopeTable,
 };
 
 /// Largest relative error, `|a - b| / |b|`. A bf16 result is rounded once, to 8
@@ -349,6 +349,22 @@ fn pointwise() {
             assert_close(&what, &sum, &(&x + &y).unwrap(), tolerance(dtype));
             let ours = super::silu(&a).unwrap().unwrap();
             assert_close(&what, &ours, &x.silu().unwrap(), tolerance(dtype));
+        }
+    }
+    for shape in [[1, 1], [3, 7], [5, 4104]] {
+        let tensors: Vec<Tensor> = (0..4).map(|_| random(&shape, DType::F32)).collect();
+        let on_gpu: Vec<Tensor> = tensors.iter().map(|t| there(t, DType::F32)).collect();
+        for count in 1..=4 {
+            let factors = [0.5, -2.0, 1.25, 3.0];
+            let plain: Vec<_> = factors.into_iter().zip(&tensors).take(count).collect();
+            let ours: Vec<_> = factors.into_iter().zip(&on_gpu).take(count).collect();
+            let sum = super::scaled_sum(&ours).unwrap().unwrap();
+            assert_close(
+                &format!("{shape:?} {count}"),
+                &sum,
+                &scaled_sum(&plain).unwrap(),
+                2e-6,
+            );
         }
     }
     let x = random(&[5, 129], DType::BF16);

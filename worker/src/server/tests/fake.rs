@@ -7,7 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use ovis_protocol::limits::{MAGIC, MAX_CHUNK_BYTES, PROTOCOL_VERSION};
 use ovis_protocol::{
     decode_worker, encode, Assembler, Capabilities, Chunk, ClientHello, ClientMessage, DType,
-    DenoiseRequest, EncodeRequest, JobId, PromptCut, Request, Schedule, TensorHeader, WireError,
+    DenoiseRequest, EncodeRequest, JobId, PromptCut, Request, TensorHeader, WireError,
     WorkerMessage,
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +17,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::WebSocketStream;
 
 use crate::engine::{self, Backend, EngineHandle};
-use crate::pipeline::{Conditioning, DenoiseInputs, Error, Image, Latent, Result, StepReport};
+use crate::pipeline::{
+    Conditioning, DenoiseInputs, Error, Image, Latent, Preview, Result, StepReport,
+};
 use crate::server::{serve, Options};
 
 /// Width of the fake's conditioning.
@@ -36,6 +38,7 @@ pub struct FakeDenoise {
     step: u32,
     total: u32,
     latent: Latent,
+    preview: Option<u32>,
 }
 
 impl Fake {
@@ -58,6 +61,8 @@ impl Backend for Fake {
             conditioning_width: WIDTH as u32,
             size_multiple: 16,
             max_pixels: 1 << 22,
+            schedulers: vec!["flux".into()],
+            previews: vec!["linear".into()],
         }
     }
 
@@ -94,6 +99,7 @@ impl Backend for Fake {
             step: 0,
             total: request.steps,
             latent: inputs.latent,
+            preview: request.preview.map(|preview| preview.max_side),
         })
     }
 
@@ -106,6 +112,14 @@ impl Backend for Fake {
             total: job.total,
             sigma: 1.0 - job.step as f32 / job.total as f32,
         })
+    }
+
+    fn preview(&mut self, job: &FakeDenoise) -> Result<Option<Preview>> {
+        Ok(job.preview.map(|side| Preview {
+            width: side,
+            height: side,
+            rgb: vec![0; 3 * (side * side) as usize],
+        }))
     }
 
     fn finish_denoise(&mut self, job: FakeDenoise) -> Result<Latent> {
@@ -227,6 +241,7 @@ fn job_of(message: &WorkerMessage) -> Option<JobId> {
         | WorkerMessage::Failed { job, .. }
         | WorkerMessage::Cancelled { job } => Some(*job),
         WorkerMessage::Progress(progress) => Some(progress.job),
+        WorkerMessage::Preview(preview) => Some(preview.job),
         WorkerMessage::Chunk(chunk) => Some(chunk.job),
         _ => None,
     }
@@ -253,21 +268,17 @@ pub fn encode_request(name: &str, length: u32) -> Request {
 }
 
 pub fn denoise_request(seed: u64, steps: u32) -> Request {
-    Request::Denoise(DenoiseRequest {
-        seed,
-        steps,
-        cfg: 1.0,
-        sampler: "euler".into(),
-        schedule: Schedule::Auto,
-        denoise: 1.0,
-        batch_index: None,
-    })
+    Request::Denoise(Box::new(DenoiseRequest::new(seed, steps, 1.0)))
 }
 
 fn zeros(name: &str, shape: &[u64]) -> (TensorHeader, Vec<u8>) {
     let header = TensorHeader::new(name, DType::F32, shape.iter().copied());
     let bytes = vec![0; header.byte_len().unwrap() as usize];
     (header, bytes)
+}
+
+pub fn positive() -> (TensorHeader, Vec<u8>) {
+    zeros("positive", &[1, 4, WIDTH as u64])
 }
 
 pub fn latent(side: u64) -> (TensorHeader, Vec<u8>) {
@@ -358,7 +369,7 @@ impl Client {
     }
 
     pub async fn denoise(&mut self, job: u8, steps: u32) {
-        let tensors = vec![zeros("positive", &[1, 4, WIDTH as u64]), latent(2)];
+        let tensors = vec![positive(), latent(2)];
         self.submit(job, denoise_request(job.into(), steps), tensors)
             .await;
     }

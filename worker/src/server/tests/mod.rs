@@ -3,3 +3,4 @@
 mod connections;
 mod fake;
 mod jobs;
+mod previews;

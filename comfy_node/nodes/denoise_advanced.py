@@ -1,0 +1,127 @@
+"""Denoising in parts, with the meanings of ComfyUI's KSamplerAdvanced."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from .. import wire
+from ..settings import WorkerConfig
+from .denoise import cfg_input, negative_input, run_denoise, seed_input, steps_input, unchanged
+from .samplers import (
+    given_schedule,
+    known_sampler,
+    named_schedule,
+    sampler_input,
+    scheduler_input,
+    shift_input,
+)
+from .worker import CATEGORY, Worker
+
+LAST_STEP = 10_000
+"""An ``end_at_step`` past every schedule, as in ComfyUI."""
+
+
+class OvisDenoiseAdvanced(io.ComfyNode):
+    """Part of a schedule: CONDITIONING and LATENT to LATENT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="OvisDenoiseAdvanced",
+            display_name="Ovis Denoise (Advanced)",
+            category=CATEGORY,
+            description="Denoises a latent with Ovis-Image on the worker for some of the steps, or "
+            "with a native SAMPLER or SIGMAS.",
+            inputs=[
+                Worker.Input("worker"),
+                io.Conditioning.Input("positive"),
+                io.Latent.Input("latent"),
+                io.Combo.Input(
+                    "add_noise",
+                    options=["enable", "disable"],
+                    tooltip="disable for a latent that still has the noise of the steps before.",
+                ),
+                seed_input("noise_seed"),
+                steps_input(),
+                cfg_input(),
+                sampler_input(),
+                scheduler_input(),
+                shift_input(),
+                io.Int.Input(
+                    "start_at_step",
+                    default=0,
+                    min=0,
+                    max=LAST_STEP,
+                    tooltip="How many of the steps to leave out at the beginning.",
+                ),
+                io.Int.Input(
+                    "end_at_step",
+                    default=LAST_STEP,
+                    min=0,
+                    max=LAST_STEP,
+                    tooltip="The step to stop before; past the last it has no effect.",
+                ),
+                io.Combo.Input(
+                    "return_with_leftover_noise",
+                    options=["disable", "enable"],
+                    tooltip="enable to go on with another node from end_at_step; disable to remove "
+                    "the rest of the noise in the last step.",
+                ),
+                negative_input(),
+                io.Sampler.Input(
+                    "custom_sampler",
+                    optional=True,
+                    tooltip="A native sampler with its options, in place of the one chosen above. "
+                    "One that the worker does not have is refused.",
+                ),
+                io.Sigmas.Input(
+                    "sigmas",
+                    optional=True,
+                    tooltip="Sigmas of a flow model, in place of steps and scheduler.",
+                ),
+            ],
+            outputs=[io.Latent.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(
+        cls,
+        worker: WorkerConfig,
+        positive: list,
+        latent: dict,
+        add_noise: str,
+        noise_seed: int,
+        steps: int,
+        cfg: float,
+        sampler: str,
+        scheduler: str,
+        shift: float,
+        start_at_step: int,
+        end_at_step: int,
+        return_with_leftover_noise: str,
+        negative: list | None = None,
+        custom_sampler: object | None = None,
+        sigmas: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        """The latent with new samples; its mask and batch index stay."""
+        fields: dict[str, object] = {"sampler": sampler, "steps": steps}
+        fields |= named_schedule(scheduler, shift)
+        if custom_sampler is not None:
+            fields |= known_sampler(custom_sampler)
+        if sigmas is not None:
+            if len(sigmas) < 2:
+                return unchanged(latent)
+            fields |= given_schedule(sigmas, shift)
+        request = wire.DenoiseRequest(
+            seed=noise_seed,
+            cfg=cfg,
+            start_step=start_at_step,
+            end_step=end_at_step,
+            add_noise=add_noise == "enable",
+            leftover_noise=return_with_leftover_noise == "enable",
+            **fields,
+        )
+        return await run_denoise(cls.hidden.unique_id, worker, request, positive, negative, latent)

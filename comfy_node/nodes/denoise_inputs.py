@@ -1,0 +1,98 @@
+"""From ComfyUI's CONDITIONING and LATENT to the tensors of a denoise job."""
+
+from __future__ import annotations
+
+import comfy.utils
+import torch
+
+from ..errors import WorkerError
+from ..sizes import LATENT_CHANNELS, LATENT_PIXELS
+from ..tensors import WireTensor
+from .jobs import to_wire
+from .latent import PIXELS_KEY
+
+# What a conditioning's dict may hold without changing the image: Ovis-Image has
+# neither a pooled vector nor a guidance embedding, and these values are the
+# defaults of what native nodes write there.
+_WITHOUT_EFFECT = {"pooled_output", "guidance"}
+_DEFAULTS = {"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0}
+
+
+def plain_conditioning(conditioning: list, name: str, batch: int) -> torch.Tensor:
+    """The one tensor ``[1 or B, T, D]`` of a CONDITIONING that is nothing more.
+
+    Raises :class:`WorkerError` for what would otherwise be silently ignored.
+    """
+    if len(conditioning) != 1:
+        raise WorkerError(
+            f"The {name} conditioning has {len(conditioning)} entries, Ovis Denoise takes one.",
+            "Put the texts into one prompt instead of combining conditionings.",
+        )
+    tensor, options = conditioning[0]
+    used = sorted(
+        key
+        for key, value in options.items()
+        if value is not None
+        and key not in _WITHOUT_EFFECT
+        and not (key in _DEFAULTS and value == _DEFAULTS[key])
+    )
+    if used:
+        raise WorkerError(
+            f"The {name} conditioning asks for {', '.join(used)}, which Ovis Denoise cannot do.",
+            "Connect the conditioning without the node that adds it.",
+        )
+    if tensor.shape[0] == 1:
+        return tensor
+    return comfy.utils.repeat_to_batch_size(tensor, batch)
+
+
+def latent_samples(latent: dict) -> torch.Tensor:
+    """The samples ``[B, 16, H/8, W/8]``; an empty latent of another model is reshaped.
+
+    Newer ComfyUI's empty latents say how many pixels a position stands for.
+    """
+    samples = latent["samples"]
+    if samples.ndim == 4 and not samples.any():
+        scale = latent.get(PIXELS_KEY, LATENT_PIXELS) / LATENT_PIXELS
+        batch, _, height, width = samples.shape
+        samples = samples.new_zeros(
+            [batch, LATENT_CHANNELS, round(height * scale), round(width * scale)]
+        )
+    if samples.ndim != 4 or samples.shape[1] != LATENT_CHANNELS:
+        raise WorkerError(
+            f"The latent has the shape {list(samples.shape)}, Ovis-Image's is "
+            f"[batch, {LATENT_CHANNELS}, height / 8, width / 8].",
+            "Encode the image with Ovis VAE Encode or with FLUX.1's VAE.",
+        )
+    return samples
+
+
+def latent_mask(latent: dict, samples: torch.Tensor) -> torch.Tensor | None:
+    """The noise mask ``[1 or B, H/8, W/8]``, resized as ComfyUI's samplers do."""
+    mask = latent.get("noise_mask")
+    if mask is None:
+        return None
+    height, width = samples.shape[-2:]
+    entries = mask.reshape((-1, 1, mask.shape[-2], mask.shape[-1])).shape[0]
+    batch = 1 if entries == 1 else samples.shape[0]
+    return comfy.utils.reshape_mask(mask.float(), (batch, 1, height, width))[:, 0]
+
+
+def denoise_tensors(
+    positive: list, negative: list | None, guided: bool, latent: dict, samples: torch.Tensor
+) -> list[WireTensor]:
+    """Everything that a job sends; the negative only where it is ``guided``."""
+    batch = samples.shape[0]
+    tensors = [to_wire("positive", plain_conditioning(positive, "positive", batch))]
+    if guided:
+        if negative is None:
+            raise WorkerError(
+                "With a cfg other than 1 Ovis Denoise needs a negative conditioning.",
+                "Connect an Ovis Prompt Encode with an empty prompt, or set cfg to 1.",
+            )
+        tensors.append(to_wire("negative", plain_conditioning(negative, "negative", batch)))
+    tensors.append(to_wire("latent", samples))
+    mask = latent_mask(latent, samples)
+    if mask is not None:
+        tensors.append(to_wire("noise_mask", mask))
+    return tensors

@@ -1,0 +1,185 @@
+//! What a denoise request says by itself, checked: its solver and its sigmas.
+
+use ovis_protocol::limits::MAX_PREVIEW_SIDE;
+use ovis_protocol::{DenoiseRequest, Schedule};
+
+use super::error::{Error, Result};
+use crate::sampling::{sigmas, whole_steps, FlowTable, Refusal, Sampler, Scheduler, Window};
+
+/// Most steps a job may ask for.
+const MAX_STEPS: u32 = 1000;
+
+/// Most steps of the schedule whose tail a job is.
+const MAX_WHOLE_STEPS: usize = 10_000;
+
+/// Widest and tallest aspect ratio.
+const MAX_ASPECT: usize = 4;
+
+/// Most noise draws that a `batch_index` may go through.
+const MAX_DRAWS: u64 = 4096;
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::invalid(refusal.message, refusal.hint)
+    }
+}
+
+/// How a job runs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its solver.
+    pub sampler: Sampler,
+    /// The sigmas it goes through; none where its window holds no step.
+    pub sigmas: Vec<f32>,
+    /// The sigmas the model knows.
+    pub table: FlowTable,
+}
+
+/// Checks what a request says by itself, before a model is there to run it:
+/// `size` is the image's width and height in pixels.
+///
+/// # Errors
+/// A value is out of range.
+pub fn check_request(
+    request: &DenoiseRequest,
+    batch: usize,
+    (width, height): (usize, usize),
+) -> Result<Plan> {
+    check_size(width, height)?;
+    check_values(request, batch)?;
+    plan(request, (width / 16) * (height / 16))
+}
+
+fn check_size(width: usize, height: usize) -> Result<()> {
+    if width == 0 || height == 0 || width % 16 != 0 || height % 16 != 0 {
+        return Err(Error::invalid(
+            format!("a size of {width} x {height} pixels is not a multiple of 16 both ways"),
+            "Round width and height to multiples of 16.",
+        ));
+    }
+    if height > MAX_ASPECT * width || width > MAX_ASPECT * height {
+        return Err(Error::invalid(
+            format!("a size of {width} x {height} pixels is longer than 4 to 1"),
+            "Choose an aspect ratio from 1:4 to 4:1.",
+        ));
+    }
+    Ok(())
+}
+
+fn check_values(request: &DenoiseRequest, batch: usize) -> Result<()> {
+    if !request.cfg.is_finite() || !(0.0..=100.0).contains(&request.cfg) {
+        return Err(Error::invalid(
+            format!("cfg is {}, outside 0 to 100", request.cfg),
+            "5 is the model's own; 1 switches guidance off.",
+        ));
+    }
+    if let Some(preview) = request.preview {
+        if !(1..=MAX_PREVIEW_SIDE).contains(&preview.max_side) {
+            return Err(Error::invalid(
+                format!(
+                    "a preview of {} pixels is outside 1 to {MAX_PREVIEW_SIDE}",
+                    preview.max_side
+                ),
+                "Leave the preview out where none is wanted.",
+            ));
+        }
+    }
+    match &request.batch_index {
+        Some(index) if index.len() != batch => Err(Error::invalid(
+            format!(
+                "batch_index has {} entries for a batch of {batch}",
+                index.len()
+            ),
+            "It names one noise draw for each batch entry.",
+        )),
+        Some(index) if index.iter().any(|&i| i >= MAX_DRAWS) => Err(Error::invalid(
+            format!("batch_index names a noise draw past {}", MAX_DRAWS - 1),
+            "Draws are numbered from 0.",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn plan(request: &DenoiseRequest, image_tokens: usize) -> Result<Plan> {
+    if request.steps == 0 || request.steps > MAX_STEPS {
+        return Err(Error::invalid(
+            format!("steps is {}, outside 1 to {MAX_STEPS}", request.steps),
+            "50 is the model's own; 20 is a good preview.",
+        ));
+    }
+    if !(request.denoise > 0.0 && request.denoise <= 1.0) {
+        return Err(Error::invalid(
+            format!("denoise is {}, outside 0 to 1", request.denoise),
+            "1 makes a new image; less keeps more of the one given.",
+        ));
+    }
+    let steps = request.steps as usize;
+    let whole = whole_steps(steps, request.denoise);
+    if whole > MAX_WHOLE_STEPS {
+        return Err(Error::invalid(
+            format!(
+                "{steps} steps at denoise {} are the end of {whole} steps, the most is {MAX_WHOLE_STEPS}",
+                request.denoise
+            ),
+            "Use fewer steps or more denoise.",
+        ));
+    }
+    let shift = match request.schedule {
+        Schedule::Shift(shift) => Some(shift),
+        _ => request.shift,
+    };
+    let table = match shift {
+        None => FlowTable::by_size(image_tokens),
+        Some(shift) if shift > 0.0 && shift.is_finite() => FlowTable::constant(shift),
+        Some(shift) => {
+            return Err(Error::invalid(
+                format!("shift is {shift}, but it must be above 0"),
+                "3 is ComfyUI's; leave it out for the model's own.",
+            ))
+        }
+    };
+    let sampler = Sampler::new(&request.sampler, &request.options)?;
+    let scheduled = |scheduler| {
+        let drops = sampler.drops_penultimate();
+        sigmas(scheduler, &table, steps, request.denoise, drops)
+    };
+    let all = match &request.schedule {
+        Schedule::Auto | Schedule::Shift(_) => scheduled(Scheduler::Flux),
+        Schedule::Named(name) => scheduled(named(name)?),
+        Schedule::Sigmas(given) => checked(given, steps, request.denoise)?,
+    };
+    let window = Window {
+        start: request.start_step as usize,
+        end: request.end_step.map(|end| end as usize),
+        leftover_noise: request.leftover_noise,
+    };
+    Ok(Plan {
+        sampler,
+        sigmas: window.of(all),
+        table,
+    })
+}
+
+fn named(name: &str) -> Result<Scheduler> {
+    Scheduler::from_name(name).ok_or_else(|| {
+        let shown: String = name.chars().take(64).collect();
+        let names = Scheduler::ALL.map(Scheduler::name);
+        Error::invalid(
+            format!("there is no scheduler called `{shown}`"),
+            format!("Choose one of: {}.", names.join(", ")),
+        )
+    })
+}
+
+/// Given sigmas, as they are.
+fn checked(given: &[f32], steps: usize, denoise: f64) -> Result<Vec<f32>> {
+    let descending = given.windows(2).all(|w| w[0] > w[1]);
+    let inside = given.iter().all(|s| (0.0..=1.0).contains(s));
+    if given.len() != steps + 1 || !descending || !inside || denoise != 1.0 {
+        return Err(Error::invalid(
+            "the given sigmas are not one more than the steps, descending within 1 to 0, with denoise 1",
+            "Make them with a scheduler for a flow model, such as BasicScheduler.",
+        ));
+    }
+    Ok(given.to_vec())
+}

@@ -1,0 +1,139 @@
+//! What an image looks like before it is done: small, fast, of the first in the
+//! batch.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::error::Result;
+use super::types::Preview;
+use crate::models::vae::Vae;
+
+/// Channels of FLUX.1's latents, for which the projection is made.
+pub const CHANNELS: usize = 16;
+
+/// Red, green and blue of each latent channel.
+///
+/// Source: ComfyUI 0.18.1 `latent_formats.py` `Flux.latent_rgb_factors`.
+const RGB_OF_CHANNEL: [[f32; 3]; CHANNELS] = [
+    [-0.0346, 0.0244, 0.0681],
+    [0.0034, 0.0210, 0.0687],
+    [0.0275, -0.0668, -0.0433],
+    [-0.0174, 0.0160, 0.0617],
+    [0.0859, 0.0721, 0.0329],
+    [0.0004, 0.0383, 0.0115],
+    [0.0405, 0.0861, 0.0915],
+    [-0.0236, -0.0185, -0.0259],
+    [-0.0245, 0.0250, 0.1180],
+    [0.1008, 0.0755, -0.0421],
+    [-0.0515, 0.0201, 0.0011],
+    [0.0428, -0.0012, -0.0036],
+    [0.0817, 0.0765, 0.0749],
+    [-0.1264, -0.0522, -0.1103],
+    [-0.0280, -0.0881, -0.0499],
+    [-0.1262, -0.0982, -0.0778],
+];
+
+/// What is added to the projection.
+///
+/// Source: ComfyUI 0.18.1 `latent_formats.py` `Flux.latent_rgb_factors_bias`.
+const RGB_BIAS: [f32; 3] = [-0.0329, -0.0718, -0.0851];
+
+/// How much smaller, each way, latents are made before the VAE decodes them.
+const VAE_REDUCTION: usize = 4;
+
+/// A linear projection of latents `[B, 16, H/8, W/8]` in the model's scaling, a
+/// pixel a position, made smaller by a whole number where it is longer than
+/// `max_side`.
+///
+/// # Errors
+/// The device fails.
+pub fn linear(latents: &Tensor, max_side: usize) -> Result<Preview> {
+    let device = latents.device();
+    let latents = fitted(&latents.narrow(0, 0, 1)?, max_side)?;
+    let (_, channels, height, width) = latents.dims4()?;
+    let factors = Tensor::new(&RGB_OF_CHANNEL, device)?.t()?.contiguous()?;
+    let bias = Tensor::new(&RGB_BIAS, device)?.reshape((3, 1))?;
+    let positions = latents.reshape((channels, height * width))?;
+    let rgb = factors.matmul(&positions)?.broadcast_add(&bias)?;
+    pixels(&rgb.reshape((3, height, width))?)
+}
+
+/// The VAE's picture of raw latents `[B, 16, H/8, W/8]` of a quarter of the
+/// width and height, a sixteenth of a decode's work.
+///
+/// # Errors
+/// The device fails.
+pub fn by_vae(vae: &Vae, raw: &Tensor, max_side: usize) -> Result<Preview> {
+    let reduced = reduced(&raw.narrow(0, 0, 1)?, VAE_REDUCTION)?;
+    pixels(&fitted(&vae.decode(&reduced)?, max_side)?.squeeze(0)?)
+}
+
+/// An image `[1, C, H, W]`, made smaller by the least whole number that brings
+/// it within `max_side`.
+fn fitted(image: &Tensor, max_side: usize) -> Result<Tensor> {
+    let (_, _, height, width) = image.dims4()?;
+    reduced(image, height.max(width).div_ceil(max_side))
+}
+
+/// The means of squares of an image `[1, C, H, W]`.
+fn reduced(image: &Tensor, by: usize) -> Result<Tensor> {
+    let (_, _, height, width) = image.dims4()?;
+    let square = (by.min(height), by.min(width));
+    if square == (1, 1) {
+        return Ok(image.clone());
+    }
+    Ok(image.contiguous()?.avg_pool2d(square)?)
+}
+
+/// Values `[3, H, W]` in -1..1 as bytes, rounded down as ComfyUI's previews are.
+fn pixels(rgb: &Tensor) -> Result<Preview> {
+    let (_, height, width) = rgb.dims3()?;
+    let bytes = (((rgb * 0.5)? + 0.5)?.clamp(0.0, 1.0)? * 255.0)?
+        .permute((1, 2, 0))?
+        .contiguous()?
+        .to_dtype(DType::U8)?
+        .to_device(&Device::Cpu)?;
+    Ok(Preview {
+        width: width as u32,
+        height: height as u32,
+        rgb: bytes.flatten_all()?.to_vec1()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn latents(height: usize, width: usize) -> Tensor {
+        let values: Vec<f32> = (0..2 * CHANNELS * height * width)
+            .map(|i| (i as f32 * 0.37).sin() * 2.0)
+            .collect();
+        Tensor::from_vec(values, (2, CHANNELS, height, width), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_pixel_is_its_positions_channels_times_the_factors() {
+        let latents = latents(6, 4);
+        let preview = linear(&latents, 512).unwrap();
+        assert_eq!((preview.width, preview.height), (4, 6));
+        let values: Vec<f32> = latents.flatten_all().unwrap().to_vec1().unwrap();
+        for position in 0..24 {
+            for colour in 0..3 {
+                let sum: f32 = (0..CHANNELS)
+                    .map(|c| values[c * 24 + position] * RGB_OF_CHANNEL[c][colour])
+                    .sum();
+                let wanted = ((sum + RGB_BIAS[colour]) * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0;
+                let got = f32::from(preview.rgb[3 * position + colour]);
+                assert!((got - wanted.floor()).abs() <= 1.0, "{got} for {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_preview_fits_its_side() {
+        for (max_side, size) in [(64, (64, 16)), (63, (32, 8)), (20, (16, 4)), (1, (1, 1))] {
+            let preview = linear(&latents(16, 64), max_side).unwrap();
+            assert_eq!((preview.width, preview.height), size);
+            assert_eq!(preview.rgb.len() as u32, 3 * preview.width * preview.height);
+        }
+    }
+}

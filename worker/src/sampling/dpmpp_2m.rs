@@ -1,0 +1,110 @@
+//! `dpmpp_2m` and `dpmpp_2m_sde`: they remember the last denoised estimate.
+//!
+//! Source: ComfyUI 0.18.1 `k_diffusion/sampling.py` `sample_dpmpp_2m` and
+//! `sample_dpmpp_2m_sde`; Lu et al., <https://arxiv.org/abs/2211.01095>.
+
+use candle_core::{Result, Tensor};
+
+use super::solver::{combine, ends, euler, half_log_snr, Denoiser, Solver, Stepped};
+use super::step_noise::StepNoise;
+
+/// DPM-Solver++(2M) over the logarithm of sigma.
+pub struct Dpmpp2m {
+    pub sigmas: Vec<f32>,
+    pub last: Option<Tensor>,
+}
+
+impl Solver for Dpmpp2m {
+    fn evaluations(&self, step: usize) -> Vec<f32> {
+        vec![self.sigmas[step]]
+    }
+
+    fn step(
+        &mut self,
+        step: usize,
+        x: &Tensor,
+        model: &mut Denoiser<'_>,
+        _: &mut dyn StepNoise,
+    ) -> Result<Stepped> {
+        let denoised = model(x, self.sigmas[step])?;
+        let (sigma, next) = ends(&self.sigmas, step);
+        let x = match &self.last {
+            Some(last) if next > 0.0 => {
+                let before = f64::from(self.sigmas[step - 1]);
+                let ratio = (before / sigma).ln() / (sigma / next).ln();
+                let extra = 1.0 / (2.0 * ratio);
+                let ahead = combine((1.0 + extra, &denoised), &[(-extra, last)])?;
+                euler(x, &ahead, sigma, next)?
+            }
+            _ => euler(x, &denoised, sigma, next)?,
+        };
+        self.last = Some(denoised.clone());
+        Ok(Stepped { x, denoised })
+    }
+}
+
+/// How `dpmpp_2m_sde` takes the last estimate into account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Correction {
+    /// `midpoint`
+    Midpoint,
+    /// `heun`
+    Heun,
+}
+
+/// The stochastic DPM-Solver++(2M), over the logarithm of the signal to noise
+/// ratio. The first of its `sigmas` must be below 1.
+pub struct Dpmpp2mSde {
+    pub sigmas: Vec<f32>,
+    /// How much of the noise is new.
+    pub eta: f64,
+    /// Strength of the new noise.
+    pub s_noise: f64,
+    pub correction: Correction,
+    /// The last denoised estimate, and how far its step went.
+    pub last: Option<(Tensor, f64)>,
+}
+
+impl Solver for Dpmpp2mSde {
+    fn evaluations(&self, step: usize) -> Vec<f32> {
+        vec![self.sigmas[step]]
+    }
+
+    fn step(
+        &mut self,
+        step: usize,
+        x: &Tensor,
+        model: &mut Denoiser<'_>,
+        noise: &mut dyn StepNoise,
+    ) -> Result<Stepped> {
+        let denoised = model(x, self.sigmas[step])?;
+        let (sigma, next) = ends(&self.sigmas, step);
+        if next == 0.0 {
+            return Ok(Stepped {
+                x: denoised.clone(),
+                denoised,
+            });
+        }
+        let h = half_log_snr(next) - half_log_snr(sigma);
+        let h_eta = h * (self.eta + 1.0);
+        let gain = -(-h_eta).exp_m1();
+        let signal = 1.0 - next;
+        let kept = next / sigma * (-h * self.eta).exp();
+        let mut x = combine((kept, x), &[(signal * gain, &denoised)])?;
+        if let Some((last, last_h)) = &self.last {
+            let change = match self.correction {
+                Correction::Midpoint => 0.5 * gain,
+                Correction::Heun => 1.0 - gain / h_eta,
+            };
+            let factor = signal * change * h / last_h;
+            x = combine((1.0, &x), &[(factor, &denoised), (-factor, last)])?;
+        }
+        if self.eta > 0.0 && self.s_noise > 0.0 {
+            let fresh = noise.between(self.sigmas[step], self.sigmas[step + 1])?;
+            let spread = next * (-(-2.0 * h * self.eta).exp_m1()).sqrt();
+            x = combine((1.0, &x), &[(spread * self.s_noise, &fresh)])?;
+        }
+        self.last = Some((denoised.clone(), h));
+        Ok(Stepped { x, denoised })
+    }
+}

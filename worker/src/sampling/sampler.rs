@@ -1,0 +1,361 @@
+//! The solvers a request may name, and their options.
+
+use std::collections::VecDeque;
+
+use ovis_protocol::SamplerOptions;
+
+use super::dpmpp_2m::{Correction, Dpmpp2m, Dpmpp2mSde};
+use super::dpmpp_sde::DpmppSde;
+use super::euler::{Euler, EulerAncestral};
+use super::heun::{Second, TwoEvaluations};
+use super::lms::Lms;
+use super::res_multistep::ResMultistep;
+use super::solver::Solver;
+use super::table::FlowTable;
+use super::uni_pc::{UniPc, Variant};
+
+/// Names a request may use, as in ComfyUI.
+pub const SAMPLERS: &[&str] = &[
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "dpm_2",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "dpmpp_sde",
+    "res_multistep",
+    "uni_pc",
+    "lms",
+    "ddim",
+];
+
+/// Highest order of `lms`. Beyond it, extrapolation only amplifies errors.
+const MAX_LMS_ORDER: u32 = 10;
+
+/// Most that `eta` and `s_noise` may be.
+const MAX_STRENGTH: f64 = 100.0;
+
+/// A request for a solver that there is none of: what is wrong, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// Where a stochastic solver's noise comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoiseKind {
+    /// One draw a step: ComfyUI's own, bit by bit.
+    Seeded,
+    /// A Brownian motion over sigma.
+    Brownian,
+}
+
+/// A solver with its options.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sampler {
+    /// `euler`
+    Euler,
+    /// `ddim`
+    Ddim,
+    /// `euler_ancestral`
+    EulerAncestral {
+        /// How much of the noise is new.
+        eta: f64,
+        /// Strength of the new noise.
+        s_noise: f64,
+    },
+    /// `heun`
+    Heun,
+    /// `dpm_2`
+    Dpm2,
+    /// `dpmpp_2m`
+    Dpmpp2m,
+    /// `dpmpp_2m_sde`
+    Dpmpp2mSde {
+        /// How much of the noise is new.
+        eta: f64,
+        /// Strength of the new noise.
+        s_noise: f64,
+        /// How the last estimate is taken into account.
+        correction: Correction,
+    },
+    /// `dpmpp_sde`
+    DpmppSde {
+        /// How much of the noise is new.
+        eta: f64,
+        /// Strength of the new noise.
+        s_noise: f64,
+        /// Where in the step the second evaluation stands.
+        r: f64,
+    },
+    /// `res_multistep`
+    ResMultistep,
+    /// `uni_pc`
+    UniPc(Variant),
+    /// `lms`
+    Lms {
+        /// How many slopes it remembers.
+        order: usize,
+    },
+}
+
+impl Sampler {
+    /// The solver of this name, with these options; those left out have
+    /// ComfyUI's defaults.
+    ///
+    /// # Errors
+    /// There is no such solver, it has no such option, or an option is out of
+    /// range.
+    pub fn new(name: &str, options: &SamplerOptions) -> Result<Self, Refusal> {
+        let mut given = Given {
+            name,
+            options: options.clone(),
+        };
+        let sampler = match name {
+            "euler" => Self::Euler,
+            "ddim" => Self::Ddim,
+            "heun" => Self::Heun,
+            "dpm_2" => Self::Dpm2,
+            "dpmpp_2m" => Self::Dpmpp2m,
+            "res_multistep" => Self::ResMultistep,
+            "euler_ancestral" => Self::EulerAncestral {
+                eta: given.eta()?,
+                s_noise: given.s_noise()?,
+            },
+            "dpmpp_2m_sde" => Self::Dpmpp2mSde {
+                eta: given.eta()?,
+                s_noise: given.s_noise()?,
+                correction: given.solver_type(&[
+                    ("midpoint", Correction::Midpoint),
+                    ("heun", Correction::Heun),
+                ])?,
+            },
+            "dpmpp_sde" => Self::DpmppSde {
+                eta: given.eta()?,
+                s_noise: given.s_noise()?,
+                r: given.r()?,
+            },
+            "uni_pc" => {
+                Self::UniPc(given.solver_type(&[("bh1", Variant::Bh1), ("bh2", Variant::Bh2)])?)
+            }
+            "lms" => Self::Lms {
+                order: given.order()?,
+            },
+            _ => {
+                return Err(Refusal {
+                    message: format!("there is no sampler called `{name}`"),
+                    hint: format!("Choose one of: {}.", SAMPLERS.join(", ")),
+                })
+            }
+        };
+        given.none_left()?;
+        Ok(sampler)
+    }
+
+    /// Whether it skips the last sigma before 0.
+    ///
+    /// Source: ComfyUI 0.18.1 `samplers.py` `DISCARD_PENULTIMATE_SIGMA_SAMPLERS`.
+    pub fn drops_penultimate(self) -> bool {
+        matches!(self, Self::Dpm2 | Self::UniPc(_))
+    }
+
+    /// Whether the noise outside a noise mask is not the initial noise.
+    ///
+    /// Source: ComfyUI 0.18.1 `samplers.py` `sampler_object`.
+    pub fn masks_with_other_noise(self) -> bool {
+        self == Self::Ddim
+    }
+
+    /// The noise it adds on its way, if it adds any.
+    pub fn noise(self) -> NoiseKind {
+        match self {
+            Self::Dpmpp2mSde { .. } | Self::DpmppSde { .. } => NoiseKind::Brownian,
+            _ => NoiseKind::Seeded,
+        }
+    }
+
+    /// The solver of a job over these sigmas, of which there are at least two.
+    pub fn solver(self, mut sigmas: Vec<f32>, table: &FlowTable) -> Box<dyn Solver> {
+        if self.noise() == NoiseKind::Brownian && sigmas[0] >= 1.0 {
+            sigmas[0] = table.first_with_signal();
+        }
+        match self {
+            Self::Euler | Self::Ddim => Box::new(Euler { sigmas }),
+            Self::EulerAncestral { eta, s_noise } => Box::new(EulerAncestral {
+                sigmas,
+                eta,
+                s_noise,
+            }),
+            Self::Heun => Box::new(TwoEvaluations {
+                sigmas,
+                second: Second::End,
+            }),
+            Self::Dpm2 => Box::new(TwoEvaluations {
+                sigmas,
+                second: Second::Middle,
+            }),
+            Self::Dpmpp2m => Box::new(Dpmpp2m { sigmas, last: None }),
+            Self::Dpmpp2mSde {
+                eta,
+                s_noise,
+                correction,
+            } => Box::new(Dpmpp2mSde {
+                sigmas,
+                eta,
+                s_noise,
+                correction,
+                last: None,
+            }),
+            Self::DpmppSde { eta, s_noise, r } => Box::new(DpmppSde {
+                sigmas,
+                eta,
+                s_noise,
+                r,
+            }),
+            Self::ResMultistep => Box::new(ResMultistep { sigmas, last: None }),
+            Self::UniPc(variant) => Box::new(UniPc::new(sigmas, variant)),
+            Self::Lms { order } => Box::new(Lms {
+                sigmas,
+                order,
+                slopes: VecDeque::new(),
+            }),
+        }
+    }
+}
+
+/// The options of a request, of which each solver takes those it has.
+struct Given<'a> {
+    name: &'a str,
+    options: SamplerOptions,
+}
+
+impl Given<'_> {
+    fn eta(&mut self) -> Result<f64, Refusal> {
+        strength("eta", self.options.eta.take())
+    }
+
+    fn s_noise(&mut self) -> Result<f64, Refusal> {
+        strength("s_noise", self.options.s_noise.take())
+    }
+
+    fn r(&mut self) -> Result<f64, Refusal> {
+        let r = self.options.r.take().unwrap_or(0.5);
+        if r > 0.0 && r <= 1.0 {
+            return Ok(r);
+        }
+        Err(Refusal {
+            message: format!("r is {r}, outside 0 to 1"),
+            hint: "0.5 asks the model in the middle of a step.".into(),
+        })
+    }
+
+    fn order(&mut self) -> Result<usize, Refusal> {
+        let order = self.options.order.take().unwrap_or(4);
+        if (1..=MAX_LMS_ORDER).contains(&order) {
+            return Ok(order as usize);
+        }
+        Err(Refusal {
+            message: format!("order is {order}, outside 1 to {MAX_LMS_ORDER}"),
+            hint: "4 is ComfyUI's.".into(),
+        })
+    }
+
+    /// The first of `types` is the default.
+    fn solver_type<T: Copy>(&mut self, types: &[(&str, T)]) -> Result<T, Refusal> {
+        let Some(given) = self.options.solver_type.take() else {
+            return Ok(types[0].1);
+        };
+        let known = types.iter().find(|(name, _)| *name == given);
+        known.map(|(_, kind)| *kind).ok_or_else(|| {
+            let names: Vec<_> = types.iter().map(|(name, _)| *name).collect();
+            Refusal {
+                message: format!("{} has no solver type `{given}`", self.name),
+                hint: format!("Choose one of: {}.", names.join(", ")),
+            }
+        })
+    }
+
+    fn none_left(&self) -> Result<(), Refusal> {
+        let SamplerOptions {
+            eta,
+            s_noise,
+            r,
+            order,
+            solver_type,
+        } = &self.options;
+        let left = [
+            ("eta", eta.is_some()),
+            ("s_noise", s_noise.is_some()),
+            ("r", r.is_some()),
+            ("order", order.is_some()),
+            ("solver_type", solver_type.is_some()),
+        ];
+        match left.iter().find(|(_, is_given)| *is_given) {
+            None => Ok(()),
+            Some((option, _)) => Err(Refusal {
+                message: format!("{} has no option `{option}`", self.name),
+                hint: "Leave it out, or choose another sampler.".into(),
+            }),
+        }
+    }
+}
+
+fn strength(option: &str, given: Option<f64>) -> Result<f64, Refusal> {
+    let value = given.unwrap_or(1.0);
+    if (0.0..=MAX_STRENGTH).contains(&value) {
+        return Ok(value);
+    }
+    Err(Refusal {
+        message: format!("{option} is {value}, outside 0 to {MAX_STRENGTH}"),
+        hint: "1 is ComfyUI's; 0 adds no noise.".into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_a_solver() {
+        for name in SAMPLERS {
+            let sampler = Sampler::new(name, &SamplerOptions::default()).unwrap();
+            let solver = sampler.solver(vec![1.0, 0.5, 0.0], &FlowTable::constant(3.0));
+            assert!(!solver.evaluations(0).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_a_solver_does_not_have_is_refused() {
+        let refusal = |name: &str, options: SamplerOptions| {
+            let refusal = Sampler::new(name, &options).unwrap_err();
+            assert!(!refusal.hint.is_empty());
+            refusal.message
+        };
+        let options = SamplerOptions::default;
+        let eta = |value| SamplerOptions {
+            eta: Some(value),
+            ..options()
+        };
+        assert!(refusal("dpm_fast", options()).contains("`dpm_fast`"));
+        assert!(refusal("euler", eta(1.0)).contains("no option `eta`"));
+        assert!(refusal("dpmpp_sde", eta(f64::NAN)).contains("eta is NaN"));
+        let kind = SamplerOptions {
+            solver_type: Some("bh1".into()),
+            ..options()
+        };
+        assert!(refusal("dpmpp_2m_sde", kind).contains("solver type `bh1`"));
+        let r = SamplerOptions {
+            r: Some(0.0),
+            ..options()
+        };
+        assert!(refusal("dpmpp_sde", r).contains("r is 0"));
+        let order = SamplerOptions {
+            order: Some(0),
+            ..options()
+        };
+        assert!(refusal("lms", order).contains("order is 0"));
+    }
+}
