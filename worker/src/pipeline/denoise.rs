@@ -6,8 +6,8 @@ use ovis_protocol::{DenoiseRequest, PreviewRequest};
 use super::error::{Error, Result};
 use super::plan::{check_request, Plan};
 use super::types::{Conditioning, DenoiseInputs, Latent, StepReport};
-use crate::layers::RopeTable;
-use crate::models::mmdit::{pack_latents, unpack_latents, Mmdit, Modulations};
+use crate::layers::{guided_velocity, patchify, RopeTable};
+use crate::models::mmdit::{Mmdit, Modulations};
 use crate::models::vae::VaeConfig;
 use crate::sampling::{batch_noise, Run, Start};
 
@@ -72,31 +72,15 @@ impl Denoiser {
                 "the solver asks at {sigma}, which was not prepared"
             ))
         })?;
-        let tokens = pack_latents(x)?;
+        let tokens = patchify(x, model.placement().compute())?;
         let predict = |branch: &Branch| {
             model.forward(&tokens, &branch.text, &self.modulations, row, &branch.rope)
         };
-        let velocity = guided(
-            predict(&self.positive)?,
-            self.negative.as_ref().map(predict),
-            self.guidance,
-        )?;
-        x - (unpack_latents(&velocity, height, width)? * f64::from(sigma))?
-    }
-}
-
-/// `uncond + guidance * (cond - uncond)`, or `cond` alone without guidance.
-fn guided(
-    cond: Tensor,
-    uncond: Option<candle_core::Result<Tensor>>,
-    guidance: f64,
-) -> candle_core::Result<Tensor> {
-    match uncond {
-        None => Ok(cond),
-        Some(uncond) => {
-            let uncond = uncond?;
-            &uncond + ((cond - &uncond)? * guidance)?
-        }
+        let cond = predict(&self.positive)?;
+        let uncond = self.negative.as_ref().map(predict).transpose()?;
+        let size = (height, width);
+        let velocity = guided_velocity(&cond, uncond.as_ref(), self.guidance, size)?;
+        x - (velocity * f64::from(sigma))?
     }
 }
 

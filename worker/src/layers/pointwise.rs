@@ -1,0 +1,42 @@
+//! Sums, activations and changes of type.
+
+use candle_core::{DType, Result, Tensor};
+
+#[cfg(feature = "cuda")]
+use super::cuda;
+
+/// `x + y` of one shape.
+///
+/// # Errors
+/// The shapes differ, or the device fails.
+pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(sum) = cuda::add(x, y)? {
+        return Ok(sum);
+    }
+    x + y
+}
+
+/// `x * sigmoid(x)` (Hendrycks & Gimpel 2016).
+///
+/// # Errors
+/// The device fails.
+pub fn silu(x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(y) = cuda::silu(x)? {
+        return Ok(y);
+    }
+    x.silu()
+}
+
+/// `x` as another type.
+///
+/// # Errors
+/// The device fails.
+pub fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(y) = cuda::cast(x, dtype)? {
+        return Ok(y);
+    }
+    x.to_dtype(dtype)
+}
