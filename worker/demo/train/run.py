@@ -12,8 +12,8 @@ import torch
 class Clock:
     """How far a stage is: this call may run `minutes`, the stage takes `total` in all.
 
-    A `deadline` in Unix time shortens the call. Time is counted over calls, so that the schedule of a stage goes on where the
-    last call left it.
+    A `deadline` in Unix time shortens the call. Time is counted over calls, so that the
+    schedule of a stage goes on where the last call left it.
     """
 
     def __init__(

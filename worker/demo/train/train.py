@@ -96,7 +96,8 @@ def main() -> int:
 
     graphs = not args.no_graphs
     done = args.state / "vae.pt"
-    if args.what == "vae" or (args.what == "all" and not done.exists()):
+    wanted = args.what == "all" and not done.exists() and not args.init
+    if args.what == "vae" or wanted:
         minutes = args.vae_minutes if args.what == "all" else args.minutes
         clock = Clock(minutes, None)
         vae_stage.train(models.vae, config, args.assets, clock, args.state, log, graphs)
