@@ -172,3 +172,9 @@ def load(folder: Path, config: dict) -> Models:
     for name in ("transformer", "text_encoder", "vae"):
         getattr(models, name).load_state_dict(getattr(pipeline, name).state_dict())
     return models
+
+
+def load_autoencoder(folder: Path, models: Models) -> None:
+    """The autoencoder of a written checkpoint into models that lack a trained one."""
+    trained = AutoencoderKL.from_pretrained(folder, dtype=torch.float32)
+    models.vae.load_state_dict(trained.state_dict())

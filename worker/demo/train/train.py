@@ -50,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--state", type=Path, required=True, help="folder for what resumes")
     parser.add_argument("--out", type=Path, help="folder for checkpoint, log and plot")
     parser.add_argument("--init", type=Path, help="a checkpoint to start from")
+    parser.add_argument("--autoencoder", type=Path, help="a trained one, instead of stage `vae`")
     parser.add_argument("--no-graphs", action="store_true", help="do not record steps")
     parser.add_argument("--no-compile", action="store_true", help="do not compile blocks")
     parser.add_argument("--smoke", action="store_true", help="tiny, for a CPU")
@@ -96,7 +97,8 @@ def main() -> int:
 
     graphs = not args.no_graphs
     done = args.state / "vae.pt"
-    wanted = args.what == "all" and not done.exists() and not args.init
+    trained = done.exists() or args.init or args.autoencoder
+    wanted = args.what == "all" and not trained
     if args.what == "vae" or wanted:
         minutes = args.vae_minutes if args.what == "all" else args.minutes
         clock = Clock(minutes, None)
@@ -110,8 +112,10 @@ def main() -> int:
     clock = Clock(args.minutes, args.of, deadline=args.deadline)
     if done.exists():
         models.vae.load_state_dict(torch.load(done, weights_only=True))
+    elif args.autoencoder:
+        model_parts.load_autoencoder(args.autoencoder, models)
     elif not args.init:
-        print("no autoencoder: run the stage vae first, or give --init", file=sys.stderr)
+        print("no autoencoder: run the stage vae first, or give one", file=sys.stderr)
         return 1
     models.vae.requires_grad_(False).to(memory_format=torch.channels_last)
     state = {"step": 0, "seconds": 0.0}
