@@ -13,6 +13,13 @@ from .models import Parts
 from .tokenizer import added_tokens, write_files
 
 
+def read_diffusers(folder: Path) -> tuple[Parts, Qwen2Tokenizer]:
+    """What `write_diffusers` wrote, or anyone, in bf16."""
+    pipeline = OvisImagePipeline.from_pretrained(folder, dtype=torch.bfloat16)
+    parts = (pipeline.transformer, pipeline.text_encoder, pipeline.vae, pipeline.scheduler)
+    return Parts(*parts), pipeline.tokenizer
+
+
 def write_diffusers(
     folder: Path, parts: Parts, tokenizer: Qwen2Tokenizer, max_shard_size: str | None = None
 ) -> None:

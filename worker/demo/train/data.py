@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import headlines
 import numpy as np
-import posters
-import tokenizer
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+import headlines
+import posters
+import tokenizer
 
 
 class Posters(IterableDataset):

@@ -22,9 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 import ocr
 import posters
-from PIL import Image
 
 LISTS = ("english", "two_lines", "chinese", "sizes")
 
@@ -83,6 +84,7 @@ def sample(pipeline, items: list, steps: int, guidance: float, batch: int) -> li
 def pipeline_of(models):
     """The reference pipeline around models in memory."""
     from diffusers import OvisImagePipeline
+
     from models import scheduler
 
     pipeline = OvisImagePipeline(
@@ -132,7 +134,8 @@ def contact_sheet(pictures: list[np.ndarray], file: Path, columns: int = 8) -> N
 def by_worker(binary: str, model: str, items: list, args, folder: Path) -> list[np.ndarray]:
     """Pictures by the worker's command line, `--processes` at a time."""
     threads = max(1, (os.cpu_count() or 1) // args.processes)
-    environment = {**os.environ, "RAYON_NUM_THREADS": str(threads)}
+    names = ("RAYON_NUM_THREADS", "CANDLE_NUM_THREADS")
+    environment = {**os.environ, **dict.fromkeys(names, str(threads))}
 
     def make(item: tuple) -> np.ndarray:
         seed, poster = item

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from fontTools import subset
+
 from headlines import CHARACTERS, LATIN
 
 SHARE = Path("/usr/share/fonts")

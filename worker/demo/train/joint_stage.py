@@ -7,18 +7,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import data
-import evaluate
 import numpy as np
-import tokenizer as tokenizers
 import torch
 import torch.nn.functional as F
+from torch import nn
+
+import data
+import evaluate
+import tokenizer as tokenizers
 from graphs import Replayed
 from models import Models, encode_prompts, image_ids, pack, text_ids
 from optimizer import Average, Optimizer
 from reader import UNKNOWN, Reader
 from run import Clock, Log, rate_at, save, wait
-from torch import nn
 from vae_stage import encode
 
 READ_AFTER = 2

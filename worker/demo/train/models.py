@@ -4,7 +4,6 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
-import tokenizer as tokenizers
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -14,6 +13,8 @@ from diffusers import (
 )
 from torch import nn
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
+
+import tokenizer as tokenizers
 
 # FLUX.1's: what latents are shifted and scaled by where no config says it.
 SHIFT, SCALE = 0.1159, 0.3611

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import headlines
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+import headlines
 
 COLORS = {
     "red": (214, 36, 42),

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import torch
+
 import data
 import joint_stage
 import ocr
-import torch
 import vae_stage
 from graphs import Replayed
 from models import Models

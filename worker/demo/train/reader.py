@@ -8,10 +8,11 @@ training has this head, the checkpoint does not (compare REPA, Yu et al. 2024, w
 such a middle layer with a pretrained vision encoder).
 """
 
-import posters
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+import posters
 
 ASKED = 24
 """Tokens asked of each picture: those with letters first."""

@@ -62,9 +62,10 @@ def main() -> int:
     args.state.mkdir(parents=True, exist_ok=True)
     # Compiled kernels stay with the state, for the next call.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(args.state.resolve() / "inductor"))
-    import models as model_parts
     import numpy as np
     import torch
+
+    import models as model_parts
     from run import Clock, Log
 
     config = read_config(args.smoke)

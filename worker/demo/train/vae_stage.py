@@ -3,15 +3,16 @@
 from collections import deque
 from pathlib import Path
 
-import data
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from torch import nn
+
+import data
 from graphs import Replayed
 from models import SCALE, SHIFT
 from optimizer import Optimizer
 from run import Clock, Log, rate_at, save, wait
-from torch import nn
 
 
 def train(
