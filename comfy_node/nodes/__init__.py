@@ -6,6 +6,7 @@ from .denoise import OvisDenoise
 from .denoise_advanced import OvisDenoiseAdvanced
 from .image import OvisDecode, OvisVAEEncode
 from .latent import OvisEmptyLatent
+from .template import OvisPromptTemplate
 from .text import OvisEncode
 from .worker import OvisWorker
 
@@ -17,6 +18,7 @@ class OvisExtension(ComfyExtension):
         """Every node class."""
         return [
             OvisWorker,
+            OvisPromptTemplate,
             OvisEncode,
             OvisEmptyLatent,
             OvisDenoise,
