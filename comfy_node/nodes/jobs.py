@@ -13,8 +13,8 @@ import torch
 from server import PromptServer
 
 from .. import wire
-from ..client import client_for
-from ..connection import Event, JobResult
+from ..client import JobEvent, Lost, client_for
+from ..connection import JobResult
 from ..errors import WorkerError
 from ..settings import WorkerConfig
 from ..tensors import WireTensor
@@ -60,7 +60,7 @@ async def run_job(
     for the connection. ``on_progress`` is called in this task, where ComfyUI
     knows which node runs. Raises :class:`WorkerError`.
     """
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    events: queue.SimpleQueue[JobEvent] = queue.SimpleQueue()
 
     def show_events() -> None:
         while not events.empty():
@@ -70,6 +70,8 @@ async def run_job(
             elif isinstance(event, wire.Queued) and event.position > 0:
                 jobs = "1 job runs" if event.position == 1 else f"{event.position} jobs run"
                 show_text(node_id, f"Waiting for the worker: {jobs} before this one.")
+            elif isinstance(event, Lost):
+                show_text(node_id, f"{event.message} Waiting until it is there again.")
             elif isinstance(event, wire.Started):
                 show_text(node_id, "")
 
