@@ -2,6 +2,8 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .compare import OvisCompare
+from .contact_sheet import OvisContactSheet
 from .denoise import OvisDenoise
 from .denoise_advanced import OvisDenoiseAdvanced
 from .image import OvisDecode, OvisVAEEncode
@@ -25,4 +27,6 @@ class OvisExtension(ComfyExtension):
             OvisDenoiseAdvanced,
             OvisDecode,
             OvisVAEEncode,
+            OvisContactSheet,
+            OvisCompare,
         ]

@@ -1,20 +1,22 @@
-// A panel on a node: a DOM widget of a fixed height that is not part of the workflow.
+// A panel on a node: a DOM widget that is not part of the workflow.
 
 /**
- * Adds `element` to the node, `height()` pixels high. Its value is saved nowhere, so
- * graphs with and without this script hold the same widget values.
+ * Adds `element` to the node, `height()` pixels high, or more where it `grows` with the
+ * node. Its value is saved nowhere, so graphs with and without this script hold the same
+ * widget values.
  */
-export function addPanel(node, name, element, height) {
+export function addPanel(node, name, element, height, grows = false) {
+  const most = grows ? undefined : height;
   const widget = node.addDOMWidget(name, "ovis_panel", element, {
     serialize: false,
     hideOnZoom: false,
     getValue: () => "",
     setValue: () => {},
     getMinHeight: height,
-    getMaxHeight: height,
+    getMaxHeight: most,
   });
   widget.serialize = false;
-  widget.computeLayoutSize = () => ({ minHeight: height(), maxHeight: height(), minWidth: 120 });
+  widget.computeLayoutSize = () => ({ minHeight: height(), maxHeight: most?.(), minWidth: 120 });
   return widget;
 }
 
