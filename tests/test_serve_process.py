@@ -64,7 +64,9 @@ async def first_answer(address: str, message: object | bytes) -> object:
         return answer
 
 
-@pytest.mark.parametrize(("version", "older"), [(0, "client"), (2, "worker"), (2**31, "worker")])
+@pytest.mark.parametrize(
+    ("version", "older"), [(0, "client"), (1, "client"), (3, "worker"), (2**31, "worker")]
+)
 def test_another_protocol_version_is_refused(worker, version: int, older: str) -> None:
     hello = wire.ClientHello(wire.MAGIC, version, "a test", None)
     answer = asyncio.run(first_answer(worker.address, hello))

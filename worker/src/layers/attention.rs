@@ -101,6 +101,10 @@ pub fn attention_and_swiglu(
 /// # Errors
 /// As [`attention`].
 pub fn single_head(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(out) = cuda::single_head(q, k, v, MAX_SCORES)? {
+        return Ok(out);
+    }
     let as_head = |x: &Tensor| x.unsqueeze(D::Minus2);
     attention(&as_head(q)?, &as_head(k)?, &as_head(v)?, Mask::None)
 }

@@ -1,6 +1,21 @@
-//! Sinusoidal embeddings.
+//! Embeddings: of ids, and of times.
 
 use candle_core::{Device, Result, Tensor};
+
+#[cfg(feature = "cuda")]
+use super::cuda;
+
+/// The rows of `table` `[N, D]` that `ids` name, `[S, D]`.
+///
+/// # Errors
+/// An id is outside the table, or the device fails.
+pub fn embed(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(rows) = cuda::embed(table, ids)? {
+        return Ok(rows);
+    }
+    table.index_select(&Tensor::new(ids, table.device())?, 0)
+}
 
 /// Sinusoidal embedding of timesteps in 0..1000, `[B, dim]` float32: cosines,
 /// then sines, at frequencies `10000^(-i / (dim/2))`.

@@ -8,17 +8,21 @@ mod conv;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod embedding;
+mod latents;
 mod linear;
 mod mlp;
 mod norm;
 mod placement;
+mod pointwise;
 mod rope;
 
 pub use attention::{attention, attention_and_swiglu, single_head, Mask};
 pub use conv::{upsample_nearest, Conv2d};
-pub use embedding::timestep_embedding;
+pub use embedding::{embed, timestep_embedding};
+pub use latents::{guided_velocity, patchify, to_pixels};
 pub use linear::Linear;
 pub use mlp::{gated_residual, swiglu};
 pub use norm::{group_norm, modulated_layer_norm, rms_norm, GroupNorm};
 pub use placement::{device_memory, Placement};
-pub use rope::{qk_norm_rope, rotate_half, HeadNorms, RopeTable};
+pub use pointwise::{add, cast, scaled_sum, silu};
+pub use rope::{qk_norm_rope, HeadNorms, Heads, Pairs, RopeTable};

@@ -70,21 +70,42 @@ pub struct HeadNorms {
     pub key: Tensor,
 }
 
-/// Splits packed projections `[B, S, 3 H D]` (or the first columns of wider
-/// ones) into q, k and v `[B, sum of S, H, D]`, their tokens one after the other,
-/// with RMSNorm over each head of q and k and then rotation of neighbouring
-/// pairs, as FLUX.1 has it. `rope` covers the tokens of all projections.
+/// How many heads a packed projection has: those of q, and those of k and of v
+/// each.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Query heads.
+    pub query: usize,
+    /// Key heads, and as many value heads.
+    pub key: usize,
+}
+
+/// Which elements of a head turn together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// Neighbours, as FLUX.1 has it.
+    Neighbours,
+    /// One of the first half and one of the second, as Qwen3 has it.
+    Halves,
+}
+
+/// Splits packed projections `[B, S, (H + 2 G) D]` (or the first columns of wider
+/// ones) into q `[B, sum of S, H, D]` and k and v `[B, sum of S, G, D]`, their
+/// tokens one after the other, with RMSNorm over each head of q and k and then
+/// rotation. `rope` covers the tokens of all projections.
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
 pub fn qk_norm_rope(
     projections: &[(&Tensor, &HeadNorms)],
-    heads: usize,
+    heads: Heads,
+    pairs: Pairs,
     rope: &RopeTable,
     eps: f64,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     #[cfg(feature = "cuda")]
-    if let Some(parts) = cuda::qk_norm_rope(projections, heads, (&rope.cos, &rope.sin), eps)? {
+    if let Some(parts) = cuda::qk_norm_rope(projections, heads, pairs, (&rope.cos, &rope.sin), eps)?
+    {
         return Ok(parts);
     }
     let mut parts: [Vec<Tensor>; 3] = Default::default();
@@ -92,36 +113,27 @@ pub fn qk_norm_rope(
     for (qkv, norms) in projections {
         let (b, s, _) = qkv.dims3()?;
         let head_dim = norms.query.dim(0)?;
-        let width = heads * head_dim;
         let rope = rope.narrow(offset, s)?;
-        let part = |i: usize| {
-            qkv.narrow(2, i * width, width)?
+        let part = |start: usize, heads: usize| {
+            qkv.narrow(2, start * head_dim, heads * head_dim)?
                 .reshape((b, s, heads, head_dim))
         };
         let turned = |x: Tensor, weight: &Tensor| -> Result<Tensor> {
             let x = rms_norm(&x, weight, eps)?.transpose(1, 2)?.contiguous()?;
             let wide = x.to_dtype(DType::F32)?;
-            candle_nn::rotary_emb::rope_i(&wide, &rope.cos, &rope.sin)?
+            let turn = match pairs {
+                Pairs::Neighbours => candle_nn::rotary_emb::rope_i,
+                Pairs::Halves => candle_nn::rotary_emb::rope,
+            };
+            turn(&wide, &rope.cos, &rope.sin)?
                 .to_dtype(qkv.dtype())?
                 .transpose(1, 2)
         };
-        parts[0].push(turned(part(0)?, &norms.query)?);
-        parts[1].push(turned(part(1)?, &norms.key)?);
-        parts[2].push(part(2)?);
+        parts[0].push(turned(part(0, heads.query)?, &norms.query)?);
+        parts[1].push(turned(part(heads.query, heads.key)?, &norms.key)?);
+        parts[2].push(part(heads.query + heads.key, heads.key)?);
         offset += s;
     }
     let [q, k, v] = parts.map(|part| Tensor::cat(&part, 1));
     Ok((q?, k?, v?))
-}
-
-/// Rotates `x` `[B, S, H, D]` with the first half of each head paired with the
-/// second, as Qwen3 has it.
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
-pub fn rotate_half(x: &Tensor, rope: &RopeTable) -> Result<Tensor> {
-    let wide = x.transpose(1, 2)?.contiguous()?.to_dtype(DType::F32)?;
-    candle_nn::rotary_emb::rope(&wide, &rope.cos, &rope.sin)?
-        .to_dtype(x.dtype())?
-        .transpose(1, 2)
 }

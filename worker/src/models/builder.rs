@@ -82,10 +82,22 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// As [`tensor`](Self::tensor).
     pub fn linear_no_bias(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
-        Ok(Linear::new(
-            self.at(name).tensor("weight", &[outputs, inputs])?,
-            None,
-        ))
+        self.joint_linear_no_bias(&[(name, outputs)], inputs)
+    }
+
+    /// Linear layers of one input, given by name and outputs, as one whose
+    /// outputs follow each other.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn joint_linear_no_bias(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Linear> {
+        let weights = layers
+            .iter()
+            .map(|(name, outputs)| self.at(name).tensor("weight", &[*outputs, inputs]))
+            .collect::<Built<Vec<_>>>()?;
+        let weight = Tensor::cat(&weights, 0)
+            .map_err(|source| self.tensors.device_error(&self.prefix, source))?;
+        Ok(Linear::new(weight, None))
     }
 
     /// A square convolution with bias.

@@ -2,12 +2,13 @@
 //!
 //! Source: AIDC-AI/Ovis-Image `ovis_image/model/{model,layers}.py`.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::builder::{Builder, Built};
 use crate::layers::{
-    attention, attention_and_swiglu, gated_residual, modulated_layer_norm, qk_norm_rope, rms_norm,
-    swiglu, timestep_embedding, HeadNorms, Linear, Mask, Placement, RopeTable,
+    attention, attention_and_swiglu, cast, gated_residual, modulated_layer_norm, qk_norm_rope,
+    rms_norm, silu, swiglu, timestep_embedding, HeadNorms, Heads, Linear, Mask, Pairs, Placement,
+    RopeTable,
 };
 
 /// Geometry of the transformer.
@@ -34,6 +35,14 @@ pub struct MmditConfig {
 }
 
 impl MmditConfig {
+    /// As many of each kind: 24.
+    fn heads(&self) -> Heads {
+        Heads {
+            query: self.num_heads,
+            key: self.num_heads,
+        }
+    }
+
     /// Width of a head: 128.
     pub fn head_dim(&self) -> usize {
         self.hidden_size / self.num_heads
@@ -142,7 +151,7 @@ impl DoubleBlock {
         image: &Tensor,
         text: &Tensor,
         [image_row, text_row]: [&Tensor; 2],
-        heads: usize,
+        heads: Heads,
         rope: &RopeTable,
     ) -> Result<(Tensor, Tensor)> {
         let image_mod = split::<2>(image_row)?;
@@ -150,7 +159,7 @@ impl DoubleBlock {
         let image_qkv = self.image.project(image, &image_mod[0])?;
         let text_qkv = self.text.project(text, &text_mod[0])?;
         let streams = [(&text_qkv, &self.text.norm), (&image_qkv, &self.image.norm)];
-        let (q, k, v) = qk_norm_rope(&streams, heads, rope, EPS)?;
+        let (q, k, v) = qk_norm_rope(&streams, heads, Pairs::Neighbours, rope, EPS)?;
         let attended = attention(&q, &k, &v, Mask::None)?;
         let text_len = text.dim(1)?;
         let image_len = image.dim(1)?;
@@ -193,7 +202,13 @@ impl SingleBlock {
         let [modulation] = split::<1>(row)?;
         let y = modulated_layer_norm(x, &modulation.shift, &modulation.scale, EPS)?;
         let projected = self.linear1.forward(&y)?;
-        let (q, k, v) = qk_norm_rope(&[(&projected, &self.norm)], config.num_heads, rope, EPS)?;
+        let (q, k, v) = qk_norm_rope(
+            &[(&projected, &self.norm)],
+            config.heads(),
+            Pairs::Neighbours,
+            rope,
+            EPS,
+        )?;
         let up_gate = projected.narrow(2, 3 * config.hidden_size, 2 * config.mlp_hidden)?;
         let y = attention_and_swiglu(&q, &k, &v, &up_gate)?;
         gated_residual(x, &modulation.gate, &self.linear2.forward(&y)?)
@@ -285,8 +300,8 @@ impl Mmdit {
     /// The shapes do not fit, or the device fails.
     pub fn embed_text(&self, conditioning: &Tensor) -> Result<Tensor> {
         let text = conditioning
-            .to_device(&self.placement.device)?
-            .to_dtype(self.placement.compute())?;
+            .to_dtype(self.placement.compute())?
+            .to_device(&self.placement.device)?;
         self.text_in
             .forward(&rms_norm(&text, &self.text_norm, EPS)?)
     }
@@ -298,12 +313,10 @@ impl Mmdit {
     /// The device fails.
     pub fn modulations(&self, sigmas: &[f32]) -> Result<Modulations> {
         let timesteps: Vec<f32> = sigmas.iter().map(|sigma| sigma * 1000.0).collect();
-        let embedded = timestep_embedding(&timesteps, TIME_EMBEDDING, &self.placement.device)?
-            .to_dtype(self.placement.compute())?;
-        let time = self
-            .time_out
-            .forward(&self.time_in.forward(&embedded)?.silu()?)?
-            .silu()?;
+        let embedded = timestep_embedding(&timesteps, TIME_EMBEDDING, &self.placement.device)?;
+        let embedded = cast(&embedded, self.placement.compute())?;
+        let time = silu(&self.time_in.forward(&embedded)?)?;
+        let time = silu(&self.time_out.forward(&time)?)?;
         let double = self.double_blocks.iter().map(|block| {
             Ok([
                 block.image.modulation.forward(&time)?,
@@ -319,8 +332,8 @@ impl Mmdit {
         })
     }
 
-    /// Velocity of the packed latents `image` `[B, N, 64]` (float32) at the time
-    /// of row `step` of the modulations, given embedded text `[B, T, H]`; float32.
+    /// Velocity of the image tokens `image` `[B, N, 64]` at the time of row `step`
+    /// of the modulations, given embedded text `[B, T, H]`.
     ///
     /// # Errors
     /// The shapes do not fit, or the device fails.
@@ -332,14 +345,13 @@ impl Mmdit {
         step: usize,
         rope: &RopeTable,
     ) -> Result<Tensor> {
-        let compute = self.placement.compute();
         let config = &self.config;
         let row = |rows: &Tensor| rows.narrow(0, step, 1);
-        let mut image = self.image_in.forward(&image.to_dtype(compute)?)?;
+        let mut image = self.image_in.forward(image)?;
         let mut text = text.clone();
         for (block, [image_rows, text_rows]) in self.double_blocks.iter().zip(&modulations.double) {
             let rows = [&row(image_rows)?, &row(text_rows)?];
-            (image, text) = block.forward(&image, &text, rows, config.num_heads, rope)?;
+            (image, text) = block.forward(&image, &text, rows, config.heads(), rope)?;
         }
         let (text_len, image_len) = (text.dim(1)?, image.dim(1)?);
         let mut joint = Tensor::cat(&[&text, &image], 1)?;
@@ -349,32 +361,6 @@ impl Mmdit {
         let image = joint.narrow(1, text_len, image_len)?.contiguous()?;
         let last = row(&modulations.last)?.chunk(2, 1)?;
         let image = modulated_layer_norm(&image, &last[0], &last[1], EPS)?;
-        self.final_linear.forward(&image)?.to_dtype(DType::F32)
+        self.final_linear.forward(&image)
     }
-}
-
-/// Latents `[B, C, H, W]` to one token a 2 x 2 patch, `[B, (H/2)(W/2), 4 C]`,
-/// ordered channel, row, column inside a token.
-///
-/// # Errors
-/// H or W is odd.
-pub fn pack_latents(latents: &Tensor) -> Result<Tensor> {
-    let (b, c, h, w) = latents.dims4()?;
-    latents
-        .reshape((b, c, h / 2, 2, w / 2, 2))?
-        .permute((0, 2, 4, 1, 3, 5))?
-        .reshape((b, (h / 2) * (w / 2), 4 * c))
-}
-
-/// The reverse of [`pack_latents`], for latents of `height` x `width`.
-///
-/// # Errors
-/// The tokens do not fill that size.
-pub fn unpack_latents(tokens: &Tensor, height: usize, width: usize) -> Result<Tensor> {
-    let (b, _, packed) = tokens.dims3()?;
-    let c = packed / 4;
-    tokens
-        .reshape((b, height / 2, width / 2, c, 2, 2))?
-        .permute((0, 3, 1, 4, 2, 5))?
-        .reshape((b, c, height, width))
 }

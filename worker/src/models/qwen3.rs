@@ -3,10 +3,13 @@
 //!
 //! Source: transformers `models/qwen3/modeling_qwen3.py`.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::builder::{Builder, Built};
-use crate::layers::{attention, rms_norm, rotate_half, Linear, Mask, Placement, RopeTable};
+use crate::layers::{
+    add, attention, cast, embed, qk_norm_rope, rms_norm, swiglu, HeadNorms, Heads, Linear, Mask,
+    Pairs, Placement, RopeTable,
+};
 
 /// Geometry of the text encoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,12 +36,9 @@ pub struct Qwen3Config {
 
 /// Grouped-query causal self-attention with per-head q and k norms.
 struct SelfAttention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    qkv: Linear,
+    norms: HeadNorms,
     output: Linear,
-    query_norm: Tensor,
-    key_norm: Tensor,
 }
 
 impl SelfAttention {
@@ -46,27 +46,29 @@ impl SelfAttention {
         let (hidden, head_dim) = (config.hidden_size, config.head_dim);
         let query_width = config.num_heads * head_dim;
         let key_width = config.num_kv_heads * head_dim;
+        let parts = [
+            ("q_proj", query_width),
+            ("k_proj", key_width),
+            ("v_proj", key_width),
+        ];
         Ok(Self {
-            query: at.linear_no_bias("q_proj", hidden, query_width)?,
-            key: at.linear_no_bias("k_proj", hidden, key_width)?,
-            value: at.linear_no_bias("v_proj", hidden, key_width)?,
+            qkv: at.joint_linear_no_bias(&parts, hidden)?,
+            norms: HeadNorms {
+                query: at.tensor("q_norm.weight", &[head_dim])?,
+                key: at.tensor("k_norm.weight", &[head_dim])?,
+            },
             output: at.linear_no_bias("o_proj", query_width, hidden)?,
-            query_norm: at.tensor("q_norm.weight", &[head_dim])?,
-            key_norm: at.tensor("k_norm.weight", &[head_dim])?,
         })
     }
 
     fn forward(&self, x: &Tensor, config: &Qwen3Config, rope: &RopeTable) -> Result<Tensor> {
-        let (b, s, _) = x.dims3()?;
-        let heads = |y: Tensor, n: usize| y.reshape((b, s, n, config.head_dim));
-        let turned = |y: Tensor, weight: &Tensor| {
-            rotate_half(&rms_norm(&y, weight, config.rms_norm_eps)?, rope)
+        let qkv = self.qkv.forward(x)?;
+        let heads = Heads {
+            query: config.num_heads,
+            key: config.num_kv_heads,
         };
-        let q = heads(self.query.forward(x)?, config.num_heads)?;
-        let k = heads(self.key.forward(x)?, config.num_kv_heads)?;
-        let v = heads(self.value.forward(x)?, config.num_kv_heads)?;
-        let q = turned(q, &self.query_norm)?;
-        let k = turned(k, &self.key_norm)?;
+        let streams = [(&qkv, &self.norms)];
+        let (q, k, v) = qk_norm_rope(&streams, heads, Pairs::Halves, rope, config.rms_norm_eps)?;
         self.output.forward(&attention(&q, &k, &v, Mask::Causal)?)
     }
 }
@@ -76,8 +78,7 @@ struct Layer {
     input_norm: Tensor,
     attention: SelfAttention,
     mlp_norm: Tensor,
-    up: Linear,
-    gate: Linear,
+    up_gate: Linear,
     down: Linear,
 }
 
@@ -89,8 +90,8 @@ impl Layer {
             input_norm: at.tensor("input_layernorm.weight", &[hidden])?,
             attention: SelfAttention::new(&at.at("self_attn"), config)?,
             mlp_norm: at.tensor("post_attention_layernorm.weight", &[hidden])?,
-            up: mlp.linear_no_bias("up_proj", hidden, inner)?,
-            gate: mlp.linear_no_bias("gate_proj", hidden, inner)?,
+            up_gate: mlp
+                .joint_linear_no_bias(&[("up_proj", inner), ("gate_proj", inner)], hidden)?,
             down: mlp.linear_no_bias("down_proj", inner, hidden)?,
         })
     }
@@ -98,10 +99,10 @@ impl Layer {
     fn forward(&self, x: &Tensor, config: &Qwen3Config, rope: &RopeTable) -> Result<Tensor> {
         let eps = config.rms_norm_eps;
         let y = rms_norm(x, &self.input_norm, eps)?;
-        let x = (x + self.attention.forward(&y, config, rope)?)?;
+        let x = add(x, &self.attention.forward(&y, config, rope)?)?;
         let y = rms_norm(&x, &self.mlp_norm, eps)?;
-        let y = (self.up.forward(&y)? * self.gate.forward(&y)?.silu()?)?;
-        x + self.down.forward(&y)?
+        let y = swiglu(&self.up_gate.forward(&y)?)?;
+        add(&x, &self.down.forward(&y)?)
     }
 }
 
@@ -141,20 +142,16 @@ impl Qwen3 {
         &self.config
     }
 
-    /// Hidden states after the final norm, `[1, S, D]` float32, of one sequence
-    /// of token ids. There is no padding here: the mask is causal and padding
-    /// comes last, so it could not change them.
+    /// Hidden states after the final norm, `[1, S, D]`, of one sequence of token
+    /// ids. There is no padding here: the mask is causal and padding comes last,
+    /// so it could not change them.
     ///
     /// # Errors
     /// An id is outside the vocabulary, or the device fails.
     pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
-        let ids = Tensor::new(ids, &self.placement.device)?;
-        let mut x = self
-            .embeddings
-            .index_select(&ids, 0)?
-            .to_dtype(self.placement.compute())?
-            .unsqueeze(0)?;
-        let positions: Vec<[f64; 1]> = (0..x.dim(1)?).map(|i| [i as f64]).collect();
+        let embedded = embed(&self.embeddings, ids)?;
+        let mut x = cast(&embedded, self.placement.compute())?.unsqueeze(0)?;
+        let positions: Vec<[f64; 1]> = (0..ids.len()).map(|i| [i as f64]).collect();
         let rope = RopeTable::new(
             &positions,
             &[self.config.head_dim],
@@ -164,6 +161,6 @@ impl Qwen3 {
         for layer in &self.layers {
             x = layer.forward(&x, &self.config, &rope)?;
         }
-        rms_norm(&x, &self.norm, self.config.rms_norm_eps)?.to_dtype(DType::F32)
+        rms_norm(&x, &self.norm, self.config.rms_norm_eps)
     }
 }

@@ -5,7 +5,9 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::builder::{Builder, Built};
-use crate::layers::{single_head, upsample_nearest, Conv2d, GroupNorm, Linear, Placement};
+use crate::layers::{
+    add, cast, single_head, upsample_nearest, Conv2d, GroupNorm, Linear, Placement,
+};
 
 /// Epsilon of the group norms.
 const EPS: f64 = 1e-6;
@@ -64,8 +66,8 @@ impl ResidualBlock {
         let y = self.conv1.forward(&self.norm1.forward(x, true)?, 1, 1)?;
         let y = self.conv2.forward(&self.norm2.forward(&y, true)?, 1, 1)?;
         match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x, 0, 0)? + y,
-            None => x + y,
+            Some(shortcut) => add(&shortcut.forward(x, 0, 0)?, &y),
+            None => add(x, &y),
         }
     }
 }
@@ -108,7 +110,7 @@ impl AttentionBlock {
             .forward(&y)?
             .transpose(1, 2)?
             .reshape((b, c, h, w))?;
-        x + y
+        add(x, &y)
     }
 }
 
@@ -300,15 +302,12 @@ impl Vae {
         self.encoder.is_some()
     }
 
-    /// Raw latents `[B, 16, H/8, W/8]` to pixels `[B, 3, H, W]` in about -1..1,
-    /// float32.
+    /// Raw latents `[B, 16, H/8, W/8]` to pixels `[B, 3, H, W]` in about -1..1.
     ///
     /// # Errors
     /// The shapes do not fit, or the device fails.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        self.decoder
-            .forward(&self.placed(latents)?)?
-            .to_dtype(DType::F32)
+        self.decoder.forward(&self.placed(latents)?)
     }
 
     /// Pixels `[B, 3, H, W]` in -1..1 to the mean of their posterior, raw
@@ -322,11 +321,13 @@ impl Vae {
         };
         let moments = encoder.forward(&self.placed(pixels)?)?;
         let mean = moments.narrow(1, 0, self.config.latent_channels)?;
-        Ok(Some(mean.to_dtype(DType::F32)?.contiguous()?))
+        Ok(Some(cast(&mean.contiguous()?, DType::F32)?))
     }
 
     fn placed(&self, x: &Tensor) -> Result<Tensor> {
-        x.to_device(&self.placement.device)?
-            .to_dtype(self.placement.compute())
+        cast(
+            &x.to_device(&self.placement.device)?,
+            self.placement.compute(),
+        )
     }
 }

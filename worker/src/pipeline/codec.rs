@@ -4,6 +4,7 @@ use candle_core::Device;
 
 use super::error::{Error, Result};
 use super::types::{Image, Latent};
+use crate::layers::to_pixels;
 use crate::models::vae::Vae;
 
 /// Latents to pixels.
@@ -19,9 +20,7 @@ pub fn decode(vae: &Vae, latent: &Latent) -> Result<Image> {
             "Decode it with the VAE that belongs to the model that made it.",
         ));
     }
-    let pixels = vae.decode(latent.tensor())?;
-    let pixels = ((pixels * 0.5)? + 0.5)?.clamp(0.0, 1.0)?;
-    let pixels = pixels.permute((0, 2, 3, 1))?.contiguous()?;
+    let pixels = to_pixels(&vae.decode(latent.tensor())?)?;
     Image::new(pixels.to_device(&Device::Cpu)?)
 }
 

@@ -6,8 +6,8 @@ use ovis_protocol::{DenoiseRequest, PreviewRequest};
 use super::error::{Error, Result};
 use super::plan::{check_request, Plan};
 use super::types::{Conditioning, DenoiseInputs, Latent, StepReport};
-use crate::layers::RopeTable;
-use crate::models::mmdit::{pack_latents, unpack_latents, Mmdit, Modulations};
+use crate::layers::{guided_velocity, patchify, scaled_sum, RopeTable};
+use crate::models::mmdit::{Mmdit, Modulations};
 use crate::models::vae::VaeConfig;
 use crate::sampling::{batch_noise, Run, Start};
 
@@ -72,31 +72,15 @@ impl Denoiser {
                 "the solver asks at {sigma}, which was not prepared"
             ))
         })?;
-        let tokens = pack_latents(x)?;
+        let tokens = patchify(x, model.placement().compute())?;
         let predict = |branch: &Branch| {
             model.forward(&tokens, &branch.text, &self.modulations, row, &branch.rope)
         };
-        let velocity = guided(
-            predict(&self.positive)?,
-            self.negative.as_ref().map(predict),
-            self.guidance,
-        )?;
-        x - (unpack_latents(&velocity, height, width)? * f64::from(sigma))?
-    }
-}
-
-/// `uncond + guidance * (cond - uncond)`, or `cond` alone without guidance.
-fn guided(
-    cond: Tensor,
-    uncond: Option<candle_core::Result<Tensor>>,
-    guidance: f64,
-) -> candle_core::Result<Tensor> {
-    match uncond {
-        None => Ok(cond),
-        Some(uncond) => {
-            let uncond = uncond?;
-            &uncond + ((cond - &uncond)? * guidance)?
-        }
+        let cond = predict(&self.positive)?;
+        let uncond = self.negative.as_ref().map(predict).transpose()?;
+        let size = (height, width);
+        let velocity = guided_velocity(&cond, uncond.as_ref(), self.guidance, size)?;
+        scaled_sum(&[(1.0, x), (-f64::from(sigma), &velocity)])
     }
 }
 
@@ -238,8 +222,8 @@ impl DenoiseState {
         match self {
             Self::Untouched(latent) => Ok(latent),
             Self::Running(running) => {
-                let raw = running.scaling.to_raw(&running.run.finish()?)?;
-                Latent::new(raw.to_device(&Device::Cpu)?)
+                let latents = running.run.finish()?.to_device(&Device::Cpu)?;
+                Latent::new(running.scaling.to_raw(&latents)?)
             }
         }
     }
@@ -254,24 +238,25 @@ fn start(
     model: &Mmdit,
 ) -> Result<Start> {
     let device = &model.placement().device;
-    let raw = latent.tensor().to_device(device)?;
+    let raw = latent.tensor().to_device(&Device::Cpu)?;
     let dims = raw.dims4()?;
     let (batch, channels, height, width) = dims;
     // ComfyUI takes an all-zero latent for an empty one and leaves it zero; any
     // other is brought into the model's scaling.
     let empty = raw.abs()?.max_all()?.to_scalar::<f32>()? == 0.0;
+    let latents = if empty { raw } else { scaling.to_model(&raw)? };
     let noise = match request.add_noise {
         true => {
             let elements = channels * height * width;
             let index = request.batch_index.as_deref();
             let noise = batch_noise(request.seed, batch, elements, index);
-            Tensor::from_vec(noise, dims, &Device::Cpu)?.to_device(device)?
+            Tensor::from_vec(noise, dims, &Device::Cpu)?
         }
-        false => raw.zeros_like()?,
+        false => latents.zeros_like()?,
     };
     Ok(Start {
-        latents: if empty { raw } else { scaling.to_model(&raw)? },
-        noise,
+        latents: latents.to_device(device)?,
+        noise: noise.to_device(device)?,
         mask,
         seed: request.seed,
     })

@@ -1,6 +1,6 @@
 //! A checkpoint's parts on a device.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use ovis_protocol::{DenoiseRequest, PreviewKind, PromptCut};
 use tokenizers::Tokenizer;
 
@@ -169,6 +169,8 @@ impl Pipeline {
             rows.push(
                 hidden
                     .narrow(1, start, used)?
+                    .to_device(&Device::Cpu)?
+                    .to_dtype(DType::F32)?
                     .pad_with_zeros(1, 0, length - used)?,
             );
         }
@@ -182,10 +184,7 @@ impl Pipeline {
                 lost_template_tokens: t.lost_template_tokens as u32,
             })
             .collect();
-        let conditioning = Tensor::cat(&rows, 0)?
-            .to_dtype(DType::F32)?
-            .to_device(&candle_core::Device::Cpu)?;
-        Ok((Conditioning::new(conditioning)?, cuts))
+        Ok((Conditioning::new(Tensor::cat(&rows, 0)?)?, cuts))
     }
 
     /// Checks a denoise request and prepares its first step.

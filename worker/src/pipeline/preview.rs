@@ -64,7 +64,8 @@ pub fn linear(latents: &Tensor, max_side: usize) -> Result<Preview> {
 /// The device fails.
 pub fn by_vae(vae: &Vae, raw: &Tensor, max_side: usize) -> Result<Preview> {
     let reduced = reduced(&raw.narrow(0, 0, 1)?, VAE_REDUCTION)?;
-    pixels(&fitted(&vae.decode(&reduced)?, max_side)?.squeeze(0)?)
+    let image = vae.decode(&reduced)?.to_dtype(DType::F32)?;
+    pixels(&fitted(&image, max_side)?.squeeze(0)?)
 }
 
 /// An image `[1, C, H, W]`, made smaller by the least whole number that brings

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::step_noise::StepNoise;
+use crate::layers::scaled_sum;
 
 /// The model: latents and their sigma to the denoised estimate.
 pub type Denoiser<'a> = dyn FnMut(&Tensor, f32) -> Result<Tensor> + 'a;
@@ -49,11 +50,7 @@ pub fn ends(sigmas: &[f32], step: usize) -> (f64, f64) {
 /// # Errors
 /// The device fails.
 pub fn combine(first: (f64, &Tensor), rest: &[(f64, &Tensor)]) -> Result<Tensor> {
-    let mut sum = (first.1 * first.0)?;
-    for (factor, tensor) in rest {
-        sum = (sum + (*tensor * *factor)?)?;
-    }
-    Ok(sum)
+    scaled_sum(&[&[first], rest].concat())
 }
 
 /// One Euler step of `dx/dsigma = (x - denoised) / sigma`.

@@ -107,12 +107,8 @@ impl PartTensors {
             let reason = format!("the model wants {shape:?}, the file has {:?}", entry.shape);
             return Err(self.table_error(name, reason));
         }
-        let tensor =
-            build(&entry.recipe, shape, dtype, device).map_err(|source| WeightsError::Device {
-                file: self.path.clone(),
-                tensor: name.to_owned(),
-                source: Box::new(source),
-            })?;
+        let tensor = build(&entry.recipe, shape, dtype, device)
+            .map_err(|source| self.device_error(name, source))?;
         if !entry.taken.swap(true, Ordering::Relaxed) {
             let bytes = recipe_bytes(&entry.recipe);
             let bytes = self.loaded.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -125,6 +121,15 @@ impl PartTensors {
             }
         }
         Ok(tensor)
+    }
+
+    /// The device's refusal of a tensor.
+    pub fn device_error(&self, name: &str, source: candle_core::Error) -> WeightsError {
+        WeightsError::Device {
+            file: self.path.clone(),
+            tensor: name.to_owned(),
+            source: Box::new(source),
+        }
     }
 
     /// Whether there is a tensor of this canonical name.

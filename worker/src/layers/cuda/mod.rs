@@ -14,17 +14,23 @@
 mod attention;
 mod conv;
 mod cudnn;
+mod latents;
 mod linear;
 mod mlp;
 mod norm;
+mod pointwise;
 mod rope;
+mod rows;
 mod runtime;
 #[cfg(test)]
 mod tests;
 
 pub use attention::{attention, attention_and_swiglu};
 pub use conv::conv2d;
+pub use latents::{guided_velocity, patchify, to_pixels, upsample_nearest};
 pub use linear::linear;
 pub use mlp::{gated_residual, swiglu};
 pub use norm::{group_norm, modulated_layer_norm, rms_norm};
+pub use pointwise::{add, cast, scaled_sum, silu};
 pub use rope::qk_norm_rope;
+pub use rows::{embed, single_head};

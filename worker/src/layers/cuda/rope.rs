@@ -3,18 +3,18 @@
 
 use candle_core::{bail, DType, Result, Tensor};
 
-use super::super::rope::HeadNorms;
+use super::super::rope::{HeadNorms, Heads, Pairs};
 use super::runtime::{address, output, shared_gpu, Arg, Kernel, THREADS};
 
-/// See [`qk_norm_rope`](crate::layers::qk_norm_rope): each projection is
-/// `[B, S, 3 H D]` and may be columns of a wider tensor, `cos` and `sin` are
-/// `[sum of S, D/2]` f32.
+/// See [`qk_norm_rope`](crate::layers::qk_norm_rope): each projection may be
+/// columns of a wider tensor, `cos` and `sin` are `[sum of S, D/2]` f32.
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
 pub fn qk_norm_rope(
     projections: &[(&Tensor, &HeadNorms)],
-    heads: usize,
+    heads: Heads,
+    pairs: Pairs,
     (cos, sin): (&Tensor, &Tensor),
     eps: f64,
 ) -> Result<Option<(Tensor, Tensor, Tensor)>> {
@@ -30,7 +30,7 @@ pub fn qk_norm_rope(
     let mut tokens = 0;
     for qkv in &all {
         let (b, s, columns) = qkv.dims3()?;
-        if b != batch || columns < 3 * heads * head_dim {
+        if b != batch || columns < (heads.query + 2 * heads.key) * head_dim {
             bail!("a projection {:?} does not hold q, k and v", qkv.dims());
         }
         tokens += s;
@@ -41,11 +41,11 @@ pub fn qk_norm_rope(
         }
     }
     let (cos, sin) = (cos.contiguous()?, sin.contiguous()?);
-    let new = || output(&[batch, tokens, heads, head_dim], first);
-    let joint = [new()?, new()?, new()?];
+    let new = |heads: usize| output(&[batch, tokens, heads, head_dim], first);
+    let joint = [new(heads.query)?, new(heads.key)?, new(heads.key)?];
     let mut offset = 0;
     for (qkv, norms) in projections {
-        part(qkv, norms, (&cos, &sin), &joint, offset, eps)?;
+        part(qkv, norms, pairs, (&cos, &sin), &joint, offset, eps)?;
         offset += qkv.dim(1)?;
     }
     let [q, k, v] = joint;
@@ -56,12 +56,14 @@ pub fn qk_norm_rope(
 fn part(
     qkv: &Tensor,
     norms: &HeadNorms,
+    pairs: Pairs,
     (cos, sin): (&Tensor, &Tensor),
     joint: &[Tensor; 3],
     offset: usize,
     eps: f64,
 ) -> Result<()> {
     let (batch, all_tokens, heads, head_dim) = joint[0].dims4()?;
+    let kv_heads = joint[1].dim(2)?;
     let weight = |t: &Tensor| t.to_dtype(qkv.dtype())?.contiguous();
     let (query, key) = (weight(&norms.query)?, weight(&norms.key)?);
     // The kernel moves neighbouring pairs.
@@ -78,11 +80,14 @@ fn part(
     let table_row = (offset * (head_dim / 2) * DType::F32.size_in_bytes()) as u64;
     let kernel = Kernel {
         family: "rope",
-        name: "qk_norm_rope",
+        name: match pairs {
+            Pairs::Neighbours => "qk_norm_rope_neighbours",
+            Pairs::Halves => "qk_norm_rope_halves",
+        },
         dtype: qkv.dtype(),
         pack: 1,
     };
-    let warps = batch * tokens * heads * 3;
+    let warps = batch * tokens * (heads + 2 * kv_heads);
     // SAFETY: shapes were checked by the caller; `offset + tokens` lies within
     // the joint tensors and the tables.
     unsafe {
@@ -102,6 +107,7 @@ fn part(
                 Arg::Count(batch),
                 Arg::Count(tokens),
                 Arg::Count(heads),
+                Arg::Count(kv_heads),
                 Arg::Count(head_dim),
                 Arg::Count(qkv.stride()[0]),
                 Arg::Count(qkv.stride()[1]),

@@ -15,7 +15,7 @@ use candle_core::{bail, CudaDevice, DType, Device, Error, Result, Storage, Tenso
 use super::cudnn::Cudnn;
 
 /// Compiled kernels, by the name of their source file.
-const FAMILIES: [(&str, &[u8]); 4] = [
+const FAMILIES: [(&str, &[u8]); 7] = [
     (
         "elementwise",
         include_bytes!(concat!(env!("OUT_DIR"), "/elementwise.fatbin")),
@@ -25,12 +25,24 @@ const FAMILIES: [(&str, &[u8]); 4] = [
         include_bytes!(concat!(env!("OUT_DIR"), "/group_norm.fatbin")),
     ),
     (
+        "latents",
+        include_bytes!(concat!(env!("OUT_DIR"), "/latents.fatbin")),
+    ),
+    (
         "norm",
         include_bytes!(concat!(env!("OUT_DIR"), "/norm.fatbin")),
     ),
     (
+        "pointwise",
+        include_bytes!(concat!(env!("OUT_DIR"), "/pointwise.fatbin")),
+    ),
+    (
         "rope",
         include_bytes!(concat!(env!("OUT_DIR"), "/rope.fatbin")),
+    ),
+    (
+        "rows",
+        include_bytes!(concat!(env!("OUT_DIR"), "/rows.fatbin")),
     ),
 ];
 
@@ -148,16 +160,23 @@ pub(super) fn address(tensor: &Tensor) -> Result<u64> {
         CudaStorageSlice::BF16(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::F32(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::U8(slice) => slice.device_ptr(&stream).0,
+        CudaStorageSlice::U32(slice) => slice.device_ptr(&stream).0,
         _ => bail!("CUDA kernels take bf16 and f32, not {:?}", tensor.dtype()),
     };
     Ok(base + (layout.start_offset() * tensor.dtype().size_in_bytes()) as u64)
 }
 
-/// A new tensor whose elements a kernel is about to write.
+/// A new tensor, of the type and on the device of another, whose elements a
+/// kernel is about to write.
 pub(super) fn output(shape: &[usize], like: &Tensor) -> Result<Tensor> {
+    typed_output(shape, like.dtype(), like.device())
+}
+
+/// A new tensor whose elements a kernel is about to write.
+pub(super) fn typed_output(shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
     // SAFETY: every caller launches a kernel that writes all elements before
     // anything on the same stream reads them.
-    unsafe { Tensor::empty(shape, like.dtype(), like.device()) }
+    unsafe { Tensor::empty(shape, dtype, device) }
 }
 
 /// A kernel's argument.

@@ -6,10 +6,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::layers::rope::{qk_norm_rope, HeadNorms, RopeTable};
 use crate::layers::{
-    attention, attention_and_swiglu, gated_residual, group_norm, modulated_layer_norm, rms_norm,
-    swiglu, Conv2d, Linear, Mask,
+    attention, attention_and_swiglu, embed, gated_residual, group_norm, guided_velocity,
+    modulated_layer_norm, patchify, qk_norm_rope, rms_norm, scaled_sum, single_head, swiglu,
+    to_pixels, upsample_nearest, Conv2d, HeadNorms, Heads, Linear, Mask, Pairs, RopeTable,
 };
 
 /// Largest relative error, `|a - b| / |b|`. A bf16 result is rounded once, to 8
@@ -199,42 +199,45 @@ fn linears() {
 #[test]
 fn rotated_heads() {
     for dtype in DTYPES {
-        for (heads, head_dim, text, image) in [(1, 2, 1, 1), (3, 32, 5, 6), (24, 128, 7, 20)] {
-            let what = format!("{dtype:?} {heads} x {head_dim}, {text} + {image}");
-            let width = heads * head_dim;
-            // The second projection's q, k and v are columns of a wider one.
-            let (a, b) = (
-                random(&[2, text, 3 * width], dtype),
-                random(&[2, image, 5 * width], dtype),
-            );
-            let norms = || HeadNorms {
-                query: random(&[head_dim], dtype),
-                key: random(&[head_dim], dtype),
-            };
-            let (first, second) = (norms(), norms());
-            let positions: Vec<[f64; 1]> = (0..text + image).map(|i| [i as f64]).collect();
-            let table =
-                |device: &Device| RopeTable::new(&positions, &[head_dim], 1e4, device).unwrap();
-            let plain = qk_norm_rope(
-                &[(&a, &first), (&b, &second)],
-                heads,
-                &table(&Device::Cpu),
-                1e-6,
-            );
-            let on_gpu = |norms: &HeadNorms| HeadNorms {
-                query: there(&norms.query, dtype),
-                key: there(&norms.key, dtype),
-            };
-            let (first, second) = (on_gpu(&first), on_gpu(&second));
-            let streams = [(&there(&a, dtype), &first), (&there(&b, dtype), &second)];
-            let table = table(&gpu());
-            let ours = super::qk_norm_rope(&streams, heads, (&table.cos, &table.sin), 1e-6);
-            let ours = ours.unwrap().unwrap();
-            let plain = plain.unwrap();
-            let tolerance = tolerance(dtype);
-            assert_close(&what, &ours.0, &plain.0, tolerance);
-            assert_close(&what, &ours.1, &plain.1, tolerance);
-            assert_close(&what, &ours.2, &plain.2, 0.0);
+        for pairs in [Pairs::Neighbours, Pairs::Halves] {
+            for (query, key, head_dim, text, image) in [
+                (1, 1, 2, 1, 1),
+                (3, 3, 32, 5, 6),
+                (4, 2, 66, 3, 9),
+                (24, 24, 128, 7, 20),
+            ] {
+                let what =
+                    format!("{dtype:?} {pairs:?} {query}/{key} x {head_dim}, {text} + {image}");
+                let width = (query + 2 * key) * head_dim;
+                // The second projection's q, k and v are columns of a wider one.
+                let a = random(&[2, text, width], dtype);
+                let b = random(&[2, image, width + 4], dtype);
+                let norms = || HeadNorms {
+                    query: random(&[head_dim], dtype),
+                    key: random(&[head_dim], dtype),
+                };
+                let (first, second) = (norms(), norms());
+                let positions: Vec<[f64; 1]> = (0..text + image).map(|i| [i as f64]).collect();
+                let table =
+                    |device: &Device| RopeTable::new(&positions, &[head_dim], 1e4, device).unwrap();
+                let heads = Heads { query, key };
+                let streams = [(&a, &first), (&b, &second)];
+                let plain = qk_norm_rope(&streams, heads, pairs, &table(&Device::Cpu), 1e-6);
+                let plain = plain.unwrap();
+                let on_gpu = |norms: &HeadNorms| HeadNorms {
+                    query: there(&norms.query, dtype),
+                    key: there(&norms.key, dtype),
+                };
+                let (first, second) = (on_gpu(&first), on_gpu(&second));
+                let streams = [(&there(&a, dtype), &first), (&there(&b, dtype), &second)];
+                let table = table(&gpu());
+                let turns = (&table.cos, &table.sin);
+                let ours = super::qk_norm_rope(&streams, heads, pairs, turns, 1e-6);
+                let ours = ours.unwrap().unwrap();
+                assert_close(&what, &ours.0, &plain.0, tolerance(dtype));
+                assert_close(&what, &ours.1, &plain.1, tolerance(dtype));
+                assert_close(&what, &ours.2, &plain.2, 0.0);
+            }
         }
     }
 }
@@ -313,5 +316,109 @@ fn convolutions() {
             };
             assert_close(&what, &ours, &plain.unwrap(), tolerance);
         }
+    }
+}
+
+#[test]
+fn single_heads() {
+    for dtype in DTYPES {
+        // All queries at once, and in pieces that do not divide them.
+        for (tokens, width, max_scores) in
+            [(7, 24, 1 << 20), (130, 512, 1 << 20), (130, 64, 130 * 50)]
+        {
+            let what = format!("{dtype:?} {tokens} x {width}, {max_scores}");
+            let part = || random(&[2, tokens, width], dtype);
+            let (q, k, v) = (part(), part(), part());
+            let plain = single_head(&q, &k, &v).unwrap();
+            let (q, k, v) = (there(&q, dtype), there(&k, dtype), there(&v, dtype));
+            let ours = super::single_head(&q, &k, &v, max_scores).unwrap().unwrap();
+            let tolerance = if dtype == DType::F32 { 1e-5 } else { 1e-2 };
+            assert_close(&what, &ours, &plain, tolerance);
+        }
+    }
+}
+
+#[test]
+fn pointwise() {
+    for dtype in DTYPES {
+        for shape in [[1, 1], [3, 7], [16, 1024], [5, 4104]] {
+            let what = format!("{dtype:?} {shape:?}");
+            let (x, y) = (random(&shape, dtype), random(&shape, dtype));
+            let (a, b) = (there(&x, dtype), there(&y, dtype));
+            let sum = super::add(&a, &b).unwrap().unwrap();
+            assert_close(&what, &sum, &(&x + &y).unwrap(), tolerance(dtype));
+            let ours = super::silu(&a).unwrap().unwrap();
+            assert_close(&what, &ours, &x.silu().unwrap(), tolerance(dtype));
+        }
+    }
+    for shape in [[1, 1], [3, 7], [5, 4104]] {
+        let tensors: Vec<Tensor> = (0..4).map(|_| random(&shape, DType::F32)).collect();
+        let on_gpu: Vec<Tensor> = tensors.iter().map(|t| there(t, DType::F32)).collect();
+        for count in 1..=4 {
+            let factors = [0.5, -2.0, 1.25, 3.0];
+            let plain: Vec<_> = factors.into_iter().zip(&tensors).take(count).collect();
+            let ours: Vec<_> = factors.into_iter().zip(&on_gpu).take(count).collect();
+            let sum = super::scaled_sum(&ours).unwrap().unwrap();
+            assert_close(
+                &format!("{shape:?} {count}"),
+                &sum,
+                &scaled_sum(&plain).unwrap(),
+                2e-6,
+            );
+        }
+    }
+    let x = random(&[5, 129], DType::BF16);
+    let narrow = super::cast(&there(&x, DType::F32), DType::BF16)
+        .unwrap()
+        .unwrap();
+    assert_eq!(narrow.dtype(), DType::BF16);
+    assert_close("narrow", &narrow, &x, 0.0);
+    let wide = super::cast(&narrow, DType::F32).unwrap().unwrap();
+    assert_eq!(wide.dtype(), DType::F32);
+    assert_close("widen", &wide, &x, 0.0);
+}
+
+#[test]
+fn embeddings() {
+    for dtype in DTYPES {
+        for width in [3, 64, 2056] {
+            let table = random(&[11, width], dtype);
+            let ids = [10, 0, 3, 3];
+            let plain = embed(&table, &ids).unwrap();
+            let ours = super::embed(&there(&table, dtype), &ids).unwrap().unwrap();
+            assert_close(&format!("{dtype:?} {width}"), &ours, &plain, 0.0);
+            assert!(super::embed(&there(&table, dtype), &[11]).is_err());
+        }
+    }
+}
+
+#[test]
+fn latents_tokens_and_pixels() {
+    for dtype in DTYPES {
+        let what = format!("{dtype:?}");
+        let latents = random(&[2, 3, 6, 10], DType::F32);
+        let plain = patchify(&latents, DType::F32).unwrap();
+        let ours = super::patchify(&there(&latents, DType::F32), dtype)
+            .unwrap()
+            .unwrap();
+        assert_eq!(ours.dtype(), dtype);
+        assert_close(&what, &ours, &plain, tolerance(dtype));
+
+        let (cond, uncond) = (random(&[2, 15, 12], dtype), random(&[2, 15, 12], dtype));
+        let (there_cond, there_uncond) = (there(&cond, dtype), there(&uncond, dtype));
+        for guided in [true, false] {
+            let plain = guided_velocity(&cond, guided.then_some(&uncond), 5.0, (6, 10)).unwrap();
+            let uncond = guided.then_some(&there_uncond);
+            let ours = super::guided_velocity(&there_cond, uncond, 5.0, (6, 10));
+            assert_close(&what, &ours.unwrap().unwrap(), &plain, 2e-6);
+        }
+
+        let x = random(&[2, 3, 7, 5], dtype);
+        let plain = upsample_nearest(&x).unwrap();
+        let ours = super::upsample_nearest(&there(&x, dtype)).unwrap().unwrap();
+        assert_close(&what, &ours, &plain, 0.0);
+        let plain = to_pixels(&x).unwrap();
+        let ours = super::to_pixels(&there(&x, dtype)).unwrap().unwrap();
+        assert_close(&what, &ours, &plain, 2e-6);
     }
 }

@@ -1,0 +1,68 @@
+// Whole rows: softmax, and the rows of a table that ids name. One block a row.
+#include "common.cuh"
+
+// Maximum over a block of whole warps, in every thread.
+__device__ __forceinline__ float block_max(float x) {
+    __shared__ float partial[32];
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) {
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
+    }
+    if (threadIdx.x % 32 == 0) {
+        partial[threadIdx.x / 32] = x;
+    }
+    __syncthreads();
+    const int warps = blockDim.x / 32;
+    x = threadIdx.x % 32 < warps ? partial[threadIdx.x % 32] : -INFINITY;
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) {
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
+    }
+    return x;
+}
+
+// softmax(scale * x) over rows of `width`, in place.
+template <typename T, int N>
+__device__ void softmax(T *x, int64_t width, float scale) {
+    x += int64_t(blockIdx.x) * width;
+    float most = -INFINITY;
+    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+        const auto v = load<T, N>(x + i);
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            most = fmaxf(most, wide(v.at[j]));
+        }
+    }
+    most = block_max(most);
+    float sum = 0.0f;
+    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+        const auto v = load<T, N>(x + i);
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            sum += expf(scale * (wide(v.at[j]) - most));
+        }
+    }
+    const float inverse = 1.0f / block_sum(sum);
+    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+        auto v = load<T, N>(x + i);
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            v.at[j] = narrow<T>(expf(scale * (wide(v.at[j]) - most)) * inverse);
+        }
+        store<T, N>(x + i, v);
+    }
+}
+
+// out[row] = table[ids[row]].
+template <typename T, int N>
+__device__ void gather(const T *table, const uint32_t *ids, T *out, int64_t width) {
+    table += int64_t(ids[blockIdx.x]) * width;
+    out += int64_t(blockIdx.x) * width;
+    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+        store<T, N>(out + i, load<T, N>(table + i));
+    }
+}
+
+VARIANTS(softmax, ::softmax, (T * x, int64_t width, float scale), (x, width, scale))
+VARIANTS(gather, ::gather, (const T *table, const uint32_t *ids, T *out, int64_t width),
+         (table, ids, out, width))

@@ -1,0 +1,121 @@
+//! Between latents, tokens and pixels.
+
+use candle_core::{bail, DType, Device, Result, Tensor};
+
+use super::runtime::{address, output, shared_gpu, typed_output, Arg, Kernel, THREADS};
+
+/// See [`patchify`](crate::layers::patchify).
+///
+/// # Errors
+/// The device fails.
+pub fn patchify(latents: &Tensor, dtype: DType) -> Result<Option<Tensor>> {
+    if shared_gpu(&[latents]).is_none() || latents.dtype() != DType::F32 || !has_kernels(dtype) {
+        return Ok(None);
+    }
+    let latents = latents.contiguous()?;
+    let (b, c, h, w) = latents.dims4()?;
+    let tokens = typed_output(&[b, h * w / 4, 4 * c], dtype, latents.device())?;
+    let at = [Arg::At(address(&latents)?), Arg::At(address(&tokens)?)];
+    launch("patchify", dtype, &tokens, &at, &[c, h, w], &[])?;
+    Ok(Some(tokens))
+}
+
+/// See [`guided_velocity`](crate::layers::guided_velocity).
+///
+/// # Errors
+/// The shapes differ, or the device fails.
+pub fn guided_velocity(
+    cond: &Tensor,
+    uncond: Option<&Tensor>,
+    guidance: f64,
+    (height, width): (usize, usize),
+) -> Result<Option<Tensor>> {
+    let cond = cond.contiguous()?;
+    let uncond = uncond.map(Tensor::contiguous).transpose()?;
+    let both: Vec<&Tensor> = std::iter::once(&cond).chain(uncond.as_ref()).collect();
+    if shared_gpu(&both).is_none() {
+        return Ok(None);
+    }
+    let (b, tokens, packed) = cond.dims3()?;
+    if uncond.as_ref().is_some_and(|u| u.dims() != cond.dims()) || 4 * tokens != height * width {
+        bail!("velocities {:?} do not fit {height} x {width}", cond.dims());
+    }
+    let channels = packed / 4;
+    let latents = typed_output(&[b, channels, height, width], DType::F32, cond.device())?;
+    let at = [
+        Arg::At(address(&cond)?),
+        Arg::At(uncond.as_ref().map_or(Ok(0), address)?),
+        Arg::At(address(&latents)?),
+    ];
+    let counts = [channels, height, width];
+    let guidance = [Arg::Real(guidance as f32)];
+    launch("guided", cond.dtype(), &latents, &at, &counts, &guidance)?;
+    Ok(Some(latents))
+}
+
+/// See [`upsample_nearest`](crate::layers::upsample_nearest).
+///
+/// # Errors
+/// The device fails.
+pub fn upsample_nearest(x: &Tensor) -> Result<Option<Tensor>> {
+    if shared_gpu(&[x]).is_none() {
+        return Ok(None);
+    }
+    let x = x.contiguous()?;
+    let (b, c, h, w) = x.dims4()?;
+    let y = output(&[b, c, 2 * h, 2 * w], &x)?;
+    let at = [Arg::At(address(&x)?), Arg::At(address(&y)?)];
+    launch("upsample", x.dtype(), &y, &at, &[h, w], &[])?;
+    Ok(Some(y))
+}
+
+/// See [`to_pixels`](crate::layers::to_pixels).
+///
+/// # Errors
+/// The device fails.
+pub fn to_pixels(x: &Tensor) -> Result<Option<Tensor>> {
+    if shared_gpu(&[x]).is_none() {
+        return Ok(None);
+    }
+    let x = x.contiguous()?;
+    let (b, colours, h, w) = x.dims4()?;
+    if colours != 3 {
+        bail!("pixels have 3 colours, not {colours}");
+    }
+    let pixels = typed_output(&[b, h, w, 3], DType::F32, x.device())?;
+    let at = [Arg::At(address(&x)?), Arg::At(address(&pixels)?)];
+    launch("to_pixels", x.dtype(), &pixels, &at, &[h * w], &[])?;
+    Ok(Some(pixels))
+}
+
+fn has_kernels(dtype: DType) -> bool {
+    matches!(dtype, DType::BF16 | DType::F32)
+}
+
+/// Runs a kernel of `latents.cu`, a thread for each element of `out`: addresses,
+/// the count, more counts, numbers.
+fn launch(
+    name: &'static str,
+    dtype: DType,
+    out: &Tensor,
+    addresses: &[Arg],
+    counts: &[usize],
+    numbers: &[Arg],
+) -> Result<()> {
+    let Device::Cuda(device) = out.device() else {
+        bail!("the output of {name} is not on a GPU");
+    };
+    let count = out.elem_count();
+    let mut args = addresses.to_vec();
+    args.push(Arg::Count(count));
+    args.extend(counts.iter().copied().map(Arg::Count));
+    args.extend_from_slice(numbers);
+    let kernel = Kernel {
+        family: "latents",
+        name,
+        dtype,
+        pack: 1,
+    };
+    // SAFETY: the callers' shapes agree with the counts.
+    unsafe { kernel.launch(device, (count.div_ceil(THREADS), 1), THREADS, &args) }
+}

@@ -1,0 +1,70 @@
+//! Between latents, the transformer's tokens, and pixels.
+
+use candle_core::{DType, Result, Tensor};
+
+#[cfg(feature = "cuda")]
+use super::cuda;
+
+/// Latents `[B, C, H, W]` (float32) to one token a 2 x 2 patch,
+/// `[B, (H/2)(W/2), 4 C]`, ordered channel, row, column inside a token.
+///
+/// # Errors
+/// H or W is odd.
+pub fn patchify(latents: &Tensor, dtype: DType) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(tokens) = cuda::patchify(latents, dtype)? {
+        return Ok(tokens);
+    }
+    let (b, c, h, w) = latents.dims4()?;
+    latents
+        .reshape((b, c, h / 2, 2, w / 2, 2))?
+        .permute((0, 2, 4, 1, 3, 5))?
+        .reshape((b, (h / 2) * (w / 2), 4 * c))?
+        .to_dtype(dtype)
+}
+
+/// Classifier-free guidance (Ho & Salimans 2022), `uncond + guidance * (cond -
+/// uncond)`, of velocities as tokens (see [`patchify`]), as float32 latents of
+/// height and width `size`. Without `uncond`, it is `cond`.
+///
+/// # Errors
+/// The shapes do not fit, or the device fails.
+pub fn guided_velocity(
+    cond: &Tensor,
+    uncond: Option<&Tensor>,
+    guidance: f64,
+    size: (usize, usize),
+) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(velocity) = cuda::guided_velocity(cond, uncond, guidance, size)? {
+        return Ok(velocity);
+    }
+    let cond = cond.to_dtype(DType::F32)?;
+    let tokens = match uncond {
+        None => cond,
+        Some(uncond) => {
+            let uncond = uncond.to_dtype(DType::F32)?;
+            (&uncond + ((cond - &uncond)? * guidance)?)?
+        }
+    };
+    let (height, width) = size;
+    let (b, _, packed) = tokens.dims3()?;
+    tokens
+        .reshape((b, height / 2, width / 2, packed / 4, 2, 2))?
+        .permute((0, 3, 1, 4, 2, 5))?
+        .reshape((b, packed / 4, height, width))
+}
+
+/// A VAE's output `[B, 3, H, W]` in -1..1 to float32 pixels `[B, H, W, 3]`, cut to
+/// 0..1.
+///
+/// # Errors
+/// The device fails.
+pub fn to_pixels(x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(pixels) = cuda::to_pixels(x)? {
+        return Ok(pixels);
+    }
+    let pixels = ((x.to_dtype(DType::F32)? * 0.5)? + 0.5)?.clamp(0.0, 1.0)?;
+    pixels.permute((0, 2, 3, 1))?.contiguous()
+}
