@@ -201,3 +201,24 @@ def test_every_widget_has_a_tooltip(comfy):
         if not (settings and settings[0].get("tooltip"))
     ]
     assert bare == []
+
+
+def test_the_english_texts_are_those_of_the_nodes_and_comfyui_serves_both_languages(comfy):
+    served = comfy.get("/i18n")
+    for node, info in comfy.info.items():
+        if not node.startswith("Ovis"):
+            continue
+        english = served["en"]["nodeDefs"][node]
+        assert (english["display_name"], english["description"]) == (
+            info["display_name"],
+            info["description"],
+        )
+        widgets = {
+            name: settings[0].get("tooltip") if settings else None
+            for group in ("required", "optional")
+            for name, (_, *settings) in info["input"].get(group, {}).items()
+        }
+        told = {name: text.get("tooltip") for name, text in english["inputs"].items()}
+        assert told == widgets
+        assert [text["name"] for text in english["outputs"].values()] == info["output_name"]
+        assert node in served["zh"]["nodeDefs"]
