@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from comfy_node.advice import advise
 from comfy_node.sizes import size_of
 from real_worker import ROOT
 
@@ -101,6 +102,11 @@ class TestWorkflow:
                 apart_across = x + width < left or left + wide < x
                 apart_down = y + height < top - 30 or top + high < y - 30
                 assert apart_across or apart_down
+
+    def test_its_prompts_follow_the_advice(self, path):
+        nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+        prompts = [node["widgets_values"][0] for node in nodes if node["type"] == "OvisEncode"]
+        assert [advise(prompt) for prompt in prompts] == [[] for _ in prompts]
 
     def test_it_has_a_thumbnail(self, path):
         assert path.with_suffix(".jpg").read_bytes()[:2] == b"\xff\xd8"

@@ -7,7 +7,7 @@ import { activityOf, colourOf, memoryOf, paceOf, stateOf, statusOf } from "./wor
 
 const NODE = "OvisWorker";
 const LOOK_MILLISECONDS = 2000;
-const HEIGHT = 44;
+const HEIGHT = 58;
 
 function setUp(node) {
   const label = widgetOf(node, "worker");
