@@ -4,13 +4,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-
 import headlines
+import numpy as np
 import posters
 import tokenizer
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 
 class Posters(IterableDataset):

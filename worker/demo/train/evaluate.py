@@ -4,11 +4,12 @@
     evaluate.py ceiling ASSETS                  a perfect renderer through the same OCR
     evaluate.py diffusers MODEL [--device cuda] the reference pipeline
     evaluate.py worker MODEL --binary PATH      the worker's command line, one picture a call
-    evaluate.py pictures FOLDER                 pictures made before: LIST-SEED.png
+    evaluate.py pictures FOLDER                 pictures made before: LIST/SEED.png
 
 The held-out lists: 200 English words of 3 to 8 letters on one line, 60 headlines of
-two lines, 100 Chinese ones of 2 to 4 characters. One picture a prompt, its seed fixed
-by the list. `--json FILE` writes the figures, `--save FOLDER` the pictures.
+two lines, 100 Chinese ones of 2 to 4 characters, 30 words on other sizes. One picture
+a prompt, its seed fixed by the list. `--json FILE` writes the figures, `--save FOLDER`
+the pictures.
 """
 
 import argparse
@@ -19,12 +20,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
 import ocr
 import posters
+from PIL import Image
 
-LISTS = ("english", "two_lines", "chinese")
+LISTS = ("english", "two_lines", "chinese", "sizes")
 
 
 def tell(name: str, pictures: list[np.ndarray], items: list) -> dict[str, float]:
@@ -45,13 +45,24 @@ def table(results: dict[str, dict[str, float]]) -> str:
     return "\n".join(rows)
 
 
+def batches(items: list, count: int) -> list[list]:
+    """The items in order, at most `count` together and all of those of one size."""
+    groups: list[list] = []
+    for item in items:
+        size = (item[1].width, item[1].height)
+        last = groups[-1] if groups else []
+        if not last or len(last) == count or (last[0][1].width, last[0][1].height) != size:
+            groups.append([])
+        groups[-1].append(item)
+    return groups
+
+
 def sample(pipeline, items: list, steps: int, guidance: float, batch: int) -> list[np.ndarray]:
     """Pictures for posters, by the reference pipeline."""
     import torch
 
     pictures = []
-    for start in range(0, len(items), batch):
-        part = items[start : start + batch]
+    for part in batches(items, batch):
         generators = [torch.Generator("cpu").manual_seed(seed) for seed, _ in part]
         images = pipeline(
             prompt=[poster.prompt for _, poster in part],
@@ -70,7 +81,6 @@ def sample(pipeline, items: list, steps: int, guidance: float, batch: int) -> li
 def pipeline_of(models):
     """The reference pipeline around models in memory."""
     from diffusers import OvisImagePipeline
-
     from models import scheduler
 
     pipeline = OvisImagePipeline(
@@ -107,8 +117,8 @@ def read_some(pictures: dict[str, tuple[list, list]], step: int, seconds: float)
 
 
 def contact_sheet(pictures: list[np.ndarray], file: Path, columns: int = 8) -> None:
-    """Small pictures side by side, all of one size."""
-    height, width = pictures[0].shape[:2]
+    """Pictures side by side."""
+    height, width = np.max([picture.shape[:2] for picture in pictures], axis=0)
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * (width + 8), rows * (height + 8)), "gray")
     for number, picture in enumerate(pictures):
@@ -174,7 +184,7 @@ def main() -> int:
         elif args.what == "worker":
             pictures = by_worker(args.binary, str(args.source), items, args, folder)
         else:
-            files = [args.source / f"{name}-{seed}.png" for seed, _ in items]
+            files = [args.source / name / f"{seed}.png" for seed, _ in items]
             pictures = [np.asarray(Image.open(file).convert("RGB")) for file in files]
         seconds = time.monotonic() - started
         results[name] = {**tell(name, pictures, items), "seconds_a_picture": seconds / len(items)}

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from fontTools import subset
-
 from headlines import CHARACTERS, LATIN
 
 SHARE = Path("/usr/share/fonts")
@@ -29,8 +28,8 @@ SOURCES = {
 
 
 def gather(out: Path) -> None:
-    """Writes the words and every font to `out`, the fonts without the layout features, ligatures among them,
-    that lettering on a grid has no use for."""
+    """Writes the words and every font to `out`, the fonts without layout features,
+    ligatures among them, that lettering on a grid has no use for."""
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile("/usr/share/dict/american-english", out / "words.txt")
     for name, (source, index, glyphs) in SOURCES.items():

@@ -4,19 +4,20 @@ import copy
 import math
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import nn
 
 import data
 import evaluate
+import numpy as np
 import tokenizer as tokenizers
+import torch
+import torch.nn.functional as F
+from graphs import Replayed
 from models import Models, encode_prompts, image_ids, pack, text_ids
 from optimizer import Average, Optimizer
-from run import Clock, Log, rate_at, save
+from run import Clock, Log, rate_at, save, wait
+from torch import nn
 from vae_stage import encode
 
 
@@ -35,6 +36,8 @@ class Pool:
         )
         self.lengths = torch.empty(capacity, dtype=torch.int16, device=device)
         self.filled = self.next = 0
+        # On the device as well, for a recorded step to see it.
+        self.count = torch.zeros((), device=device)
 
     def add(self, latents: torch.Tensor, batch: dict) -> None:
         count = len(latents)
@@ -49,9 +52,11 @@ class Pool:
         self.lengths[place] = batch["lengths"]
         self.next += count
         self.filled = max(self.filled, self.next)
+        self.count.fill_(self.filled)
 
     def draw(self, count: int) -> tuple[torch.Tensor, ...]:
-        index = torch.randint(self.filled, (count,), device=self.ids.device)
+        place = torch.rand(count, device=self.ids.device, dtype=torch.float64)
+        index = (place * self.count).long()
         return (
             self.latents[index].float(),
             self.lettering[index].float(),
@@ -66,11 +71,13 @@ def predict(
     text: torch.Tensor,
     sigma: torch.Tensor,
     rope: tuple[torch.Tensor, torch.Tensor],
+    compiled: bool = True,
 ) -> torch.Tensor:
     """`OvisImageTransformer2DModel.forward` for training.
 
     The same sums; but RoPE is computed once for a shape, and the timestep is never
-    rounded to bf16, which the original does as soon as the rest is.
+    rounded to bf16, which the original does as soon as the rest is. Without
+    `compiled`, blocks that were compiled run as they are.
     """
     device_type = latents.device.type
     with torch.autocast(device_type, enabled=False):
@@ -80,9 +87,9 @@ def predict(
         image = transformer.x_embedder(latents)
         text = transformer.context_embedder(text)
         for block in transformer.transformer_blocks:
-            text, image = block(image, text, time, rope)
+            text, image = (block if compiled else block.forward)(image, text, time, rope)
         for block in transformer.single_transformer_blocks:
-            text, image = block(image, text, time, rope)
+            text, image = (block if compiled else block.forward)(image, text, time, rope)
         return transformer.proj_out(transformer.norm_out(image, time)).float()
 
 
@@ -90,7 +97,14 @@ class Joint:
     """All that the stage holds: what it trains, its data, its place in time."""
 
     def __init__(
-        self, models: Models, config: dict, assets: Path, device: torch.device, seed: int
+        self,
+        models: Models,
+        config: dict,
+        assets: Path,
+        device: torch.device,
+        seed: int,
+        graphs: bool = True,
+        compiled: bool = True,
     ):
         self.models, self.config, self.device = models, config, device
         self.stage = stage = config["joint_stage"]
@@ -101,25 +115,22 @@ class Joint:
         self.optimizer = Optimizer(self.trained, device)
         self.average = Average(self.trained)
         self.step = 0
+        self.graphs = graphs and device.type == "cuda"
+        self.steps: dict[tuple, Replayed] = {}
         sizes = [(s["width"], s["height"], s["share"]) for s in config["posters"]["sizes"]]
         self.shares = np.array([share for *_, share in sizes])
         refresh = stage["refresh"]
         self.pools = {
-            (w, h): Pool(
-                max(int(stage["pool"] * share), refresh), h, w, self.positions, device
-            )
+            (w, h): Pool(max(int(stage["pool"] * share), refresh), h, w, self.positions, device)
             for w, h, share in sizes
         }
         self.ropes: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
         self.rng = np.random.default_rng(seed)
-        posters = data.Posters(
-            config["posters"], assets, refresh, self.positions, sizes, seed + 2
-        )
+        posters = data.Posters(config["posters"], assets, refresh, self.positions, sizes, seed + 2)
         self.source = data.batches(posters, config["posters"]["workers"], device)
         ids, length = tokenizers.Encoder(models.tokenizer, self.positions)("")
-        self.empty = (torch.from_numpy(ids).to(device).long(), length)
-        if device.type == "cuda":
-            models.vae.encoder.compile(dynamic=False)
+        self.empty = (torch.from_numpy(ids).to(device).long(), torch.tensor(length, device=device))
+        if device.type == "cuda" and compiled:
             for block in models.transformer.transformer_blocks:
                 block.compile(dynamic=False)
             for block in models.transformer.single_transformer_blocks:
@@ -133,10 +144,7 @@ class Joint:
     def refresh(self) -> int:
         batch = next(self.source)
         height, width = batch["coverage"].shape[1:]
-        # Compiling pays for the size that most posters have.
-        stance = "default" if (width, height) == (256, 256) else "force_eager"
-        with torch.compiler.set_stance(stance):
-            latents = encode(self.models.vae, batch["pictures"])
+        latents = encode(self.models.vae, batch["pictures"])
         self.pools[width, height].add(latents, batch)
         return len(latents)
 
@@ -160,7 +168,9 @@ class Joint:
     def loss(self, size: tuple[int, int], positions: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The weighted loss of one batch, and the plain one on the lettering."""
         stage, pool = self.stage, self.pools[size]
-        latents, lettering, ids, lengths = pool.draw(stage["batch"])
+        # All positions take twice the time and memory of the usual number.
+        share = 1 if positions == self.positions else 2
+        latents, lettering, ids, lengths = pool.draw(max(stage["batch"] // share, 1))
         count = len(latents)
         drop = torch.rand(count, device=self.device) < stage["drop_prompt"]
         ids = torch.where(drop[:, None], self.empty[0], ids)
@@ -173,7 +183,9 @@ class Joint:
             text = encode_prompts(self.models.text_encoder, ids, lengths)
         text = F.pad(text, (0, 0, 0, positions - text.shape[1]))
         rope = self.rope(positions, pool.grid)
-        velocity = predict(self.models.transformer, noisy, text, sigma, rope)
+        # Compiling takes half a minute a shape: it pays for the one of most steps.
+        usual = size == (256, 256) and positions == self.positions
+        velocity = predict(self.models.transformer, noisy, text, sigma, rope, usual)
         error = (velocity - (noise - latents)).square().mean(-1)
         weights = 1 + stage["text_weight"] * lettering
         plain = (error * lettering).sum() / lettering.sum()
@@ -181,17 +193,24 @@ class Joint:
 
     def advance(self, progress: float) -> torch.Tensor:
         """One step: losses and the gradient's norm, left on the device."""
-        stage = self.stage
-        loss, plain = self.loss(*self.choose(progress))
-        loss.backward()
+        stage, shape = self.stage, self.choose(progress)
+        if shape not in self.steps:
+            self.steps[shape] = Replayed(partial(self._step, *shape), self.graphs)
         rate = rate_at(
             self.step, progress, stage["learning_rate"], stage["warmup_steps"], stage["decay_from"]
         )
-        norm = self.optimizer.step(rate)
+        self.optimizer.set_rate(rate, self.step)
+        result = self.steps[shape]()
         self.average.update(min(stage["ema"], (1 + self.step) / (10 + self.step)))
-        self.refresh()
+        if self.step % stage["refresh_every"] == 0:
+            self.refresh()
         self.step += 1
-        return torch.stack([loss.detach(), plain, norm])
+        return result
+
+    def _step(self, size: tuple[int, int], positions: int) -> torch.Tensor:
+        loss, plain = self.loss(size, positions)
+        loss.backward()
+        return torch.stack([loss.detach(), plain, self.optimizer.step()])
 
     def averaged(self) -> Models:
         self.average.copy_to([self.shown.transformer, self.shown.text_encoder])
@@ -237,6 +256,7 @@ def train(joint: Joint, clock: Clock, state: Path, log: Log) -> None:
     start, since = joint.step, clock.seconds
     while not clock.over:
         recent.append(joint.advance(clock.progress))
+        wait(joint.step)
         if joint.step % 100 == 0 or joint.step == 1:
             loss, plain, norm = torch.stack(list(recent)).mean(0).tolist()
             now = clock.seconds
@@ -260,3 +280,5 @@ def train(joint: Joint, clock: Clock, state: Path, log: Log) -> None:
     if reading:
         log(**reading.result())
     save(state / "joint.pt", joint.state(clock.seconds))
+    pictures = evaluate.sample_some(joint.averaged(), joint.config, stage["eval_prompts"])
+    log(**evaluate.read_some(pictures, joint.step, clock.seconds))

@@ -4,6 +4,7 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import tokenizer as tokenizers
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -13,8 +14,6 @@ from diffusers import (
 )
 from torch import nn
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
-
-import tokenizer as tokenizers
 
 # FLUX.1's: what latents are shifted and scaled by where no config says it.
 SHIFT, SCALE = 0.1159, 0.3611
@@ -113,8 +112,15 @@ def encode_prompts(text_encoder: Qwen3Model, ids: torch.Tensor, lengths: torch.T
     """
     # Positions are given because transformers otherwise builds them anew each time.
     positions = torch.arange(ids.shape[1], device=ids.device)[None]
+    # Nor a search for several prompts in one row, which would wait for the device.
+    masks = {"full_attention": None}
+    # The look-up as a product: its gradient is one, too, and never waits.
+    table = text_encoder.embed_tokens.weight
+    one_hot = ids[..., None] == torch.arange(len(table), device=ids.device)
     hidden = text_encoder(
-        input_ids=ids, position_ids=positions, attention_mask=None
+        inputs_embeds=(one_hot.to(table.dtype) @ table).float(),
+        position_ids=positions,
+        attention_mask=masks,
     ).last_hidden_state
     real = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
     hidden = hidden * real[..., None]
@@ -166,3 +172,9 @@ def load(folder: Path, config: dict) -> Models:
     for name in ("transformer", "text_encoder", "vae"):
         getattr(models, name).load_state_dict(getattr(pipeline, name).state_dict())
     return models
+
+
+def load_autoencoder(folder: Path, models: Models) -> None:
+    """The autoencoder of a written checkpoint into models that lack a trained one."""
+    trained = AutoencoderKL.from_pretrained(folder, dtype=torch.float32)
+    models.vae.load_state_dict(trained.state_dict())

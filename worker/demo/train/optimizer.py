@@ -1,10 +1,17 @@
-"""Muon for the matrices, AdamW for everything else; averaged weights."""
+"""Muon for the matrices, Adam for everything else; averaged weights.
+
+Nothing here waits for the device or depends on a number that Python holds, so that a
+step can be recorded and replayed: the learning rates are tensors.
+"""
 
 import torch
 from torch import nn
 
 # Coefficients of the Newton-Schulz iteration by Keller Jordan (Muon, 2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+ADAM_SHARE = 0.5
+"""Adam's learning rate over Muon's."""
 
 
 @torch.no_grad()
@@ -37,20 +44,17 @@ class Muon:
             for shape, group in self.groups.items()
         }
 
-    @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
+    def step(self, rate: torch.Tensor) -> None:
         for (rows, columns), group in self.groups.items():
-            gradient = torch.stack([p.grad.reshape(rows, columns).float() for p in group])
+            gradient = torch.stack([p.grad.reshape(rows, columns) for p in group])
             momentum = self.state[rows, columns]
             momentum.lerp_(gradient, 1 - self.momentum)
             update = torch.lerp(gradient, momentum, self.momentum)
-            if rows > columns:
-                update = orthogonalize(update.mT).mT
-            else:
-                update = orthogonalize(update)
-            size = -learning_rate * 0.2 * max(rows, columns) ** 0.5
-            updates = [u.reshape(p.shape).to(p.dtype) for u, p in zip(update, group, strict=True)]
-            torch._foreach_add_(group, updates, alpha=size)
+            tall = rows > columns
+            update = orthogonalize(update.mT).mT if tall else orthogonalize(update)
+            update = update.float() * (-0.2 * max(rows, columns) ** 0.5 * rate)
+            updates = [u.reshape(p.shape) for u, p in zip(update, group, strict=True)]
+            torch._foreach_add_(group, updates)
 
     def state_dict(self) -> dict:
         return {"x".join(map(str, shape)): value for shape, value in self.state.items()}
@@ -60,34 +64,65 @@ class Muon:
             value.copy_(state["x".join(map(str, shape))])
 
 
+class Adam:
+    """Adam without its corrections for the first steps, which the caller puts into the
+    learning rate."""
+
+    def __init__(self, parameters: list[nn.Parameter], betas: tuple[float, float] = (0.9, 0.98)):
+        self.parameters, self.betas = parameters, betas
+        self.first = [torch.zeros_like(p) for p in parameters]
+        self.second = [torch.zeros_like(p) for p in parameters]
+
+    def correction(self, step: int) -> float:
+        first, second = (1 - beta ** (step + 1) for beta in self.betas)
+        return second**0.5 / first
+
+    def step(self, rate: torch.Tensor) -> None:
+        gradients = [p.grad for p in self.parameters]
+        torch._foreach_lerp_(self.first, gradients, 1 - self.betas[0])
+        torch._foreach_mul_(self.second, self.betas[1])
+        torch._foreach_addcmul_(self.second, gradients, gradients, 1 - self.betas[1])
+        size = torch._foreach_sqrt(self.second)
+        torch._foreach_add_(size, 1e-9)
+        update = torch._foreach_div(self.first, size)
+        torch._foreach_mul_(update, -rate)
+        torch._foreach_add_(self.parameters, update)
+
+    def state_dict(self) -> dict:
+        return {"first": self.first, "second": self.second}
+
+    def load_state_dict(self, state: dict) -> None:
+        torch._foreach_copy_(self.first, state["first"])
+        torch._foreach_copy_(self.second, state["second"])
+
+
 class Optimizer:
     """Both, over all parameters of `modules`, with gradients clipped together."""
 
     def __init__(self, modules: list[nn.Module], device: torch.device, clip: float = 1.0):
-        self.parameters = [p for m in modules for p in m.parameters() if p.requires_grad]
-        matrices, rest = [], []
-        for module in modules:
-            for name, parameter in module.named_parameters():
-                if not parameter.requires_grad:
-                    continue
-                (matrices if _is_matrix(name, parameter) else rest).append(parameter)
-        self.muon = Muon(matrices)
-        fused = device.type == "cuda"
-        self.adam = torch.optim.AdamW(
-            rest, lr=0.0, betas=(0.9, 0.98), eps=1e-10, weight_decay=0.0, fused=fused
-        )
+        named = [pair for m in modules for pair in m.named_parameters() if pair[1].requires_grad]
+        self.parameters = [parameter for _, parameter in named]
+        self.muon = Muon([p for name, p in named if _is_matrix(name, p)])
+        self.adam = Adam([p for name, p in named if not _is_matrix(name, p)])
+        self.muon_rate = torch.zeros((), device=device)
+        self.adam_rate = torch.zeros((), device=device)
         self.clip = clip
 
-    def step(self, learning_rate: float) -> torch.Tensor:
+    def set_rate(self, rate: float, step: int) -> None:
+        """For the next step. Not part of what is recorded."""
+        self.muon_rate.fill_(rate)
+        self.adam_rate.fill_(ADAM_SHARE * rate * self.adam.correction(step))
+
+    @torch.no_grad()
+    def step(self) -> torch.Tensor:
         """One update; returns the norm of the gradient before clipping."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        gradients = [p.grad for p in self.parameters]
         for gradient in gradients:
             gradient.nan_to_num_(0.0, 0.0, 0.0)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True)
-        for group in self.adam.param_groups:
-            group["lr"] = 0.5 * learning_rate
-        self.muon.step(learning_rate)
-        self.adam.step()
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1.0))
+        self.muon.step(self.muon_rate)
+        self.adam.step(self.adam_rate)
         for parameter in self.parameters:
             parameter.grad = None
         return norm

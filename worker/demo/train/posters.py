@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import headlines
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-
-import headlines
 
 COLORS = {
     "red": (214, 36, 42),
@@ -321,8 +320,9 @@ def dress(
 
 
 def write_held_out(assets: Path) -> None:
-    """The three lists of the evaluation: 200 English words of 3 to 8 letters, 60
-    headlines of two such words, 100 Chinese ones of 2 to 4 characters."""
+    """The lists of the evaluation: 200 English words of 3 to 8 letters, 60 headlines of
+    two such words, 100 Chinese ones of 2 to 4 characters, 30 words of 3 to 6 letters on
+    posters of other sizes."""
     folder = headlines.HERE / "held_out"
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.jsonl"):
@@ -330,7 +330,7 @@ def write_held_out(assets: Path) -> None:
     headlines.held_out.cache_clear()
     rng = np.random.default_rng(20240601)
     pool = [word for word in headlines.word_list(assets / "words.txt") if 3 <= len(word) <= 8]
-    words = [str(w) for w in rng.choice(pool, size=320, replace=False)]
+    words = [str(w) for w in rng.choice(pool, size=420, replace=False)]
     cased = [headlines.any_case(rng, word) for word in words]
     phrases = [p for p in headlines.PHRASES if 2 <= len(p) <= 4]
     chinese = {str(p) for p in rng.choice(phrases, size=20, replace=False)}
@@ -339,13 +339,16 @@ def write_held_out(assets: Path) -> None:
         chinese.add("".join(headlines.CHARACTERS[i] for i in picks))
     lists = {
         "english": [(word,) for word in cased[:200]],
-        "two_lines": list(zip(cased[200:260], cased[260:], strict=True)),
+        "two_lines": list(zip(cased[200:260], cased[260:320], strict=True)),
         "chinese": [(text,) for text in sorted(chinese)],
+        "sizes": [(word,) for word in cased[320:] if len(word) <= 6][:30],
     }
+    sizes = [(320, 192), (192, 320), (384, 160)]
     for name, entries in lists.items():
         rows = []
         for number, lines in enumerate(entries):
-            poster = dress(rng, lines)
+            size = sizes[number // 10] if name == "sizes" else (256, 256)
+            poster = dress(rng, lines, size)
             assert poster is not None
             rows.append({"seed": number, **poster.__dict__})
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

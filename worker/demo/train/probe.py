@@ -3,16 +3,16 @@
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-
-import torch
 
 import data
 import joint_stage
 import ocr
+import torch
 import vae_stage
-from models import Models, encode_prompts
-from optimizer import Optimizer
+from graphs import Replayed
+from models import Models
 
 
 def measure(device: torch.device, function: Callable[[], object], times: int = 20) -> tuple:
@@ -58,22 +58,19 @@ def run(models: Models, config: dict, assets: Path, device: torch.device) -> Non
         batch = next(source)
     tell("render crops", first, (time.monotonic() - start) / count, stage["crop_batch"])
     del source
-    vae_stage.compile_halves(vae)
-    for name, modules in (("both", [vae.encoder, vae.decoder]), ("decoder", [vae.decoder])):
-        frozen = name == "decoder"
-        if frozen:
+    for both in (True, False):
+        if not both:
             vae.encoder.requires_grad_(False)
             whole = vae_stage.posters_for(config, assets, stage["whole_batch"], 7, None)
             batch = next(data.batches(whole, config["posters"]["workers"], device))
-        optimizer = Optimizer(modules, device)
+        trainee = vae_stage.Trainee(vae, both, stage, batch, graphs=True)
+        trainee.optimizer.set_rate(1e-3, 100)
         losses = []
 
-        def step(batch=batch, optimizer=optimizer, losses=losses, frozen=frozen) -> None:
-            loss, _ = vae_stage.step_loss(vae, batch, stage, frozen)
-            loss.backward()
-            optimizer.step(1e-3)
-            losses.append(loss.detach())
+        def step(trainee=trainee, batch=batch, losses=losses) -> None:
+            losses.append(trainee.step(batch)[0])
 
+        name = "both" if both else "decoder"
         tell(f"autoencoder, {name}", *measure(device, step, times), len(batch["pictures"]))
         print("  losses", [round(x.item(), 4) for x in losses[:: max(1, len(losses) // 6)]])
     vae.requires_grad_(False)
@@ -85,34 +82,17 @@ def run(models: Models, config: dict, assets: Path, device: torch.device) -> Non
     refresh = config["joint_stage"]["refresh"]
     tell("render, encode, store", *measure(device, joint.refresh, 4 * times), refresh)
     size, batch_size = (256, 256), config["joint_stage"]["batch"]
-    ids = joint.empty[0].expand(batch_size, -1).contiguous()
-    lengths = torch.full((batch_size,), joint.empty[1], device=device)
-
-    def text() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            encode_prompts(models.text_encoder, ids, lengths).float().mean().backward()
-
-    tell("text encoder, both ways", *measure(device, text, times), batch_size)
-    joint.loss(size, joint.positions)[0].backward()
-    gradients = [p.grad.clone() for p in joint.optimizer.parameters]
-    norms = []
-
-    def update() -> None:
-        for parameter, gradient in zip(joint.optimizer.parameters, gradients, strict=True):
-            parameter.grad = gradient.clone()
-        norms.append(joint.optimizer.step(0.0))
-        joint.average.update(0.999)
-
-    tell("optimizer and average", *measure(device, update, times), batch_size)
+    joint.optimizer.set_rate(1e-3, 100)
     other = next(key for key in joint.pools if key != size)
+    norms = []
     for shape, positions in ((size, joint.positions), (size, 256), (other, joint.positions)):
+        replayed = Replayed(partial(joint._step, shape, positions), joint.graphs)
         losses = []
 
-        def step(shape=shape, positions=positions, losses=losses) -> None:
-            loss, _ = joint.loss(shape, positions)
-            loss.backward()
-            norms.append(joint.optimizer.step(1e-3))
-            losses.append(loss.detach())
+        def step(replayed=replayed, losses=losses) -> None:
+            loss, _, norm = replayed()
+            losses.append(loss)
+            norms.append(norm)
 
         tell(f"joint {shape} {positions}", *measure(device, step, times), batch_size)
         print("  losses", [round(x.item(), 3) for x in losses[:: max(1, len(losses) // 6)]])

@@ -12,14 +12,22 @@ import torch
 class Clock:
     """How far a stage is: this call may run `minutes`, the stage takes `total` in all.
 
-    Time is counted over calls, so that the schedule of a stage goes on where the
-    last call left it.
+    A `deadline` in Unix time shortens the call. Time is counted over calls, so that the
+    schedule of a stage goes on where the last call left it.
     """
 
-    def __init__(self, minutes: float, total: float | None, before: float = 0.0):
+    def __init__(
+        self,
+        minutes: float,
+        total: float | None,
+        before: float = 0.0,
+        deadline: float | None = None,
+    ):
         self.started = time.monotonic()
         self.limit = 60 * minutes
-        self.total = 60 * (total or minutes)
+        if deadline:
+            self.limit = max(0.0, min(self.limit, deadline - time.time()))
+        self.total = 60 * total if total else self.limit
         self.before = before
 
     @property
@@ -48,6 +56,12 @@ class Log:
         with self.file.open("a", encoding="utf-8") as out:
             out.write(json.dumps(values) + "\n")
         print(" ".join(f"{name} {value}" for name, value in values.items()), flush=True)
+
+
+def wait(step: int) -> None:
+    """Now and then lets the device catch up, so that the clock means something."""
+    if step % 10 == 0 and torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def save(file: Path, state: dict) -> None:

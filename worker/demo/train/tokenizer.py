@@ -2,13 +2,12 @@
 
 import re
 
+import headlines
 import numpy as np
+import posters
 from tokenizers import AddedToken
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import Qwen2Tokenizer
-
-import headlines
-import posters
 
 SYSTEM_SENTENCE = (
     "Describe the image by detailing the color, quantity, text, shape, size, texture, "

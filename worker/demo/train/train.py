@@ -3,11 +3,13 @@
 
     train.py vae --minutes 3 --assets A --state S
     train.py joint --minutes 6 --of 12 --assets A --state S --out O
+    train.py all --vae-minutes 3 --minutes 12 --assets A --state S --out O
     train.py probe --assets A --state S
 
 `vae` trains the autoencoder; `joint` the text encoder and the transformer, and writes
-the checkpoint to O/model with the log and its plot. `--minutes` is for this call,
-`--of` for the whole stage: call `joint` again with the same S until that is reached.
+the checkpoint to O/model with the log and its plot; `all` does what is left of both.
+`--minutes` is for this call, `--of` for the whole stage: call `joint` again with the
+same S until that is reached.
 Without a state in S, `joint --init MODEL` goes on from a written checkpoint instead.
 `probe` takes about a minute and a half and says how fast everything is.
 """
@@ -17,8 +19,9 @@ import os
 import random
 import shutil
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -38,13 +41,18 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("vae", "joint", "probe"))
+    parser.add_argument("what", choices=("vae", "joint", "all", "probe"))
     parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--vae-minutes", type=float, default=3.0, help="of `all`")
     parser.add_argument("--of", type=float, help="minutes of the whole stage, over all calls")
+    parser.add_argument("--deadline", type=float, help="Unix time when training must be over")
     parser.add_argument("--assets", type=Path, required=True, help="what fonts.py wrote")
     parser.add_argument("--state", type=Path, required=True, help="folder for what resumes")
     parser.add_argument("--out", type=Path, help="folder for checkpoint, log and plot")
     parser.add_argument("--init", type=Path, help="a checkpoint to start from")
+    parser.add_argument("--autoencoder", type=Path, help="a trained one, instead of stage `vae`")
+    parser.add_argument("--no-graphs", action="store_true", help="do not record steps")
+    parser.add_argument("--no-compile", action="store_true", help="do not compile blocks")
     parser.add_argument("--smoke", action="store_true", help="tiny, for a CPU")
     return parser.parse_args()
 
@@ -54,10 +62,9 @@ def main() -> int:
     args.state.mkdir(parents=True, exist_ok=True)
     # Compiled kernels stay with the state, for the next call.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(args.state.resolve() / "inductor"))
+    import models as model_parts
     import numpy as np
     import torch
-
-    import models as model_parts
     from run import Clock, Log
 
     config = read_config(args.smoke)
@@ -66,6 +73,7 @@ def main() -> int:
     torch.manual_seed(config["seed"])
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark_limit = 4
     # cuDNN's attention has given gradients that are not numbers; flash attention has not.
     torch.backends.cuda.enable_cudnn_sdp(False)
     # All blocks share one piece of code, each shape of which counts.
@@ -73,7 +81,6 @@ def main() -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     log = Log(args.state / "log.jsonl")
 
-    clock = Clock(args.minutes, args.of)
     models = model_parts.load(args.init, config) if args.init else model_parts.build(config)
     for name in ("transformer", "text_encoder", "vae"):
         part = getattr(models, name).to(device)
@@ -88,17 +95,27 @@ def main() -> int:
 
     import vae_stage
 
+    graphs = not args.no_graphs
+    done = args.state / "vae.pt"
+    trained = done.exists() or args.init or args.autoencoder
+    wanted = args.what == "all" and not trained
+    if args.what == "vae" or wanted:
+        minutes = args.vae_minutes if args.what == "all" else args.minutes
+        clock = Clock(minutes, None)
+        vae_stage.train(models.vae, config, args.assets, clock, args.state, log, graphs)
     if args.what == "vae":
-        vae_stage.train(models.vae, config, args.assets, clock, args.state, log)
         return 0
 
     import joint_stage
     from plot import plot
 
-    if (args.state / "vae.pt").exists():
-        models.vae.load_state_dict(torch.load(args.state / "vae.pt", weights_only=True))
+    clock = Clock(args.minutes, args.of, deadline=args.deadline)
+    if done.exists():
+        models.vae.load_state_dict(torch.load(done, weights_only=True))
+    elif args.autoencoder:
+        model_parts.load_autoencoder(args.autoencoder, models)
     elif not args.init:
-        print("no autoencoder: run the stage vae first, or give --init", file=sys.stderr)
+        print("no autoencoder: run the stage vae first, or give one", file=sys.stderr)
         return 1
     models.vae.requires_grad_(False).to(memory_format=torch.channels_last)
     state = {"step": 0, "seconds": 0.0}
@@ -108,7 +125,9 @@ def main() -> int:
     # On resuming not the same posters, noise and order as before.
     seed = config["seed"] + state["step"]
     torch.manual_seed(seed)
-    joint = joint_stage.Joint(models, config, args.assets, device, seed)
+    joint = joint_stage.Joint(
+        models, config, args.assets, device, seed, graphs, not args.no_compile
+    )
     if resuming:
         joint.restore(state)
     joint_stage.train(joint, clock, args.state, log)

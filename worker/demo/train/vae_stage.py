@@ -3,38 +3,43 @@
 from collections import deque
 from pathlib import Path
 
+import data
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-
-import data
+from graphs import Replayed
 from models import SCALE, SHIFT
 from optimizer import Optimizer
-from run import Clock, Log, rate_at, save
+from run import Clock, Log, rate_at, save, wait
+from torch import nn
 
 
 def train(
-    vae: AutoencoderKL, config: dict, assets: Path, clock: Clock, state: Path, log: Log
+    vae: AutoencoderKL,
+    config: dict,
+    assets: Path,
+    clock: Clock,
+    state: Path,
+    log: Log,
+    graphs: bool = True,
 ) -> None:
     """Trains the autoencoder until the clock runs out and writes `state/vae.pt`.
 
     Two parts: both halves on crops with lettering; then the latent space is rescaled
     and fixed, and the decoder alone goes on with whole pictures and noisy latents.
     """
-    device = next(vae.parameters()).device
     stage = config["vae_stage"]
     vae.to(memory_format=torch.channels_last)
-    compile_halves(vae)
     crops = posters_for(config, assets, stage["crop_batch"], config["seed"], stage["crop"])
-    _part(vae, [vae.encoder, vae.decoder], crops, config, clock, log, until=stage["crop_share"])
+    _part(vae, True, crops, config, clock, log, graphs, until=stage["crop_share"])
 
     whole = posters_for(config, assets, stage["whole_batch"], config["seed"] + 1, None)
+    whole = data.batches(whole, config["posters"]["workers"], next(vae.parameters()).device)
+    normalize(vae, whole)
     vae.encoder.requires_grad_(False)
-    normalize(vae, whole_batches := data.batches(whole, config["posters"]["workers"], device))
-    _part(vae, [vae.decoder], whole_batches, config, clock, log, start=stage["crop_share"])
+    _part(vae, False, whole, config, clock, log, graphs, start=stage["crop_share"])
     vae.requires_grad_(False)
-    with torch.compiler.set_stance("force_eager"):
-        log(stage="vae", **check(vae, next(whole_batches)))
+    log(stage="vae", **check(vae, next(whole)))
     save(state / "vae.pt", {k: v.cpu() for k, v in vae.state_dict().items()})
 
 
@@ -47,72 +52,89 @@ def posters_for(
     )  # fmt: skip
 
 
-def compile_halves(vae: AutoencoderKL) -> None:
-    """On a GPU only: what a CPU run of a minute would not get back."""
-    if next(vae.parameters()).device.type == "cuda":
-        vae.encoder.compile(dynamic=False)
-        vae.decoder.compile(dynamic=False)
+def run(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The module on `x`: on a GPU all in bf16, the norms as well, which autocast would
+    run in float32; the weights themselves stay float32."""
+    if x.device.type != "cuda":
+        return module(x)
+    weights = {name: p.bfloat16() for name, p in module.named_parameters()}
+    return torch.func.functional_call(module, weights, (x.bfloat16(),)).float()
 
 
-def _part(vae, modules, source, config, clock, log, start=0.0, until=1.0) -> None:
-    """One part of the stage, from `start` to `until` of its time."""
-    device = next(vae.parameters()).device
-    stage = config["vae_stage"]
-    if isinstance(source, data.Posters):
-        source = data.batches(source, config["posters"]["workers"], device)
-    optimizer = Optimizer(modules, device)
-    recent: deque[torch.Tensor] = deque(maxlen=50)
-    step, images, since = 0, 0, clock.seconds
-    frozen = len(modules) == 1
-    while clock.progress < until and not clock.over:
-        batch = next(source)
-        loss, text_error = step_loss(vae, batch, stage, frozen)
+class Trainee:
+    """The autoencoder in one of the two parts of its training."""
+
+    def __init__(self, vae: AutoencoderKL, both: bool, stage: dict, batch: dict, graphs: bool):
+        self.vae, self.both, self.stage = vae, both, stage
+        device = batch["pictures"].device
+        self.optimizer = Optimizer([vae.encoder, vae.decoder] if both else [vae.decoder], device)
+        self.pictures = batch["pictures"].clone()
+        self.coverage = batch["coverage"].clone()
+        self.replayed = Replayed(self._step, graphs and device.type == "cuda")
+
+    def step(self, batch: dict) -> torch.Tensor:
+        """One step on a batch: loss, error on the lettering, norm of the gradient."""
+        self.pictures.copy_(batch["pictures"])
+        self.coverage.copy_(batch["coverage"])
+        return self.replayed()
+
+    def _step(self) -> torch.Tensor:
+        loss, error = self._loss()
         loss.backward()
-        # Each part has its own decay, the second from a lower peak.
-        progress = (clock.progress - start) / (until - start)
-        peak = stage["learning_rate"] * (0.5 if frozen else 1.0)
-        norm = optimizer.step(rate_at(step, progress, peak, 50, 0.3))
-        recent.append(torch.stack([loss.detach(), text_error, norm]))
-        step, images = step + 1, images + len(batch["pictures"])
-        if step % 100 == 0 or step in (1, 10):
-            loss_value, error, size = torch.stack(list(recent)).mean(0).tolist()
-            now = clock.seconds
-            log(
-                stage="vae", part="decoder" if frozen else "both", step=step,
-                seconds=round(now, 1), loss=loss_value, text_error=error, gradient=size,
-                images_per_second=round(images / (now - since)),
-            )  # fmt: skip
-            images, since = 0, now
+        return torch.stack([loss.detach(), error, self.optimizer.step()])
 
-
-def step_loss(vae, batch: dict, stage: dict, frozen: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss on a batch, and the mean error on and around the lettering."""
-    pictures = data.to_unit(batch["pictures"])
-    device_type = pictures.device.type
-    with torch.autocast(device_type, torch.bfloat16, enabled=device_type == "cuda"):
-        with torch.set_grad_enabled(not frozen):
-            moments = vae.encoder(pictures)
-        mean, logvar = moments.float().chunk(2, dim=1)
-        logvar = logvar.clamp(-20, 4)
-        if frozen:
-            # In this part latents have unit size: (z - shift) * scale.
-            strength = stage["latent_noise"] * torch.rand(len(mean), 1, 1, 1, device=mean.device)
-            latents = mean + strength / SCALE * torch.randn_like(mean)
-            kl = mean.new_zeros(())
-        else:
+    def _loss(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, and the mean error on and around the lettering."""
+        stage, pictures = self.stage, data.to_unit(self.pictures)
+        with torch.set_grad_enabled(self.both):
+            mean, logvar = run(self.vae.encoder, pictures).chunk(2, dim=1)
+        if self.both:
+            logvar = logvar.clamp(-20, 4)
             noise = (0.5 * logvar).exp().clamp(min=0.1) * torch.randn_like(mean)
             latents = mean + noise
             kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(1).mean()
-        output = vae.decoder(latents)
-    error = (output.float() - pictures).abs().mean(1, keepdim=True)
-    lettering = batch["coverage"][:, None].float() / 255
-    near = F.max_pool2d(lettering, 9, stride=1, padding=4)
-    weights = 1 + stage["text_weight"] * near
-    edges = 0.0
-    for axis in (2, 3):
-        edges = edges + (output.float().diff(dim=axis) - pictures.diff(dim=axis)).abs().mean()
-    loss = (error * weights).sum() / weights.sum() + 0.5 * edges + stage["kl_weight"] * kl
-    return loss, ((error * near).sum() / near.sum().clamp(min=1)).detach()
+        else:
+            # In this part latents have unit size: (z - shift) * scale.
+            strength = stage["latent_noise"] * torch.rand(len(mean), 1, 1, 1, device=mean.device)
+            latents = mean + strength / SCALE * torch.randn_like(mean)
+            kl = 0.0
+        output = run(self.vae.decoder, latents)
+        error = (output - pictures).abs().mean(1, keepdim=True)
+        near = F.max_pool2d(self.coverage[:, None].float() / 255, 9, stride=1, padding=4)
+        weights = 1 + stage["text_weight"] * near
+        difference = output - pictures
+        edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
+        loss = (error * weights).sum() / weights.sum() + 0.5 * edges + stage["kl_weight"] * kl
+        return loss, ((error * near).sum() / near.sum().clamp(min=1)).detach()
+
+
+def _part(vae, both, source, config, clock, log, graphs, start=0.0, until=1.0) -> None:
+    """One part of the stage, from `start` to `until` of its time."""
+    stage = config["vae_stage"]
+    if isinstance(source, data.Posters):
+        device = next(vae.parameters()).device
+        source = data.batches(source, config["posters"]["workers"], device)
+    trainee = Trainee(vae, both, stage, next(source), graphs)
+    recent: deque[torch.Tensor] = deque(maxlen=50)
+    # Each part has its own decay, the second from a lower peak.
+    peak = stage["learning_rate"] * (1.0 if both else 0.5)
+    step, images, since = 0, 0, clock.seconds
+    while clock.progress < until and not clock.over:
+        batch = next(source)
+        progress = max(0.0, (clock.progress - start) / (until - start))
+        trainee.optimizer.set_rate(rate_at(step, progress, peak, 50, 0.3), step)
+        recent.append(trainee.step(batch))
+        step, images = step + 1, images + len(batch["pictures"])
+        wait(step)
+        if step % 200 == 0 or step in (1, 10, 50):
+            loss, error, norm = torch.stack(list(recent)).mean(0).tolist()
+            now = clock.seconds
+            log(
+                stage="vae", part="both" if both else "decoder", step=step,
+                seconds=round(now, 1), loss=loss, text_error=error, gradient=norm,
+                images_per_second=round(images / max(now - since, 1e-3)),
+            )  # fmt: skip
+            images, since = 0, now
 
 
 @torch.no_grad()
@@ -123,12 +145,10 @@ def normalize(vae: AutoencoderKL, batches) -> None:
     at the picture's edge, where that pads with zeros, is it not exact; the decoder
     trains on, so that is made good.
     """
-    device_type = next(vae.parameters()).device.type
     latents = []
-    for _ in range(8):
-        with torch.autocast(device_type, torch.bfloat16, enabled=device_type == "cuda"):
-            moments = vae.encoder(data.to_unit(next(batches)["pictures"]))
-        latents.append(moments.float().chunk(2, dim=1)[0])
+    for _ in range(12):
+        moments = run(vae.encoder, data.to_unit(next(batches)["pictures"]))
+        latents.append(moments.chunk(2, dim=1)[0])
     values = torch.cat(latents).transpose(0, 1).flatten(1)
     factor = 1 / SCALE / values.std(1).clamp(min=1e-4)
     offset = SHIFT - factor * values.mean(1)
@@ -144,10 +164,7 @@ def normalize(vae: AutoencoderKL, batches) -> None:
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
     """Pictures to what the transformer sees: bf16, mean 0 and deviation 1."""
-    device_type = pictures.device.type
-    with torch.autocast(device_type, torch.bfloat16, enabled=device_type == "cuda"):
-        moments = vae.encoder(data.to_unit(pictures))
-    mean = moments.float().chunk(2, dim=1)[0]
+    mean = run(vae.encoder, data.to_unit(pictures)).chunk(2, dim=1)[0]
     return ((mean - SHIFT) * SCALE).bfloat16()
 
 
@@ -155,11 +172,8 @@ def encode(vae: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
 def check(vae: AutoencoderKL, batch: dict) -> dict[str, float]:
     """Size of the latents, and the error of the whole way."""
     latents = encode(vae, batch["pictures"]).float()
-    pictures = data.to_unit(batch["pictures"])
-    device_type = pictures.device.type
-    with torch.autocast(device_type, torch.bfloat16, enabled=device_type == "cuda"):
-        output = vae.decoder(latents / SCALE + SHIFT).float()
-    error = (output - pictures).abs().mean(1, keepdim=True)
+    error = run(vae.decoder, latents / SCALE + SHIFT) - data.to_unit(batch["pictures"])
+    error = error.abs().mean(1, keepdim=True)
     near = F.max_pool2d(batch["coverage"][:, None].float() / 255, 9, stride=1, padding=4)
     return {
         "latent_mean": latents.mean().item(),

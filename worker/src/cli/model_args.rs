@@ -14,7 +14,7 @@ use crate::weights::CheckpointArgs;
 pub struct ModelArgs {
     /// A diffusers folder, the original release's folder, a ComfyUI `models`
     /// folder, or a single file. When nothing is named, `serve` and `generate`
-    /// use the small demo model.
+    /// use the small demo model where it is installed.
     #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,
     /// The transformer's file or folder, instead of what --model has.
