@@ -96,12 +96,15 @@ async def wait_for(
 
 
 def show_text(node_id: str, text: str) -> None:
-    """Shows a text on the node; an empty one clears what was shown before."""
+    """Shows a text on the node; an empty one takes away what was shown before."""
     if text:
         _with_text.add(node_id)
     elif node_id not in _with_text:
-        return  # the frontend would give the node an empty box
-    PromptServer.instance.send_progress_text(text, node_id)
+        return
+    else:
+        _with_text.discard(node_id)
+    # Frontends drop an empty text; `web/js/node_text.js` knows what a blank means.
+    PromptServer.instance.send_progress_text(text or " ", node_id)
 
 
 _with_text: set[str] = set()

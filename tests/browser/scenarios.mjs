@@ -29,6 +29,11 @@ export async function workflow(comfy, { name }) {
   const shown = await comfy.page.evaluate(() =>
     window.app.graph._nodes.filter((node) => node.type === "SaveImage" && node.imgs?.length).length);
   const done = await comfy.troubles();
+  // What a node said while it waited is gone when it is done.
+  const said = await comfy.page.evaluate(() => window.app.graph._nodes
+    .flatMap((node) => node.widgets ?? [])
+    .filter((widget) => widget.name === "$$node-text-preview")
+    .map((widget) => widget.value));
 
   const [saved] = first.images.filter((image) => image.type === "output");
   const where = new URLSearchParams(saved).toString();
@@ -45,7 +50,7 @@ export async function workflow(comfy, { name }) {
   const second = await comfy.run();
   const [again] = second.images.filter((image) => image.type === "output");
   return {
-    opened, done, before, after, shown, queued, reloaded,
+    opened, done, said, before, after, shown, queued, reloaded,
     first: { ...first, saved }, second: { ...second, saved: again },
   };
 }

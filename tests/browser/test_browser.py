@@ -96,6 +96,7 @@ def test_a_workflow_from_the_template_browser_to_its_png_and_back(comfy, act, pa
     assert first["progress"] and 0 < first["drawn"] <= 1
     assert first["previews"] > 0
     assert seen["shown"] == 1
+    assert seen["said"] == []
     assert seen["done"] == {"missing": [], "red": [], "dialogs": []}
     assert without_seeds(seen["reloaded"]) == without_seeds(seen["queued"])
     assert second["end"] == "execution_success", second["error"]
