@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from comfy_node import settings, wire
-from comfy_node.client import WorkerClient, client_for
+from comfy_node.client import Lost, WorkerClient, client_for
 from comfy_node.errors import NoWorker, WorkerError
 from comfy_node.settings import Places, WorkerConfig
 from comfy_node.tensors import WireTensor
@@ -327,3 +327,32 @@ def test_settings_that_are_wrong_are_refused_with_a_sentence(tmp_path, text, sen
     (tmp_path / "ovis_worker.json").write_text(text)
     with pytest.raises(WorkerError, match=sentence):
         settings.resolve("x", Places(tmp_path), {})
+
+
+def test_a_lost_worker_is_waited_for_and_found_again(monkeypatch):
+    monkeypatch.setattr("comfy_node.client.RETURN_POLL_SECONDS", 0.05)
+    events: list[object] = []
+    with FakeWorker(step_seconds=10) as first:
+        client = WorkerClient(WorkerConfig(url=first.url))
+        job = client.submit(denoise(2), [latent()], events.append)
+        wait_until(lambda: any(isinstance(event, wire.Started) for event in events))
+    wait_until(lambda: any(isinstance(event, Lost) for event in events))
+    assert "was lost during the job" in events[-1].message
+    assert not job.done()
+    with FakeWorker(port=first.port) as second:
+        assert job.result(TIMEOUT)
+        assert len(second.submitted) == 1
+        client.close()
+
+
+def test_a_lost_worker_that_stays_away_ends_the_wait_with_a_sentence(monkeypatch):
+    monkeypatch.setattr("comfy_node.client.RETURN_SECONDS", 0.2)
+    monkeypatch.setattr("comfy_node.client.RETURN_POLL_SECONDS", 0.05)
+    events: list[object] = []
+    with FakeWorker(step_seconds=10) as worker:
+        client = WorkerClient(WorkerConfig(url=worker.url))
+        job = client.submit(denoise(2), [latent()], events.append)
+        wait_until(lambda: any(isinstance(event, wire.Started) for event in events))
+    with pytest.raises(NoWorker, match="was not there again after"):
+        job.result(TIMEOUT)
+    client.close()

@@ -98,7 +98,14 @@ def seed_input(name: str) -> io.Int.Input:
 
 def steps_input() -> io.Int.Input:
     """The widget for the steps."""
-    return io.Int.Input("steps", default=50, min=1, max=100, display_mode=io.NumberDisplay.slider)
+    return io.Int.Input(
+        "steps",
+        default=50,
+        min=1,
+        max=100,
+        display_mode=io.NumberDisplay.slider,
+        tooltip="More steps take longer and draw finer; the model's authors use 50.",
+    )
 
 
 def cfg_input() -> io.Float.Input:
