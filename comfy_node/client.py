@@ -182,25 +182,34 @@ class WorkerClient:
             if not (self.config.binary and self.config.is_on_this_machine):
                 raise NoWorker(error.message, how_to_start(self.config)) from error
         # A worker started for an earlier job that was interrupted may still be loading.
-        if self._process is None or self._process.exit_code is not None:
-            self._process = WorkerProcess(self.config)
-            log.info(
-                "Started %s; its log is %s", " ".join(self._process.command), self._process.log
-            )
-        return await self._wait_for_start(self._process)
+        process = self._process
+        if process is None or process.exit_code is not None:
+            process = self._start()
+        return await self._wait_for_start(process)
+
+    def _start(self) -> WorkerProcess:
+        self._process = WorkerProcess(self.config)
+        log.info("Started %s; its log is %s", " ".join(self._process.command), self._process.log)
+        return self._process
 
     async def _wait_for_start(self, process: WorkerProcess) -> Connection:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                return await Connection.open(self.config)
+                connection = await Connection.open(self.config)
+                process.has_answered = True
+                return connection
             except NoWorker as error:
-                if process.exit_code is not None:
+                status = process.exit_code
+                if status is not None and process.has_answered:
+                    # Its socket ended before it did, and it still ran when it was looked at.
+                    process = self._start()
+                elif status is not None:
                     raise NoWorker(
-                        f"The worker that was started ended with status {process.exit_code}.",
+                        f"The worker that was started ended with status {status}.",
                         f"Its log, {process.log}, ends:\n{process.log_tail()}",
                     ) from error
-                if time.monotonic() > deadline:
+                elif time.monotonic() > deadline:
                     raise NoWorker(
                         f"The worker that was started does not answer at {self.config.address} "
                         f"after {START_SECONDS:.0f} seconds.",

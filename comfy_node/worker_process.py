@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -35,6 +36,8 @@ class WorkerProcess:
 
     def __init__(self, config: WorkerConfig) -> None:
         """Starts the binary of ``config``; raises :class:`NoWorker` when it does not start."""
+        self.has_answered = False
+        """Whether it was ready once, so that its end is no failed start."""
         self.log = _log_of(config)
         self.command = [config.binary or "", "serve", "--listen", config.address]
         if config.model:
@@ -46,6 +49,9 @@ class WorkerProcess:
             environ["OVIS_WORKER_TOKEN"] = config.token
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
+            # Why the one before this ended may stand in its log.
+            with contextlib.suppress(OSError):
+                os.replace(self.log, self.log.with_suffix(".before.log"))
             with self.log.open("wb") as log:
                 self._process = subprocess.Popen(
                     self.command,
@@ -88,7 +94,8 @@ def stop(config: WorkerConfig) -> None:
     if child is not None:
         child.terminate()
     elif pid is not None:
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, signal.SIGTERM)
     else:
         raise WorkerError(
             f"The worker at {config.address} was not started from here.",

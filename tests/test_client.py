@@ -21,6 +21,7 @@ from comfy_node.client import Lost, WorkerClient, client_for
 from comfy_node.errors import NoWorker, WorkerError
 from comfy_node.settings import Places, WorkerConfig
 from comfy_node.tensors import WireTensor
+from comfy_node.worker_process import WorkerProcess
 from fake_worker import WIDTH, FakeWorker
 
 TIMEOUT = 20
@@ -235,6 +236,34 @@ print(client.submit(wire.EncodeRequest(["a"], 8)).result(60) and client._process
         client.close()
     finally:
         os.kill(int(ended.stdout), signal.SIGTERM)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in binary is a shell script")
+def test_a_started_worker_that_is_lost_is_started_again_even_if_it_seems_to_run(
+    binary, tmp_path, monkeypatch
+):
+    url, log = f"ws://127.0.0.1:{free_port()}/ws", tmp_path / "worker.log"
+    client = WorkerClient(WorkerConfig(url=url, binary=binary, log=str(log)))
+    events: list[object] = []
+    job = client.submit(denoise(100), [latent()], events.append)
+    wait_until(lambda: any(isinstance(event, wire.Progress) for event in events))
+    lost = client._process
+    log.write_text("Why it ended.")
+    # A process that is killed closes its socket a moment before it is gone.
+    looks = iter([None] * 3)
+    exit_code = WorkerProcess.exit_code.fget
+    monkeypatch.setattr(
+        WorkerProcess, "exit_code", property(lambda process: next(looks, exit_code(process)))
+    )
+    os.kill(lost._process.pid, signal.SIGKILL)
+    try:
+        assert job.result(TIMEOUT)
+        assert any(isinstance(event, Lost) for event in events)
+        assert client._process is not lost
+        assert (tmp_path / "worker.before.log").read_text() == "Why it ended."
+    finally:
+        client._process._process.terminate()
+        client.close()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in binary is a shell script")
