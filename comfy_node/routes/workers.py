@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,17 +73,28 @@ def add_routes(routes: web.RouteTableDef, places: Callable[[], Places]) -> None:
 
 def _described(label: str, places: Places, local: bool) -> dict:
     """A worker for the list; never its secret."""
+    told: dict = {"label": label}
     try:
         config = settings.resolve(label, places)
+        told |= {"address": config.address, "here": config.is_on_this_machine}
     except WorkerError as error:
-        return {"label": label, "problem": error.message}
-    told = {"label": label, "address": config.address, "here": config.is_on_this_machine}
-    if local:
-        entry = settings.entries(places.user).get(label) or {}
-        told["settings"] = {key: entry.get(key) or "" for key in ("url", "binary", "model")}
-        told["has_token"] = config.token is not None
-        told["overridden"] = settings.overridden(label)
-    return told
+        told["problem"] = error.message
+    return told | _kept(label, places) if local else told
+
+
+def _kept(label: str, places: Places) -> dict:
+    """What the settings dialog shows of a worker, also of one that is described wrongly."""
+    entry = None
+    with contextlib.suppress(WorkerError):  # an unreadable file is the worker's problem already
+        entry = settings.entries(places.user).get(label)
+    texts = entry if isinstance(entry, dict) else {}
+    overridden = settings.overridden(label)
+    return {
+        "described": entry is not None,
+        "settings": {key: str(texts.get(key) or "") for key in ("url", "binary", "model")},
+        "has_token": bool(texts.get("token")) or "token" in overridden,
+        "overridden": overridden,
+    }
 
 
 def _user(places: Places) -> Path:

@@ -115,20 +115,37 @@ export async function designer(comfy) {
   return told;
 }
 
+async function openSettings(comfy) {
+  await comfy.command("Comfy.ShowSettingsDialog");
+  await comfy.page.getByText("Ovis Worker", { exact: true }).last().click();
+}
+
+function formOf(comfy, label) {
+  const title = comfy.page.getByText(label, { exact: true });
+  return comfy.page.locator(".ovis-worker-form", { has: title });
+}
+
+/** A worker is taken out of the settings dialog. */
+export async function forget(comfy, { label }) {
+  await openSettings(comfy);
+  const form = formOf(comfy, label);
+  await form.getByText("Remove", { exact: true }).click();
+  await form.waitFor({ state: "detached" });
+  return comfy.page.locator(".ovis-worker-form strong").allTextContents();
+}
+
 /** A worker is described in the settings dialog, and then offered on the node. */
 export async function settings(comfy, { url, token }) {
   const { page } = comfy;
   await comfy.openTemplate("ovis-worker", "ovis_text_to_image");
-  await comfy.command("Comfy.ShowSettingsDialog");
-  await page.getByText("Ovis Worker", { exact: true }).last().click();
+  await openSettings(comfy);
   const form = page.locator(".ovis-worker-form").last();
   await form.getByLabel("Label").fill("studio");
   await form.getByLabel("Address").fill(url);
   await form.getByLabel("Token").fill(token);
   await comfy.see("settings");
   await form.getByText("Save", { exact: true }).click();
-  await page.locator(".ovis-worker-form").nth(2).waitFor();
-  await comfy.settle();
+  await formOf(comfy, "studio").getByText("Saved.", { exact: true }).waitFor();
   await comfy.see("settings-saved");
   const html = await page.content();
   await page.keyboard.press("Escape");

@@ -142,6 +142,8 @@ def test_a_worker_is_described_in_the_settings_dialog_and_used(comfy, act):
     described = json.loads((user / "ovis_worker.json").read_text())["workers"]
     assert described["studio"] == {"url": url, "token": token}
     assert token not in (user / "comfy.settings.json").read_text()
+    assert act("forget", label="studio") == ["local", "full", "Add a worker"]
+    assert "studio" not in json.loads((user / "ovis_worker.json").read_text())["workers"]
 
 
 def test_every_node_speaks_chinese(act):

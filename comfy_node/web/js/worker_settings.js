@@ -20,8 +20,11 @@ function button(name, action) {
   return made;
 }
 
-/** One worker's fields. `worker` is as the server describes it; without, it is a new one. */
-function form(worker, changed) {
+/**
+ * One worker's fields. `worker` is as the server describes it; without, it is a new one.
+ * `note` is said beside the buttons; `changed(label)` is called when it was saved.
+ */
+function form(worker, note, changed) {
   const inputs = {};
   const grid = html("div");
   grid.style.cssText =
@@ -50,14 +53,13 @@ function form(worker, changed) {
     }
     row(field, input);
   }
-  const said = html("span", { className: "ovis-said" });
+  const said = html("span", { className: "ovis-said", textContent: note });
   said.style.cssText = "white-space:pre-wrap;font-size:12px;color:var(--descrip-text,#999)";
   const ask = async (action, content) => {
     const label = worker?.label ?? inputs.label.value.trim();
     try {
       await post(`workers/${encodeURIComponent(label)}/${action}`, content);
-      said.textContent = text("settings.saved");
-      await changed(said.textContent);
+      await changed(label);
     } catch (problem) {
       said.textContent = problem.message;
     }
@@ -70,9 +72,7 @@ function form(worker, changed) {
   });
   for (const input of Object.values(inputs)) input.defaultValue = input.value;
   const buttons = html("div", {}, save, said);
-  if (worker && Object.values(worker.settings ?? {}).some(Boolean)) {
-    save.after(button("settings.remove", () => ask("remove", {})));
-  }
+  if (worker?.described) save.after(button("settings.remove", () => ask("remove", {})));
   buttons.style.cssText = "display:flex;align-items:center;gap:8px";
   const title = html("strong", { textContent: worker?.label ?? text("settings.add") });
   const whole = html("div", { className: "ovis-worker-form" }, title, grid, buttons);
@@ -94,13 +94,17 @@ function editor() {
   whole.style.width = "min(520px,100%)";
   // Letters typed here are no shortcuts of ComfyUI's.
   whole.addEventListener("keydown", (event) => event.stopPropagation());
-  const fill = async () => {
+  const fill = async (saved) => {
     const { workers, may_edit: mayEdit } = await get("workers");
     const shown = mayEdit ? [...workers, null] : [];
-    forms.replaceChildren(...shown.map((worker) => form(worker, async () => {
-      await fill();
-      await app.refreshComboInNodes?.();
-    })));
+    forms.replaceChildren(...shown.map((worker) => {
+      const isSaved = worker && worker.label === saved && !worker.problem;
+      const note = isSaved ? text("settings.saved") : worker?.problem ?? "";
+      return form(worker, note, async (label) => {
+        await fill(label);
+        await app.refreshComboInNodes?.();
+      });
+    }));
     if (!mayEdit) forms.append(text("settings.elsewhere"));
   };
   fill().catch((problem) => forms.replaceChildren(problem.message));
