@@ -122,6 +122,17 @@ def test_a_contact_sheet_holds_the_images_that_single_runs_make(comfy):
     assert shown[-1][1] == 8 and shown == sorted(shown)
 
 
+def test_a_contact_sheet_takes_the_draws_that_the_latent_names(comfy):
+    picked = ("LatentFromBatch", {"samples": link("empty"), "batch_index": 1, "length": 1})
+    common = {"empty__batch_size": 2, "picked": picked}
+    alone = graph(**common, denoise__seed=7, denoise__latent=link("picked"))
+    listed = sheet(seeds="7", cfg="5", latent=link("picked"))
+    listed["empty"]["inputs"]["batch_size"] = 2
+    listed["picked"] = alone["picked"]
+    cell, _ = images_of(comfy, comfy.run(listed))
+    assert np.array_equal(cell, pixels_of(comfy, comfy.run(alone)))
+
+
 def test_an_interrupt_ends_a_contact_sheet(comfy):
     sent = []
 

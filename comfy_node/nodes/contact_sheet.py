@@ -14,7 +14,7 @@ from ..errors import WorkerError
 from ..settings import WorkerConfig
 from ..sheet import AXES, Cell, lay_out, plan
 from .denoise import negative_input
-from .denoise_inputs import denoise_tensors, latent_samples
+from .denoise_inputs import batch_index, denoise_tensors, latent_samples
 from .jobs import from_wire, run_job, to_wire, wait_for
 from .previews import DenoiseBar, wanted_preview
 from .samplers import named_schedule, sampler_input, scheduler_input, shift_input
@@ -114,6 +114,7 @@ class OvisContactSheet(io.ComfyNode):
                 steps=cell.steps,
                 cfg=cell.cfg,
                 sampler=sampler,
+                batch_index=batch_index(first),
                 preview=preview,
                 **schedule,
             )
@@ -150,6 +151,8 @@ def _first(latent: dict) -> dict:
     if latent.get("noise_mask") is not None:
         mask = latent["noise_mask"]
         first["noise_mask"] = mask.reshape((-1, 1, *mask.shape[-2:]))[:1]
+    if latent.get("batch_index") is not None:
+        first["batch_index"] = latent["batch_index"][:1]
     return first
 
 
