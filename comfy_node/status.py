@@ -69,7 +69,9 @@ async def look_at(config: WorkerConfig) -> WorkerStatus:
             status.step, status.steps = pace.step, pace.steps
     startable = config.is_on_this_machine and config.binary is not None
     status.can_start = startable and status.state == "away"
-    status.can_stop = status.state != "away" and worker_process.may_stop(config)
+    # Reads files, and on some systems runs a program.
+    is_ours = await asyncio.to_thread(worker_process.may_stop, config)
+    status.can_stop = status.state != "away" and is_ours
     return status
 
 

@@ -92,7 +92,13 @@ def test_another_page_changes_nothing(tmp_path, headers, action):
 
 
 @pytest.mark.parametrize(
-    "headers", [{"X_Forwarded_For": "203.0.113.9"}, {"Forwarded": "for=203.0.113.9"}]
+    "headers",
+    [
+        {"X_Forwarded_For": "203.0.113.9"},
+        {"Forwarded": "for=203.0.113.9"},
+        {"Via": "1.1 proxy"},
+        {"X_Forwarded_Proto": "https"},
+    ],
 )
 def test_settings_are_neither_shown_nor_changed_through_a_proxy(tmp_path, headers):
     describe(tmp_path, local={"binary": "/opt/ovis-worker", "token": "secret"})
@@ -113,6 +119,26 @@ def test_a_token_is_saved_and_never_shown(tmp_path):
     assert studio["has_token"] and studio["settings"]["url"] == "ws://a:1" and not studio["here"]
     status, said = post(tmp_path, "workers/studio/save", {"url": "ftp://a"})
     assert status == 400 and "is not a worker's address" in said["error"]
+
+
+def test_a_worker_that_is_described_wrongly_can_be_put_right(tmp_path):
+    describe(tmp_path, odd={"url": "ftp://a", "token": "secret"}, worse={"url": 3}, worst=[])
+    _, listed = get(tmp_path, "workers")
+    by_label = {worker["label"]: worker for worker in listed["workers"]}
+    assert not by_label["local"]["described"] and "problem" not in by_label["local"]
+    assert "is not a worker's address" in by_label["odd"]["problem"]
+    assert by_label["odd"]["settings"]["url"] == "ftp://a" and by_label["odd"]["has_token"]
+    for label in ("odd", "worse", "worst"):
+        assert by_label[label]["described"] and by_label[label]["problem"]
+    assert post(tmp_path, "workers/odd/save", {"url": "ws://a:1"})[0] == 200
+    assert post(tmp_path, "workers/worse/remove")[0] == 200
+    assert post(tmp_path, "workers/worst/save", {"url": "ws://b:2"})[0] == 200
+    _, listed = get(tmp_path, "workers")
+    assert [worker["label"] for worker in listed["workers"]] == ["local", "odd", "worst"]
+    assert not any("problem" in worker for worker in listed["workers"])
+    (tmp_path / SETTINGS_FILE).write_text("{")
+    _, listed = get(tmp_path, "workers")
+    assert "cannot be read" in listed["workers"][0]["problem"]
 
 
 def test_what_the_environment_decides_is_said(tmp_path, monkeypatch):

@@ -16,7 +16,14 @@ from aiohttp import web
 from ..errors import WorkerError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+_FORWARDED = (
+    "Forwarded",
+    "Via",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Real-IP",
+)
 
 
 def is_loopback(host: str | None) -> bool:
