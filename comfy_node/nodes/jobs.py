@@ -76,7 +76,10 @@ async def run_job(
                 show_text(node_id, "")
 
     future = client_for(config).submit(request, tensors, events.put)
-    return await wait_for(future, show_events)
+    try:
+        return await wait_for(future, show_events)
+    finally:
+        show_text(node_id, "")  # nothing is waited for any more, however it ended
 
 
 async def wait_for(
