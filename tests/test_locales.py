@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from browser_modules import evaluate
+from comfy_node import compare, sheet, sizes, templates
 from real_worker import ROOT
 
 LOCALES = ("en", "zh")
@@ -74,3 +76,30 @@ def test_the_browsers_own_sentences_are_there_in_both_languages():
     for path in SCRIPTS.glob("*.js"):
         used |= set(re.findall(r'text\(\s*"([\w.]+)"', path.read_text(encoding="utf-8")))
     assert used <= english
+
+
+def test_every_option_of_ours_has_a_chinese_name_of_its_own():
+    options = {
+        ("OvisEmptyLatent", "preset"): {sizes.FREE, *sizes.PRESETS},
+        ("OvisPromptTemplate", "template"): set(templates.find([templates.SHIPPED]).templates),
+        ("OvisCompare", "layout"): set(compare.LAYOUTS),
+        ("OvisContactSheet", "columns"): set(sheet.AXES),
+    }
+    named = evaluate("chinese_names.js", "m.OPTIONS")
+    said = {(node, name): labels for node in named for name, labels in named[node].items()}
+    assert {widget: set(labels) for widget, labels in said.items()} == options
+    for labels in said.values():
+        assert len(set(labels.values())) == len(labels)
+        for label in labels.values():
+            assert label in SAME_IN_CHINESE or CJK.search(label), label
+
+
+def test_every_title_in_a_workflow_has_a_chinese_name_of_its_own():
+    graphs = [
+        json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "workflows").glob("*.json")
+    ]
+    titles = {node["title"] for graph in graphs for node in graph["nodes"] if "title" in node}
+    named = evaluate("chinese_names.js", "m.TITLES")
+    assert set(named) == titles
+    assert len(set(named.values())) == len(named)
+    assert all(CJK.search(title) for title in named.values())

@@ -167,7 +167,9 @@ export async function titles(comfy, { names }) {
   await comfy.openTemplate("ovis-worker", "ovis_inpaint_headline");
   await comfy.fromTheCorner();
   await comfy.see("inpaint");
-  const made = await comfy.page.evaluate((names) => names.map((name) => {
+  const loaded = await comfy.page.evaluate(() =>
+    window.app.graph._nodes.map((node) => node.title));
+  const nodes = await comfy.page.evaluate((names) => names.map((name) => {
     const node = window.LiteGraph.createNode(name);
     return [node.title, ...(node.widgets ?? []).map((widget) => widget.label ?? widget.name)];
   }), names);
@@ -175,11 +177,17 @@ export async function titles(comfy, { names }) {
   await comfy.fromTheCorner();
   await comfy.settle(1500);
   await comfy.see("poster-template");
+  // What is drawn, and what is kept.
+  const template = await comfy.page.evaluate(() => {
+    const { widgets } = window.ovisNode("OvisPromptTemplate");
+    const widget = widgets.find((widget) => widget.name === "template");
+    return [widget._displayValue, widget.value];
+  });
   await comfy.page.evaluate(() => {
     window.app.extensionManager.sidebarTab.activeSidebarTabId = "ovis-worker";
   });
   await comfy.page.locator(".ovis-worker-card").first().waitFor();
   await comfy.settle(2500);
   await comfy.see("sidebar");
-  return made;
+  return { nodes, loaded, template };
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import warnings
@@ -146,10 +147,13 @@ def test_a_worker_is_described_in_the_settings_dialog_and_used(comfy, act):
     assert "studio" not in json.loads((user / "ovis_worker.json").read_text())["workers"]
 
 
-def test_every_node_speaks_chinese(act):
+def test_every_node_speaks_chinese(comfy, act):
     texts = json.loads((HERE.parents[1] / "locales/zh/nodeDefs.json").read_text(encoding="utf-8"))
     seen = act("titles", locale="zh", names=list(texts))
-    for node, (title, *widgets) in zip(texts.values(), seen, strict=True):
+    assert all(re.search("[\u4e00-\u9fff]", title) for title in seen["loaded"]), seen["loaded"]
+    names_options = comfy.version >= (0, 18)
+    assert seen["template"] == ["海报" if names_options else "poster", "poster"]
+    for node, (title, *widgets) in zip(texts.values(), seen["nodes"], strict=True):
         assert title == node["display_name"]
         names = {text["name"] for text in node["inputs"].values()}
         translated = [name for name in widgets if not name.startswith("ovis_")]
