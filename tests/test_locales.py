@@ -98,7 +98,8 @@ def test_every_title_in_a_workflow_has_a_chinese_name_of_its_own():
     graphs = [
         json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "workflows").glob("*.json")
     ]
-    titles = {node["title"] for graph in graphs for node in graph["nodes"] if "title" in node}
+    titled = [one for graph in graphs for one in [*graph["nodes"], *graph["groups"]]]
+    titles = {one["title"] for one in titled if "title" in one}
     named = evaluate("chinese_names.js", "m.TITLES")
     assert set(named) == titles
     assert len(set(named.values())) == len(named)

@@ -52,7 +52,7 @@ export const OPTIONS = {
   },
 };
 
-/** Titles of nodes in the shipped workflows. */
+/** Titles of nodes and groups in the shipped workflows. */
 export const TITLES = {
   "Banner, English and Chinese": "横幅：英文与中文",
   "FLUX.1's VAE, in models/vae": "FLUX.1 的 VAE，位于 models/vae",
@@ -68,6 +68,7 @@ export const TITLES = {
   "Second pass, sharper": "第二遍：更清晰",
   "Soft edges": "柔化边缘",
   "The headline's box, made anew": "标题所在的方框，重新生成",
+  "The part to change: edit, or paint a mask": "要修改的部分：在此编辑，或绘制遮罩",
   "The picture": "原图",
   "The sheet": "样张页",
   "The whole picture, kept": "整张图，保持不变",

@@ -1,6 +1,6 @@
 // Names in the reader's language, where ComfyUI's own translations do not reach: the options
-// of our combos (older frontends have no way to name them), and the titles of nodes in the
-// shipped workflows.
+// of our combos (older frontends have no way to name them), and the titles of nodes and
+// groups in the shipped workflows.
 
 import { app } from "../../../scripts/app.js";
 import { OPTIONS, TITLES } from "./chinese_names.js";
@@ -20,8 +20,11 @@ app.registerExtension({
       if (widget) widget.options.getOptionLabel = (value) => labels.get(value) ?? value ?? "";
     }
   },
-  loadedGraphNode(node) {
+  afterConfigureGraph() {
     // A title that someone wrote is not in either list, and stays.
-    node.title = (language() === "zh" ? TO_CHINESE : TO_ENGLISH).get(node.title) ?? node.title;
+    const titles = language() === "zh" ? TO_CHINESE : TO_ENGLISH;
+    for (const one of [...app.graph._nodes, ...app.graph._groups]) {
+      one.title = titles.get(one.title) ?? one.title;
+    }
   },
 });
