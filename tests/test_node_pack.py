@@ -19,18 +19,26 @@ DENOISERS = {"OvisDenoise", "OvisDenoiseAdvanced", "OvisContactSheet"}
 
 def test_every_slider_position_gives_a_size_the_model_takes():
     for hundredths in range(25, 401):
-        for twentieths in range(5, 81):
+        for twentieths in range(1, 81):
             ratio, megapixels = hundredths / 100, twentieths / 20
             width, height = size_of(ratio, megapixels)
             assert width % 16 == 0 and height % 16 == 0
             assert width <= 4 * height and height <= 4 * width
-            assert abs(width * height / (megapixels * 1024 * 1024) - 1) < 0.05
-            assert abs(width / height / ratio - 1) < 0.05
+            # Of a small image, 16 pixels are more.
+            close = 0.05 if megapixels >= 0.25 else 0.09
+            assert abs(width * height / (megapixels * 1024 * 1024) - 1) < close
+            assert abs(width / height / ratio - 1) < close
 
 
 @pytest.mark.parametrize(
     ("ratio", "megapixels", "size"),
-    [(1, 1, (1024, 1024)), (4, 0.25, (1024, 256)), (0.25, 4, (1024, 4096)), (1, 4, (2048, 2048))],
+    [
+        (1, 0.06, (256, 256)),
+        (1, 1, (1024, 1024)),
+        (4, 0.25, (1024, 256)),
+        (0.25, 4, (1024, 4096)),
+        (1, 4, (2048, 2048)),
+    ],
 )
 def test_round_sizes_come_out_round(ratio, megapixels, size):
     assert size_of(ratio, megapixels) == size

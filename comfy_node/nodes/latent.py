@@ -40,7 +40,7 @@ class OvisEmptyLatent(io.ComfyNode):
                 io.Float.Input(
                     "megapixels",
                     default=1.0,
-                    min=0.25,
+                    min=0.05,  # small models are made for 256 × 256, which is 0.06
                     max=4.0,
                     step=0.05,
                     round=0.01,
