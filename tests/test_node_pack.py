@@ -118,3 +118,11 @@ class TestWorkflow:
 
     def test_it_has_a_thumbnail(self, path):
         assert path.with_suffix(".jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_the_demo_models_prompts_belong_to_prompts_in_the_workflows():
+    prompts = json.loads((ROOT / "tests" / "demo_prompts.json").read_text(encoding="utf-8"))
+    for name, told in prompts.items():
+        path = ROOT / "workflows" / f"{name.removesuffix('-zh')}.json"
+        nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+        assert set(told) <= {node.get("title") for node in nodes if node["type"] == "OvisEncode"}

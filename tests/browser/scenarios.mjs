@@ -168,7 +168,7 @@ export async function titles(comfy, { names }) {
   await comfy.fromTheCorner();
   await comfy.see("inpaint");
   const loaded = await comfy.page.evaluate(() =>
-    window.app.graph._nodes.map((node) => node.title));
+    [...window.app.graph._nodes, ...window.app.graph._groups].map((one) => one.title));
   const nodes = await comfy.page.evaluate((names) => names.map((name) => {
     const node = window.LiteGraph.createNode(name);
     return [node.title, ...(node.widgets ?? []).map((widget) => widget.label ?? widget.name)];
@@ -190,4 +190,28 @@ export async function titles(comfy, { names }) {
   await comfy.settle(2500);
   await comfy.see("sidebar");
   return { nodes, loaded, template };
+}
+
+/** A workflow's graph with its picture, for the README. `prompts` are by their nodes' numbers. */
+export async function portrait(comfy, { name, values, prompts }) {
+  const { page } = comfy;
+  await page.setViewportSize({ width: 1360, height: 720 });
+  await page.evaluate(async () => {
+    const { setting } = window.app.extensionManager;
+    await setting.set("Comfy.Minimap.Visible", false);
+    await setting.set("Comfy.Graph.CanvasInfo", false);
+  });
+  await comfy.openTemplate("ovis-worker", name);
+  await comfy.set(values);
+  await page.evaluate((prompts) => {
+    for (const [id, prompt] of Object.entries(prompts)) {
+      window.app.graph.getNodeById(Number(id)).widgets.find((widget) => widget.name === "prompt").value = prompt;
+    }
+  }, prompts);
+  const { end, error } = await comfy.run();
+  if (end !== "execution_success") throw new Error(error);
+  await comfy.fromTheCorner(0.72);
+  await comfy.settle(6000); // until what is said of the finished job is gone
+  const clip = { x: 76, y: 92, width: 1194, height: 548 }; // the graph alone
+  await page.screenshot({ path: `${comfy.screenshots}/portrait.png`, clip });
 }
