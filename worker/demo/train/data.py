@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 
 class Posters(IterableDataset):
-    """Endless batches: pictures uint8 [B, H, W, 3], coverage uint8 [B, H, W], ids
-    int16 [B, 28 + T] and their real lengths.
+    """Endless batches: pictures uint8 [B, H, W, 3], coverage uint8 [B, H, W], cells
+    int16 [B, H/16 * W/16, 2, 2] as `Painter.cells` has them, ids int16 [B, 28 + T] and
+    their real lengths.
 
     `sizes` are (width, height, share); a batch has one of them. With `crop`, pictures
     are square parts of that size, more often than not with lettering on them.
@@ -52,11 +53,12 @@ class Posters(IterableDataset):
                 picture, coverage = painter.paint(poster)
                 if self.crop:
                     picture, coverage = self._cut(rng, picture, coverage)
-                rows.append((picture, coverage, *encoded))
-            pictures, coverages, ids, lengths = zip(*rows, strict=True)
+                rows.append((picture, coverage, painter.cells(poster), *encoded))
+            pictures, coverages, cells, ids, lengths = zip(*rows, strict=True)
             yield {
                 "pictures": torch.from_numpy(np.stack(pictures)),
                 "coverage": torch.from_numpy(np.stack(coverages)),
+                "cells": torch.from_numpy(np.stack(cells)),
                 "ids": torch.from_numpy(np.stack(ids)),
                 "lengths": torch.tensor(lengths, dtype=torch.int16),
             }

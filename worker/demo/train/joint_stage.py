@@ -16,9 +16,13 @@ import torch.nn.functional as F
 from graphs import Replayed
 from models import Models, encode_prompts, image_ids, pack, text_ids
 from optimizer import Average, Optimizer
+from reader import UNKNOWN, Reader
 from run import Clock, Log, rate_at, save, wait
 from torch import nn
 from vae_stage import encode
+
+READ_AFTER = 2
+"""The reader looks at the image tokens after so many of the single blocks."""
 
 
 class Pool:
@@ -31,6 +35,7 @@ class Pool:
         self.grid = (height // 16, width // 16)
         self.latents = torch.empty(capacity, tokens, 64, dtype=torch.bfloat16, device=device)
         self.lettering = torch.empty(capacity, tokens, dtype=torch.float16, device=device)
+        self.cells = torch.empty(capacity, tokens, 2, 2, dtype=torch.int16, device=device)
         self.ids = torch.empty(
             capacity, tokenizers.PREFIX_POSITIONS + positions, dtype=torch.int16, device=device
         )
@@ -48,6 +53,7 @@ class Pool:
         # How much of each token's 16 x 16 pixels is lettering, or close to it.
         share = F.avg_pool2d(batch["coverage"][:, None].float() / 255, 16)
         self.lettering[place] = (share * 4).clamp(max=1).flatten(1).half()
+        self.cells[place] = batch["cells"]
         self.ids[place] = batch["ids"]
         self.lengths[place] = batch["lengths"]
         self.next += count
@@ -60,6 +66,7 @@ class Pool:
         return (
             self.latents[index].float(),
             self.lettering[index].float(),
+            self.cells[index].long(),
             self.ids[index].long(),
             self.lengths[index].long(),
         )
@@ -71,13 +78,12 @@ def predict(
     text: torch.Tensor,
     sigma: torch.Tensor,
     rope: tuple[torch.Tensor, torch.Tensor],
-    compiled: bool = True,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """`OvisImageTransformer2DModel.forward` for training.
 
     The same sums; but RoPE is computed once for a shape, and the timestep is never
-    rounded to bf16, which the original does as soon as the rest is. Without
-    `compiled`, blocks that were compiled run as they are.
+    rounded to bf16, which the original does as soon as the rest is. Also returns
+    the image tokens after `READ_AFTER` single blocks.
     """
     device_type = latents.device.type
     with torch.autocast(device_type, enabled=False):
@@ -87,10 +93,12 @@ def predict(
         image = transformer.x_embedder(latents)
         text = transformer.context_embedder(text)
         for block in transformer.transformer_blocks:
-            text, image = (block if compiled else block.forward)(image, text, time, rope)
-        for block in transformer.single_transformer_blocks:
-            text, image = (block if compiled else block.forward)(image, text, time, rope)
-        return transformer.proj_out(transformer.norm_out(image, time)).float()
+            text, image = block(image, text, time, rope)
+        for number, block in enumerate(transformer.single_transformer_blocks, 1):
+            text, image = block(image, text, time, rope)
+            if number == min(READ_AFTER, len(transformer.single_transformer_blocks)):
+                middle = image
+        return transformer.proj_out(transformer.norm_out(image, time)).float(), middle
 
 
 class Joint:
@@ -111,8 +119,10 @@ class Joint:
         self.positions = stage["text_tokens"]
         # Looked at with the averaged weights, and never compiled.
         self.shown = copy.deepcopy(models)
+        self.reader = Reader(models.transformer.inner_dim).to(device)
+        self.reading_weight = torch.zeros((), device=device)
         self.trained = [models.transformer, models.text_encoder]
-        self.optimizer = Optimizer(self.trained, device)
+        self.optimizer = Optimizer([*self.trained, self.reader], device)
         self.average = Average(self.trained)
         self.step = 0
         self.graphs = graphs and device.type == "cuda"
@@ -124,6 +134,7 @@ class Joint:
             (w, h): Pool(max(int(stage["pool"] * share), refresh), h, w, self.positions, device)
             for w, h, share in sizes
         }
+        self.encoders = {(w, h): self._encoder(refresh, h, w, self.graphs) for w, h, _ in sizes}
         self.ropes: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
         self.rng = np.random.default_rng(seed)
         posters = data.Posters(config["posters"], assets, refresh, self.positions, sizes, seed + 2)
@@ -131,10 +142,11 @@ class Joint:
         ids, length = tokenizers.Encoder(models.tokenizer, self.positions)("")
         self.empty = (torch.from_numpy(ids).to(device).long(), torch.tensor(length, device=device))
         if device.type == "cuda" and compiled:
-            for block in models.transformer.transformer_blocks:
+            transformer = models.transformer
+            for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
                 block.compile(dynamic=False)
-            for block in models.transformer.single_transformer_blocks:
-                block.compile(dynamic=False)
+            for layer in models.text_encoder.layers:
+                layer.compile(dynamic=False)
 
     def fill(self, count: int) -> None:
         """Adds so many posters, of which each size gets some."""
@@ -144,9 +156,19 @@ class Joint:
     def refresh(self) -> int:
         batch = next(self.source)
         height, width = batch["coverage"].shape[1:]
-        latents = encode(self.models.vae, batch["pictures"])
+        pictures, encoder = self.encoders[width, height]
+        pictures.copy_(batch["pictures"])
+        latents = encoder()
         self.pools[width, height].add(latents, batch)
         return len(latents)
+
+    def _encoder(
+        self, count: int, height: int, width: int, graphs: bool
+    ) -> tuple[torch.Tensor, Replayed]:
+        """Where pictures of one size go in, and what makes latents of them."""
+        shape = (count, height, width, 3)
+        pictures = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+        return pictures, Replayed(lambda: encode(self.models.vae, pictures), graphs)
 
     def rope(self, positions: int, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         if (positions, grid) not in self.ropes:
@@ -165,12 +187,12 @@ class Joint:
         square = size == (256, 256)
         return size, tokenizers.FULL_POSITIONS if full and square else self.positions
 
-    def loss(self, size: tuple[int, int], positions: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weighted loss of one batch, and the plain one on the lettering."""
+    def loss(self, size: tuple[int, int], positions: int) -> tuple[torch.Tensor, ...]:
+        """Of one batch the weighted loss, the plain one on the lettering, the reader's."""
         stage, pool = self.stage, self.pools[size]
         # All positions take twice the time and memory of the usual number.
         share = 1 if positions == self.positions else 2
-        latents, lettering, ids, lengths = pool.draw(max(stage["batch"] // share, 1))
+        latents, lettering, cells, ids, lengths = pool.draw(max(stage["batch"] // share, 1))
         count = len(latents)
         drop = torch.rand(count, device=self.device) < stage["drop_prompt"]
         ids = torch.where(drop[:, None], self.empty[0], ids)
@@ -183,13 +205,14 @@ class Joint:
             text = encode_prompts(self.models.text_encoder, ids, lengths)
         text = F.pad(text, (0, 0, 0, positions - text.shape[1]))
         rope = self.rope(positions, pool.grid)
-        # Compiling takes half a minute a shape: it pays for the one of most steps.
-        usual = size == (256, 256) and positions == self.positions
-        velocity = predict(self.models.transformer, noisy, text, sigma, rope, usual)
+        velocity, middle = predict(self.models.transformer, noisy, text, sigma, rope)
         error = (velocity - (noise - latents)).square().mean(-1)
         weights = 1 + stage["text_weight"] * lettering
         plain = (error * lettering).sum() / lettering.sum()
-        return (error * weights).sum() / weights.sum(), plain.detach()
+        # Without its prompt, a picture's letters are anyone's guess.
+        known = torch.where(drop[:, None, None, None], UNKNOWN, cells)
+        reading = self.reader.loss(middle, known)
+        return (error * weights).sum() / weights.sum(), plain.detach(), reading
 
     def advance(self, progress: float) -> torch.Tensor:
         """One step: losses and the gradient's norm, left on the device."""
@@ -200,6 +223,7 @@ class Joint:
             self.step, progress, stage["learning_rate"], stage["warmup_steps"], stage["decay_from"]
         )
         self.optimizer.set_rate(rate, self.step)
+        self.reading_weight.fill_(stage["reading_weight"] * rate / stage["learning_rate"])
         result = self.steps[shape]()
         self.average.update(min(stage["ema"], (1 + self.step) / (10 + self.step)))
         if self.step % stage["refresh_every"] == 0:
@@ -208,9 +232,9 @@ class Joint:
         return result
 
     def _step(self, size: tuple[int, int], positions: int) -> torch.Tensor:
-        loss, plain = self.loss(size, positions)
-        loss.backward()
-        return torch.stack([loss.detach(), plain, self.optimizer.step()])
+        loss, plain, reading = self.loss(size, positions)
+        (loss + self.reading_weight * reading).backward()
+        return torch.stack([loss.detach(), plain, reading.detach(), self.optimizer.step()])
 
     def averaged(self) -> Models:
         self.average.copy_to([self.shown.transformer, self.shown.text_encoder])
@@ -218,7 +242,7 @@ class Joint:
 
     def state(self, seconds: float) -> dict:
         return {
-            "weights": [m.state_dict() for m in self.trained],
+            "weights": [m.state_dict() for m in (*self.trained, self.reader)],
             "average": self.average.values,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
@@ -226,7 +250,8 @@ class Joint:
         }
 
     def restore(self, state: dict) -> None:
-        for module, weights in zip(self.trained, state["weights"], strict=True):
+        modules = (*self.trained, self.reader)
+        for module, weights in zip(modules, state["weights"], strict=True):
             module.load_state_dict(weights)
         torch._foreach_copy_(self.average.values, state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -250,35 +275,35 @@ def train(joint: Joint, clock: Clock, state: Path, log: Log) -> None:
     joint.fill(stage["pool_start"])
     log(stage="joint", event="filled", seconds=round(clock.seconds, 1))
     recent: deque[torch.Tensor] = deque(maxlen=100)
-    reader = ThreadPoolExecutor(1)
-    reading: Future | None = None
+    pool = ThreadPoolExecutor(1)
+    eyes: Future | None = None
     saved = looked = clock.seconds
     start, since = joint.step, clock.seconds
     while not clock.over:
         recent.append(joint.advance(clock.progress))
         wait(joint.step)
         if joint.step % 100 == 0 or joint.step == 1:
-            loss, plain, norm = torch.stack(list(recent)).mean(0).tolist()
+            loss, plain, reading, norm = torch.stack(list(recent)).mean(0).tolist()
             now = clock.seconds
             log(
                 stage="joint", step=joint.step, seconds=round(now, 1), loss=loss,
-                text_loss=plain, gradient=norm,
+                text_loss=plain, reading=reading, gradient=norm,
                 steps_per_second=(joint.step - start) / max(now - since, 1e-3),
                 pool=sum(p.filled for p in joint.pools.values()),
             )  # fmt: skip
             start, since = joint.step, now
-        if reading and reading.done():
-            log(**reading.result())
-            reading = None
-        if clock.seconds - looked > stage["eval_seconds"] and not reading:
+        if eyes and eyes.done():
+            log(**eyes.result())
+            eyes = None
+        if clock.seconds - looked > stage["eval_seconds"] and not eyes:
             looked = clock.seconds
             pictures = evaluate.sample_some(joint.averaged(), joint.config, stage["eval_prompts"])
-            reading = reader.submit(evaluate.read_some, pictures, joint.step, looked)
+            eyes = pool.submit(evaluate.read_some, pictures, joint.step, looked)
         if clock.seconds - saved > 120:
             saved = clock.seconds
             save(state / "joint.pt", joint.state(saved))
-    if reading:
-        log(**reading.result())
+    if eyes:
+        log(**eyes.result())
     save(state / "joint.pt", joint.state(clock.seconds))
     pictures = evaluate.sample_some(joint.averaged(), joint.config, stage["eval_prompts"])
     log(**evaluate.read_some(pictures, joint.step, clock.seconds))

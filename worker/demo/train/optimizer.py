@@ -138,7 +138,9 @@ class Optimizer:
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
     """Whether Muon trains it: not embeddings, nor what reads the input, writes the
     output or modulates."""
-    outside = ("embed_tokens", "x_embedder", "proj_out.weight", "timestep_embedder")
+    outside = (
+        "embed_tokens", "x_embedder", "proj_out.weight", "timestep_embedder", "letter", "column"
+    )  # fmt: skip
     if parameter.ndim < 2 or name.endswith((".linear.weight", "conv_in.weight", "conv_out.weight")):
         return False
     return not name.startswith(outside)

@@ -82,6 +82,13 @@ TEMPLATES = (
 LATIN_CELLS = (64, 48, 40, 32, 24)
 CHINESE_CELLS = (80, 56)
 
+FIRST_COLUMN = {}
+"""For each width of cell, the number of its first column of 8 pixels; 0 is none."""
+COLUMNS = 1
+for _cell in sorted({*LATIN_CELLS, *CHINESE_CELLS}):
+    FIRST_COLUMN[_cell] = COLUMNS
+    COLUMNS += _cell // 8
+
 # Of a font, all over the cell's width: its size, the heights above and below the
 # baseline that letters take, and the height of a line.
 METRICS = {
@@ -90,6 +97,9 @@ METRICS = {
     "tall": (1.90, 1.40, 0.42, 1.95),
     "han": (0.96, 0.84, 0.12, 1.20),
 }
+LETTERS = headlines.LATIN + headlines.CHARACTERS
+"""All that can stand in a headline."""
+
 FILES = {"bold": "bold.ttf", "serif": "serif.otf", "tall": "tall.otf", "han": "han.otf"}
 
 
@@ -149,6 +159,24 @@ def line_height(font: str, cell: int) -> int:
     return 8 * round(METRICS[font][3] * cell / 8)
 
 
+def layout(poster: Poster) -> tuple[int, int, list[tuple[str, int, int]]]:
+    """The cells' width and height, and each letter with its cell's left and top edge."""
+    font = font_of(poster.lines, poster.style)
+    cell = cell_width(poster.lines, poster.style, poster.width, poster.height)
+    assert cell is not None, f"{poster.lines} does not fit"
+    pitch = line_height(font, cell)
+    free = poster.height - pitch * len(poster.lines)
+    top = {"top": min(16, free // 2), "center": free / 2, "bottom": max(free - 16, free // 2)}
+    # On the grid of 16 pixels that a token of the transformer covers.
+    y = min(max(16 * round(top[poster.position] / 16), 0), free)
+    places = []
+    for line in poster.lines:
+        x = 8 * ((poster.width - cell * len(line)) // 16)
+        places += [(char, x + cell * index, y) for index, char in enumerate(line)]
+        y += pitch
+    return cell, pitch, places
+
+
 class Painter:
     """Draws posters with the fonts in a folder. Keeps what it drew of glyphs and
     surfaces, so a picture takes little more than the time to write its pixels."""
@@ -179,24 +207,29 @@ class Painter:
             picture[:, :4] = picture[:, -4:] = ink
         return picture, coverage
 
+    def cells(self, poster: Poster) -> np.ndarray:
+        """Which letter, and which column of its cell, is at each token: int16
+        [H/16 * W/16, 2, 2], for the token's left and right half the letter's number in
+        `LATIN + CHARACTERS` from 1 on and the column's from `FIRST_COLUMN`; 0 is none."""
+        cells = np.zeros((poster.height // 8, poster.width // 8, 2), np.int16)
+        cell, pitch, places = layout(poster)
+        columns = FIRST_COLUMN[cell] + np.arange(cell // 8)
+        for char, x, y in places:
+            place = cells[y // 8 : (y + pitch) // 8, x // 8 : (x + cell) // 8]
+            place[..., 0] = 1 + LETTERS.index(char)
+            place[..., 1] = columns
+        # A token is two rows high. Where a line ends within one, it is that line's.
+        cells = cells.reshape(poster.height // 16, 2, poster.width // 16, 2, 2)
+        upper, lower = cells[:, 0], cells[:, 1]
+        return np.where(upper > 0, upper, lower).reshape(-1, 2, 2)
+
     def _letter(self, poster: Poster, canvas: np.ndarray) -> slice:
         """Draws the headline into `canvas`; returns the rows it takes."""
-        height, width = canvas.shape
+        cell, pitch, places = layout(poster)
         font = font_of(poster.lines, poster.style)
-        cell = cell_width(poster.lines, poster.style, width, height)
-        assert cell is not None, f"{poster.lines} does not fit"
-        pitch = line_height(font, cell)
-        free = height - pitch * len(poster.lines)
-        top = {"top": min(16, free // 2), "center": free / 2, "bottom": max(free - 16, free // 2)}
-        # On the grid of 16 pixels that a token of the transformer covers.
-        first = y = min(max(16 * round(top[poster.position] / 16), 0), free)
-        for line in poster.lines:
-            x = 8 * ((width - cell * len(line)) // 16)
-            for char in line:
-                canvas[y : y + pitch, x : x + cell] = self._glyph(font, cell, char)
-                x += cell
-            y += pitch
-        return slice(first, y)
+        for char, x, y in places:
+            canvas[y : y + pitch, x : x + cell] = self._glyph(font, cell, char)
+        return slice(places[0][2], places[-1][2] + pitch)
 
     def _glyph(self, font: str, cell: int, char: str) -> np.ndarray:
         """A glyph's coverage in its cell; one too wide is squeezed into it."""
