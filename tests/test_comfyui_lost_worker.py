@@ -70,6 +70,18 @@ def test_a_worker_that_is_killed_and_comes_back_finishes_the_job(comfy, lone):
     assert not run.texts[-1].strip(), "it is still said to be lost"
 
 
+def test_an_interrupt_ends_the_wait_for_a_lost_worker(comfy, lone):
+    def kill_and_interrupt(message: dict) -> str | None:
+        if message["type"] == "progress":
+            lone.process.kill()
+        waits = message["type"] == "text" and LOST in message["data"]
+        return "/interrupt" if waits else None
+
+    run = comfy.run(long(worker__worker="lone", denoise__seed=206), kill_and_interrupt)
+    assert run.of("execution_interrupted"), run.error
+    assert not run.texts[-1].strip(), "it is still said to be waited for"
+
+
 def test_a_worker_that_is_shut_down_ends_the_job_with_a_sentence_and_the_next_runs(comfy, lone):
     def shut_down() -> None:
         lone.process.send_signal(signal.SIGTERM)
