@@ -157,7 +157,8 @@ def export(folder: Path, models: Models) -> None:
         name: copy.deepcopy(getattr(models, name)).to("cpu", torch.bfloat16).eval()
         for name in ("transformer", "text_encoder", "vae")
     }
-    pipeline = OvisImagePipeline(scheduler=scheduler(), tokenizer=models.tokenizer, **parts)
+    # A tokenizer made anew: one that has been used writes its last padding into its file.
+    pipeline = OvisImagePipeline(scheduler=scheduler(), tokenizer=tokenizers.build(), **parts)
     pipeline.save_pretrained(folder)
     transformer = folder / "transformer"
     for file in transformer.glob("*.safetensors*"):

@@ -148,7 +148,16 @@ impl TokenizerFiles {
     /// A file cannot be read, or they do not make a tokenizer.
     pub fn load(&self) -> Result<Tokenizer, WeightsError> {
         match self {
-            Self::Json(path) => Tokenizer::from_file(path).map_err(|e| broken(path, e)),
+            Self::Json(path) => {
+                let mut tokenizer = Tokenizer::from_file(path).map_err(|e| broken(path, e))?;
+                // The file also keeps how texts were last padded and cut when it was
+                // written. transformers sets both anew on every call; so do we.
+                tokenizer.with_padding(None);
+                tokenizer
+                    .with_truncation(None)
+                    .map_err(|e| broken(path, e))?;
+                Ok(tokenizer)
+            }
             Self::VocabMerges {
                 vocab,
                 merges,
