@@ -14,9 +14,11 @@ the pictures.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -128,9 +130,12 @@ def contact_sheet(pictures: list[np.ndarray], file: Path, columns: int = 8) -> N
 
 
 def by_worker(binary: str, model: str, items: list, args, folder: Path) -> list[np.ndarray]:
-    """Pictures by the worker's command line."""
-    pictures = []
-    for seed, poster in items:
+    """Pictures by the worker's command line, `--processes` at a time."""
+    threads = max(1, (os.cpu_count() or 1) // args.processes)
+    environment = {**os.environ, "RAYON_NUM_THREADS": str(threads)}
+
+    def make(item: tuple) -> np.ndarray:
+        seed, poster = item
         out = folder / f"{seed}.png"
         command = [
             binary, "generate", "--model", model, "--prompt", poster.prompt,
@@ -138,9 +143,13 @@ def by_worker(binary: str, model: str, items: list, args, folder: Path) -> list[
             "--steps", str(args.steps), "--cfg", str(args.guidance), "--seed", str(seed),
             "--device", args.device, "--out", str(out),
         ]  # fmt: skip
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        pictures.append(np.asarray(Image.open(out).convert("RGB")))
-    return pictures
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+        return np.asarray(Image.open(out).convert("RGB"))
+
+    with ThreadPoolExecutor(args.processes) as pool:
+        return list(pool.map(make, items))
 
 
 def main() -> int:
@@ -154,6 +163,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=4.5)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--processes", type=int, default=1, help="of the worker, at a time")
     parser.add_argument("--lists", nargs="+", choices=LISTS, default=list(LISTS))
     parser.add_argument("--limit", type=int, help="only so many of each list")
     parser.add_argument("--json", type=Path)

@@ -10,8 +10,7 @@
 the checkpoint to O/model with the log and its plot; `all` does what is left of both.
 `--minutes` is for this call, `--of` for the whole stage: call `joint` again with the
 same S until that is reached.
-Without a state in S, `joint --init MODEL` goes on from a written checkpoint instead;
-`vae --init MODEL --out O` trains its decoder alone, and the rest stays valid.
+Without a state in S, `joint --init MODEL` goes on from a written checkpoint instead.
 `probe` takes about a minute and a half and says how fast everything is.
 """
 
@@ -100,16 +99,11 @@ def main() -> int:
     done = args.state / "vae.pt"
     trained = done.exists() or args.init or args.autoencoder
     wanted = args.what == "all" and not trained
-    out = args.out / "model" if args.out else None
     if args.what == "vae" or wanted:
         minutes = args.vae_minutes if args.what == "all" else args.minutes
         clock = Clock(minutes, None)
-        vae_stage.train(
-            models.vae, config, args.assets, clock, args.state, log, graphs, bool(args.init)
-        )
+        vae_stage.train(models.vae, config, args.assets, clock, args.state, log, graphs)
     if args.what == "vae":
-        if args.init and out:
-            model_parts.export(out, models)
         return 0
 
     import joint_stage
@@ -139,7 +133,7 @@ def main() -> int:
     joint_stage.train(joint, clock, args.state, log)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        model_parts.export(out, joint.averaged())
+        model_parts.export(args.out / "model", joint.averaged())
         shutil.copyfile(args.state / "log.jsonl", args.out / "log.jsonl")
         plot(args.state / "log.jsonl", args.out / "training.png")
     return 0

@@ -1,8 +1,6 @@
 """The first stage: the autoencoder."""
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import data
@@ -15,9 +13,6 @@ from optimizer import Optimizer
 from run import Clock, Log, rate_at, save, wait
 from torch import nn
 
-LARGEST_RATIO = 8.0
-"""Energy over its mean that no place of the decoder should exceed."""
-
 
 def train(
     vae: AutoencoderKL,
@@ -27,28 +22,22 @@ def train(
     state: Path,
     log: Log,
     graphs: bool = True,
-    decoder_only: bool = False,
 ) -> None:
     """Trains the autoencoder until the clock runs out and writes `state/vae.pt`.
 
     Two parts: both halves on crops with lettering; then the latent space is rescaled
-    and fixed, and the decoder alone goes on with whole pictures and noisy latents. With
-    `decoder_only` nothing but the second, for an autoencoder that is trained: what has
-    learnt its latent space can stay.
+    and fixed, and the decoder alone goes on with whole pictures and noisy latents.
     """
     stage = config["vae_stage"]
     vae.to(memory_format=torch.channels_last)
-    share = 0.0 if decoder_only else stage["crop_share"]
-    if not decoder_only:
-        crops = posters_for(config, assets, stage["crop_batch"], config["seed"], stage["crop"])
-        _part(vae, True, crops, config, clock, log, graphs, until=share)
+    crops = posters_for(config, assets, stage["crop_batch"], config["seed"], stage["crop"])
+    _part(vae, True, crops, config, clock, log, graphs, until=stage["crop_share"])
 
     whole = posters_for(config, assets, stage["whole_batch"], config["seed"] + 1, None)
     whole = data.batches(whole, config["posters"]["workers"], next(vae.parameters()).device)
-    if not decoder_only:
-        normalize(vae, whole)
+    normalize(vae, whole)
     vae.encoder.requires_grad_(False)
-    _part(vae, False, whole, config, clock, log, graphs, start=share)
+    _part(vae, False, whole, config, clock, log, graphs, start=stage["crop_share"])
     vae.requires_grad_(False)
     log(stage="vae", **check(vae, next(whole)))
     save(state / "vae.pt", {k: v.cpu() for k, v in vae.state_dict().items()})
@@ -70,33 +59,6 @@ def run(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return module(x)
     weights = {name: p.bfloat16() for name, p in module.named_parameters()}
     return torch.func.functional_call(module, weights, (x.bfloat16(),)).float()
-
-
-@contextmanager
-def watched(decoder: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Collects what the decoder's middle and its levels give on."""
-    outputs: list[torch.Tensor] = []
-    hooks = [
-        module.register_forward_hook(lambda _module, _input, output: outputs.append(output))
-        for module in (decoder.mid_block, *decoder.up_blocks)
-    ]
-    try:
-        yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def droplets(activations: torch.Tensor) -> torch.Tensor:
-    """How much of the energy of [B, C, H, W] sits in places far above the mean, 0 to 1.
-
-    Left alone, a decoder puts a spike into some corner, with which it steers the group
-    norms, and a coloured spot stays in the picture (seen in StyleGAN by Karras et al.
-    2020, who call it a droplet).
-    """
-    energy = activations.float().square().mean(1)
-    ratio = energy / energy.mean((1, 2), keepdim=True).clamp(min=1e-6)
-    return (ratio - LARGEST_RATIO).clamp(min=0).mean()
 
 
 class Trainee:
@@ -136,15 +98,13 @@ class Trainee:
             strength = stage["latent_noise"] * torch.rand(len(mean), 1, 1, 1, device=mean.device)
             latents = mean + strength / SCALE * torch.randn_like(mean)
             kl = 0.0
-        with watched(self.vae.decoder) as activations:
-            output = run(self.vae.decoder, latents)
+        output = run(self.vae.decoder, latents)
         error = (output - pictures).abs().mean(1, keepdim=True)
         near = F.max_pool2d(self.coverage[:, None].float() / 255, 9, stride=1, padding=4)
         weights = 1 + stage["text_weight"] * near
         difference = output - pictures
         edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
         loss = (error * weights).sum() / weights.sum() + 0.5 * edges + stage["kl_weight"] * kl
-        loss = loss + stage["droplet_weight"] * sum(map(droplets, activations)) / len(activations)
         return loss, ((error * near).sum() / near.sum().clamp(min=1)).detach()
 
 
@@ -219,6 +179,5 @@ def check(vae: AutoencoderKL, batch: dict) -> dict[str, float]:
         "latent_mean": latents.mean().item(),
         "latent_deviation": latents.std().item(),
         "error": error.mean().item(),
-        "largest_error": error.amax((1, 2, 3)).mean().item(),
         "text_error": ((error * near).sum() / near.sum().clamp(min=1)).item(),
     }

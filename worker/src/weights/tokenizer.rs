@@ -294,6 +294,8 @@ fn read_added(path: &Path) -> Result<BTreeMap<u32, AddedToken>, WeightsError> {
 
 #[cfg(test)]
 mod tests {
+    use tokenizers::{PaddingParams, PaddingStrategy, TruncationParams};
+
     use super::*;
 
     fn completed(named: &[(&str, u32)], vocabulary: usize) -> BTreeMap<u32, String> {
@@ -335,5 +337,27 @@ mod tests {
         assert!(completed(&[], 300).is_empty());
         let qwen3 = [("<think>", 151_667), ("<extra>", 151_665)];
         assert_eq!(completed(&qwen3, QWEN_VOCABULARY)[&151_665], "<extra>");
+    }
+
+    #[test]
+    fn a_padding_kept_in_the_file_pads_no_prompt() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokenizer.json");
+        let mut tokenizer = Tokenizer::new(BPE::default());
+        tokenizer.add_tokens(
+            ["red".into(), "fox".into()].map(|word: String| AddedToken::from(word, false)),
+        );
+        tokenizer.with_padding(Some(PaddingParams {
+            strategy: PaddingStrategy::Fixed(8),
+            ..PaddingParams::default()
+        }));
+        let cut = TruncationParams {
+            max_length: 1,
+            ..TruncationParams::default()
+        };
+        tokenizer.with_truncation(Some(cut)).unwrap();
+        tokenizer.save(&file, false).unwrap();
+        let loaded = TokenizerFiles::Json(file).load().unwrap();
+        assert_eq!(loaded.encode("redfox", false).unwrap().get_ids(), [0, 1]);
     }
 }
