@@ -13,11 +13,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from . import wire
 from .bincode import WireFormatError
 from .connection import Connection, Event, JobResult
 from .errors import ConnectionLost, NoWorker, WorkerError
+from .pace import Pace
 from .settings import WorkerConfig
 from .tensors import WireTensor
 from .worker_process import WorkerProcess, how_to_start
@@ -28,6 +30,20 @@ START_SECONDS = 600.0
 """How long a started worker may take to answer: it may read 20 GB from a slow disk."""
 START_POLL_SECONDS = 0.25
 CLOSE_SECONDS = 1.0
+RETURN_SECONDS = 120.0
+"""How long a job waits for a lost worker to be there again."""
+RETURN_POLL_SECONDS = 1.0
+
+
+@dataclass
+class Lost:
+    """The connection ended during the job, which waits to be sent once more."""
+
+    message: str
+
+
+JobEvent = Event | Lost
+"""What a job reports, on the worker and on the way there."""
 
 
 class WorkerClient:
@@ -36,6 +52,9 @@ class WorkerClient:
     def __init__(self, config: WorkerConfig) -> None:
         self.config = config
         self._loop = asyncio.new_event_loop()
+        self.pace = Pace()
+        self.problem = ""
+        """Why it could not connect the last time it tried."""
         self._connection: Connection | None = None
         self._process: WorkerProcess | None = None
         self._connecting = asyncio.Lock()
@@ -49,7 +68,7 @@ class WorkerClient:
         self,
         request: object,
         tensors: Sequence[WireTensor] = (),
-        on_event: Callable[[Event], None] = lambda _: None,
+        on_event: Callable[[JobEvent], None] = lambda _: None,
     ) -> concurrent.futures.Future[JobResult]:
         """Runs a job; ``on_event`` is called on the client's thread.
 
@@ -66,6 +85,17 @@ class WorkerClient:
             return (await self._connected()).hello
 
         return asyncio.run_coroutine_threadsafe(hello(), self._loop)
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is open."""
+        return self._connection is not None and not self._connection.ended
+
+    @property
+    def starting(self) -> bool:
+        """Whether a worker that was started does not answer yet."""
+        process = self._process
+        return process is not None and process.exit_code is None and not self.connected
 
     def close(self) -> None:
         """Ends the connection and the thread; a started worker stays."""
@@ -87,25 +117,54 @@ class WorkerClient:
         self._thread.join(timeout=10)
 
     async def _run(
-        self, request: object, tensors: Sequence[WireTensor], on_event: Callable[[Event], None]
+        self, request: object, tensors: Sequence[WireTensor], on_event: Callable[[JobEvent], None]
     ) -> JobResult:
+        def tell(event: Event) -> None:
+            self.pace.see(event)
+            on_event(event)
+
         try:
             try:
-                return await (await self._connected()).run(request, tensors, on_event)
+                return await (await self._connected()).run(request, tensors, tell)
             except ConnectionLost as lost:
                 if self._closed:
                     raise
                 # A job has no side effects, so it can run again; once, because
                 # a job that ends the worker would end it every time.
                 log.warning("%s It is sent once more.", lost.message)
-                return await (await self._connected()).run(request, tensors, on_event)
+                on_event(Lost(lost.message))
+                return await (await self._connected_again(lost)).run(request, tensors, tell)
         except WireFormatError as error:
             raise WorkerError(f"The request cannot be sent: {error}.") from error
+        finally:
+            self.pace.end()
+
+    async def _connected_again(self, lost: ConnectionLost) -> Connection:
+        """The connection to a worker that may be starting again somewhere else."""
+        deadline = time.monotonic() + RETURN_SECONDS
+        while True:
+            try:
+                return await self._connected()
+            except NoWorker as error:
+                if self._closed or self._process is not None:
+                    raise  # the one that was started from here has said why it ended
+                if time.monotonic() > deadline:
+                    raise NoWorker(
+                        f"{lost.message} It was not there again after {RETURN_SECONDS:.0f} "
+                        "seconds.",
+                        error.hint,
+                    ) from error
+            await asyncio.sleep(RETURN_POLL_SECONDS)
 
     async def _connected(self) -> Connection:
         async with self._connecting:
             if self._connection is None or self._connection.ended:
-                self._connection = await self._connect()
+                try:
+                    self._connection = await self._connect()
+                except WorkerError as error:
+                    self.problem = str(error)
+                    raise
+                self.problem = ""
                 hello = self._connection.hello
                 log.info(
                     "Connected to %s at %s: %s on %s",
@@ -123,25 +182,34 @@ class WorkerClient:
             if not (self.config.binary and self.config.is_on_this_machine):
                 raise NoWorker(error.message, how_to_start(self.config)) from error
         # A worker started for an earlier job that was interrupted may still be loading.
-        if self._process is None or self._process.exit_code is not None:
-            self._process = WorkerProcess(self.config)
-            log.info(
-                "Started %s; its log is %s", " ".join(self._process.command), self._process.log
-            )
-        return await self._wait_for_start(self._process)
+        process = self._process
+        if process is None or process.exit_code is not None:
+            process = self._start()
+        return await self._wait_for_start(process)
+
+    def _start(self) -> WorkerProcess:
+        self._process = WorkerProcess(self.config)
+        log.info("Started %s; its log is %s", " ".join(self._process.command), self._process.log)
+        return self._process
 
     async def _wait_for_start(self, process: WorkerProcess) -> Connection:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                return await Connection.open(self.config)
+                connection = await Connection.open(self.config)
+                process.has_answered = True
+                return connection
             except NoWorker as error:
-                if process.exit_code is not None:
+                status = process.exit_code
+                if status is not None and process.has_answered:
+                    # Its socket ended before it did, and it still ran when it was looked at.
+                    process = self._start()
+                elif status is not None:
                     raise NoWorker(
-                        f"The worker that was started ended with status {process.exit_code}.",
+                        f"The worker that was started ended with status {status}.",
                         f"Its log, {process.log}, ends:\n{process.log_tail()}",
                     ) from error
-                if time.monotonic() > deadline:
+                elif time.monotonic() > deadline:
                     raise NoWorker(
                         f"The worker that was started does not answer at {self.config.address} "
                         f"after {START_SECONDS:.0f} seconds.",
@@ -152,6 +220,12 @@ class WorkerClient:
 
 _clients: dict[WorkerConfig, WorkerClient] = {}
 _clients_lock = threading.Lock()
+
+
+def known_client(config: WorkerConfig) -> WorkerClient | None:
+    """The process's client for this worker, if anything has used it yet."""
+    with _clients_lock:
+        return _clients.get(config)
 
 
 def client_for(config: WorkerConfig) -> WorkerClient:

@@ -29,6 +29,14 @@ SOCKET_PATH = "/ws"
 SETTINGS_FILE = "ovis_worker.json"
 PACK_ROOT = Path(__file__).resolve().parent.parent
 
+ENVIRONMENT = {
+    "url": "OVIS_WORKER_URL",
+    "token": "OVIS_WORKER_TOKEN",
+    "binary": "OVIS_WORKER_BIN",
+    "model": "OVIS_WORKER_MODEL",
+}
+"""What overrides the settings of the label `local`."""
+
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 _TEXTS = ("url", "token", "binary", "model")
 
@@ -72,12 +80,7 @@ def resolve(label: str, places: Places, environ: Mapping[str, str] = os.environ)
     entry = _from_file(label, places.user)
     if label == DEFAULT_LABEL:
         entry = dict(entry or {})
-        for key, name in (
-            ("url", "OVIS_WORKER_URL"),
-            ("token", "OVIS_WORKER_TOKEN"),
-            ("binary", "OVIS_WORKER_BIN"),
-            ("model", "OVIS_WORKER_MODEL"),
-        ):
+        for key, name in ENVIRONMENT.items():
             if environ.get(name):
                 entry[key] = environ[name]
     if entry is None:
@@ -102,6 +105,22 @@ def resolve(label: str, places: Places, environ: Mapping[str, str] = os.environ)
         args=tuple(args),
         log=str(places.user / f"ovis_worker_{_file_safe(label)}.log") if places.user else None,
     )
+
+
+def labels(places: Places) -> list[str]:
+    """Every worker that is described here, `local` first; it needs no description."""
+    try:
+        described = entries(places.user)
+    except WorkerError:
+        described = {}  # said when a worker is used
+    return [DEFAULT_LABEL, *sorted(label for label in described if label != DEFAULT_LABEL)]
+
+
+def overridden(label: str, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Which of the worker's settings the environment decides."""
+    if label != DEFAULT_LABEL:
+        return []
+    return [key for key, name in ENVIRONMENT.items() if environ.get(name)]
 
 
 def normal_url(url: str) -> str:
@@ -145,14 +164,19 @@ def _tokenizer_args(places: Places) -> list[str]:
     return [] if has_one else ["--tokenizer", str(places.tokenizer)]
 
 
-def _from_file(label: str, user: Path | None) -> dict | None:
+def entries(user: Path | None) -> dict[str, object]:
+    """What the settings file says, by label; raises :class:`WorkerError` when it is unreadable."""
     path = user / SETTINGS_FILE if user else None
     if path is None or not path.is_file():
-        return None
+        return {}
     try:
-        entry = json.loads(path.read_text(encoding="utf-8")).get("workers", {}).get(label)
-    except (OSError, ValueError, AttributeError) as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")).get("workers", {}))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WorkerError(f"The worker settings in {path} cannot be read: {error}.") from error
+
+
+def _from_file(label: str, user: Path | None) -> dict | None:
+    entry = entries(user).get(label)
     if entry is None:
         return None
     texts_are_texts = isinstance(entry, dict) and all(
@@ -160,7 +184,7 @@ def _from_file(label: str, user: Path | None) -> dict | None:
     )
     if not texts_are_texts or not isinstance(entry.get("args", []), list):
         raise WorkerError(
-            f"The worker `{label}` in {path} is not understood.",
+            f"The worker `{label}` in {user / SETTINGS_FILE} is not understood.",
             'It is {"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": [TEXT]}, '
             "each of them optional.",
         )

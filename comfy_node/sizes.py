@@ -1,4 +1,7 @@
-"""The sizes Ovis-Image takes."""
+"""The sizes Ovis-Image takes, and the aspect ratios that people ask for by their use.
+
+``web/js/sizes.js`` has the same numbers for the browser; a test compares them.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,47 @@ SIZE_MULTIPLE = 16
 MOST_EXTREME_RATIO = 4
 MEGAPIXEL = 1024 * 1024
 
+FREE = "free"
+"""The preset that leaves the ratio to the slider."""
+
+PRESETS: dict[str, float] = {
+    "poster 2:3": 2 / 3,
+    "poster 3:4": 3 / 4,
+    "A4, A3 … portrait": 1 / math.sqrt(2),
+    "A4, A3 … landscape": math.sqrt(2),
+    "banner 3:1": 3.0,
+    "wide banner 4:1": 4.0,
+    "roll-up banner 1:2.35": 1 / 2.35,
+    "phone splash 9:19.5": 9 / 19.5,
+    "tablet splash 3:4": 3 / 4,
+    "desktop 16:9": 16 / 9,
+    "business card 85 × 55 mm": 85 / 55,
+    "business card 3.5 × 2 in": 3.5 / 2,
+    "social square 1:1": 1.0,
+    "social portrait 4:5": 4 / 5,
+    "social story 9:16": 9 / 16,
+    "social landscape 1.91:1": 1.91,
+    "social cover 2.63:1": 2.63,
+    "social header 3:1": 3.0,
+    "video thumbnail 16:9": 16 / 9,
+    "book cover 1:1.6": 1 / 1.6,
+}
+"""Width divided by height, by use. A saved workflow holds the names, so they stay."""
+
+
+def ratio_of(preset: str, aspect_ratio: float) -> float:
+    """The preset's ratio, or the slider's where the preset is :data:`FREE`."""
+    return PRESETS.get(preset, aspect_ratio)
+
 
 def size_of(aspect_ratio: float, megapixels: float) -> tuple[int, int]:
     """Width and height in pixels: the nearest multiples of 16 that keep to 1:4 .. 4:1."""
     exact_width = math.sqrt(megapixels * MEGAPIXEL * aspect_ratio)
-    width = max(1, round(exact_width / SIZE_MULTIPLE)) * SIZE_MULTIPLE
-    height = max(1, round(exact_width / aspect_ratio / SIZE_MULTIPLE)) * SIZE_MULTIPLE
+    width, height = _snapped(exact_width), _snapped(exact_width / aspect_ratio)
     # Rounding can leave 4.03 : 1, which the model does not take.
     return min(width, MOST_EXTREME_RATIO * height), min(height, MOST_EXTREME_RATIO * width)
+
+
+def _snapped(exact: float) -> int:
+    """Half a step goes up, as in JavaScript; Python's ``round`` goes to the even one."""
+    return max(1, math.floor(exact / SIZE_MULTIPLE + 0.5)) * SIZE_MULTIPLE

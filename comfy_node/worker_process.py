@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
 
-from .errors import NoWorker
+from .errors import NoWorker, WorkerError
 from .settings import WorkerConfig
 
 _LOG_TAIL_BYTES = 2000
+
+_children: dict[str, subprocess.Popen] = {}
+"""What this process has started, by address."""
 
 
 def how_to_start(config: WorkerConfig) -> str:
@@ -30,7 +36,9 @@ class WorkerProcess:
 
     def __init__(self, config: WorkerConfig) -> None:
         """Starts the binary of ``config``; raises :class:`NoWorker` when it does not start."""
-        self.log = Path(config.log or Path(tempfile.gettempdir()) / "ovis_worker.log")
+        self.has_answered = False
+        """Whether it was ready once, so that its end is no failed start."""
+        self.log = _log_of(config)
         self.command = [config.binary or "", "serve", "--listen", config.address]
         if config.model:
             self.command += ["--model", config.model]
@@ -41,6 +49,9 @@ class WorkerProcess:
             environ["OVIS_WORKER_TOKEN"] = config.token
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
+            # Why the one before this ended may stand in its log.
+            with contextlib.suppress(OSError):
+                os.replace(self.log, self.log.with_suffix(".before.log"))
             with self.log.open("wb") as log:
                 self._process = subprocess.Popen(
                     self.command,
@@ -55,6 +66,9 @@ class WorkerProcess:
                 f"The worker binary {config.binary} could not be started: {error}.",
                 how_to_start(config),
             ) from error
+        _children[config.address] = self._process
+        note = {"pid": self._process.pid, "address": config.address}
+        _note_of(config).write_text(json.dumps(note), encoding="utf-8")
 
     @property
     def exit_code(self) -> int | None:
@@ -67,6 +81,65 @@ class WorkerProcess:
             return self.log.read_bytes()[-_LOG_TAIL_BYTES:].decode("utf-8", "replace").strip()
         except OSError:
             return ""
+
+
+def may_stop(config: WorkerConfig) -> bool:
+    """Whether the pack started the worker, now or before ComfyUI's last restart."""
+    return config.is_on_this_machine and (_child(config) or _noted_pid(config)) is not None
+
+
+def stop(config: WorkerConfig) -> None:
+    """Asks a worker that the pack started to finish its step and end."""
+    child, pid = _child(config), _noted_pid(config)
+    if child is not None:
+        child.terminate()
+    elif pid is not None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, signal.SIGTERM)
+    else:
+        raise WorkerError(
+            f"The worker at {config.address} was not started from here.",
+            "End it where it was started.",
+        )
+
+
+def _child(config: WorkerConfig) -> subprocess.Popen | None:
+    child = _children.get(config.address)
+    return child if child is not None and child.poll() is None else None
+
+
+def _noted_pid(config: WorkerConfig) -> int | None:
+    """The process an earlier ComfyUI started, if that number is still the same program's."""
+    try:
+        note = json.loads(_note_of(config).read_text(encoding="utf-8"))
+        pid = int(note["pid"])
+        if note["address"] != config.address:
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    words = _command_line(pid)
+    return pid if "serve" in words and config.address in words else None
+
+
+def _command_line(pid: int) -> list[str]:
+    """The words that started a running process; none where that cannot be known."""
+    try:
+        if os.path.isdir("/proc/self"):
+            return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+        if os.name == "nt":
+            return []
+        command = ["ps", "-ww", "-p", str(pid), "-o", "args="]
+        return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
+def _log_of(config: WorkerConfig) -> Path:
+    return Path(config.log or Path(tempfile.gettempdir()) / "ovis_worker.log")
+
+
+def _note_of(config: WorkerConfig) -> Path:
+    return _log_of(config).with_suffix(".pid")
 
 
 def _detached() -> dict:

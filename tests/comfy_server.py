@@ -117,6 +117,16 @@ class ComfyServer:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
             return answer.read()
 
+    def post(self, path: str, content: object) -> object:
+        """A JSON answer to a question in JSON."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            data=json.dumps(content).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
     def run(
         self,
         graph: dict,
@@ -125,7 +135,8 @@ class ComfyServer:
     ) -> Run:
         """Queues an API-format graph and watches it to its end.
 
-        When ``on_message`` returns a path, that path is posted to ComfyUI.
+        A text on a node is a message too, of the type ``text``. When ``on_message`` returns
+        a path, that path is posted to ComfyUI.
         """
         running = self._run(graph, on_message, extra_data)
         return asyncio.run(asyncio.wait_for(running, RUN_SECONDS))
@@ -149,14 +160,16 @@ class ComfyServer:
                     kind = int.from_bytes(frame.data[:4], "big")
                     if kind == 1:  # a preview; four bytes name its format
                         run.previews.append(frame.data[8:])
-                    if kind == 3:  # text on a node
-                        size = int.from_bytes(frame.data[4:8], "big")
-                        run.texts.append(frame.data[8 + size :].decode())
-                    continue
-                message = json.loads(frame.data)
-                if message["data"].get("prompt_id") != queued["prompt_id"]:
-                    continue
-                run.messages.append(message)
+                    if kind != 3:
+                        continue
+                    size = int.from_bytes(frame.data[4:8], "big")
+                    run.texts.append(frame.data[8 + size :].decode())
+                    message = {"type": "text", "data": run.texts[-1]}
+                else:
+                    message = json.loads(frame.data)
+                    if message["data"].get("prompt_id") != queued["prompt_id"]:
+                        continue
+                    run.messages.append(message)
                 path = on_message(message)
                 if path:
                     await session.post(f"{address}{path}", json={})

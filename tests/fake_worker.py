@@ -66,11 +66,20 @@ class FakeWorker:
         """Listens on ``port``, or on a free one when that is 0."""
         app = web.Application()
         app.router.add_get("/ws", self._serve)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
         self._device = asyncio.Lock()
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, self.port).start()
         self.port = self._runner.addresses[0][1]
+
+    async def _health(self, _: web.Request) -> web.Response:
+        about = {"model": "no model", "device": "cpu", "precision": "f32"}
+        return web.json_response({**about, "queued": 0, "running": int(self._device.locked())})
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(text="ovis_device_bytes_used 6e9\novis_device_bytes_total 24e9\n")
 
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=wire.MAX_MESSAGE_BYTES)

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from comfy_node import settings, wire
-from comfy_node.client import WorkerClient, client_for
+from comfy_node.client import Lost, WorkerClient, client_for
 from comfy_node.errors import NoWorker, WorkerError
 from comfy_node.settings import Places, WorkerConfig
 from comfy_node.tensors import WireTensor
+from comfy_node.worker_process import WorkerProcess
 from fake_worker import WIDTH, FakeWorker
 
 TIMEOUT = 20
@@ -238,6 +239,34 @@ print(client.submit(wire.EncodeRequest(["a"], 8)).result(60) and client._process
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in binary is a shell script")
+def test_a_started_worker_that_is_lost_is_started_again_even_if_it_seems_to_run(
+    binary, tmp_path, monkeypatch
+):
+    url, log = f"ws://127.0.0.1:{free_port()}/ws", tmp_path / "worker.log"
+    client = WorkerClient(WorkerConfig(url=url, binary=binary, log=str(log)))
+    events: list[object] = []
+    job = client.submit(denoise(100), [latent()], events.append)
+    wait_until(lambda: any(isinstance(event, wire.Progress) for event in events))
+    lost = client._process
+    log.write_text("Why it ended.")
+    # A process that is killed closes its socket a moment before it is gone.
+    looks = iter([None] * 3)
+    exit_code = WorkerProcess.exit_code.fget
+    monkeypatch.setattr(
+        WorkerProcess, "exit_code", property(lambda process: next(looks, exit_code(process)))
+    )
+    os.kill(lost._process.pid, signal.SIGKILL)
+    try:
+        assert job.result(TIMEOUT)
+        assert any(isinstance(event, Lost) for event in events)
+        assert client._process is not lost
+        assert (tmp_path / "worker.before.log").read_text() == "Why it ended."
+    finally:
+        client._process._process.terminate()
+        client.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in binary is a shell script")
 def test_a_binary_that_ends_at_once_shows_its_last_words(binary, tmp_path):
     url = f"ws://127.0.0.1:{free_port()}/ws"
     config = WorkerConfig(url=url, binary=binary, model="broken", log=str(tmp_path / "log"))
@@ -327,3 +356,32 @@ def test_settings_that_are_wrong_are_refused_with_a_sentence(tmp_path, text, sen
     (tmp_path / "ovis_worker.json").write_text(text)
     with pytest.raises(WorkerError, match=sentence):
         settings.resolve("x", Places(tmp_path), {})
+
+
+def test_a_lost_worker_is_waited_for_and_found_again(monkeypatch):
+    monkeypatch.setattr("comfy_node.client.RETURN_POLL_SECONDS", 0.05)
+    events: list[object] = []
+    with FakeWorker(step_seconds=10) as first:
+        client = WorkerClient(WorkerConfig(url=first.url))
+        job = client.submit(denoise(2), [latent()], events.append)
+        wait_until(lambda: any(isinstance(event, wire.Started) for event in events))
+    wait_until(lambda: any(isinstance(event, Lost) for event in events))
+    assert "was lost during the job" in events[-1].message
+    assert not job.done()
+    with FakeWorker(port=first.port) as second:
+        assert job.result(TIMEOUT)
+        assert len(second.submitted) == 1
+        client.close()
+
+
+def test_a_lost_worker_that_stays_away_ends_the_wait_with_a_sentence(monkeypatch):
+    monkeypatch.setattr("comfy_node.client.RETURN_SECONDS", 0.2)
+    monkeypatch.setattr("comfy_node.client.RETURN_POLL_SECONDS", 0.05)
+    events: list[object] = []
+    with FakeWorker(step_seconds=10) as worker:
+        client = WorkerClient(WorkerConfig(url=worker.url))
+        job = client.submit(denoise(2), [latent()], events.append)
+        wait_until(lambda: any(isinstance(event, wire.Started) for event in events))
+    with pytest.raises(NoWorker, match="was not there again after"):
+        job.result(TIMEOUT)
+    client.close()

@@ -2,10 +2,13 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .compare import OvisCompare
+from .contact_sheet import OvisContactSheet
 from .denoise import OvisDenoise
 from .denoise_advanced import OvisDenoiseAdvanced
 from .image import OvisDecode, OvisVAEEncode
 from .latent import OvisEmptyLatent
+from .template import OvisPromptTemplate
 from .text import OvisEncode
 from .worker import OvisWorker
 
@@ -17,10 +20,13 @@ class OvisExtension(ComfyExtension):
         """Every node class."""
         return [
             OvisWorker,
+            OvisPromptTemplate,
             OvisEncode,
             OvisEmptyLatent,
             OvisDenoise,
             OvisDenoiseAdvanced,
             OvisDecode,
             OvisVAEEncode,
+            OvisContactSheet,
+            OvisCompare,
         ]

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from .. import wire
 from ..client import client_for
 from ..settings import WorkerConfig
-from .denoise_inputs import denoise_tensors, latent_samples
+from .denoise_inputs import batch_index, denoise_tensors, latent_samples
 from .jobs import from_wire, run_job, wait_for
 from .latent import PIXELS_KEY
 from .previews import DenoiseBar, wanted_preview
@@ -98,7 +98,14 @@ def seed_input(name: str) -> io.Int.Input:
 
 def steps_input() -> io.Int.Input:
     """The widget for the steps."""
-    return io.Int.Input("steps", default=50, min=1, max=100, display_mode=io.NumberDisplay.slider)
+    return io.Int.Input(
+        "steps",
+        default=50,
+        min=1,
+        max=100,
+        display_mode=io.NumberDisplay.slider,
+        tooltip="More steps take longer and draw finer; the model's authors use 50.",
+    )
 
 
 def cfg_input() -> io.Float.Input:
@@ -140,8 +147,7 @@ async def run_denoise(
     if math.isclose(request.cfg, 1.0):
         request.cfg = 1.0
     tensors = denoise_tensors(positive, negative, request.cfg != 1.0, latent, samples)
-    if latent.get("batch_index") is not None:
-        request.batch_index = [int(index) for index in latent["batch_index"]]
+    request.batch_index = batch_index(latent)
     hello = await wait_for(client_for(worker).connect())
     request.preview = wanted_preview(hello.capabilities)
     bar = DenoiseBar(node_id, request.steps)

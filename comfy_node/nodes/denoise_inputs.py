@@ -78,6 +78,12 @@ def latent_mask(latent: dict, samples: torch.Tensor) -> torch.Tensor | None:
     return comfy.utils.reshape_mask(mask.float(), (batch, 1, height, width))[:, 0]
 
 
+def batch_index(latent: dict) -> list[int] | None:
+    """Which of the seed's draws the entries take, where the LATENT says it."""
+    indices = latent.get("batch_index")
+    return None if indices is None else [int(index) for index in indices]
+
+
 def denoise_tensors(
     positive: list, negative: list | None, guided: bool, latent: dict, samples: torch.Tensor
 ) -> list[WireTensor]:

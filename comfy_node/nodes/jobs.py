@@ -13,8 +13,8 @@ import torch
 from server import PromptServer
 
 from .. import wire
-from ..client import client_for
-from ..connection import Event, JobResult
+from ..client import JobEvent, Lost, client_for
+from ..connection import JobResult
 from ..errors import WorkerError
 from ..settings import WorkerConfig
 from ..tensors import WireTensor
@@ -60,7 +60,7 @@ async def run_job(
     for the connection. ``on_progress`` is called in this task, where ComfyUI
     knows which node runs. Raises :class:`WorkerError`.
     """
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    events: queue.SimpleQueue[JobEvent] = queue.SimpleQueue()
 
     def show_events() -> None:
         while not events.empty():
@@ -70,11 +70,16 @@ async def run_job(
             elif isinstance(event, wire.Queued) and event.position > 0:
                 jobs = "1 job runs" if event.position == 1 else f"{event.position} jobs run"
                 show_text(node_id, f"Waiting for the worker: {jobs} before this one.")
+            elif isinstance(event, Lost):
+                show_text(node_id, f"{event.message} Waiting until it is there again.")
             elif isinstance(event, wire.Started):
                 show_text(node_id, "")
 
     future = client_for(config).submit(request, tensors, events.put)
-    return await wait_for(future, show_events)
+    try:
+        return await wait_for(future, show_events)
+    finally:
+        show_text(node_id, "")  # nothing is waited for any more, however it ended
 
 
 async def wait_for(
@@ -94,12 +99,15 @@ async def wait_for(
 
 
 def show_text(node_id: str, text: str) -> None:
-    """Shows a text on the node; an empty one clears what was shown before."""
+    """Shows a text on the node; an empty one takes away what was shown before."""
     if text:
         _with_text.add(node_id)
     elif node_id not in _with_text:
-        return  # the frontend would give the node an empty box
-    PromptServer.instance.send_progress_text(text, node_id)
+        return
+    else:
+        _with_text.discard(node_id)
+    # Frontends drop an empty text; `web/js/node_text.js` knows what a blank means.
+    PromptServer.instance.send_progress_text(text or " ", node_id)
 
 
 _with_text: set[str] = set()

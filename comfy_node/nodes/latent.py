@@ -6,7 +6,7 @@ import comfy.model_management
 import torch
 from comfy_api.latest import io
 
-from ..sizes import LATENT_CHANNELS, LATENT_PIXELS, size_of
+from ..sizes import FREE, LATENT_CHANNELS, LATENT_PIXELS, PRESETS, ratio_of, size_of
 from .worker import CATEGORY
 
 PIXELS_KEY = "downscale_ratio_spacial"
@@ -24,8 +24,8 @@ class OvisEmptyLatent(io.ComfyNode):
             node_id="OvisEmptyLatent",
             display_name="Ovis Empty Latent",
             category=CATEGORY,
-            description="An empty latent of an aspect ratio and an area. Width and height are "
-            "rounded to multiples of 16.",
+            description="An empty latent of an aspect ratio, free or by its use, and an area. "
+            "Width and height are rounded to multiples of 16.",
             inputs=[
                 io.Float.Input(
                     "aspect_ratio",
@@ -35,19 +35,34 @@ class OvisEmptyLatent(io.ComfyNode):
                     step=0.01,
                     round=0.001,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="Width divided by height.",
+                    tooltip="Width divided by height: 0.25 is tall, 4 is wide.",
                 ),
                 io.Float.Input(
                     "megapixels",
                     default=1.0,
-                    min=0.25,
+                    min=0.05,  # small models are made for 256 × 256, which is 0.06
                     max=4.0,
                     step=0.05,
                     round=0.01,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="1 is 1024 x 1024 pixels.",
+                    tooltip="The area; 1 is that of 1024 × 1024 pixels.",
                 ),
-                io.Int.Input("batch_size", default=1, min=1, max=64),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="How many images to make at once.",
+                ),
+                # Optional and last, so that graphs from before it was there still run.
+                io.Combo.Input(
+                    "preset",
+                    options=[FREE, *PRESETS],
+                    default=FREE,
+                    optional=True,
+                    tooltip="A ratio by its use, in place of the slider's. `free` leaves it to "
+                    "the slider.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(),
@@ -57,9 +72,11 @@ class OvisEmptyLatent(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, aspect_ratio: float, megapixels: float, batch_size: int) -> io.NodeOutput:
+    def execute(
+        cls, aspect_ratio: float, megapixels: float, batch_size: int, preset: str = FREE
+    ) -> io.NodeOutput:
         """Zeros ``[B, 16, H/8, W/8]``, width and height."""
-        width, height = size_of(aspect_ratio, megapixels)
+        width, height = size_of(ratio_of(preset, aspect_ratio), megapixels)
         samples = torch.zeros(
             [batch_size, LATENT_CHANNELS, height // LATENT_PIXELS, width // LATENT_PIXELS],
             device=comfy.model_management.intermediate_device(),

@@ -7,23 +7,11 @@ import logging
 from comfy_api.latest import io
 
 from .. import wire
+from ..advice import about_cut, advise
 from .jobs import from_wire, run_job, show_text
 from .worker import CATEGORY, Worker
 
 log = logging.getLogger("ovis-worker")
-
-
-def describe_cut(cut: wire.PromptCut, length: int) -> str:
-    """What a person should know about a prompt that did not fit."""
-    if cut.lost_tokens:
-        return (
-            f"The prompt is too long: its last {cut.lost_tokens} tokens were cut to fit "
-            f"{length}. Shorten it, or set max_sequence_length above 256, where nothing is cut."
-        )
-    return (
-        f"The whole prompt fits, but {cut.lost_template_tokens} tokens of the chat template's "
-        f"ending were cut to fit {length}."
-    )
 
 
 class OvisEncode(io.ComfyNode):
@@ -39,7 +27,12 @@ class OvisEncode(io.ComfyNode):
             description="Encodes a prompt with Ovis-Image's text encoder, on the worker.",
             inputs=[
                 Worker.Input("worker"),
-                io.String.Input("prompt", multiline=True, dynamic_prompts=True),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="What to paint. Words that the image shows go into quotation marks.",
+                ),
                 io.Int.Input(
                     "max_sequence_length",
                     default=256,
@@ -55,13 +48,14 @@ class OvisEncode(io.ComfyNode):
 
     @classmethod
     async def execute(cls, worker, prompt: str, max_sequence_length: int) -> io.NodeOutput:
-        """Encodes; a cut prompt is shown on the node and logged."""
+        """Encodes. What was cut is shown on the node, logged, and reported with the advice."""
         node_id = cls.hidden.unique_id
         request = wire.EncodeRequest([prompt], max_sequence_length)
         result = await run_job(worker, node_id, request)
-        cuts = [describe_cut(cut, max_sequence_length) for cut in result.outcome.cuts]
-        for sentence in cuts:
-            log.warning("%s", sentence)
-        show_text(node_id, "\n".join(cuts))
+        cuts = [about_cut(cut, max_sequence_length) for cut in result.outcome.cuts]
+        for cut in cuts:
+            log.warning("%s", cut.sentence())
+        show_text(node_id, "\n".join(cut.sentence() for cut in cuts))
         conditioning = from_wire(result, "conditioning")
-        return io.NodeOutput([[conditioning, {"pooled_output": None}]])
+        advice = [advice.sentence() for advice in [*cuts, *advise(prompt)]]
+        return io.NodeOutput([[conditioning, {"pooled_output": None}]], ui={"ovis_advice": advice})

@@ -11,7 +11,7 @@ from .. import settings
 from ..client import client_for
 from ..errors import WorkerError
 from ..settings import Places, WorkerConfig
-from .jobs import show_text, wait_for
+from .jobs import wait_for
 
 Worker = io.Custom("OVIS_WORKER")
 """A :class:`WorkerConfig` between nodes; never saved in a workflow."""
@@ -40,16 +40,21 @@ class OvisWorker(io.ComfyNode):
             description="Connects to the ovis-worker that holds the model. Starts one when none "
             "answers on this machine and its binary is known.",
             inputs=[
-                io.String.Input(
+                io.Combo.Input(
                     "worker",
+                    options=settings.labels(places()),
                     default=settings.DEFAULT_LABEL,
-                    tooltip="A label. `local` is the worker on this machine; others are described "
-                    f"in {settings.SETTINGS_FILE} in ComfyUI's user folder.",
+                    tooltip="A label, so that the workflow can be shared. `local` is the worker on "
+                    "this machine; others are described in ComfyUI's settings under Ovis Worker.",
                 ),
             ],
             outputs=[Worker.Output(display_name="worker")],
-            hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, worker: str | None) -> bool:
+        """Any label may stand in a workflow; one that means nothing here says so when it runs."""
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, worker: str) -> object:
@@ -65,5 +70,5 @@ class OvisWorker(io.ComfyNode):
         config: WorkerConfig = settings.resolve(worker, places())
         hello = await wait_for(client_for(config).connect())
         can = hello.capabilities
-        show_text(cls.hidden.unique_id, f"{can.model} on {can.device}, {can.precision}")
-        return io.NodeOutput(config)
+        told = f"{can.model} on {can.device}, {can.precision}"
+        return io.NodeOutput(config, ui={"ovis_worker": [told]})

@@ -1,0 +1,104 @@
+"""Before and after."""
+
+from __future__ import annotations
+
+import comfy.utils
+import torch
+from comfy_api.latest import io, ui
+
+from ..compare import LAYOUTS, compare
+from .worker import CATEGORY
+
+
+class OvisCompare(io.ComfyNode):
+    """Two IMAGEs to one."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        slider = io.NumberDisplay.slider
+        return io.Schema(
+            node_id="OvisCompare",
+            display_name="Ovis Before/After",
+            category=CATEGORY,
+            description="Shows two images under the pointer, and makes one image of them to save.",
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("before"),
+                io.Image.Input(
+                    "after", tooltip="Brought to the size of the first image where it has another."
+                ),
+                io.Combo.Input(
+                    "layout",
+                    options=list(LAYOUTS),
+                    tooltip="How the two lie in the image that comes out. The difference is black "
+                    "where they are the same.",
+                ),
+                io.Float.Input(
+                    "position",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    display_mode=slider,
+                    tooltip="Where the split is, from the left.",
+                ),
+                io.Float.Input(
+                    "gain",
+                    default=1.0,
+                    min=1.0,
+                    max=20.0,
+                    step=0.5,
+                    display_mode=slider,
+                    tooltip="How much brighter to show a difference.",
+                ),
+                io.String.Input(
+                    "before_label", default="before", tooltip="On the first image; may be empty."
+                ),
+                io.String.Input(
+                    "after_label", default="after", tooltip="On the second image; may be empty."
+                ),
+            ],
+            outputs=[io.Image.Output()],
+            # What a saved preview holds, so that it can be opened as a workflow.
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        before: torch.Tensor,
+        after: torch.Tensor,
+        layout: str,
+        position: float,
+        gain: float,
+        before_label: str,
+        after_label: str,
+    ) -> io.NodeOutput:
+        """``[B, H, W, 3]``; the shorter batch goes on with its last image."""
+        before, after = before[..., :3], after[..., :3]
+        height, width = before.shape[1:3]
+        if after.shape[1:3] != before.shape[1:3]:
+            channels_first = after.movedim(-1, 1)
+            after = comfy.utils.common_upscale(channels_first, width, height, "lanczos", "disabled")
+            after = after.movedim(1, -1)
+        pairs = [
+            (before[min(index, len(before) - 1)], after[min(index, len(after) - 1)])
+            for index in range(max(len(before), len(after)))
+        ]
+        names = (before_label.strip(), after_label.strip())
+        pages = [
+            compare(one.cpu().numpy(), two.cpu().numpy(), layout, names, position, gain)
+            for one, two in pairs
+        ]
+        shown = [cls._saved(image) for image in pairs[0]]
+        image = torch.stack([torch.from_numpy(page) for page in pages])
+        return io.NodeOutput(image, ui={"ovis_compare": shown})
+
+    @classmethod
+    def _saved(cls, image: torch.Tensor) -> dict:
+        """The image as a temporary file, for the browser."""
+        (saved,) = ui.ImageSaveHelper.save_images(
+            image[None], "ovis_compare", io.FolderType.temp, cls, compress_level=1
+        )
+        return dict(saved)

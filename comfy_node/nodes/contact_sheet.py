@@ -1,0 +1,162 @@
+"""Many images of one prompt on one page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from comfy_api.latest import io
+
+from .. import wire
+from ..client import client_for
+from ..connection import JobResult
+from ..errors import WorkerError
+from ..settings import WorkerConfig
+from ..sheet import AXES, Cell, lay_out, plan
+from .denoise import negative_input
+from .denoise_inputs import batch_index, denoise_tensors, latent_samples
+from .jobs import from_wire, run_job, to_wire, wait_for
+from .previews import DenoiseBar, wanted_preview
+from .samplers import named_schedule, sampler_input, scheduler_input, shift_input
+from .worker import CATEGORY, Worker
+
+
+class OvisContactSheet(io.ComfyNode):
+    """CONDITIONING and LATENT to a labelled grid, an IMAGE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="OvisContactSheet",
+            display_name="Ovis Contact Sheet",
+            category=CATEGORY,
+            description="Denoises and decodes every combination of seeds, steps and cfg on the "
+            "worker, and lays the images out on a labelled page.",
+            inputs=[
+                Worker.Input("worker"),
+                io.Conditioning.Input("positive"),
+                io.Latent.Input("latent", tooltip="Of a batch, the first is used."),
+                io.String.Input(
+                    "seeds", default="0-3", tooltip="Whole numbers and ranges: 1, 2, 10-13."
+                ),
+                io.String.Input(
+                    "steps", default="50", tooltip="Whole numbers and ranges, 1 to 100: 20, 50."
+                ),
+                io.String.Input("cfg", default="5", tooltip="Numbers from 1 to 20: 3, 5, 7.5."),
+                io.Combo.Input(
+                    "columns",
+                    options=list(AXES),
+                    tooltip="What changes from left to right; the others change downwards.",
+                ),
+                io.Int.Input(
+                    "cell_size",
+                    default=512,
+                    min=0,
+                    max=4096,
+                    step=16,
+                    tooltip="Most pixels of an image on the page, each way; 0 leaves them as they "
+                    "are.",
+                ),
+                sampler_input(),
+                scheduler_input(),
+                shift_input(),
+                negative_input(),
+            ],
+            outputs=[
+                io.Image.Output("sheet", display_name="sheet"),
+                io.Image.Output("images", display_name="images"),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls, seeds: str | None, steps: str | None, cfg: str | None, columns: str | None
+    ) -> bool | str:
+        """Says what is wrong with a list before anything runs."""
+        if None in (seeds, steps, cfg, columns):  # from another node, and known when it runs
+            return True
+        try:
+            plan(seeds, steps, cfg, columns)
+        except WorkerError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    async def execute(
+        cls,
+        worker: WorkerConfig,
+        positive: list,
+        latent: dict,
+        seeds: str,
+        steps: str,
+        cfg: str,
+        columns: str,
+        cell_size: int,
+        sampler: str,
+        scheduler: str,
+        shift: float,
+        negative: list | None = None,
+    ) -> io.NodeOutput:
+        """The page ``[1, H, W, 3]``, and the images in its order ``[B, h, w, 3]``."""
+        sheet = plan(seeds, steps, cfg, columns)
+        first = _first(latent)
+        samples = latent_samples(first)
+        schedule = named_schedule(scheduler, shift)
+        hello = await wait_for(client_for(worker).connect())
+        preview = wanted_preview(hello.capabilities)
+        bar = _SheetBar(cls.hidden.unique_id, sheet.cells)
+        images = []
+        for cell in sheet.cells:
+            request = wire.DenoiseRequest(
+                seed=cell.seed,
+                steps=cell.steps,
+                cfg=cell.cfg,
+                sampler=sampler,
+                batch_index=batch_index(first),
+                preview=preview,
+                **schedule,
+            )
+            tensors = denoise_tensors(positive, negative, cell.cfg != 1.0, first, samples)
+            result = await run_job(worker, cls.hidden.unique_id, request, tensors, bar.show)
+            images.append(await _decoded(worker, cls.hidden.unique_id, result))
+            bar.end(cell)
+        page = lay_out(sheet, [image[0].cpu().numpy() for image in images], cell_size)
+        return io.NodeOutput(torch.from_numpy(page)[None], torch.cat(images))
+
+
+class _SheetBar:
+    """The progress bar over all images of the sheet."""
+
+    def __init__(self, node_id: str, cells: list[Cell]) -> None:
+        self._total = sum(cell.steps for cell in cells)
+        self._done = 0
+        self._bar = DenoiseBar(node_id, self._total)
+
+    def show(self, event: wire.Progress | wire.Preview) -> None:
+        """An event of the cell that is made now."""
+        if isinstance(event, wire.Progress):
+            event = replace(event, step=self._done + event.step, total=self._total)
+        self._bar.show(event)
+
+    def end(self, cell: Cell) -> None:
+        """The cell is made."""
+        self._done += cell.steps
+
+
+def _first(latent: dict) -> dict:
+    """The first of a batch, with what belongs to it."""
+    first = {**latent, "samples": latent["samples"][:1]}
+    if latent.get("noise_mask") is not None:
+        mask = latent["noise_mask"]
+        first["noise_mask"] = mask.reshape((-1, 1, *mask.shape[-2:]))[:1]
+    if latent.get("batch_index") is not None:
+        first["batch_index"] = latent["batch_index"][:1]
+    return first
+
+
+async def _decoded(worker: WorkerConfig, node_id: str, result: JobResult) -> torch.Tensor:
+    tensors = [to_wire("latent", from_wire(result, "latent"))]
+    decoded = await run_job(worker, node_id, wire.DecodeRequest(), tensors)
+    return from_wire(decoded, "image")

@@ -1,0 +1,1 @@
+"""What the pack answers under ``/ovis-worker/`` on ComfyUI's own server."""

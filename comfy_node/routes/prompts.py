@@ -1,0 +1,59 @@
+"""Advice and composed prompts while they are typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiohttp import web
+
+from .. import templates
+from ..advice import advise
+from ..errors import WorkerError
+from .guard import guarded
+
+MOST_LETTERS = 50_000
+
+
+def add_routes(routes: web.RouteTableDef, user: Path) -> None:
+    """Adds what needs to know ComfyUI's user folder."""
+
+    async def advice(request: web.Request) -> web.Response:
+        """``{prompt, steps?, cfg?, language?}`` to sentences."""
+        asked = await asked_for(request)
+        prompt, steps, cfg = asked.get("prompt", ""), asked.get("steps"), asked.get("cfg")
+        language = asked.get("language", "en")
+        numbers = all(value is None or isinstance(value, int | float) for value in (steps, cfg))
+        if not isinstance(prompt, str) or len(prompt) > MOST_LETTERS or not numbers:
+            raise WorkerError("Advice is given for a prompt, and numbers of steps and cfg.")
+        found = [
+            {"rule": one.rule, "sentence": one.sentence(language), "fixed": one.fixed}
+            for one in advise(prompt, steps, cfg)
+        ]
+        return web.json_response({"advice": found})
+
+    async def compose(request: web.Request) -> web.Response:
+        """``{template, boxes}`` to the full prompt, and sentences about bad files."""
+        asked = await asked_for(request)
+        boxes = asked.get("boxes", {})
+        texts = isinstance(boxes, dict) and all(isinstance(text, str) for text in boxes.values())
+        if not texts or sum(map(len, boxes.values())) > MOST_LETTERS:
+            raise WorkerError("A template is filled with texts.")
+        found = templates.find(templates.folders(user))
+        chosen = found.named(str(asked.get("template")))
+        return web.json_response(
+            {"prompt": chosen.compose(boxes), "about": chosen.about, "problems": found.problems}
+        )
+
+    routes.post("/ovis-worker/advice")(guarded(advice))
+    routes.post("/ovis-worker/compose")(guarded(compose))
+
+
+async def asked_for(request: web.Request) -> dict:
+    """The request's JSON object; raises :class:`WorkerError` when it is none."""
+    try:
+        asked = await request.json()
+    except ValueError as error:
+        raise WorkerError("The request is not JSON.") from error
+    if not isinstance(asked, dict):
+        raise WorkerError("The request is not a JSON object.")
+    return asked

@@ -1,0 +1,103 @@
+"""The workers: which there are, how they are, start and stop, and their settings."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from .. import settings, settings_store, worker_process
+from ..client import client_for
+from ..errors import NoWorker, WorkerError
+from ..settings import Places, WorkerConfig
+from ..status import look_at
+from .guard import guarded, is_local, spoken
+from .prompts import asked_for
+
+WORKER = "/ovis-worker/workers/{label}"
+
+
+def add_routes(routes: web.RouteTableDef, places: Callable[[], Places]) -> None:
+    """Adds what needs to know ComfyUI's folders."""
+
+    def meant(request: web.Request) -> WorkerConfig:
+        return settings.resolve(request.match_info["label"], places())
+
+    async def list_all(request: web.Request) -> web.Response:
+        """Every worker; what its settings are only for a browser on this machine."""
+        local = is_local(request)
+        here = places()
+        workers = [_described(label, here, local) for label in settings.labels(here)]
+        return web.json_response({"workers": workers, "may_edit": local})
+
+    async def status(request: web.Request) -> web.Response:
+        """How one is."""
+        return web.json_response((await look_at(meant(request))).as_json())
+
+    async def start(request: web.Request) -> web.Response:
+        """Starts the binary that the settings name; the status says how that goes on."""
+        config = meant(request)
+        if not (config.is_on_this_machine and config.binary):
+            raise NoWorker(
+                f"The worker `{config.label}` cannot be started from here.",
+                worker_process.how_to_start(config),
+            )
+        # It goes on after this answer; a failure is kept for the status.
+        client_for(config).connect()
+        return web.json_response({}, status=202)
+
+    async def stop(request: web.Request) -> web.Response:
+        """Ends a worker that the pack has started."""
+        worker_process.stop(meant(request))
+        return web.json_response({}, status=202)
+
+    async def save(request: web.Request) -> web.Response:
+        """Changes a worker's settings."""
+        settings_store.save(_user(places()), request.match_info["label"], await asked_for(request))
+        return web.json_response({})
+
+    async def remove(request: web.Request) -> web.Response:
+        """Takes a worker's settings away."""
+        settings_store.remove(_user(places()), request.match_info["label"])
+        return web.json_response({})
+
+    routes.get("/ovis-worker/workers")(spoken(list_all))
+    routes.get(f"{WORKER}/status")(spoken(status))
+    routes.post(f"{WORKER}/start")(guarded(start))
+    routes.post(f"{WORKER}/stop")(guarded(stop))
+    routes.post(f"{WORKER}/save")(guarded(save, local=True))
+    routes.post(f"{WORKER}/remove")(guarded(remove, local=True))
+
+
+def _described(label: str, places: Places, local: bool) -> dict:
+    """A worker for the list; never its secret."""
+    told: dict = {"label": label}
+    try:
+        config = settings.resolve(label, places)
+        told |= {"address": config.address, "here": config.is_on_this_machine}
+    except WorkerError as error:
+        told["problem"] = error.message
+    return told | _kept(label, places) if local else told
+
+
+def _kept(label: str, places: Places) -> dict:
+    """What the settings dialog shows of a worker, also of one that is described wrongly."""
+    entry = None
+    with contextlib.suppress(WorkerError):  # an unreadable file is the worker's problem already
+        entry = settings.entries(places.user).get(label)
+    texts = entry if isinstance(entry, dict) else {}
+    overridden = settings.overridden(label)
+    return {
+        "described": entry is not None,
+        "settings": {key: str(texts.get(key) or "") for key in ("url", "binary", "model")},
+        "has_token": bool(texts.get("token")) or "token" in overridden,
+        "overridden": overridden,
+    }
+
+
+def _user(places: Places) -> Path:
+    if places.user is None:
+        raise WorkerError("ComfyUI has no user folder to keep settings in.")
+    return places.user

@@ -1,0 +1,41 @@
+// Questions to the pack's own routes on ComfyUI's server.
+
+import { api } from "../../../scripts/api.js";
+
+async function answerOf(path, options) {
+  let answer, body;
+  try {
+    answer = await api.fetchApi(`/ovis-worker/${path}`, options);
+    body = await answer.json();
+  } catch (problem) {
+    throw new Error(`ComfyUI does not answer: ${problem.message}`);
+  }
+  if (!answer.ok) throw new Error([body.error, body.hint].filter(Boolean).join("\n"));
+  return body;
+}
+
+/** The answer to a GET; an error's message is the server's sentence. */
+export function get(path) {
+  return answerOf(path);
+}
+
+/** The answer to a POST of JSON; an error's message is the server's sentence. */
+export function post(path, content = {}) {
+  const headers = { "Content-Type": "application/json" };
+  return answerOf(path, { method: "POST", headers, body: JSON.stringify(content) });
+}
+
+/**
+ * Calls `look` about every `milliseconds` while the page is seen, until the node is gone.
+ * What nodes before this one hold can change without a word, so it is looked at.
+ */
+export function whileThere(node, milliseconds, look) {
+  const timer = setInterval(() => {
+    if (!document.hidden) look();
+  }, milliseconds);
+  const removed = node.onRemoved;
+  node.onRemoved = function (...given) {
+    clearInterval(timer);
+    removed?.apply(this, given);
+  };
+}

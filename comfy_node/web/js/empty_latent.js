@@ -1,0 +1,84 @@
+// Ovis Empty Latent: presets move the slider, and a rectangle shows what comes of it.
+
+import { app } from "../../../scripts/app.js";
+import { addPanel, fit, onChange, widgetOf } from "./panel.js";
+import { FREE, MEGAPIXEL, PRESETS, ratioOf, sizeOf } from "./sizes.js";
+import { text } from "./texts.js";
+
+const NODE = "OvisEmptyLatent";
+const PANEL = "ovis_size";
+const HEIGHT = 132;
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Draws the rectangle for the node's values as they are now. */
+class Sketch {
+  constructor() {
+    this.element = document.createElement("div");
+    this.element.className = "ovis-size";
+    this.element.style.cssText =
+      "display:flex;flex-direction:column;align-items:center;gap:4px;overflow:hidden;" +
+      "pointer-events:none;font:12px sans-serif;color:var(--input-text,#ddd)";
+    const svg = document.createElementNS(SVG, "svg");
+    svg.setAttribute("viewBox", "-100 -50 200 100");
+    svg.style.cssText = "width:100%;flex:1;min-height:0";
+    this.box = document.createElementNS(SVG, "rect");
+    this.box.setAttribute("rx", "2");
+    this.box.style.cssText =
+      "fill:#4a7dff33;stroke:#6f9bff;stroke-width:1.5;vector-effect:non-scaling-stroke";
+    svg.append(this.box);
+    this.line = document.createElement("div");
+    this.line.className = "ovis-size-line";
+    this.element.append(svg, this.line);
+  }
+
+  show(aspectRatio, megapixels) {
+    const [width, height] = sizeOf(aspectRatio, megapixels);
+    // The area follows the megapixels, up to what fits at 4 of them.
+    const side = (pixels) => (pixels / 4096) * 196;
+    const scale = Math.min(2, 96 / side(height), 196 / side(width));
+    const [w, h] = [side(width) * scale, side(height) * scale];
+    for (const [key, value] of Object.entries({ x: -w / 2, y: -h / 2, width: w, height: h })) {
+      this.box.setAttribute(key, value.toFixed(2));
+    }
+    this.line.textContent = text(
+      "size.line", width, height, ((width * height) / MEGAPIXEL).toFixed(2));
+  }
+}
+
+function setUp(node) {
+  const [ratio, area, preset] = ["aspect_ratio", "megapixels", "preset"].map((name) =>
+    widgetOf(node, name));
+  if (!ratio || !area) return;
+  const sketch = new Sketch();
+  const draw = () => sketch.show(ratioOf(preset?.value, ratio.value), area.value);
+  addPanel(node, PANEL, sketch.element, () => HEIGHT);
+  onChange(ratio, (value) => {
+    const meant = PRESETS[preset?.value];
+    // The slider rounds the preset's ratio; only another one leaves the preset.
+    if (meant !== undefined && Math.abs(meant - value) > 0.006) preset.value = FREE;
+    draw();
+  });
+  onChange(area, draw);
+  if (preset) {
+    onChange(preset, (value) => {
+      if (PRESETS[value] !== undefined) ratio.value = Math.round(PRESETS[value] * 1000) / 1000;
+      draw();
+      node.setDirtyCanvas?.(true, true);
+    });
+  }
+  const configured = node.onConfigure;
+  node.onConfigure = function (...given) {
+    configured?.apply(this, given);
+    draw();
+    fit(node);
+  };
+  draw();
+  fit(node);
+}
+
+app.registerExtension({
+  name: "ovis-worker.empty-latent",
+  nodeCreated(node) {
+    if (node.comfyClass === NODE) setUp(node);
+  },
+});

@@ -1,0 +1,115 @@
+// The browser side's own sentences in the languages of the node pack. What belongs to
+// nodes, widgets and settings is translated by ComfyUI from locales/ instead.
+
+import { app } from "../../../scripts/app.js";
+
+const TEXTS = {
+  en: {
+    "size.line": (width, height, megapixels) => `${width} × ${height} px · ${megapixels} MP`,
+    "advice.apply": "Use it",
+    "compare.hint": "Run, then move the pointer over the picture.",
+    "worker.title": "Ovis workers",
+    "worker.sidebar": "Ovis workers: status, start and stop",
+    "worker.connected": "connected",
+    "worker.ready": "ready",
+    "worker.starting": "starting …",
+    "worker.away": "not running",
+    "worker.other": "not a worker",
+    "worker.unknown": "not set up here",
+    "worker.model": "Model",
+    "worker.device": "Device",
+    "worker.precision": "Precision",
+    "worker.memory": "Memory",
+    "worker.queue": "Queue",
+    "worker.pace": "Pace",
+    "worker.start": "Start",
+    "worker.stop": "Stop",
+    "worker.settings": "Worker settings …",
+    "worker.idle": "idle",
+    "worker.jobs": (running, queued) => `${running} running, ${queued} waiting`,
+    "worker.step": (step, steps) => `step ${step} of ${steps}`,
+    "worker.before": (jobs) => `${jobs} before this one`,
+    "worker.seconds": (seconds) => `${seconds} s per step`,
+    "worker.gigabytes": (used, total) => `${used} of ${total} GB`,
+    "settings.label": "Label",
+    "settings.url": "Address",
+    "settings.token": "Token",
+    "settings.binary": "Worker binary",
+    "settings.model": "Weights",
+    "settings.url.example": "ws://127.0.0.1:7867",
+    "settings.token.set": "is set; type to replace it",
+    "settings.token.none": "none",
+    "settings.binary.example": "found by itself, or its whole path",
+    "settings.model.example": "ComfyUI's models folder, or a path",
+    "settings.overridden": "set by an environment variable",
+    "settings.save": "Save",
+    "settings.saved": "Saved.",
+    "settings.remove": "Remove",
+    "settings.add": "Add a worker",
+    "settings.elsewhere":
+      "Worker settings can be changed in a browser on the machine that ComfyUI runs on, or in " +
+      "ovis_worker.json in its user folder.",
+    "settings.about":
+      "A workflow names a worker by its label. What a label means is kept on this machine, in " +
+      "ovis_worker.json, and never in a workflow.",
+  },
+  zh: {
+    "size.line": (width, height, megapixels) => `${width} × ${height} 像素 · ${megapixels} MP`,
+    "advice.apply": "采用",
+    "compare.hint": "运行后，在图片上移动鼠标。",
+    "worker.title": "Ovis 工作进程",
+    "worker.sidebar": "Ovis 工作进程：状态、启动与停止",
+    "worker.connected": "已连接",
+    "worker.ready": "就绪",
+    "worker.starting": "正在启动…",
+    "worker.away": "未运行",
+    "worker.other": "不是工作进程",
+    "worker.unknown": "此处未设置",
+    "worker.model": "模型",
+    "worker.device": "设备",
+    "worker.precision": "精度",
+    "worker.memory": "显存",
+    "worker.queue": "队列",
+    "worker.pace": "速度",
+    "worker.start": "启动",
+    "worker.stop": "停止",
+    "worker.settings": "工作进程设置…",
+    "worker.idle": "空闲",
+    "worker.jobs": (running, queued) => `${running} 个运行中，${queued} 个等待`,
+    "worker.step": (step, steps) => `第 ${step} 步，共 ${steps} 步`,
+    "worker.before": (jobs) => `前面还有 ${jobs} 个任务`,
+    "worker.seconds": (seconds) => `每步 ${seconds} 秒`,
+    "worker.gigabytes": (used, total) => `${used} / ${total} GB`,
+    "settings.label": "标签",
+    "settings.url": "地址",
+    "settings.token": "令牌",
+    "settings.binary": "程序文件",
+    "settings.model": "权重",
+    "settings.url.example": "ws://127.0.0.1:7867",
+    "settings.token.set": "已设置；输入可替换",
+    "settings.token.none": "无",
+    "settings.binary.example": "自动查找，或填写完整路径",
+    "settings.model.example": "ComfyUI 的 models 文件夹，或一个路径",
+    "settings.overridden": "由环境变量决定",
+    "settings.save": "保存",
+    "settings.saved": "已保存。",
+    "settings.remove": "删除",
+    "settings.add": "添加工作进程",
+    "settings.elsewhere":
+      "只能在运行 ComfyUI 的机器上的浏览器里修改这些设置，或修改其用户文件夹中的 ovis_worker.json。",
+    "settings.about":
+      "工作流只通过标签指明工作进程。标签的含义保存在本机的 ovis_worker.json 中，从不写入工作流。",
+  },
+};
+
+/** The language of ComfyUI's own texts, of those there are here. */
+export function language() {
+  const chosen = app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? navigator.language;
+  return String(chosen).startsWith("zh") ? "zh" : "en";
+}
+
+/** A sentence; what it is about follows its name. */
+export function text(name, ...about) {
+  const found = TEXTS[language()][name] ?? TEXTS.en[name];
+  return typeof found === "function" ? found(...about) : found;
+}

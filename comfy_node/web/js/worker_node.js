@@ -1,0 +1,54 @@
+// Ovis Worker: a line on the node that says how the worker is.
+
+import { app } from "../../../scripts/app.js";
+import { whileThere } from "./ask.js";
+import { addPanel, fit, html, onChange, widgetOf } from "./panel.js";
+import { activityOf, colourOf, memoryOf, paceOf, stateOf, statusOf } from "./worker_status.js";
+
+const NODE = "OvisWorker";
+const LOOK_MILLISECONDS = 2000;
+const HEIGHT = 58;
+
+function setUp(node) {
+  const label = widgetOf(node, "worker");
+  if (!label) return;
+  const dot = html("span");
+  dot.style.cssText = "flex:none;width:9px;height:9px;border-radius:50%;background:#8a8a8a";
+  const first = html("div");
+  const second = html("div");
+  const lines = html("div", {}, first, second);
+  lines.style.cssText = "overflow:hidden;white-space:nowrap;min-width:0";
+  for (const line of [first, second]) {
+    line.style.cssText = "overflow:hidden;text-overflow:ellipsis";
+  }
+  second.style.color = "var(--descrip-text,#999)";
+  const element = html("div", { className: "ovis-worker-line" }, dot, lines);
+  element.style.cssText =
+    "display:flex;align-items:center;gap:8px;overflow:hidden;font:12px/1.5 sans-serif;" +
+    "color:var(--input-text,#ddd)";
+  addPanel(node, "ovis_worker_status", element, () => HEIGHT);
+  fit(node);
+
+  const look = async () => {
+    const asked = label.value;
+    const status = await statusOf(asked);
+    if (asked !== label.value) return;
+    dot.style.background = colourOf(status);
+    first.textContent = [stateOf(status), activityOf(status), paceOf(status)]
+      .filter(Boolean).join(" · ");
+    second.textContent =
+      [status.model, status.device, status.precision, memoryOf(status)]
+        .filter(Boolean).join(" · ") || status.problem?.split("\n")[0] || "";
+    element.title = status.problem ?? "";
+  };
+  onChange(label, look);
+  whileThere(node, LOOK_MILLISECONDS, look);
+  look();
+}
+
+app.registerExtension({
+  name: "ovis-worker.worker",
+  nodeCreated(node) {
+    if (node.comfyClass === NODE) setUp(node);
+  },
+});

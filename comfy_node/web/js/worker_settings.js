@@ -1,0 +1,125 @@
+// Workers in ComfyUI's settings dialog. They are kept in ovis_worker.json by the pack's
+// own routes: ComfyUI's settings hold nothing of them, and a token never comes back here.
+
+import { app } from "../../../scripts/app.js";
+import { get, post } from "./ask.js";
+import { html } from "./panel.js";
+import { text } from "./texts.js";
+
+const FIELDS = ["url", "token", "binary", "model"];
+const INPUT =
+  "width:100%;box-sizing:border-box;padding:6px 8px;border-radius:6px;font-size:13px;" +
+  "border:1px solid var(--border-color,#555);background:var(--comfy-input-bg,#222);" +
+  "color:var(--input-text,#ddd)";
+const BUTTON = `${INPUT};width:auto;cursor:pointer;padding:6px 14px`;
+
+function button(name, action) {
+  const made = html("button", { type: "button", textContent: text(name) });
+  made.style.cssText = BUTTON;
+  made.addEventListener("click", action);
+  return made;
+}
+
+/**
+ * One worker's fields. `worker` is as the server describes it; without, it is a new one.
+ * `note` is said beside the buttons; `changed(label)` is called when it was saved.
+ */
+function form(worker, note, changed) {
+  const inputs = {};
+  const grid = html("div");
+  grid.style.cssText =
+    "display:grid;grid-template-columns:max-content 1fr;gap:6px 12px;align-items:center";
+  const row = (name, input) => {
+    input.style.cssText = INPUT;
+    input.setAttribute("aria-label", text(`settings.${name}`));
+    inputs[name] = input;
+    grid.append(html("label", { textContent: text(`settings.${name}`) }), input);
+  };
+  if (!worker) row("label", html("input", { type: "text", placeholder: "studio" }));
+  for (const field of FIELDS) {
+    const secret = field === "token";
+    const input = html("input", {
+      type: secret ? "password" : "text",
+      autocomplete: secret ? "new-password" : "off",
+      value: secret ? "" : worker?.settings?.[field] ?? "",
+      placeholder: secret
+        ? text(worker?.has_token ? "settings.token.set" : "settings.token.none")
+        : text(`settings.${field}.example`),
+    });
+    if (worker?.overridden?.includes(field)) {
+      input.disabled = true;
+      input.value = "";
+      input.placeholder = text("settings.overridden");
+    }
+    row(field, input);
+  }
+  const said = html("span", { className: "ovis-said", textContent: note });
+  said.style.cssText = "white-space:pre-wrap;font-size:12px;color:var(--descrip-text,#999)";
+  const ask = async (action, content) => {
+    const label = worker?.label ?? inputs.label.value.trim();
+    try {
+      await post(`workers/${encodeURIComponent(label)}/${action}`, content);
+      await changed(label);
+    } catch (problem) {
+      said.textContent = problem.message;
+    }
+  };
+  const save = button("settings.save", () => {
+    // A field left as it was is left as it is; so a token stays unless one is typed.
+    const touched = FIELDS.filter((field) =>
+      !inputs[field].disabled && inputs[field].value !== inputs[field].defaultValue);
+    return ask("save", Object.fromEntries(touched.map((field) => [field, inputs[field].value])));
+  });
+  for (const input of Object.values(inputs)) input.defaultValue = input.value;
+  const buttons = html("div", {}, save, said);
+  if (worker?.described) save.after(button("settings.remove", () => ask("remove", {})));
+  buttons.style.cssText = "display:flex;align-items:center;gap:8px";
+  const title = html("strong", { textContent: worker?.label ?? text("settings.add") });
+  const whole = html("div", { className: "ovis-worker-form" }, title, grid, buttons);
+  whole.style.cssText =
+    "display:flex;flex-direction:column;gap:8px;padding:12px;border-radius:8px;" +
+    "border:1px solid var(--border-color,#555)";
+  return whole;
+}
+
+/** The element that the settings dialog shows. */
+function editor() {
+  const about = html("div", { textContent: text("settings.about") });
+  about.style.color = "var(--descrip-text,#999)";
+  const forms = html("div");
+  const whole = html("div", { className: "ovis-worker-settings" }, about, forms);
+  for (const element of [whole, forms]) {
+    element.style.cssText = "display:flex;flex-direction:column;gap:12px";
+  }
+  whole.style.width = "min(520px,100%)";
+  // Letters typed here are no shortcuts of ComfyUI's.
+  whole.addEventListener("keydown", (event) => event.stopPropagation());
+  const fill = async (saved) => {
+    const { workers, may_edit: mayEdit } = await get("workers");
+    const shown = mayEdit ? [...workers, null] : [];
+    forms.replaceChildren(...shown.map((worker) => {
+      const isSaved = worker && worker.label === saved && !worker.problem;
+      const note = isSaved ? text("settings.saved") : worker?.problem ?? "";
+      return form(worker, note, async (label) => {
+        await fill(label);
+        await app.refreshComboInNodes?.();
+      });
+    }));
+    if (!mayEdit) forms.append(text("settings.elsewhere"));
+  };
+  fill().catch((problem) => forms.replaceChildren(problem.message));
+  return whole;
+}
+
+app.registerExtension({
+  name: "ovis-worker.settings",
+  settings: [
+    {
+      id: "OvisWorker.Workers",
+      category: ["Ovis Worker", "Workers", "Workers"],
+      name: "Workers",
+      type: editor,
+      defaultValue: null,
+    },
+  ],
+});

@@ -1,0 +1,16 @@
+// node run.mjs '{"scenario": NAME, "address": URL, ...}' prints what the scenario saw as JSON.
+
+import { ComfyPage } from "./comfy_page.mjs";
+import * as scenarios from "./scenarios.mjs";
+
+const asked = JSON.parse(process.argv[2]);
+const comfy = await ComfyPage.open(asked);
+try {
+  const seen = await scenarios[asked.scenario](comfy, asked);
+  console.log(JSON.stringify({ seen, problems: comfy.problems }));
+} catch (error) {
+  await comfy.see(`${asked.scenario}-failed`);
+  throw error;
+} finally {
+  await comfy.close();
+}

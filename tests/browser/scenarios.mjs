@@ -1,0 +1,217 @@
+// What is done in the browser, one function a story. Each gives back what was seen.
+
+const SMALL = {
+  OvisEmptyLatent: { megapixels: 0.25 },
+  EmptySD3LatentImage: { width: 256, height: 256 },
+  ImageScaleToTotalPixels: { megapixels: 0.05 },
+  OvisContactSheet: { seeds: "1-2", steps: "4", cfg: "1, 5" },
+};
+const SLIDERS = { OvisDenoise: "steps", OvisDenoiseAdvanced: "steps", OvisContactSheet: "shift" };
+
+/** A shipped workflow, from the template browser to the PNG and back. */
+export async function workflow(comfy, { name }) {
+  await comfy.openTemplate("ovis-worker", name);
+  const opened = await comfy.troubles();
+  await comfy.fromTheCorner();
+  await comfy.see(`${name}-opened`);
+  await comfy.set(SMALL);
+  const kinds = await comfy.page.evaluate(() => window.app.graph._nodes.map((node) => node.type));
+  const kind = Object.keys(SLIDERS).find((kind) => kinds.includes(kind));
+  const slider = SLIDERS[kind];
+  const before = await comfy.valueOf(kind, slider);
+  await comfy.dragSlider(kind, slider, slider === "steps" ? 0.07 : 0.3);
+  const after = await comfy.valueOf(kind, slider);
+  await comfy.set({ OvisDenoise: { steps: 6 }, OvisDenoiseAdvanced: { steps: 6 } });
+  const queued = await comfy.prompt();
+  const first = await comfy.run(() => comfy.see(`${name}-running`));
+  await comfy.fromTheCorner();
+  await comfy.see(`${name}-done`);
+  const shown = await comfy.page.evaluate(() =>
+    window.app.graph._nodes.filter((node) => node.type === "SaveImage" && node.imgs?.length).length);
+  const done = await comfy.troubles();
+  // What a node said while it waited is gone when it is done.
+  const said = await comfy.page.evaluate(() => window.app.graph._nodes
+    .flatMap((node) => node.widgets ?? [])
+    .filter((widget) => widget.name === "$$node-text-preview")
+    .map((widget) => widget.value));
+
+  const [saved] = first.images.filter((image) => image.type === "output");
+  const where = new URLSearchParams(saved).toString();
+  const address = new URL(`/view?${where}`, comfy.page.url()).href;
+  const png = await (await comfy.page.request.get(address)).body();
+  await comfy.command("Comfy.NewBlankWorkflow");
+  await comfy.settle();
+  await comfy.drop(png, saved.filename, "image/png");
+  const reloaded = await comfy.prompt();
+  // Without what was kept from the first time.
+  const free = new URL("/free", comfy.page.url()).href;
+  await comfy.page.request.post(free, { data: { free_memory: true, unload_models: true } });
+  await comfy.settle(1500);
+  const second = await comfy.run();
+  const [again] = second.images.filter((image) => image.type === "output");
+  return {
+    opened, done, said, before, after, shown, queued, reloaded,
+    first: { ...first, saved }, second: { ...second, saved: again },
+  };
+}
+
+/** Cancel, pressed while the worker is at work; `worker` is its address. */
+export async function interrupt(comfy, { worker }) {
+  await comfy.openTemplate("ovis-worker", "ovis_text_to_image");
+  await comfy.set({ OvisEmptyLatent: { megapixels: 1 }, OvisDenoise: { steps: 100 } });
+  const ask = async (name) => {
+    const metrics = await (await fetch(`${worker}/metrics`)).text();
+    return Number(metrics.match(new RegExp(`^ovis_${name} (.*)$`, "m"))[1]);
+  };
+  const told = {};
+  told.seen = await comfy.run(async () => {
+    await comfy.page.waitForFunction(() => window.ovisSeen.progress.length >= 3);
+    told.running = await ask("jobs_running");
+    await comfy.page.getByLabel("Cancel current run").first().click();
+    told.stepsAtClick = await ask("steps_total");
+    while ((await ask("jobs_running")) > 0) await comfy.page.waitForTimeout(20);
+    told.stepsAtEnd = await ask("steps_total");
+  });
+  return told;
+}
+
+/** Panels, advice, sidebar and settings. */
+export async function designer(comfy) {
+  const { page } = comfy;
+  await comfy.openTemplate("ovis-worker", "ovis_text_to_image");
+  const line = () => page.locator(".ovis-size-line").first().textContent();
+  const told = { start: await line() };
+  await comfy.dragSlider("OvisEmptyLatent", "aspect_ratio", 1);
+  told.wide = await line();
+  told.ratio = await comfy.valueOf("OvisEmptyLatent", "aspect_ratio");
+  await comfy.set({ OvisEmptyLatent: { preset: "social story 9:16" } });
+  told.story = await line();
+  told.storyRatio = await comfy.valueOf("OvisEmptyLatent", "aspect_ratio");
+  await comfy.dragSlider("OvisEmptyLatent", "aspect_ratio", 0.5);
+  told.presetAfterDrag = await comfy.valueOf("OvisEmptyLatent", "preset");
+
+  await comfy.centre("OvisEncode");
+  const prompt = await comfy.valueOf("OvisEncode", "prompt");
+  const boxes = await page.locator("textarea").evaluateAll((all) => all.map((one) => one.value));
+  const text = page.locator("textarea").nth(boxes.indexOf(prompt));
+  await text.fill('A price tag that reads "$5" in vertical text');
+  await comfy.set({ OvisDenoise: { cfg: 9 } });
+  await page.locator(".ovis-advice-line button").first().waitFor();
+  await comfy.settle(1500);
+  await comfy.see("advice");
+  told.advice = await page.locator(".ovis-advice-line").allTextContents();
+  await page.locator(".ovis-advice-line button").first().click();
+  told.fixed = await comfy.valueOf("OvisEncode", "prompt");
+  await comfy.settle(1500);
+  told.adviceAfter = await page.locator(".ovis-advice-line").allTextContents();
+
+  await page.evaluate(() => {
+    window.app.extensionManager.sidebarTab.activeSidebarTabId = "ovis-worker";
+  });
+  await page.locator(".ovis-worker-card").first().waitFor();
+  await comfy.settle(2500);
+  await comfy.see("sidebar");
+  told.cards = await page.locator(".ovis-worker-card").allInnerTexts();
+  return told;
+}
+
+async function openSettings(comfy) {
+  await comfy.command("Comfy.ShowSettingsDialog");
+  await comfy.page.getByText("Ovis Worker", { exact: true }).last().click();
+}
+
+function formOf(comfy, label) {
+  const title = comfy.page.getByText(label, { exact: true });
+  return comfy.page.locator(".ovis-worker-form", { has: title });
+}
+
+/** A worker is taken out of the settings dialog. */
+export async function forget(comfy, { label }) {
+  await openSettings(comfy);
+  const form = formOf(comfy, label);
+  await form.getByText("Remove", { exact: true }).click();
+  await form.waitFor({ state: "detached" });
+  return comfy.page.locator(".ovis-worker-form strong").allTextContents();
+}
+
+/** A worker is described in the settings dialog, and then offered on the node. */
+export async function settings(comfy, { url, token }) {
+  const { page } = comfy;
+  await comfy.openTemplate("ovis-worker", "ovis_text_to_image");
+  await openSettings(comfy);
+  const form = page.locator(".ovis-worker-form").last();
+  await form.getByLabel("Label").fill("studio");
+  await form.getByLabel("Address").fill(url);
+  await form.getByLabel("Token").fill(token);
+  await comfy.see("settings");
+  await form.getByText("Save", { exact: true }).click();
+  await formOf(comfy, "studio").getByText("Saved.", { exact: true }).waitFor();
+  await comfy.see("settings-saved");
+  const html = await page.content();
+  await page.keyboard.press("Escape");
+  await comfy.settle();
+  const offered = await page.evaluate(() => {
+    const node = window.app.graph._nodes.find((node) => node.type === "OvisWorker");
+    const { values } = node.widgets.find((widget) => widget.name === "worker").options;
+    return typeof values === "function" ? values() : values;
+  });
+  await comfy.set({ OvisWorker: { worker: "studio" } });
+  await comfy.settle(2500);
+  const line = await page.locator(".ovis-worker-line").first().innerText();
+  const graph = await page.evaluate(() => JSON.stringify(window.app.graph.serialize()));
+  return { offered, line, shown: html.includes(token), saved: graph.includes(token) };
+}
+
+/** Every node in another language. */
+export async function titles(comfy, { names }) {
+  await comfy.openTemplate("ovis-worker", "ovis_inpaint_headline");
+  await comfy.fromTheCorner();
+  await comfy.see("inpaint");
+  const loaded = await comfy.page.evaluate(() =>
+    [...window.app.graph._nodes, ...window.app.graph._groups].map((one) => one.title));
+  const nodes = await comfy.page.evaluate((names) => names.map((name) => {
+    const node = window.LiteGraph.createNode(name);
+    return [node.title, ...(node.widgets ?? []).map((widget) => widget.label ?? widget.name)];
+  }), names);
+  await comfy.openTemplate("ovis-worker", "ovis_poster_template");
+  await comfy.fromTheCorner();
+  await comfy.settle(1500);
+  await comfy.see("poster-template");
+  // What is drawn, and what is kept.
+  const template = await comfy.page.evaluate(() => {
+    const { widgets } = window.ovisNode("OvisPromptTemplate");
+    const widget = widgets.find((widget) => widget.name === "template");
+    return [widget._displayValue, widget.value];
+  });
+  await comfy.page.evaluate(() => {
+    window.app.extensionManager.sidebarTab.activeSidebarTabId = "ovis-worker";
+  });
+  await comfy.page.locator(".ovis-worker-card").first().waitFor();
+  await comfy.settle(2500);
+  await comfy.see("sidebar");
+  return { nodes, loaded, template };
+}
+
+/** A workflow's graph with its picture, for the README. `prompts` are by their nodes' numbers. */
+export async function portrait(comfy, { name, values, prompts }) {
+  const { page } = comfy;
+  await page.setViewportSize({ width: 1360, height: 720 });
+  await page.evaluate(async () => {
+    const { setting } = window.app.extensionManager;
+    await setting.set("Comfy.Minimap.Visible", false);
+    await setting.set("Comfy.Graph.CanvasInfo", false);
+  });
+  await comfy.openTemplate("ovis-worker", name);
+  await comfy.set(values);
+  await page.evaluate((prompts) => {
+    for (const [id, prompt] of Object.entries(prompts)) {
+      window.app.graph.getNodeById(Number(id)).widgets.find((widget) => widget.name === "prompt").value = prompt;
+    }
+  }, prompts);
+  const { end, error } = await comfy.run();
+  if (end !== "execution_success") throw new Error(error);
+  await comfy.fromTheCorner(0.72);
+  await comfy.settle(6000); // until what is said of the finished job is gone
+  const clip = { x: 76, y: 92, width: 1194, height: 548 }; // the graph alone
+  await page.screenshot({ path: `${comfy.screenshots}/portrait.png`, clip });
+}

@@ -1,0 +1,113 @@
+"""A worker's process that ends while a node in a real ComfyUI waits for it.
+
+As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from comfy_server import Run
+from real_worker import RealWorker
+from test_comfyui import comfy, graph, latents_of, undecoded
+
+FIXTURES = (comfy,)  # pytest finds it by name
+LOST = "was lost during the job"
+
+
+@pytest.fixture
+def lone(comfy, tiny, tmp_path):
+    """A worker that ComfyUI knows the address of, and cannot start."""
+    worker = RealWorker(tiny / "diffusers", tmp_path / "worker.log", device="cpu", dtype="f32")
+    with worker:
+        comfy.post("/ovis-worker/workers/lone/save", {"url": worker.config.url})
+        yield worker
+        comfy.post("/ovis-worker/workers/lone/remove", {})
+
+
+def long(**changes: object) -> dict:
+    """Some hundred steps that take seconds."""
+    common = {"empty__width": 256, "empty__height": 256, "denoise__steps": 100}
+    return undecoded(graph(**{**common, **changes}))
+
+
+def run_and(comfy, made: dict, act: Callable[[], None]) -> Run:
+    """Runs a graph, and acts once at a step in its middle."""
+    acted: list[dict] = []
+
+    def in_the_middle(message: dict) -> None:
+        if message["type"] == "progress" and message["data"]["value"] > 10 and not acted:
+            acted.append(message)
+            act()
+
+    run = comfy.run(made, in_the_middle)
+    assert acted and acted[0]["data"]["value"] < 90
+    return run
+
+
+def test_a_worker_that_is_killed_and_comes_back_finishes_the_job(comfy, lone):
+    made = long(worker__worker="lone", denoise__seed=201)
+    undisturbed = latents_of(comfy, comfy.run(made))
+    # The same, but made anew: this empty latent is as good, and ComfyUI keeps no result for it.
+    made["empty"]["class_type"] = "EmptyLatentImage"
+
+    def restart() -> None:
+        lone.process.kill()
+        lone.process.wait()
+        lone.client.close()
+        lone.__enter__()
+
+    run = run_and(comfy, made, restart)
+    assert np.array_equal(latents_of(comfy, run), undisturbed)
+    said = [text for text in run.texts if LOST in text]
+    assert said and "Waiting until it is there again." in said[0]
+    assert not run.texts[-1].strip(), "it is still said to be lost"
+
+
+def test_an_interrupt_ends_the_wait_for_a_lost_worker(comfy, lone):
+    def kill_and_interrupt(message: dict) -> str | None:
+        if message["type"] == "progress":
+            lone.process.kill()
+        waits = message["type"] == "text" and LOST in message["data"]
+        return "/interrupt" if waits else None
+
+    run = comfy.run(long(worker__worker="lone", denoise__seed=206), kill_and_interrupt)
+    assert run.of("execution_interrupted"), run.error
+    assert not run.texts[-1].strip(), "it is still said to be waited for"
+
+
+def test_a_worker_that_is_shut_down_ends_the_job_with_a_sentence_and_the_next_runs(comfy, lone):
+    def shut_down() -> None:
+        lone.process.send_signal(signal.SIGTERM)
+
+    run = run_and(comfy, long(worker__worker="lone", denoise__seed=202), shut_down)
+    assert run.of("execution_error")[0]["node_type"] == "OvisDenoise"
+    assert "is shutting down.\nStart it again and repeat the job." in run.error
+    assert lone.process.wait(30) == 0
+
+    away = comfy.run(long(worker__worker="lone", denoise__seed=203))
+    assert f"No ovis-worker answers at {lone.address}" in away.error
+
+    lone.client.close()
+    lone.__enter__()
+    assert comfy.run(long(worker__worker="lone", denoise__seed=202)).of("execution_success")
+
+
+def test_a_killed_worker_that_the_pack_has_started_is_started_again(comfy):
+    assert comfy.run(graph(denoise__seed=204)).of("execution_success")
+    note = comfy.base / "user" / "default" / "ovis_worker_local.pid"
+    first = json.loads(note.read_text())
+
+    def kill() -> None:
+        os.kill(first["pid"], signal.SIGKILL)
+
+    run = run_and(comfy, long(denoise__seed=205), kill)
+    assert run.of("execution_success"), run.error
+    assert any(LOST in text for text in run.texts)
+    assert json.loads(note.read_text())["pid"] != first["pid"]
