@@ -8,8 +8,8 @@
 
 The held-out lists: 200 English words of 3 to 8 letters on one line, 60 headlines of
 two lines, 100 Chinese ones of 2 to 4 characters, 30 words on other sizes. One picture
-a prompt, its seed fixed by the list. `--json FILE` writes the figures, `--save FOLDER`
-the pictures.
+a prompt, its seed fixed by the list. `--into FILE` keeps the figures, `--save FOLDER` the
+pictures.
 """
 
 import argparse
@@ -120,6 +120,13 @@ def read_some(pictures: dict[str, tuple[list, list]], step: int, seconds: float)
     return values
 
 
+def keep(file: Path, name: str, figures: dict) -> None:
+    """Puts figures under a name into a file of results, whose others stay."""
+    results = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    results[name] = figures
+    file.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
 def contact_sheet(pictures: list[np.ndarray], file: Path, columns: int = 8) -> None:
     """Pictures side by side."""
     height, width = np.max([picture.shape[:2] for picture in pictures], axis=0)
@@ -169,7 +176,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1, help="of the worker, at a time")
     parser.add_argument("--lists", nargs="+", choices=LISTS, default=list(LISTS))
     parser.add_argument("--limit", type=int, help="only so many of each list")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--into", type=Path, help="results file that gets the figures")
+    parser.add_argument("--name", help="under which they stand there; by default WHAT")
     parser.add_argument("--save", type=Path)
     args = parser.parse_args()
     if not ocr.available():
@@ -201,14 +209,15 @@ def main() -> int:
             pictures = [np.asarray(Image.open(file).convert("RGB")) for file in files]
         seconds = time.monotonic() - started
         results[name] = {**tell(name, pictures, items), "seconds_a_picture": seconds / len(items)}
+        results[name] = {key: round(value, 4) for key, value in results[name].items()}
         if args.save:
             contact_sheet(pictures[:64], args.save / f"{name}.png")
             for (seed, _), picture in zip(items, pictures, strict=True):
                 Image.fromarray(picture).save(folder / f"{seed}.png")
     print(table(results))
-    if args.json:
-        settings = {"steps": args.steps, "guidance": args.guidance, "by": args.what}
-        args.json.write_text(json.dumps({**settings, "lists": results}, indent=2) + "\n")
+    if args.into:
+        settings = {"steps": args.steps, "guidance": args.guidance}
+        keep(args.into, args.name or args.what, {**settings, "lists": results})
     return 0
 
 

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Seconds from the start of a process to its PNG: the worker and diffusers in turns.
+
+    timing.py MODEL --binary PATH [--repeats 5] [--into FILE]
+
+256 x 256, 20 steps with guidance, float32, both on this machine's CPU; medians and
+their ratio.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from evaluate import keep
+
+PROMPT = 'Sale poster, headline "SUMMER" in bold red letters on a yellow background'
+STEPS, GUIDANCE = 20, 4.5
+
+
+def draw(model: Path, out: Path) -> None:
+    """What a script with diffusers does for one picture."""
+    import torch
+    from diffusers import OvisImagePipeline
+
+    pipeline = OvisImagePipeline.from_pretrained(model, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline(
+        prompt=PROMPT,
+        negative_prompt="",
+        guidance_scale=GUIDANCE,
+        num_inference_steps=STEPS,
+        height=256,
+        width=256,
+        generator=torch.Generator().manual_seed(0),
+    ).images[0].save(out)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--binary", default="ovis-worker")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--into", type=Path, help="results file that gets the figures")
+    parser.add_argument("--draw", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.draw:
+        draw(args.model, args.draw)
+        return 0
+    model = str(args.model)
+    with tempfile.TemporaryDirectory() as folder:
+        out = f"{folder}/picture.png"
+        commands = {
+            "worker": [
+                args.binary, "generate", "--model", model, "--prompt", PROMPT, "--device", "cpu",
+                "--steps", str(STEPS), "--cfg", str(GUIDANCE), "--out", out,
+            ],
+            "diffusers": [sys.executable, __file__, model, "--draw", out],
+        }  # fmt: skip
+        seconds: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(args.repeats):
+            for name, command in commands.items():
+                start = time.monotonic()
+                subprocess.run(command, check=True, capture_output=True)
+                seconds[name].append(time.monotonic() - start)
+    medians = {name: round(statistics.median(all_), 2) for name, all_ in seconds.items()}
+    ratio = round(medians["worker"] / medians["diffusers"], 3)
+    print(f"{medians}, ratio {ratio}, of {args.repeats} each on {os.cpu_count()} cores")
+    if args.into:
+        figures = {"median_seconds": medians, "ratio": ratio, "repeats": args.repeats}
+        keep(args.into, "start_to_png", {**figures, "cores": os.cpu_count()})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
