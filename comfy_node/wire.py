@@ -15,7 +15,7 @@ from .bincode import F32, F64, U32, U64, Bytes, Codec, OneOf, Reader, Uuid, Wire
 
 __all__ = ["WireFormatError", "decode_client", "decode_worker", "encode_client", "encode_worker"]
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Peers with different versions refuse each other."""
 
 MAGIC = int.from_bytes(b"OVIS", "little")
@@ -154,6 +154,22 @@ class PreviewRequest:
 
 
 @dataclass
+class GuidanceInterval:
+    """The sigmas between which guidance is applied, the larger first."""
+
+    start: F64
+    end: F64
+
+
+class StepCaching(enum.IntEnum):
+    """How readily a step reuses work of one before it."""
+
+    OFF = 0
+    SAFE = 1
+    FAST = 2
+
+
+@dataclass
 class DenoiseRequest:
     """How to denoise the tensors ``positive``, ``negative``, ``latent``, ``noise_mask``.
 
@@ -176,6 +192,8 @@ class DenoiseRequest:
     add_noise: bool = True
     leftover_noise: bool = False
     preview: PreviewRequest | None = None
+    guided: GuidanceInterval | None = None
+    cache: StepCaching = StepCaching.OFF
 
 
 @dataclass

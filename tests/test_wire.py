@@ -43,6 +43,7 @@ PLAIN_STRUCTS = (
     wire.PromptCut,
     wire.SamplerOptions,
     wire.PreviewRequest,
+    wire.GuidanceInterval,
 )
 
 

@@ -14,6 +14,7 @@ from .jobs import from_wire, run_job, wait_for
 from .latent import PIXELS_KEY
 from .previews import DenoiseBar, wanted_preview
 from .samplers import named_schedule, sampler_input, scheduler_input, shift_input
+from .speed import cache_input, speed_fields
 from .worker import CATEGORY, Worker
 
 
@@ -50,6 +51,7 @@ class OvisDenoise(io.ComfyNode):
                 # Optional and last, so that graphs from before they were there still run.
                 sampler_input(optional=True),
                 scheduler_input(optional=True),
+                cache_input(),
             ],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],
@@ -69,6 +71,7 @@ class OvisDenoise(io.ComfyNode):
         negative: list | None = None,
         sampler: str = "euler",
         scheduler: str = "flux",
+        cache: str = "off",
     ) -> io.NodeOutput:
         """The latent with new samples; its mask and batch index stay."""
         if denoise <= 0:
@@ -79,6 +82,7 @@ class OvisDenoise(io.ComfyNode):
             cfg=cfg,
             sampler=sampler,
             denoise=denoise,
+            **speed_fields(cache),
             **named_schedule(scheduler, shift),
         )
         return await run_denoise(cls.hidden.unique_id, worker, request, positive, negative, latent)

@@ -16,6 +16,7 @@ from .samplers import (
     scheduler_input,
     shift_input,
 )
+from .speed import cache_input, guidance_inputs, speed_fields
 from .worker import CATEGORY, Worker
 
 LAST_STEP = 10_000
@@ -81,6 +82,8 @@ class OvisDenoiseAdvanced(io.ComfyNode):
                     optional=True,
                     tooltip="Sigmas of a flow model, in place of steps and scheduler.",
                 ),
+                cache_input(),
+                *guidance_inputs(),
             ],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],
@@ -105,6 +108,9 @@ class OvisDenoiseAdvanced(io.ComfyNode):
         negative: list | None = None,
         custom_sampler: object | None = None,
         sigmas: torch.Tensor | None = None,
+        cache: str = "off",
+        guidance_start: float = 1.0,
+        guidance_end: float = 0.0,
     ) -> io.NodeOutput:
         """The latent with new samples; its mask and batch index stay."""
         fields: dict[str, object] = {"sampler": sampler, "steps": steps}
@@ -122,6 +128,7 @@ class OvisDenoiseAdvanced(io.ComfyNode):
             end_step=end_at_step,
             add_noise=add_noise == "enable",
             leftover_noise=return_with_leftover_noise == "enable",
+            **speed_fields(cache, guidance_start, guidance_end),
             **fields,
         )
         return await run_denoise(cls.hidden.unique_id, worker, request, positive, negative, latent)

@@ -1,7 +1,7 @@
 //! The numbers both sides agree on.
 
 /// Version of this protocol. Peers with different versions refuse each other.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// First field of both hellos: the ASCII letters `OVIS`, read as a
 /// little-endian `u32`. Its place and width never change, so that a peer of any

@@ -136,6 +136,11 @@ pub struct DenoiseRequest {
     pub leftover_noise: bool,
     /// Which previews to send, if any.
     pub preview: Option<PreviewRequest>,
+    /// Where guidance is applied; `None` is everywhere. Elsewhere the unconditional
+    /// branch is skipped, as with a cfg of 1.
+    pub guided: Option<GuidanceInterval>,
+    /// Whether steps may reuse work of those before.
+    pub cache: StepCaching,
 }
 
 impl DenoiseRequest {
@@ -157,8 +162,32 @@ impl DenoiseRequest {
             add_noise: true,
             leftover_noise: false,
             preview: None,
+            guided: None,
+            cache: StepCaching::Off,
         }
     }
+}
+
+/// The noise levels at which guidance is applied, both included (Kynkäänniemi et al. 2024,
+/// "Applying Guidance in a Limited Interval").
+#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
+pub struct GuidanceInterval {
+    /// The first sigma, from 1 down.
+    pub start: f64,
+    /// The last one, not above `start`.
+    pub end: f64,
+}
+
+/// How readily a step reuses what the transformer's inner blocks did in one before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum StepCaching {
+    /// `0`: Never; the numbers are exact.
+    #[default]
+    Off,
+    /// `1`: Where hardly anything changes.
+    Safe,
+    /// `2`: Where little changes.
+    Fast,
 }
 
 /// Where the sigmas of a denoise job come from.

@@ -114,6 +114,8 @@ fn request(request: &Request) -> Value {
             "preview": r.preview.map(|p| json!({
                 "kind": {"type": format!("{:?}", p.kind)}, "max_side": p.max_side,
             })),
+            "guided": r.guided.map(|at| json!({"start": at.start, "end": at.end})),
+            "cache": {"type": format!("{:?}", r.cache)},
         }),
         Request::Decode => json!({"type": "Decode"}),
         Request::VaeEncode => json!({"type": "VaeEncode"}),

@@ -4,8 +4,9 @@
 use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION};
 use ovis_protocol::{
     Capabilities, Chunk, ClientHello, ClientMessage, DType, DenoiseRequest, EncodeRequest,
-    ErrorCode, JobId, Outcome, Preview, PreviewKind, PreviewRequest, Progress, PromptCut, Request,
-    SamplerOptions, Schedule, Status, TensorHeader, WireError, WorkerHello, WorkerMessage,
+    ErrorCode, GuidanceInterval, JobId, Outcome, Preview, PreviewKind, PreviewRequest, Progress,
+    PromptCut, Request, SamplerOptions, Schedule, Status, StepCaching, TensorHeader, WireError,
+    WorkerHello, WorkerMessage,
 };
 
 /// A message of either direction.
@@ -144,6 +145,20 @@ fn client_messages() -> Vec<(&'static str, ClientMessage)> {
                         kind: PreviewKind::Linear,
                         max_side: 256,
                     }),
+                    ..denoise(Schedule::Auto)
+                })),
+                vec![],
+            ),
+        ),
+        (
+            "submit-denoise-quick",
+            submit(
+                Request::Denoise(Box::new(DenoiseRequest {
+                    guided: Some(GuidanceInterval {
+                        start: 0.875,
+                        end: 0.25,
+                    }),
+                    cache: StepCaching::Fast,
                     ..denoise(Schedule::Auto)
                 })),
                 vec![],

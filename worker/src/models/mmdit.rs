@@ -2,9 +2,12 @@
 //!
 //! Source: AIDC-AI/Ovis-Image `ovis_image/model/{model,layers}.py`.
 
+use std::ops::Range;
+
 use candle_core::{Result, Tensor};
 
 use super::builder::{Builder, Built};
+use super::step_cache::StepCache;
 use crate::layers::{
     attention, attention_and_swiglu, cast, gated_residual, modulated_layer_norm, qk_norm_rope,
     rms_norm, silu, swiglu, timestep_embedding, HeadNorms, Heads, Linear, Mask, Pairs, Placement,
@@ -333,7 +336,8 @@ impl Mmdit {
     }
 
     /// Velocity of the image tokens `image` `[B, N, 64]` at the time of row `step`
-    /// of the modulations, given embedded text `[B, T, H]`.
+    /// of the modulations, given embedded text `[B, T, H]`. With a `cache`, all blocks but
+    /// the first may be answered by it.
     ///
     /// # Errors
     /// The shapes do not fit, or the device fails.
@@ -344,23 +348,69 @@ impl Mmdit {
         modulations: &Modulations,
         step: usize,
         rope: &RopeTable,
+        cache: Option<&mut StepCache>,
     ) -> Result<Tensor> {
-        let config = &self.config;
-        let row = |rows: &Tensor| rows.narrow(0, step, 1);
-        let mut image = self.image_in.forward(image)?;
-        let mut text = text.clone();
-        for (block, [image_rows, text_rows]) in self.double_blocks.iter().zip(&modulations.double) {
-            let rows = [&row(image_rows)?, &row(text_rows)?];
-            (image, text) = block.forward(&image, &text, rows, config.heads(), rope)?;
+        let image = self.image_in.forward(image)?;
+        let at = (modulations, step, rope);
+        let image = match (cache, self.double_blocks.is_empty()) {
+            (Some(cache), false) => {
+                let (begun, text) = self.double(0..1, &image, text, at)?;
+                let first = (&begun - &image)?;
+                match cache.recall(&first)? {
+                    Some(rest) => (begun + rest)?,
+                    None => {
+                        let ended = self.inner(1, &begun, &text, at)?;
+                        cache.keep(first, (&ended - begun)?);
+                        ended
+                    }
+                }
+            }
+            _ => self.inner(0, &image, text, at)?,
+        };
+        let last = modulations.last.narrow(0, step, 1)?.chunk(2, 1)?;
+        let image = modulated_layer_norm(&image, &last[0], &last[1], EPS)?;
+        self.final_linear.forward(&image)
+    }
+
+    /// Some of the double-stream blocks.
+    fn double(
+        &self,
+        blocks: Range<usize>,
+        image: &Tensor,
+        text: &Tensor,
+        (modulations, step, rope): (&Modulations, usize, &RopeTable),
+    ) -> Result<(Tensor, Tensor)> {
+        let (mut image, mut text) = (image.clone(), text.clone());
+        for (block, rows) in self.double_blocks[blocks.clone()]
+            .iter()
+            .zip(&modulations.double[blocks])
+        {
+            let [image_row, text_row] = rows;
+            let rows = [
+                &image_row.narrow(0, step, 1)?,
+                &text_row.narrow(0, step, 1)?,
+            ];
+            (image, text) = block.forward(&image, &text, rows, self.config.heads(), rope)?;
         }
+        Ok((image, text))
+    }
+
+    /// The double-stream blocks from `first` on and all single-stream ones: the image
+    /// tokens `[B, N, H]` that leave them.
+    fn inner(
+        &self,
+        first: usize,
+        image: &Tensor,
+        text: &Tensor,
+        at: (&Modulations, usize, &RopeTable),
+    ) -> Result<Tensor> {
+        let (image, text) = self.double(first..self.double_blocks.len(), image, text, at)?;
+        let (modulations, step, rope) = at;
         let (text_len, image_len) = (text.dim(1)?, image.dim(1)?);
         let mut joint = Tensor::cat(&[&text, &image], 1)?;
         for (block, rows) in self.single_blocks.iter().zip(&modulations.single) {
-            joint = block.forward(&joint, &row(rows)?, config, rope)?;
+            joint = block.forward(&joint, &rows.narrow(0, step, 1)?, &self.config, rope)?;
         }
-        let image = joint.narrow(1, text_len, image_len)?.contiguous()?;
-        let last = row(&modulations.last)?.chunk(2, 1)?;
-        let image = modulated_layer_norm(&image, &last[0], &last[1], EPS)?;
-        self.final_linear.forward(&image)
+        joint.narrow(1, text_len, image_len)?.contiguous()
     }
 }

@@ -3,4 +3,5 @@
 pub mod builder;
 pub mod mmdit;
 pub mod qwen3;
+pub mod step_cache;
 pub mod vae;

@@ -1,13 +1,14 @@
 //! Denoising as a state that advances one step at a time.
 
 use candle_core::{DType, Device, Tensor};
-use ovis_protocol::{DenoiseRequest, PreviewRequest};
+use ovis_protocol::{DenoiseRequest, GuidanceInterval, PreviewRequest, StepCaching};
 
 use super::error::{Error, Result};
 use super::plan::{check_request, Plan};
 use super::types::{Conditioning, DenoiseInputs, Latent, StepReport};
 use crate::layers::{guided_velocity, patchify, scaled_sum, RopeTable};
 use crate::models::mmdit::{Mmdit, Modulations};
+use crate::models::step_cache::StepCache;
 use crate::models::vae::VaeConfig;
 use crate::sampling::{batch_noise, Run, Start};
 
@@ -46,10 +47,21 @@ impl LatentScaling {
     }
 }
 
+/// The change of the first block's part below which the others are not run, in shares of
+/// its mean magnitude.
+fn threshold(caching: StepCaching) -> Option<f64> {
+    match caching {
+        StepCaching::Off => None,
+        StepCaching::Safe => Some(0.06),
+        StepCaching::Fast => Some(0.15),
+    }
+}
+
 /// One branch of classifier-free guidance.
 struct Branch {
     text: Tensor,
     rope: RopeTable,
+    cache: Option<StepCache>,
 }
 
 /// What the transformer needs to be asked at any of a job's sigmas.
@@ -60,11 +72,21 @@ struct Denoiser {
     positive: Branch,
     negative: Option<Branch>,
     guidance: f64,
+    guided: Option<GuidanceInterval>,
+    /// Forwards asked for so far.
+    forwards: usize,
 }
 
 impl Denoiser {
+    /// Whether the negative has a say at a sigma.
+    fn guides_at(&self, sigma: f32) -> bool {
+        // Rounded as the sigma is, so that an end that equals it counts.
+        self.guided
+            .is_none_or(|at| (at.end as f32..=at.start as f32).contains(&sigma))
+    }
+
     /// The denoised estimate of latents `[B, C, H/8, W/8]` at a sigma.
-    fn denoise(&self, model: &Mmdit, x: &Tensor, sigma: f32) -> candle_core::Result<Tensor> {
+    fn denoise(&mut self, model: &Mmdit, x: &Tensor, sigma: f32) -> candle_core::Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
         let row = self.sigmas.iter().position(|&known| known == sigma);
         let row = row.ok_or_else(|| {
@@ -73,11 +95,16 @@ impl Denoiser {
             ))
         })?;
         let tokens = patchify(x, model.placement().compute())?;
-        let predict = |branch: &Branch| {
-            model.forward(&tokens, &branch.text, &self.modulations, row, &branch.rope)
+        let guided = self.guides_at(sigma);
+        let modulations = &self.modulations;
+        let mut predict = |branch: &mut Branch| {
+            self.forwards += 1;
+            let Branch { text, rope, cache } = branch;
+            model.forward(&tokens, text, modulations, row, rope, cache.as_mut())
         };
-        let cond = predict(&self.positive)?;
-        let uncond = self.negative.as_ref().map(predict).transpose()?;
+        let cond = predict(&mut self.positive)?;
+        let uncond = self.negative.as_mut().filter(|_| guided);
+        let uncond = uncond.map(predict).transpose()?;
         let size = (height, width);
         let velocity = guided_velocity(&cond, uncond.as_ref(), self.guidance, size)?;
         scaled_sum(&[(1.0, x), (-f64::from(sigma), &velocity)])
@@ -125,6 +152,7 @@ impl DenoiseState {
             Ok(Branch {
                 rope: model.rope(text.dim(1)?, height / 2, width / 2)?,
                 text: model.embed_text(&text)?,
+                cache: threshold(request.cache).map(StepCache::new),
             })
         };
         let positive = branch(&inputs.positive, "positive")?;
@@ -165,6 +193,8 @@ impl DenoiseState {
                 positive,
                 negative,
                 guidance: request.cfg,
+                guided: request.guided,
+                forwards: 0,
             },
             run,
             scaling,
@@ -186,6 +216,26 @@ impl DenoiseState {
                 total: running.run.steps() as u32,
                 sigma: running.run.sigma(),
             },
+        }
+    }
+
+    /// How many forwards of the transformer the steps so far have asked for, and how
+    /// many of these a step cache answered.
+    pub fn forwards(&self) -> (usize, usize) {
+        match self {
+            Self::Untouched(_) => (0, 0),
+            Self::Running(running) => {
+                let Denoiser {
+                    positive, negative, ..
+                } = &running.denoiser;
+                let caches = [Some(positive), negative.as_ref()];
+                let caches = caches
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|b| b.cache.as_ref());
+                let reused = caches.map(StepCache::reused).sum();
+                (running.denoiser.forwards, reused)
+            }
         }
     }
 

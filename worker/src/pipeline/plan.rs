@@ -1,7 +1,7 @@
 //! What a denoise request says by itself, checked: its solver and its sigmas.
 
 use ovis_protocol::limits::MAX_PREVIEW_SIDE;
-use ovis_protocol::{DenoiseRequest, Schedule};
+use ovis_protocol::{DenoiseRequest, GuidanceInterval, Schedule};
 
 use super::error::{Error, Result};
 use crate::sampling::{sigmas, whole_steps, FlowTable, Refusal, Sampler, Scheduler, Window};
@@ -81,6 +81,14 @@ fn check_values(request: &DenoiseRequest, batch: usize) -> Result<()> {
                     preview.max_side
                 ),
                 "Leave the preview out where none is wanted.",
+            ));
+        }
+    }
+    if let Some(GuidanceInterval { start, end }) = request.guided {
+        if !(0.0 <= end && end <= start && start <= 1.0) {
+            return Err(Error::invalid(
+                format!("guidance from sigma {start} to {end} is not a part of 1 to 0"),
+                "Give the larger sigma first: 1, 0 guides every step.",
             ));
         }
     }

@@ -344,9 +344,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tokenizer.json");
         let mut tokenizer = Tokenizer::new(BPE::default());
-        tokenizer.add_tokens(
-            ["red".into(), "fox".into()].map(|word: String| AddedToken::from(word, false)),
-        );
+        let words = ["red", "fox"].map(|word| AddedToken::from(word, false));
+        tokenizer.add_tokens(words).unwrap();
         tokenizer.with_padding(Some(PaddingParams {
             strategy: PaddingStrategy::Fixed(8),
             ..PaddingParams::default()

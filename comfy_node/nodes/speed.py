@@ -1,0 +1,57 @@
+"""Widgets that trade exactness for time, and what they mean to the worker."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from .. import wire
+from ..errors import WorkerError
+
+CACHES = {"off": wire.StepCaching.OFF, "safe": wire.StepCaching.SAFE, "fast": wire.StepCaching.FAST}
+
+
+def cache_input() -> io.Combo.Input:
+    """The widget for the step cache; graphs from before it was there still run."""
+    return io.Combo.Input(
+        "cache",
+        options=list(CACHES),
+        default="off",
+        optional=True,
+        tooltip="Lets a step reuse work of the one before where little changes. off is exact; "
+        "safe looks the same and saves little; fast saves more and may change details.",
+    )
+
+
+def guidance_inputs() -> list[io.Float.Input]:
+    """The widgets for the sigmas between which cfg is applied."""
+    common = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.001, "optional": True}
+    return [
+        io.Float.Input(
+            "guidance_start",
+            default=1.0,
+            tooltip="The sigma from which cfg is applied; 1 is from the first step on. Steps "
+            "without cfg take half the time.",
+            **common,
+        ),
+        io.Float.Input(
+            "guidance_end",
+            default=0.0,
+            tooltip="The sigma down to which cfg is applied; 0 is to the last step.",
+            **common,
+        ),
+    ]
+
+
+def speed_fields(cache: str, start: float = 1.0, end: float = 0.0) -> dict[str, object]:
+    """The fields of a request for these widgets.
+
+    Raises :class:`WorkerError` where the sigmas are the wrong way round.
+    """
+    if end > start:
+        raise WorkerError(
+            f"guidance_start is {start:g}, below guidance_end, {end:g}.",
+            "Sigmas fall from 1 to 0 while an image is made: give the larger one as the start.",
+        )
+    whole = start >= 1 and end <= 0
+    guided = None if whole else wire.GuidanceInterval(start, end)
+    return {"cache": CACHES[cache], "guided": guided}

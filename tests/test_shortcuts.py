@@ -1,0 +1,85 @@
+"""What trades exactness for time: guidance in an interval, and the step cache."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers.hooks import FirstBlockCacheConfig, apply_first_block_cache
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.models.transformers import transformer_ovis_image
+from PIL import Image
+
+from comfy_node import wire
+from comfy_node.errors import WorkerError
+from real_worker import ROOT, RealWorker, command, generate
+from reference import Reference, noise, relative_error
+
+DEMO = ROOT / "worker" / "demo" / "model"
+PROMPT = '"HELLO" in bold red letters on a yellow background'
+
+THRESHOLDS = {"safe": 0.06, "fast": 0.15}
+"""Of the step cache: the largest change of the first block's part that is no change."""
+
+
+def test_guidance_in_an_interval(worker: RealWorker, reference: Reference) -> None:
+    sigmas = [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
+    positive, negative = noise(1, 1, 8, 64), noise(2, 1, 8, 64)
+    ours = worker.denoise(
+        torch.zeros(1, 16, 8, 8), positive, negative, seed=3, steps=5, cfg=4.0,
+        schedule=wire.SigmasSchedule(sigmas), guided=wire.GuidanceInterval(0.8, 0.4),
+    )  # fmt: skip
+    x = noise(3, 1, 16, 8, 8)
+    for sigma, following in itertools.pairwise(sigmas):
+        velocity = reference.velocity(x, sigma, positive)
+        if sigma in (0.8, 0.6, 0.4):
+            uncond = reference.velocity(x, sigma, negative)
+            velocity = uncond + 4 * (velocity - uncond)
+        x = x + (following - sigma) * velocity
+    assert relative_error(ours, reference.to_raw(x)) <= 1e-4
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.2, 0.8), (1.5, 0.0), (0.5, -0.1)])
+def test_an_interval_that_is_none_is_refused(worker: RealWorker, start: float, end: float) -> None:
+    with pytest.raises(WorkerError, match=f"sigma {start:g} to {end:g}"):
+        worker.denoise(
+            torch.zeros(1, 16, 8, 8), noise(1, 1, 8, 64), noise(2, 1, 8, 64), cfg=2.0,
+            guided=wire.GuidanceInterval(start, end),
+        )  # fmt: skip
+
+
+def test_the_command_refuses_what_is_no_interval() -> None:
+    result = command("generate", prompt="a", out="a.png", guidance_interval="0.5")
+    assert result.returncode == 2
+    assert "0.9,0.2" in result.stderr
+
+
+@pytest.mark.parametrize("mode", THRESHOLDS)
+def test_the_step_cache_is_first_block_cache(mode: str, tmp_path: Path) -> None:
+    """The same picture as diffusers' own, which knows Ovis-Image's blocks once told
+    that they return text and image like FLUX.1's."""
+    for name in ("OvisImageTransformerBlock", "OvisImageSingleTransformerBlock"):
+        block = getattr(transformer_ovis_image, name)
+        TransformerBlockRegistry.register(block, TransformerBlockMetadata(1, 0))
+    reference = Reference.load(DEMO)
+    transformer = reference.pipeline.transformer
+    apply_first_block_cache(transformer, FirstBlockCacheConfig(THRESHOLDS[mode]))
+    runs = []
+    tail = transformer.single_transformer_blocks[-1].attn
+    tail.register_forward_hook(lambda *_: runs.append(1))
+    theirs = reference.pipeline(
+        prompt=PROMPT, negative_prompt="", guidance_scale=4.5, num_inference_steps=20,
+        height=256, width=256, generator=torch.Generator().manual_seed(7), output_type="np",
+    ).images[0]  # fmt: skip
+    out = tmp_path / "ours.png"
+    done = generate(
+        model=DEMO, prompt=PROMPT, steps=20, cfg=4.5, seed=7, device="cpu", cache=mode, out=out
+    )
+    answered = re.search(r"the cache answered (\d+) of 40 forwards", done.stderr)
+    assert int(answered[1]) == 40 - len(runs) > 0
+    ours = np.asarray(Image.open(out), np.int16)
+    assert np.abs(ours - (theirs * 255).round()).max() <= 1

@@ -1,0 +1,93 @@
+//! Reuse of the transformer's inner blocks from one step to the next.
+//!
+//! First-block cache (ParaAttention `first_block_cache`; cache-dit's DBCache with one
+//! block ahead and none behind): what the first block adds to the image tokens tells
+//! how much the model is doing differently from the last step whose blocks all ran.
+//! Where that is little, the other blocks are taken to add what they added then.
+
+use candle_core::{DType, Result, Tensor};
+
+use crate::layers::cast;
+
+/// What one branch of guidance remembers of the last step whose blocks all ran.
+pub struct StepCache {
+    threshold: f64,
+    kept: Option<Kept>,
+    reused: usize,
+}
+
+struct Kept {
+    first: Tensor,
+    rest: Tensor,
+}
+
+impl StepCache {
+    /// An empty cache. It answers where the first block's part differs by less than
+    /// `threshold`, a share of its mean magnitude.
+    pub fn new(threshold: f64) -> Self {
+        Self {
+            threshold,
+            kept: None,
+            reused: 0,
+        }
+    }
+
+    /// How many forwards were answered.
+    pub fn reused(&self) -> usize {
+        self.reused
+    }
+
+    /// What the other blocks add to the image tokens `[B, N, H]`, if that need not be
+    /// computed: `first` is what the first block adds. Waits for the device.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn recall(&mut self, first: &Tensor) -> Result<Option<&Tensor>> {
+        let Some(kept) = self.kept.as_ref() else {
+            return Ok(None);
+        };
+        let magnitude = |x: &Tensor| cast(x, DType::F32)?.abs()?.mean_all()?.to_scalar::<f32>();
+        let change = magnitude(&(first - &kept.first)?)? / magnitude(&kept.first)?;
+        if f64::from(change) >= self.threshold || change.is_nan() {
+            return Ok(None);
+        }
+        self.reused += 1;
+        Ok(Some(&kept.rest))
+    }
+
+    /// Remembers a step: what the first block added, and what the others did.
+    pub fn keep(&mut self, first: Tensor, rest: Tensor) {
+        self.kept = Some(Kept { first, rest });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn tokens(value: f32) -> Tensor {
+        Tensor::full(value, (1, 4, 8), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn it_answers_only_what_changed_little_since_the_last_kept_step() {
+        let mut cache = StepCache::new(0.1);
+        assert!(cache.recall(&tokens(1.0)).unwrap().is_none());
+        cache.keep(tokens(1.0), tokens(7.0));
+        let rest = cache.recall(&tokens(1.05)).unwrap().unwrap();
+        assert_eq!(rest.to_vec3::<f32>().unwrap()[0][0][0], 7.0);
+        // Against the step that was kept, not the one that was answered.
+        assert!(cache.recall(&tokens(1.11)).unwrap().is_none());
+        assert!(cache.recall(&tokens(f32::NAN)).unwrap().is_none());
+        assert_eq!(cache.reused(), 1);
+    }
+
+    #[test]
+    fn a_threshold_of_zero_never_answers() {
+        let mut cache = StepCache::new(0.0);
+        cache.keep(tokens(1.0), tokens(7.0));
+        assert!(cache.recall(&tokens(1.0)).unwrap().is_none());
+    }
+}
