@@ -1,5 +1,6 @@
 //! The commands. Each parses its arguments and calls the rooms below.
 
+mod bench;
 mod generate;
 mod inspect;
 mod loading;
@@ -23,6 +24,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Make images in this process and write them as PNG files.
     Generate(generate::GenerateArgs),
+    /// Measure how fast this machine makes images, stage by stage.
+    Bench(bench::BenchArgs),
     /// Say what weights files are, without loading them.
     Inspect(inspect::InspectArgs),
 }
@@ -71,6 +74,7 @@ pub fn main() -> std::process::ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Inspect(args) => inspect::run(&args),
     };
     match result {

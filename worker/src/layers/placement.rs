@@ -36,9 +36,11 @@ impl Placement {
 /// worker does not own.
 pub fn device_memory(device: &Device) -> (u64, u64) {
     #[cfg(feature = "cuda")]
-    if let Device::Cuda(_) = device {
-        if let Ok((free, total)) = candle_core::cuda_backend::cudarc::driver::result::mem_get_info()
-        {
+    if let Device::Cuda(cuda) = device {
+        // A thread that has done nothing on the GPU yet has no context.
+        let bound = cuda.cuda_stream().context().bind_to_thread();
+        let query = candle_core::cuda_backend::cudarc::driver::result::mem_get_info;
+        if let (Ok(()), Ok((free, total))) = (bound, query()) {
             return ((total - free) as u64, total as u64);
         }
     }

@@ -2,13 +2,21 @@
 
 use candle_core::Tensor;
 
+use super::random::RandomWeights;
 use crate::layers::{Conv2d, GroupNorm, Linear, Placement};
 use crate::weights::{PartTensors, WeightsError};
+
+/// Where tensors come from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Files(&'a PartTensors),
+    Random(&'a RandomWeights),
+}
 
 /// A place in a part's tree of names, and where its tensors shall live.
 #[derive(Clone)]
 pub struct Builder<'a> {
-    tensors: &'a PartTensors,
+    source: Source<'a>,
     placement: &'a Placement,
     prefix: String,
 }
@@ -20,7 +28,16 @@ impl<'a> Builder<'a> {
     /// The root of a part.
     pub fn new(tensors: &'a PartTensors, placement: &'a Placement) -> Self {
         Self {
-            tensors,
+            source: Source::Files(tensors),
+            placement,
+            prefix: String::new(),
+        }
+    }
+
+    /// The root of a part that gets whatever it asks for, at random.
+    pub fn random(weights: &'a RandomWeights, placement: &'a Placement) -> Self {
+        Self {
+            source: Source::Random(weights),
             placement,
             prefix: String::new(),
         }
@@ -48,7 +65,10 @@ impl<'a> Builder<'a> {
 
     /// Whether the part has the tensor.
     pub fn contains(&self, name: &str) -> bool {
-        self.tensors.contains(&self.path(name))
+        match self.source {
+            Source::Files(tensors) => tensors.contains(&self.path(name)),
+            Source::Random(_) => true,
+        }
     }
 
     /// One tensor of exactly this shape.
@@ -56,13 +76,26 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// It is missing, has another shape, or cannot be read.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Built<Tensor> {
-        let placement = self.placement;
-        self.tensors.get(
-            &self.path(name),
-            shape,
-            placement.weights,
-            &placement.device,
-        )
+        let (placement, path) = (self.placement, self.path(name));
+        match self.source {
+            Source::Files(tensors) => {
+                tensors.get(&path, shape, placement.weights, &placement.device)
+            }
+            Source::Random(weights) => weights
+                .tensor(&path, shape)
+                .map_err(|source| self.device_error(&path, source)),
+        }
+    }
+
+    fn device_error(&self, name: &str, source: candle_core::Error) -> WeightsError {
+        match self.source {
+            Source::Files(tensors) => tensors.device_error(name, source),
+            Source::Random(_) => WeightsError::Device {
+                file: "random weights".into(),
+                tensor: name.to_owned(),
+                source: Box::new(source),
+            },
+        }
     }
 
     /// A linear layer with bias.
@@ -95,8 +128,8 @@ impl<'a> Builder<'a> {
             .iter()
             .map(|(name, outputs)| self.at(name).tensor("weight", &[*outputs, inputs]))
             .collect::<Built<Vec<_>>>()?;
-        let weight = Tensor::cat(&weights, 0)
-            .map_err(|source| self.tensors.device_error(&self.prefix, source))?;
+        let weight =
+            Tensor::cat(&weights, 0).map_err(|source| self.device_error(&self.prefix, source))?;
         Ok(Linear::new(weight, None))
     }
 

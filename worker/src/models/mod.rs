@@ -3,5 +3,6 @@
 pub mod builder;
 pub mod mmdit;
 pub mod qwen3;
+pub mod random;
 pub mod step_cache;
 pub mod vae;

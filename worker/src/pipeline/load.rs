@@ -95,6 +95,24 @@ impl Pipeline {
         })
     }
 
+    /// A whole model of parts that are there already, without a tokenizer.
+    pub(super) fn of_parts(
+        name: &str,
+        placement: &Placement,
+        text_encoder: Qwen3,
+        transformer: Mmdit,
+        vae: Vae,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            placement: placement.clone(),
+            tokenizer: None,
+            text_encoder: Some(text_encoder),
+            transformer: Some(transformer),
+            vae: Some(vae),
+        }
+    }
+
     /// A name for the loaded model.
     pub fn name(&self) -> &str {
         &self.name
@@ -148,7 +166,9 @@ impl Pipeline {
             part,
             operation: "encode",
         };
-        let encoder = self.text_encoder.as_ref().ok_or(missing("text encoder"))?;
+        if self.text_encoder.is_none() {
+            return Err(missing("text encoder"));
+        }
         let tokenizer = self.tokenizer.as_ref().ok_or(missing("tokenizer"))?;
         if prompts.is_empty() {
             return Err(Error::invalid("there is no prompt to encode", ""));
@@ -158,22 +178,8 @@ impl Pipeline {
             .map(|prompt| tokenize(tokenizer, prompt, max_sequence_length))
             .collect::<Result<Vec<_>>>()?;
         let length = tokenized.iter().map(|t| t.length).max().unwrap_or(0);
-        let mut rows = Vec::with_capacity(tokenized.len());
-        for prompt in &tokenized {
-            let hidden = encoder.forward(&prompt.ids)?;
-            let used = prompt
-                .ids
-                .len()
-                .saturating_sub(super::prompt::PREFIX_POSITIONS);
-            let start = prompt.ids.len() - used;
-            rows.push(
-                hidden
-                    .narrow(1, start, used)?
-                    .to_device(&Device::Cpu)?
-                    .to_dtype(DType::F32)?
-                    .pad_with_zeros(1, 0, length - used)?,
-            );
-        }
+        let ids: Vec<&[u32]> = tokenized.iter().map(|t| &t.ids[..]).collect();
+        let conditioning = self.encode_ids(&ids, length)?;
         let cuts = tokenized
             .iter()
             .enumerate()
@@ -184,7 +190,31 @@ impl Pipeline {
                 lost_template_tokens: t.lost_template_tokens as u32,
             })
             .collect();
-        Ok((Conditioning::new(Tensor::cat(&rows, 0)?)?, cuts))
+        Ok((conditioning, cuts))
+    }
+
+    /// Templated prompts as token ids to conditioning `[B, length, D]`.
+    ///
+    /// # Errors
+    /// The text encoder is missing, or the device fails.
+    pub fn encode_ids(&self, prompts: &[&[u32]], length: usize) -> Result<Conditioning> {
+        let encoder = self.text_encoder.as_ref().ok_or(Error::MissingPart {
+            part: "text encoder",
+            operation: "encode",
+        })?;
+        let mut rows = Vec::with_capacity(prompts.len());
+        for ids in prompts {
+            let hidden = encoder.forward(ids)?;
+            let used = ids.len().saturating_sub(super::prompt::PREFIX_POSITIONS);
+            rows.push(
+                hidden
+                    .narrow(1, ids.len() - used, used)?
+                    .to_device(&Device::Cpu)?
+                    .to_dtype(DType::F32)?
+                    .pad_with_zeros(1, 0, length - used)?,
+            );
+        }
+        Conditioning::new(Tensor::cat(&rows, 0)?)
     }
 
     /// Checks a denoise request and prepares its first step.

@@ -4,6 +4,7 @@ mod backend;
 mod codec;
 mod denoise;
 mod error;
+mod geometry;
 mod load;
 mod plan;
 mod preview;
@@ -12,6 +13,7 @@ mod types;
 
 pub use denoise::DenoiseState;
 pub use error::{Error, Result};
+pub use geometry::Geometry;
 pub use load::{Parts, Pipeline};
 pub use plan::check_request;
 pub use prompt::check_length;

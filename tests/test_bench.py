@@ -1,0 +1,47 @@
+"""`ovis-worker bench`: its figures are there, and fit together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from real_worker import command
+
+FEW = {"width": 64, "height": 48, "steps": 3, "repeats": 2, "warmup": 1, "device": "cpu"}
+
+
+def test_the_figures_fit_together(tiny: Path) -> None:
+    result = command("bench", model=tiny / "diffusers", json=True, **FEW)
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(result.stdout)
+    stages = figures["stages"]
+    counts = {name: stage["count"] for name, stage in stages.items()}
+    assert counts == {"encode": 4, "step": 6, "decode": 2, "image": 2}
+    for stage in stages.values():
+        assert 0 < stage["least"] <= stage["median"] <= stage["most"]
+    inside = 2 * stages["encode"]["least"] + 3 * stages["step"]["least"] + stages["decode"]["least"]
+    assert inside <= stages["image"]["most"]
+    assert figures["peak_bytes"] > 2**20
+    # Both forwards of a step, and their share of what the machine could do.
+    work = 2 * sum(figures["forward"].values())
+    assert abs(figures["achieved"] * stages["step"]["median"] / work - 1) < 1e-9
+    assert figures["step_floor_seconds"] > 0
+
+
+def test_a_table_for_people(tiny: Path) -> None:
+    result = command("bench", model=tiny / "diffusers", cfg=1, **FEW)
+    assert result.returncode == 0, result.stderr
+    assert "64 x 48, 3 steps, cfg 1" in result.stdout
+    assert all(word in result.stdout for word in ("encode", "decode", "most memory", "TFLOP/s"))
+
+
+def test_nothing_to_count_is_refused() -> None:
+    result = command("bench", repeats=0)
+    assert result.returncode == 2
+    assert "--repeats" in result.stderr
+
+
+def test_random_weights_and_a_model_are_one_too_many(tiny: Path) -> None:
+    result = command("bench", model=tiny / "diffusers", random_weights="ovis-image-7b")
+    assert result.returncode == 2
+    assert "cannot be used with" in result.stderr

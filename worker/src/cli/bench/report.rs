@@ -1,0 +1,175 @@
+//! The figures, for people and for scripts.
+
+use std::fmt;
+
+use serde_json::{json, Value};
+
+use super::ceilings::{Ceilings, Work};
+
+/// Seconds of each stage, one for each time it ran.
+#[derive(Clone, Debug, Default)]
+pub struct Times {
+    pub encode: Vec<f64>,
+    pub step: Vec<f64>,
+    pub decode: Vec<f64>,
+    /// From token ids to pixels on the host.
+    pub image: Vec<f64>,
+    /// The very first image, warm-up or not.
+    pub first_image: f64,
+}
+
+impl Times {
+    /// Takes the times of another image.
+    pub fn append(&mut self, other: &mut Self) {
+        self.encode.append(&mut other.encode);
+        self.step.append(&mut other.step);
+        self.decode.append(&mut other.decode);
+        self.image.append(&mut other.image);
+    }
+
+    fn stages(&self) -> [(&'static str, Spread); 4] {
+        [
+            ("encode", Spread::of(&self.encode)),
+            ("step", Spread::of(&self.step)),
+            ("decode", Spread::of(&self.decode)),
+            ("image", Spread::of(&self.image)),
+        ]
+    }
+}
+
+/// Median and extremes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+    count: usize,
+}
+
+impl Spread {
+    /// Of at least one value.
+    fn of(values: &[f64]) -> Self {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        let median = match sorted.len() % 2 {
+            1 => sorted[middle],
+            _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
+        };
+        Self {
+            median,
+            least: sorted[0],
+            most: sorted[sorted.len() - 1],
+            count: sorted.len(),
+        }
+    }
+}
+
+/// All that was measured.
+pub struct Report {
+    pub model: String,
+    pub device: String,
+    pub dtype: &'static str,
+    pub size: (usize, usize),
+    pub steps: u32,
+    pub cfg: f64,
+    pub load_seconds: f64,
+    pub peak_bytes: u64,
+    /// Forwards of the transformer a step.
+    pub forwards: u32,
+    /// Of one forward.
+    pub work: Work,
+    pub ceilings: Ceilings,
+    pub times: Times,
+}
+
+impl Report {
+    fn step(&self) -> f64 {
+        Spread::of(&self.times.step).median
+    }
+
+    /// Operations a second during the steps.
+    fn achieved(&self) -> f64 {
+        f64::from(self.forwards) * (self.work.gemm + self.work.attention) / self.step()
+    }
+
+    /// Seconds a step would take if all of it ran at the ceilings.
+    fn floor(&self) -> f64 {
+        f64::from(self.forwards) * self.ceilings.seconds(&self.work)
+    }
+
+    /// For scripts; seconds, bytes, operations a second.
+    pub fn json(&self) -> Value {
+        let stages = self.times.stages().map(|(name, spread)| {
+            let value = json!({
+                "median": spread.median, "least": spread.least, "most": spread.most,
+                "count": spread.count,
+            });
+            (name.to_owned(), value)
+        });
+        json!({
+            "model": self.model,
+            "device": self.device,
+            "dtype": self.dtype,
+            "width": self.size.0,
+            "height": self.size.1,
+            "steps": self.steps,
+            "cfg": self.cfg,
+            "load_seconds": self.load_seconds,
+            "first_image_seconds": self.times.first_image,
+            "peak_bytes": self.peak_bytes,
+            "stages": Value::Object(stages.into_iter().collect()),
+            "step_floor_seconds": self.floor(),
+            "achieved": self.achieved(),
+            "ceilings": {"gemm": self.ceilings.gemm, "attention": self.ceilings.attention},
+            "forward": {"gemm": self.work.gemm, "attention": self.work.attention},
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} on {} as {}, {} x {}, {} steps, cfg {}",
+            self.model, self.device, self.dtype, self.size.0, self.size.1, self.steps, self.cfg
+        )?;
+        writeln!(f, "\n           median      least       most")?;
+        for (name, spread) in self.times.stages() {
+            writeln!(
+                f,
+                "{name:8} {:8.4} s {:8.4} s {:8.4} s   of {}",
+                spread.median, spread.least, spread.most, spread.count
+            )?;
+        }
+        writeln!(f, "\nload         {:.2} s", self.load_seconds)?;
+        writeln!(f, "first image  {:.3} s", self.times.first_image)?;
+        writeln!(
+            f,
+            "most memory  {:.2} GiB",
+            self.peak_bytes as f64 / (1u64 << 30) as f64
+        )?;
+        writeln!(
+            f,
+            "a step       {:.2} TFLOP/s; at the speed of this machine's matrix product ({:.2}) and \
+             attention ({:.2}) it would take {:.4} s, {:.0} % of what it takes",
+            self.achieved() / 1e12,
+            self.ceilings.gemm / 1e12,
+            self.ceilings.attention / 1e12,
+            self.floor(),
+            100.0 * self.floor() / self.step()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between() {
+        let spread = Spread::of(&[4.0, 1.0, 3.0, 2.0]);
+        assert_eq!((spread.median, spread.least, spread.most), (2.5, 1.0, 4.0));
+        assert_eq!(Spread::of(&[7.0]).median, 7.0);
+    }
+}

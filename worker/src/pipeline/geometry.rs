@@ -1,0 +1,147 @@
+//! Geometries by name, for models without a checkpoint.
+
+use super::load::Pipeline;
+use crate::layers::Placement;
+use crate::models::builder::Builder;
+use crate::models::mmdit::{Mmdit, MmditConfig};
+use crate::models::qwen3::{Qwen3, Qwen3Config};
+use crate::models::random::RandomWeights;
+use crate::models::vae::{Vae, VaeConfig};
+use crate::sampling::batch_noise;
+use crate::weights::WeightsError;
+
+/// Values that random weights are cut from.
+const POOL: usize = 1 << 22;
+
+/// How large a model's parts are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Geometry {
+    /// The text encoder.
+    pub text_encoder: Qwen3Config,
+    /// The diffusion transformer.
+    pub transformer: MmditConfig,
+    /// The autoencoder.
+    pub vae: VaeConfig,
+}
+
+impl Geometry {
+    /// Ovis-Image-7B, with Ovis2.5-2B's language model and FLUX.1's autoencoder.
+    ///
+    /// Source: the release's `config.json` files.
+    pub fn ovis_image_7b() -> Self {
+        Self {
+            text_encoder: Qwen3Config {
+                vocab_size: 151_936,
+                hidden_size: 2048,
+                intermediate_size: 6144,
+                num_layers: 28,
+                num_heads: 16,
+                num_kv_heads: 8,
+                head_dim: 128,
+                rope_theta: 1e6,
+                rms_norm_eps: 1e-6,
+            },
+            transformer: MmditConfig {
+                in_channels: 64,
+                context_dim: 2048,
+                hidden_size: 3072,
+                num_heads: 24,
+                mlp_hidden: 12_288,
+                depth_double: 6,
+                depth_single: 27,
+                axes_dim: [16, 56, 56],
+                theta: 10_000.0,
+            },
+            vae: VaeConfig {
+                block_channels: vec![128, 256, 512, 512],
+                layers_per_block: 2,
+                latent_channels: 16,
+                norm_groups: 32,
+                scaling_factor: 0.3611,
+                shift_factor: 0.1159,
+                native_size: 1024,
+            },
+        }
+    }
+
+    /// The model with random weights, and without a tokenizer.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn with_random_weights(
+        &self,
+        name: &str,
+        placement: &Placement,
+    ) -> Result<Pipeline, WeightsError> {
+        let pool = batch_noise(0, 1, POOL, None);
+        let weights =
+            RandomWeights::new(pool, placement).map_err(|source| WeightsError::Device {
+                file: name.into(),
+                tensor: "random values".into(),
+                source: Box::new(source),
+            })?;
+        let at = Builder::random(&weights, placement);
+        Ok(Pipeline::of_parts(
+            name,
+            placement,
+            Qwen3::new(&self.text_encoder, &at)?,
+            Mmdit::new(&self.transformer, &at)?,
+            Vae::new(&self.vae, &at)?,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use ovis_protocol::DenoiseRequest;
+
+    use super::*;
+    use crate::pipeline::{DenoiseInputs, Latent};
+
+    #[test]
+    fn random_weights_make_finite_images() {
+        let mut small = Geometry::ovis_image_7b();
+        small.text_encoder = Qwen3Config {
+            vocab_size: 40,
+            hidden_size: 32,
+            intermediate_size: 64,
+            num_layers: 2,
+            num_heads: 2,
+            num_kv_heads: 1,
+            head_dim: 16,
+            ..small.text_encoder
+        };
+        small.transformer = MmditConfig {
+            context_dim: 32,
+            hidden_size: 64,
+            num_heads: 2,
+            mlp_hidden: 128,
+            depth_double: 2,
+            depth_single: 3,
+            axes_dim: [4, 14, 14],
+            ..small.transformer
+        };
+        small.vae.block_channels = vec![32, 32, 32, 64];
+        let placement = Placement {
+            device: Device::Cpu,
+            weights: DType::F32,
+        };
+        let pipeline = small.with_random_weights("small", &placement).unwrap();
+        let ids: Vec<u32> = (0..36).collect();
+        let inputs = DenoiseInputs {
+            positive: pipeline.encode_ids(&[&ids], 16).unwrap(),
+            negative: None,
+            latent: Latent::from_values(vec![0.0; 16 * 4 * 4], &[1, 16, 4, 4]).unwrap(),
+            noise_mask: None,
+        };
+        let request = DenoiseRequest::new(0, 1, 1.0);
+        let mut job = pipeline.start_denoise(&request, inputs).unwrap();
+        job.step(pipeline.denoiser().unwrap()).unwrap();
+        let image = pipeline.decode(&job.finish().unwrap()).unwrap();
+        assert_eq!(image.dims(), [1, 32, 32, 3]);
+        let pixels = image.tensor().flatten_all().unwrap();
+        let pixels = pixels.to_vec1::<f32>().unwrap();
+        assert!(pixels.iter().any(|&p| p > 0.0 && p < 1.0));
+    }
+}
