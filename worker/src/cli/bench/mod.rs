@@ -136,7 +136,7 @@ fn make_image(
 ) -> Result<Times, CliError> {
     let mut times = Times::default();
     let begun = Instant::now();
-    let ids: Vec<u32> = (0..PROMPT_TOKENS as u32).map(|i| 1 + i * 7 % 500).collect();
+    let ids: Vec<u32> = (0..PROMPT_TOKENS as u32).map(|i| 1 + i * 7 % 200).collect();
     let mut encode = |ids: &[u32]| {
         let begun = Instant::now();
         let conditioning = pipeline.encode_ids(&[ids], TEXT_POSITIONS)?;

@@ -151,14 +151,22 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "a step       {:.2} TFLOP/s; at the speed of this machine's matrix product ({:.2}) and \
-             attention ({:.2}) it would take {:.4} s, {:.0} % of what it takes",
-            self.achieved() / 1e12,
-            self.ceilings.gemm / 1e12,
-            self.ceilings.attention / 1e12,
+            "a step       {}; at the speed of this machine's matrix product ({}) and attention \
+             ({}) it would take {:.4} s, {:.0} % of what it takes",
+            speed(self.achieved()),
+            speed(self.ceilings.gemm),
+            speed(self.ceilings.attention),
             self.floor(),
             100.0 * self.floor() / self.step()
         )
+    }
+}
+
+/// Operations a second in the unit that suits a GPU or a CPU.
+fn speed(operations: f64) -> String {
+    match operations >= 1e12 {
+        true => format!("{:.1} TFLOP/s", operations / 1e12),
+        false => format!("{:.1} GFLOP/s", operations / 1e9),
     }
 }
 
