@@ -67,8 +67,14 @@ class ComfyServer:
         self.base = base
         for folder in ("custom_nodes", "input", "user/default", "output", "models"):
             (base / folder).mkdir(parents=True, exist_ok=True)
-        for name, pack in {"ovis-worker": ROOT, **{pack.name: pack for pack in packs}}.items():
-            (base / "custom_nodes" / name).symlink_to(pack, target_is_directory=True)
+        # A copy: with the clone itself, the nodes would start what was built in it.
+        pack = base / "custom_nodes" / "ovis-worker"
+        for folder in ("comfy_node", "locales", "workflows"):
+            shutil.copytree(ROOT / folder, pack / folder, dirs_exist_ok=True)
+        for file in ("__init__.py", "pyproject.toml"):
+            shutil.copy(ROOT / file, pack)
+        for other in packs:
+            (base / "custom_nodes" / other.name).symlink_to(other, target_is_directory=True)
         shutil.copy(checkout / "input" / "example.png", base / "input")
         self.port = free_port()
         self.log = base / "comfyui.log"

@@ -22,7 +22,7 @@ from reference import Reference, noise, relative_error
 DEMO = ROOT / "worker" / "demo" / "model"
 PROMPT = '"HELLO" in bold red letters on a yellow background'
 
-THRESHOLDS = {"safe": 0.06, "fast": 0.15}
+THRESHOLDS = {"safe": 0.08, "fast": 0.15}
 """Of the step cache: the largest change of the first block's part that is no change."""
 
 

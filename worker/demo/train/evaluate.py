@@ -151,7 +151,7 @@ def by_worker(binary: str, model: str, items: list, args, folder: Path) -> list[
             binary, "generate", "--model", model, "--prompt", poster.prompt,
             "--width", str(poster.width), "--height", str(poster.height),
             "--steps", str(args.steps), "--cfg", str(args.guidance), "--seed", str(seed),
-            "--device", args.device, "--out", str(out),
+            "--device", args.device, "--cache", args.cache, "--out", str(out),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
@@ -172,6 +172,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=4.5)
+    parser.add_argument("--cache", choices=("off", "safe", "fast"), default="off", help="worker's")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--processes", type=int, default=1, help="of the worker, at a time")
     parser.add_argument("--lists", nargs="+", choices=LISTS, default=list(LISTS))
@@ -216,7 +217,7 @@ def main() -> int:
                 Image.fromarray(picture).save(folder / f"{seed}.png")
     print(table(results))
     if args.into:
-        settings = {"steps": args.steps, "guidance": args.guidance}
+        settings = {"steps": args.steps, "guidance": args.guidance, "cache": args.cache}
         keep(args.into, args.name or args.what, {**settings, "lists": results})
     return 0
 
