@@ -10,13 +10,14 @@
 `comfy_node/web/docs/graph-LANGUAGE.jpg`, which the README shows; it needs what `tests/browser`
 needs.
 
-For a model that knows little, `--megapixels`, `--steps` and `--cfg` go into all workflows, and
+For a model that knows little, `--megapixels`, `--aspect`, `--steps` and `--cfg` go into all
+workflows, and
 `--prompts FILE.json` holds other prompts: `{WORKFLOW: {TITLE OF THE NODE: PROMPT}}`, with
 `ovis_poster-zh` for the Chinese screenshot. `tests/demo_prompts.json` has what the demo model
 understands:
 
-    python tests/make_pictures.py thumbnails --model worker/demo/model \\
-        --megapixels 0.06 --steps 20 --cfg 4.5 --prompts tests/demo_prompts.json
+    python tests/make_pictures.py thumbnails --model worker/demo/model --megapixels 0.06 \\
+        --aspect 0.6 --steps 20 --cfg 4.5 --prompts tests/demo_prompts.json ovis_poster
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from pathlib import Path
 from PIL import Image
 
 from comfy_node.labels import PAPER
-from comfy_node.sizes import size_of
+from comfy_node.sizes import FREE, size_of
 from comfy_server import ROOT, ComfyServer, free_port
 from real_worker import binary
 
@@ -68,6 +69,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--megapixels", type=float)
+    parser.add_argument("--aspect", type=float, help="width over height, of every workflow")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--cfg", type=float)
     parser.add_argument("--seed", type=int, default=1)
@@ -146,8 +148,10 @@ def change(inputs: dict, told: argparse.Namespace) -> None:
     if told.megapixels is not None:
         if "megapixels" in inputs:
             inputs["megapixels"] = told.megapixels
+            if told.aspect is not None:
+                inputs |= {"preset": FREE, "aspect_ratio": told.aspect}
         elif "batch_size" in inputs:  # the native empty latent
-            ratio = inputs["width"] / inputs["height"]
+            ratio = told.aspect or inputs["width"] / inputs["height"]
             inputs["width"], inputs["height"] = size_of(ratio, told.megapixels)
 
 
@@ -171,7 +175,9 @@ def take_screenshot(
     workflow = json.loads((WORKFLOWS / f"{SCREENSHOT_OF}.json").read_text(encoding="utf-8"))
     denoise = {"steps": told.steps, "cfg": told.cfg, "seed": told.seed}
     denoise["control_after_generate"] = "fixed"
-    values = {"OvisDenoise": denoise, "OvisEmptyLatent": {"megapixels": told.megapixels}}
+    size = {"megapixels": told.megapixels, "aspect_ratio": told.aspect}
+    size["preset"] = None if told.aspect is None else FREE
+    values = {"OvisDenoise": denoise, "OvisEmptyLatent": size}
     with tempfile.TemporaryDirectory() as folder:
         asked = {
             "scenario": "portrait",
