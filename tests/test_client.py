@@ -164,7 +164,10 @@ def failure_of(config: WorkerConfig) -> WorkerError:
         client.close()
 
 
-@pytest.mark.parametrize(("protocol", "older"), [(1, "worker"), (3, "node pack")])
+@pytest.mark.parametrize(
+    ("protocol", "older"),
+    [(wire.PROTOCOL_VERSION - 1, "worker"), (wire.PROTOCOL_VERSION + 1, "node pack")],
+)
 def test_another_protocol_version_is_refused_with_both_versions(protocol, older):
     with FakeWorker(protocol=protocol) as fake:
         error = failure_of(WorkerConfig(url=fake.url))

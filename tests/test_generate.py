@@ -51,6 +51,8 @@ def test_the_png_remembers_every_parameter(tiny: Path, tmp_path: Path) -> None:
             seed=2**63 + 7,
             sampler="dpmpp_2m",
             scheduler="karras",
+            cache="safe",
+            guidance_interval="0.9,0.25",
         )
     )
     file = tmp_path / "image.png"
@@ -73,6 +75,8 @@ def test_the_png_remembers_every_parameter(tiny: Path, tmp_path: Path) -> None:
         "shift": 3.0,
         "sampler": "dpmpp_2m",
         "scheduler": "karras",
+        "cache": "safe",
+        "guidance_interval": [0.9, 0.25],
         "device": "cpu",
         "dtype": "f32",
         "max_sequence_length": 256,

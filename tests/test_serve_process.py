@@ -65,7 +65,13 @@ async def first_answer(address: str, message: object | bytes) -> object:
 
 
 @pytest.mark.parametrize(
-    ("version", "older"), [(0, "client"), (1, "client"), (3, "worker"), (2**31, "worker")]
+    ("version", "older"),
+    [
+        (0, "client"),
+        (wire.PROTOCOL_VERSION - 1, "client"),
+        (wire.PROTOCOL_VERSION + 1, "worker"),
+        (2**31, "worker"),
+    ],
 )
 def test_another_protocol_version_is_refused(worker, version: int, older: str) -> None:
     hello = wire.ClientHello(wire.MAGIC, version, "a test", None)
