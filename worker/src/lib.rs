@@ -3,7 +3,7 @@
 //! A request goes down this list once and its events come back up once; no
 //! layer reaches past its neighbour.
 //!
-//! - [`cli`]: the commands: serve, generate, inspect
+//! - [`cli`]: the commands: serve, generate, bench, inspect
 //! - [`server`]: websocket listener, one session a socket
 //! - [`engine`]: the bounded job queue and the one thread that owns the device
 //! - [`pipeline`]: encode, denoise step by step, decode; typed tensors
