@@ -17,7 +17,6 @@ import evaluate
 import ocr
 import posters
 from real_worker import ROOT, RealWorker, binary, generate
-from reference import Reference
 from tiny import layouts
 
 MODEL = ROOT / "worker" / "demo" / "model"
@@ -94,19 +93,10 @@ def test_the_readmes_first_command_draws_its_first_picture(tmp_path: Path) -> No
 
 def test_diffusers_draws_the_same_picture(demo: RealWorker) -> None:
     prompt = 'Card with the headline "MIRA?" in white letters on a navy gradient'
-    reference = Reference.load(MODEL)
-    theirs = reference.pipeline(
-        prompt=prompt,
-        negative_prompt="",
-        guidance_scale=GUIDANCE,
-        num_inference_steps=STEPS,
-        height=256,
-        width=256,
-        generator=torch.Generator().manual_seed(5),
-        output_type="np",
-    ).images[0]
-    theirs = (theirs * 255).round().astype(np.int16)
-    assert np.abs(draw(demo, prompt, seed=5) - theirs).max() <= 1
+    poster = posters.Poster(prompt, ("MIRA?",))
+    pipeline = evaluate.load_pipeline(MODEL)
+    theirs = evaluate.sample(pipeline, [(5, poster)], STEPS, GUIDANCE, batch=1)[0]
+    assert np.abs(draw(demo, prompt, seed=5) - theirs.astype(np.int16)).max() <= 1
 
 
 def test_the_other_layouts_draw_the_same_picture(tmp_path: Path) -> None:

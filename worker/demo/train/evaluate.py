@@ -81,6 +81,16 @@ def sample(pipeline, items: list, steps: int, guidance: float, batch: int) -> li
     return pictures
 
 
+def load_pipeline(model: Path):
+    """The reference pipeline on a written checkpoint, in float32."""
+    import torch
+    from diffusers import OvisImagePipeline
+
+    pipeline = OvisImagePipeline.from_pretrained(model, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def pipeline_of(models):
     """The reference pipeline around models in memory."""
     from diffusers import OvisImagePipeline
@@ -188,11 +198,7 @@ def main() -> int:
     if args.what == "ceiling":
         painter = posters.Painter(args.source)
     elif args.what == "diffusers":
-        import torch
-        from diffusers import OvisImagePipeline
-
-        pipeline = OvisImagePipeline.from_pretrained(args.source, torch_dtype=torch.float32)
-        pipeline.to(args.device).set_progress_bar_config(disable=True)
+        pipeline = load_pipeline(args.source).to(args.device)
     results = {}
     for name in args.lists:
         items = posters.read_held_out(name)[: args.limit]

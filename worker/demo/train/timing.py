@@ -16,7 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from evaluate import keep
+from PIL import Image
+
+import posters
+from evaluate import keep, load_pipeline, sample
 
 PROMPT = 'Sale poster, headline "SUMMER" in bold red letters on a yellow background'
 STEPS, GUIDANCE = 20, 4.5
@@ -24,20 +27,9 @@ STEPS, GUIDANCE = 20, 4.5
 
 def draw(model: Path, out: Path) -> None:
     """What a script with diffusers does for one picture."""
-    import torch
-    from diffusers import OvisImagePipeline
-
-    pipeline = OvisImagePipeline.from_pretrained(model, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline(
-        prompt=PROMPT,
-        negative_prompt="",
-        guidance_scale=GUIDANCE,
-        num_inference_steps=STEPS,
-        height=256,
-        width=256,
-        generator=torch.Generator().manual_seed(0),
-    ).images[0].save(out)
+    poster = posters.Poster(PROMPT, ("SUMMER",))
+    picture = sample(load_pipeline(model), [(0, poster)], STEPS, GUIDANCE, batch=1)[0]
+    Image.fromarray(picture).save(out)
 
 
 def main() -> int:

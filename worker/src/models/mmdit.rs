@@ -9,7 +9,7 @@ use candle_core::{Result, Tensor};
 use super::builder::{Builder, Built};
 use super::step_cache::StepCache;
 use crate::layers::{
-    attention, attention_and_swiglu, cast, gated_residual, modulated_layer_norm, qk_norm_rope,
+    add, attention, attention_and_swiglu, cast, gated_residual, modulated_layer_norm, qk_norm_rope,
     rms_norm, silu, swiglu, timestep_embedding, HeadNorms, Heads, Linear, Mask, Pairs, Placement,
     RopeTable,
 };
@@ -357,10 +357,10 @@ impl Mmdit {
                 let (begun, text) = self.double(0..1, &image, text, at)?;
                 let first = (&begun - &image)?;
                 match cache.recall(&first)? {
-                    Some(rest) => (begun + rest)?,
+                    Some(rest) => add(&begun, rest)?,
                     None => {
                         let ended = self.inner(1, &begun, &text, at)?;
-                        cache.keep(first, (&ended - begun)?);
+                        cache.keep(first, (&ended - begun)?)?;
                         ended
                     }
                 }

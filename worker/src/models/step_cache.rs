@@ -18,7 +18,13 @@ pub struct StepCache {
 
 struct Kept {
     first: Tensor,
+    /// The mean magnitude of `first`, a scalar that stays on the device.
+    magnitude: Tensor,
     rest: Tensor,
+}
+
+fn magnitude(x: &Tensor) -> Result<Tensor> {
+    cast(x, DType::F32)?.abs()?.mean_all()
 }
 
 impl StepCache {
@@ -46,8 +52,8 @@ impl StepCache {
         let Some(kept) = self.kept.as_ref() else {
             return Ok(None);
         };
-        let magnitude = |x: &Tensor| cast(x, DType::F32)?.abs()?.mean_all()?.to_scalar::<f32>();
-        let change = magnitude(&(first - &kept.first)?)? / magnitude(&kept.first)?;
+        let change = (magnitude(&(first - &kept.first)?)? / &kept.magnitude)?;
+        let change = change.to_scalar::<f32>()?;
         if f64::from(change) >= self.threshold || change.is_nan() {
             return Ok(None);
         }
@@ -56,8 +62,16 @@ impl StepCache {
     }
 
     /// Remembers a step: what the first block added, and what the others did.
-    pub fn keep(&mut self, first: Tensor, rest: Tensor) {
-        self.kept = Some(Kept { first, rest });
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn keep(&mut self, first: Tensor, rest: Tensor) -> Result<()> {
+        self.kept = Some(Kept {
+            magnitude: magnitude(&first)?,
+            first,
+            rest,
+        });
+        Ok(())
     }
 }
 
@@ -75,7 +89,7 @@ mod tests {
     fn it_answers_only_what_changed_little_since_the_last_kept_step() {
         let mut cache = StepCache::new(0.1);
         assert!(cache.recall(&tokens(1.0)).unwrap().is_none());
-        cache.keep(tokens(1.0), tokens(7.0));
+        cache.keep(tokens(1.0), tokens(7.0)).unwrap();
         let rest = cache.recall(&tokens(1.05)).unwrap().unwrap();
         assert_eq!(rest.to_vec3::<f32>().unwrap()[0][0][0], 7.0);
         // Against the step that was kept, not the one that was answered.
@@ -87,7 +101,7 @@ mod tests {
     #[test]
     fn a_threshold_of_zero_never_answers() {
         let mut cache = StepCache::new(0.0);
-        cache.keep(tokens(1.0), tokens(7.0));
+        cache.keep(tokens(1.0), tokens(7.0)).unwrap();
         assert!(cache.recall(&tokens(1.0)).unwrap().is_none());
     }
 }
