@@ -7,9 +7,9 @@
     evaluate.py pictures FOLDER                 pictures made before: LIST/SEED.png
 
 The held-out lists: 200 English words of 3 to 8 letters on one line, 60 headlines of
-two lines, 100 Chinese ones of 2 to 4 characters, 30 words on other sizes. One picture
-a prompt, its seed fixed by the list. `--into FILE` keeps the figures, `--save FOLDER` the
-pictures.
+two lines, 100 Chinese ones of 2 to 4 characters, 30 words on other trained sizes, 30 on
+sizes never trained. One picture a prompt, its seed fixed by the list. `--into FILE` keeps
+the figures, `--save FOLDER` the pictures.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from PIL import Image
 import ocr
 import posters
 
-LISTS = ("english", "two_lines", "chinese", "sizes")
+LISTS = ("english", "two_lines", "chinese", "sizes", "new_sizes")
 
 
 def tell(name: str, pictures: list[np.ndarray], items: list) -> dict[str, float]:

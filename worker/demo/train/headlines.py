@@ -42,6 +42,21 @@ def any_case(rng: np.random.Generator, word: str) -> str:
     return word.upper() if choice < 0.5 else word.title() if choice < 0.75 else word.lower()
 
 
+def misspelt(rng: np.random.Generator, line: str) -> str:
+    """The line with one character another one of its kind, or left out, or there twice."""
+    place = int(rng.integers(len(line)))
+    old = line[place]
+    kinds = (string.ascii_uppercase, string.ascii_lowercase, string.digits, SIGNS, CHARACTERS)
+    kind = next(kind for kind in kinds if old in kind)
+    new = kind[rng.integers(len(kind))]
+    change = rng.random()
+    if change < 0.15 and len(line) > 1:
+        new = ""
+    elif change < 0.3:
+        new = 2 * old
+    return line[:place] + new + line[place + 1 :]
+
+
 def _word(rng: np.random.Generator, longest: int, words: tuple[str, ...]) -> str:
     while True:
         word = words[rng.integers(len(words))]

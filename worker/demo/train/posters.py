@@ -12,7 +12,7 @@ the folder that fonts.py writes.
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -317,14 +317,34 @@ def sample(
         else:
             longest = headlines.LONGEST_WORD
         lines = tuple(headlines.line(rng, kind, longest, words) for _ in range(count))
-        if compose := dress(rng, lines, size):
-            return compose
+        if poster := dress(rng, lines, size, config["wrong_prompts"]):
+            return poster
+
+
+def mistaken(rng: np.random.Generator, poster: Poster) -> Poster:
+    """The poster as somebody describes it who looked badly: a letter of the headline, or
+    a colour, is another one. Never says a held-out line."""
+    what = rng.random()
+    if what < 0.2:
+        return replace(poster, ink=str(rng.choice(list(COLORS))))
+    if what < 0.4:
+        return replace(poster, ground=str(rng.choice(list(COLORS))))
+    while True:
+        lines = list(poster.lines)
+        number = int(rng.integers(len(lines)))
+        lines[number] = headlines.misspelt(rng, lines[number])
+        if lines[number].lower() not in headlines.held_out():
+            return replace(poster, lines=tuple(lines))
 
 
 def dress(
-    rng: np.random.Generator, lines: tuple[str, ...], size: tuple[int, int] = (256, 256)
+    rng: np.random.Generator,
+    lines: tuple[str, ...],
+    size: tuple[int, int] = (256, 256),
+    wrong: float = 0.0,
 ) -> Poster | None:
-    """Chooses everything but the headline; nothing when that does not fit."""
+    """Chooses everything but the headline; nothing when that does not fit. The prompt
+    is `mistaken` with a chance of `wrong`."""
     ground = str(rng.choice(list(COLORS)))
     surface = str(rng.choice(list(SURFACES), p=[0.6, 0.12, 0.1, 0.09, 0.09]))
     named = set()
@@ -350,13 +370,15 @@ def dress(
         width=size[0],
         height=size[1],
     )
-    return Poster(**{**poster.__dict__, "prompt": describe(rng, poster, named)})
+    # No draw without a chance of it: the held-out lists stay as they were made.
+    told = mistaken(rng, poster) if wrong and rng.random() < wrong else poster
+    return replace(poster, prompt=describe(rng, told, named))
 
 
 def write_held_out(assets: Path) -> None:
     """The lists of the evaluation: 200 English words of 3 to 8 letters, 60 headlines of
     two such words, 100 Chinese ones of 2 to 4 characters, 30 words of 3 to 6 letters on
-    posters of other sizes."""
+    posters of other trained sizes, 30 of 4 to 6 on sizes that are never trained."""
     folder = headlines.HERE / "held_out"
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.jsonl"):
@@ -377,11 +399,19 @@ def write_held_out(assets: Path) -> None:
         "chinese": [(text,) for text in sorted(chinese)],
         "sizes": [(word,) for word in cased[320:] if len(word) <= 6][:30],
     }
-    sizes = [(320, 192), (192, 320), (384, 160)]
-    for name, entries in lists.items():
+    sizes = {
+        "sizes": [(320, 192), (192, 320), (384, 160)],
+        "new_sizes": [(208, 304), (304, 208), (352, 176)],
+    }
+    for name in (*lists, "new_sizes"):
+        if name == "new_sizes":  # drawn last, as the other lists are older
+            short = [w for w in pool if 4 <= len(w) <= 6 and w not in words]
+            entries = [(headlines.any_case(rng, str(w)),) for w in rng.choice(short, 30, False)]
+        else:
+            entries = lists[name]
         rows = []
         for number, lines in enumerate(entries):
-            size = sizes[number // 10] if name == "sizes" else (256, 256)
+            size = sizes[name][number // 10] if name in sizes else (256, 256)
             poster = dress(rng, lines, size)
             assert poster is not None
             rows.append({"seed": number, **poster.__dict__})
