@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 use clap::{Args, ValueEnum};
 
 use super::CliError;
-use crate::layers::Placement;
+use crate::layers::{keep_freed_memory, Placement};
 use crate::weights::CheckpointArgs;
 
 /// Which files to load.
@@ -112,7 +112,9 @@ impl DeviceArgs {
 
     fn open(&self) -> Result<Device, CliError> {
         let cuda = |ordinal: usize| {
-            Device::new_cuda(ordinal).map_err(|e| {
+            let opened = Device::new_cuda(ordinal);
+            let kept = opened.and_then(|device| keep_freed_memory(&device).map(|()| device));
+            kept.map_err(|e| {
                 let hint = if candle_core::utils::cuda_is_available() {
                     "nvidia-smi lists the GPUs of this machine."
                 } else {

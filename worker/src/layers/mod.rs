@@ -23,6 +23,6 @@ pub use latents::{guided_velocity, patchify, to_pixels};
 pub use linear::Linear;
 pub use mlp::{gated_residual, swiglu};
 pub use norm::{group_norm, modulated_layer_norm, rms_norm, GroupNorm};
-pub use placement::{device_memory, Placement};
+pub use placement::{device_memory, keep_freed_memory, Placement};
 pub use pointwise::{add, cast, scaled_sum, silu};
 pub use rope::{qk_norm_rope, HeadNorms, Heads, Pairs, RopeTable};

@@ -32,6 +32,32 @@ impl Placement {
     }
 }
 
+/// Has the driver keep the memory of dropped tensors for the next ones. It would otherwise
+/// unmap all of it whenever the device is waited for, which a denoise job does after every
+/// step, and map it again in the next.
+///
+/// # Errors
+/// The device fails.
+pub fn keep_freed_memory(device: &Device) -> candle_core::Result<()> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(cuda) = device {
+        use candle_core::cuda_backend::cudarc::driver::{result, sys};
+        let stream = cuda.cuda_stream();
+        let mut bytes = u64::MAX;
+        // SAFETY: the context's own device, whose default pool lives as long as it; the
+        // attribute is a u64.
+        unsafe {
+            let pool = result::device::get_default_mem_pool(stream.context().cu_device());
+            let pool = pool.map_err(candle_core::Error::wrap)?;
+            let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            result::mem_pool::set_attribute(pool, attribute, (&raw mut bytes).cast())
+                .map_err(candle_core::Error::wrap)?;
+        }
+    }
+    let _ = device;
+    Ok(())
+}
+
 /// Bytes of device memory in use and in all; zeros on a CPU, whose memory the
 /// worker does not own.
 pub fn device_memory(device: &Device) -> (u64, u64) {

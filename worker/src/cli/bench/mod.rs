@@ -3,6 +3,7 @@
 
 mod ceilings;
 mod memory;
+mod parts;
 mod report;
 
 use std::time::Instant;
@@ -51,6 +52,9 @@ pub struct BenchArgs {
     /// Images before them, which do not.
     #[arg(long, value_name = "N", default_value_t = 1)]
     warmup: u32,
+    /// Also measure each operation of the transformer alone.
+    #[arg(long)]
+    parts: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -115,6 +119,11 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
         work: Work::of_forward(config, tokens),
         ceilings: Ceilings::measure(config, tokens.0 + tokens.1, &placement)
             .map_err(crate::pipeline::Error::from)?,
+        parts: match args.parts {
+            true => parts::measure(config, tokens, &placement),
+            false => Ok(Vec::new()),
+        }
+        .map_err(crate::pipeline::Error::from)?,
         times,
     };
     match args.json {

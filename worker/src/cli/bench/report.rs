@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{json, Value};
 
 use super::ceilings::{Ceilings, Work};
+use super::parts::Part;
 
 /// Seconds of each stage, one for each time it ran.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +81,8 @@ pub struct Report {
     /// Of one forward.
     pub work: Work,
     pub ceilings: Ceilings,
+    /// Of one forward; empty if not asked for.
+    pub parts: Vec<Part>,
     pub times: Times,
 }
 
@@ -123,6 +126,7 @@ impl Report {
             "achieved": self.achieved(),
             "ceilings": {"gemm": self.ceilings.gemm, "attention": self.ceilings.attention},
             "forward": {"gemm": self.work.gemm, "attention": self.work.attention},
+            "parts": self.parts.iter().map(Part::json).collect::<Vec<_>>(),
         })
     }
 }
@@ -158,7 +162,21 @@ impl fmt::Display for Report {
             speed(self.ceilings.attention),
             self.floor(),
             100.0 * self.floor() / self.step()
-        )
+        )?;
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nparts of a forward, each alone")?;
+        for part in &self.parts {
+            let (each, all) = (1e3 * part.seconds, 1e3 * part.total());
+            writeln!(
+                f,
+                "{all:9.3} ms   {:3} x {each:8.4} ms   {}",
+                part.count, part.name
+            )?;
+        }
+        let sum: f64 = self.parts.iter().map(Part::total).sum();
+        writeln!(f, "{:9.3} ms   in all", 1e3 * sum)
     }
 }
 

@@ -7,7 +7,8 @@ use super::super::rope::{HeadNorms, Heads, Pairs};
 use super::runtime::{address, output, shared_gpu, Arg, Kernel, THREADS};
 
 /// See [`qk_norm_rope`](crate::layers::qk_norm_rope): each projection may be
-/// columns of a wider tensor, `cos` and `sin` are `[sum of S, D/2]` f32.
+/// columns of a wider tensor, `cos` and `sin` are `[sum of S, D/2]` f32. The v of a
+/// lone projection is a view of it where that is possible, which saves a copy.
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
@@ -42,14 +43,44 @@ pub fn qk_norm_rope(
     }
     let (cos, sin) = (cos.contiguous()?, sin.contiguous()?);
     let new = |heads: usize| output(&[batch, tokens, heads, head_dim], first);
-    let joint = [new(heads.query)?, new(heads.key)?, new(heads.key)?];
+    let (q, k) = (new(heads.query)?, new(heads.key)?);
+    let view = match projections.len() {
+        1 => values(first, heads, head_dim)?,
+        _ => None,
+    };
+    let (v, copied) = match view {
+        Some(view) => (view, None),
+        None => {
+            let v = new(heads.key)?;
+            (v.clone(), Some(v))
+        }
+    };
+    let joint = Joint { q, k, v: copied };
     let mut offset = 0;
     for (qkv, norms) in projections {
         part(qkv, norms, pairs, (&cos, &sin), &joint, offset, eps)?;
         offset += qkv.dim(1)?;
     }
-    let [q, k, v] = joint;
-    Ok(Some((q, k, v)))
+    Ok(Some((joint.q, joint.k, v)))
+}
+
+/// The values in a packed projection as a view `[B, S, G, D]`, where its columns divide
+/// into heads.
+fn values(qkv: &Tensor, heads: Heads, head_dim: usize) -> Result<Option<Tensor>> {
+    let (batch, tokens, columns) = qkv.dims3()?;
+    if !qkv.is_contiguous() || columns % head_dim != 0 {
+        return Ok(None);
+    }
+    let all = qkv.reshape((batch, tokens, columns / head_dim, head_dim))?;
+    all.narrow(2, heads.query + heads.key, heads.key).map(Some)
+}
+
+/// Where all projections' tokens go, each `[B, sum of S, heads, D]`; v only if it is to
+/// be copied.
+struct Joint {
+    q: Tensor,
+    k: Tensor,
+    v: Option<Tensor>,
 }
 
 /// One projection into its tokens of the joint tensors.
@@ -58,12 +89,12 @@ fn part(
     norms: &HeadNorms,
     pairs: Pairs,
     (cos, sin): (&Tensor, &Tensor),
-    joint: &[Tensor; 3],
+    joint: &Joint,
     offset: usize,
     eps: f64,
 ) -> Result<()> {
-    let (batch, all_tokens, heads, head_dim) = joint[0].dims4()?;
-    let kv_heads = joint[1].dim(2)?;
+    let (batch, all_tokens, heads, head_dim) = joint.q.dims4()?;
+    let kv_heads = joint.k.dim(2)?;
     let weight = |t: &Tensor| t.to_dtype(qkv.dtype())?.contiguous();
     let (query, key) = (weight(&norms.query)?, weight(&norms.key)?);
     // The kernel moves neighbouring pairs.
@@ -76,7 +107,6 @@ fn part(
     let Some(device) = shared_gpu(&[&qkv, &query, &key]) else {
         bail!("the head norms are on another device than the projection");
     };
-    let tokens = qkv.dim(1)?;
     let table_row = (offset * (head_dim / 2) * DType::F32.size_in_bytes()) as u64;
     let kernel = Kernel {
         family: "rope",
@@ -87,13 +117,13 @@ fn part(
         dtype: qkv.dtype(),
         pack: 1,
     };
-    let warps = batch * tokens * (heads + 2 * kv_heads);
-    // SAFETY: shapes were checked by the caller; `offset + tokens` lies within
-    // the joint tensors and the tables.
+    let v = joint.v.as_ref().map(address).transpose()?;
+    // SAFETY: shapes were checked by the caller; `offset` and the projection's tokens lie
+    // within the joint tensors and the tables. The kernel takes no address for "leave v".
     unsafe {
         kernel.launch(
             &device,
-            (warps.div_ceil(THREADS / 32), 1),
+            (qkv.dim(1)?, batch),
             THREADS,
             &[
                 Arg::At(address(&qkv)?),
@@ -101,11 +131,9 @@ fn part(
                 Arg::At(address(&key)?),
                 Arg::At(address(cos)? + table_row),
                 Arg::At(address(sin)? + table_row),
-                Arg::At(address(&joint[0])?),
-                Arg::At(address(&joint[1])?),
-                Arg::At(address(&joint[2])?),
-                Arg::Count(batch),
-                Arg::Count(tokens),
+                Arg::At(address(&joint.q)?),
+                Arg::At(address(&joint.k)?),
+                Arg::At(v.unwrap_or(0)),
                 Arg::Count(heads),
                 Arg::Count(kv_heads),
                 Arg::Count(head_dim),
