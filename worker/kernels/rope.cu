@@ -86,6 +86,68 @@ __device__ void qk_norm_rope(const T *qkv, const T *query_weight, const T *key_w
     }
 }
 
+// The same for neighbours, N elements a lane: several heads a warp, as `head_dim / N` is a
+// power of two.
+template <typename T, int N>
+__device__ void qk_norm_rope_packed(const T *qkv, const T *query_weight, const T *key_weight,
+                                    const float *cos, const float *sin, T *q, T *k, T *v,
+                                    int heads, int kv_heads, int head_dim, int64_t batch_stride,
+                                    int64_t row_stride, int64_t out_tokens, int64_t offset,
+                                    float eps) {
+    const int lanes = head_dim / N;
+    const int slot = threadIdx.x / lanes;
+    const int slots = blockDim.x / lanes;
+    const int place = threadIdx.x % lanes * N;
+    const int64_t token = blockIdx.x;
+    const int64_t out_token = blockIdx.y * out_tokens + offset + token;
+    qkv += blockIdx.y * batch_stride + token * row_stride;
+    const auto c = load<float, N / 2>(cos + (token * head_dim + place) / 2);
+    const auto s = load<float, N / 2>(sin + (token * head_dim + place) / 2);
+    const auto query_w = load<T, N>(query_weight + place);
+    const auto key_w = load<T, N>(key_weight + place);
+    const int read_heads = heads + (v == nullptr ? 1 : 2) * kv_heads;
+
+    // Every lane of a warp takes part in the sums, also one that is past the last head.
+    for (int first = 0; first < read_heads; first += slots) {
+        const int head = first + slot;
+        const bool within = head < read_heads;
+        Pack<T, N> x = {};
+        if (within) {
+            x = load<T, N>(qkv + int64_t(head) * head_dim + place);
+        }
+        float squares = 0.0f;
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            squares += wide(x.at[j]) * wide(x.at[j]);
+        }
+        for (int step = lanes / 2; step > 0; step /= 2) {
+            squares += __shfl_xor_sync(0xffffffffu, squares, step);
+        }
+        if (!within) {
+            continue;
+        }
+        if (head >= heads + kv_heads) {
+            const int64_t row = out_token * kv_heads + head - heads - kv_heads;
+            store<T, N>(v + row * head_dim + place, x);
+            continue;
+        }
+        const bool query = head < heads;
+        T *y = query ? q + (out_token * heads + head) * head_dim
+                     : k + (out_token * kv_heads + head - heads) * head_dim;
+        const auto &w = query ? query_w : key_w;
+        const float inverse = rsqrtf(squares / head_dim + eps);
+        Pack<T, N> out;
+#pragma unroll
+        for (int j = 0; j < N / 2; ++j) {
+            const float x0 = wide(x.at[2 * j]) * inverse * wide(w.at[2 * j]);
+            const float x1 = wide(x.at[2 * j + 1]) * inverse * wide(w.at[2 * j + 1]);
+            out.at[2 * j] = narrow<T>(x0 * c.at[j] - x1 * s.at[j]);
+            out.at[2 * j + 1] = narrow<T>(x0 * s.at[j] + x1 * c.at[j]);
+        }
+        store<T, N>(y + place, out);
+    }
+}
+
 #define PARAMS                                                                                    \
     (const T *qkv, const T *query_weight, const T *key_weight, const float *cos,                  \
      const float *sin, T *q, T *k, T *v, int64_t heads, int64_t kv_heads, int64_t head_dim,       \
@@ -97,3 +159,4 @@ VARIANT(qk_norm_rope_neighbours, _bf16_v1, bf16, false, ::qk_norm_rope, PARAMS, 
 VARIANT(qk_norm_rope_neighbours, _f32_v1, float, false, ::qk_norm_rope, PARAMS, ARGS)
 VARIANT(qk_norm_rope_halves, _bf16_v1, bf16, true, ::qk_norm_rope, PARAMS, ARGS)
 VARIANT(qk_norm_rope_halves, _f32_v1, float, true, ::qk_norm_rope, PARAMS, ARGS)
+VARIANT(qk_norm_rope_neighbours, _bf16_v8, bf16, 8, ::qk_norm_rope_packed, PARAMS, ARGS)

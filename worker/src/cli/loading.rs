@@ -51,6 +51,23 @@ pub fn load(
     Ok(pipeline)
 }
 
+/// Prepares a loaded pipeline's GPU for the first job; `say` gets a line if there was
+/// anything to do.
+///
+/// # Errors
+/// The device fails.
+pub fn warm_up(pipeline: &Pipeline, say: impl Fn(&str)) -> Result<(), CliError> {
+    let started = Instant::now();
+    pipeline.warm_up()?;
+    if !pipeline.placement().device.is_cpu() {
+        say(&format!(
+            "warmed up in {:.1} s",
+            started.elapsed().as_secs_f32()
+        ));
+    }
+    Ok(())
+}
+
 fn reporter(say: Arc<impl Fn(&str) + Send + Sync + 'static>) -> Watch {
     let last = Mutex::new(("", 0));
     Arc::new(move |progress: LoadProgress| {

@@ -130,9 +130,10 @@ async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
     tokio::task::spawn_blocking(move || {
         engine::start(queue, move || {
             let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
-            loading::load(&checkpoint, &device.placement()?, |line| {
-                tracing::info!("{line}")
-            })
+            let say = |line: &str| tracing::info!("{line}");
+            let pipeline = loading::load(&checkpoint, &device.placement()?, say)?;
+            loading::warm_up(&pipeline, say)?;
+            Ok::<_, CliError>(pipeline)
         })
     })
     .await

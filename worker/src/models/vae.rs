@@ -62,13 +62,18 @@ impl ResidualBlock {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.conv1.forward(&self.norm1.forward(x, true)?, 1, 1)?;
-        let y = self.conv2.forward(&self.norm2.forward(&y, true)?, 1, 1)?;
-        match &self.shortcut {
-            Some(shortcut) => add(&shortcut.forward(x, 0, 0)?, &y),
-            None => add(x, &y),
-        }
+    /// Takes `x`, for every tensor here is hundreds of megabytes at full resolution and
+    /// goes as soon as it is used up.
+    fn forward(&self, x: Tensor) -> Result<Tensor> {
+        let shortcut = match &self.shortcut {
+            Some(shortcut) => shortcut.forward(&x, 0, 0)?,
+            None => x.clone(),
+        };
+        let y = self.norm1.forward(&x, true)?;
+        drop(x);
+        let y = self.norm2.forward(&self.conv1.forward(&y, 1, 1)?, true)?;
+        let y = self.conv2.forward(&y, 1, 1)?;
+        add(&shortcut, &y)
     }
 }
 
@@ -92,11 +97,11 @@ impl AttentionBlock {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: Tensor) -> Result<Tensor> {
         let (b, c, h, w) = x.dims4()?;
         let y = self
             .norm
-            .forward(x, false)?
+            .forward(&x, false)?
             .reshape((b, c, h * w))?
             .transpose(1, 2)?
             .contiguous()?;
@@ -110,7 +115,7 @@ impl AttentionBlock {
             .forward(&y)?
             .transpose(1, 2)?
             .reshape((b, c, h, w))?;
-        add(x, &y)
+        add(&x, &y)
     }
 }
 
@@ -130,10 +135,10 @@ impl Middle {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: Tensor) -> Result<Tensor> {
         let x = self.block_1.forward(x)?;
-        let x = self.attention.forward(&x)?;
-        self.block_2.forward(&x)
+        let x = self.attention.forward(x)?;
+        self.block_2.forward(x)
     }
 }
 
@@ -145,10 +150,8 @@ struct Level {
 }
 
 impl Level {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.blocks
-            .iter()
-            .try_fold(x.clone(), |x, block| block.forward(&x))
+    fn forward(&self, x: Tensor) -> Result<Tensor> {
+        self.blocks.iter().try_fold(x, |x, block| block.forward(x))
     }
 }
 
@@ -205,12 +208,12 @@ impl Encoder {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mut x = self.conv_in.forward(x, 1, 1)?;
         for level in &self.levels {
-            x = level.forward(&x)?;
+            x = level.forward(x)?;
             if let Some(downsample) = &level.resample {
                 x = downsample.forward(&x, 0, 1)?;
             }
         }
-        let x = self.middle.forward(&x)?;
+        let x = self.middle.forward(x)?;
         self.conv_out
             .forward(&self.norm_out.forward(&x, true)?, 1, 1)
     }
@@ -253,11 +256,12 @@ impl Decoder {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = self.conv_in.forward(x, 1, 1)?;
-        let mut x = self.middle.forward(&x)?;
+        let mut x = self.middle.forward(x)?;
         for level in &self.levels {
-            x = level.forward(&x)?;
+            x = level.forward(x)?;
             if let Some(upsample) = &level.resample {
-                x = upsample.forward(&upsample_nearest(&x)?, 1, 1)?;
+                x = upsample_nearest(&x)?;
+                x = upsample.forward(&x, 1, 1)?;
             }
         }
         self.conv_out

@@ -15,7 +15,7 @@ use crate::models::builder::Builder;
 use crate::models::mmdit::Mmdit;
 use crate::models::qwen3::Qwen3;
 use crate::models::vae::Vae;
-use crate::weights::{Checkpoint, WeightsError};
+use crate::weights::{Checkpoint, WeightsError, NATIVE_SIZE};
 
 /// Which parts of a checkpoint to load.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +136,12 @@ impl Pipeline {
             .as_ref()
             .map(|t| t.config().in_channels / 4);
         transformer.or(self.vae.as_ref().map(|v| v.config().latent_channels))
+    }
+
+    /// Side of the square images the model was trained on, in pixels.
+    pub fn native_size(&self) -> usize {
+        let vae = self.vae.as_ref().map(|vae| vae.config().native_size);
+        vae.unwrap_or(NATIVE_SIZE)
     }
 
     /// Names of the operations the loaded parts allow.

@@ -10,6 +10,7 @@ mod plan;
 mod preview;
 mod prompt;
 mod types;
+mod warm_up;
 
 pub use denoise::DenoiseState;
 pub use error::{Error, Result};

@@ -34,6 +34,7 @@ pub use error::WeightsError;
 pub use layout::Layout;
 pub use part::{Ignored, LoadProgress, PartTensors, Watch};
 pub use tokenizer::TokenizerFiles;
+pub use vae::NATIVE_SIZE;
 
 /// The parts, as messages call them.
 const TRANSFORMER: &str = "transformer";

@@ -16,7 +16,7 @@ use crate::models::vae::VaeConfig;
 const NORM_GROUPS: usize = 32;
 const SCALING_FACTOR: f64 = 0.3611;
 const SHIFT_FACTOR: f64 = 0.1159;
-pub(super) const NATIVE_SIZE: usize = 1024;
+pub const NATIVE_SIZE: usize = 1024;
 
 const ANCHORS: [&str; 2] = ["decoder.conv_in.weight", "encoder.conv_in.weight"];
 const PREFIXES: [&str; 3] = ["", "first_stage_model.", "vae."];

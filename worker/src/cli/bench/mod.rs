@@ -91,6 +91,9 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
         }
     };
     let load = started.elapsed();
+    let started = Instant::now();
+    pipeline.warm_up()?;
+    let warm_up = started.elapsed();
     let size = (args.width.unwrap_or(native), args.height.unwrap_or(native));
     crate::pipeline::check_request(&request(args), 1, size)?;
     let mut times = Times::default();
@@ -114,6 +117,7 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
         steps: args.steps,
         cfg: args.cfg,
         load_seconds: load.as_secs_f64(),
+        warm_up_seconds: warm_up.as_secs_f64(),
         peak_bytes: peak.bytes(),
         forwards: if args.cfg == 1.0 { 1 } else { 2 },
         work: Work::of_forward(config, tokens),

@@ -75,6 +75,8 @@ pub struct Report {
     pub steps: u32,
     pub cfg: f64,
     pub load_seconds: f64,
+    /// What `serve` does before it is ready.
+    pub warm_up_seconds: f64,
     pub peak_bytes: u64,
     /// Forwards of the transformer a step.
     pub forwards: u32,
@@ -119,6 +121,7 @@ impl Report {
             "steps": self.steps,
             "cfg": self.cfg,
             "load_seconds": self.load_seconds,
+            "warm_up_seconds": self.warm_up_seconds,
             "first_image_seconds": self.times.first_image,
             "peak_bytes": self.peak_bytes,
             "stages": Value::Object(stages.into_iter().collect()),
@@ -147,6 +150,7 @@ impl fmt::Display for Report {
             )?;
         }
         writeln!(f, "\nload         {:.2} s", self.load_seconds)?;
+        writeln!(f, "warm-up      {:.2} s", self.warm_up_seconds)?;
         writeln!(f, "first image  {:.3} s", self.times.first_image)?;
         writeln!(
             f,

@@ -4,7 +4,7 @@
 use candle_core::{bail, DType, Result, Tensor};
 
 use super::super::rope::{HeadNorms, Heads, Pairs};
-use super::runtime::{address, output, shared_gpu, Arg, Kernel, THREADS};
+use super::runtime::{address, output, pack, shared_gpu, threads_for, Arg, Kernel, THREADS};
 
 /// See [`qk_norm_rope`](crate::layers::qk_norm_rope): each projection may be
 /// columns of a wider tensor, `cos` and `sin` are `[sum of S, D/2]` f32. The v of a
@@ -107,6 +107,27 @@ fn part(
     let Some(device) = shared_gpu(&[&qkv, &query, &key]) else {
         bail!("the head norms are on another device than the projection");
     };
+    let v = joint.v.as_ref().map(address).transpose()?;
+    let at = [
+        address(&qkv)?,
+        address(&query)?,
+        address(&key)?,
+        address(&joint.q)?,
+        address(&joint.k)?,
+        // None for the kernel to leave the values where they are.
+        v.unwrap_or(0),
+    ];
+    // 16 bytes at a time, where a warp's lanes divide evenly among heads.
+    let lanes = head_dim / 8;
+    let packed = pairs == Pairs::Neighbours
+        && qkv.dtype() == DType::BF16
+        && lanes.is_power_of_two()
+        && lanes <= 32
+        && pack(
+            qkv.dtype(),
+            &[head_dim, qkv.stride()[0], qkv.stride()[1]],
+            &at,
+        ) == 8;
     let table_row = (offset * (head_dim / 2) * DType::F32.size_in_bytes()) as u64;
     let kernel = Kernel {
         family: "rope",
@@ -115,25 +136,28 @@ fn part(
             Pairs::Halves => "qk_norm_rope_halves",
         },
         dtype: qkv.dtype(),
-        pack: 1,
+        pack: if packed { 8 } else { 1 },
     };
-    let v = joint.v.as_ref().map(address).transpose()?;
+    let threads = match packed {
+        true => threads_for((heads + kv_heads) * head_dim, 8),
+        false => THREADS,
+    };
     // SAFETY: shapes were checked by the caller; `offset` and the projection's tokens lie
-    // within the joint tensors and the tables. The kernel takes no address for "leave v".
+    // within the joint tensors and the tables.
     unsafe {
         kernel.launch(
             &device,
             (qkv.dim(1)?, batch),
-            THREADS,
+            threads,
             &[
-                Arg::At(address(&qkv)?),
-                Arg::At(address(&query)?),
-                Arg::At(address(&key)?),
+                Arg::At(at[0]),
+                Arg::At(at[1]),
+                Arg::At(at[2]),
                 Arg::At(address(cos)? + table_row),
                 Arg::At(address(sin)? + table_row),
-                Arg::At(address(&joint.q)?),
-                Arg::At(address(&joint.k)?),
-                Arg::At(v.unwrap_or(0)),
+                Arg::At(at[3]),
+                Arg::At(at[4]),
+                Arg::At(at[5]),
                 Arg::Count(heads),
                 Arg::Count(kv_heads),
                 Arg::Count(head_dim),

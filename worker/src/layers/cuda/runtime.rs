@@ -261,9 +261,12 @@ pub(super) fn pack(dtype: DType, counts: &[usize], addresses: &[u64]) -> usize {
     }
 }
 
-/// Threads for a block that works through `width` elements, `pack` at a time.
+/// Threads for a block that works through `width` elements, `pack` at a time: no more than
+/// [`THREADS`], each with the same number of packs.
 pub(super) fn threads_for(width: usize, pack: usize) -> usize {
-    width.div_ceil(pack).next_multiple_of(32).clamp(32, THREADS)
+    let packs = width.div_ceil(pack).max(1);
+    let rounds = packs.div_ceil(THREADS);
+    packs.div_ceil(rounds).next_multiple_of(32)
 }
 
 /// Grid of an elementwise kernel over `rows` of `width` elements: the kernel
