@@ -59,6 +59,7 @@ impl Pipeline {
     ) -> std::result::Result<Self, WeightsError> {
         let text_encoder = match &checkpoint.text_encoder {
             Some(part) if parts.text_encoder => {
+                part.tensors.read_ahead();
                 let built = Qwen3::new(&part.config, &Builder::new(&part.tensors, placement))?;
                 part.tensors.finish()?;
                 Some(built)
@@ -67,6 +68,7 @@ impl Pipeline {
         };
         let transformer = match &checkpoint.transformer {
             Some(part) if parts.transformer => {
+                part.tensors.read_ahead();
                 let built = Mmdit::new(&part.config, &Builder::new(&part.tensors, placement))?;
                 part.tensors.finish()?;
                 Some(built)
@@ -75,6 +77,7 @@ impl Pipeline {
         };
         let vae = match &checkpoint.vae {
             Some(part) if parts.vae => {
+                part.tensors.read_ahead();
                 let built = Vae::new(&part.config, &Builder::new(&part.tensors, placement))?;
                 part.tensors.finish()?;
                 Some(built)

@@ -52,6 +52,29 @@ impl SafetensorsFile {
         &self.path
     }
 
+    /// Bytes of the file.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Has the system map some of the file's pages, as far as it goes.
+    ///
+    /// # Errors
+    /// The system does not do that.
+    pub fn populate(&self, start: usize, length: usize) -> std::io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            let length = length.min(self.map.len() - start);
+            self.map
+                .advise_range(memmap2::Advice::PopulateRead, start, length)
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (start, length);
+            Err(std::io::ErrorKind::Unsupported.into())
+        }
+    }
+
     /// Its tensors by name.
     pub fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
         &self.tensors

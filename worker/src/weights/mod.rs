@@ -23,6 +23,7 @@ mod layout;
 mod mmdit;
 mod part;
 mod qwen3;
+mod read_ahead;
 mod set;
 mod tokenizer;
 mod vae;

@@ -10,6 +10,8 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 
 use super::error::WeightsError;
+use super::file::SafetensorsFile;
+use super::read_ahead::read_ahead;
 use super::set::{Source, TensorSet};
 
 /// How far the loading of a part is.
@@ -163,6 +165,18 @@ impl PartTensors {
     pub fn parameters(&self) -> u64 {
         let count = |entry: &Entry| entry.shape.iter().map(|&d| d as u64).product::<u64>();
         self.entries.values().map(count).sum()
+    }
+
+    /// Starts to bring the part's files into memory, for [`get`](Self::get) to find them
+    /// there.
+    pub fn read_ahead(&self) {
+        let mut files: Vec<Arc<SafetensorsFile>> = Vec::new();
+        for source in self.entries.values().flat_map(|e| e.recipe.sources()) {
+            if !files.iter().any(|file| Arc::ptr_eq(file, &source.file)) {
+                files.push(source.file.clone());
+            }
+        }
+        read_ahead(&files);
     }
 
     /// How many bytes they take in the files.
