@@ -126,6 +126,7 @@ mod tests {
         let placement = Placement {
             device: Device::Cpu,
             weights: DType::F32,
+            fp8: false,
         };
         let pipeline = small.with_random_weights("small", &placement).unwrap();
         let ids: Vec<u32> = (0..36).collect();
