@@ -1,14 +1,11 @@
 //! Products with bias.
 
-use candle_core::{bail, CudaDevice, DType, Device, Result, Tensor};
+use candle_core::{bail, CudaDevice, DType, Result, Tensor};
 
-use super::fp8::rescale;
 use super::products::{Factors, Operands, Product};
 use super::runtime::{
-    address, output, pack, products, row_grid, shared_gpu, typed_output, with_rows, Arg, Kernel,
-    Rows, THREADS,
+    address, output, pack, products, row_grid, shared_gpu, with_rows, Arg, Kernel, Rows, THREADS,
 };
-use crate::layers::ScaledRows;
 
 /// `x W^T + b` for `x` `[.., in]`, `weight` `[out, in]` and `bias` `[out]`, all
 /// of one type. bf16 products accumulate in f32 and take the bias in cuBLASLt's
@@ -92,81 +89,8 @@ fn fused(
     Ok(done.then_some(y))
 }
 
-/// See [`Linear::forward_rows`](crate::layers::Linear::forward_rows), for rows that were
-/// bf16.
-///
-/// Hopper's cuBLASLt multiplies by the scales as it writes; elsewhere another kernel does,
-/// over a product in bf16: its range holds any sum of such numbers, and its 8 bits are still
-/// far finer than their 4.
-///
-/// # Errors
-/// The shapes do not fit, or the device fails or has no fp8.
-pub fn fp8_linear(
-    x: &ScaledRows,
-    weight: &ScaledRows,
-    bias: Option<&Tensor>,
-) -> Result<Option<Tensor>> {
-    let Device::Cuda(device) = x.values.device() else {
-        return Ok(None);
-    };
-    let (outputs, inputs) = weight.values.dims2()?;
-    let Some((&width, outer)) = x.dims().split_last() else {
-        bail!("a linear layer takes no scalars");
-    };
-    let bias = bias.map(Tensor::contiguous).transpose()?;
-    if width != inputs || bias.as_ref().is_some_and(|bias| bias.dims() != [outputs]) {
-        bail!(
-            "a linear layer {outputs} x {inputs} does not fit {:?}",
-            x.dims()
-        );
-    }
-    let fits = |t: &Tensor| t.dtype() == DType::BF16 && t.device().same_device(x.values.device());
-    if x.dtype != DType::BF16 || !bias.iter().all(fits) {
-        bail!(
-            "fp8 products on a GPU take and make bf16, not {:?}",
-            x.dtype
-        );
-    }
-    let rows = x.scales.elem_count();
-    let y = typed_output(&[rows, outputs], DType::BF16, x.values.device())?;
-    let operands = Operands {
-        x: address(&x.values)?,
-        weight: address(&weight.values)?,
-        y: address(&y)?,
-        bias: bias.as_ref().map_or(Ok(0), address)?,
-        x_scales: address(&x.scales)?,
-        weight_scales: address(&weight.scales)?,
-    };
-    let products = products(device)?;
-    let run = |factors, bias| {
-        let product = Product {
-            factors,
-            rows,
-            inputs,
-            outputs,
-            stride: inputs,
-            bias,
-        };
-        // SAFETY: sizes and strides are these tensors'.
-        unsafe { products.run(product, &operands) }
-    };
-    let aligned = operands.bias % 16 == 0;
-    if aligned && run(Factors::Fp8Scaled, bias.is_some()) {
-        // All is done.
-    } else if bias.is_some() && run(Factors::Fp8Scaled, false) {
-        if let Some(bias) = &bias {
-            add_bias(device, &y, bias)?;
-        }
-    } else if run(Factors::Fp8, false) {
-        rescale(device, &y, &x.scales, &weight.scales, bias.as_ref())?;
-    } else {
-        bail!("cuBLASLt has no fp8 product of {rows} x {inputs} and {outputs} x {inputs}");
-    }
-    y.reshape([outer, &[outputs]].concat()).map(Some)
-}
-
 /// `y += bias` over the last dimension of a fresh contiguous tensor.
-fn add_bias(device: &CudaDevice, y: &Tensor, bias: &Tensor) -> Result<()> {
+pub(super) fn add_bias(device: &CudaDevice, y: &Tensor, bias: &Tensor) -> Result<()> {
     let bias = bias.contiguous()?;
     let width = bias.dim(0)?;
     let rows = y.elem_count() / width;
