@@ -28,6 +28,13 @@ mod cuda {
         "arch=compute_90,code=compute_90",
     ];
 
+    /// The same from Ada (8.9) on, which has 8-bit floats.
+    const FP8_TARGETS: [&str; 3] = [
+        "arch=compute_89,code=sm_89",
+        "arch=compute_90,code=sm_90",
+        "arch=compute_90,code=compute_90",
+    ];
+
     /// An environment variable that, when it changes, means another build.
     fn variable(name: &str) -> Option<String> {
         println!("cargo:rerun-if-env-changed={name}");
@@ -60,7 +67,11 @@ mod cuda {
         let name = source.file_stem().expect("a kernel file has a name");
         let mut command = Command::new(nvcc);
         command.args(["-fatbin", "-O3", "-std=c++17"]);
-        for target in TARGETS {
+        let targets = match name.to_str() {
+            Some("fp8") => FP8_TARGETS,
+            _ => TARGETS,
+        };
+        for target in targets {
             command.args(["-gencode", target]);
         }
         command

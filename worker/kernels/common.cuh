@@ -57,6 +57,59 @@ __device__ __forceinline__ float block_sum(float x) {
     return warp_sum(threadIdx.x % 32 < warps ? partial[threadIdx.x % 32] : 0.0f);
 }
 
+// Maximum over a block of whole warps, in every thread. May be called repeatedly.
+__device__ __forceinline__ float block_max(float x) {
+    __shared__ float partial[32];
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) {
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
+    }
+    __syncthreads(); // the previous call's readers are done
+    if (threadIdx.x % 32 == 0) {
+        partial[threadIdx.x / 32] = x;
+    }
+    __syncthreads();
+    const int warps = blockDim.x / 32;
+    x = threadIdx.x % 32 < warps ? partial[threadIdx.x % 32] : -INFINITY;
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) {
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
+    }
+    return x;
+}
+
+// What a LayerNorm subtracts from a row, and what it multiplies by then.
+struct Moments {
+    float mean;
+    float inverse;
+};
+
+// Of a row of `width` elements that the whole block reads.
+template <typename T, int N>
+__device__ __forceinline__ Moments row_moments(const T *x, int64_t width, float eps) {
+    float sum = 0.0f;
+    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+        const auto v = load<T, N>(x + i);
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            sum += wide(v.at[j]);
+        }
+    }
+    const float mean = block_sum(sum) / width;
+
+    // A second pass (from cache) rather than E[x^2] - E[x]^2, which cancels.
+    float squares = 0.0f;
+    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+        const auto v = load<T, N>(x + i);
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            const float d = wide(v.at[j]) - mean;
+            squares += d * d;
+        }
+    }
+    return {mean, rsqrtf(block_sum(squares) / width + eps)};
+}
+
 // Instantiates KERNEL under C names for both element types, with packed
 // (16-byte) and single accesses: NAME_bf16_v8, NAME_bf16_v1, NAME_f32_v4 and
 // NAME_f32_v1. PARAMS and ARGS are parenthesised lists; T is the element type.

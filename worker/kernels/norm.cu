@@ -14,28 +14,7 @@ __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale,
     shift += batch * shift_stride;
     scale += batch * scale_stride;
 
-    float sum = 0.0f;
-    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
-        const auto v = load<T, N>(x + i);
-#pragma unroll
-        for (int j = 0; j < N; ++j) {
-            sum += wide(v.at[j]);
-        }
-    }
-    const float mean = block_sum(sum) / width;
-
-    // A second pass (from cache) rather than E[x^2] - E[x]^2, which cancels.
-    float squares = 0.0f;
-    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
-        const auto v = load<T, N>(x + i);
-#pragma unroll
-        for (int j = 0; j < N; ++j) {
-            const float d = wide(v.at[j]) - mean;
-            squares += d * d;
-        }
-    }
-    const float inverse = rsqrtf(block_sum(squares) / width + eps);
-
+    const Moments moments = row_moments<T, N>(x, width, eps);
     for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
         const auto v = load<T, N>(x + i);
         const auto a = load<T, N>(scale + i);
@@ -43,7 +22,7 @@ __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale,
         Pack<T, N> out;
 #pragma unroll
         for (int j = 0; j < N; ++j) {
-            const float normed = (wide(v.at[j]) - mean) * inverse;
+            const float normed = (wide(v.at[j]) - moments.mean) * moments.inverse;
             out.at[j] = narrow<T>(normed * (1.0f + wide(a.at[j])) + wide(b.at[j]));
         }
         store<T, N>(y + i, out);

@@ -1,26 +1,6 @@
 // Whole rows: softmax, and the rows of a table that ids name. One block a row.
 #include "common.cuh"
 
-// Maximum over a block of whole warps, in every thread.
-__device__ __forceinline__ float block_max(float x) {
-    __shared__ float partial[32];
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) {
-        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
-    }
-    if (threadIdx.x % 32 == 0) {
-        partial[threadIdx.x / 32] = x;
-    }
-    __syncthreads();
-    const int warps = blockDim.x / 32;
-    x = threadIdx.x % 32 < warps ? partial[threadIdx.x % 32] : -INFINITY;
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) {
-        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
-    }
-    return x;
-}
-
 // softmax(scale * x) over rows of `width`, in place.
 template <typename T, int N>
 __device__ void softmax(T *x, int64_t width, float scale) {

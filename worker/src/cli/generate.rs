@@ -314,7 +314,7 @@ fn parameters(
         "cache": format!("{:?}", args.cache).to_lowercase(),
         "guidance_interval": args.guidance_interval.map(|at| [at.start, at.end]),
         "device": pipeline.placement().device_name(),
-        "dtype": pipeline.placement().weights.as_str(),
+        "precision": pipeline.placement().precision(),
         "max_sequence_length": args.max_sequence_length,
     })
     .to_string()

@@ -45,7 +45,7 @@ pub fn load(
         "loaded {} on {} as {} in {:.1} s",
         pipeline.name(),
         placement.device_name(),
-        placement.weights.as_str(),
+        placement.precision(),
         started.elapsed().as_secs_f32()
     ));
     Ok(pipeline)

@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 use clap::{Args, ValueEnum};
 
 use super::CliError;
-use crate::layers::{keep_freed_memory, Placement};
+use crate::layers::{check_fp8, keep_freed_memory, Placement};
 use crate::weights::CheckpointArgs;
 
 /// Which files to load.
@@ -75,38 +75,61 @@ pub struct DeviceArgs {
     /// cpu, cuda or cuda:I; the first GPU if there is one, else the CPU.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Type of the weights: bf16 on a GPU and f32 on a CPU unless named.
-    #[arg(long, value_enum)]
-    pub dtype: Option<Precision>,
+    /// Type of weights and arithmetic: bf16 on a GPU and f32 on a CPU unless named.
+    #[arg(long, value_enum, alias = "dtype")]
+    pub precision: Option<Precision>,
 }
 
-/// Types of weights.
+/// Types of weights and arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
     /// Float32.
     F32,
     /// bfloat16; on a CPU for storage only.
     Bf16,
+    /// bfloat16, and 8-bit floats for the large products of the transformer: faster and
+    /// smaller, a little less exact. For NVIDIA GPUs of compute capability 8.9 and newer.
+    Fp8,
 }
+
+/// What to do about a GPU that this program cannot use.
+const NO_GPU_SUPPORT: &str =
+    "This ovis-worker was built without GPU support; build it with --features cuda.";
 
 impl DeviceArgs {
     /// Opens the device.
     ///
     /// # Errors
-    /// The name is not a device, or the device cannot be opened.
+    /// The name is not a device, or the device cannot be opened or has no such precision.
     pub fn placement(&self) -> Result<Placement, CliError> {
         let device = self.open()?;
-        let precision = match (self.dtype, device.is_cpu()) {
+        let precision = match (self.precision, device.is_cpu()) {
             (Some(precision), _) => precision,
             (None, true) => Precision::F32,
             (None, false) => Precision::Bf16,
         };
+        let fp8 = precision == Precision::Fp8;
+        if fp8 {
+            check_fp8(&device).map_err(|found| {
+                CliError::new(
+                    format!(
+                        "--precision fp8 takes an NVIDIA GPU of compute capability 8.9 or newer, \
+                         and this is {found}: use --precision bf16"
+                    ),
+                    match cfg!(feature = "cuda") {
+                        true => "--device names the GPU to use.",
+                        false => NO_GPU_SUPPORT,
+                    },
+                )
+            })?;
+        }
         Ok(Placement {
             device,
             weights: match precision {
                 Precision::F32 => DType::F32,
-                Precision::Bf16 => DType::BF16,
+                Precision::Bf16 | Precision::Fp8 => DType::BF16,
             },
+            fp8,
         })
     }
 
@@ -118,7 +141,7 @@ impl DeviceArgs {
                 let hint = if candle_core::utils::cuda_is_available() {
                     "nvidia-smi lists the GPUs of this machine."
                 } else {
-                    "This ovis-worker was built without GPU support; build it with --features cuda."
+                    NO_GPU_SUPPORT
                 };
                 CliError::new(format!("GPU {ordinal} cannot be opened: {e}"), hint)
             })

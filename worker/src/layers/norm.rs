@@ -4,6 +4,7 @@ use candle_core::{DType, Result, Tensor, D};
 
 #[cfg(feature = "cuda")]
 use super::cuda;
+use super::fp8::{quantize_rows, ScaledRows};
 
 /// `x / rms(x) * weight` over the last dimension (Zhang & Sennrich 2019).
 ///
@@ -43,6 +44,23 @@ pub fn modulated_layer_norm(
         .broadcast_mul(&scale)?
         .broadcast_add(&shift)?
         .to_dtype(x.dtype())
+}
+
+/// [`quantize_rows`] of [`modulated_layer_norm`].
+///
+/// # Errors
+/// As [`modulated_layer_norm`].
+pub fn modulated_layer_norm_fp8(
+    x: &Tensor,
+    shift: &Tensor,
+    scale: &Tensor,
+    eps: f64,
+) -> Result<ScaledRows> {
+    #[cfg(feature = "cuda")]
+    if let Some(rows) = cuda::modulated_layer_norm_fp8(x, shift, scale, eps)? {
+        return Ok(rows);
+    }
+    quantize_rows(&modulated_layer_norm(x, shift, scale, eps)?)
 }
 
 /// Group normalisation with its affine parameters (Wu & He 2018).

@@ -9,6 +9,9 @@ pub struct Placement {
     pub device: Device,
     /// Type the weights are kept in.
     pub weights: DType,
+    /// Whether the large matrix products of the transformer's blocks are done in fp8 instead,
+    /// their weights kept so. The device must pass [`check_fp8`].
+    pub fp8: bool,
 }
 
 impl Placement {
@@ -19,6 +22,14 @@ impl Placement {
             DType::F32
         } else {
             self.weights
+        }
+    }
+
+    /// The precision's name, for people: `f32`, `bf16`, `fp8`.
+    pub fn precision(&self) -> &'static str {
+        match self.fp8 {
+            true => "fp8",
+            false => self.weights.as_str(),
         }
     }
 
@@ -56,6 +67,30 @@ pub fn keep_freed_memory(device: &Device) -> candle_core::Result<()> {
     }
     let _ = device;
     Ok(())
+}
+
+/// The least compute capability whose tensor cores multiply 8-bit floats: Ada's.
+#[cfg(feature = "cuda")]
+const FP8_CAPABILITY: (i32, i32) = (8, 9);
+
+/// Whether the device multiplies 8-bit floats.
+///
+/// # Errors
+/// It does not; the text says what it is instead.
+pub fn check_fp8(device: &Device) -> Result<(), String> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(cuda) = device {
+        let context = cuda.cuda_stream().context().clone();
+        let has = context
+            .compute_capability()
+            .map_err(|e| format!("a GPU that does not tell its compute capability ({e})"))?;
+        return match has >= FP8_CAPABILITY {
+            true => Ok(()),
+            false => Err(format!("a GPU of compute capability {}.{}", has.0, has.1)),
+        };
+    }
+    let _ = device;
+    Err("a CPU".into())
 }
 
 /// Bytes of device memory in use and in all; zeros on a CPU, whose memory the

@@ -110,6 +110,21 @@ impl<'a> Builder<'a> {
         ))
     }
 
+    /// A linear layer with bias that a network spends its time in: in fp8 where the
+    /// placement says so. The whole weight is dropped before the next one is read.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn large_linear(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
+        let layer = self.linear(name, inputs, outputs)?;
+        match self.placement.fp8 {
+            true => layer
+                .into_fp8()
+                .map_err(|source| self.device_error(&self.path(name), source)),
+            false => Ok(layer),
+        }
+    }
+
     /// A linear layer without bias.
     ///
     /// # Errors

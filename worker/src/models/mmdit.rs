@@ -9,9 +9,8 @@ use candle_core::{Result, Tensor};
 use super::builder::{Builder, Built};
 use super::step_cache::StepCache;
 use crate::layers::{
-    add, attention, attention_and_swiglu, cast, gated_residual, modulated_layer_norm, qk_norm_rope,
-    rms_norm, silu, swiglu, timestep_embedding, HeadNorms, Heads, Linear, Mask, Pairs, Placement,
-    RopeTable,
+    add, attention, cast, gated_residual, modulated_layer_norm, qk_norm_rope, rms_norm, silu,
+    timestep_embedding, HeadNorms, Heads, Linear, Mask, Pairs, Placement, RopeTable,
 };
 
 /// Geometry of the transformer.
@@ -110,22 +109,18 @@ impl Stream {
             modulation: at
                 .at(format!("{name}_mod"))
                 .linear("lin", hidden, 6 * hidden)?,
-            qkv: attn.linear("qkv", hidden, 3 * hidden)?,
+            qkv: attn.large_linear("qkv", hidden, 3 * hidden)?,
             norm: head_norms(&attn.at("norm"), config.head_dim())?,
-            proj: attn.linear("proj", hidden, hidden)?,
-            up_gate: mlp.linear("up_gate", hidden, 2 * config.mlp_hidden)?,
-            down: mlp.linear("down_proj", config.mlp_hidden, hidden)?,
+            proj: attn.large_linear("proj", hidden, hidden)?,
+            up_gate: mlp.large_linear("up_gate", hidden, 2 * config.mlp_hidden)?,
+            down: mlp.large_linear("down_proj", config.mlp_hidden, hidden)?,
         })
     }
 
     /// The packed q, k and v.
     fn project(&self, x: &Tensor, modulation: &Modulation) -> Result<Tensor> {
-        self.qkv.forward(&modulated_layer_norm(
-            x,
-            &modulation.shift,
-            &modulation.scale,
-            EPS,
-        )?)
+        self.qkv
+            .of_modulated_layer_norm(x, &modulation.shift, &modulation.scale, EPS)
     }
 
     fn finish(
@@ -136,9 +131,10 @@ impl Stream {
     ) -> Result<Tensor> {
         let [attn, mlp] = modulations;
         let x = gated_residual(x, &attn.gate, &self.proj.forward(attended)?)?;
-        let y = modulated_layer_norm(&x, &mlp.shift, &mlp.scale, EPS)?;
-        let y = self.down.forward(&swiglu(&self.up_gate.forward(&y)?)?)?;
-        gated_residual(&x, &mlp.gate, &y)
+        let up_gate = self
+            .up_gate
+            .of_modulated_layer_norm(&x, &mlp.shift, &mlp.scale, EPS)?;
+        gated_residual(&x, &mlp.gate, &self.down.of_swiglu(&up_gate)?)
     }
 }
 
@@ -189,9 +185,9 @@ impl SingleBlock {
         let (hidden, inner) = (config.hidden_size, config.mlp_hidden);
         Ok(Self {
             modulation: at.at("modulation").linear("lin", hidden, 3 * hidden)?,
-            linear1: at.linear("linear1", hidden, 3 * hidden + 2 * inner)?,
+            linear1: at.large_linear("linear1", hidden, 3 * hidden + 2 * inner)?,
             norm: head_norms(&at.at("norm"), config.head_dim())?,
-            linear2: at.linear("linear2", hidden + inner, hidden)?,
+            linear2: at.large_linear("linear2", hidden + inner, hidden)?,
         })
     }
 
@@ -203,8 +199,9 @@ impl SingleBlock {
         rope: &RopeTable,
     ) -> Result<Tensor> {
         let [modulation] = split::<1>(row)?;
-        let y = modulated_layer_norm(x, &modulation.shift, &modulation.scale, EPS)?;
-        let projected = self.linear1.forward(&y)?;
+        let projected =
+            self.linear1
+                .of_modulated_layer_norm(x, &modulation.shift, &modulation.scale, EPS)?;
         let (q, k, v) = qk_norm_rope(
             &[(&projected, &self.norm)],
             config.heads(),
@@ -213,8 +210,8 @@ impl SingleBlock {
             EPS,
         )?;
         let up_gate = projected.narrow(2, 3 * config.hidden_size, 2 * config.mlp_hidden)?;
-        let y = attention_and_swiglu(&q, &k, &v, &up_gate)?;
-        gated_residual(x, &modulation.gate, &self.linear2.forward(&y)?)
+        let y = self.linear2.of_attention_and_swiglu(&q, &k, &v, &up_gate)?;
+        gated_residual(x, &modulation.gate, &y)
     }
 }
 

@@ -31,7 +31,9 @@ impl RandomWeights {
     /// # Errors
     /// The device fails.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let Placement { device, weights } = &self.placement;
+        let Placement {
+            device, weights, ..
+        } = &self.placement;
         if let [_] = shape {
             return match name.ends_with("bias") {
                 true => Tensor::zeros(shape, *weights, device),
@@ -61,6 +63,7 @@ mod tests {
         let placement = Placement {
             device: Device::Cpu,
             weights: DType::F32,
+            fp8: false,
         };
         let pool = (0..1000).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 });
         let weights = RandomWeights::new(pool.collect(), &placement).unwrap();

@@ -25,7 +25,7 @@ impl Backend for Pipeline {
             samplers: SAMPLERS.iter().map(|&s| s.to_owned()).collect(),
             model: self.name().to_owned(),
             device: self.placement().device_name(),
-            precision: self.placement().weights.as_str().to_owned(),
+            precision: self.placement().precision().to_owned(),
             latent_channels: self.latent_channels().unwrap_or(0) as u32,
             conditioning_width: self.conditioning_width().unwrap_or(0) as u32,
             size_multiple: SIZE_MULTIPLE,

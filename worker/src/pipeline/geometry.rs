@@ -93,14 +93,14 @@ impl Geometry {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::{DType, Device, Tensor};
     use ovis_protocol::DenoiseRequest;
 
     use super::*;
     use crate::pipeline::{DenoiseInputs, Latent};
 
-    #[test]
-    fn random_weights_make_finite_images() {
+    /// The 7 B model in miniature.
+    fn small() -> Geometry {
         let mut small = Geometry::ovis_image_7b();
         small.text_encoder = Qwen3Config {
             vocab_size: 40,
@@ -123,11 +123,12 @@ mod tests {
             ..small.transformer
         };
         small.vae.block_channels = vec![32, 32, 32, 64];
-        let placement = Placement {
-            device: Device::Cpu,
-            weights: DType::F32,
-        };
-        let pipeline = small.with_random_weights("small", &placement).unwrap();
+        small
+    }
+
+    /// The latents that one step makes of noise, and the model that made them.
+    fn one_step(placement: &Placement) -> (Latent, Pipeline) {
+        let pipeline = small().with_random_weights("small", placement).unwrap();
         let ids: Vec<u32> = (0..36).collect();
         let inputs = DenoiseInputs {
             positive: pipeline.encode_ids(&[&ids], 16).unwrap(),
@@ -138,10 +139,60 @@ mod tests {
         let request = DenoiseRequest::new(0, 1, 1.0);
         let mut job = pipeline.start_denoise(&request, inputs).unwrap();
         job.step(pipeline.denoiser().unwrap()).unwrap();
-        let image = pipeline.decode(&job.finish().unwrap()).unwrap();
+        (job.finish().unwrap(), pipeline)
+    }
+
+    fn on_cpu(fp8: bool) -> Placement {
+        Placement {
+            device: Device::Cpu,
+            weights: DType::F32,
+            fp8,
+        }
+    }
+
+    #[test]
+    fn random_weights_make_finite_images() {
+        let (latent, pipeline) = one_step(&on_cpu(false));
+        let image = pipeline.decode(&latent).unwrap();
         assert_eq!(image.dims(), [1, 32, 32, 3]);
         let pixels = image.tensor().flatten_all().unwrap();
         let pixels = pixels.to_vec1::<f32>().unwrap();
         assert!(pixels.iter().any(|&p| p > 0.0 && p < 1.0));
+    }
+
+    /// Relative distance of what one step makes.
+    fn distance(one: &Placement, other: &Placement) -> f64 {
+        let latents = |placement| one_step(placement).0.tensor().to_device(&Device::Cpu);
+        let (one, other) = (latents(one).unwrap(), latents(other).unwrap());
+        let norm = |t: &Tensor| {
+            t.sqr()
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap()
+        };
+        f64::from(norm(&(one - &other).unwrap()) / norm(&other)).sqrt()
+    }
+
+    #[test]
+    fn fp8_changes_a_step_a_little() {
+        let distance = distance(&on_cpu(true), &on_cpu(false));
+        assert!(distance > 0.0 && distance < 0.03, "{distance}");
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn fp8_on_a_gpu_is_near_bf16_and_nearer_to_fp8_on_a_cpu() {
+        let on_gpu = |fp8| Placement {
+            device: Device::new_cuda(0).expect("this test needs a GPU"),
+            weights: DType::BF16,
+            fp8,
+        };
+        let to_bf16 = distance(&on_gpu(true), &on_gpu(false));
+        assert!(to_bf16 > 0.0 && to_bf16 < 0.04, "{to_bf16}");
+        // Both quantize; bf16 in between moves some numbers to the next.
+        let to_cpu = distance(&on_gpu(true), &on_cpu(true));
+        assert!(to_cpu < 0.04, "{to_cpu}");
     }
 }

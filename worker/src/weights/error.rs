@@ -108,6 +108,18 @@ pub enum WeightsError {
         /// The file's name for the type.
         dtype: String,
     },
+    /// A weight in 8-bit floats is scaled in a way that the worker does not know.
+    #[error("tensor `{tensor}` in `{}` scales a weight by {dtype} of shape {shape:?}, not by one F32", file.display())]
+    Scale {
+        /// The file.
+        file: PathBuf,
+        /// The scale.
+        tensor: String,
+        /// The file's name for its type.
+        dtype: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
     /// Shapes or a configuration that no Ovis-Image can have.
     #[error("the {part} in `{}` cannot be built: {reason}", file.display())]
     Geometry {
@@ -198,7 +210,9 @@ impl WeightsError {
             Self::Missing { .. } | Self::Shape { .. } | Self::Unknown { .. } => {
                 "The file may belong to another model or an unfinished conversion; compare it with the published one."
             }
-            Self::Dtype { .. } => "Use the bf16, f16 or f32 release of the file.",
+            Self::Dtype { .. } | Self::Scale { .. } => {
+                "Use the bf16, f16 or f32 release of the file, or ComfyUI's scaled fp8."
+            }
             Self::Ambiguous { .. } => {
                 "Name the one to use with --transformer, --text-encoder, --vae or --tokenizer."
             }

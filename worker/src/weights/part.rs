@@ -12,6 +12,7 @@ use safetensors::Dtype;
 use super::error::WeightsError;
 use super::file::SafetensorsFile;
 use super::read_ahead::read_ahead;
+use super::scaled_fp8;
 use super::set::{Source, TensorSet};
 
 /// How far the loading of a part is.
@@ -249,14 +250,13 @@ fn build(
             candle_core::Error::Msg(format!("{} cannot be computed with", info.dtype))
         })?;
         let bytes = source.file.bytes(info);
-        let tensor = Tensor::from_raw_buffer(bytes, stored, &info.shape, &Device::Cpu)?;
         // Copying the stored bytes and converting there is the fast way, but
         // 8-bit floats convert on the CPU only.
-        if stored == DType::F8E4M3 {
-            tensor.to_dtype(dtype)?.to_device(device)
-        } else {
-            tensor.to_device(device)?.to_dtype(dtype)
-        }
+        let tensor = match stored {
+            DType::F8E4M3 => scaled_fp8::decode(bytes, source.scale, &info.shape, dtype)?,
+            _ => Tensor::from_raw_buffer(bytes, stored, &info.shape, device)?,
+        };
+        tensor.to_device(device)?.to_dtype(dtype)
     };
     match recipe {
         Recipe::Whole(source) => load(source)?.reshape(shape),

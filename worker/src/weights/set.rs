@@ -8,7 +8,7 @@ use safetensors::tensor::TensorInfo;
 
 use super::error::WeightsError;
 use super::file::SafetensorsFile;
-use super::json;
+use super::{json, scaled_fp8};
 
 /// A tensor in a file.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub(super) struct Source {
     pub file: Arc<SafetensorsFile>,
     /// Its name there.
     pub name: String,
+    /// What 8-bit floats are to be multiplied by; 1 for all others.
+    pub scale: f32,
 }
 
 impl Source {
@@ -41,6 +43,12 @@ impl TensorSet {
     /// # Errors
     /// Nothing usable is there, or a file is refused.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let mut set = Self::open_as_it_is(path)?;
+        scaled_fp8::fold(&mut set.tensors)?;
+        Ok(set)
+    }
+
+    fn open_as_it_is(path: &Path) -> Result<Self, WeightsError> {
         if !path.is_dir() {
             return Self::from_files(path, &[path.to_owned()]);
         }
@@ -114,6 +122,7 @@ impl TensorSet {
                 let source = Source {
                     file: file.clone(),
                     name: name.clone(),
+                    scale: 1.0,
                 };
                 if tensors.insert(name.clone(), source).is_some() {
                     return Err(WeightsError::BadHeader {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use candle_core::{Result, Tensor};
 
-use crate::layers::{attention, Linear, Mask, Placement};
+use crate::layers::{attention, quantize_rows, Linear, Mask, Placement};
 use crate::models::mmdit::MmditConfig;
 
 /// Measured this often; the median counts.
@@ -39,7 +39,7 @@ impl Work {
 /// The most operations a second that our own layers reach on this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceilings {
-    /// Of a large square matrix product.
+    /// Of a large square matrix product, in fp8 where the blocks' are.
     pub gemm: f64,
     /// Of attention over the image's tokens.
     pub attention: f64,
@@ -63,7 +63,13 @@ impl Ceilings {
         };
         let linear = Linear::new(matrix(side, side)?, None);
         let input = matrix(side, side)?.unsqueeze(0)?;
-        let gemm = median_seconds(placement, || linear.forward(&input).map(drop))?;
+        let gemm = if placement.fp8 {
+            // What makes the rows is memory's work, and not the product's.
+            let (linear, rows) = (linear.into_fp8()?, quantize_rows(&input)?);
+            median_seconds(placement, || linear.forward_rows(&rows).map(drop))?
+        } else {
+            median_seconds(placement, || linear.forward(&input).map(drop))?
+        };
         let shape = (1, tokens, config.num_heads, config.head_dim());
         let q = matrix(tokens, config.hidden_size)?.reshape(shape)?;
         let attended = median_seconds(placement, || attention(&q, &q, &q, Mask::None).map(drop))?;

@@ -112,7 +112,7 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     let report = Report {
         model: pipeline.name().to_owned(),
         device: placement.device_name(),
-        dtype: placement.weights.as_str(),
+        precision: placement.precision(),
         size,
         steps: args.steps,
         cfg: args.cfg,

@@ -70,7 +70,7 @@ impl Spread {
 pub struct Report {
     pub model: String,
     pub device: String,
-    pub dtype: &'static str,
+    pub precision: &'static str,
     pub size: (usize, usize),
     pub steps: u32,
     pub cfg: f64,
@@ -115,7 +115,7 @@ impl Report {
         json!({
             "model": self.model,
             "device": self.device,
-            "dtype": self.dtype,
+            "precision": self.precision,
             "width": self.size.0,
             "height": self.size.1,
             "steps": self.steps,
@@ -139,7 +139,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "{} on {} as {}, {} x {}, {} steps, cfg {}",
-            self.model, self.device, self.dtype, self.size.0, self.size.1, self.steps, self.cfg
+            self.model, self.device, self.precision, self.size.0, self.size.1, self.steps, self.cfg
         )?;
         writeln!(f, "\n           median      least       most")?;
         for (name, spread) in self.times.stages() {

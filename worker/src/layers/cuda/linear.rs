@@ -1,13 +1,10 @@
 //! Products with bias.
 
-use candle_core::cuda_backend::cudarc::cublaslt::{Matmul, MatmulConfig};
-use candle_core::cuda_backend::cudarc::driver::CudaView;
-use candle_core::op::BackpropOp;
-use candle_core::{bail, CudaDevice, CudaStorage, DType, Result, Storage, Tensor};
-use half::bf16;
+use candle_core::{bail, CudaDevice, DType, Result, Tensor};
 
+use super::products::{Factors, Operands, Product};
 use super::runtime::{
-    address, blas, pack, row_grid, shared_gpu, with_rows, Arg, Kernel, Rows, THREADS,
+    address, output, pack, products, row_grid, shared_gpu, with_rows, Arg, Kernel, Rows, THREADS,
 };
 
 /// `x W^T + b` for `x` `[.., in]`, `weight` `[out, in]` and `bias` `[out]`, all
@@ -61,70 +58,39 @@ fn fused(
     weight: &Tensor,
     bias: Option<&Tensor>,
 ) -> Result<Option<Tensor>> {
-    let (out_dim, in_dim) = weight.dims2()?;
-    // cuBLASLt takes it that addresses are aligned, whatever the sizes are.
+    let (outputs, inputs) = weight.dims2()?;
     let bias = bias.map(Tensor::contiguous).transpose()?;
-    for tensor in [Some(x), Some(weight), bias.as_ref()].into_iter().flatten() {
-        if address(tensor)? % 16 != 0 {
-            return Ok(None);
-        }
-    }
-    // SAFETY: the product writes all of it.
-    let mut y = unsafe { device.alloc::<bf16>(rows.count * out_dim)? };
-    // cuBLAS is column-major: what it sees is y^T = W x^T.
-    let config = MatmulConfig {
-        transa: true,
-        transb: false,
-        transc: false,
-        m: out_dim as u64,
-        n: rows.count as u64,
-        k: in_dim as u64,
-        alpha: 1.0,
-        lda: in_dim as i64,
-        ldb: rows.stride as i64,
-        beta: 0.0,
-        ldc: out_dim as i64,
-        stride_a: None,
-        stride_b: None,
-        stride_c: None,
-        stride_bias: None,
-        batch_size: None,
+    let y = output(&[rows.count, outputs], x)?;
+    let operands = Operands {
+        x: address(x)?,
+        weight: address(weight)?,
+        y: address(&y)?,
+        bias: bias.as_ref().map_or(Ok(0), address)?,
+        x_scales: 0,
+        weight_scales: 0,
     };
-    let (x_storage, x_layout) = x.storage_and_layout();
-    let (w_storage, w_layout) = weight.storage_and_layout();
-    let b_parts = bias.as_ref().map(Tensor::storage_and_layout);
-    let x_view = view(&x_storage, x_layout.start_offset())?;
-    let w_view = view(&w_storage, w_layout.start_offset())?;
-    let b_view = match &b_parts {
-        Some((storage, layout)) => Some(view(storage, layout.start_offset())?),
-        None => None,
-    };
-    // SAFETY: sizes and strides describe these tensors.
-    let done =
-        unsafe { blas(device)?.matmul(config, &w_view, &x_view, &mut y, b_view.as_ref(), None) };
-    if let Err(reason) = done {
-        tracing::debug!(?config, ?reason, "cuBLASLt does not take this product");
+    // cuBLASLt takes it that addresses are aligned, whatever the sizes are.
+    if [operands.x, operands.weight, operands.bias]
+        .iter()
+        .any(|address| address % 16 != 0)
+    {
         return Ok(None);
     }
-    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(y, device.clone()));
-    Ok(Some(Tensor::from_storage(
-        storage,
-        (rows.count, out_dim),
-        BackpropOp::none(),
-        false,
-    )))
-}
-
-/// A bf16 tensor's elements from `offset` on.
-fn view(storage: &Storage, offset: usize) -> Result<CudaView<'_, bf16>> {
-    match storage {
-        Storage::Cuda(storage) => Ok(storage.as_cuda_slice::<bf16>()?.slice(offset..)),
-        _ => bail!("a linear layer's tensor left the GPU"),
-    }
+    let product = Product {
+        factors: Factors::Bf16,
+        rows: rows.count,
+        inputs,
+        outputs,
+        stride: rows.stride,
+        bias: bias.is_some(),
+    };
+    // SAFETY: sizes and strides are these tensors'.
+    let done = unsafe { products(device)?.run(product, &operands) };
+    Ok(done.then_some(y))
 }
 
 /// `y += bias` over the last dimension of a fresh contiguous tensor.
-fn add_bias(device: &CudaDevice, y: &Tensor, bias: &Tensor) -> Result<()> {
+pub(super) fn add_bias(device: &CudaDevice, y: &Tensor, bias: &Tensor) -> Result<()> {
     let bias = bias.contiguous()?;
     let width = bias.dim(0)?;
     let rows = y.elem_count() / width;

@@ -1,6 +1,6 @@
 //! What NVIDIA GPUs do faster than the plain expressions beside them: kernels
 //! of our own (`worker/kernels/*.cu`), cuDNN's attention and convolution, and
-//! cuBLASLt's product with bias.
+//! cuBLASLt's products with bias, in bf16 and in fp8.
 //!
 //! Every function answers `Ok(None)` when the tensors are on another device or
 //! are of a type or shape it does not take; the caller then evaluates the plain
@@ -14,11 +14,14 @@
 mod attention;
 mod conv;
 mod cudnn;
+mod fp8;
+mod fp8_linear;
 mod latents;
 mod linear;
 mod mlp;
 mod norm;
 mod pointwise;
+mod products;
 mod rope;
 mod rows;
 mod runtime;
@@ -27,6 +30,8 @@ mod tests;
 
 pub use attention::{attention, attention_and_swiglu};
 pub use conv::conv2d;
+pub use fp8::{modulated_layer_norm_fp8, quantize_rows, swiglu_fp8};
+pub use fp8_linear::fp8_linear;
 pub use latents::{guided_velocity, patchify, to_pixels, upsample_nearest};
 pub use linear::linear;
 pub use mlp::{gated_residual, swiglu};

@@ -2,23 +2,28 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use candle_core::cuda_backend::cudarc::cublaslt::CudaBlasLT;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaModule, DevicePtr, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
-use candle_core::{bail, CudaDevice, DType, Device, Error, Result, Storage, Tensor};
+use candle_core::{bail, CudaDevice, DType, Device, Result, Storage, Tensor};
 
 use super::cudnn::Cudnn;
+use super::products::Products;
 
 /// Compiled kernels, by the name of their source file.
-const FAMILIES: [(&str, &[u8]); 7] = [
+const FAMILIES: [(&str, &[u8]); 8] = [
     (
         "elementwise",
         include_bytes!(concat!(env!("OUT_DIR"), "/elementwise.fatbin")),
+    ),
+    (
+        "fp8",
+        include_bytes!(concat!(env!("OUT_DIR"), "/fp8.fatbin")),
     ),
     (
         "group_norm",
@@ -53,7 +58,7 @@ pub(super) const THREADS: usize = 256;
 pub(super) struct Gpu {
     modules: HashMap<&'static str, Arc<CudaModule>>,
     functions: HashMap<String, CudaFunction>,
-    blas: Option<Arc<CudaBlasLT>>,
+    products: Option<Rc<Products>>,
     cudnn: Option<std::result::Result<Arc<Cudnn>, String>>,
 }
 
@@ -68,7 +73,7 @@ fn with_gpu<R>(device: &CudaDevice, body: impl FnOnce(&mut Gpu) -> Result<R>) ->
         body(gpus.entry(ordinal).or_insert_with(|| Gpu {
             modules: HashMap::new(),
             functions: HashMap::new(),
-            blas: None,
+            products: None,
             cudnn: None,
         }))
     })
@@ -101,14 +106,14 @@ fn function(device: &CudaDevice, family: &'static str, name: String) -> Result<C
     })
 }
 
-/// This thread's cuBLASLt handle and its workspace.
-pub(super) fn blas(device: &CudaDevice) -> Result<Arc<CudaBlasLT>> {
-    with_gpu(device, |gpu| match &gpu.blas {
-        Some(blas) => Ok(blas.clone()),
+/// This thread's cuBLASLt.
+pub(super) fn products(device: &CudaDevice) -> Result<Rc<Products>> {
+    with_gpu(device, |gpu| match &gpu.products {
+        Some(products) => Ok(products.clone()),
         None => {
-            let blas = Arc::new(CudaBlasLT::new(device.cuda_stream()).map_err(Error::wrap)?);
-            gpu.blas = Some(blas.clone());
-            Ok(blas)
+            let products = Rc::new(Products::new(device.cuda_stream())?);
+            gpu.products = Some(products.clone());
+            Ok(products)
         }
     })
 }
@@ -159,6 +164,7 @@ pub(super) fn address(tensor: &Tensor) -> Result<u64> {
     let base = match &storage.slice {
         CudaStorageSlice::BF16(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::F32(slice) => slice.device_ptr(&stream).0,
+        CudaStorageSlice::F8E4M3(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::U8(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::U32(slice) => slice.device_ptr(&stream).0,
         _ => bail!("CUDA kernels take bf16 and f32, not {:?}", tensor.dtype()),

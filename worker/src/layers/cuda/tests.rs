@@ -4,6 +4,8 @@
 //! The plain expressions run on the CPU in float32 on the same (rounded)
 //! values, so an error is the kernel's own.
 
+mod fp8;
+
 use candle_core::{DType, Device, Tensor};
 
 use crate::layers::{

@@ -1,0 +1,199 @@
+// Rows of 8-bit floats (E4M3: 4 bits of exponent, 3 of mantissa, at most 448) with a
+// float32 scale each, so that x = scale * q. One block a row.
+#include "common.cuh"
+
+#include <cuda_fp8.h>
+
+using fp8 = __nv_fp8_storage_t;
+
+// The largest E4M3 number.
+constexpr float LARGEST = 448.0f;
+
+// The largest magnitude that a row is taken to have at least: a row of zeros has a
+// scale that can be divided by.
+constexpr float LEAST = 1e-30f;
+
+// Packs of a row that a thread keeps in registers between looking for the largest
+// magnitude and writing; it makes the packs beyond them twice.
+constexpr int HELD = 4;
+
+template <int N>
+__device__ __forceinline__ float largest(const float (&v)[N], float most) {
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+        most = fmaxf(most, fabsf(v[j]));
+    }
+    return most;
+}
+
+// v * factor, rounded to the nearest (even on a tie) and saturated.
+template <int N>
+__device__ __forceinline__ Pack<fp8, N> to_fp8(const float (&v)[N], float factor) {
+    Pack<fp8, N> out;
+    if constexpr (N % 2 == 0) {
+#pragma unroll
+        for (int j = 0; j < N; j += 2) {
+            const float2 pair = make_float2(v[j] * factor, v[j + 1] * factor);
+            const auto both = __nv_cvt_float2_to_fp8x2(pair, __NV_SATFINITE, __NV_E4M3);
+            out.at[j] = fp8(both & 0xff);
+            out.at[j + 1] = fp8(both >> 8);
+        }
+    } else {
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            out.at[j] = __nv_cvt_float_to_fp8(v[j] * factor, __NV_SATFINITE, __NV_E4M3);
+        }
+    }
+    return out;
+}
+
+// Writes a row of `width` numbers, of which make(i, v) makes those from i on.
+template <int N, typename Make>
+__device__ void write_row(Make make, fp8 *q, float *scale, int64_t width) {
+    const int64_t first = int64_t(threadIdx.x) * N;
+    const int64_t step = int64_t(blockDim.x) * N;
+    float held[HELD][N];
+    float most = 0.0f;
+#pragma unroll
+    for (int p = 0; p < HELD; ++p) {
+        const int64_t i = first + p * step;
+        if (i < width) {
+            make(i, held[p]);
+            most = largest(held[p], most);
+        }
+    }
+    for (int64_t i = first + HELD * step; i < width; i += step) {
+        float v[N];
+        make(i, v);
+        most = largest(v, most);
+    }
+    most = fmaxf(block_max(most), LEAST);
+    if (threadIdx.x == 0) {
+        *scale = most / LARGEST;
+    }
+    const float factor = LARGEST / most;
+#pragma unroll
+    for (int p = 0; p < HELD; ++p) {
+        const int64_t i = first + p * step;
+        if (i < width) {
+            store<fp8, N>(q + i, to_fp8(held[p], factor));
+        }
+    }
+    for (int64_t i = first + HELD * step; i < width; i += step) {
+        float v[N];
+        make(i, v);
+        store<fp8, N>(q + i, to_fp8(v, factor));
+    }
+}
+
+template <typename T, int N>
+__device__ __forceinline__ void widen(const T *x, float (&v)[N]) {
+    const auto packed = load<T, N>(x);
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+        v[j] = wide(packed.at[j]);
+    }
+}
+
+// Rows of x, `stride` elements apart.
+template <typename T, int N>
+__device__ void quantize_rows(const T *x, fp8 *q, float *scales, int64_t width, int64_t stride) {
+    const int64_t row = blockIdx.x;
+    x += row * stride;
+    const auto make = [&](int64_t i, float (&v)[N]) { widen<T, N>(x + i, v); };
+    write_row<N>(make, q + row * width, scales + row, width);
+}
+
+// Rows of modulated_layer_norm (norm.cu), without rounding in between.
+template <typename T, int N>
+__device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale, fp8 *q,
+                                     float *scales, int64_t width, int64_t tokens,
+                                     int64_t x_stride, int64_t shift_stride, int64_t scale_stride,
+                                     float eps) {
+    const int64_t row = blockIdx.x;
+    const int64_t batch = row / tokens;
+    x += row * x_stride;
+    shift += batch * shift_stride;
+    scale += batch * scale_stride;
+    const Moments moments = row_moments<T, N>(x, width, eps);
+    const auto make = [&](int64_t i, float (&v)[N]) {
+        const auto in = load<T, N>(x + i);
+        const auto a = load<T, N>(scale + i);
+        const auto b = load<T, N>(shift + i);
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            const float normed = (wide(in.at[j]) - moments.mean) * moments.inverse;
+            v[j] = normed * (1.0f + wide(a.at[j])) + wide(b.at[j]);
+        }
+    };
+    write_row<N>(make, q + row * width, scales + row, width);
+}
+
+// Rows of [head | up * silu(gate)], of head_width and inner elements, a row of up_gate
+// being [up | gate]; without rounding in between.
+template <typename T, int N>
+__device__ void swiglu(const T *head, const T *up_gate, fp8 *q, float *scales, int64_t head_width,
+                       int64_t inner, int64_t head_stride, int64_t up_gate_stride) {
+    const int64_t row = blockIdx.x;
+    const int64_t width = head_width + inner;
+    head += row * head_stride;
+    up_gate += row * up_gate_stride;
+    const auto make = [&](int64_t i, float (&v)[N]) {
+        if (i < head_width) {
+            widen<T, N>(head + i, v);
+            return;
+        }
+        float gate[N];
+        widen<T, N>(up_gate + i - head_width, v);
+        widen<T, N>(up_gate + inner + i - head_width, gate);
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            v[j] *= silu(gate[j]);
+        }
+    };
+    write_row<N>(make, q + row * width, scales + row, width);
+}
+
+// y[row, i] = y[row, i] * row_scales[row] * column_scales[i] + bias[i], in place; without
+// a bias if it is null.
+template <typename T, int N>
+__device__ void rescale(T *y, const float *row_scales, const float *column_scales, const T *bias,
+                        int64_t rows, int64_t width) {
+    const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * N;
+    if (i >= width) {
+        return;
+    }
+    float column[N], offset[N] = {};
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+        column[j] = column_scales[i + j];
+    }
+    if (bias != nullptr) {
+        widen<T, N>(bias + i, offset);
+    }
+    for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+        const float scale = row_scales[row];
+        auto v = load<T, N>(y + row * width + i);
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            v.at[j] = narrow<T>(wide(v.at[j]) * scale * column[j] + offset[j]);
+        }
+        store<T, N>(y + row * width + i, v);
+    }
+}
+
+VARIANTS(quantize_rows, ::quantize_rows,
+         (const T *x, fp8 *q, float *scales, int64_t width, int64_t stride),
+         (x, q, scales, width, stride))
+VARIANTS(modulated_layer_norm_fp8, ::modulated_layer_norm,
+         (const T *x, const T *shift, const T *scale, fp8 *q, float *scales, int64_t width,
+          int64_t tokens, int64_t x_stride, int64_t shift_stride, int64_t scale_stride, float eps),
+         (x, shift, scale, q, scales, width, tokens, x_stride, shift_stride, scale_stride, eps))
+VARIANTS(swiglu_fp8, ::swiglu,
+         (const T *head, const T *up_gate, fp8 *q, float *scales, int64_t head_width,
+          int64_t inner, int64_t head_stride, int64_t up_gate_stride),
+         (head, up_gate, q, scales, head_width, inner, head_stride, up_gate_stride))
+VARIANTS(rescale, ::rescale,
+         (T * y, const float *row_scales, const float *column_scales, const T *bias, int64_t rows,
+          int64_t width),
+         (y, row_scales, column_scales, bias, rows, width))

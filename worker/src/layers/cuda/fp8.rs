@@ -1,0 +1,222 @@
+//! Rows of 8-bit floats, made in one pass over memory.
+
+use candle_core::{bail, CudaDevice, DType, Result, Tensor};
+
+use super::runtime::{
+    address, one_row_an_entry, pack, row_grid, shared_gpu, typed_output, with_rows, Arg, Kernel,
+    THREADS,
+};
+use crate::layers::ScaledRows;
+
+/// Most threads of a block that makes a row: with the packs that each keeps in
+/// registers, a row of 16384 bf16 is read once.
+const MOST_THREADS: usize = 512;
+
+fn threads_for(width: usize, pack: usize) -> usize {
+    width
+        .div_ceil(pack)
+        .next_multiple_of(32)
+        .clamp(32, MOST_THREADS)
+}
+
+/// Rows `[.., W]` that a kernel is about to write.
+fn rows_to_write(shape: &[usize], like: &Tensor) -> Result<ScaledRows> {
+    let count = shape.iter().product::<usize>() / shape.last().copied().unwrap_or(1).max(1);
+    Ok(ScaledRows {
+        values: typed_output(shape, DType::F8E4M3, like.device())?,
+        scales: typed_output(&[count], DType::F32, like.device())?,
+        dtype: like.dtype(),
+    })
+}
+
+/// A kernel of this family that reads `dtype`, `pack` elements at a time.
+fn kernel(name: &'static str, dtype: DType, pack: usize) -> Kernel {
+    Kernel {
+        family: "fp8",
+        name,
+        dtype,
+        pack,
+    }
+}
+
+/// See [`quantize_rows`](crate::layers::quantize_rows).
+///
+/// # Errors
+/// `x` has no dimension, or the device fails.
+pub fn quantize_rows(x: &Tensor) -> Result<Option<ScaledRows>> {
+    let Some(device) = shared_gpu(&[x]) else {
+        return Ok(None);
+    };
+    let (x, from) = with_rows(x)?;
+    let rows = rows_to_write(x.dims(), &x)?;
+    let at = [address(&x)?, address(&rows.values)?];
+    let pack = pack(x.dtype(), &[from.width, from.stride], &at);
+    // SAFETY: x and the values hold `from.count` rows of `from.width`, the scales one each.
+    unsafe {
+        kernel("quantize_rows", x.dtype(), pack).launch(
+            &device,
+            (from.count, 1),
+            threads_for(from.width, pack),
+            &[
+                Arg::At(at[0]),
+                Arg::At(at[1]),
+                Arg::At(address(&rows.scales)?),
+                Arg::Count(from.width),
+                Arg::Count(from.stride),
+            ],
+        )?;
+    }
+    Ok(Some(rows))
+}
+
+/// See [`modulated_layer_norm_fp8`](crate::layers::modulated_layer_norm_fp8). Nothing is
+/// rounded between the norm and the fp8 numbers.
+///
+/// # Errors
+/// The shapes do not fit, or the device fails.
+pub fn modulated_layer_norm_fp8(
+    x: &Tensor,
+    shift: &Tensor,
+    scale: &Tensor,
+    eps: f64,
+) -> Result<Option<ScaledRows>> {
+    let shift = shift.to_dtype(x.dtype())?;
+    let scale = scale.to_dtype(x.dtype())?;
+    let Some(device) = shared_gpu(&[x, &shift, &scale]) else {
+        return Ok(None);
+    };
+    let (batch, tokens, width) = x.dims3()?;
+    let fits = |t: &Tensor| t.dims() == [batch, width] || t.dims() == [1, width];
+    if !fits(&shift) || !fits(&scale) {
+        bail!(
+            "a modulation of {:?} and {:?} does not fit {:?}",
+            shift.dims(),
+            scale.dims(),
+            x.dims()
+        );
+    }
+    let (x, from) = with_rows(x)?;
+    let (shift, shift_stride) = one_row_an_entry(&shift)?;
+    let (scale, scale_stride) = one_row_an_entry(&scale)?;
+    let rows = rows_to_write(x.dims(), &x)?;
+    let at = [
+        address(&x)?,
+        address(&shift)?,
+        address(&scale)?,
+        address(&rows.values)?,
+    ];
+    let strides = [width, from.stride, shift_stride, scale_stride];
+    let pack = pack(x.dtype(), &strides, &at);
+    // SAFETY: the shapes were checked above and the strides are the tensors'.
+    unsafe {
+        kernel("modulated_layer_norm_fp8", x.dtype(), pack).launch(
+            &device,
+            (batch * tokens, 1),
+            threads_for(width, pack),
+            &[
+                Arg::At(at[0]),
+                Arg::At(at[1]),
+                Arg::At(at[2]),
+                Arg::At(at[3]),
+                Arg::At(address(&rows.scales)?),
+                Arg::Count(width),
+                Arg::Count(tokens),
+                Arg::Count(from.stride),
+                Arg::Count(shift_stride),
+                Arg::Count(scale_stride),
+                Arg::Real(eps as f32),
+            ],
+        )?;
+    }
+    Ok(Some(rows))
+}
+
+/// See [`swiglu_fp8`](crate::layers::swiglu_fp8); after a `head` `[.., H]` where there is
+/// one, for [`attention_and_swiglu_fp8`](crate::layers::attention_and_swiglu_fp8). Nothing is
+/// rounded between the product and the fp8 numbers.
+///
+/// # Errors
+/// The shapes do not fit, or the device fails.
+pub fn swiglu_fp8(head: Option<&Tensor>, up_gate: &Tensor) -> Result<Option<ScaledRows>> {
+    let tensors: Vec<&Tensor> = [Some(up_gate), head].into_iter().flatten().collect();
+    let Some(device) = shared_gpu(&tensors) else {
+        return Ok(None);
+    };
+    let (up_gate, from) = with_rows(up_gate)?;
+    let head = head.map(with_rows).transpose()?;
+    let inner = from.width / 2;
+    let (head_at, head_width, head_stride) = match &head {
+        Some((head, rows)) => (address(head)?, rows.width, rows.stride),
+        None => (0, 0, 0),
+    };
+    let fits = head
+        .as_ref()
+        .is_none_or(|(_, rows)| rows.count == from.count);
+    if from.width % 2 != 0 || !fits {
+        bail!("swiglu of {:?} does not fit", up_gate.dims());
+    }
+    let mut shape = up_gate.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = head_width + inner;
+    }
+    let rows = rows_to_write(&shape, &up_gate)?;
+    let at = [head_at, address(&up_gate)?, address(&rows.values)?];
+    let counts = [head_width, inner, head_stride, from.stride];
+    let pack = pack(up_gate.dtype(), &counts, &at);
+    // SAFETY: head, up_gate and the values hold `from.count` rows, of `head_width`,
+    // 2 * `inner` and `head_width + inner` elements, the scales one each.
+    unsafe {
+        kernel("swiglu_fp8", up_gate.dtype(), pack).launch(
+            &device,
+            (from.count, 1),
+            threads_for(head_width + inner, pack),
+            &[
+                Arg::At(at[0]),
+                Arg::At(at[1]),
+                Arg::At(at[2]),
+                Arg::At(address(&rows.scales)?),
+                Arg::Count(head_width),
+                Arg::Count(inner),
+                Arg::Count(head_stride),
+                Arg::Count(from.stride),
+            ],
+        )?;
+    }
+    Ok(Some(rows))
+}
+
+/// `y * row_scales * column_scales + bias` in place, for a fresh contiguous `y`
+/// `[rows, W]` with `row_scales` `[rows]`, `column_scales` and `bias` `[W]`.
+///
+/// # Errors
+/// The device fails.
+pub(super) fn rescale(
+    device: &CudaDevice,
+    y: &Tensor,
+    row_scales: &Tensor,
+    column_scales: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<()> {
+    let (count, width) = y.dims2()?;
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    let bias_at = bias.as_ref().map_or(Ok(0), address)?;
+    let at = [address(y)?, bias_at];
+    let pack = pack(y.dtype(), &[width], &at);
+    // SAFETY: y holds `count` rows of `width`, nobody else has it yet, and the others
+    // hold an element a row or a column.
+    unsafe {
+        kernel("rescale", y.dtype(), pack).launch(
+            device,
+            row_grid(count, width, pack),
+            THREADS,
+            &[
+                Arg::At(at[0]),
+                Arg::At(address(row_scales)?),
+                Arg::At(address(column_scales)?),
+                Arg::At(at[1]),
+                Arg::Count(count),
+                Arg::Count(width),
+            ],
+        )
+    }
+}

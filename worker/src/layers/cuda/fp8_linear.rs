@@ -1,0 +1,122 @@
+//! Products of rows of 8-bit floats.
+
+use candle_core::{bail, DType, Device, Result, Tensor};
+
+use super::fp8::rescale;
+use super::linear::add_bias;
+use super::products::{Factors, Operands, Product};
+use super::runtime::{address, products, typed_output};
+use crate::layers::ScaledRows;
+
+/// Who multiplies a product by the scales of its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scaling {
+    /// cuBLASLt, as it writes: on Hopper.
+    Product,
+    /// A kernel of ours, over a product in bf16: its range holds any sum of such numbers,
+    /// and its 8 bits are far finer than their 4.
+    Kernel,
+}
+
+/// See [`Linear::forward_rows`](crate::layers::Linear::forward_rows), for rows that were
+/// bf16.
+///
+/// # Errors
+/// The shapes do not fit, or the device fails or has no fp8.
+pub fn fp8_linear(
+    x: &ScaledRows,
+    weight: &ScaledRows,
+    bias: Option<&Tensor>,
+) -> Result<Option<Tensor>> {
+    if !x.values.device().is_cuda() {
+        return Ok(None);
+    }
+    for scaling in [Scaling::Product, Scaling::Kernel] {
+        if let Some(y) = fp8_linear_by(scaling, x, weight, bias)? {
+            return Ok(Some(y));
+        }
+    }
+    bail!(
+        "cuBLASLt has no fp8 product of {:?} and {:?}",
+        x.dims(),
+        weight.dims()
+    )
+}
+
+/// [`fp8_linear`] in one of the ways; `None` when cuBLASLt does not take it.
+///
+/// # Errors
+/// As [`fp8_linear`].
+pub(super) fn fp8_linear_by(
+    scaling: Scaling,
+    x: &ScaledRows,
+    weight: &ScaledRows,
+    bias: Option<&Tensor>,
+) -> Result<Option<Tensor>> {
+    let Device::Cuda(device) = x.values.device() else {
+        return Ok(None);
+    };
+    let (outputs, inputs) = weight.values.dims2()?;
+    let Some((&width, outer)) = x.dims().split_last() else {
+        bail!("a linear layer takes no scalars");
+    };
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    if width != inputs || bias.as_ref().is_some_and(|bias| bias.dims() != [outputs]) {
+        bail!(
+            "a linear layer {outputs} x {inputs} does not fit {:?}",
+            x.dims()
+        );
+    }
+    let fits = |t: &Tensor| t.dtype() == DType::BF16 && t.device().same_device(x.values.device());
+    if x.dtype != DType::BF16 || !bias.iter().all(fits) {
+        bail!(
+            "fp8 products on a GPU take and make bf16, not {:?}",
+            x.dtype
+        );
+    }
+    let rows = x.scales.elem_count();
+    let y = typed_output(&[rows, outputs], DType::BF16, x.values.device())?;
+    let operands = Operands {
+        x: address(&x.values)?,
+        weight: address(&weight.values)?,
+        y: address(&y)?,
+        bias: bias.as_ref().map_or(Ok(0), address)?,
+        x_scales: address(&x.scales)?,
+        weight_scales: address(&weight.scales)?,
+    };
+    let products = products(device)?;
+    let run = |factors, bias| {
+        let product = Product {
+            factors,
+            rows,
+            inputs,
+            outputs,
+            stride: inputs,
+            bias,
+        };
+        // SAFETY: sizes and strides are these tensors'.
+        unsafe { products.run(product, &operands) }
+    };
+    let aligned = operands.bias % 16 == 0;
+    let done = match (scaling, &bias) {
+        (Scaling::Kernel, _) => {
+            let done = run(Factors::Fp8, false);
+            if done {
+                rescale(device, &y, &x.scales, &weight.scales, bias.as_ref())?;
+            }
+            done
+        }
+        (Scaling::Product, Some(_)) if aligned && run(Factors::Fp8Scaled, true) => true,
+        (Scaling::Product, bias) => {
+            let done = run(Factors::Fp8Scaled, false);
+            if let (true, Some(bias)) = (done, bias) {
+                add_bias(device, &y, bias)?;
+            }
+            done
+        }
+    };
+    match done {
+        true => y.reshape([outer, &[outputs]].concat()).map(Some),
+        false => Ok(None),
+    }
+}

@@ -1,0 +1,294 @@
+//! cuBLASLt's matrix products, what launches one being kept for each shape.
+//!
+//! cuBLAS is column-major: what it sees of `y = x W^T` is `y^T = W x^T`, the weight
+//! transposed, the one layout in which Ada and Hopper multiply fp8.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::mem::size_of_val;
+use std::sync::Arc;
+
+use candle_core::cuda_backend::cudarc::cublaslt::result::{self, CublasError};
+use candle_core::cuda_backend::cudarc::cublaslt::sys;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use candle_core::cuda_backend::WrapErr;
+use candle_core::{Error, Result};
+
+/// Bytes that a product may use besides its operands: what NVIDIA recommends for Hopper.
+const WORKSPACE: usize = 32 << 20;
+
+/// What is multiplied; the result is bf16 and sums are float32 in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Factors {
+    /// bf16.
+    Bf16,
+    /// E4M3 without its scales.
+    Fp8,
+    /// E4M3, the result multiplied by the scales of its row of `x` and of the weight.
+    Fp8Scaled,
+}
+
+/// What decides how a product is launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Product {
+    pub factors: Factors,
+    pub rows: usize,
+    pub inputs: usize,
+    pub outputs: usize,
+    /// How far rows of `x` are apart, in elements.
+    pub stride: usize,
+    pub bias: bool,
+}
+
+/// Addresses; 0 for what there is not.
+#[derive(Clone, Copy)]
+pub(super) struct Operands {
+    /// `[rows, inputs]`.
+    pub x: u64,
+    /// `[outputs, inputs]`.
+    pub weight: u64,
+    /// `[rows, outputs]`.
+    pub y: u64,
+    /// `[outputs]`, bf16.
+    pub bias: u64,
+    /// `[rows]`, float32.
+    pub x_scales: u64,
+    /// `[outputs]`, float32.
+    pub weight_scales: u64,
+}
+
+/// A handle of cuBLASLt, its workspace, and the plans made with it.
+pub(super) struct Products {
+    handle: sys::cublasLtHandle_t,
+    workspace: CudaSlice<u8>,
+    stream: Arc<CudaStream>,
+    /// `None` for a product that cuBLASLt refused.
+    plans: RefCell<HashMap<Product, Option<Plan>>>,
+}
+
+impl Products {
+    /// Opens the library for products on one stream.
+    ///
+    /// # Errors
+    /// The library or the device fails.
+    pub fn new(stream: Arc<CudaStream>) -> Result<Self> {
+        stream.context().bind_to_thread().w()?;
+        // SAFETY: a workspace is only ever written before it is read, by cuBLASLt.
+        let workspace = unsafe { stream.alloc::<u8>(WORKSPACE) }.w()?;
+        Ok(Self {
+            handle: result::create_handle().map_err(Error::wrap)?,
+            workspace,
+            stream,
+            plans: RefCell::default(),
+        })
+    }
+
+    /// Enqueues the product; `false`, and nothing done, when cuBLASLt does not take it.
+    ///
+    /// # Safety
+    /// The addresses are of tensors alive now, as large as the product says.
+    pub unsafe fn run(&self, product: Product, operands: &Operands) -> bool {
+        let mut plans = self.plans.borrow_mut();
+        let plan = plans.entry(product).or_insert_with(|| {
+            let made = self.plan(product, operands);
+            match &made {
+                Ok(_) => tracing::debug!(?product, "cuBLASLt takes this product"),
+                Err(reason) => {
+                    tracing::debug!(?product, ?reason, "cuBLASLt does not take this product");
+                }
+            }
+            made.ok()
+        });
+        let Some(ready) = plan else {
+            return false;
+        };
+        if let Err(reason) = self.launch(ready, product, operands) {
+            tracing::warn!(?product, ?reason, "cuBLASLt failed at this product");
+            *plan = None;
+            return false;
+        }
+        true
+    }
+
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn plan(&self, product: Product, operands: &Operands) -> Outcome<Plan> {
+        let described = Described::new(product)?;
+        described.point_at(product, operands)?;
+        let preference = Preference(result::create_matmul_pref()?);
+        let most = WORKSPACE;
+        result::set_matmul_pref_attribute(
+            preference.0,
+            sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+            (&raw const most).cast(),
+            size_of_val(&most),
+        )?;
+        let found = result::get_matmul_algo_heuristic(
+            self.handle,
+            described.product.0,
+            described.weight.0,
+            described.x.0,
+            described.y.0,
+            described.y.0,
+            preference.0,
+        )?;
+        Ok(Plan {
+            described,
+            algorithm: found.algo,
+        })
+    }
+
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn launch(&self, plan: &Plan, product: Product, operands: &Operands) -> Outcome<()> {
+        let described = &plan.described;
+        described.point_at(product, operands)?;
+        let (one, zero) = (1f32, 0f32);
+        let (workspace, _in_use) = self.workspace.device_ptr(&self.stream);
+        result::matmul(
+            self.handle,
+            described.product.0,
+            (&raw const one).cast(),
+            (&raw const zero).cast(),
+            operands.weight as *const c_void,
+            described.weight.0,
+            operands.x as *const c_void,
+            described.x.0,
+            operands.y as *const c_void,
+            described.y.0,
+            operands.y as *mut c_void,
+            described.y.0,
+            &raw const plan.algorithm,
+            workspace as *mut c_void,
+            WORKSPACE,
+            self.stream.cu_stream().cast(),
+        )
+    }
+}
+
+impl Drop for Products {
+    fn drop(&mut self) {
+        self.plans.get_mut().clear();
+        // SAFETY: nothing uses the handle any more. A failure leaves nothing to do.
+        let _ = unsafe { result::destroy_handle(self.handle) };
+    }
+}
+
+/// What cuBLASLt says to a call.
+type Outcome<T> = std::result::Result<T, CublasError>;
+
+/// A product with the algorithm that was found for it.
+struct Plan {
+    described: Described,
+    algorithm: sys::cublasLtMatmulAlgo_t,
+}
+
+/// A product in cuBLASLt's terms.
+struct Described {
+    product: Description,
+    weight: Layout,
+    x: Layout,
+    y: Layout,
+}
+
+impl Described {
+    fn new(of: Product) -> Outcome<Self> {
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        let factor = match of.factors {
+            Factors::Bf16 => sys::cudaDataType::CUDA_R_16BF,
+            Factors::Fp8 | Factors::Fp8Scaled => sys::cudaDataType::CUDA_R_8F_E4M3,
+        };
+        let product = Description(result::create_matmul_desc(
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            sys::cudaDataType::CUDA_R_32F,
+        )?);
+        let transposed = 1i32;
+        product.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &transposed)?;
+        if of.factors != Factors::Bf16 {
+            // Sums of about 14 bits, as fast again: far finer than the factors' 4.
+            product.set(Attribute::CUBLASLT_MATMUL_DESC_FAST_ACCUM, &1i8)?;
+        }
+        if of.factors == Factors::Fp8Scaled {
+            let vector =
+                sys::cublasLtMatmulMatrixScale_t::CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+            product.set(Attribute::CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &vector)?;
+            product.set(Attribute::CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &vector)?;
+        }
+        if of.bias {
+            let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
+            product.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+            let kind = sys::cudaDataType::CUDA_R_16BF;
+            product.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &kind)?;
+        }
+        let layout = |kind, width: usize, count: usize, stride: usize| {
+            result::create_matrix_layout(kind, width as u64, count as u64, stride as i64)
+                .map(Layout)
+        };
+        let bf16 = sys::cudaDataType::CUDA_R_16BF;
+        Ok(Self {
+            product,
+            weight: layout(factor, of.inputs, of.outputs, of.inputs)?,
+            x: layout(factor, of.inputs, of.rows, of.stride)?,
+            y: layout(bf16, of.outputs, of.rows, of.outputs)?,
+        })
+    }
+
+    /// Names the operands that the description itself holds.
+    fn point_at(&self, of: Product, operands: &Operands) -> Outcome<()> {
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        if of.bias {
+            let attribute = Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
+            self.product.set(attribute, &operands.bias)?;
+        }
+        if of.factors == Factors::Fp8Scaled {
+            let attribute = Attribute::CUBLASLT_MATMUL_DESC_A_SCALE_POINTER;
+            self.product.set(attribute, &operands.weight_scales)?;
+            let attribute = Attribute::CUBLASLT_MATMUL_DESC_B_SCALE_POINTER;
+            self.product.set(attribute, &operands.x_scales)?;
+        }
+        Ok(())
+    }
+}
+
+struct Description(sys::cublasLtMatmulDesc_t);
+
+impl Description {
+    /// Sets an attribute, which cuBLASLt copies; `value` is of the attribute's C type.
+    fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Outcome<()> {
+        // SAFETY: the description lives, and `value` is read before this returns.
+        unsafe {
+            result::set_matmul_desc_attribute(
+                self.0,
+                attribute,
+                std::ptr::from_ref(value).cast(),
+                size_of_val(value),
+            )
+        }
+    }
+}
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        // SAFETY: it was made by cuBLASLt and is freed once. A failure leaves nothing to do.
+        let _ = unsafe { result::destroy_matmul_desc(self.0) };
+    }
+}
+
+struct Layout(sys::cublasLtMatrixLayout_t);
+
+impl Drop for Layout {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        let _ = unsafe { result::destroy_matrix_layout(self.0) };
+    }
+}
+
+struct Preference(sys::cublasLtMatmulPreference_t);
+
+impl Drop for Preference {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        let _ = unsafe { result::destroy_matmul_pref(self.0) };
+    }
+}
