@@ -78,36 +78,69 @@ __device__ __forceinline__ float block_max(float x) {
     return x;
 }
 
+// A row of `width` elements that the whole block reads: each thread holds its first packs
+// in registers, and reads those beyond them each time.
+template <typename T, int N>
+struct Row {
+    static constexpr int HELD = 4;
+    const T *x;
+    int64_t width;
+    Pack<T, N> held[HELD];
+
+    __device__ __forceinline__ Row(const T *x, int64_t width) : x(x), width(width) {
+#pragma unroll
+        for (int p = 0; p < HELD; ++p) {
+            const int64_t i = (int64_t(p) * blockDim.x + threadIdx.x) * N;
+            if (i < width) {
+                held[p] = load<T, N>(x + i);
+            }
+        }
+    }
+
+    // Calls body(i, pack) for this thread's packs, which begin at element i.
+    template <typename Body>
+    __device__ __forceinline__ void each(Body body) const {
+#pragma unroll
+        for (int p = 0; p < HELD; ++p) {
+            const int64_t i = (int64_t(p) * blockDim.x + threadIdx.x) * N;
+            if (i < width) {
+                body(i, held[p]);
+            }
+        }
+        for (int64_t i = (int64_t(HELD) * blockDim.x + threadIdx.x) * N; i < width;
+             i += blockDim.x * N) {
+            body(i, load<T, N>(x + i));
+        }
+    }
+};
+
 // What a LayerNorm subtracts from a row, and what it multiplies by then.
 struct Moments {
     float mean;
     float inverse;
 };
 
-// Of a row of `width` elements that the whole block reads.
 template <typename T, int N>
-__device__ __forceinline__ Moments row_moments(const T *x, int64_t width, float eps) {
+__device__ __forceinline__ Moments row_moments(const Row<T, N> &row, float eps) {
     float sum = 0.0f;
-    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
-        const auto v = load<T, N>(x + i);
+    row.each([&](int64_t, const Pack<T, N> &v) {
 #pragma unroll
         for (int j = 0; j < N; ++j) {
             sum += wide(v.at[j]);
         }
-    }
-    const float mean = block_sum(sum) / width;
+    });
+    const float mean = block_sum(sum) / row.width;
 
-    // A second pass (from cache) rather than E[x^2] - E[x]^2, which cancels.
+    // A second pass rather than E[x^2] - E[x]^2, which cancels.
     float squares = 0.0f;
-    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
-        const auto v = load<T, N>(x + i);
+    row.each([&](int64_t, const Pack<T, N> &v) {
 #pragma unroll
         for (int j = 0; j < N; ++j) {
             const float d = wide(v.at[j]) - mean;
             squares += d * d;
         }
-    }
-    return {mean, rsqrtf(block_sum(squares) / width + eps)};
+    });
+    return {mean, rsqrtf(block_sum(squares) / row.width + eps)};
 }
 
 // Instantiates KERNEL under C names for both element types, with packed

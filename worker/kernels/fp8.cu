@@ -115,7 +115,7 @@ __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale,
     x += row * x_stride;
     shift += batch * shift_stride;
     scale += batch * scale_stride;
-    const Moments moments = row_moments<T, N>(x, width, eps);
+    const Moments moments = row_moments(Row<T, N>(x, width), eps);
     const auto make = [&](int64_t i, float (&v)[N]) {
         const auto in = load<T, N>(x + i);
         const auto a = load<T, N>(scale + i);

@@ -7,16 +7,15 @@ template <typename T, int N>
 __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale, T *y,
                                      int64_t width, int64_t tokens, int64_t x_stride,
                                      int64_t shift_stride, int64_t scale_stride, float eps) {
-    const int64_t row = blockIdx.x;
-    const int64_t batch = row / tokens;
-    x += row * x_stride;
-    y += row * width;
+    const int64_t number = blockIdx.x;
+    const int64_t batch = number / tokens;
+    y += number * width;
     shift += batch * shift_stride;
     scale += batch * scale_stride;
 
-    const Moments moments = row_moments<T, N>(x, width, eps);
-    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
-        const auto v = load<T, N>(x + i);
+    const Row<T, N> row(x + number * x_stride, width);
+    const Moments moments = row_moments(row, eps);
+    row.each([&](int64_t i, const Pack<T, N> &v) {
         const auto a = load<T, N>(scale + i);
         const auto b = load<T, N>(shift + i);
         Pack<T, N> out;
@@ -26,25 +25,23 @@ __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale,
             out.at[j] = narrow<T>(normed * (1.0f + wide(a.at[j])) + wide(b.at[j]));
         }
         store<T, N>(y + i, out);
-    }
+    });
 }
 
 // x / rms(x) * weight.
 template <typename T, int N>
 __device__ void rms_norm(const T *x, const T *weight, T *y, int64_t width, float eps) {
-    x += blockIdx.x * width;
     y += blockIdx.x * width;
+    const Row<T, N> row(x + blockIdx.x * width, width);
     float squares = 0.0f;
-    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
-        const auto v = load<T, N>(x + i);
+    row.each([&](int64_t, const Pack<T, N> &v) {
 #pragma unroll
         for (int j = 0; j < N; ++j) {
             squares += wide(v.at[j]) * wide(v.at[j]);
         }
-    }
+    });
     const float inverse = rsqrtf(block_sum(squares) / width + eps);
-    for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
-        const auto v = load<T, N>(x + i);
+    row.each([&](int64_t i, const Pack<T, N> &v) {
         const auto w = load<T, N>(weight + i);
         Pack<T, N> out;
 #pragma unroll
@@ -52,7 +49,7 @@ __device__ void rms_norm(const T *x, const T *weight, T *y, int64_t width, float
             out.at[j] = narrow<T>(wide(v.at[j]) * inverse * wide(w.at[j]));
         }
         store<T, N>(y + i, out);
-    }
+    });
 }
 
 VARIANTS(modulated_layer_norm, ::modulated_layer_norm,

@@ -18,6 +18,10 @@ use candle_core::{Error, Result};
 /// Bytes that a product may use besides its operands: what NVIDIA recommends for Hopper.
 const WORKSPACE: usize = 32 << 20;
 
+/// Rows beyond which a product is done in parts: a Hopper GPU takes 8 % longer for 8704 rows
+/// of a transformer block than for 4352 twice, whose tiles stay in its cache.
+const MOST_ROWS: usize = 6144;
+
 /// What is multiplied; the result is bf16 and sums are float32 in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Factors {
@@ -58,6 +62,26 @@ pub(super) struct Operands {
     pub weight_scales: u64,
 }
 
+impl Operands {
+    /// The same product's from a row on.
+    fn after(&self, row: usize, of: &Product) -> Self {
+        let factor = match of.factors {
+            Factors::Bf16 => 2,
+            Factors::Fp8 | Factors::Fp8Scaled => 1,
+        };
+        let moved = |address: u64, bytes: usize| match address {
+            0 => 0,
+            address => address + (row * bytes) as u64,
+        };
+        Self {
+            x: moved(self.x, of.stride * factor),
+            y: moved(self.y, 2 * of.outputs),
+            x_scales: moved(self.x_scales, 4),
+            ..*self
+        }
+    }
+}
+
 /// A handle of cuBLASLt, its workspace, and the plans made with it.
 pub(super) struct Products {
     handle: sys::cublasLtHandle_t,
@@ -84,11 +108,26 @@ impl Products {
         })
     }
 
-    /// Enqueues the product; `false`, and nothing done, when cuBLASLt does not take it.
+    /// Enqueues the product; `false`, and nothing of use done, when cuBLASLt does not take
+    /// it.
     ///
     /// # Safety
     /// The addresses are of tensors alive now, as large as the product says.
     pub unsafe fn run(&self, product: Product, operands: &Operands) -> bool {
+        let parts = product.rows.div_ceil(MOST_ROWS).max(1);
+        let rows = product.rows.div_ceil(parts);
+        (0..product.rows).step_by(rows.max(1)).all(|first| {
+            let part = Product {
+                rows: rows.min(product.rows - first),
+                ..product
+            };
+            self.run_part(part, &operands.after(first, &product))
+        })
+    }
+
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn run_part(&self, product: Product, operands: &Operands) -> bool {
         let mut plans = self.plans.borrow_mut();
         let plan = plans.entry(product).or_insert_with(|| {
             let made = self.plan(product, operands);
