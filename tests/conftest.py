@@ -32,5 +32,5 @@ def worker(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     from real_worker import RealWorker
 
     log = tmp_path_factory.mktemp("worker") / "worker.log"
-    with RealWorker(tiny / "diffusers", log, device="cpu", dtype="f32") as running:
+    with RealWorker(tiny / "diffusers", log, device="cpu", precision="f32") as running:
         yield running

@@ -21,6 +21,7 @@ def test_the_figures_fit_together(tiny: Path) -> None:
         assert 0 < stage["least"] <= stage["median"] <= stage["most"]
     inside = 2 * stages["encode"]["least"] + 3 * stages["step"]["least"] + stages["decode"]["least"]
     assert inside <= stages["image"]["most"]
+    assert figures["precision"] == "f32"
     assert figures["peak_bytes"] > 2**20
     # Both forwards of a step, and their share of what the machine could do.
     work = 2 * sum(figures["forward"].values())

@@ -24,7 +24,7 @@ LOST = "was lost during the job"
 @pytest.fixture
 def lone(comfy, tiny, tmp_path):
     """A worker that ComfyUI knows the address of, and cannot start."""
-    worker = RealWorker(tiny / "diffusers", tmp_path / "worker.log", device="cpu", dtype="f32")
+    worker = RealWorker(tiny / "diffusers", tmp_path / "worker.log", device="cpu", precision="f32")
     with worker:
         comfy.post("/ovis-worker/workers/lone/save", {"url": worker.config.url})
         yield worker

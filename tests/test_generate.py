@@ -28,7 +28,7 @@ def arguments(tiny: Path, out: Path, **others: object) -> dict[str, object]:
         "cfg": 5,
         "seed": 7,
         "device": "cpu",
-        "dtype": "f32",
+        "precision": "f32",
         "out": out / "image.png",
         **others,
     }
@@ -78,7 +78,7 @@ def test_the_png_remembers_every_parameter(tiny: Path, tmp_path: Path) -> None:
         "cache": "safe",
         "guidance_interval": [0.9, 0.25],
         "device": "cpu",
-        "dtype": "f32",
+        "precision": "f32",
         "max_sequence_length": 256,
     }
 
@@ -90,7 +90,7 @@ def test_what_the_png_remembers_makes_it_again(tiny: Path, tmp_path: Path) -> No
     generate(**arguments(tiny, first, **changed))
     found = parameters(first / "image.png")
     names = ("prompt", "negative", "width", "height", "steps", "cfg", "seed", "batch", "shift")
-    names += ("sampler", "scheduler", "dtype", "max_sequence_length")
+    names += ("sampler", "scheduler", "precision", "max_sequence_length")
     again = {name: found[name] for name in names}
     generate(model=tiny / "diffusers", device="cpu", out=second / "image.png", **again)
     assert (first / "image.png").read_bytes() == (second / "image.png").read_bytes()
@@ -129,10 +129,10 @@ def test_generate_and_serve_make_the_same(tiny: Path, tmp_path: Path, worker) ->
 
 def test_bf16_weights_by_name(tiny: Path, tmp_path: Path) -> None:
     latents = {}
-    for dtype in ("f32", "bf16"):
-        file = tmp_path / f"{dtype}.safetensors"
-        generate(**arguments(tiny, tmp_path, dtype=dtype, latents_out=file))
-        latents[dtype] = load_file(file)["latents"]
+    for precision in ("f32", "bf16"):
+        file = tmp_path / f"{precision}.safetensors"
+        generate(**arguments(tiny, tmp_path, precision=precision, latents_out=file))
+        latents[precision] = load_file(file)["latents"]
     assert latents["bf16"].dtype == torch.float32
     assert 1e-4 < relative_error(latents["bf16"], latents["f32"]) < 0.2
 
@@ -180,7 +180,7 @@ def test_a_wrong_value_is_refused_before_loading(
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"shift": "more"}, {"seed": 2**64}, {"steps": "many"}, {"dtype": "f8"}],
+    [{"shift": "more"}, {"seed": 2**64}, {"steps": "many"}, {"precision": "f8"}],
     ids=lambda wrong: next(iter(wrong)),
 )
 def test_a_value_that_does_not_parse_is_named(tiny: Path, tmp_path: Path, wrong: dict) -> None:
@@ -188,6 +188,24 @@ def test_a_value_that_does_not_parse_is_named(tiny: Path, tmp_path: Path, wrong:
     assert result.returncode == 2
     ((name, value),) = wrong.items()
     assert f"--{name}" in result.stderr and str(value) in result.stderr
+
+
+@pytest.mark.parametrize("name", ["generate", "serve", "bench"])
+def test_fp8_is_refused_on_a_cpu(tiny: Path, tmp_path: Path, name: str) -> None:
+    values = arguments(tiny, tmp_path, precision="fp8")
+    if name != "generate":
+        values = {given: values[given] for given in ("model", "device", "precision")}
+    result = command(name, **values)
+    assert result.returncode == 1
+    error = next(line for line in result.stderr.splitlines() if line.startswith("error: "))
+    assert "compute capability 8.9" in error and "this is a CPU" in error
+    assert error.endswith("use --precision bf16")
+
+
+def test_dtype_is_another_word_for_precision(tiny: Path, tmp_path: Path) -> None:
+    values = arguments(tiny, tmp_path)
+    generate(dtype=values.pop("precision"), **values)
+    assert parameters(tmp_path / "image.png")["precision"] == "f32"
 
 
 def test_a_gpu_that_is_not_there(tiny: Path, tmp_path: Path) -> None:

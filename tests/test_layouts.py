@@ -25,7 +25,7 @@ def latents(out: Path, **model: object) -> torch.Tensor:
         steps=2,
         cfg=3,
         device="cpu",
-        dtype="f32",
+        precision="f32",
         out=out / "image.png",
         latents_out=out / "latents.safetensors",
     )

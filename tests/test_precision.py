@@ -43,7 +43,7 @@ def trio(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
     folder = tmp_path_factory.mktemp("precision")
     make(folder, seed=request.param)
     log = folder / "worker.log"
-    with RealWorker(folder / "diffusers", log, device="cpu", dtype="bf16") as worker:
+    with RealWorker(folder / "diffusers", log, device="cpu", precision="bf16") as worker:
         yield Trio(worker, folder / "diffusers")
 
 

@@ -45,7 +45,7 @@ def test_eight_steps_with_guidance(
         cfg=5,
         seed=seed,
         device="cpu",
-        dtype="f32",
+        precision="f32",
         out=tmp_path / "image.png",
         latents_out=tmp_path / "latents.safetensors",
     )

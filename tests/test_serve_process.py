@@ -186,7 +186,7 @@ def test_a_checkpoint_without_a_part(
     model = tmp_path / "model"
     shutil.copytree(tiny / "diffusers", model, ignore=shutil.ignore_patterns(absent))
     whole = worker
-    with RealWorker(model, tmp_path / "log", device="cpu", dtype="f32") as partial:
+    with RealWorker(model, tmp_path / "log", device="cpu", precision="f32") as partial:
         assert partial.client.connect().result(TIMEOUT).capabilities.operations == operations
         zeros, text = torch.zeros(1, 16, 4, 4), torch.zeros(1, 8, 64)
         jobs = {

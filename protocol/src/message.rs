@@ -357,7 +357,7 @@ pub struct Capabilities {
     pub model: String,
     /// The device, for people: `cpu`, `cuda:0 NVIDIA H200`.
     pub device: String,
-    /// Precision of the weights: `f32`, `bf16`.
+    /// Precision of weights and arithmetic, for people: `f32`, `bf16`, `fp8`.
     pub precision: String,
     /// Channels of a latent.
     pub latent_channels: u32,

@@ -3,12 +3,13 @@
 weights, the same noise, the same GPU, one after the other.
 
     against_diffusers.py --worker PATH/TO/ovis-worker [--folder DIR] [--compiled]
-        [--size 1024] [--steps 50] [--error-steps 8] [--repeats 3] [--json FILE]
+        [--precision bf16|fp8] [--size 1024] [--steps 50] [--error-steps 8] [--repeats 3]
+        [--json FILE]
 
-Prints seconds and memory of both, their ratio, and each one's error in bf16
-against diffusers in float32. Needs a GPU with 80 GB (for the float32 run) and
-20 GB in `--folder`. Each side runs in a process of its own, so that neither
-holds the other's memory.
+Prints seconds and memory of both, their ratio, and each one's error (the worker's in
+`--precision`, that of diffusers in bf16) against diffusers in float32. Needs a GPU with
+80 GB (for the float32 run) and 20 GB in `--folder`. Each side runs in a process of its
+own, so that neither holds the other's memory.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ def run_worker(args: argparse.Namespace) -> dict:
     real_worker.START_SECONDS = 300
     latent = torch.zeros(1, 16, args.size // 8, args.size // 8)
     begun = time.monotonic()
-    worker = real_worker.RealWorker(args.folder, args.folder / "worker.log", device="cuda")
+    worker = real_worker.RealWorker(
+        args.folder, args.folder / "worker.log", device="cuda", precision=args.precision
+    )
     with MemoryWatch() as memory, worker:
         ready = time.monotonic() - begun
         kept = {"positive": worker.encode([PROMPT]), "negative": worker.encode([""])}
@@ -226,7 +229,7 @@ def _run(pipeline, start, conditioning, args: argparse.Namespace, steps: int, cf
 
 
 def errors(folder: Path) -> dict:
-    """Each bf16 run's relative error to the float32 run."""
+    """Each run's relative error to the float32 run."""
     import torch
 
     wanted = torch.load(folder / "reference.pt")
@@ -264,6 +267,7 @@ def main() -> int:
     )
     parser.add_argument("--worker", type=Path, required=True, help="the GPU build of ovis-worker")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/ovis-full-size"))
+    parser.add_argument("--precision", choices=("bf16", "fp8"), default="bf16", help="the worker's")
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--error-steps", type=int, default=8)

@@ -183,7 +183,7 @@ mod tests {
 
     #[cfg(feature = "cuda")]
     #[test]
-    fn fp8_on_a_gpu_is_near_bf16_and_nearer_to_fp8_on_a_cpu() {
+    fn fp8_on_a_gpu_is_near_bf16_and_fp8_on_a_cpu() {
         let on_gpu = |fp8| Placement {
             device: Device::new_cuda(0).expect("this test needs a GPU"),
             weights: DType::BF16,
@@ -193,6 +193,6 @@ mod tests {
         assert!(to_bf16 > 0.0 && to_bf16 < 0.04, "{to_bf16}");
         // Both quantize; bf16 in between moves some numbers to the next.
         let to_cpu = distance(&on_gpu(true), &on_cpu(true));
-        assert!(to_cpu < 0.04, "{to_cpu}");
+        assert!(to_cpu < 0.03, "{to_cpu}");
     }
 }

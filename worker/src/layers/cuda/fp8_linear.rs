@@ -67,10 +67,13 @@ pub(super) fn fp8_linear_by(
             x.dims()
         );
     }
-    let fits = |t: &Tensor| t.dtype() == DType::BF16 && t.device().same_device(x.values.device());
-    if x.dtype != DType::BF16 || !bias.iter().all(fits) {
+    let here = |t: &Tensor| t.device().same_device(x.values.device());
+    let bias_fits = bias
+        .as_ref()
+        .is_none_or(|bias| bias.dtype() == DType::BF16 && here(bias));
+    if x.dtype != DType::BF16 || !bias_fits || !here(&weight.values) {
         bail!(
-            "fp8 products on a GPU take and make bf16, not {:?}",
+            "fp8 products on a GPU take and make bf16 of its own, not {:?}",
             x.dtype
         );
     }

@@ -23,12 +23,12 @@ fn back(rows: Option<ScaledRows>) -> ScaledRows {
     moved(&rows.expect("the GPU takes it"), &Device::Cpu, DType::F32)
 }
 
-/// Rows of all sizes of number, the first of them zero.
+/// Rows of all sizes of number, the second of them zero.
 fn uneven(shape: [usize; 3], dtype: DType) -> Tensor {
     let [batch, tokens, _] = shape;
     let sizes: Vec<f32> = (0..batch * tokens)
         .map(|row| match row {
-            0 => 0.0,
+            1 => 0.0,
             _ => 10f32.powi(row as i32 * 7 % 40 - 20),
         })
         .collect();
@@ -41,8 +41,8 @@ fn uneven(shape: [usize; 3], dtype: DType) -> Tensor {
 /// to fp8 numbers after sums in another order: few numbers may land on the neighbour.
 const FUSED: f32 = 5e-3;
 
-/// What rounding to 4 bits costs: 2^-4 at most, a half of it at the median.
-const ROUNDING: f32 = 4e-2;
+/// What rounding to 4 bits costs at most: 2^-4 of each number.
+const ROUNDING: f32 = 0.0625;
 
 #[test]
 fn quantized_rows() {
@@ -159,9 +159,10 @@ fn swiglus_and_what_lies_before_them() {
 }
 
 /// The result is rounded to bf16 once or, where a kernel applies the scales, twice; and
-/// cuBLASLt's fast accumulation cuts a sum to about 14 bits after each 32 products.
+/// cuBLASLt's fast accumulation cuts a sum to about 14 bits after each 32 products, in the
+/// worst case all to the same side.
 fn product_tolerance(inputs: usize) -> f32 {
-    4e-3 + (inputs / 32) as f32 * 2f32.powi(-14)
+    4e-3 + (inputs / 32) as f32 * 2f32.powi(-13)
 }
 
 #[test]
