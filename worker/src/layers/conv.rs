@@ -19,12 +19,17 @@ pub struct Conv2d {
 
 impl Conv2d {
     /// From a weight `[out, in, k, k]` and a bias `[out]`.
-    pub fn new(weight: Tensor, bias: Tensor, stride: usize) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn new(weight: Tensor, bias: Tensor, stride: usize) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        let weight = cuda::laid_out(weight)?;
+        Ok(Self {
             weight,
             bias,
             stride,
-        }
+        })
     }
 
     /// Convolves `x`, padded with zeros: `before` rows and columns in front,

@@ -161,11 +161,9 @@ impl<'a> Builder<'a> {
         stride: usize,
     ) -> Built<Conv2d> {
         let at = self.at(name);
-        Ok(Conv2d::new(
-            at.tensor("weight", &[outputs, inputs, kernel, kernel])?,
-            at.tensor("bias", &[outputs])?,
-            stride,
-        ))
+        let weight = at.tensor("weight", &[outputs, inputs, kernel, kernel])?;
+        Conv2d::new(weight, at.tensor("bias", &[outputs])?, stride)
+            .map_err(|source| self.device_error(&self.path(name), source))
     }
 
     /// A group norm with affine parameters.

@@ -102,9 +102,8 @@ impl AttentionBlock {
         let y = self
             .norm
             .forward(&x, false)?
-            .reshape((b, c, h * w))?
-            .transpose(1, 2)?
-            .contiguous()?;
+            .permute((0, 2, 3, 1))?
+            .reshape((b, h * w, c))?;
         let y = single_head(
             &self.query.forward(&y)?,
             &self.key.forward(&y)?,
@@ -113,8 +112,8 @@ impl AttentionBlock {
         let y = self
             .output
             .forward(&y)?
-            .transpose(1, 2)?
-            .reshape((b, c, h, w))?;
+            .reshape((b, h, w, c))?
+            .permute((0, 3, 1, 2))?;
         add(&x, &y)
     }
 }

@@ -1,8 +1,10 @@
 //! cuDNN's convolutions.
 
-use candle_core::{bail, Result, Tensor};
+use candle_core::{bail, DType, Result, Tensor};
 
+use super::channels_last::{as_planes, together};
 use super::cudnn::ConvolutionShape;
+use super::linear::add_bias;
 use super::runtime::{address, cudnn, output, pack, row_grid, shared_gpu, Arg, Kernel, THREADS};
 
 /// Convolves `x` `[B, C, H, W]` with `weight` `[O, C, k, k]` and adds `bias`
@@ -41,23 +43,38 @@ pub fn conv2d(
             x.dims()
         );
     }
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     let shape = [
         batch,
         out_channels,
         (padded(height) - kernel_height) / stride + 1,
         (padded(width) - kernel_width) / stride + 1,
     ];
-    let y = output(&shape, &x)?;
     let convolution = ConvolutionShape {
         dtype: x.dtype(),
         x: [batch, channels, height, width].map(|n| n as i64),
         weight: [out_channels, in_channels, kernel_height, kernel_width].map(|n| n as i64),
         y: shape.map(|n| n as i64),
+        channels_last: false,
         stride: stride as i64,
         before: before as i64,
         after: after as i64,
     };
+    if x.dtype() == DType::BF16 {
+        // Plane after plane, cuDNN would turn its input and output in a workspace as large
+        // as both.
+        let [batch, channels, height, width] = shape;
+        let y = output(&[batch, height, width, channels], x)?;
+        let last = ConvolutionShape {
+            channels_last: true,
+            ..convolution.clone()
+        };
+        if cudnn.convolution(&device, last, [&together(x)?, &together(weight)?, &y])? {
+            add_bias(&device, &y, bias)?;
+            return as_planes(&y).map(Some);
+        }
+    }
+    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    let y = output(&shape, &x)?;
     if !cudnn.convolution(&device, convolution, [&x, &weight, &y])? {
         return Ok(None);
     }

@@ -88,14 +88,21 @@ pub(super) struct ConvolutionShape {
     pub x: [i64; 4],
     pub weight: [i64; 4],
     pub y: [i64; 4],
+    /// Whether all three lie with their channels together.
+    pub channels_last: bool,
     pub stride: i64,
     pub before: i64,
     pub after: i64,
 }
 
-/// Strides of a contiguous tensor.
-fn dense([_, b, c, d]: &[i64; 4]) -> [i64; 4] {
-    [b * c * d, c * d, *d, 1]
+impl ConvolutionShape {
+    /// Strides of one of its dense tensors, in the order of its dimensions.
+    fn strides(&self, [_, channels, height, width]: &[i64; 4]) -> [i64; 4] {
+        match self.channels_last {
+            true => [channels * height * width, 1, channels * width, *channels],
+            false => [channels * height * width, height * width, *width, 1],
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -160,11 +167,11 @@ impl Cudnn {
                     self.handle,
                     (s.dtype == DType::BF16).into(),
                     s.x.as_ptr(),
-                    dense(&s.x).as_ptr(),
+                    s.strides(&s.x).as_ptr(),
                     s.weight.as_ptr(),
-                    dense(&s.weight).as_ptr(),
+                    s.strides(&s.weight).as_ptr(),
                     s.y.as_ptr(),
-                    dense(&s.y).as_ptr(),
+                    s.strides(&s.y).as_ptr(),
                     s.stride,
                     s.before,
                     s.after,
@@ -238,7 +245,7 @@ impl Cudnn {
         self.run(device, Shape::Attention(shape), &[q, k, v, out])
     }
 
-    /// Convolution of contiguous tensors.
+    /// Convolution of dense tensors.
     pub(super) fn convolution(
         &self,
         device: &CudaDevice,

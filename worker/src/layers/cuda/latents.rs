@@ -2,6 +2,7 @@
 
 use candle_core::{bail, DType, Device, Result, Tensor};
 
+use super::channels_last::{self, lies_together};
 use super::runtime::{address, output, shared_gpu, typed_output, Arg, Kernel, THREADS};
 
 /// See [`patchify`](crate::layers::patchify).
@@ -60,6 +61,9 @@ pub fn guided_velocity(
 pub fn upsample_nearest(x: &Tensor) -> Result<Option<Tensor>> {
     if shared_gpu(&[x]).is_none() {
         return Ok(None);
+    }
+    if lies_together(x) {
+        return channels_last::upsample_nearest(x);
     }
     let x = x.contiguous()?;
     let (b, c, h, w) = x.dims4()?;

@@ -12,6 +12,7 @@
 //! ([`runtime`]), so nothing is shared that would need a lock.
 
 mod attention;
+mod channels_last;
 mod conv;
 mod cudnn;
 mod fp8;
@@ -29,6 +30,7 @@ mod runtime;
 mod tests;
 
 pub use attention::{attention, attention_and_swiglu};
+pub use channels_last::laid_out;
 pub use conv::conv2d;
 pub use fp8::{modulated_layer_norm_fp8, quantize_rows, swiglu_fp8};
 pub use fp8_linear::fp8_linear;

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::channels_last::{self, lies_together};
 use super::runtime::{
     address, one_row_an_entry, output, pack, shared_gpu, threads_for, with_rows, Arg, Kernel,
     THREADS,
@@ -145,6 +146,11 @@ pub fn group_norm(
     }
     if all_groups > 65_535 {
         return Ok(None);
+    }
+    if lies_together(x) {
+        if let Some(y) = channels_last::group_norm(x, &weight, &bias, groups, eps, silu)? {
+            return Ok(Some(y));
+        }
     }
     let x = x.contiguous()?;
     let pixels = height * width;

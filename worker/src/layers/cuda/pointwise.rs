@@ -2,6 +2,7 @@
 
 use candle_core::{bail, DType, Device, Result, Tensor};
 
+use super::channels_last::{as_planes, lies_together, together};
 use super::runtime::{address, output, pack, shared_gpu, typed_output, Arg, Kernel, THREADS};
 
 /// Most terms of the kernel `scaled_sum`.
@@ -17,6 +18,12 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
     };
     if x.dims() != y.dims() {
         bail!("a sum of {:?} and {:?}", x.dims(), y.dims());
+    }
+    if lies_together(x) || lies_together(y) {
+        let (x, y) = (together(x)?, together(y)?);
+        let out = output(x.dims(), &x)?;
+        launch("add", x.dtype(), &[&x, &y], &out)?;
+        return as_planes(&out).map(Some);
     }
     let out = output(x.dims(), x)?;
     launch("add", x.dtype(), &[x, y], &out)?;

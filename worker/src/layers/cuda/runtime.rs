@@ -16,7 +16,11 @@ use super::cudnn::Cudnn;
 use super::products::Products;
 
 /// Compiled kernels, by the name of their source file.
-const FAMILIES: [(&str, &[u8]); 8] = [
+const FAMILIES: [(&str, &[u8]); 9] = [
+    (
+        "channels_last",
+        include_bytes!(concat!(env!("OUT_DIR"), "/channels_last.fatbin")),
+    ),
     (
         "elementwise",
         include_bytes!(concat!(env!("OUT_DIR"), "/elementwise.fatbin")),

@@ -1,0 +1,89 @@
+//! Images whose pixels' channels lie together, against the same images plane after plane.
+
+use candle_core::{DType, Tensor};
+
+use super::{assert_close, random, there, tolerance, DTYPES};
+use crate::layers::{group_norm, upsample_nearest, Conv2d};
+
+/// The same image, its channels together.
+fn together(x: &Tensor) -> Tensor {
+    let last = x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+    last.permute((0, 3, 1, 2)).unwrap()
+}
+
+#[test]
+fn group_norms() {
+    for dtype in DTYPES {
+        // Within a chunk and over several; packs that divide a block's threads and that do
+        // not; groups narrower and wider than a pack; channels that take no packs.
+        for (batch, channels, height, width, groups) in [
+            (1, 32, 2, 3, 32),
+            (2, 96, 16, 24, 32),
+            (1, 128, 67, 131, 32),
+            (2, 512, 33, 20, 32),
+            (1, 36, 50, 50, 12),
+        ] {
+            for silu in [false, true] {
+                // An offset, as statistics must not cancel.
+                let x = (random(&[batch, channels, height, width], dtype) + 4.0).unwrap();
+                let x = x.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
+                let (weight, bias) = (random(&[channels], dtype), random(&[channels], dtype));
+                let plain = group_norm(&x, &weight, &bias, groups, 1e-6, silu).unwrap();
+                let ours = super::super::group_norm(
+                    &together(&there(&x, dtype)),
+                    &there(&weight, dtype),
+                    &there(&bias, dtype),
+                    groups,
+                    1e-6,
+                    silu,
+                );
+                let ours = ours.unwrap().unwrap();
+                assert!(super::super::channels_last::lies_together(&ours));
+                let what = format!("{dtype:?} {batch} x {channels} x {height} x {width} {silu}");
+                // Of an offset of 4, float32 leaves two bits less to the deviations.
+                let tolerance = tolerance(dtype).max(8e-6);
+                assert_close(&what, &ours, &plain, tolerance);
+            }
+        }
+    }
+}
+
+#[test]
+fn enlargement_and_sums() {
+    for dtype in DTYPES {
+        for channels in [3, 32] {
+            let what = format!("{dtype:?} {channels}");
+            let x = random(&[2, channels, 7, 5], dtype);
+            let plain = upsample_nearest(&x).unwrap();
+            let last = together(&there(&x, dtype));
+            let ours = super::super::upsample_nearest(&last).unwrap().unwrap();
+            assert_close(&what, &ours, &plain, 0.0);
+
+            let y = random(&[2, channels, 7, 5], dtype);
+            let plain = (&x + &y).unwrap();
+            // The other may lie either way.
+            for y in [there(&y, dtype), together(&there(&y, dtype))] {
+                for (a, b) in [(&last, &y), (&y, &last)] {
+                    let ours = super::super::add(a, b).unwrap().unwrap();
+                    assert_close(&what, &ours, &plain, tolerance(dtype));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn convolutions_follow_each_other() {
+    let dtype = DType::BF16;
+    let x = random(&[1, 64, 17, 12], dtype);
+    let weight = random(&[64, 64, 3, 3], dtype);
+    let bias = random(&[64], dtype);
+    let convolution = Conv2d::new(weight.clone(), bias.clone(), 1).unwrap();
+    let plain = convolution.forward(&x, 1, 1).unwrap();
+    let convolution = Conv2d::new(there(&weight, dtype), there(&bias, dtype), 1).unwrap();
+    for x in [there(&x, dtype), together(&there(&x, dtype))] {
+        let ours = convolution.forward(&x, 1, 1).unwrap();
+        assert!(super::super::channels_last::lies_together(&ours));
+        assert_close("either way", &ours, &plain, tolerance(dtype));
+    }
+}
