@@ -3,13 +3,13 @@
 weights, the same noise, the same GPU, one after the other.
 
     against_diffusers.py --worker PATH/TO/ovis-worker [--folder DIR] [--compiled]
-        [--precision bf16|fp8] [--size 1024] [--steps 50] [--error-steps 8] [--repeats 3]
-        [--json FILE]
+        [--modes bf16 fp8 fp8+fast] [--size 1024] [--steps 50] [--error-steps 8]
+        [--repeats 3] [--json FILE]
 
-Prints seconds and memory of both, their ratio, and each one's error (the worker's in
-`--precision`, that of diffusers in bf16) against diffusers in float32. Needs a GPU with
-80 GB (for the float32 run) and 20 GB in `--folder`. Each side runs in a process of its
-own, so that neither holds the other's memory.
+Prints seconds and memory of both, their ratio, and each one's error against diffusers in
+float32; the worker in each of the modes, a precision and a step cache, diffusers in bf16.
+Needs a GPU with 80 GB (for the float32 run) and 20 GB in `--folder`. Each runs in a
+process of its own, so that none holds another's memory.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 PROMPT = 'a poster with the text "HELLO" in blue letters, the quick brown fox jumps over it'
 SEED = 42
 CFG = 5.0
+PREVIEW_SIDE = 512
 
 
 def log(text: str) -> None:
@@ -77,20 +78,23 @@ def run_worker(args: argparse.Namespace) -> dict:
     import torch
 
     import real_worker
+    from comfy_node import wire
 
     os.environ["OVIS_WORKER_TEST_BIN"] = str(args.worker)
     real_worker.START_SECONDS = 300
     latent = torch.zeros(1, 16, args.size // 8, args.size // 8)
+    precision, _, cache = args.mode.partition("+")
+    caching = wire.StepCaching[(cache or "off").upper()]
     begun = time.monotonic()
     worker = real_worker.RealWorker(
-        args.folder, args.folder / "worker.log", device="cuda", precision=args.precision
+        args.folder, args.folder / "worker.log", device="cuda", precision=precision
     )
     with MemoryWatch() as memory, worker:
         ready = time.monotonic() - begun
         kept = {"positive": worker.encode([PROMPT]), "negative": worker.encode([""])}
         prompts = (kept["positive"], kept["negative"])
         stamps = _Stamps()
-        denoise = {"seed": SEED, "cfg": CFG, "events": stamps}
+        denoise = {"seed": SEED, "cfg": CFG, "events": stamps, "cache": caching}
         rounds = []
         for _ in range(args.repeats + 1):
             marks = [time.monotonic()]
@@ -103,11 +107,16 @@ def run_worker(args: argparse.Namespace) -> dict:
             rounds.append([later - mark for mark, later in itertools.pairwise(marks)])
         kept["latents"] = worker.denoise(latent, *prompts, steps=args.error_steps, **denoise)
         kept["one step"] = worker.denoise(latent, prompts[0], seed=SEED)
-    torch.save(kept, args.folder / "worker.pt")
+        previewed = _Stamps()
+        preview = wire.PreviewRequest(wire.PreviewKind.LINEAR, PREVIEW_SIDE)
+        denoise |= {"events": previewed, "preview": preview}
+        worker.denoise(latent, *prompts, steps=args.steps, **denoise)
+    torch.save(kept, args.folder / f"worker {args.mode}.pt")
     return {
         "start to ready": round(ready, 2),
         **figures_of(rounds, args.steps),
         "step by its events": median(stamps.gaps),
+        "with a preview": median(previewed.gaps),
         "peak GiB": round(memory.most, 2),
     }
 
@@ -205,7 +214,7 @@ def _pipeline(args: argparse.Namespace, dtype):
     pipeline.set_progress_bar_config(disable=True)
     shape = (1, 16, args.size // 8, args.size // 8)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(SEED))
-    kept = torch.load(args.folder / "worker.pt")
+    kept = torch.load(args.folder / f"worker {args.modes[0]}.pt")
     conditioning = [kept[name].to("cuda", dtype) for name in ("positive", "negative")]
     return pipeline, pipeline._pack_latents(noise, *shape).to("cuda", dtype), conditioning
 
@@ -228,13 +237,13 @@ def _run(pipeline, start, conditioning, args: argparse.Namespace, steps: int, cf
     return made / config.scaling_factor + config.shift_factor
 
 
-def errors(folder: Path) -> dict:
+def errors(folder: Path, sides: list[str]) -> dict:
     """Each run's relative error to the float32 run."""
     import torch
 
     wanted = torch.load(folder / "reference.pt")
     table = {}
-    for side in ("worker", "diffusers"):
+    for side in sides:
         made = torch.load(folder / f"{side}.pt")
         table[side] = {
             name: float(f"{((made[name] - want).norm() / want.norm()).item():.4g}")
@@ -267,7 +276,12 @@ def main() -> int:
     )
     parser.add_argument("--worker", type=Path, required=True, help="the GPU build of ovis-worker")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/ovis-full-size"))
-    parser.add_argument("--precision", choices=("bf16", "fp8"), default="bf16", help="the worker's")
+    parser.add_argument(
+        "--modes",
+        nargs="+",
+        default=["bf16"],
+        help="the worker's: a precision, or one +safe, +fast",
+    )
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--error-steps", type=int, default=8)
@@ -275,6 +289,7 @@ def main() -> int:
     parser.add_argument("--compiled", action="store_true", help="also diffusers compiled")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--phase", choices=PHASES, help=argparse.SUPPRESS)
+    parser.add_argument("--mode", help=argparse.SUPPRESS)
     parser.add_argument("--eager", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.phase:
@@ -282,15 +297,14 @@ def main() -> int:
         print(json.dumps(PHASES[args.phase](args)))
         return 0
     phase("weights", args)
-    figures = {"worker": phase("worker", args), "diffusers": phase("diffusers", args, "--eager")}
+    ours = {f"worker {mode}": phase("worker", args, "--mode", mode) for mode in args.modes}
+    peers = {"diffusers": phase("diffusers", args, "--eager")}
     if args.compiled:
-        figures["diffusers compiled"] = phase("diffusers", args)
+        peers["diffusers compiled"] = phase("diffusers", args)
     phase("reference", args)
-    figures["error to float32"] = errors(args.folder)
-    for side in ("diffusers", "diffusers compiled"):
-        if side in figures:
-            ratio = figures["worker"]["image"] / figures[side]["image"]
-            figures[f"worker / {side}"] = round(ratio, 3)
+    figures = {**ours, **peers, "error to float32": errors(args.folder, [*ours, "diffusers"])}
+    for (name, one), (peer, other) in itertools.product(ours.items(), peers.items()):
+        figures[f"{name} / {peer}"] = round(one["image"] / other["image"], 3)
     print(json.dumps(figures, indent=2))
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")

@@ -1,5 +1,7 @@
 //! Rotary position embeddings (Su et al. 2021).
 
+use std::collections::HashMap;
+
 use candle_core::{DType, Device, Result, Tensor};
 
 #[cfg(feature = "cuda")]
@@ -34,18 +36,23 @@ impl RopeTable {
                 (0..dim / 2).map(move |i| (axis, theta.powf(-2.0 * i as f64 / dim as f64)))
             })
             .collect();
-        let angles: Vec<f64> = positions
-            .iter()
-            .flat_map(|position| frequencies.iter().map(|&(axis, f)| position[axis] * f))
-            .collect();
+        // An image has few places along an axis and many tokens: each angle once.
+        let mut known: HashMap<(usize, u64), Vec<(f64, f64)>> = HashMap::new();
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for position in positions {
+            for (axis, &place) in position.iter().enumerate() {
+                let turns = known.entry((axis, place.to_bits())).or_insert_with(|| {
+                    let of_axis = frequencies.iter().filter(|(of, _)| *of == axis);
+                    of_axis.map(|(_, f)| (place * f).sin_cos()).collect()
+                });
+                sin.extend(turns.iter().map(|turn| turn.0 as f32));
+                cos.extend(turns.iter().map(|turn| turn.1 as f32));
+            }
+        }
         let shape = (positions.len(), frequencies.len());
-        let table = |f: fn(f64) -> f64| {
-            let values: Vec<f32> = angles.iter().map(|&a| f(a) as f32).collect();
-            Tensor::from_vec(values, shape, device)
-        };
         Ok(Self {
-            cos: table(f64::cos)?,
-            sin: table(f64::sin)?,
+            cos: Tensor::from_vec(cos, shape, device)?,
+            sin: Tensor::from_vec(sin, shape, device)?,
         })
     }
 

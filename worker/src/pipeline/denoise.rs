@@ -164,18 +164,20 @@ impl DenoiseState {
         let (batch, channels, height, width) = dims;
         check_channels(model, channels)?;
         let plan = check_request(request, batch, (8 * width, 8 * height))?;
-        let branch = |conditioning: &Conditioning, name: &str| -> Result<Branch> {
+        let branch = |conditioning: &Conditioning, name: &str, other: Option<&Branch>| {
             let text = matched_batch(conditioning, batch, model.config().context_dim, name)?;
-            Ok(Branch {
-                rope: model.rope(text.dim(1)?, height / 2, width / 2)?,
-                text: model.embed_text(&text)?,
-                cache: threshold(request.cache).map(StepCache::new),
-            })
+            let text = model.embed_text(&text)?;
+            let rope = match other.filter(|other| other.text.dims() == text.dims()) {
+                Some(other) => other.rope.clone(),
+                None => model.rope(text.dim(1)?, height / 2, width / 2)?,
+            };
+            let cache = threshold(request.cache).map(StepCache::new);
+            Ok::<_, Error>(Branch { text, rope, cache })
         };
-        let positive = branch(&inputs.positive, "positive")?;
+        let positive = branch(&inputs.positive, "positive", None)?;
         let negative = match (request.cfg == 1.0, &inputs.negative) {
             (true, _) => None,
-            (false, Some(negative)) => Some(branch(negative, "negative")?),
+            (false, Some(negative)) => Some(branch(negative, "negative", Some(&positive))?),
             (false, None) => {
                 return Err(Error::invalid(
                     format!(
