@@ -36,17 +36,12 @@ export async function workflow(comfy, { name }) {
     .map((widget) => widget.value));
 
   const [saved] = first.images.filter((image) => image.type === "output");
-  const where = new URLSearchParams(saved).toString();
-  const address = new URL(`/view?${where}`, comfy.page.url()).href;
-  const png = await (await comfy.page.request.get(address)).body();
+  const png = await comfy.bytesOf(saved);
   await comfy.command("Comfy.NewBlankWorkflow");
   await comfy.settle();
   await comfy.drop(png, saved.filename, "image/png");
   const reloaded = await comfy.prompt();
-  // Without what was kept from the first time.
-  const free = new URL("/free", comfy.page.url()).href;
-  await comfy.page.request.post(free, { data: { free_memory: true, unload_models: true } });
-  await comfy.settle(1500);
+  await comfy.forget();
   const second = await comfy.run();
   const [again] = second.images.filter((image) => image.type === "output");
   return {
