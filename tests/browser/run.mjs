@@ -3,8 +3,9 @@
 import { ComfyPage } from "./comfy_page.mjs";
 import * as editing from "./editing.mjs";
 import * as using from "./scenarios.mjs";
+import * as vue from "./vue_nodes.mjs";
 
-const scenarios = { ...using, ...editing };
+const scenarios = { ...using, ...editing, ...vue };
 
 const asked = JSON.parse(process.argv[2]);
 const comfy = await ComfyPage.open(asked);
