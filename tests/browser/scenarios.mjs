@@ -210,3 +210,13 @@ export async function portrait(comfy, { name, values, prompts }) {
   const clip = { x: 76, y: 92, width: 1194, height: 548 }; // the graph alone
   await page.screenshot({ path: `${comfy.screenshots}/portrait.png`, clip });
 }
+
+/** What is said to a reader of another language when a workflow cannot run. */
+export async function refused(comfy) {
+  await comfy.openTemplate("ovis-worker", "ovis_text_to_image");
+  await comfy.set({ OvisWorker: { worker: "nobody's" } });
+  const seen = await comfy.run();
+  await comfy.see("refused");
+  const line = await comfy.page.locator(".ovis-worker-line").first().innerText();
+  return { end: seen.end, error: seen.error, line };
+}

@@ -1,14 +1,16 @@
 // Questions to the pack's own routes on ComfyUI's server.
 
 import { api } from "../../../scripts/api.js";
+import { language, text } from "./texts.js";
 
-async function answerOf(path, options) {
+async function answerOf(path, options = {}) {
   let answer, body;
+  const headers = { ...options.headers, "Accept-Language": language() };
   try {
-    answer = await api.fetchApi(`/ovis-worker/${path}`, options);
+    answer = await api.fetchApi(`/ovis-worker/${path}`, { ...options, headers });
     body = await answer.json();
   } catch (problem) {
-    throw new Error(`ComfyUI does not answer: ${problem.message}`);
+    throw new Error(text("ask.away", problem.message));
   }
   if (!answer.ok) throw new Error([body.error, body.hint].filter(Boolean).join("\n"));
   return body;
