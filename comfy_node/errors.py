@@ -6,6 +6,9 @@ from . import reader, wire
 from .chinese import WORKER_SAYS
 from .texts import Sentence, translated
 
+# ComfyUI shows an error's kind before its sentence; the module's own name is a whole path there.
+_SHOWN_MODULE = "ovis_worker"
+
 
 class WorkerError(Exception):
     """One sentence and, when there is something to do about it, a hint.
@@ -13,6 +16,8 @@ class WorkerError(Exception):
     As a string it is in the language of whoever the running node belongs to.
     ``code`` is the worker's error code, or ``None`` when the client says it.
     """
+
+    __module__ = _SHOWN_MODULE
 
     def __init__(self, message: str, hint: str = "", code: wire.ErrorCode | None = None) -> None:
         super().__init__(message, hint)
@@ -39,6 +44,10 @@ class WorkerError(Exception):
 class ConnectionLost(WorkerError):
     """The socket ended before the job did. The job may be sent again."""
 
+    __module__ = _SHOWN_MODULE
+
 
 class NoWorker(WorkerError):
     """Nothing answers at the worker's address."""
+
+    __module__ = _SHOWN_MODULE

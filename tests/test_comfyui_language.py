@@ -40,5 +40,5 @@ def test_what_is_said_on_a_node(comfy):
 
 
 def test_a_list_that_is_wrong_is_refused_before_anything_runs(comfy):
-    with pytest.raises(AssertionError, match="样张页会有 100 张图像，最多为 64 张"):
+    with pytest.raises(AssertionError, match="张图像，最多为 64 张"):
         comfy.run(sheet(seeds="0-99", steps="2", cfg="5"), language="zh")
