@@ -41,8 +41,7 @@ def tell(page: str, language: str) -> None:
 
 def language() -> str:
     """The language of whoever the prompt that is checked or run here belongs to."""
-    checked = _checked_for.get()
-    page = checked
+    page = _checked_for.get()
     if page is None and _runs_for is not None:
         page = _runs_for()
     return _languages.get(page or "", LANGUAGES[0])
