@@ -68,14 +68,15 @@ export async function modes(comfy) {
   return told;
 }
 
-/** What reaches the node after one of ours, and after its native twin: as they are, muted, bypassed. */
+/** What reaches the node after one of ours and after its twin: as it is, muted, bypassed. */
 export async function twins(comfy, { pairs }) {
   await comfy.command("Comfy.NewBlankWorkflow");
   await comfy.settle();
   return comfy.page.evaluate(async ([pairs, modes]) => {
     const { app, LiteGraph } = window;
     const SOURCES = {
-      LATENT: "EmptyLatentImage", IMAGE: "LoadImage", STRING: "PrimitiveString", INT: "PrimitiveInt",
+      LATENT: "EmptyLatentImage", IMAGE: "LoadImage", STRING: "PrimitiveString",
+      INT: "PrimitiveInt",
     };
     const AFTER = {
       LATENT: ["SaveLatent", "samples"], IMAGE: ["SaveImage", "images"],
@@ -139,7 +140,8 @@ export async function subgraph(comfy) {
   await comfy.forget();
   const again = await comfy.run();
   const asked = await askedAfterClosing(comfy);
-  return { flat, inside, again, converted, reloaded, panels, asked, troubles: await comfy.troubles() };
+  const troubles = await comfy.troubles();
+  return { flat, inside, again, converted, reloaded, panels, asked, troubles };
 }
 
 /** Looks into the graph's subgraph, and leaves it again. */

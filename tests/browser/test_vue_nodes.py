@@ -14,7 +14,7 @@ FIXTURES = (act, comfy)  # pytest finds them by name
 
 def test_panels_advice_a_run_and_its_picture(comfy, act):
     if comfy.version < (0, 18):
-        pytest.skip("SKIPPED: Nodes 2.0 was no more than begun in this frontend, and NOT tried.")
+        pytest.skip("SKIPPED: Nodes 2.0 is an experiment in this frontend, and was NOT tried.")
     seen = act("vue")
     assert seen["start"] == "864 × 1216 px · 1.00 MP"
     assert seen["status"].strip()

@@ -33,7 +33,8 @@ export async function vue(comfy) {
   const empty = await elementOf(comfy, "OvisEmptyLatent");
   const line = () => empty.locator(".ovis-size-line").innerText();
   const told = { start: await line() };
-  told.status = await (await elementOf(comfy, "OvisWorker")).locator(".ovis-worker-line").innerText();
+  const worker = await elementOf(comfy, "OvisWorker");
+  told.status = await worker.locator(".ovis-worker-line").innerText();
   await dragThumb(comfy, empty, "aspect_ratio", 1);
   told.wide = await line();
   told.ratio = await comfy.valueOf("OvisEmptyLatent", "aspect_ratio");
@@ -68,13 +69,14 @@ export async function vue(comfy) {
 
   // What the worker has cut is said on the node, until nothing is.
   told.said = [];
-  for (const words of ["many words ".repeat(200), "few words"]) {
-    await prompt.fill(words);
+  for (const typed of ["many words ".repeat(200), "few words"]) {
+    await prompt.fill(typed);
     await comfy.run();
     await comfy.settle(1500);
     // The prompt's own box is the first.
-    const boxes = await encode.locator("textarea").evaluateAll((all) => all.map((one) => one.value));
-    told.said.push(boxes.slice(1));
+    const boxes = encode.locator("textarea");
+    const words = await boxes.evaluateAll((all) => all.map((one) => one.value));
+    told.said.push(words.slice(1));
     await comfy.see(`vue-said-${told.said.length}`);
   }
   return told;
