@@ -5,11 +5,16 @@ async def comfy_entrypoint():
     """What ComfyUI asks for the nodes; importing them needs ComfyUI, the rest does not."""
     from server import PromptServer
 
+    from . import reader
     from .nodes import OvisExtension
     from .nodes.worker import places
-    from .routes import prompts, workers
+    from .routes import language, prompts, workers
 
-    routes = PromptServer.instance.routes
+    server = PromptServer.instance
+    reader.runs_for(lambda: server.client_id)
+    server.add_on_prompt_handler(reader.check_for)
+    routes = server.routes
+    language.add_routes(routes)
     prompts.add_routes(routes, places().user)
     workers.add_routes(routes, places)
     return OvisExtension()

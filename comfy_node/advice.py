@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 
 from . import wire
+from .texts import LANGUAGES
 
-LANGUAGES = ("en", "zh")
 MOST_CFG = 7.0
 VERTICAL_STEPS = 60
 LATE = 0.6

@@ -22,6 +22,7 @@ from .errors import ConnectionLost, NoWorker, WorkerError
 from .pace import Pace
 from .settings import WorkerConfig
 from .tensors import WireTensor
+from .texts import say
 from .worker_process import WorkerProcess, how_to_start
 
 log = logging.getLogger("ovis-worker")
@@ -53,7 +54,7 @@ class WorkerClient:
         self.config = config
         self._loop = asyncio.new_event_loop()
         self.pace = Pace()
-        self.problem = ""
+        self.problem: WorkerError | None = None
         """Why it could not connect the last time it tried."""
         self._connection: Connection | None = None
         self._process: WorkerProcess | None = None
@@ -135,7 +136,7 @@ class WorkerClient:
                 on_event(Lost(lost.message))
                 return await (await self._connected_again(lost)).run(request, tensors, tell)
         except WireFormatError as error:
-            raise WorkerError(f"The request cannot be sent: {error}.") from error
+            raise WorkerError(say("The request cannot be sent: {why}.", why=error)) from error
         finally:
             self.pace.end()
 
@@ -150,8 +151,11 @@ class WorkerClient:
                     raise  # the one that was started from here has said why it ended
                 if time.monotonic() > deadline:
                     raise NoWorker(
-                        f"{lost.message} It was not there again after {RETURN_SECONDS:.0f} "
-                        "seconds.",
+                        say(
+                            "{lost} It was not there again after {seconds:.0f} seconds.",
+                            lost=lost.message,
+                            seconds=RETURN_SECONDS,
+                        ),
                         error.hint,
                     ) from error
             await asyncio.sleep(RETURN_POLL_SECONDS)
@@ -162,9 +166,9 @@ class WorkerClient:
                 try:
                     self._connection = await self._connect()
                 except WorkerError as error:
-                    self.problem = str(error)
+                    self.problem = error
                     raise
-                self.problem = ""
+                self.problem = None
                 hello = self._connection.hello
                 log.info(
                     "Connected to %s at %s: %s on %s",
@@ -206,16 +210,26 @@ class WorkerClient:
                     process = self._start()
                 elif status is not None:
                     raise NoWorker(
-                        f"The worker that was started ended with status {status}.",
-                        f"Its log, {process.log}, ends:\n{process.log_tail()}",
+                        say(
+                            "The worker that was started ended with status {status}.", status=status
+                        ),
+                        _end_of_log(process),
                     ) from error
                 elif time.monotonic() > deadline:
                     raise NoWorker(
-                        f"The worker that was started does not answer at {self.config.address} "
-                        f"after {START_SECONDS:.0f} seconds.",
-                        f"Its log, {process.log}, ends:\n{process.log_tail()}",
+                        say(
+                            "The worker that was started does not answer at {address} after "
+                            "{seconds:.0f} seconds.",
+                            address=self.config.address,
+                            seconds=START_SECONDS,
+                        ),
+                        _end_of_log(process),
                     ) from error
             await asyncio.sleep(START_POLL_SECONDS)
+
+
+def _end_of_log(process: WorkerProcess) -> str:
+    return say("Its log, {path}, ends:\n{end}", path=process.log, end=process.log_tail())
 
 
 _clients: dict[WorkerConfig, WorkerClient] = {}

@@ -17,11 +17,16 @@ from .bincode import WireFormatError
 from .errors import ConnectionLost, NoWorker, WorkerError
 from .settings import WorkerConfig
 from .tensors import WireTensor
+from .texts import say
 
 CLIENT_NAME = "ovis-worker comfy_node 0.1.0"
 CONNECT_SECONDS = 10.0
 HELLO_SECONDS = 15.0
 HEARTBEAT_SECONDS = 60.0
+
+_OTHER_PROGRAM = say(
+    "Another program may be using the port; give the worker another one with --listen."
+)
 
 Event = wire.Queued | wire.Started | wire.Progress | wire.Preview
 """What a job reports while it runs."""
@@ -136,7 +141,7 @@ class Connection:
                     return
                 await self._send(chunk)
         except WireFormatError as error:
-            job.fail(WorkerError(f"The request cannot be sent: {error}."))
+            job.fail(WorkerError(say("The request cannot be sent: {why}.", why=error)))
         except ConnectionError:
             job.fail(self._lost())
 
@@ -149,7 +154,11 @@ class Connection:
                 problem = self._take(wire.decode_worker(frame.data)) or problem
         except WireFormatError as error:
             problem = WorkerError(
-                f"The worker at {self.config.address} sent what is not a message: {error}."
+                say(
+                    "The worker at {address} sent what is not a message: {why}.",
+                    address=self.config.address,
+                    why=error,
+                )
             )
         finally:
             self.ended = True
@@ -164,8 +173,12 @@ class Connection:
             return WorkerError.from_wire(message.error)
         if isinstance(message, wire.ShuttingDown):
             return WorkerError(
-                f"The worker at {self.config.address} is shutting down: {message.reason}",
-                "Run the workflow again when it is back.",
+                say(
+                    "The worker at {address} is shutting down: {why}",
+                    address=self.config.address,
+                    why=message.reason,
+                ),
+                say("Run the workflow again when it is back."),
                 wire.ErrorCode.SHUTTING_DOWN,
             )
         job = self.jobs.get(getattr(message, "job", b""))
@@ -185,13 +198,16 @@ class Connection:
         elif isinstance(message, wire.Failed):
             job.fail(WorkerError.from_wire(message.error))
         elif isinstance(message, wire.Cancelled):
-            job.fail(WorkerError("The worker dropped the job as if it had been cancelled."))
+            job.fail(WorkerError(say("The worker dropped the job as if it had been cancelled.")))
         return None
 
     def _lost(self) -> ConnectionLost:
         return ConnectionLost(
-            f"The connection to the worker at {self.config.address} was lost during the job.",
-            "See the worker's log; if it ended by itself, its last lines say why.",
+            say(
+                "The connection to the worker at {address} was lost during the job.",
+                address=self.config.address,
+            ),
+            say("See the worker's log; if it ended by itself, its last lines say why."),
         )
 
 
@@ -207,20 +223,29 @@ async def _open_socket(
         )
     except aiohttp.WSServerHandshakeError as error:
         raise WorkerError(
-            f"What answers at {config.address} is not an ovis-worker (HTTP status {error.status}).",
-            "Another program may be using the port; give the worker another one with --listen.",
+            say(
+                "What answers at {address} is not an ovis-worker (HTTP status {status}).",
+                address=config.address,
+                status=error.status,
+            ),
+            _OTHER_PROGRAM,
         ) from error
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-        reason = "it took too long" if isinstance(error, asyncio.TimeoutError) else error
-        raise NoWorker(f"No ovis-worker answers at {config.address}: {reason}.") from error
+        why = say("it took too long") if isinstance(error, asyncio.TimeoutError) else error
+        raise NoWorker(
+            say("No ovis-worker answers at {address}: {why}.", address=config.address, why=why)
+        ) from error
 
 
 async def _exchange_hellos(
     socket: aiohttp.ClientWebSocketResponse, config: WorkerConfig
 ) -> wire.WorkerHello:
     not_ours = WorkerError(
-        f"What answers at {config.address} is not an ovis-worker: it did not say hello.",
-        "Another program may be using the port; give the worker another one with --listen.",
+        say(
+            "What answers at {address} is not an ovis-worker: it did not say hello.",
+            address=config.address,
+        ),
+        _OTHER_PROGRAM,
     )
     hello = wire.ClientHello(wire.MAGIC, wire.PROTOCOL_VERSION, CLIENT_NAME, config.token)
     try:
@@ -235,11 +260,20 @@ async def _exchange_hellos(
     if magic != wire.MAGIC:
         raise not_ours
     if protocol != wire.PROTOCOL_VERSION:
-        older = "worker" if protocol < wire.PROTOCOL_VERSION else "node pack"
+        older = (
+            say("Update the worker, which is the older of the two.")
+            if protocol < wire.PROTOCOL_VERSION
+            else say("Update the node pack, which is the older of the two.")
+        )
         raise WorkerError(
-            f"The worker at {config.address} speaks protocol version {protocol}, "
-            f"this node pack version {wire.PROTOCOL_VERSION}.",
-            f"Update the {older}, which is the older of the two.",
+            say(
+                "The worker at {address} speaks protocol version {theirs}, this node pack version "
+                "{ours}.",
+                address=config.address,
+                theirs=protocol,
+                ours=wire.PROTOCOL_VERSION,
+            ),
+            older,
             wire.ErrorCode.VERSION_MISMATCH,
         )
     try:

@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .errors import WorkerError
+from .texts import say
 
 DEFAULT_LABEL = "local"
 DEFAULT_URL = "ws://127.0.0.1:7867/ws"
@@ -86,9 +87,17 @@ def resolve(label: str, places: Places, environ: Mapping[str, str] = os.environ)
     if entry is None:
         where = places.user / SETTINGS_FILE if places.user else SETTINGS_FILE
         raise WorkerError(
-            f"This workflow runs on a worker called `{label}`, which is not set up here.",
-            f'Choose `{DEFAULT_LABEL}`, or describe it in {where}: {{"workers": {{"{label}": '
-            '{"url": "ws://HOST:7867", "token": "..."}}}',
+            say(
+                "This workflow runs on a worker called `{label}`, which is not set up here.",
+                label=label,
+            ),
+            say(
+                'Choose `{default}`, or describe it in {path}: {{"workers": {{"{label}": '
+                '{{"url": "ws://HOST:7867", "token": "..."}}}}}}',
+                default=DEFAULT_LABEL,
+                path=where,
+                label=label,
+            ),
         )
     # ComfyUI's own models folder is one of the layouts the worker recognises.
     model = entry.get("model") or (str(places.models) if places.models else None)
@@ -134,7 +143,8 @@ def normal_url(url: str) -> str:
         usable = False
     if not usable:
         raise WorkerError(
-            f"`{url}` is not a worker's address.", "Write it as ws://HOST:PORT or wss://HOST:PORT."
+            say("`{url}` is not a worker's address.", url=url),
+            say("Write it as ws://HOST:PORT or wss://HOST:PORT."),
         )
     return f"{scheme}://{parts.netloc}{parts.path.rstrip('/') or SOCKET_PATH}"
 
@@ -172,7 +182,9 @@ def entries(user: Path | None) -> dict[str, object]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")).get("workers", {}))
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise WorkerError(f"The worker settings in {path} cannot be read: {error}.") from error
+        raise WorkerError(
+            say("The worker settings in {path} cannot be read: {why}.", path=path, why=error)
+        ) from error
 
 
 def _from_file(label: str, user: Path | None) -> dict | None:
@@ -184,9 +196,15 @@ def _from_file(label: str, user: Path | None) -> dict | None:
     )
     if not texts_are_texts or not isinstance(entry.get("args", []), list):
         raise WorkerError(
-            f"The worker `{label}` in {user / SETTINGS_FILE} is not understood.",
-            'It is {"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": [TEXT]}, '
-            "each of them optional.",
+            say(
+                "The worker `{label}` in {path} is not understood.",
+                label=label,
+                path=user / SETTINGS_FILE,
+            ),
+            say(
+                'It is {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": '
+                "[TEXT]}}, each of them optional."
+            ),
         )
     return {**entry, "args": [str(arg) for arg in entry.get("args", [])]}
 

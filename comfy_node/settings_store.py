@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .errors import WorkerError
 from .settings import DEFAULT_LABEL, SETTINGS_FILE, entries, normal_url
+from .texts import say
 
 FIELDS = ("url", "token", "binary", "model")
 _LABEL = re.compile(r"[\w.-]{1,40}")
@@ -25,12 +26,12 @@ def save(user: Path, label: str, changes: Mapping[str, str]) -> None:
     """
     if not _LABEL.fullmatch(label):
         raise WorkerError(
-            f"`{label}` is not a worker's label.",
-            "Use up to 40 letters, digits, points, hyphens and underscores.",
+            say("`{label}` is not a worker's label.", label=label),
+            say("Use up to 40 letters, digits, points, hyphens and underscores."),
         )
     unknown = sorted(set(changes) - set(FIELDS))
     if unknown or not all(isinstance(value, str) for value in changes.values()):
-        raise WorkerError(f"A worker has the text settings {', '.join(FIELDS)}.")
+        raise WorkerError(say("A worker has the text settings {names}.", names=", ".join(FIELDS)))
     changes = {key: value.strip() for key, value in changes.items()}
     _check(changes)
     workers = entries(user)
@@ -44,7 +45,7 @@ def remove(user: Path, label: str) -> None:
     """Takes a worker away; `local` then means what it means without settings."""
     workers = entries(user)
     if workers.pop(label, None) is None:
-        raise WorkerError(f"There are no settings for a worker called `{label}`.")
+        raise WorkerError(say("There are no settings for a worker called `{label}`.", label=label))
     _write(user, workers)
 
 
@@ -54,14 +55,18 @@ def _check(changes: Mapping[str, str]) -> None:
     binary, model = changes.get("binary"), changes.get("model")
     if binary and not (Path(binary).is_file() and os.access(binary, os.X_OK)):
         raise WorkerError(
-            f"There is no program {binary}.",
-            "Name the ovis-worker binary by its whole path on the machine that ComfyUI runs on.",
+            say("There is no program {path}.", path=binary),
+            say(
+                "Name the ovis-worker binary by its whole path on the machine that ComfyUI runs on."
+            ),
         )
     if model and not Path(model).exists():
         raise WorkerError(
-            f"There is nothing at {model}.",
-            "Name the folder or file with the weights, or leave it empty for ComfyUI's own "
-            "models folder.",
+            say("There is nothing at {path}.", path=model),
+            say(
+                "Name the folder or file with the weights, or leave it empty for ComfyUI's own "
+                "models folder."
+            ),
         )
 
 
@@ -82,4 +87,6 @@ def _write(user: Path, workers: Mapping[str, object]) -> None:
             file.write("\n")
         os.replace(new, path)
     except OSError as error:
-        raise WorkerError(f"The worker settings in {path} cannot be written: {error}.") from error
+        raise WorkerError(
+            say("The worker settings in {path} cannot be written: {why}.", path=path, why=error)
+        ) from error

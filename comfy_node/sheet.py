@@ -12,6 +12,7 @@ from PIL import Image
 
 from . import labels
 from .errors import WorkerError
+from .texts import say
 
 MOST_CELLS = 64
 MOST_SEED = 0xFFFFFFFFFFFFFFFF
@@ -68,8 +69,12 @@ def plan(seeds: str, steps: str, cfg: str, columns: str) -> Plan:
     count = int(np.prod([len(one) for one in values.values()], dtype=object))
     if count > MOST_CELLS:
         raise WorkerError(
-            f"The contact sheet would have {count} images, the most is {MOST_CELLS}.",
-            "Shorten one of the lists, or make a second sheet.",
+            say(
+                "The contact sheet would have {count} images, the most is {most}.",
+                count=count,
+                most=MOST_CELLS,
+            ),
+            say("Shorten one of the lists, or make a second sheet."),
         )
     downwards = [axis for axis in AXES if axis != columns]
     rows = []
@@ -86,7 +91,10 @@ def plan(seeds: str, steps: str, cfg: str, columns: str) -> Plan:
 def _pieces(name: str, text: str) -> list[str]:
     pieces = [piece.strip() for piece in _SEPARATORS.split(text) if piece.strip()]
     if not pieces:
-        raise WorkerError(f"The list of {name} is empty.", "Write numbers such as: 0, 1, 2.")
+        raise WorkerError(
+            say("The list of {name} is empty.", name=name),
+            say("Write numbers such as: 0, 1, 2."),
+        )
     return pieces
 
 
@@ -102,8 +110,14 @@ def _whole(name: str, text: str, least: int, most: int) -> list[int]:
             numbers.append(int(piece))
         if not (span or piece.isdecimal()) or not all(least <= one <= most for one in numbers):
             raise WorkerError(
-                f"`{piece}` is not one of the {name}, {least} to {most}.",
-                "Write whole numbers and ranges, such as: 1, 2, 10-13.",
+                say(
+                    "`{piece}` is not one of the {name}, {least} to {most}.",
+                    piece=piece,
+                    name=name,
+                    least=least,
+                    most=most,
+                ),
+                say("Write whole numbers and ranges, such as: 1, 2, 10-13."),
             )
     return _once(name, numbers)
 
@@ -117,15 +131,24 @@ def _numbers(name: str, text: str, least: float, most: float) -> list[float]:
             numbers.append(float("nan"))
         if not least <= numbers[-1] <= most:
             raise WorkerError(
-                f"`{piece}` is not a {name}, {least:g} to {most:g}.",
-                "Write numbers, such as: 3, 5, 7.5.",
+                say(
+                    "`{piece}` is not a {name}, {least:g} to {most:g}.",
+                    piece=piece,
+                    name=name,
+                    least=least,
+                    most=most,
+                ),
+                say("Write numbers, such as: 3, 5, 7.5."),
             )
     return _once(name, numbers)
 
 
 def _once(name: str, numbers: list) -> list:
     if not numbers:
-        raise WorkerError(f"The list of {name} is empty.", "A range runs upwards, as in 10-13.")
+        raise WorkerError(
+            say("The list of {name} is empty.", name=name),
+            say("A range runs upwards, as in 10-13."),
+        )
     return list(dict.fromkeys(numbers))
 
 
@@ -147,9 +170,14 @@ def lay_out(plan: Plan, images: Sequence[np.ndarray], cell_side: int) -> np.ndar
     )
     if max(page_size) > MOST_SIDE:
         raise WorkerError(
-            f"The contact sheet would have {page_size[0]} × {page_size[1]} pixels, "
-            f"the most is {MOST_SIDE} each way.",
-            "Set a smaller cell_size.",
+            say(
+                "The contact sheet would have {width} × {height} pixels, the most is {most} each "
+                "way.",
+                width=page_size[0],
+                height=page_size[1],
+                most=MOST_SIDE,
+            ),
+            say("Set a smaller cell_size."),
         )
     page = Image.new("RGB", page_size, labels.PAPER)
     for column, text in enumerate(plan.column_labels):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from . import worker_process
 from .client import known_client
+from .errors import WorkerError
 from .settings import SOCKET_PATH, WorkerConfig
+from .texts import say
 
 ANSWER_SECONDS = 3.0
 _MOST_BYTES = 64 << 10
@@ -27,7 +29,7 @@ class WorkerStatus:
     address: str
     state: str = "away"
     """``connected``; ``ready``: it answers; ``starting``; ``away``; ``other``: not a worker."""
-    problem: str = ""
+    problem: WorkerError | None = None
     model: str | None = None
     device: str | None = None
     precision: str | None = None
@@ -42,9 +44,12 @@ class WorkerStatus:
     can_start: bool = False
     can_stop: bool = False
 
-    def as_json(self) -> dict:
-        """For the browser."""
-        return asdict(self)
+    def as_json(self, language: str = "en") -> dict:
+        """For the browser, with the problem in its language."""
+        problem = self.problem.text(language) if self.problem else ""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "problem": problem
+        }
 
 
 async def look_at(config: WorkerConfig) -> WorkerStatus:
@@ -86,7 +91,9 @@ async def _ask(config: WorkerConfig, status: WorkerStatus) -> None:
         status.queued, status.running = int(said["queued"]), int(said["running"])
     except (ValueError, KeyError, TypeError):
         status.state = "other"
-        status.problem = f"What answers at {config.address} is not an ovis-worker."
+        status.problem = WorkerError(
+            say("What answers at {address} is not an ovis-worker.", address=config.address)
+        )
         return
     status.state = "ready"
     memory = {name: int(float(value)) for name, value in _METRIC.findall(metrics)}

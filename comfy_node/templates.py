@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import WorkerError
+from .texts import say
 
 SHIPPED = Path(__file__).parent / "templates"
 USER_FOLDER = "ovis_templates"
@@ -27,9 +28,10 @@ USER_FOLDER = "ovis_templates"
 BOXES = ("headline", "style", "subject", "colours")
 _BOX = re.compile(r"\{([^{}]*)\}")
 _MOST_BYTES = 64 << 10
-_SHAPE = (
-    'It is {"prompt": [TEXT], "negative": TEXT, "about": TEXT, "defaults": {BOX: TEXT}}, '
-    f"of which only the prompt is needed; the boxes are {', '.join(BOXES)}."
+_SHAPE = say(
+    'It is {{"prompt": [TEXT], "negative": TEXT, "about": TEXT, "defaults": {{BOX: TEXT}}}}, '
+    "of which only the prompt is needed; the boxes are {boxes}.",
+    boxes=", ".join(BOXES),
 )
 
 
@@ -67,9 +69,13 @@ class Found:
         if name not in self.templates:
             bad = next((text for text in self.problems if f"`{name}`" in text), "")
             raise WorkerError(
-                bad or f"The house template `{name}` is not here.",
-                f"Put {name}.json into the folder {USER_FOLDER} in ComfyUI's user folder, "
-                "or choose another template.",
+                bad or say("The house template `{name}` is not here.", name=name),
+                say(
+                    "Put {name}.json into the folder {folder} in ComfyUI's user folder, or choose "
+                    "another template.",
+                    name=name,
+                    folder=USER_FOLDER,
+                ),
             )
         return self.templates[name]
 
@@ -100,29 +106,30 @@ def find(places: Iterable[Path]) -> Found:
 def read(path: Path) -> Template:
     """One template file; raises :class:`WorkerError` with one sentence that names it."""
 
-    def bad(why: object) -> WorkerError:
-        return WorkerError(f"The house template `{path.stem}` ({path}) {why}.", _SHAPE)
+    def bad(why: str) -> WorkerError:
+        about = {"name": path.stem, "path": path, "why": why}
+        return WorkerError(say("The house template `{name}` ({path}) {why}.", **about), _SHAPE)
 
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise bad("is larger than 64 KiB")
+            raise bad(say("is larger than 64 KiB"))
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise bad(f"cannot be read: {error}") from error
+        raise bad(say("cannot be read: {why}", why=error)) from error
     if not isinstance(content, dict):
-        raise bad("is not a JSON object")
+        raise bad(say("is not a JSON object"))
     pieces = content.get("prompt")
     pieces = [pieces] if isinstance(pieces, str) else pieces
     if not _all_texts(pieces) or not pieces:
-        raise bad("has no `prompt`, a text or a list of texts")
+        raise bad(say("has no `prompt`, a text or a list of texts"))
     texts = {key: content.get(key, "") for key in ("negative", "about")}
     defaults = content.get("defaults", {})
     if not isinstance(defaults, dict) or not _all_texts([*texts.values(), *defaults.values()]):
-        raise bad("has a `negative`, `about` or `defaults` that is not text")
+        raise bad(say("has a `negative`, `about` or `defaults` that is not text"))
     used = {box for piece in pieces for box in _BOX.findall(piece)} | set(defaults)
     unknown = sorted(used - set(BOXES))
     if unknown:
-        raise bad(f"has a box `{unknown[0]}`, which there is not")
+        raise bad(say("has a box `{box}`, which there is not", box=unknown[0]))
     return Template(path.stem, tuple(pieces), defaults=defaults, **texts)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .errors import NoWorker, WorkerError
 from .settings import WorkerConfig
+from .texts import say
 
 _LOG_TAIL_BYTES = 2000
 
@@ -22,12 +23,16 @@ _children: dict[str, subprocess.Popen] = {}
 def how_to_start(config: WorkerConfig) -> str:
     """The hint that ends every "no worker answers"."""
     if not config.is_on_this_machine:
-        return f"Start it there: ovis-worker serve --model PATH --listen {config.address}"
-    return (
-        f"Start one: ovis-worker serve --model PATH --listen {config.address}\n"
+        return say(
+            "Start it there: ovis-worker serve --model PATH --listen {address}",
+            address=config.address,
+        )
+    return say(
+        "Start one: ovis-worker serve --model PATH --listen {address}\n"
         "Or set OVIS_WORKER_BIN to the binary (`cargo build --release` in this node pack's folder "
         "makes target/release/ovis-worker) and OVIS_WORKER_MODEL to the weights, restart "
-        "ComfyUI, and it is started for you."
+        "ComfyUI, and it is started for you.",
+        address=config.address,
     )
 
 
@@ -63,7 +68,11 @@ class WorkerProcess:
                 )
         except OSError as error:
             raise NoWorker(
-                f"The worker binary {config.binary} could not be started: {error}.",
+                say(
+                    "The worker binary {path} could not be started: {why}.",
+                    path=config.binary,
+                    why=error,
+                ),
                 how_to_start(config),
             ) from error
         _children[config.address] = self._process
@@ -98,8 +107,8 @@ def stop(config: WorkerConfig) -> None:
             os.kill(pid, signal.SIGTERM)
     else:
         raise WorkerError(
-            f"The worker at {config.address} was not started from here.",
-            "End it where it was started.",
+            say("The worker at {address} was not started from here.", address=config.address),
+            say("End it where it was started."),
         )
 
 

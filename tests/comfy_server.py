@@ -137,18 +137,23 @@ class ComfyServer:
         self,
         graph: dict,
         on_message: Callable[[dict], str | None] = lambda _: None,
+        language: str = "en",
         **extra_data: object,
     ) -> Run:
-        """Queues an API-format graph and watches it to its end.
+        """Queues an API-format graph and watches it to its end, as a page in ``language``.
 
         A text on a node is a message too, of the type ``text``. When ``on_message`` returns
         a path, that path is posted to ComfyUI.
         """
-        running = self._run(graph, on_message, extra_data)
+        running = self._run(graph, on_message, language, extra_data)
         return asyncio.run(asyncio.wait_for(running, RUN_SECONDS))
 
     async def _run(
-        self, graph: dict, on_message: Callable[[dict], str | None], extra_data: dict
+        self,
+        graph: dict,
+        on_message: Callable[[dict], str | None],
+        language: str,
+        extra_data: dict,
     ) -> Run:
         address = f"http://127.0.0.1:{self.port}"
         client = uuid.uuid4().hex
@@ -157,6 +162,9 @@ class ComfyServer:
             aiohttp.ClientSession() as session,
             session.ws_connect(f"{address}/ws?clientId={client}") as events,
         ):
+            told = {"client": client, "language": language}
+            async with session.post(f"{address}/ovis-worker/language", json=told) as answer:
+                assert answer.status == 200, await answer.text()
             body = {"prompt": graph, "client_id": client, "extra_data": extra_data}
             async with session.post(f"{address}/prompt", json=body) as answer:
                 queued = await answer.json()

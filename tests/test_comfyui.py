@@ -405,9 +405,11 @@ def test_an_error_on_the_worker_appears_as_its_sentence(comfy):
 
 
 def test_an_unknown_label_says_where_to_describe_it(comfy):
-    error = comfy.run(graph(worker__worker="studio")).error
-    assert "called `studio`, which is not set up here" in error
-    assert "ovis_worker.json" in error
+    run = comfy.run(graph(worker__worker="studio"))
+    assert "called `studio`, which is not set up here" in run.error
+    assert "ovis_worker.json" in run.error
+    # The frontend shows this before the sentence, and has room for little.
+    assert run.of("execution_error")[0]["exception_type"] == "ovis_worker.WorkerError"
 
 
 def test_a_conditioning_with_an_area_is_refused(comfy):

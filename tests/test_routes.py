@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from comfy_node import client as clients
-from comfy_node.routes import prompts, workers
+from comfy_node import reader
+from comfy_node.errors import NoWorker
+from comfy_node.routes import language, prompts, workers
 from comfy_node.settings import ENVIRONMENT, SETTINGS_FILE, Places
 from fake_worker import FakeWorker
 from test_client import FAKE, denoise, free_port, latent
@@ -38,6 +41,7 @@ def asking(user: Path, questions) -> object:
 
     async def run() -> object:
         routes = web.RouteTableDef()
+        language.add_routes(routes)
         prompts.add_routes(routes, user)
         workers.add_routes(routes, lambda: Places(user))
         app = web.Application()
@@ -272,3 +276,56 @@ def test_a_prompt_is_composed_and_bad_files_are_named(tmp_path):
     assert "`odd`" in said["problems"][0]
     status, said = post(tmp_path, "compose", {"template": "none", "boxes": {}})
     assert status == 400 and "`none` is not here" in said["error"]
+
+
+def test_a_sentence_is_in_the_language_of_the_page_that_asks(tmp_path):
+    (tmp_path / "ovis_templates").mkdir()
+    (tmp_path / "ovis_templates" / "odd.json").write_text("[]")
+    describe(tmp_path, local={"url": "ftp://a"})
+    composed = {"template": "poster", "boxes": {}}
+
+    def all_said(**headers: str) -> list[str]:
+        _, listed = get(tmp_path, "workers", **headers)
+        refused = post(tmp_path, "advice", [], **headers)[1]
+        strange = post(tmp_path, "workers/local/stop", Origin="http://evil.example", **headers)[1]
+        problems = post(tmp_path, "compose", composed, **headers)[1]["problems"]
+        status = get(tmp_path, "workers/local/status", **headers)[1]
+        told = [refused["error"], strange["error"], status["error"], status["hint"]]
+        return [listed["workers"][0]["problem"], *told, *problems]
+
+    english, chinese = all_said(), all_said(Accept_Language="zh")
+    assert len(english) == len(chinese) == 6
+    for one, other in zip(english, chinese, strict=True):
+        assert one.isascii() and re.search("[\u4e00-\u9fff]", other)
+    assert all_said(Accept_Language="fr") == english
+
+
+def test_a_status_says_its_problem_in_the_language_of_the_page(tmp_path):
+    describe(tmp_path, local={"url": f"ws://127.0.0.1:{free_port()}"})
+
+    async def question(client: TestClient) -> list[str]:
+        config = workers.settings.resolve("local", Places(tmp_path))
+        with pytest.raises(NoWorker):
+            await asyncio.wrap_future(clients.client_for(config).connect())
+        problems = []
+        for spoken in ("en", "zh"):
+            headers = {"Accept-Language": spoken}
+            async with client.get("/ovis-worker/workers/local/status", headers=headers) as answer:
+                problems.append((await answer.json())["problem"])
+        return problems
+
+    english, chinese = asking(tmp_path, question)
+    assert english.startswith("No ovis-worker answers at") and "没有 ovis-worker 应答" in chinese
+
+
+@pytest.mark.parametrize("told", [{"client": "", "language": "zh"}, {"client": "a"}, {}])
+def test_a_page_without_number_or_language_is_refused(tmp_path, told):
+    assert post(tmp_path, "language", told)[0] == 400
+
+
+def test_a_page_tells_its_language(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "_languages", {})
+    assert post(tmp_path, "language", {"client": "a", "language": "zh"}) == (200, {})
+    assert reader._languages == {"a": "zh"}
+    assert post(tmp_path, "language", {"client": "a", "language": "en"}, Origin="null")[0] == 403
+    assert reader._languages == {"a": "zh"}

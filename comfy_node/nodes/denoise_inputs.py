@@ -8,6 +8,7 @@ import torch
 from ..errors import WorkerError
 from ..sizes import LATENT_CHANNELS, LATENT_PIXELS
 from ..tensors import WireTensor
+from ..texts import say
 from .jobs import to_wire
 from .latent import PIXELS_KEY
 
@@ -25,8 +26,12 @@ def plain_conditioning(conditioning: list, name: str, batch: int) -> torch.Tenso
     """
     if len(conditioning) != 1:
         raise WorkerError(
-            f"The {name} conditioning has {len(conditioning)} entries, Ovis Denoise takes one.",
-            "Put the texts into one prompt instead of combining conditionings.",
+            say(
+                "The {name} conditioning has {count} entries, Ovis Denoise takes one.",
+                name=name,
+                count=len(conditioning),
+            ),
+            say("Put the texts into one prompt instead of combining conditionings."),
         )
     tensor, options = conditioning[0]
     used = sorted(
@@ -38,8 +43,12 @@ def plain_conditioning(conditioning: list, name: str, batch: int) -> torch.Tenso
     )
     if used:
         raise WorkerError(
-            f"The {name} conditioning asks for {', '.join(used)}, which Ovis Denoise cannot do.",
-            "Connect the conditioning without the node that adds it.",
+            say(
+                "The {name} conditioning asks for {what}, which Ovis Denoise cannot do.",
+                name=name,
+                what=", ".join(used),
+            ),
+            say("Connect the conditioning without the node that adds it."),
         )
     if tensor.shape[0] == 1:
         return tensor
@@ -60,9 +69,13 @@ def latent_samples(latent: dict) -> torch.Tensor:
         )
     if samples.ndim != 4 or samples.shape[1] != LATENT_CHANNELS:
         raise WorkerError(
-            f"The latent has the shape {list(samples.shape)}, Ovis-Image's is "
-            f"[batch, {LATENT_CHANNELS}, height / 8, width / 8].",
-            "Encode the image with Ovis VAE Encode or with FLUX.1's VAE.",
+            say(
+                "The latent has the shape {shape}, Ovis-Image's is [batch, {channels}, height / 8, "
+                "width / 8].",
+                shape=list(samples.shape),
+                channels=LATENT_CHANNELS,
+            ),
+            say("Encode the image with Ovis VAE Encode or with FLUX.1's VAE."),
         )
     return samples
 
@@ -93,8 +106,8 @@ def denoise_tensors(
     if guided:
         if negative is None:
             raise WorkerError(
-                "With a cfg other than 1 Ovis Denoise needs a negative conditioning.",
-                "Connect an Ovis Prompt Encode with an empty prompt, or set cfg to 1.",
+                say("With a cfg other than 1 Ovis Denoise needs a negative conditioning."),
+                say("Connect an Ovis Prompt Encode with an empty prompt, or set cfg to 1."),
             )
         tensors.append(to_wire("negative", plain_conditioning(negative, "negative", batch)))
     tensors.append(to_wire("latent", samples))

@@ -12,12 +12,13 @@ import comfy.model_management
 import torch
 from server import PromptServer
 
-from .. import wire
+from .. import reader, wire
 from ..client import JobEvent, Lost, client_for
 from ..connection import JobResult
 from ..errors import WorkerError
 from ..settings import WorkerConfig
 from ..tensors import WireTensor
+from ..texts import say, translated
 
 POLL_SECONDS = 0.05
 """How often ComfyUI's interrupt flag is read, and how late progress may show."""
@@ -41,7 +42,7 @@ def from_wire(result: JobResult, name: str) -> torch.Tensor:
     """A result's tensor, on ComfyUI's device for intermediate values; no copy on the CPU."""
     tensor = result.tensors.get(name)
     if tensor is None:
-        raise WorkerError(f"The worker's answer has no `{name}`.")
+        raise WorkerError(say("The worker's answer has no `{name}`.", name=name))
     kind = _TORCH_TYPES[tensor.header.dtype]
     values = torch.frombuffer(tensor.data, dtype=kind).reshape(tensor.header.shape)
     return values.to(comfy.model_management.intermediate_device())
@@ -68,18 +69,19 @@ async def run_job(
             if isinstance(event, wire.Progress | wire.Preview):
                 on_progress(event)
             elif isinstance(event, wire.Queued) and event.position > 0:
-                jobs = "1 job runs" if event.position == 1 else f"{event.position} jobs run"
-                show_text(node_id, f"Waiting for the worker: {jobs} before this one.")
+                show_text(node_id, _waiting_behind(event.position))
             elif isinstance(event, Lost):
-                show_text(node_id, f"{event.message} Waiting until it is there again.")
+                show_text(
+                    node_id, say("{lost} Waiting until it is there again.", lost=event.message)
+                )
             elif isinstance(event, wire.Started):
-                show_text(node_id, "")
+                show_text(node_id)
 
     future = client_for(config).submit(request, tensors, events.put)
     try:
         return await wait_for(future, show_events)
     finally:
-        show_text(node_id, "")  # nothing is waited for any more, however it ended
+        show_text(node_id)  # nothing is waited for any more, however it ended
 
 
 async def wait_for(
@@ -98,8 +100,15 @@ async def wait_for(
         waiting.cancel()
 
 
-def show_text(node_id: str, text: str) -> None:
-    """Shows a text on the node; an empty one takes away what was shown before."""
+def _waiting_behind(jobs: int) -> str:
+    if jobs == 1:
+        return say("Waiting for the worker: 1 job runs before this one.")
+    return say("Waiting for the worker: {jobs} jobs run before this one.", jobs=jobs)
+
+
+def show_text(node_id: str, *texts: str) -> None:
+    """Shows texts on the node; without one, what was shown before is taken away."""
+    text = "\n".join(translated(one, reader.language()) for one in texts)
     if text:
         _with_text.add(node_id)
     elif node_id not in _with_text:

@@ -13,6 +13,7 @@ from comfy_api.latest import io
 
 from .. import wire
 from ..errors import WorkerError
+from ..texts import say
 
 SAMPLERS = [
     "euler",
@@ -126,8 +127,8 @@ def given_schedule(sigmas: torch.Tensor, shift: float) -> dict[str, object]:
     falling = all(high > low for high, low in itertools.pairwise(values))
     if not falling or not all(0 <= sigma <= 1 for sigma in values):
         raise WorkerError(
-            "The sigmas do not fall within 1 to 0, as those of a flow model do.",
-            "Make them with a BasicScheduler whose model is Ovis-Image or FLUX.1.",
+            say("The sigmas do not fall within 1 to 0, as those of a flow model do."),
+            say("Make them with a BasicScheduler whose model is Ovis-Image or FLUX.1."),
         )
     schedule = wire.SigmasSchedule(values)
     return {"schedule": schedule, "steps": len(values) - 1, "shift": shift if shift > 0 else None}
@@ -147,8 +148,12 @@ def known_sampler(sampler: object) -> dict[str, object]:
     unknown = sorted(options.keys() - _OPTIONS.get(name, set()))
     if unknown:
         raise WorkerError(
-            f"The sampler {name} is given {', '.join(unknown)}, which Ovis Denoise cannot do.",
-            "Use the sampler without these options.",
+            say(
+                "The sampler {name} is given {what}, which Ovis Denoise cannot do.",
+                name=name,
+                what=", ".join(unknown),
+            ),
+            say("Use the sampler without these options."),
         )
     return {"sampler": name, "options": wire.SamplerOptions(**{**implied, **options})}
 
@@ -170,6 +175,6 @@ def _recognised(sampler: object) -> tuple[str, dict[str, object]]:
             return native_names[function]
     called = getattr(function, "__name__", type(sampler).__name__).removeprefix("sample_")
     raise WorkerError(
-        f"Ovis Denoise has no sampler like the connected {called}.",
-        f"Choose one of: {', '.join(SAMPLERS)}.",
+        say("Ovis Denoise has no sampler like the connected {name}.", name=called),
+        say("Choose one of: {names}.", names=", ".join(SAMPLERS)),
     )

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from .. import wire
 from ..errors import WorkerError
+from ..texts import say
 
 CACHES = {"off": wire.StepCaching.OFF, "safe": wire.StepCaching.SAFE, "fast": wire.StepCaching.FAST}
 
@@ -49,8 +50,10 @@ def speed_fields(cache: str, start: float = 1.0, end: float = 0.0) -> dict[str, 
     """
     if end > start:
         raise WorkerError(
-            f"guidance_start is {start:g}, below guidance_end, {end:g}.",
-            "Sigmas fall from 1 to 0 while an image is made: give the larger one as the start.",
+            say("guidance_start is {start:g}, below guidance_end, {end:g}.", start=start, end=end),
+            say(
+                "Sigmas fall from 1 to 0 while an image is made: give the larger one as the start."
+            ),
         )
     whole = start >= 1 and end <= 0
     guided = None if whole else wire.GuidanceInterval(start, end)

@@ -91,5 +91,5 @@ class OvisPromptTemplate(io.ComfyNode):
         found = house_templates()
         boxes = {"headline": headline, "style": style, "subject": subject, "colours": colours}
         chosen = found.named(template)
-        show_text(cls.hidden.unique_id, "\n".join(found.problems))
+        show_text(cls.hidden.unique_id, *found.problems)
         return io.NodeOutput(chosen.compose(boxes), chosen.negative)

@@ -6,7 +6,7 @@ import logging
 
 from comfy_api.latest import io
 
-from .. import wire
+from .. import reader, wire
 from ..advice import about_cut, advise
 from .jobs import from_wire, run_job, show_text
 from .worker import CATEGORY, Worker
@@ -55,7 +55,8 @@ class OvisEncode(io.ComfyNode):
         cuts = [about_cut(cut, max_sequence_length) for cut in result.outcome.cuts]
         for cut in cuts:
             log.warning("%s", cut.sentence())
-        show_text(node_id, "\n".join(cut.sentence() for cut in cuts))
+        language = reader.language()
+        show_text(node_id, *(cut.sentence(language) for cut in cuts))
         conditioning = from_wire(result, "conditioning")
-        advice = [advice.sentence() for advice in [*cuts, *advise(prompt)]]
+        advice = [advice.sentence(language) for advice in [*cuts, *advise(prompt)]]
         return io.NodeOutput([[conditioning, {"pooled_output": None}]], ui={"ovis_advice": advice})

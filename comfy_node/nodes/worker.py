@@ -62,7 +62,7 @@ class OvisWorker(io.ComfyNode):
         try:
             return hash(settings.resolve(worker, places()))
         except WorkerError as error:
-            return str(error)
+            return error.message
 
     @classmethod
     async def execute(cls, worker: str) -> io.NodeOutput:

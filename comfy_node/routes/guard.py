@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from ..errors import WorkerError
+from ..texts import LANGUAGES, say, translated
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _FORWARDED = (
@@ -44,20 +45,26 @@ def is_local(request: web.Request) -> bool:
     return is_loopback(request.remote) and is_loopback(_host(request)) and not forwarded
 
 
+def language_of(request: web.Request) -> str:
+    """The language of the page that asks: the pack's own script names it alone."""
+    asked = request.headers.get("Accept-Language", "")[:2]
+    return asked if asked in LANGUAGES else LANGUAGES[0]
+
+
 def refusal(request: web.Request) -> str | None:
     """Why a request that changes something is not from a page of this ComfyUI."""
     if request.content_type != "application/json":
         # Another origin's page can send a form without asking, but not JSON.
-        return "Only JSON is taken here."
+        return say("Only JSON is taken here.")
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
-        return "This request comes from another web page."
+        return say("This request comes from another web page.")
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        return "This request comes from another web page."
+        return say("This request comes from another web page.")
     forwarded = any(name in request.headers for name in _FORWARDED)
     if is_loopback(request.remote) and not is_loopback(_host(request)) and not forwarded:
         # A page whose name was made to point to this machine.
-        return "This request names a host that this machine is not."
+        return say("This request names a host that this machine is not.")
     return None
 
 
@@ -70,12 +77,12 @@ def guarded(handler: Handler, *, local: bool = False) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         why = refusal(request)
         if why is None and local and not is_local(request):
-            why = (
-                "Settings that name programs and secrets are changed in a browser on the "
-                "machine that ComfyUI runs on, or in ovis_worker.json there."
+            why = say(
+                "Settings that name programs and secrets are changed in a browser on the machine "
+                "that ComfyUI runs on, or in ovis_worker.json there."
             )
         if why is not None:
-            return web.json_response({"error": why}, status=403)
+            return web.json_response({"error": translated(why, language_of(request))}, status=403)
         return await spoken(handler)(request)
 
     return answer
@@ -88,7 +95,9 @@ def spoken(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except WorkerError as error:
-            body = {"error": error.message, "hint": error.hint}
+            parts = {"error": error.message, "hint": error.hint}
+            language = language_of(request)
+            body = {name: translated(part, language) for name, part in parts.items()}
             return web.json_response(body, status=400)
 
     return answer

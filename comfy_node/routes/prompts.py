@@ -9,7 +9,8 @@ from aiohttp import web
 from .. import templates
 from ..advice import advise
 from ..errors import WorkerError
-from .guard import guarded
+from ..texts import say, translated
+from .guard import guarded, language_of
 
 MOST_LETTERS = 50_000
 
@@ -24,7 +25,7 @@ def add_routes(routes: web.RouteTableDef, user: Path) -> None:
         language = asked.get("language", "en")
         numbers = all(value is None or isinstance(value, int | float) for value in (steps, cfg))
         if not isinstance(prompt, str) or len(prompt) > MOST_LETTERS or not numbers:
-            raise WorkerError("Advice is given for a prompt, and numbers of steps and cfg.")
+            raise WorkerError(say("Advice is given for a prompt, and numbers of steps and cfg."))
         found = [
             {"rule": one.rule, "sentence": one.sentence(language), "fixed": one.fixed}
             for one in advise(prompt, steps, cfg)
@@ -37,11 +38,12 @@ def add_routes(routes: web.RouteTableDef, user: Path) -> None:
         boxes = asked.get("boxes", {})
         texts = isinstance(boxes, dict) and all(isinstance(text, str) for text in boxes.values())
         if not texts or sum(map(len, boxes.values())) > MOST_LETTERS:
-            raise WorkerError("A template is filled with texts.")
+            raise WorkerError(say("A template is filled with texts."))
         found = templates.find(templates.folders(user))
         chosen = found.named(str(asked.get("template")))
+        problems = [translated(one, language_of(request)) for one in found.problems]
         return web.json_response(
-            {"prompt": chosen.compose(boxes), "about": chosen.about, "problems": found.problems}
+            {"prompt": chosen.compose(boxes), "about": chosen.about, "problems": problems}
         )
 
     routes.post("/ovis-worker/advice")(guarded(advice))
@@ -53,7 +55,7 @@ async def asked_for(request: web.Request) -> dict:
     try:
         asked = await request.json()
     except ValueError as error:
-        raise WorkerError("The request is not JSON.") from error
+        raise WorkerError(say("The request is not JSON.")) from error
     if not isinstance(asked, dict):
-        raise WorkerError("The request is not a JSON object.")
+        raise WorkerError(say("The request is not a JSON object."))
     return asked

@@ -13,7 +13,8 @@ from ..client import client_for
 from ..errors import NoWorker, WorkerError
 from ..settings import Places, WorkerConfig
 from ..status import look_at
-from .guard import guarded, is_local, spoken
+from ..texts import say, translated
+from .guard import guarded, is_local, language_of, spoken
 from .prompts import asked_for
 
 WORKER = "/ovis-worker/workers/{label}"
@@ -29,19 +30,20 @@ def add_routes(routes: web.RouteTableDef, places: Callable[[], Places]) -> None:
         """Every worker; what its settings are only for a browser on this machine."""
         local = is_local(request)
         here = places()
-        workers = [_described(label, here, local) for label in settings.labels(here)]
+        language = language_of(request)
+        workers = [_described(label, here, local, language) for label in settings.labels(here)]
         return web.json_response({"workers": workers, "may_edit": local})
 
     async def status(request: web.Request) -> web.Response:
         """How one is."""
-        return web.json_response((await look_at(meant(request))).as_json())
+        return web.json_response((await look_at(meant(request))).as_json(language_of(request)))
 
     async def start(request: web.Request) -> web.Response:
         """Starts the binary that the settings name; the status says how that goes on."""
         config = meant(request)
         if not (config.is_on_this_machine and config.binary):
             raise NoWorker(
-                f"The worker `{config.label}` cannot be started from here.",
+                say("The worker `{label}` cannot be started from here.", label=config.label),
                 worker_process.how_to_start(config),
             )
         # It goes on after this answer; a failure is kept for the status.
@@ -71,14 +73,14 @@ def add_routes(routes: web.RouteTableDef, places: Callable[[], Places]) -> None:
     routes.post(f"{WORKER}/remove")(guarded(remove, local=True))
 
 
-def _described(label: str, places: Places, local: bool) -> dict:
+def _described(label: str, places: Places, local: bool, language: str) -> dict:
     """A worker for the list; never its secret."""
     told: dict = {"label": label}
     try:
         config = settings.resolve(label, places)
         told |= {"address": config.address, "here": config.is_on_this_machine}
     except WorkerError as error:
-        told["problem"] = error.message
+        told["problem"] = translated(error.message, language)
     return told | _kept(label, places) if local else told
 
 
@@ -99,5 +101,5 @@ def _kept(label: str, places: Places) -> dict:
 
 def _user(places: Places) -> Path:
     if places.user is None:
-        raise WorkerError("ComfyUI has no user folder to keep settings in.")
+        raise WorkerError(say("ComfyUI has no user folder to keep settings in."))
     return places.user

@@ -210,6 +210,26 @@ export class ComfyPage {
     await this.settle(2000);
   }
 
+  /** The bytes of an image that a run has saved. */
+  async bytesOf(saved) {
+    const where = new URLSearchParams(saved).toString();
+    const address = new URL(`/view?${where}`, this.page.url()).href;
+    return (await this.page.request.get(address)).body();
+  }
+
+  /** Makes ComfyUI forget what it kept of earlier runs, so that the next makes all anew. */
+  async forget() {
+    const free = new URL("/free", this.page.url()).href;
+    await this.page.request.post(free, { data: { free_memory: true, unload_models: true } });
+    await this.settle(1500);
+  }
+
+  /** Opens a workflow that is given as JSON. */
+  async load(workflow) {
+    await this.page.evaluate((workflow) => window.app.loadGraphData(workflow), workflow);
+    await this.settle(1500);
+  }
+
   /** The graph as it would be queued. */
   prompt() {
     return this.page.evaluate(async () => (await window.app.graphToPrompt()).output);

@@ -1,7 +1,11 @@
 // node run.mjs '{"scenario": NAME, "address": URL, ...}' prints what the scenario saw as JSON.
 
 import { ComfyPage } from "./comfy_page.mjs";
-import * as scenarios from "./scenarios.mjs";
+import * as editing from "./editing.mjs";
+import * as using from "./scenarios.mjs";
+import * as vue from "./vue_nodes.mjs";
+
+const scenarios = { ...using, ...editing, ...vue };
 
 const asked = JSON.parse(process.argv[2]);
 const comfy = await ComfyPage.open(asked);

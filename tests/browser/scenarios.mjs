@@ -36,17 +36,12 @@ export async function workflow(comfy, { name }) {
     .map((widget) => widget.value));
 
   const [saved] = first.images.filter((image) => image.type === "output");
-  const where = new URLSearchParams(saved).toString();
-  const address = new URL(`/view?${where}`, comfy.page.url()).href;
-  const png = await (await comfy.page.request.get(address)).body();
+  const png = await comfy.bytesOf(saved);
   await comfy.command("Comfy.NewBlankWorkflow");
   await comfy.settle();
   await comfy.drop(png, saved.filename, "image/png");
   const reloaded = await comfy.prompt();
-  // Without what was kept from the first time.
-  const free = new URL("/free", comfy.page.url()).href;
-  await comfy.page.request.post(free, { data: { free_memory: true, unload_models: true } });
-  await comfy.settle(1500);
+  await comfy.forget();
   const second = await comfy.run();
   const [again] = second.images.filter((image) => image.type === "output");
   return {
@@ -214,4 +209,14 @@ export async function portrait(comfy, { name, values, prompts }) {
   await comfy.settle(6000); // until what is said of the finished job is gone
   const clip = { x: 76, y: 92, width: 1194, height: 548 }; // the graph alone
   await page.screenshot({ path: `${comfy.screenshots}/portrait.png`, clip });
+}
+
+/** What is said to a reader of another language when a workflow cannot run. */
+export async function refused(comfy) {
+  await comfy.openTemplate("ovis-worker", "ovis_text_to_image");
+  await comfy.set({ OvisWorker: { worker: "nobody's" } });
+  const seen = await comfy.run();
+  await comfy.see("refused");
+  const line = await comfy.page.locator(".ovis-worker-line").first().innerText();
+  return { end: seen.end, error: seen.error, line };
 }

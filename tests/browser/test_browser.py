@@ -158,3 +158,10 @@ def test_every_node_speaks_chinese(comfy, act):
         names = {text["name"] for text in node["inputs"].values()}
         translated = [name for name in widgets if not name.startswith("ovis_")]
         assert set(translated) - names <= {"control_after_generate", "生成后控制"}
+
+
+@pytest.mark.parametrize(("locale", "words"), [("zh", "此处没有设置它"), ("en", "not set up here")])
+def test_what_went_wrong_is_said_in_the_pages_language(act, locale, words):
+    seen = act("refused", locale=locale)
+    assert seen["end"] == "execution_error"
+    assert words in seen["error"] and words in seen["line"]

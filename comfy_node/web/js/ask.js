@@ -1,14 +1,16 @@
 // Questions to the pack's own routes on ComfyUI's server.
 
 import { api } from "../../../scripts/api.js";
+import { language, text } from "./texts.js";
 
-async function answerOf(path, options) {
+async function answerOf(path, options = {}) {
   let answer, body;
+  const headers = { ...options.headers, "Accept-Language": language() };
   try {
-    answer = await api.fetchApi(`/ovis-worker/${path}`, options);
+    answer = await api.fetchApi(`/ovis-worker/${path}`, { ...options, headers });
     body = await answer.json();
   } catch (problem) {
-    throw new Error(`ComfyUI does not answer: ${problem.message}`);
+    throw new Error(text("ask.away", problem.message));
   }
   if (!answer.ok) throw new Error([body.error, body.hint].filter(Boolean).join("\n"));
   return body;
@@ -26,12 +28,23 @@ export function post(path, content = {}) {
 }
 
 /**
+ * Whether a node is in no graph, or in a subgraph of a workflow that was closed. The frontend
+ * makes nodes to copy others, and forgets them and those in subgraphs without a word.
+ */
+function isLeftOver({ graph }) {
+  if (!graph) return true;
+  const root = graph.rootGraph ?? graph;
+  return graph !== root && root.subgraphs.get(graph.id) !== graph;
+}
+
+/**
  * Calls `look` about every `milliseconds` while the page is seen, until the node is gone.
  * What nodes before this one hold can change without a word, so it is looked at.
  */
 export function whileThere(node, milliseconds, look) {
   const timer = setInterval(() => {
-    if (!document.hidden) look();
+    if (isLeftOver(node)) clearInterval(timer);
+    else if (!document.hidden) look();
   }, milliseconds);
   const removed = node.onRemoved;
   node.onRemoved = function (...given) {

@@ -23,8 +23,10 @@ app.registerExtension({
   afterConfigureGraph() {
     // A title that someone wrote is not in either list, and stays.
     const titles = language() === "zh" ? TO_CHINESE : TO_ENGLISH;
-    for (const one of [...app.graph._nodes, ...app.graph._groups]) {
-      one.title = titles.get(one.title) ?? one.title;
+    for (const graph of [app.graph, ...(app.graph.subgraphs?.values() ?? [])]) {
+      for (const one of [...graph._nodes, ...graph._groups]) {
+        one.title = titles.get(one.title) ?? one.title;
+      }
     }
   },
 });

@@ -1,22 +1,28 @@
 // A panel on a node: a DOM widget that is not part of the workflow.
 
+const GAP = 4; // the canvas adds it below every widget whose size is computed
+
 /**
  * Adds `element` to the node, `height()` pixels high, or more where it `grows` with the
  * node. Its value is saved nowhere, so graphs with and without this script hold the same
  * widget values.
  */
 export function addPanel(node, name, element, height, grows = false) {
-  const most = grows ? undefined : height;
   const widget = node.addDOMWidget(name, "ovis_panel", element, {
     serialize: false,
     hideOnZoom: false,
     getValue: () => "",
     setValue: () => {},
     getMinHeight: height,
-    getMaxHeight: most,
+    getMaxHeight: grows ? undefined : height,
   });
   widget.serialize = false;
-  widget.computeLayoutSize = () => ({ minHeight: height(), maxHeight: most?.(), minWidth: 120 });
+  if (!grows) {
+    // Nodes 2.0 shares a node's spare height among the widgets that have a layout; one
+    // without is as high as its content there.
+    widget.computeLayoutSize = undefined;
+    widget.computeSize = (width) => [width, height() - GAP];
+  }
   return widget;
 }
 

@@ -19,7 +19,8 @@ function boxesOf(node) {
 function setUp(node) {
   const words = html("div", { className: "ovis-composed" });
   words.style.cssText =
-    "height:100%;overflow-y:auto;white-space:pre-wrap;padding:6px;box-sizing:border-box;" +
+    `height:100%;max-height:${HEIGHT}px;overflow-y:auto;white-space:pre-wrap;padding:6px;` +
+    "box-sizing:border-box;" +
     "border-radius:4px;background:#0003;font:12px/1.4 sans-serif;color:var(--descrip-text,#999)";
   addPanel(node, "ovis_composed", words, () => HEIGHT);
   fit(node);

@@ -7,6 +7,7 @@ const TEXTS = {
   en: {
     "size.line": (width, height, megapixels) => `${width} × ${height} px · ${megapixels} MP`,
     "advice.apply": "Use it",
+    "ask.away": (why) => `ComfyUI does not answer: ${why}`,
     "compare.hint": "Run, then move the pointer over the picture.",
     "worker.title": "Ovis workers",
     "worker.sidebar": "Ovis workers: status, start and stop",
@@ -56,6 +57,7 @@ const TEXTS = {
   zh: {
     "size.line": (width, height, megapixels) => `${width} × ${height} 像素 · ${megapixels} MP`,
     "advice.apply": "采用",
+    "ask.away": (why) => `ComfyUI 没有应答：${why}`,
     "compare.hint": "运行后，在图片上移动鼠标。",
     "worker.title": "Ovis 工作进程",
     "worker.sidebar": "Ovis 工作进程：状态、启动与停止",

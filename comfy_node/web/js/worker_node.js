@@ -25,6 +25,7 @@ function setUp(node) {
   const element = html("div", { className: "ovis-worker-line" }, dot, lines);
   element.style.cssText =
     "display:flex;align-items:center;gap:8px;overflow:hidden;font:12px/1.5 sans-serif;" +
+    "min-height:36px;" + // room for both lines, also where the node is as high as its content
     "color:var(--input-text,#ddd)";
   addPanel(node, "ovis_worker_status", element, () => HEIGHT);
   fit(node);
