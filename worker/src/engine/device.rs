@@ -1,5 +1,4 @@
-//! The device thread's loop: one denoise job a step at a time, short jobs in
-//! between.
+//! The device thread's loop: denoise jobs a step at a time, short jobs in between.
 
 use std::any::Any;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -8,24 +7,16 @@ use std::time::{Duration, Instant};
 
 use ovis_protocol::{ErrorCode, Outcome, WireError};
 
+use super::active::{Active, ActiveJobs};
 use super::backend::Backend;
 use super::job::{wire_error, Event, Job, Output, Product, Ticket, Work};
 use super::shared::{shutting_down, Next, Shared};
 use crate::pipeline::Result;
 
-/// A denoise job between two steps.
-struct Active<S> {
-    ticket: Ticket,
-    state: S,
-    begun: Instant,
-    /// How long each step took. Short jobs that slipped in do not count.
-    steps: Vec<Duration>,
-}
-
 pub(super) struct DeviceThread<B: Backend> {
     backend: B,
     shared: Arc<Shared>,
-    active: Option<Active<B::Denoise>>,
+    active: ActiveJobs<B::Denoise>,
 }
 
 /// Runs a piece of backend work; an error or a panic becomes what the client
@@ -63,7 +54,7 @@ impl<B: Backend> DeviceThread<B> {
         Self {
             backend,
             shared,
-            active: None,
+            active: ActiveJobs::new(),
         }
     }
 
@@ -72,13 +63,13 @@ impl<B: Backend> DeviceThread<B> {
         let mut may_slip = true;
         loop {
             self.shared.lock().memory = self.backend.memory();
-            let next = self.shared.next(self.active.is_some(), may_slip);
+            let next = self.shared.next(self.active.joining().as_ref(), may_slip);
             let begun = Instant::now();
             match next {
                 Next::Stop => break,
                 Next::Job(job) => {
-                    // One short job a step: others wait, but denoising goes on.
-                    may_slip = self.active.is_none();
+                    // One other job a step: the rest wait, but denoising goes on.
+                    may_slip = self.active.is_empty();
                     self.begin(*job);
                 }
                 Next::Step => {
@@ -88,8 +79,9 @@ impl<B: Backend> DeviceThread<B> {
             }
             self.shared.lock().counts.busy_seconds += begun.elapsed().as_secs_f64();
         }
-        if let Some(active) = self.active.take() {
-            self.end(&active.ticket, Event::Failed(shutting_down()));
+        for active in self.active.drain() {
+            let event = Event::Failed(shutting_down());
+            self.shared.lock().end(&active.ticket, event);
         }
     }
 
@@ -105,15 +97,17 @@ impl<B: Backend> DeviceThread<B> {
         let backend = &mut self.backend;
         let product = match job.work {
             Work::Denoise(request, inputs) => {
+                let elements = inputs.latent.tensor().elem_count() as u64;
                 match guarded(|| backend.start_denoise(&request, inputs)) {
-                    Ok(state) => {
-                        self.active = Some(Active {
-                            ticket,
-                            state,
-                            begun,
-                            steps: Vec::new(),
-                        });
-                    }
+                    Ok(state) => self.active.push(Active {
+                        client: job.client,
+                        ticket,
+                        state,
+                        begun,
+                        steps: Vec::new(),
+                        left: request.steps,
+                        elements,
+                    }),
                     Err(error) => self.end(&ticket, Event::Failed(error)),
                 }
                 return;
@@ -132,7 +126,7 @@ impl<B: Backend> DeviceThread<B> {
     }
 
     fn step(&mut self) {
-        let Some(mut active) = self.active.take() else {
+        let Some((place, mut active)) = self.active.take_next() else {
             return;
         };
         if active.ticket.is_cancelled() {
@@ -157,13 +151,13 @@ impl<B: Backend> DeviceThread<B> {
                 // The job can do without.
                 Err(error) => tracing::warn!(%error, "no preview"),
             }
-            let estimate = seconds_left(&active.steps, left);
+            let estimate = seconds_left(&active.steps, left * self.active.sharing());
             tracing::debug!(step = report.step, total = report.total, "step");
             active.ticket.tell(Event::Progress(report, estimate));
         }
+        active.left = left;
         if left > 0 {
-            self.active = Some(active);
-            return;
+            return self.active.put_back(place, active);
         }
         let product =
             guarded(|| Ok(Output::latent(&backend.finish_denoise(active.state)?)?.into()));

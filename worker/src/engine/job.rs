@@ -36,9 +36,15 @@ impl Work {
         }
     }
 
-    /// Whether it may run between two steps of another job.
-    pub fn is_short(&self) -> bool {
-        !matches!(self, Self::Denoise(..))
+    /// A denoise job's steps times the elements of its latent; nothing for the others, which
+    /// are short enough to run between two steps.
+    pub fn denoise_work(&self) -> Option<u64> {
+        match self {
+            Self::Denoise(request, inputs) => {
+                Some(u64::from(request.steps) * inputs.latent.tensor().elem_count() as u64)
+            }
+            _ => None,
+        }
     }
 }
 

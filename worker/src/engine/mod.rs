@@ -1,10 +1,11 @@
 //! Jobs and the one thread that runs them.
 //!
-//! The thread owns the model and the device. It advances one denoise job a
-//! step at a time, so that a cancel takes effect before the next step and short
-//! jobs need not wait for a long one. Jobs wait in one bounded queue, fair
+//! The thread owns the model and the device. It advances denoise jobs a step at a
+//! time, so that a cancel takes effect before the next step and short jobs need
+//! not wait for a long one. Jobs wait in one bounded queue, fair
 //! between clients. Nothing here knows sockets: events go to an [`EventSink`].
 
+mod active;
 mod backend;
 mod device;
 mod job;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use ovis_protocol::{ErrorCode, JobId, WireError};
 
+use super::active::Joining;
 use super::job::{Event, Job, Ticket};
 use super::queue::{ClientId, FairQueue};
 
@@ -72,21 +73,21 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits for something to do. While a denoise job is `active`, that is a
-    /// short job if there is one and `may_slip`, else the next step.
-    pub fn next(&self, active: bool, may_slip: bool) -> Next {
+    /// Waits for something to do. While denoise jobs are under way, that is, if there is one
+    /// and `may_slip`, a short job or one that is `joining` them; else their next step.
+    pub fn next(&self, joining: Option<&Joining>, may_slip: bool) -> Next {
         let mut state = self.lock();
         loop {
             if state.stopping {
                 return Next::Stop;
             }
-            let job = if active {
-                if !may_slip {
-                    return Next::Step;
-                }
-                state.queue.pop_if(|job| job.work.is_short())
-            } else {
-                state.queue.pop_if(|_| true)
+            let job = match joining {
+                Some(_) if !may_slip => return Next::Step,
+                Some(joining) => state.queue.pop_if(|job| match job.work.denoise_work() {
+                    Some(work) => joining.takes(job.client, work),
+                    None => true,
+                }),
+                None => state.queue.pop_if(|_| true),
             };
             if let Some(job) = job {
                 state.running.push(Running {
@@ -97,7 +98,7 @@ impl Shared {
                 state.tell_positions();
                 return Next::Job(Box::new(job));
             }
-            if active {
+            if joining.is_some() {
                 return Next::Step;
             }
             state = self

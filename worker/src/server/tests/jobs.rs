@@ -181,7 +181,8 @@ async fn two_clients_take_turns() {
         .iter()
         .filter(|line| !line.starts_with("step 1 "))
         .collect();
-    assert_eq!(order, ["step 11 1", "step 2 1", "step 12 1", "step 3 1"]);
+    // The second's have less to do than what is left of the first's, and join it.
+    assert_eq!(order, ["step 11 1", "step 12 1", "step 2 1", "step 3 1"]);
 }
 
 #[tokio::test]
@@ -197,6 +198,40 @@ async fn a_short_job_runs_between_two_steps() {
     assert!(log.contains(&"encode quick".to_owned()));
     assert!(!log.contains(&"step 1 30".to_owned()));
     assert!(matches!(first.end(1).await.0, End::Done(..)));
+}
+
+#[tokio::test]
+async fn a_preview_shares_the_steps_of_a_poster() {
+    let server = server_with(options(), 8, 20).await;
+    let mut long = Client::connect(&server).await;
+    let mut short = Client::connect(&server).await;
+    long.denoise(1, 12).await;
+    server.until("step 1 2").await;
+    short.denoise(2, 3).await;
+    assert!(matches!(short.end(2).await.0, End::Done(..)));
+    assert!(matches!(long.end(1).await.0, End::Done(..)));
+    let log = server.log();
+    let at = |line: &str| log.iter().position(|l| l == line).unwrap();
+    // It does not wait for the long one's end, takes every other step, and the long one
+    // goes on.
+    let begun = at("step 2 1");
+    assert!(begun < at("step 1 7"), "{log:?}");
+    assert_eq!(at("step 2 3"), begun + 4, "{log:?}");
+    assert!(at("step 1 12") > at("step 2 3"), "{log:?}");
+}
+
+#[tokio::test]
+async fn equal_jobs_run_one_after_the_other() {
+    let server = server_with(options(), 8, 10).await;
+    let mut first = Client::connect(&server).await;
+    let mut second = Client::connect(&server).await;
+    first.denoise(1, 6).await;
+    server.until("step 1 1").await;
+    second.denoise(2, 6).await;
+    assert!(matches!(second.end(2).await.0, End::Done(..)));
+    let log = server.log();
+    let at = |line: &str| log.iter().position(|l| l == line).unwrap();
+    assert!(at("step 2 1") > at("step 1 6"), "{log:?}");
 }
 
 #[tokio::test]
