@@ -24,8 +24,10 @@ POSTER = ROOT / "worker" / "demo" / "poster.png"
 STEPS = 20
 GUIDANCE = 4.5
 
-# One of each list, as they come, and each list's way of being read.
-HELD_OUT = [(name, posters.read_held_out(name)[3]) for name in evaluate.LISTS]
+# One of each list, as they come, and each list's way of being read. Sizes that are never
+# trained are measured, but not promised.
+PROMISED = [name for name in evaluate.LISTS if name != "new_sizes"]
+HELD_OUT = [(name, posters.read_held_out(name)[3]) for name in PROMISED]
 
 OWN = [
     ('Sale poster, headline "50% OFF!" in bold red letters on a yellow background', "50%\nOFF!"),

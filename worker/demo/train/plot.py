@@ -26,6 +26,8 @@ def plot(log: Path, out: Path) -> None:
         axis.grid(alpha=0.3)
         if axis.lines:
             axis.legend()
+        else:  # no OCR where it was trained
+            axis.set_visible(False)
 
     draw(axes[0, 0], "vae", ("loss", "text_error"), "autoencoder", True)
     draw(axes[0, 1], "joint", ("loss", "text_loss"), "text encoder and transformer", True)
