@@ -50,7 +50,7 @@ impl LatentScaling {
 /// The change of the first block's part below which the others are not run, in shares of
 /// its mean magnitude. 0.08 is what ParaAttention uses for FLUX.1; on the demo model, 50
 /// steps run 44 of 100 forwards with it and 26 with 0.15, and pixels differ from the exact
-/// ones by 0.07 and 0.2 of 255 on average.
+/// ones by 0.06 and 0.15 of 255 on average, of a poster.
 fn threshold(caching: StepCaching) -> Option<f64> {
     match caching {
         StepCaching::Off => None,
