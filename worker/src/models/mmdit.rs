@@ -38,7 +38,7 @@ pub struct MmditConfig {
 
 impl MmditConfig {
     /// As many of each kind: 24.
-    fn heads(&self) -> Heads {
+    pub fn heads(&self) -> Heads {
         Heads {
             query: self.num_heads,
             key: self.num_heads,

@@ -7,6 +7,7 @@
 //! - `layout`: where each part may lie under a path
 //! - `file`, `set`: one safetensors file, and a part's tensors from its shards
 //! - `part`: the table of canonical names and how each tensor is made
+//! - `read_ahead`: has the system map the files before they are read
 //! - `scaled_fp8`: ComfyUI's 8-bit floats and their scales
 //! - `mmdit`, `qwen3`, `vae`: geometry and names of each part
 //! - `tokenizer`: the tokenizer's files and Qwen's byte-level BPE

@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 
 use crate::layers::{
     attention, attention_and_swiglu, gated_residual, modulated_layer_norm, qk_norm_rope, swiglu,
-    HeadNorms, Heads, Linear, Mask, Pairs, Placement, RopeTable,
+    HeadNorms, Linear, Mask, Pairs, Placement, RopeTable,
 };
 use crate::models::mmdit::MmditConfig;
 
@@ -128,13 +128,6 @@ impl Bench<'_> {
         RopeTable::new(&positions, axes, theta, &self.placement.device)
     }
 
-    fn heads(&self) -> Heads {
-        Heads {
-            query: self.config.num_heads,
-            key: self.config.num_heads,
-        }
-    }
-
     fn double_stream(&self, text: usize, image: usize) -> Result<Vec<Part>> {
         let (hidden, inner) = (self.config.hidden_size, self.config.mlp_hidden);
         let blocks = self.config.depth_double;
@@ -154,7 +147,15 @@ impl Bench<'_> {
         let text_qkv = self.random(&[1, text, 3 * hidden], 1.0)?;
         let image_qkv = self.random(&[1, image, 3 * hidden], 1.0)?;
         let streams = [(&text_qkv, &norms), (&image_qkv, &norms)];
-        let turn = || qk_norm_rope(&streams, self.heads(), Pairs::Neighbours, &rope, 1e-6);
+        let turn = || {
+            qk_norm_rope(
+                &streams,
+                self.config.heads(),
+                Pairs::Neighbours,
+                &rope,
+                1e-6,
+            )
+        };
         parts.push(self.part("head norms and RoPE, two streams", blocks, || {
             turn().map(drop)
         })?);
@@ -175,7 +176,15 @@ impl Bench<'_> {
         let (norms, rope) = (self.head_norms()?, self.rope(tokens)?);
         let projected = self.random(&[1, tokens, columns], 1.0)?;
         let streams = [(&projected, &norms)];
-        let turn = || qk_norm_rope(&streams, self.heads(), Pairs::Neighbours, &rope, 1e-6);
+        let turn = || {
+            qk_norm_rope(
+                &streams,
+                self.config.heads(),
+                Pairs::Neighbours,
+                &rope,
+                1e-6,
+            )
+        };
         parts.push(self.part("head norms and RoPE, one stream", blocks, || {
             turn().map(drop)
         })?);

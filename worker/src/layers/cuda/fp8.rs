@@ -2,22 +2,16 @@
 
 use candle_core::{bail, CudaDevice, DType, Result, Tensor};
 
+use super::norm::modulated_shape;
 use super::runtime::{
-    address, one_row_an_entry, pack, row_grid, shared_gpu, typed_output, with_rows, Arg, Kernel,
-    THREADS,
+    address, one_row_an_entry, pack, row_grid, shared_gpu, threads_up_to, typed_output, with_rows,
+    Arg, Kernel, THREADS,
 };
 use crate::layers::ScaledRows;
 
 /// Most threads of a block that makes a row: with the packs that each keeps in
 /// registers, a row of 16384 bf16 is read once.
 const MOST_THREADS: usize = 512;
-
-fn threads_for(width: usize, pack: usize) -> usize {
-    width
-        .div_ceil(pack)
-        .next_multiple_of(32)
-        .clamp(32, MOST_THREADS)
-}
 
 /// Rows `[.., W]` that a kernel is about to write.
 fn rows_to_write(shape: &[usize], like: &Tensor) -> Result<ScaledRows> {
@@ -56,7 +50,7 @@ pub fn quantize_rows(x: &Tensor) -> Result<Option<ScaledRows>> {
         kernel("quantize_rows", x.dtype(), pack).launch(
             &device,
             (from.count, 1),
-            threads_for(from.width, pack),
+            threads_up_to(MOST_THREADS, from.width, pack),
             &[
                 Arg::At(at[0]),
                 Arg::At(at[1]),
@@ -85,16 +79,7 @@ pub fn modulated_layer_norm_fp8(
     let Some(device) = shared_gpu(&[x, &shift, &scale]) else {
         return Ok(None);
     };
-    let (batch, tokens, width) = x.dims3()?;
-    let fits = |t: &Tensor| t.dims() == [batch, width] || t.dims() == [1, width];
-    if !fits(&shift) || !fits(&scale) {
-        bail!(
-            "a modulation of {:?} and {:?} does not fit {:?}",
-            shift.dims(),
-            scale.dims(),
-            x.dims()
-        );
-    }
+    let (batch, tokens, width) = modulated_shape(x, &shift, &scale)?;
     let (x, from) = with_rows(x)?;
     let (shift, shift_stride) = one_row_an_entry(&shift)?;
     let (scale, scale_stride) = one_row_an_entry(&scale)?;
@@ -112,7 +97,7 @@ pub fn modulated_layer_norm_fp8(
         kernel("modulated_layer_norm_fp8", x.dtype(), pack).launch(
             &device,
             (batch * tokens, 1),
-            threads_for(width, pack),
+            threads_up_to(MOST_THREADS, width, pack),
             &[
                 Arg::At(at[0]),
                 Arg::At(at[1]),
@@ -169,7 +154,7 @@ pub fn swiglu_fp8(head: Option<&Tensor>, up_gate: &Tensor) -> Result<Option<Scal
         kernel("swiglu_fp8", up_gate.dtype(), pack).launch(
             &device,
             (from.count, 1),
-            threads_for(head_width + inner, pack),
+            threads_up_to(MOST_THREADS, head_width + inner, pack),
             &[
                 Arg::At(at[0]),
                 Arg::At(at[1]),

@@ -65,16 +65,7 @@ pub fn modulated_layer_norm(
     let Some(device) = shared_gpu(&[x, &shift, &scale]) else {
         return Ok(None);
     };
-    let (batch, tokens, width) = x.dims3()?;
-    let fits = |t: &Tensor| t.dims() == [batch, width] || t.dims() == [1, width];
-    if !fits(&shift) || !fits(&scale) {
-        candle_core::bail!(
-            "a modulation of {:?} and {:?} does not fit {:?}",
-            shift.dims(),
-            scale.dims(),
-            x.dims()
-        );
-    }
+    let (batch, tokens, width) = modulated_shape(x, &shift, &scale)?;
     let (x, rows) = with_rows(x)?;
     let (shift, shift_stride) = one_row_an_entry(&shift)?;
     let (scale, scale_stride) = one_row_an_entry(&scale)?;
@@ -117,6 +108,25 @@ pub fn modulated_layer_norm(
         )?;
     }
     Ok(Some(y))
+}
+
+/// Batch, tokens and width of `x`, which shift and scale `[1 or B, W]` must fit.
+pub(super) fn modulated_shape(
+    x: &Tensor,
+    shift: &Tensor,
+    scale: &Tensor,
+) -> Result<(usize, usize, usize)> {
+    let (batch, tokens, width) = x.dims3()?;
+    let fits = |t: &Tensor| t.dims() == [batch, width] || t.dims() == [1, width];
+    if !fits(shift) || !fits(scale) {
+        candle_core::bail!(
+            "a modulation of {:?} and {:?} does not fit {:?}",
+            shift.dims(),
+            scale.dims(),
+            x.dims()
+        );
+    }
+    Ok((batch, tokens, width))
 }
 
 /// Elements of a group that one block takes.

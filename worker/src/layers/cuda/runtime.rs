@@ -274,8 +274,13 @@ pub(super) fn pack(dtype: DType, counts: &[usize], addresses: &[u64]) -> usize {
 /// Threads for a block that works through `width` elements, `pack` at a time: no more than
 /// [`THREADS`], each with the same number of packs.
 pub(super) fn threads_for(width: usize, pack: usize) -> usize {
+    threads_up_to(THREADS, width, pack)
+}
+
+/// [`threads_for`] with another limit than [`THREADS`].
+pub(super) fn threads_up_to(most: usize, width: usize, pack: usize) -> usize {
     let packs = width.div_ceil(pack).max(1);
-    let rounds = packs.div_ceil(THREADS);
+    let rounds = packs.div_ceil(most);
     packs.div_ceil(rounds).next_multiple_of(32)
 }
 
