@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from comfy_node import wire
 from comfy_node.client import WorkerClient
@@ -60,6 +61,22 @@ def generate(**values: object) -> subprocess.CompletedProcess[str]:
     result = command("generate", **values)
     assert result.returncode == 0, f"{result.args} failed:\n{result.stdout}{result.stderr}"
     return result
+
+
+def guided_latents(out: Path, **model: object) -> torch.Tensor:
+    """What two guided steps on a CPU make, which every part but the VAE's decoder is in."""
+    generate(
+        **model,
+        prompt="a red fox",
+        width=64,
+        height=48,
+        steps=2,
+        cfg=3,
+        device="cpu",
+        out=out / "image.png",
+        latents_out=out / "latents.safetensors",
+    )
+    return load_file(out / "latents.safetensors")["latents"]
 
 
 def free_port() -> int:

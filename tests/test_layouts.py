@@ -10,26 +10,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from make_tiny_checkpoint import make
-from real_worker import generate
+from real_worker import guided_latents
 
 Arguments = dict[str, object]
 
 
 def latents(out: Path, **model: object) -> torch.Tensor:
-    """What two guided steps make, which every part but the VAE's decoder is in."""
-    generate(
-        **model,
-        prompt="a red fox",
-        width=64,
-        height=48,
-        steps=2,
-        cfg=3,
-        device="cpu",
-        precision="f32",
-        out=out / "image.png",
-        latents_out=out / "latents.safetensors",
-    )
-    return load_file(out / "latents.safetensors")["latents"]
+    return guided_latents(out, precision="f32", **model)
 
 
 @pytest.fixture(scope="module")

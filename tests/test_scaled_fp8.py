@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from real_worker import command, generate
+from real_worker import command, guided_latents
 from reference import relative_error
 
 Tensors = dict[str, torch.Tensor]
@@ -58,21 +58,6 @@ def newer(source: Tensors) -> tuple[Tensors, Tensors]:
     return file, plain
 
 
-def latents(out: Path, **model: object) -> torch.Tensor:
-    generate(
-        **model,
-        prompt="a red fox",
-        width=64,
-        height=48,
-        steps=2,
-        cfg=3,
-        device="cpu",
-        out=out / "image.png",
-        latents_out=out / "latents.safetensors",
-    )
-    return load_file(out / "latents.safetensors")["latents"]
-
-
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."], ids=["bare", "prefixed"])
 @pytest.mark.parametrize("form", [older, newer], ids=lambda form: form.__name__)
 def test_the_numbers_are_those_of_the_plain_file(
@@ -83,15 +68,15 @@ def test_the_numbers_are_those_of_the_plain_file(
     save_file({prefix + name: tensor for name, tensor in file.items()}, files["fp8"])
     save_file(plain, files["plain"])
     model = tiny / "diffusers"
-    ours = latents(tmp_path, model=model, transformer=files["fp8"], precision="f32")
-    wanted = latents(tmp_path, model=model, transformer=files["plain"], precision="f32")
+    ours = guided_latents(tmp_path, model=model, transformer=files["fp8"], precision="f32")
+    wanted = guided_latents(tmp_path, model=model, transformer=files["plain"], precision="f32")
     assert torch.equal(ours, wanted)
     # And not those of the file that was quantized.
-    exact = latents(tmp_path, model=model, precision="f32")
+    exact = guided_latents(tmp_path, model=model, precision="f32")
     assert 1e-4 < relative_error(ours, exact) < 0.2
     # In bf16 they are rounded once, from the product with the scale.
-    ours = latents(tmp_path, model=model, transformer=files["fp8"], precision="bf16")
-    wanted = latents(tmp_path, model=model, transformer=files["plain"], precision="bf16")
+    ours = guided_latents(tmp_path, model=model, transformer=files["fp8"], precision="bf16")
+    wanted = guided_latents(tmp_path, model=model, transformer=files["plain"], precision="bf16")
     assert torch.equal(ours, wanted)
 
 
@@ -100,7 +85,9 @@ def test_a_text_encoder_too(tiny: Path, tmp_path: Path) -> None:
     save_file(file, tmp_path / "fp8.safetensors")
     save_file(plain, tmp_path / "plain.safetensors")
     made = [
-        latents(tmp_path, model=tiny / "diffusers", text_encoder=tmp_path / f"{name}.safetensors")
+        guided_latents(
+            tmp_path, model=tiny / "diffusers", text_encoder=tmp_path / f"{name}.safetensors"
+        )
         for name in ("fp8", "plain")
     ]
     assert torch.equal(*made)

@@ -165,22 +165,11 @@ fn plain(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
 mod tests {
     use candle_core::Device;
 
+    use super::super::relative_error;
     use super::*;
 
     fn random(shape: &[usize]) -> Tensor {
         Tensor::randn(0f32, 1f32, shape, &Device::Cpu).unwrap()
-    }
-
-    fn error(found: &Tensor, wanted: &Tensor) -> f32 {
-        let norm = |t: &Tensor| {
-            t.sqr()
-                .unwrap()
-                .sum_all()
-                .unwrap()
-                .to_scalar::<f32>()
-                .unwrap()
-        };
-        (norm(&(found - wanted).unwrap()) / norm(wanted)).sqrt()
     }
 
     #[test]
@@ -192,7 +181,7 @@ mod tests {
         let wanted = whole.forward(&x).unwrap();
         let found = fp8.forward(&x).unwrap();
         assert_eq!(found.dims(), [2, 5, 48]);
-        let error = error(&found, &wanted);
+        let error = relative_error(&found, &wanted);
         // Both factors are rounded to 4 bits: 2^-4 / sqrt(3) / 2 each at the least.
         assert!(error > 0.01 && error < 0.06, "{error}");
     }
@@ -204,7 +193,7 @@ mod tests {
             let kept = whole.clone().into_fp8().unwrap();
             let x = random(&[3, in_dim]);
             let (kept, wanted) = (kept.forward(&x).unwrap(), whole.forward(&x).unwrap());
-            assert_eq!(error(&kept, &wanted), 0.0);
+            assert_eq!(relative_error(&kept, &wanted), 0.0);
         }
     }
 }

@@ -28,3 +28,11 @@ pub use norm::{group_norm, modulated_layer_norm, modulated_layer_norm_fp8, rms_n
 pub use placement::{check_fp8, device_memory, keep_freed_memory, Placement};
 pub use pointwise::{add, cast, scaled_sum, silu};
 pub use rope::{qk_norm_rope, HeadNorms, Heads, Pairs, RopeTable};
+
+/// `|found - wanted| / |wanted|` of float32 tensors.
+#[cfg(test)]
+pub fn relative_error(found: &candle_core::Tensor, wanted: &candle_core::Tensor) -> f32 {
+    let squares = |t: &candle_core::Tensor| t.sqr()?.sum_all()?.to_scalar::<f32>();
+    let error = || Ok::<_, candle_core::Error>(squares(&(found - wanted)?)? / squares(wanted)?);
+    error().unwrap().sqrt()
+}

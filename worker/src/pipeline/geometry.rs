@@ -93,7 +93,7 @@ impl Geometry {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device, Tensor};
+    use candle_core::{DType, Device};
     use ovis_protocol::DenoiseRequest;
 
     use super::*;
@@ -164,15 +164,7 @@ mod tests {
     fn distance(one: &Placement, other: &Placement) -> f64 {
         let latents = |placement| one_step(placement).0.tensor().to_device(&Device::Cpu);
         let (one, other) = (latents(one).unwrap(), latents(other).unwrap());
-        let norm = |t: &Tensor| {
-            t.sqr()
-                .unwrap()
-                .sum_all()
-                .unwrap()
-                .to_scalar::<f32>()
-                .unwrap()
-        };
-        f64::from(norm(&(one - &other).unwrap()) / norm(&other)).sqrt()
+        f64::from(crate::layers::relative_error(&one, &other))
     }
 
     #[test]
