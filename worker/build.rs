@@ -35,6 +35,9 @@ mod cuda {
         "arch=compute_90,code=compute_90",
     ];
 
+    /// Hopper's own instructions, which no other architecture has.
+    const HOPPER_TARGETS: [&str; 1] = ["arch=compute_90a,code=sm_90a"];
+
     /// An environment variable that, when it changes, means another build.
     fn variable(name: &str) -> Option<String> {
         println!("cargo:rerun-if-env-changed={name}");
@@ -67,9 +70,10 @@ mod cuda {
         let name = source.file_stem().expect("a kernel file has a name");
         let mut command = Command::new(nvcc);
         command.args(["-fatbin", "-O3", "-std=c++17"]);
-        let targets = match name.to_str() {
-            Some("fp8") => FP8_TARGETS,
-            _ => TARGETS,
+        let targets: &[&str] = match name.to_str() {
+            Some("fp8") => &FP8_TARGETS,
+            Some("hopper_product") => &HOPPER_TARGETS,
+            _ => &TARGETS,
         };
         for target in targets {
             command.args(["-gencode", target]);

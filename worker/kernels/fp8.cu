@@ -129,31 +129,6 @@ __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale,
     write_row<N>(make, q + row * width, scales + row, width);
 }
 
-// Rows of [head | up * silu(gate)], of head_width and inner elements, a row of up_gate
-// being [up | gate]; without rounding in between.
-template <typename T, int N>
-__device__ void swiglu(const T *head, const T *up_gate, fp8 *q, float *scales, int64_t head_width,
-                       int64_t inner, int64_t head_stride, int64_t up_gate_stride) {
-    const int64_t row = blockIdx.x;
-    const int64_t width = head_width + inner;
-    head += row * head_stride;
-    up_gate += row * up_gate_stride;
-    const auto make = [&](int64_t i, float (&v)[N]) {
-        if (i < head_width) {
-            widen<T, N>(head + i, v);
-            return;
-        }
-        float gate[N];
-        widen<T, N>(up_gate + i - head_width, v);
-        widen<T, N>(up_gate + inner + i - head_width, gate);
-#pragma unroll
-        for (int j = 0; j < N; ++j) {
-            v[j] *= silu(gate[j]);
-        }
-    };
-    write_row<N>(make, q + row * width, scales + row, width);
-}
-
 // y[row, i] = y[row, i] * row_scales[row] * column_scales[i] + bias[i], in place; without
 // a bias if it is null.
 template <typename T, int N>
@@ -189,10 +164,6 @@ VARIANTS(modulated_layer_norm_fp8, ::modulated_layer_norm,
          (const T *x, const T *shift, const T *scale, fp8 *q, float *scales, int64_t width,
           int64_t tokens, int64_t x_stride, int64_t shift_stride, int64_t scale_stride, float eps),
          (x, shift, scale, q, scales, width, tokens, x_stride, shift_stride, scale_stride, eps))
-VARIANTS(swiglu_fp8, ::swiglu,
-         (const T *head, const T *up_gate, fp8 *q, float *scales, int64_t head_width,
-          int64_t inner, int64_t head_stride, int64_t up_gate_stride),
-         (head, up_gate, q, scales, head_width, inner, head_stride, up_gate_stride))
 VARIANTS(rescale, ::rescale,
          (T * y, const float *row_scales, const float *column_scales, const T *bias, int64_t rows,
           int64_t width),

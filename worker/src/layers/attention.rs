@@ -4,7 +4,6 @@ use candle_core::{DType, Device, Result, Tensor, D};
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::fp8::{quantize_rows, ScaledRows};
 use super::mlp::swiglu;
 
 /// Most score elements held at a time; longer query sequences go in pieces.
@@ -95,24 +94,6 @@ pub fn attention_and_swiglu(
         return Ok(out);
     }
     Tensor::cat(&[attention(q, k, v, Mask::None)?, swiglu(up_gate)?], 2)
-}
-
-/// [`quantize_rows`] of [`attention_and_swiglu`].
-///
-/// # Errors
-/// As [`attention`].
-pub fn attention_and_swiglu_fp8(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    up_gate: &Tensor,
-) -> Result<ScaledRows> {
-    let attended = attention(q, k, v, Mask::None)?;
-    #[cfg(feature = "cuda")]
-    if let Some(rows) = cuda::swiglu_fp8(Some(&attended), up_gate)? {
-        return Ok(rows);
-    }
-    quantize_rows(&Tensor::cat(&[attended, swiglu(up_gate)?], 2)?)
 }
 
 /// Single-head attention of `[B, S, C]` tensors, without a mask.

@@ -2,11 +2,9 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::attention::{attention_and_swiglu, attention_and_swiglu_fp8};
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::fp8::{quantize_rows, ScaledRows, MULTIPLE};
-use super::mlp::{swiglu, swiglu_fp8};
 use super::norm::{modulated_layer_norm, modulated_layer_norm_fp8};
 
 /// `x W^T + b`, with the weight kept as `[out, in]`.
@@ -20,6 +18,12 @@ pub struct Linear {
 enum Weight {
     Whole(Tensor),
     /// A scale for each output; inputs are brought to fp8 row by row as they come.
+    Fp8(ScaledRows),
+}
+
+/// What a layer multiplies its weight with, in the form that the weight asks for.
+pub(super) enum Input {
+    Whole(Tensor),
     Fp8(ScaledRows),
 }
 
@@ -52,56 +56,62 @@ impl Linear {
     /// # Errors
     /// The shapes do not fit, or the device fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.product(&self.input(x)?)
+    }
+
+    /// `x` as this layer multiplies it.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub(super) fn input(&self, x: &Tensor) -> Result<Input> {
         match &self.weight {
-            Weight::Whole(weight) => self.product(x, weight),
-            Weight::Fp8(_) => self.forward_rows(&quantize_rows(x)?),
+            Weight::Whole(_) => Ok(Input::Whole(x.clone())),
+            Weight::Fp8(_) => quantize_rows(x).map(Input::Fp8),
         }
     }
 
-    /// [`forward`](Self::forward) of [`modulated_layer_norm`].
+    /// [`input`](Self::input) of [`modulated_layer_norm`].
     ///
     /// # Errors
-    /// As [`forward`](Self::forward).
-    pub fn of_modulated_layer_norm(
+    /// The shapes do not fit, or the device fails.
+    pub(super) fn normed_input(
         &self,
         x: &Tensor,
         shift: &Tensor,
         scale: &Tensor,
         eps: f64,
-    ) -> Result<Tensor> {
+    ) -> Result<Input> {
         match &self.weight {
-            Weight::Whole(weight) => {
-                self.product(&modulated_layer_norm(x, shift, scale, eps)?, weight)
-            }
-            Weight::Fp8(_) => self.forward_rows(&modulated_layer_norm_fp8(x, shift, scale, eps)?),
+            Weight::Whole(_) => modulated_layer_norm(x, shift, scale, eps).map(Input::Whole),
+            Weight::Fp8(_) => modulated_layer_norm_fp8(x, shift, scale, eps).map(Input::Fp8),
         }
     }
 
-    /// [`forward`](Self::forward) of [`swiglu`].
+    /// [`forward`](Self::forward) of what [`input`](Self::input) has made.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
-    pub fn of_swiglu(&self, up_gate: &Tensor) -> Result<Tensor> {
-        match &self.weight {
-            Weight::Whole(weight) => self.product(&swiglu(up_gate)?, weight),
-            Weight::Fp8(_) => self.forward_rows(&swiglu_fp8(up_gate)?),
+    pub(super) fn product(&self, input: &Input) -> Result<Tensor> {
+        match (input, &self.weight) {
+            (Input::Whole(x), Weight::Whole(weight)) => self.whole_product(x, weight),
+            (Input::Whole(x), Weight::Fp8(_)) => self.forward_rows(&quantize_rows(x)?),
+            (Input::Fp8(rows), _) => self.forward_rows(rows),
         }
     }
 
-    /// [`forward`](Self::forward) of [`attention_and_swiglu`].
-    ///
-    /// # Errors
-    /// As [`forward`](Self::forward).
-    pub fn of_attention_and_swiglu(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        up_gate: &Tensor,
-    ) -> Result<Tensor> {
-        match &self.weight {
-            Weight::Whole(weight) => self.product(&attention_and_swiglu(q, k, v, up_gate)?, weight),
-            Weight::Fp8(_) => self.forward_rows(&attention_and_swiglu_fp8(q, k, v, up_gate)?),
+    /// The bias `[out]`.
+    #[cfg(feature = "cuda")]
+    pub(super) fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// What a GPU multiplies for [`product`](Self::product), if `input` is of this layer's kind.
+    #[cfg(feature = "cuda")]
+    pub(super) fn factors<'a>(&'a self, input: &'a Input) -> Option<cuda::Factors<'a>> {
+        match (input, &self.weight) {
+            (Input::Whole(x), Weight::Whole(weight)) => Some(cuda::Factors::Bf16(x, weight)),
+            (Input::Fp8(x), Weight::Fp8(weight)) => Some(cuda::Factors::Fp8(x, weight)),
+            _ => None,
         }
     }
 
@@ -114,7 +124,7 @@ impl Linear {
     pub fn forward_rows(&self, x: &ScaledRows) -> Result<Tensor> {
         let weight = match &self.weight {
             Weight::Whole(weight) => {
-                return self.product(&x.dequantize()?.to_dtype(x.dtype)?, weight)
+                return self.whole_product(&x.dequantize()?.to_dtype(x.dtype)?, weight)
             }
             Weight::Fp8(weight) => weight,
         };
@@ -129,7 +139,7 @@ impl Linear {
         plain(&x.dequantize()?, &weight.dequantize()?, bias.as_ref())?.to_dtype(x.dtype)
     }
 
-    fn product(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    fn whole_product(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if let Some(y) = cuda::linear(x, weight, self.bias.as_ref())? {
             return Ok(y);

@@ -4,7 +4,6 @@ use candle_core::{Result, Tensor, D};
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::fp8::{quantize_rows, ScaledRows};
 
 /// `up * silu(gate)` of a projection `[.., 2 I]` that holds the up half first
 /// (Shazeer 2020; the order is the checkpoints').
@@ -20,18 +19,6 @@ pub fn swiglu(up_gate: &Tensor) -> Result<Tensor> {
     let up = up_gate.narrow(D::Minus1, 0, inner)?;
     let gate = up_gate.narrow(D::Minus1, inner, inner)?;
     up * gate.contiguous()?.silu()?
-}
-
-/// [`quantize_rows`] of [`swiglu`].
-///
-/// # Errors
-/// As [`swiglu`].
-pub fn swiglu_fp8(up_gate: &Tensor) -> Result<ScaledRows> {
-    #[cfg(feature = "cuda")]
-    if let Some(rows) = cuda::swiglu_fp8(None, up_gate)? {
-        return Ok(rows);
-    }
-    quantize_rows(&swiglu(up_gate)?)
 }
 
 /// `x + gate * y` for `x`, `y` `[B, S, H]` and `gate` `[1 or B, H]`.

@@ -4,6 +4,7 @@
 //! it; a device with something faster is asked first.
 
 mod attention;
+mod block;
 mod conv;
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -17,13 +18,17 @@ mod placement;
 mod pointwise;
 mod rope;
 
-pub use attention::{attention, attention_and_swiglu, attention_and_swiglu_fp8, single_head, Mask};
+pub use attention::{attention, attention_and_swiglu, single_head, Mask};
+pub use block::{
+    gated_linear, project_heads, project_jointly, project_swiglu, HeadProjection, JointProjection,
+    Normed,
+};
 pub use conv::{upsample_nearest, Conv2d};
 pub use embedding::{embed, timestep_embedding};
 pub use fp8::{quantize_rows, ScaledRows};
 pub use latents::{guided_velocity, patchify, to_pixels};
 pub use linear::Linear;
-pub use mlp::{gated_residual, swiglu, swiglu_fp8};
+pub use mlp::{gated_residual, swiglu};
 pub use norm::{group_norm, modulated_layer_norm, modulated_layer_norm_fp8, rms_norm, GroupNorm};
 pub use placement::{check_fp8, device_memory, keep_freed_memory, Placement};
 pub use pointwise::{add, cast, scaled_sum, silu};

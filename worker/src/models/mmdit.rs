@@ -9,8 +9,9 @@ use candle_core::{Result, Tensor};
 use super::builder::{Builder, Built};
 use super::step_cache::StepCache;
 use crate::layers::{
-    add, attention, cast, gated_residual, modulated_layer_norm, qk_norm_rope, rms_norm, silu,
-    timestep_embedding, HeadNorms, Heads, Linear, Mask, Pairs, Placement, RopeTable,
+    add, attention, cast, gated_linear, modulated_layer_norm, project_heads, project_jointly,
+    project_swiglu, rms_norm, silu, timestep_embedding, HeadNorms, HeadProjection, Heads, Linear,
+    Mask, Normed, Placement, RopeTable,
 };
 
 /// Geometry of the transformer.
@@ -65,6 +66,19 @@ struct Modulation {
     gate: Tensor,
 }
 
+impl Modulation {
+    /// The modulated norm of `x` in front of a layer.
+    fn before<'a>(&'a self, linear: &'a Linear, x: &'a Tensor) -> Normed<'a> {
+        Normed {
+            x,
+            shift: &self.shift,
+            scale: &self.scale,
+            eps: EPS,
+            linear,
+        }
+    }
+}
+
 /// The `N` modulations of a block at one step, from the row `[1, 3 N H]` that
 /// its layer has made of the time.
 fn split<const N: usize>(row: &Tensor) -> Result<[Modulation; N]> {
@@ -117,10 +131,13 @@ impl Stream {
         })
     }
 
-    /// The packed q, k and v.
-    fn project(&self, x: &Tensor, modulation: &Modulation) -> Result<Tensor> {
-        self.qkv
-            .of_modulated_layer_norm(x, &modulation.shift, &modulation.scale, EPS)
+    /// To q, k and v.
+    fn projection<'a>(&'a self, x: &'a Tensor, modulation: &'a Modulation) -> HeadProjection<'a> {
+        HeadProjection {
+            normed: modulation.before(&self.qkv, x),
+            norms: &self.norm,
+            eps: EPS,
+        }
     }
 
     fn finish(
@@ -130,11 +147,9 @@ impl Stream {
         modulations: &[Modulation; 2],
     ) -> Result<Tensor> {
         let [attn, mlp] = modulations;
-        let x = gated_residual(x, &attn.gate, &self.proj.forward(attended)?)?;
-        let up_gate = self
-            .up_gate
-            .of_modulated_layer_norm(&x, &mlp.shift, &mlp.scale, EPS)?;
-        gated_residual(&x, &mlp.gate, &self.down.of_swiglu(&up_gate)?)
+        let x = gated_linear(x, &attn.gate, &self.proj, attended)?;
+        let inner = project_swiglu(&mlp.before(&self.up_gate, &x))?;
+        gated_linear(&x, &mlp.gate, &self.down, &inner)
     }
 }
 
@@ -155,10 +170,11 @@ impl DoubleBlock {
     ) -> Result<(Tensor, Tensor)> {
         let image_mod = split::<2>(image_row)?;
         let text_mod = split::<2>(text_row)?;
-        let image_qkv = self.image.project(image, &image_mod[0])?;
-        let text_qkv = self.text.project(text, &text_mod[0])?;
-        let streams = [(&text_qkv, &self.text.norm), (&image_qkv, &self.image.norm)];
-        let (q, k, v) = qk_norm_rope(&streams, heads, Pairs::Neighbours, rope, EPS)?;
+        let streams = [
+            self.text.projection(text, &text_mod[0]),
+            self.image.projection(image, &image_mod[0]),
+        ];
+        let (q, k, v) = project_heads(&streams, heads, rope)?;
         let attended = attention(&q, &k, &v, Mask::None)?;
         let text_len = text.dim(1)?;
         let image_len = image.dim(1)?;
@@ -191,27 +207,15 @@ impl SingleBlock {
         })
     }
 
-    fn forward(
-        &self,
-        x: &Tensor,
-        row: &Tensor,
-        config: &MmditConfig,
-        rope: &RopeTable,
-    ) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, row: &Tensor, heads: Heads, rope: &RopeTable) -> Result<Tensor> {
         let [modulation] = split::<1>(row)?;
-        let projected =
-            self.linear1
-                .of_modulated_layer_norm(x, &modulation.shift, &modulation.scale, EPS)?;
-        let (q, k, v) = qk_norm_rope(
-            &[(&projected, &self.norm)],
-            config.heads(),
-            Pairs::Neighbours,
-            rope,
-            EPS,
-        )?;
-        let up_gate = projected.narrow(2, 3 * config.hidden_size, 2 * config.mlp_hidden)?;
-        let y = self.linear2.of_attention_and_swiglu(&q, &k, &v, &up_gate)?;
-        gated_residual(x, &modulation.gate, &y)
+        let projection = HeadProjection {
+            normed: modulation.before(&self.linear1, x),
+            norms: &self.norm,
+            eps: EPS,
+        };
+        let joint = project_jointly(&projection, heads, rope)?.attend()?;
+        gated_linear(x, &modulation.gate, &self.linear2, &joint)
     }
 }
 
@@ -406,7 +410,7 @@ impl Mmdit {
         let (text_len, image_len) = (text.dim(1)?, image.dim(1)?);
         let mut joint = Tensor::cat(&[&text, &image], 1)?;
         for (block, rows) in self.single_blocks.iter().zip(&modulations.single) {
-            joint = block.forward(&joint, &rows.narrow(0, step, 1)?, &self.config, rope)?;
+            joint = block.forward(&joint, &rows.narrow(0, step, 1)?, self.config.heads(), rope)?;
         }
         joint.narrow(1, text_len, image_len)?.contiguous()
     }

@@ -7,13 +7,16 @@ use candle_core::{Result, Tensor};
 use serde_json::{json, Value};
 
 use crate::layers::{
-    attention, attention_and_swiglu, gated_residual, modulated_layer_norm, qk_norm_rope, swiglu,
-    HeadNorms, Linear, Mask, Pairs, Placement, RopeTable,
+    attention, gated_linear, project_heads, project_jointly, project_swiglu, HeadNorms,
+    HeadProjection, Linear, Mask, Normed, Placement, RopeTable,
 };
 use crate::models::mmdit::MmditConfig;
 
 /// Runs in a row between two looks at the clock, so that starting them costs nothing.
 const RUNS: u32 = 20;
+
+/// Epsilon of the norms.
+const EPS: f64 = 1e-6;
 
 /// One kind of operation.
 pub struct Part {
@@ -86,32 +89,14 @@ impl Bench<'_> {
         })
     }
 
-    fn linear(
-        &self,
-        name: &str,
-        count: usize,
-        (rows, input, output): (usize, usize, usize),
-    ) -> Result<Part> {
+    /// A layer as the transformer holds it.
+    fn linear(&self, input: usize, output: usize) -> Result<Linear> {
         let weight = self.random(&[output, input], (input as f32).powf(-0.5))?;
         let linear = Linear::new(weight, Some(self.random(&[output], 1.0)?));
-        let x = self.random(&[1, rows, input], 1.0)?;
-        let name = format!("{name}, {rows} x {input} x {output}");
-        self.part(name, count, || linear.forward(&x).map(drop))
-    }
-
-    /// Norm, and gated residual, of so many tokens.
-    fn modulated(&self, count: usize, tokens: usize) -> Result<[Part; 2]> {
-        let hidden = self.config.hidden_size;
-        let x = self.random(&[1, tokens, hidden], 1.0)?;
-        let row = self.random(&[1, hidden], 1.0)?;
-        Ok([
-            self.part(format!("modulated norm, {tokens} tokens"), count, || {
-                modulated_layer_norm(&x, &row, &row, 1e-6).map(drop)
-            })?,
-            self.part(format!("gated residual, {tokens} tokens"), count, || {
-                gated_residual(&x, &row, &x).map(drop)
-            })?,
-        ])
+        match self.placement.fp8 {
+            true => linear.into_fp8(),
+            false => Ok(linear),
+        }
     }
 
     fn head_norms(&self) -> Result<HeadNorms> {
@@ -128,71 +113,90 @@ impl Bench<'_> {
         RopeTable::new(&positions, axes, theta, &self.placement.device)
     }
 
+    /// A layer and the gated residual that takes up its result.
+    fn gated(&self, name: &str, count: usize, (tokens, input): (usize, usize)) -> Result<Part> {
+        let hidden = self.config.hidden_size;
+        let linear = self.linear(input, hidden)?;
+        let x = self.random(&[1, tokens, hidden], 1.0)?;
+        let y = self.random(&[1, tokens, input], 1.0)?;
+        let gate = self.random(&[1, hidden], 1.0)?;
+        let name = format!("{name} and gated residual, {tokens} x {input} x {hidden}");
+        self.part(name, count, || {
+            gated_linear(&x, &gate, &linear, &y).map(drop)
+        })
+    }
+
+    fn attention(&self, count: usize, tokens: usize) -> Result<Part> {
+        let (heads, head_dim) = (self.config.num_heads, self.config.head_dim());
+        let [q, k, v] = [(); 3].map(|()| self.random(&[1, tokens, heads, head_dim], 1.0));
+        let (q, k, v) = (q?, k?, v?);
+        self.part(format!("attention, {tokens} tokens"), count, || {
+            attention(&q, &k, &v, Mask::None).map(drop)
+        })
+    }
+
     fn double_stream(&self, text: usize, image: usize) -> Result<Vec<Part>> {
         let (hidden, inner) = (self.config.hidden_size, self.config.mlp_hidden);
         let blocks = self.config.depth_double;
-        let mut parts = Vec::new();
-        for tokens in [image, text] {
-            parts.extend(self.modulated(2 * blocks, tokens)?);
-            parts.push(self.linear("q, k, v", blocks, (tokens, hidden, 3 * hidden))?);
-            parts.push(self.linear("projection", blocks, (tokens, hidden, hidden))?);
-            parts.push(self.linear("up and gate", blocks, (tokens, hidden, 2 * inner))?);
-            parts.push(self.linear("down", blocks, (tokens, inner, hidden))?);
-            let up_gate = self.random(&[1, tokens, 2 * inner], 1.0)?;
-            parts.push(self.part(format!("SwiGLU, {tokens} tokens"), blocks, || {
-                swiglu(&up_gate).map(drop)
-            })?);
-        }
+        let row = self.random(&[1, hidden], 1.0)?;
         let (norms, rope) = (self.head_norms()?, self.rope(text + image)?);
-        let text_qkv = self.random(&[1, text, 3 * hidden], 1.0)?;
-        let image_qkv = self.random(&[1, image, 3 * hidden], 1.0)?;
-        let streams = [(&text_qkv, &norms), (&image_qkv, &norms)];
-        let turn = || {
-            qk_norm_rope(
-                &streams,
-                self.config.heads(),
-                Pairs::Neighbours,
-                &rope,
-                1e-6,
-            )
-        };
-        parts.push(self.part("head norms and RoPE, two streams", blocks, || {
-            turn().map(drop)
-        })?);
-        let (q, k, v) = turn()?;
-        parts.push(self.part("attention", blocks, || {
-            attention(&q, &k, &v, Mask::None).map(drop)
-        })?);
+        let qkv = self.linear(hidden, 3 * hidden)?;
+        let x = |tokens| self.random(&[1, tokens, hidden], 1.0);
+        let streams = [x(text)?, x(image)?];
+        let projections = streams.each_ref().map(|x| HeadProjection {
+            normed: normed(x, &row, &qkv),
+            norms: &norms,
+            eps: EPS,
+        });
+        let name = "norm, q, k, v, head norms and RoPE, two streams";
+        let mut parts = vec![
+            self.part(name, blocks, || {
+                project_heads(&projections, self.config.heads(), &rope).map(drop)
+            })?,
+            self.attention(blocks, text + image)?,
+        ];
+        let up_gate = self.linear(hidden, 2 * inner)?;
+        for x in &streams {
+            let tokens = x.dim(1)?;
+            parts.push(self.gated("projection", blocks, (tokens, hidden))?);
+            let name = format!("norm, up, gate and SwiGLU, {tokens} tokens");
+            parts.push(self.part(name, blocks, || {
+                project_swiglu(&normed(x, &row, &up_gate)).map(drop)
+            })?);
+            parts.push(self.gated("down", blocks, (tokens, inner))?);
+        }
         Ok(parts)
     }
 
     fn single_stream(&self, tokens: usize) -> Result<Vec<Part>> {
         let (hidden, inner) = (self.config.hidden_size, self.config.mlp_hidden);
         let blocks = self.config.depth_single;
-        let columns = 3 * hidden + 2 * inner;
-        let mut parts: Vec<Part> = self.modulated(blocks, tokens)?.into();
-        parts.push(self.linear("linear 1", blocks, (tokens, hidden, columns))?);
-        parts.push(self.linear("linear 2", blocks, (tokens, hidden + inner, hidden))?);
+        let row = self.random(&[1, hidden], 1.0)?;
         let (norms, rope) = (self.head_norms()?, self.rope(tokens)?);
-        let projected = self.random(&[1, tokens, columns], 1.0)?;
-        let streams = [(&projected, &norms)];
-        let turn = || {
-            qk_norm_rope(
-                &streams,
-                self.config.heads(),
-                Pairs::Neighbours,
-                &rope,
-                1e-6,
-            )
+        let linear1 = self.linear(hidden, 3 * hidden + 2 * inner)?;
+        let x = self.random(&[1, tokens, hidden], 1.0)?;
+        let projection = HeadProjection {
+            normed: normed(&x, &row, &linear1),
+            norms: &norms,
+            eps: EPS,
         };
-        parts.push(self.part("head norms and RoPE, one stream", blocks, || {
-            turn().map(drop)
-        })?);
-        let (q, k, v) = turn()?;
-        let up_gate = projected.narrow(2, 3 * hidden, 2 * inner)?;
-        parts.push(self.part("attention and SwiGLU", blocks, || {
-            attention_and_swiglu(&q, &k, &v, &up_gate).map(drop)
-        })?);
-        Ok(parts)
+        let name = "norm, linear 1, head norms, RoPE and SwiGLU";
+        Ok(vec![
+            self.part(name, blocks, || {
+                project_jointly(&projection, self.config.heads(), &rope).map(drop)
+            })?,
+            self.attention(blocks, tokens)?,
+            self.gated("linear 2", blocks, (tokens, hidden + inner))?,
+        ])
+    }
+}
+
+fn normed<'a>(x: &'a Tensor, row: &'a Tensor, linear: &'a Linear) -> Normed<'a> {
+    Normed {
+        x,
+        shift: row,
+        scale: row,
+        eps: EPS,
+        linear,
     }
 }

@@ -63,9 +63,18 @@ fn aligned(tensor: &Tensor) -> Result<bool> {
         && tensor.stride()[..3].iter().all(|s| s % elements == 0))
 }
 
-/// Writes attention into `out` `[B, S, H D]`, whose rows may lie in a wider
+/// Writes [`attention`] into `out` `[B, S, H D]`, whose rows may lie in a wider
 /// tensor. `false` when cuDNN cannot.
-fn attention_into(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool, out: &Tensor) -> Result<bool> {
+///
+/// # Errors
+/// As [`attention`].
+pub fn attention_into(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    causal: bool,
+    out: &Tensor,
+) -> Result<bool> {
     let Some(device) = shared_gpu(&[q, k, v, out]) else {
         return Ok(false);
     };

@@ -1,6 +1,6 @@
 //! Rows of 8-bit floats, made in one pass over memory.
 
-use candle_core::{bail, CudaDevice, DType, Result, Tensor};
+use candle_core::{CudaDevice, DType, Result, Tensor};
 
 use super::norm::modulated_shape;
 use super::runtime::{
@@ -110,60 +110,6 @@ pub fn modulated_layer_norm_fp8(
                 Arg::Count(shift_stride),
                 Arg::Count(scale_stride),
                 Arg::Real(eps as f32),
-            ],
-        )?;
-    }
-    Ok(Some(rows))
-}
-
-/// See [`swiglu_fp8`](crate::layers::swiglu_fp8); after a `head` `[.., H]` where there is
-/// one, for [`attention_and_swiglu_fp8`](crate::layers::attention_and_swiglu_fp8). Nothing is
-/// rounded between the product and the fp8 numbers.
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
-pub fn swiglu_fp8(head: Option<&Tensor>, up_gate: &Tensor) -> Result<Option<ScaledRows>> {
-    let tensors: Vec<&Tensor> = [Some(up_gate), head].into_iter().flatten().collect();
-    let Some(device) = shared_gpu(&tensors) else {
-        return Ok(None);
-    };
-    let (up_gate, from) = with_rows(up_gate)?;
-    let head = head.map(with_rows).transpose()?;
-    let inner = from.width / 2;
-    let (head_at, head_width, head_stride) = match &head {
-        Some((head, rows)) => (address(head)?, rows.width, rows.stride),
-        None => (0, 0, 0),
-    };
-    let fits = head
-        .as_ref()
-        .is_none_or(|(_, rows)| rows.count == from.count);
-    if from.width % 2 != 0 || !fits {
-        bail!("swiglu of {:?} does not fit", up_gate.dims());
-    }
-    let mut shape = up_gate.dims().to_vec();
-    if let Some(last) = shape.last_mut() {
-        *last = head_width + inner;
-    }
-    let rows = rows_to_write(&shape, &up_gate)?;
-    let at = [head_at, address(&up_gate)?, address(&rows.values)?];
-    let counts = [head_width, inner, head_stride, from.stride];
-    let pack = pack(up_gate.dtype(), &counts, &at);
-    // SAFETY: head, up_gate and the values hold `from.count` rows, of `head_width`,
-    // 2 * `inner` and `head_width + inner` elements, the scales one each.
-    unsafe {
-        kernel("swiglu_fp8", up_gate.dtype(), pack).launch(
-            &device,
-            (from.count, 1),
-            threads_up_to(MOST_THREADS, head_width + inner, pack),
-            &[
-                Arg::At(at[0]),
-                Arg::At(at[1]),
-                Arg::At(at[2]),
-                Arg::At(address(&rows.scales)?),
-                Arg::Count(head_width),
-                Arg::Count(inner),
-                Arg::Count(head_stride),
-                Arg::Count(from.stride),
             ],
         )?;
     }

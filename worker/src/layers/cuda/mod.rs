@@ -12,11 +12,13 @@
 //! ([`runtime`]), so nothing is shared that would need a lock.
 
 mod attention;
+mod block;
 mod channels_last;
 mod conv;
 mod cudnn;
 mod fp8;
 mod fp8_linear;
+mod hopper;
 mod latents;
 mod linear;
 mod mlp;
@@ -29,11 +31,13 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use attention::{attention, attention_and_swiglu};
+pub use attention::{attention, attention_and_swiglu, attention_into};
+pub use block::{gated_linear, project_heads, project_jointly, project_swiglu, HeadFactors};
 pub use channels_last::laid_out;
 pub use conv::conv2d;
-pub use fp8::{modulated_layer_norm_fp8, quantize_rows, swiglu_fp8};
+pub use fp8::{modulated_layer_norm_fp8, quantize_rows};
 pub use fp8_linear::fp8_linear;
+pub use hopper::Factors;
 pub use latents::{guided_velocity, patchify, to_pixels, upsample_nearest};
 pub use linear::linear;
 pub use mlp::{gated_residual, swiglu};

@@ -13,10 +13,11 @@ use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::{bail, CudaDevice, DType, Device, Result, Storage, Tensor};
 
 use super::cudnn::Cudnn;
+use super::hopper::Hopper;
 use super::products::Products;
 
 /// Compiled kernels, by the name of their source file.
-const FAMILIES: [(&str, &[u8]); 9] = [
+const FAMILIES: [(&str, &[u8]); 10] = [
     (
         "channels_last",
         include_bytes!(concat!(env!("OUT_DIR"), "/channels_last.fatbin")),
@@ -32,6 +33,10 @@ const FAMILIES: [(&str, &[u8]); 9] = [
     (
         "group_norm",
         include_bytes!(concat!(env!("OUT_DIR"), "/group_norm.fatbin")),
+    ),
+    (
+        "hopper_product",
+        include_bytes!(concat!(env!("OUT_DIR"), "/hopper_product.fatbin")),
     ),
     (
         "latents",
@@ -63,6 +68,7 @@ pub(super) struct Gpu {
     modules: HashMap<&'static str, Arc<CudaModule>>,
     functions: HashMap<String, CudaFunction>,
     products: Option<Rc<Products>>,
+    hopper: Option<Option<Rc<Hopper>>>,
     cudnn: Option<std::result::Result<Arc<Cudnn>, String>>,
 }
 
@@ -78,13 +84,18 @@ fn with_gpu<R>(device: &CudaDevice, body: impl FnOnce(&mut Gpu) -> Result<R>) ->
             modules: HashMap::new(),
             functions: HashMap::new(),
             products: None,
+            hopper: None,
             cudnn: None,
         }))
     })
 }
 
 /// A kernel of `kernels/FAMILY.cu`, loaded at its first use.
-fn function(device: &CudaDevice, family: &'static str, name: String) -> Result<CudaFunction> {
+pub(super) fn function(
+    device: &CudaDevice,
+    family: &'static str,
+    name: String,
+) -> Result<CudaFunction> {
     with_gpu(device, |gpu| {
         if let Some(function) = gpu.functions.get(&name) {
             return Ok(function.clone());
@@ -119,6 +130,24 @@ pub(super) fn products(device: &CudaDevice) -> Result<Rc<Products>> {
             gpu.products = Some(products.clone());
             Ok(products)
         }
+    })
+}
+
+/// This thread's products of Hopper, if the GPU is one. Tried once.
+pub(super) fn hopper(device: &CudaDevice) -> Result<Option<Rc<Hopper>>> {
+    if let Some(known) = with_gpu(device, |gpu| Ok(gpu.hopper.clone()))? {
+        return Ok(known);
+    }
+    let opened = match Hopper::open(device) {
+        Ok(opened) => opened.map(Rc::new),
+        Err(reason) => {
+            tracing::warn!(%reason, "this GPU's own matrix products are not used");
+            None
+        }
+    };
+    with_gpu(device, |gpu| {
+        gpu.hopper = Some(opened.clone());
+        Ok(opened)
     })
 }
 

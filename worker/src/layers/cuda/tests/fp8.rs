@@ -6,9 +6,7 @@ use candle_core::{DType, Device, Tensor, D};
 use super::{assert_close, gpu, random, there, values, DTYPES};
 use crate::layers::cuda;
 use crate::layers::cuda::fp8_linear::{fp8_linear_by, Scaling};
-use crate::layers::{
-    modulated_layer_norm_fp8, quantize_rows, swiglu, swiglu_fp8, Linear, ScaledRows,
-};
+use crate::layers::{modulated_layer_norm_fp8, quantize_rows, Linear, ScaledRows};
 
 /// Rows on another device.
 fn moved(rows: &ScaledRows, device: &Device, dtype: DType) -> ScaledRows {
@@ -123,37 +121,6 @@ fn modulated_layer_norms() {
                 assert_close(&what, &ours, &plain.dequantize().unwrap(), FUSED);
                 assert_close(&what, &ours, &whole, ROUNDING);
             }
-        }
-    }
-}
-
-#[test]
-fn swiglus_and_what_lies_before_them() {
-    for dtype in DTYPES {
-        for (batch, tokens, head, inner) in [
-            (1, 1, 8, 8),
-            (2, 7, 24, 40),
-            (1, 5, 3, 129),
-            (2, 13, 3072, 12_288),
-            (1, 2, 16, 20_000),
-        ] {
-            let what = format!("{dtype:?} {batch} x {tokens} x {head} + {inner}");
-            // Columns of a wider projection, as in a single-stream block.
-            let wide = random(&[batch, tokens, head + 2 * inner], dtype);
-            let columns = |t: &Tensor| t.narrow(2, head, 2 * inner).unwrap();
-            let plain = swiglu_fp8(&columns(&wide)).unwrap().dequantize().unwrap();
-            let there_wide = there(&wide, dtype);
-            let ours = cuda::swiglu_fp8(None, &columns(&there_wide)).unwrap();
-            assert_close(&what, &back(ours).dequantize().unwrap(), &plain, FUSED);
-
-            let before = random(&[batch, tokens, head], dtype);
-            let whole = Tensor::cat(&[&before, &swiglu(&columns(&wide)).unwrap()], 2).unwrap();
-            let plain = quantize_rows(&whole).unwrap().dequantize().unwrap();
-            let before = there(&before, dtype);
-            let ours = cuda::swiglu_fp8(Some(&before), &columns(&there_wide)).unwrap();
-            let ours = back(ours).dequantize().unwrap();
-            assert_close(&what, &ours, &plain, FUSED);
-            assert_close(&what, &ours, &whole, ROUNDING);
         }
     }
 }

@@ -1,0 +1,261 @@
+//! Products that end in what follows them, against the plain expressions. On a GPU that is no
+//! Hopper they are the expressions' own kernels, and held to the same.
+
+use candle_core::{DType, Device, Tensor, D};
+
+use super::{assert_close, gpu, random, there};
+use crate::layers::{
+    cuda, gated_linear, project_heads, project_jointly, project_swiglu, HeadNorms, HeadProjection,
+    Heads, Linear, Normed, RopeTable,
+};
+
+const HEAD_DIM: usize = 128;
+const EPS: f64 = 1e-6;
+
+/// The input is rounded to bf16 after its norm, and so are the sums before what follows them.
+const TOLERANCE: f32 = 8e-3;
+
+/// Both factors are fp8 on either side; few may land on the neighbour.
+const FP8_TOLERANCE: f32 = 1.5e-2;
+
+/// A layer, its modulations and its head norms on either side.
+struct Side {
+    linear: Linear,
+    row: Tensor,
+    norms: HeadNorms,
+}
+
+impl Side {
+    fn normed<'a>(&'a self, x: &'a Tensor, shift: &'a Tensor, scale: &'a Tensor) -> Normed<'a> {
+        Normed {
+            x,
+            shift,
+            scale,
+            eps: EPS,
+            linear: &self.linear,
+        }
+    }
+
+    fn part(&self, i: usize) -> Tensor {
+        let width = self.row.dim(1).unwrap() / 3;
+        self.row.narrow(1, i * width, width).unwrap()
+    }
+}
+
+/// The same on the CPU, in float32, and on the GPU, in bf16.
+fn sides(inputs: usize, outputs: usize, entries: usize, fp8: bool) -> [Side; 2] {
+    let weight = (random(&[outputs, inputs], DType::BF16) * 0.1).unwrap();
+    let weight = weight.to_dtype(DType::BF16).unwrap();
+    let weight = weight.to_dtype(DType::F32).unwrap();
+    let bias = random(&[outputs], DType::BF16);
+    let row = random(&[entries, 3 * inputs], DType::BF16);
+    let norms = [(); 2].map(|()| random(&[HEAD_DIM], DType::BF16));
+    let side = |put: &dyn Fn(&Tensor) -> Tensor| {
+        let linear = Linear::new(put(&weight), Some(put(&bias)));
+        Side {
+            linear: if fp8 {
+                linear.into_fp8().unwrap()
+            } else {
+                linear
+            },
+            row: put(&row),
+            norms: HeadNorms {
+                query: put(&norms[0]),
+                key: put(&norms[1]),
+            },
+        }
+    };
+    [side(&Tensor::clone), side(&|t| there(t, DType::BF16))]
+}
+
+fn table(tokens: usize, device: &Device) -> RopeTable {
+    let positions: Vec<[f64; 2]> = (0..tokens)
+        .map(|i| [i as f64, (i * i % 97) as f64])
+        .collect();
+    RopeTable::new(&positions, &[56, 72], 1e4, device).unwrap()
+}
+
+fn tolerance(fp8: bool) -> f32 {
+    if fp8 {
+        FP8_TOLERANCE
+    } else {
+        TOLERANCE
+    }
+}
+
+/// Batch entries, tokens and inputs: a row, rows that fill no tile, an entry that ends in one,
+/// sums that are cut into parts, inputs that end within a step.
+const SIZES: [(usize, usize, usize); 6] = [
+    (1, 1, 64),
+    (2, 77, 80),
+    (2, 300, 320),
+    (1, 256, 4096),
+    (3, 129, 1040),
+    (1, 700, 2048),
+];
+
+#[test]
+fn heads_of_two_streams() {
+    let heads = Heads { query: 4, key: 2 };
+    let outputs = (heads.query + 2 * heads.key) * HEAD_DIM;
+    for fp8 in [false, true] {
+        for (batch, tokens, inputs) in SIZES {
+            let texts = 5 + tokens / 3;
+            let streams = [
+                (texts, sides(inputs, outputs, 1, fp8)),
+                (tokens, sides(inputs, outputs, batch, fp8)),
+            ];
+            let x = [texts, tokens].map(|tokens| random(&[batch, tokens, inputs], DType::BF16));
+            let run = |side: usize, device: &Device| {
+                let parts: Vec<_> = streams
+                    .iter()
+                    .zip(&x)
+                    .map(|((_, sides), x)| {
+                        let side_of = &sides[side];
+                        let x = if side == 0 {
+                            x.clone()
+                        } else {
+                            there(x, DType::BF16)
+                        };
+                        (side_of, x, side_of.part(0), side_of.part(2))
+                    })
+                    .collect();
+                let projections: Vec<_> = parts
+                    .iter()
+                    .map(|(side, x, shift, scale)| HeadProjection {
+                        normed: side.normed(x, shift, scale),
+                        norms: &side.norms,
+                        eps: EPS,
+                    })
+                    .collect();
+                let rope = table(texts + tokens, device);
+                project_heads(&projections, heads, &rope).unwrap()
+            };
+            let (q, k, v) = run(0, &Device::Cpu);
+            let ours = run(1, &gpu());
+            for (name, plain, ours) in [("q", q, ours.0), ("k", k, ours.1), ("v", v, ours.2)] {
+                let what = format!("{name} of {batch} x {tokens} x {inputs}, fp8 {fp8}");
+                assert_close(&what, &ours, &plain, tolerance(fp8));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_single_stream() {
+    let heads = Heads { query: 2, key: 2 };
+    let inner = 384;
+    let outputs = 6 * HEAD_DIM + 2 * inner;
+    for fp8 in [false, true] {
+        for (batch, tokens, inputs) in SIZES {
+            let sides = sides(inputs, outputs, 1, fp8);
+            let x = random(&[batch, tokens, inputs], DType::BF16);
+            let run = |side: &Side, x: &Tensor, device: &Device| {
+                let (shift, scale) = (side.part(0), side.part(2));
+                let projection = HeadProjection {
+                    normed: side.normed(x, &shift, &scale),
+                    norms: &side.norms,
+                    eps: EPS,
+                };
+                let rope = table(tokens, device);
+                project_jointly(&projection, heads, &rope)
+                    .unwrap()
+                    .attend()
+                    .unwrap()
+            };
+            let plain = run(&sides[0], &x, &Device::Cpu);
+            let ours = run(&sides[1], &there(&x, DType::BF16), &gpu());
+            let what = format!("{batch} x {tokens} x {inputs}, fp8 {fp8}");
+            let columns = |t: &Tensor, start, count| t.narrow(2, start, count).unwrap();
+            let width = 2 * HEAD_DIM;
+            for (start, count) in [(0, width), (width, inner)] {
+                let what = format!("columns from {start} of {what}");
+                let part = |t| columns(t, start, count);
+                assert_close(&what, &part(&ours), &part(&plain), 2.0 * tolerance(fp8));
+            }
+        }
+    }
+}
+
+#[test]
+fn swiglus() {
+    for fp8 in [false, true] {
+        for (batch, tokens, inputs) in SIZES {
+            let sides = sides(inputs, 768, batch, fp8);
+            let x = random(&[batch, tokens, inputs], DType::BF16);
+            let run = |side: &Side, x: &Tensor| {
+                let (shift, scale) = (side.part(0), side.part(2));
+                project_swiglu(&side.normed(x, &shift, &scale)).unwrap()
+            };
+            let what = format!("{batch} x {tokens} x {inputs}, fp8 {fp8}");
+            let plain = run(&sides[0], &x);
+            let ours = run(&sides[1], &there(&x, DType::BF16));
+            assert_close(&what, &ours, &plain, 2.0 * tolerance(fp8));
+        }
+    }
+}
+
+#[test]
+fn gated_residuals() {
+    for fp8 in [false, true] {
+        for (batch, tokens, inputs) in SIZES {
+            for entries in [1, batch] {
+                let sides = sides(inputs, 512, 1, fp8);
+                let x = random(&[batch, tokens, 512], DType::BF16);
+                let y = random(&[batch, tokens, inputs], DType::BF16);
+                // The middle of a wider row.
+                let gates = random(&[entries, 3 * 512], DType::BF16);
+                let gate = |t: &Tensor| t.narrow(D::Minus1, 512, 512).unwrap();
+                let plain = gated_linear(&x, &gate(&gates), &sides[0].linear, &y).unwrap();
+                let [x, y, gates] = [x, y, gates].map(|t| there(&t, DType::BF16));
+                let ours = gated_linear(&x, &gate(&gates), &sides[1].linear, &y).unwrap();
+                let what = format!("{batch} x {tokens} x {inputs}, {entries} gates, fp8 {fp8}");
+                assert_close(&what, &ours, &plain, tolerance(fp8));
+            }
+        }
+    }
+}
+
+#[test]
+fn products_are_the_same_each_time() {
+    // Parts of tiles are added in one order, whichever block is last.
+    let side = &sides(8192, 512, 1, false)[1];
+    let x = there(&random(&[1, 300, 512], DType::BF16), DType::BF16);
+    let y = there(&random(&[1, 300, 8192], DType::BF16), DType::BF16);
+    let gate = there(&random(&[1, 512], DType::BF16), DType::BF16);
+    let first = gated_linear(&x, &gate, &side.linear, &y).unwrap();
+    for _ in 0..20 {
+        let again = gated_linear(&x, &gate, &side.linear, &y).unwrap();
+        assert_close("again", &again, &first, 0.0);
+    }
+}
+
+#[test]
+fn a_hopper_takes_the_blocks_of_the_7b_model() {
+    let device = gpu();
+    let capability = device
+        .as_cuda_device()
+        .unwrap()
+        .cuda_stream()
+        .context()
+        .compute_capability();
+    if capability.unwrap() != (9, 0) {
+        return;
+    }
+    let heads = Heads { query: 24, key: 24 };
+    for fp8 in [false, true] {
+        let [_, side] = sides(3072, 9216 + 2 * 12_288, 1, fp8);
+        let x = there(&random(&[1, 272, 3072], DType::BF16), DType::BF16);
+        let (shift, scale) = (side.part(0), side.part(2));
+        let input = side.normed(&x, &shift, &scale).input().unwrap();
+        let factors = cuda::HeadFactors {
+            factors: side.linear.factors(&input).expect("of one kind"),
+            bias: side.linear.bias(),
+            norms: &side.norms,
+            eps: EPS,
+        };
+        let rope = table(272, &gpu());
+        let taken = cuda::project_jointly(&factors, heads, &rope).unwrap();
+        assert!(taken.is_some(), "fp8 {fp8}");
+    }
+}
