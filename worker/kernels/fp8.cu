@@ -1,51 +1,9 @@
-// Rows of 8-bit floats (E4M3: 4 bits of exponent, 3 of mantissa, at most 448) with a
-// float32 scale each, so that x = scale * q. One block a row.
-#include "common.cuh"
-
-#include <cuda_fp8.h>
-
-using fp8 = __nv_fp8_storage_t;
-
-// The largest E4M3 number.
-constexpr float LARGEST = 448.0f;
-
-// The largest magnitude that a row is taken to have at least: a row of zeros has a
-// scale that can be divided by.
-constexpr float LEAST = 1e-30f;
+// Rows of 8-bit floats with a float32 scale each, so that x = scale * q. One block a row.
+#include "fp8.cuh"
 
 // Packs of a row that a thread keeps in registers between looking for the largest
 // magnitude and writing; it makes the packs beyond them twice.
 constexpr int HELD = 4;
-
-template <int N>
-__device__ __forceinline__ float largest(const float (&v)[N], float most) {
-#pragma unroll
-    for (int j = 0; j < N; ++j) {
-        most = fmaxf(most, fabsf(v[j]));
-    }
-    return most;
-}
-
-// v * factor, rounded to the nearest (even on a tie) and saturated.
-template <int N>
-__device__ __forceinline__ Pack<fp8, N> to_fp8(const float (&v)[N], float factor) {
-    Pack<fp8, N> out;
-    if constexpr (N % 2 == 0) {
-#pragma unroll
-        for (int j = 0; j < N; j += 2) {
-            const float2 pair = make_float2(v[j] * factor, v[j + 1] * factor);
-            const auto both = __nv_cvt_float2_to_fp8x2(pair, __NV_SATFINITE, __NV_E4M3);
-            out.at[j] = fp8(both & 0xff);
-            out.at[j + 1] = fp8(both >> 8);
-        }
-    } else {
-#pragma unroll
-        for (int j = 0; j < N; ++j) {
-            out.at[j] = __nv_cvt_float_to_fp8(v[j] * factor, __NV_SATFINITE, __NV_E4M3);
-        }
-    }
-    return out;
-}
 
 // Writes a row of `width` numbers, of which make(i, v) makes those from i on.
 template <int N, typename Make>
@@ -86,15 +44,6 @@ __device__ void write_row(Make make, fp8 *q, float *scale, int64_t width) {
     }
 }
 
-template <typename T, int N>
-__device__ __forceinline__ void widen(const T *x, float (&v)[N]) {
-    const auto packed = load<T, N>(x);
-#pragma unroll
-    for (int j = 0; j < N; ++j) {
-        v[j] = wide(packed.at[j]);
-    }
-}
-
 // Rows of x, `stride` elements apart.
 template <typename T, int N>
 __device__ void quantize_rows(const T *x, fp8 *q, float *scales, int64_t width, int64_t stride) {
@@ -129,18 +78,14 @@ __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale,
     write_row<N>(make, q + row * width, scales + row, width);
 }
 
-// Rows of [head | up * silu(gate)], of head_width and inner elements, a row of up_gate
-// being [up | gate]; without rounding in between.
-template <typename T, int N>
-__device__ void swiglu(const T *head, const T *up_gate, fp8 *q, float *scales, int64_t head_width,
-                       int64_t inner, int64_t head_stride, int64_t up_gate_stride) {
-    const int64_t row = blockIdx.x;
-    const int64_t width = head_width + inner;
-    head += row * head_stride;
-    up_gate += row * up_gate_stride;
+// A row of [head | up * silu(gate)], of head_width and inner elements, a row of up_gate being
+// [up | gate]; without rounding in between. make_head(i, v) makes the head's from i on.
+template <typename T, int N, typename MakeHead>
+__device__ void write_head_and_swiglu(MakeHead make_head, const T *up_gate, fp8 *q, float *scale,
+                                      int64_t head_width, int64_t inner) {
     const auto make = [&](int64_t i, float (&v)[N]) {
         if (i < head_width) {
-            widen<T, N>(head + i, v);
+            make_head(i, v);
             return;
         }
         float gate[N];
@@ -151,7 +96,35 @@ __device__ void swiglu(const T *head, const T *up_gate, fp8 *q, float *scales, i
             v[j] *= silu(gate[j]);
         }
     };
-    write_row<N>(make, q + row * width, scales + row, width);
+    write_row<N>(make, q, scale, head_width + inner);
+}
+
+// Rows of head and up_gate, head_stride and up_gate_stride elements apart. There is no
+// head_scale: the head is what it stands for.
+template <typename T, int N>
+__device__ void swiglu(const T *head, const float *, const T *up_gate, fp8 *q, float *scales,
+                       int64_t head_width, int64_t inner, int64_t head_stride,
+                       int64_t up_gate_stride) {
+    const int64_t row = blockIdx.x;
+    head += row * head_stride;
+    const auto make_head = [&](int64_t i, float (&v)[N]) { widen<T, N>(head + i, v); };
+    write_head_and_swiglu<T, N>(make_head, up_gate + row * up_gate_stride,
+                                q + row * (head_width + inner), scales + row, head_width, inner);
+}
+
+// The same with a head of 8-bit floats, all to be multiplied by one number.
+template <typename T, int N>
+__device__ void swiglu_beside_fp8(const fp8 *head, const float *head_scale, const T *up_gate,
+                                  fp8 *q, float *scales, int64_t head_width, int64_t inner,
+                                  int64_t head_stride, int64_t up_gate_stride) {
+    const int64_t row = blockIdx.x;
+    const float scale = *head_scale;
+    head += row * head_stride;
+    const auto make_head = [&](int64_t i, float (&v)[N]) {
+        from_fp8(load<fp8, N>(head + i), scale, v);
+    };
+    write_head_and_swiglu<T, N>(make_head, up_gate + row * up_gate_stride,
+                                q + row * (head_width + inner), scales + row, head_width, inner);
 }
 
 // y[row, i] = y[row, i] * row_scales[row] * column_scales[i] + bias[i], in place; without
@@ -190,9 +163,13 @@ VARIANTS(modulated_layer_norm_fp8, ::modulated_layer_norm,
           int64_t tokens, int64_t x_stride, int64_t shift_stride, int64_t scale_stride, float eps),
          (x, shift, scale, q, scales, width, tokens, x_stride, shift_stride, scale_stride, eps))
 VARIANTS(swiglu_fp8, ::swiglu,
-         (const T *head, const T *up_gate, fp8 *q, float *scales, int64_t head_width,
-          int64_t inner, int64_t head_stride, int64_t up_gate_stride),
-         (head, up_gate, q, scales, head_width, inner, head_stride, up_gate_stride))
+         (const T *head, const float *head_scale, const T *up_gate, fp8 *q, float *scales,
+          int64_t head_width, int64_t inner, int64_t head_stride, int64_t up_gate_stride),
+         (head, head_scale, up_gate, q, scales, head_width, inner, head_stride, up_gate_stride))
+VARIANTS(swiglu_beside_fp8, ::swiglu_beside_fp8,
+         (const fp8 *head, const float *head_scale, const T *up_gate, fp8 *q, float *scales,
+          int64_t head_width, int64_t inner, int64_t head_stride, int64_t up_gate_stride),
+         (head, head_scale, up_gate, q, scales, head_width, inner, head_stride, up_gate_stride))
 VARIANTS(rescale, ::rescale,
          (T * y, const float *row_scales, const float *column_scales, const T *bias, int64_t rows,
           int64_t width),

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Result, Tensor, D};
 use super::cuda;
 use super::fp8::{quantize_rows, ScaledRows};
 use super::mlp::swiglu;
+use super::rope::QkBounds;
 
 /// Most score elements held at a time; longer query sequences go in pieces.
 const MAX_SCORES: usize = 1 << 28;
@@ -97,7 +98,23 @@ pub fn attention_and_swiglu(
     Tensor::cat(&[attention(q, k, v, Mask::None)?, swiglu(up_gate)?], 2)
 }
 
-/// [`quantize_rows`] of [`attention_and_swiglu`].
+/// [`attention`] without a mask whose products may be done in 8-bit floats (E4M3): where a device
+/// has that, q and k share a scale each that their `bounds` fit, v one that its largest magnitude
+/// does, and the weights and the result are rounded to E4M3 too. Elsewhere it is exact.
+///
+/// # Errors
+/// As [`attention`].
+pub fn attention_fp8(q: &Tensor, k: &Tensor, v: &Tensor, bounds: QkBounds) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(out) = cuda::attention_fp8(q, k, v, bounds)? {
+        return Ok(out);
+    }
+    let _ = bounds;
+    attention(q, k, v, Mask::None)
+}
+
+/// [`quantize_rows`] of [`attention_and_swiglu`], the attention being [`attention_fp8`] where
+/// `bounds` are given.
 ///
 /// # Errors
 /// As [`attention`].
@@ -106,10 +123,18 @@ pub fn attention_and_swiglu_fp8(
     k: &Tensor,
     v: &Tensor,
     up_gate: &Tensor,
+    bounds: Option<QkBounds>,
 ) -> Result<ScaledRows> {
+    #[cfg(feature = "cuda")]
+    if let Some(bounds) = bounds {
+        if let Some(rows) = cuda::attention_and_swiglu_fp8(q, k, v, up_gate, bounds)? {
+            return Ok(rows);
+        }
+    }
+    let _ = bounds;
     let attended = attention(q, k, v, Mask::None)?;
     #[cfg(feature = "cuda")]
-    if let Some(rows) = cuda::swiglu_fp8(Some(&attended), up_gate)? {
+    if let Some(rows) = cuda::swiglu_fp8(cuda::Head::Whole(&attended), up_gate)? {
         return Ok(rows);
     }
     quantize_rows(&Tensor::cat(&[attended, swiglu(up_gate)?], 2)?)

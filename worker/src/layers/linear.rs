@@ -8,6 +8,7 @@ use super::cuda;
 use super::fp8::{quantize_rows, ScaledRows, MULTIPLE};
 use super::mlp::{swiglu, swiglu_fp8};
 use super::norm::{modulated_layer_norm, modulated_layer_norm_fp8};
+use super::rope::QkBounds;
 
 /// `x W^T + b`, with the weight kept as `[out, in]`.
 #[derive(Clone, Debug)]
@@ -88,7 +89,8 @@ impl Linear {
         }
     }
 
-    /// [`forward`](Self::forward) of [`attention_and_swiglu`].
+    /// [`forward`](Self::forward) of [`attention_and_swiglu`]; where the weight is in fp8 and
+    /// `bounds` are given, the attention may be so too, as [`attention_and_swiglu_fp8`] says.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -98,10 +100,13 @@ impl Linear {
         k: &Tensor,
         v: &Tensor,
         up_gate: &Tensor,
+        bounds: Option<QkBounds>,
     ) -> Result<Tensor> {
         match &self.weight {
             Weight::Whole(weight) => self.product(&attention_and_swiglu(q, k, v, up_gate)?, weight),
-            Weight::Fp8(_) => self.forward_rows(&attention_and_swiglu_fp8(q, k, v, up_gate)?),
+            Weight::Fp8(_) => {
+                self.forward_rows(&attention_and_swiglu_fp8(q, k, v, up_gate, bounds)?)
+            }
         }
     }
 

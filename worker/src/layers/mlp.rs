@@ -28,7 +28,7 @@ pub fn swiglu(up_gate: &Tensor) -> Result<Tensor> {
 /// As [`swiglu`].
 pub fn swiglu_fp8(up_gate: &Tensor) -> Result<ScaledRows> {
     #[cfg(feature = "cuda")]
-    if let Some(rows) = cuda::swiglu_fp8(None, up_gate)? {
+    if let Some(rows) = cuda::swiglu_fp8(cuda::Head::None, up_gate)? {
         return Ok(rows);
     }
     quantize_rows(&swiglu(up_gate)?)

@@ -17,7 +17,9 @@ mod placement;
 mod pointwise;
 mod rope;
 
-pub use attention::{attention, attention_and_swiglu, attention_and_swiglu_fp8, single_head, Mask};
+pub use attention::{
+    attention, attention_and_swiglu, attention_and_swiglu_fp8, attention_fp8, single_head, Mask,
+};
 pub use conv::{upsample_nearest, Conv2d};
 pub use embedding::{embed, timestep_embedding};
 pub use fp8::{quantize_rows, ScaledRows};
@@ -27,7 +29,7 @@ pub use mlp::{gated_residual, swiglu, swiglu_fp8};
 pub use norm::{group_norm, modulated_layer_norm, modulated_layer_norm_fp8, rms_norm, GroupNorm};
 pub use placement::{check_fp8, device_memory, keep_freed_memory, Placement};
 pub use pointwise::{add, cast, scaled_sum, silu};
-pub use rope::{qk_norm_rope, HeadNorms, Heads, Pairs, RopeTable};
+pub use rope::{qk_norm_rope, HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 
 /// `|found - wanted| / |wanted|` of float32 tensors.
 #[cfg(test)]

@@ -116,19 +116,37 @@ pub fn modulated_layer_norm_fp8(
     Ok(Some(rows))
 }
 
-/// See [`swiglu_fp8`](crate::layers::swiglu_fp8); after a `head` `[.., H]` where there is
-/// one, for [`attention_and_swiglu_fp8`](crate::layers::attention_and_swiglu_fp8). Nothing is
+/// What lies before a swiglu in a row.
+#[derive(Clone, Copy)]
+pub enum Head<'a> {
+    /// Nothing.
+    None,
+    /// `[.., H]`, of the swiglu's type.
+    Whole(&'a Tensor),
+    /// `[.., H]` of E4M3, and the number `[1]` float32 to multiply all of them by.
+    Fp8(&'a Tensor, &'a Tensor),
+}
+
+/// See [`swiglu_fp8`](crate::layers::swiglu_fp8); after a `head` where there is one, for
+/// [`attention_and_swiglu_fp8`](crate::layers::attention_and_swiglu_fp8). Nothing is
 /// rounded between the product and the fp8 numbers.
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
-pub fn swiglu_fp8(head: Option<&Tensor>, up_gate: &Tensor) -> Result<Option<ScaledRows>> {
-    let tensors: Vec<&Tensor> = [Some(up_gate), head].into_iter().flatten().collect();
-    let Some(device) = shared_gpu(&tensors) else {
+pub fn swiglu_fp8(head: Head, up_gate: &Tensor) -> Result<Option<ScaledRows>> {
+    let device = match head {
+        Head::Whole(head) => shared_gpu(&[up_gate, head]),
+        Head::None | Head::Fp8(..) => shared_gpu(&[up_gate]),
+    };
+    let Some(device) = device else {
         return Ok(None);
     };
     let (up_gate, from) = with_rows(up_gate)?;
-    let head = head.map(with_rows).transpose()?;
+    let (name, head, head_scale) = match head {
+        Head::None => ("swiglu_fp8", None, 0),
+        Head::Whole(head) => ("swiglu_fp8", Some(with_rows(head)?), 0),
+        Head::Fp8(head, scale) => ("swiglu_beside_fp8", Some(with_rows(head)?), address(scale)?),
+    };
     let inner = from.width / 2;
     let (head_at, head_width, head_stride) = match &head {
         Some((head, rows)) => (address(head)?, rows.width, rows.stride),
@@ -151,12 +169,13 @@ pub fn swiglu_fp8(head: Option<&Tensor>, up_gate: &Tensor) -> Result<Option<Scal
     // SAFETY: head, up_gate and the values hold `from.count` rows, of `head_width`,
     // 2 * `inner` and `head_width + inner` elements, the scales one each.
     unsafe {
-        kernel("swiglu_fp8", up_gate.dtype(), pack).launch(
+        kernel(name, up_gate.dtype(), pack).launch(
             &device,
             (from.count, 1),
             threads_up_to(MOST_THREADS, head_width + inner, pack),
             &[
                 Arg::At(at[0]),
+                Arg::At(head_scale),
                 Arg::At(at[1]),
                 Arg::At(at[2]),
                 Arg::At(address(&rows.scales)?),

@@ -1,6 +1,6 @@
 //! What NVIDIA GPUs do faster than the plain expressions beside them: kernels
-//! of our own (`worker/kernels/*.cu`), cuDNN's attention and convolution, and
-//! cuBLASLt's products with bias, in bf16 and in fp8.
+//! of our own (`worker/kernels/*.cu`), cuDNN's attention and cuBLASLt's products
+//! with bias, both in bf16 and in fp8, and cuDNN's convolution.
 //!
 //! Every function answers `Ok(None)` when the tensors are on another device or
 //! are of a type or shape it does not take; the caller then evaluates the plain
@@ -12,6 +12,7 @@
 //! ([`runtime`]), so nothing is shared that would need a lock.
 
 mod attention;
+mod attention_fp8;
 mod channels_last;
 mod conv;
 mod cudnn;
@@ -30,9 +31,10 @@ mod runtime;
 mod tests;
 
 pub use attention::{attention, attention_and_swiglu};
+pub use attention_fp8::{attention_and_swiglu_fp8, attention_fp8};
 pub use channels_last::laid_out;
 pub use conv::conv2d;
-pub use fp8::{modulated_layer_norm_fp8, quantize_rows, swiglu_fp8};
+pub use fp8::{modulated_layer_norm_fp8, quantize_rows, swiglu_fp8, Head};
 pub use fp8_linear::fp8_linear;
 pub use latents::{guided_velocity, patchify, to_pixels, upsample_nearest};
 pub use linear::linear;

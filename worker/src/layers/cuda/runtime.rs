@@ -16,7 +16,7 @@ use super::cudnn::Cudnn;
 use super::products::Products;
 
 /// Compiled kernels, by the name of their source file.
-const FAMILIES: [(&str, &[u8]); 9] = [
+const FAMILIES: [(&str, &[u8]); 10] = [
     (
         "channels_last",
         include_bytes!(concat!(env!("OUT_DIR"), "/channels_last.fatbin")),
@@ -28,6 +28,10 @@ const FAMILIES: [(&str, &[u8]); 9] = [
     (
         "fp8",
         include_bytes!(concat!(env!("OUT_DIR"), "/fp8.fatbin")),
+    ),
+    (
+        "fp8_heads",
+        include_bytes!(concat!(env!("OUT_DIR"), "/fp8_heads.fatbin")),
     ),
     (
         "group_norm",

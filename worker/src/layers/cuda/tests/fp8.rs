@@ -4,14 +4,14 @@
 use candle_core::{DType, Device, Tensor, D};
 
 use super::{assert_close, gpu, random, there, values, DTYPES};
-use crate::layers::cuda;
 use crate::layers::cuda::fp8_linear::{fp8_linear_by, Scaling};
+use crate::layers::cuda::{self, Head};
 use crate::layers::{
     modulated_layer_norm_fp8, quantize_rows, swiglu, swiglu_fp8, Linear, ScaledRows,
 };
 
 /// Rows on another device.
-fn moved(rows: &ScaledRows, device: &Device, dtype: DType) -> ScaledRows {
+pub(super) fn moved(rows: &ScaledRows, device: &Device, dtype: DType) -> ScaledRows {
     ScaledRows {
         values: rows.values.to_device(device).unwrap(),
         scales: rows.scales.to_device(device).unwrap(),
@@ -19,7 +19,7 @@ fn moved(rows: &ScaledRows, device: &Device, dtype: DType) -> ScaledRows {
     }
 }
 
-fn back(rows: Option<ScaledRows>) -> ScaledRows {
+pub(super) fn back(rows: Option<ScaledRows>) -> ScaledRows {
     moved(&rows.expect("the GPU takes it"), &Device::Cpu, DType::F32)
 }
 
@@ -143,17 +143,30 @@ fn swiglus_and_what_lies_before_them() {
             let columns = |t: &Tensor| t.narrow(2, head, 2 * inner).unwrap();
             let plain = swiglu_fp8(&columns(&wide)).unwrap().dequantize().unwrap();
             let there_wide = there(&wide, dtype);
-            let ours = cuda::swiglu_fp8(None, &columns(&there_wide)).unwrap();
+            let ours = cuda::swiglu_fp8(Head::None, &columns(&there_wide)).unwrap();
             assert_close(&what, &back(ours).dequantize().unwrap(), &plain, FUSED);
 
             let before = random(&[batch, tokens, head], dtype);
             let whole = Tensor::cat(&[&before, &swiglu(&columns(&wide)).unwrap()], 2).unwrap();
             let plain = quantize_rows(&whole).unwrap().dequantize().unwrap();
             let before = there(&before, dtype);
-            let ours = cuda::swiglu_fp8(Some(&before), &columns(&there_wide)).unwrap();
+            let ours = cuda::swiglu_fp8(Head::Whole(&before), &columns(&there_wide)).unwrap();
             let ours = back(ours).dequantize().unwrap();
             assert_close(&what, &ours, &plain, FUSED);
             assert_close(&what, &ours, &whole, ROUNDING);
+
+            // A head of 8-bit floats that share a scale.
+            let halves = before.to_device(&Device::Cpu).unwrap();
+            let halves = (halves.to_dtype(DType::F32).unwrap() * 2.0).unwrap();
+            let halves = halves.to_dtype(DType::F8E4M3).unwrap();
+            let before = (halves.to_dtype(DType::F32).unwrap() * 0.5).unwrap();
+            let whole = Tensor::cat(&[&before, &swiglu(&columns(&wide)).unwrap()], 2).unwrap();
+            let plain = quantize_rows(&whole).unwrap().dequantize().unwrap();
+            let halves = halves.to_device(&gpu()).unwrap();
+            let half = Tensor::new(&[0.5f32], &gpu()).unwrap();
+            let ours = cuda::swiglu_fp8(Head::Fp8(&halves, &half), &columns(&there_wide));
+            let ours = back(ours.unwrap()).dequantize().unwrap();
+            assert_close(&what, &ours, &plain, FUSED);
         }
     }
 }
