@@ -71,7 +71,7 @@ mod cuda {
         let mut command = Command::new(nvcc);
         command.args(["-fatbin", "-O3", "-std=c++17"]);
         let targets: &[&str] = match name.to_str() {
-            Some("fp8") => &FP8_TARGETS,
+            Some("fp8" | "fp8_heads") => &FP8_TARGETS,
             Some("hopper_product") => &HOPPER_TARGETS,
             _ => &TARGETS,
         };

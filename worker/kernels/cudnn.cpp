@@ -63,6 +63,16 @@ auto tensor(int64_t uid, const int64_t *dims, const int64_t *strides) {
         .set_stride(std::vector<int64_t>(strides, strides + 4));
 }
 
+auto attention_options(float scale, int causal) {
+    auto options = fe::graph::SDPA_attributes();
+    options.set_generate_stats(false).set_attn_scale(scale);
+    if (causal) {
+        options.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT)
+            .set_diagonal_band_right_bound(0);
+    }
+    return options;
+}
+
 // Chooses and compiles the fastest plan that cuDNN's heuristics know.
 std::string finish(cudnnHandle_t handle, std::unique_ptr<Plan> plan, bool tensor_cores,
                    void **out, int64_t *workspace) {
@@ -129,21 +139,59 @@ int ovis_cudnn_attention(void *handle, const int64_t *q_dims, const int64_t *q_s
                          int causal, void **plan, int64_t *workspace, char *error, size_t size) {
     return guarded(error, size, [&] {
         auto made = new_plan(fe::DataType_t::BFLOAT16);
-        auto options = fe::graph::SDPA_attributes();
-        options.set_generate_stats(false).set_attn_scale(scale);
-        if (causal) {
-            options.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT)
-                .set_diagonal_band_right_bound(0);
-        }
         auto &graph = made->graph;
         auto q = graph.tensor(tensor(1, q_dims, q_strides));
         auto k = graph.tensor(tensor(2, kv_dims, k_strides));
         auto v = graph.tensor(tensor(3, kv_dims, v_strides));
-        auto o = graph.sdpa(q, k, v, options)[0];
+        auto o = graph.sdpa(q, k, v, attention_options(scale, causal))[0];
         o->set_output(true)
             .set_uid(4)
             .set_dim(std::vector<int64_t>(q_dims, q_dims + 4))
             .set_stride(std::vector<int64_t>(o_strides, o_strides + 4));
+        return finish(static_cast<cudnnHandle_t>(handle), std::move(made), true, plan, workspace);
+    });
+}
+
+// The same of E4M3 tensors into E4M3, which is all that Hopper writes: the frontend refuses a
+// bf16 output below compute capability 10. Numbers 5 to 12 are single floats in device memory:
+// what q, k, v and the weights are to be multiplied by to become what they stand for, what the
+// weights (0 to 1) and the output are multiplied by to become E4M3, and, written by cuDNN, the
+// largest weight and the largest output. `unified` picks cuDNN's single SDPA operation (9.25 or
+// newer) instead of its graph of products and a softmax.
+int ovis_cudnn_attention_fp8(void *handle, const int64_t *q_dims, const int64_t *q_strides,
+                             const int64_t *kv_dims, const int64_t *k_strides,
+                             const int64_t *v_strides, const int64_t *o_strides, float scale,
+                             int causal, int unified, void **plan, int64_t *workspace,
+                             char *error, size_t size) {
+    return guarded(error, size, [&] {
+        auto made = new_plan(fe::DataType_t::FP8_E4M3);
+        auto &graph = made->graph;
+        const auto number = [](int64_t uid) {
+            const int64_t ones[4] = {1, 1, 1, 1};
+            return tensor(uid, ones, ones).set_data_type(fe::DataType_t::FLOAT);
+        };
+        auto options = attention_options(scale, causal);
+        options.set_implementation(unified ? fe::AttentionImplementation_t::UNIFIED
+                                           : fe::AttentionImplementation_t::COMPOSITE);
+        auto [o, stats, largest_weight, largest_output] = graph.sdpa_fp8(
+            graph.tensor(tensor(1, q_dims, q_strides)),
+            graph.tensor(tensor(2, kv_dims, k_strides)),
+            graph.tensor(tensor(3, kv_dims, v_strides)), graph.tensor(number(5)),
+            graph.tensor(number(6)), graph.tensor(number(7)), graph.tensor(number(8)),
+            graph.tensor(number(9)), graph.tensor(number(10)), options);
+        o->set_output(true)
+            .set_uid(4)
+            .set_dim(std::vector<int64_t>(q_dims, q_dims + 4))
+            .set_stride(std::vector<int64_t>(o_strides, o_strides + 4))
+            .set_data_type(fe::DataType_t::FP8_E4M3);
+        int64_t uid = 11;
+        for (const auto &found : {largest_weight, largest_output}) {
+            found->set_output(true)
+                .set_uid(uid++)
+                .set_dim({1, 1, 1, 1})
+                .set_stride({1, 1, 1, 1})
+                .set_data_type(fe::DataType_t::FLOAT);
+        }
         return finish(static_cast<cudnnHandle_t>(handle), std::move(made), true, plan, workspace);
     });
 }

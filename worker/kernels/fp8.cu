@@ -1,51 +1,9 @@
-// Rows of 8-bit floats (E4M3: 4 bits of exponent, 3 of mantissa, at most 448) with a
-// float32 scale each, so that x = scale * q. One block a row.
-#include "common.cuh"
-
-#include <cuda_fp8.h>
-
-using fp8 = __nv_fp8_storage_t;
-
-// The largest E4M3 number.
-constexpr float LARGEST = 448.0f;
-
-// The largest magnitude that a row is taken to have at least: a row of zeros has a
-// scale that can be divided by.
-constexpr float LEAST = 1e-30f;
+// Rows of 8-bit floats with a float32 scale each, so that x = scale * q. One block a row.
+#include "fp8.cuh"
 
 // Packs of a row that a thread keeps in registers between looking for the largest
 // magnitude and writing; it makes the packs beyond them twice.
 constexpr int HELD = 4;
-
-template <int N>
-__device__ __forceinline__ float largest(const float (&v)[N], float most) {
-#pragma unroll
-    for (int j = 0; j < N; ++j) {
-        most = fmaxf(most, fabsf(v[j]));
-    }
-    return most;
-}
-
-// v * factor, rounded to the nearest (even on a tie) and saturated.
-template <int N>
-__device__ __forceinline__ Pack<fp8, N> to_fp8(const float (&v)[N], float factor) {
-    Pack<fp8, N> out;
-    if constexpr (N % 2 == 0) {
-#pragma unroll
-        for (int j = 0; j < N; j += 2) {
-            const float2 pair = make_float2(v[j] * factor, v[j + 1] * factor);
-            const auto both = __nv_cvt_float2_to_fp8x2(pair, __NV_SATFINITE, __NV_E4M3);
-            out.at[j] = fp8(both & 0xff);
-            out.at[j + 1] = fp8(both >> 8);
-        }
-    } else {
-#pragma unroll
-        for (int j = 0; j < N; ++j) {
-            out.at[j] = __nv_cvt_float_to_fp8(v[j] * factor, __NV_SATFINITE, __NV_E4M3);
-        }
-    }
-    return out;
-}
 
 // Writes a row of `width` numbers, of which make(i, v) makes those from i on.
 template <int N, typename Make>
@@ -83,15 +41,6 @@ __device__ void write_row(Make make, fp8 *q, float *scale, int64_t width) {
         float v[N];
         make(i, v);
         store<fp8, N>(q + i, to_fp8(v, factor));
-    }
-}
-
-template <typename T, int N>
-__device__ __forceinline__ void widen(const T *x, float (&v)[N]) {
-    const auto packed = load<T, N>(x);
-#pragma unroll
-    for (int j = 0; j < N; ++j) {
-        v[j] = wide(packed.at[j]);
     }
 }
 

@@ -87,8 +87,9 @@ pub enum Precision {
     F32,
     /// bfloat16; on a CPU for storage only.
     Bf16,
-    /// bfloat16, and 8-bit floats for the large products of the transformer: faster and
-    /// smaller, a little less exact. For NVIDIA GPUs of compute capability 8.9 and newer.
+    /// bfloat16, and 8-bit floats for the large products of the transformer and, from compute
+    /// capability 9.0 on, its attention: faster and smaller, a little less exact. For NVIDIA
+    /// GPUs of compute capability 8.9 and newer.
     Fp8,
 }
 

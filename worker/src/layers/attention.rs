@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Result, Tensor, D};
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::mlp::swiglu;
+use super::rope::QkBounds;
 
 /// Most score elements held at a time; longer query sequences go in pieces.
 const MAX_SCORES: usize = 1 << 28;
@@ -94,6 +95,21 @@ pub fn attention_and_swiglu(
         return Ok(out);
     }
     Tensor::cat(&[attention(q, k, v, Mask::None)?, swiglu(up_gate)?], 2)
+}
+
+/// [`attention`] without a mask whose products may be done in 8-bit floats (E4M3): where a device
+/// has that, q and k share a scale each that their `bounds` fit, v one that its largest magnitude
+/// does, and the weights and the result are rounded to E4M3 too. Elsewhere it is exact.
+///
+/// # Errors
+/// As [`attention`].
+pub fn attention_fp8(q: &Tensor, k: &Tensor, v: &Tensor, bounds: QkBounds) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(out) = cuda::attention_fp8(q, k, v, bounds)? {
+        return Ok(out);
+    }
+    let _ = bounds;
+    attention(q, k, v, Mask::None)
 }
 
 /// Single-head attention of `[B, S, C]` tensors, without a mask.

@@ -3,14 +3,14 @@
 
 use candle_core::{Result, Tensor, D};
 
-use super::attention::attention_and_swiglu;
 #[cfg(feature = "cuda")]
 use super::attention::{attention, Mask};
+use super::attention::{attention_and_swiglu, attention_fp8};
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::linear::{Input, Linear};
 use super::mlp::{gated_residual, swiglu};
-use super::rope::{qk_norm_rope, HeadNorms, Heads, Pairs, RopeTable};
+use super::rope::{qk_norm_rope, HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 
 /// A layer behind a modulated LayerNorm: `x` `[B, S, H]`, `shift` and `scale` `[1 or B, H]`.
 pub struct Normed<'a> {
@@ -137,20 +137,29 @@ pub fn project_jointly(
 }
 
 impl JointProjection {
-    /// The attention and, beside it, the MLP's inner activations: `[B, S, H D + I]`, what the
-    /// block projects back.
+    /// The attention, [`attention_fp8`] where `bounds` are given, and beside it the MLP's inner
+    /// activations: `[B, S, H D + I]`, what the block projects back.
     ///
     /// # Errors
     /// The device fails.
-    pub fn attend(self) -> Result<Tensor> {
+    pub fn attend(self, bounds: Option<QkBounds>) -> Result<Tensor> {
         let Self { q, k, v, mlp } = self;
-        match mlp {
-            Mlp::UpGate(up_gate) => attention_and_swiglu(&q, &k, &v, &up_gate),
+        match (mlp, bounds) {
+            (Mlp::UpGate(up_gate), None) => attention_and_swiglu(&q, &k, &v, &up_gate),
+            (Mlp::UpGate(up_gate), Some(bounds)) => {
+                let attended = attention_fp8(&q, &k, &v, bounds)?;
+                Tensor::cat(&[attended, swiglu(&up_gate)?], 2)
+            }
             #[cfg(feature = "cuda")]
-            Mlp::Behind(joint) => {
+            (Mlp::Behind(joint), bounds) => {
                 let (_, _, heads, head_dim) = q.dims4()?;
                 let width = heads * head_dim;
-                if cuda::attention_into(&q, &k, &v, false, &joint.narrow(2, 0, width)?)? {
+                let before = joint.narrow(2, 0, width)?;
+                let in_fp8 = match bounds {
+                    Some(bounds) => cuda::attention_fp8_into(&q, &k, &v, bounds, &before)?,
+                    None => false,
+                };
+                if in_fp8 || cuda::attention_into(&q, &k, &v, false, &before)? {
                     return Ok(joint);
                 }
                 let inner = joint.narrow(2, width, joint.dim(2)? - width)?;

@@ -18,7 +18,7 @@ mod placement;
 mod pointwise;
 mod rope;
 
-pub use attention::{attention, attention_and_swiglu, single_head, Mask};
+pub use attention::{attention, attention_and_swiglu, attention_fp8, single_head, Mask};
 pub use block::{
     gated_linear, project_heads, project_jointly, project_swiglu, HeadProjection, JointProjection,
     Normed,
@@ -32,7 +32,7 @@ pub use mlp::{gated_residual, swiglu};
 pub use norm::{group_norm, modulated_layer_norm, modulated_layer_norm_fp8, rms_norm, GroupNorm};
 pub use placement::{check_fp8, device_memory, keep_freed_memory, Placement};
 pub use pointwise::{add, cast, scaled_sum, silu};
-pub use rope::{qk_norm_rope, HeadNorms, Heads, Pairs, RopeTable};
+pub use rope::{qk_norm_rope, HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 
 /// `|found - wanted| / |wanted|` of float32 tensors.
 #[cfg(test)]

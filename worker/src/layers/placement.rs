@@ -10,7 +10,8 @@ pub struct Placement {
     /// Type the weights are kept in.
     pub weights: DType,
     /// Whether the large matrix products of the transformer's blocks are done in fp8 instead,
-    /// their weights kept so. The device must pass [`check_fp8`].
+    /// their weights kept so, and their attention where the device has that. The device must
+    /// pass [`check_fp8`].
     pub fp8: bool,
 }
 

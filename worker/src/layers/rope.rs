@@ -77,6 +77,40 @@ pub struct HeadNorms {
     pub key: Tensor,
 }
 
+/// The largest magnitudes that queries and keys can have after their norm and rotation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QkBounds {
+    /// Of the queries.
+    pub query: f32,
+    /// Of the keys.
+    pub key: f32,
+}
+
+impl QkBounds {
+    /// Of heads of any of these norms. RMSNorm leaves a head of D numbers with squares that sum
+    /// up to D, so after the weight w no pair is longer than `sqrt(D) max |w|`, and a rotation
+    /// keeps its length. Waits for the device.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn of(norms: &[&HeadNorms]) -> Result<Self> {
+        let bound = |weight: &Tensor| -> Result<f32> {
+            let weight = weight.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            let largest = weight.iter().fold(0f32, |most, w| most.max(w.abs()));
+            Ok((weight.len() as f32).sqrt() * largest)
+        };
+        let mut bounds = Self {
+            query: 0.0,
+            key: 0.0,
+        };
+        for norms in norms {
+            bounds.query = bounds.query.max(bound(&norms.query)?);
+            bounds.key = bounds.key.max(bound(&norms.key)?);
+        }
+        Ok(bounds)
+    }
+}
+
 /// How many heads a packed projection has: those of q, and those of k and of v
 /// each.
 #[derive(Clone, Copy, Debug)]
@@ -143,4 +177,47 @@ pub fn qk_norm_rope(
     }
     let [q, k, v] = parts.map(|part| Tensor::cat(&part, 1));
     Ok((q?, k?, v?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Heads of one large number among zeros, the most that a norm makes of one, and random ones.
+    #[test]
+    fn bounds_hold_and_are_reached() {
+        let (tokens, head_dim) = (64, 16);
+        let random = |shape: &[usize]| Tensor::randn(0f32, 1f32, shape, &Device::Cpu).unwrap();
+        let norms = || HeadNorms {
+            query: random(&[head_dim]),
+            key: (random(&[head_dim]) * 3.0).unwrap(),
+        };
+        let (first, second) = (norms(), norms());
+        let single = Tensor::eye(head_dim, DType::F32, &Device::Cpu).unwrap();
+        let single = (single * 50.0).unwrap().repeat((tokens / head_dim, 3));
+        let single = single.unwrap().unsqueeze(0).unwrap();
+        let noise = random(&[1, tokens, 3 * head_dim]);
+        let positions: Vec<[f64; 1]> = (0..2 * tokens).map(|i| [i as f64]).collect();
+        let rope = RopeTable::new(&positions, &[head_dim], 1e4, &Device::Cpu).unwrap();
+        let (q, k, _) = qk_norm_rope(
+            &[(&single, &first), (&noise, &second)],
+            Heads { query: 1, key: 1 },
+            Pairs::Neighbours,
+            &rope,
+            1e-6,
+        )
+        .unwrap();
+        let most = |x: &Tensor| {
+            let most = x.abs().unwrap().max_all().unwrap();
+            most.to_scalar::<f32>().unwrap()
+        };
+        let of_both = QkBounds::of(&[&first, &second]).unwrap();
+        // But for the rounding of float32.
+        assert!(most(&q) <= of_both.query * 1.0001 && most(&k) <= of_both.key * 1.0001);
+        let of_first = QkBounds::of(&[&first]).unwrap();
+        assert!(of_first.query <= of_both.query && of_first.key <= of_both.key);
+        let reached = most(&k.narrow(1, 0, tokens).unwrap()) / of_first.key;
+        // A turned pair keeps more than this in the larger of its two numbers.
+        assert!((0.7..=1.0).contains(&reached), "{reached}");
+    }
 }

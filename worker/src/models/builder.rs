@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::random::RandomWeights;
-use crate::layers::{Conv2d, GroupNorm, Linear, Placement};
+use crate::layers::{Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds};
 use crate::weights::{PartTensors, WeightsError};
 
 /// Where tensors come from.
@@ -123,6 +123,18 @@ impl<'a> Builder<'a> {
                 .map_err(|source| self.device_error(&self.path(name), source)),
             false => Ok(layer),
         }
+    }
+
+    /// Bounds of the queries and keys of these norms, where the placement says that
+    /// attention is to be done in fp8.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn fp8_bounds(&self, norms: &[&HeadNorms]) -> Built<Option<QkBounds>> {
+        let bounds = self.placement.fp8.then(|| QkBounds::of(norms));
+        bounds
+            .transpose()
+            .map_err(|source| self.device_error(&self.prefix, source))
     }
 
     /// A linear layer without bias.

@@ -9,9 +9,9 @@ use candle_core::{Result, Tensor};
 use super::builder::{Builder, Built};
 use super::step_cache::StepCache;
 use crate::layers::{
-    add, attention, cast, gated_linear, modulated_layer_norm, project_heads, project_jointly,
-    project_swiglu, rms_norm, silu, timestep_embedding, HeadNorms, HeadProjection, Heads, Linear,
-    Mask, Normed, Placement, RopeTable,
+    add, attention, attention_fp8, cast, gated_linear, modulated_layer_norm, project_heads,
+    project_jointly, project_swiglu, rms_norm, silu, timestep_embedding, HeadNorms, HeadProjection,
+    Heads, Linear, Mask, Normed, Placement, QkBounds, RopeTable,
 };
 
 /// Geometry of the transformer.
@@ -157,9 +157,22 @@ impl Stream {
 struct DoubleBlock {
     image: Stream,
     text: Stream,
+    /// Given where attention is to be done in fp8.
+    bounds: Option<QkBounds>,
 }
 
 impl DoubleBlock {
+    fn new(at: &Builder, config: &MmditConfig) -> Built<Self> {
+        let image = Stream::new(at, "img", config)?;
+        let text = Stream::new(at, "txt", config)?;
+        let bounds = at.fp8_bounds(&[&image.norm, &text.norm])?;
+        Ok(Self {
+            image,
+            text,
+            bounds,
+        })
+    }
+
     fn forward(
         &self,
         image: &Tensor,
@@ -175,7 +188,10 @@ impl DoubleBlock {
             self.image.projection(image, &image_mod[0]),
         ];
         let (q, k, v) = project_heads(&streams, heads, rope)?;
-        let attended = attention(&q, &k, &v, Mask::None)?;
+        let attended = match self.bounds {
+            Some(bounds) => attention_fp8(&q, &k, &v, bounds)?,
+            None => attention(&q, &k, &v, Mask::None)?,
+        };
         let text_len = text.dim(1)?;
         let image_len = image.dim(1)?;
         let text_attended = attended.narrow(1, 0, text_len)?.contiguous()?;
@@ -194,15 +210,19 @@ struct SingleBlock {
     linear1: Linear,
     norm: HeadNorms,
     linear2: Linear,
+    /// Given where attention is to be done in fp8.
+    bounds: Option<QkBounds>,
 }
 
 impl SingleBlock {
     fn new(at: &Builder, config: &MmditConfig) -> Built<Self> {
         let (hidden, inner) = (config.hidden_size, config.mlp_hidden);
+        let norm = head_norms(&at.at("norm"), config.head_dim())?;
         Ok(Self {
+            bounds: at.fp8_bounds(&[&norm])?,
             modulation: at.at("modulation").linear("lin", hidden, 3 * hidden)?,
             linear1: at.large_linear("linear1", hidden, 3 * hidden + 2 * inner)?,
-            norm: head_norms(&at.at("norm"), config.head_dim())?,
+            norm,
             linear2: at.large_linear("linear2", hidden + inner, hidden)?,
         })
     }
@@ -214,7 +234,7 @@ impl SingleBlock {
             norms: &self.norm,
             eps: EPS,
         };
-        let joint = project_jointly(&projection, heads, rope)?.attend()?;
+        let joint = project_jointly(&projection, heads, rope)?.attend(self.bounds)?;
         gated_linear(x, &modulation.gate, &self.linear2, &joint)
     }
 }
@@ -243,11 +263,7 @@ impl Mmdit {
         let hidden = config.hidden_size;
         let mut double_blocks = Vec::with_capacity(config.depth_double);
         for i in 0..config.depth_double {
-            let at = at.at("double_blocks").at(i);
-            double_blocks.push(DoubleBlock {
-                image: Stream::new(&at, "img", config)?,
-                text: Stream::new(&at, "txt", config)?,
-            });
+            double_blocks.push(DoubleBlock::new(&at.at("double_blocks").at(i), config)?);
         }
         let mut single_blocks = Vec::with_capacity(config.depth_single);
         for i in 0..config.depth_single {

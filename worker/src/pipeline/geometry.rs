@@ -182,9 +182,10 @@ mod tests {
             fp8,
         };
         let to_bf16 = distance(&on_gpu(true), &on_gpu(false));
-        assert!(to_bf16 > 0.0 && to_bf16 < 0.04, "{to_bf16}");
-        // Both quantize; bf16 in between moves some numbers to the next.
+        assert!(to_bf16 > 0.0 && to_bf16 < 0.05, "{to_bf16}");
+        // Both quantize; bf16 in between moves some numbers to the next, and only the GPU's
+        // attention is in fp8.
         let to_cpu = distance(&on_gpu(true), &on_cpu(true));
-        assert!(to_cpu < 0.03, "{to_cpu}");
+        assert!(to_cpu < 0.05, "{to_cpu}");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use candle_core::{Result, Tensor};
 
-use crate::layers::{attention, quantize_rows, Linear, Mask, Placement};
+use crate::layers::{attention, attention_fp8, quantize_rows, Linear, Mask, Placement, QkBounds};
 use crate::models::mmdit::MmditConfig;
 
 /// Measured this often; the median counts.
@@ -41,7 +41,7 @@ impl Work {
 pub struct Ceilings {
     /// Of a large square matrix product, in fp8 where the blocks' are.
     pub gemm: f64,
-    /// Of attention over the image's tokens.
+    /// Of attention over the image's tokens, in fp8 where the blocks' is.
     pub attention: f64,
 }
 
@@ -72,7 +72,15 @@ impl Ceilings {
         };
         let shape = (1, tokens, config.num_heads, config.head_dim());
         let q = matrix(tokens, config.hidden_size)?.reshape(shape)?;
-        let attended = median_seconds(placement, || attention(&q, &q, &q, Mask::None).map(drop))?;
+        let attended = if placement.fp8 {
+            // Those of norms that leave heads as long as these are.
+            let bound = (config.head_dim() as f32).sqrt();
+            let (query, key) = (bound, bound);
+            let bounds = QkBounds { query, key };
+            median_seconds(placement, || attention_fp8(&q, &q, &q, bounds).map(drop))?
+        } else {
+            median_seconds(placement, || attention(&q, &q, &q, Mask::None).map(drop))?
+        };
         Ok(Self {
             gemm: 2.0 * (side as f64).powi(3) / gemm,
             attention: 4.0 * (tokens * tokens * config.hidden_size) as f64 / attended,

@@ -7,8 +7,8 @@ use candle_core::{Result, Tensor};
 use serde_json::{json, Value};
 
 use crate::layers::{
-    attention, gated_linear, project_heads, project_jointly, project_swiglu, HeadNorms,
-    HeadProjection, Linear, Mask, Normed, Placement, RopeTable,
+    attention, attention_fp8, gated_linear, project_heads, project_jointly, project_swiglu,
+    HeadNorms, HeadProjection, Linear, Mask, Normed, Placement, QkBounds, RopeTable,
 };
 use crate::models::mmdit::MmditConfig;
 
@@ -130,8 +130,18 @@ impl Bench<'_> {
         let (heads, head_dim) = (self.config.num_heads, self.config.head_dim());
         let [q, k, v] = [(); 3].map(|()| self.random(&[1, tokens, heads, head_dim], 1.0));
         let (q, k, v) = (q?, k?, v?);
+        // As if of norms that leave heads as long as these are.
+        let bound = (head_dim as f32).sqrt();
+        let bounds = QkBounds {
+            query: bound,
+            key: bound,
+        };
         self.part(format!("attention, {tokens} tokens"), count, || {
-            attention(&q, &k, &v, Mask::None).map(drop)
+            match self.placement.fp8 {
+                true => attention_fp8(&q, &k, &v, bounds),
+                false => attention(&q, &k, &v, Mask::None),
+            }
+            .map(drop)
         })
     }
 

@@ -28,6 +28,22 @@ extern "C" {
         error: *mut c_char,
         size: usize,
     ) -> c_int;
+    fn ovis_cudnn_attention_fp8(
+        handle: *mut c_void,
+        q_dims: *const i64,
+        q_strides: *const i64,
+        kv_dims: *const i64,
+        k_strides: *const i64,
+        v_strides: *const i64,
+        o_strides: *const i64,
+        scale: f32,
+        causal: c_int,
+        unified: c_int,
+        plan: *mut *mut c_void,
+        workspace: *mut i64,
+        error: *mut c_char,
+        size: usize,
+    ) -> c_int;
     fn ovis_cudnn_convolution(
         handle: *mut c_void,
         is_bf16: c_int,
@@ -81,6 +97,22 @@ pub(super) struct AttentionShape {
     pub causal: bool,
 }
 
+impl AttentionShape {
+    /// What scores are multiplied by.
+    fn scale(&self) -> f32 {
+        (self.q[3] as f32).powf(-0.5)
+    }
+}
+
+/// In whose terms cuDNN is asked for an attention of 8-bit floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Terms {
+    /// A graph of two products and a softmax, which every cuDNN 9 knows.
+    Graph,
+    /// One operation, from cuDNN 9.25 on.
+    Operation,
+}
+
 /// What decides a convolution plan.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ConvolutionShape {
@@ -108,6 +140,7 @@ impl ConvolutionShape {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Shape {
     Attention(AttentionShape),
+    AttentionFp8(AttentionShape, Terms),
     Convolution(ConvolutionShape),
 }
 
@@ -156,8 +189,24 @@ impl Cudnn {
                     s.k_strides.as_ptr(),
                     s.v_strides.as_ptr(),
                     s.o_strides.as_ptr(),
-                    (s.q[3] as f32).powf(-0.5),
+                    s.scale(),
                     s.causal.into(),
+                    &mut plan,
+                    &mut workspace,
+                    error,
+                    size,
+                ),
+                Shape::AttentionFp8(s, terms) => ovis_cudnn_attention_fp8(
+                    self.handle,
+                    s.q.as_ptr(),
+                    s.q_strides.as_ptr(),
+                    s.kv.as_ptr(),
+                    s.k_strides.as_ptr(),
+                    s.v_strides.as_ptr(),
+                    s.o_strides.as_ptr(),
+                    s.scale(),
+                    s.causal.into(),
+                    (*terms == Terms::Operation).into(),
                     &mut plan,
                     &mut workspace,
                     error,
@@ -183,10 +232,13 @@ impl Cudnn {
             }
         });
         let made = match made {
-            Ok(()) => Some(Plan {
-                plan,
-                workspace: workspace as usize,
-            }),
+            Ok(()) => {
+                tracing::debug!(?shape, workspace, "cuDNN has a plan for this shape");
+                Some(Plan {
+                    plan,
+                    workspace: workspace as usize,
+                })
+            }
             Err(reason) => {
                 tracing::debug!(?shape, %reason, "cuDNN has no plan for this shape");
                 None
@@ -243,6 +295,24 @@ impl Cudnn {
         [q, k, v, out]: [&Tensor; 4],
     ) -> Result<bool> {
         self.run(device, Shape::Attention(shape), &[q, k, v, out])
+    }
+
+    /// Whether there is a plan for attention of E4M3 tensors.
+    pub(super) fn takes_fp8(&self, shape: &AttentionShape, terms: Terms) -> bool {
+        let shape = Shape::AttentionFp8(shape.clone(), terms);
+        self.plan(shape).is_some()
+    }
+
+    /// Attention of E4M3 tensors into one: q, k, v and the output, then the numbers of
+    /// `ovis_cudnn_attention_fp8`.
+    pub(super) fn attention_fp8(
+        &self,
+        device: &CudaDevice,
+        shape: AttentionShape,
+        terms: Terms,
+        tensors: [&Tensor; 12],
+    ) -> Result<bool> {
+        self.run(device, Shape::AttentionFp8(shape, terms), &tensors)
     }
 
     /// Convolution of dense tensors.

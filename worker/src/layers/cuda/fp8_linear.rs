@@ -28,10 +28,15 @@ pub fn fp8_linear(
     weight: &ScaledRows,
     bias: Option<&Tensor>,
 ) -> Result<Option<Tensor>> {
-    if !x.values.device().is_cuda() {
+    let Device::Cuda(device) = x.values.device() else {
         return Ok(None);
-    }
-    for scaling in [Scaling::Product, Scaling::Kernel] {
+    };
+    // What a GPU does not take is asked for again with every new shape.
+    let ways = match products(device)?.is_hopper() {
+        true => [Scaling::Product, Scaling::Kernel],
+        false => [Scaling::Kernel, Scaling::Product],
+    };
+    for scaling in ways {
         if let Some(y) = fp8_linear_by(scaling, x, weight, bias)? {
             return Ok(Some(y));
         }

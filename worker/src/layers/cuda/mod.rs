@@ -1,6 +1,6 @@
 //! What NVIDIA GPUs do faster than the plain expressions beside them: kernels
-//! of our own (`worker/kernels/*.cu`), cuDNN's attention and convolution, and
-//! cuBLASLt's products with bias, in bf16 and in fp8.
+//! of our own (`worker/kernels/*.cu`), cuDNN's attention and cuBLASLt's products
+//! with bias, both in bf16 and in fp8, and cuDNN's convolution.
 //!
 //! Every function answers `Ok(None)` when the tensors are on another device or
 //! are of a type or shape it does not take; the caller then evaluates the plain
@@ -12,6 +12,7 @@
 //! ([`runtime`]), so nothing is shared that would need a lock.
 
 mod attention;
+mod attention_fp8;
 mod block;
 mod channels_last;
 mod conv;
@@ -32,6 +33,7 @@ mod runtime;
 mod tests;
 
 pub use attention::{attention, attention_and_swiglu, attention_into};
+pub use attention_fp8::{attention_fp8, attention_fp8_into};
 pub use block::{gated_linear, project_heads, project_jointly, project_swiglu, HeadFactors};
 pub use channels_last::laid_out;
 pub use conv::conv2d;

@@ -100,6 +100,11 @@ impl Products {
         })
     }
 
+    /// Whether the GPU is of the Hopper generation.
+    pub fn is_hopper(&self) -> bool {
+        self.is_hopper
+    }
+
     /// Enqueues the product; `false`, and nothing done, when cuBLASLt does not take it.
     ///
     /// # Safety

@@ -17,7 +17,7 @@ use super::hopper::Hopper;
 use super::products::Products;
 
 /// Compiled kernels, by the name of their source file.
-const FAMILIES: [(&str, &[u8]); 10] = [
+const FAMILIES: &[(&str, &[u8])] = &[
     (
         "channels_last",
         include_bytes!(concat!(env!("OUT_DIR"), "/channels_last.fatbin")),
@@ -29,6 +29,10 @@ const FAMILIES: [(&str, &[u8]); 10] = [
     (
         "fp8",
         include_bytes!(concat!(env!("OUT_DIR"), "/fp8.fatbin")),
+    ),
+    (
+        "fp8_heads",
+        include_bytes!(concat!(env!("OUT_DIR"), "/fp8_heads.fatbin")),
     ),
     (
         "group_norm",

@@ -4,6 +4,7 @@
 //! The plain expressions run on the CPU in float32 on the same (rounded)
 //! values, so an error is the kernel's own.
 
+mod attention_fp8;
 mod block;
 mod channels_last;
 mod fp8;

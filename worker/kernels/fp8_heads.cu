@@ -1,0 +1,149 @@
+// The queries, keys and values of an attention in 8-bit floats, with one scale for each of the
+// three tensors, and what becomes of its output.
+//
+// Floats of 4 bits hold as much near their largest number as far below it, so a scale may be
+// too large by a few powers of two: only what lies 2^15 below the largest loses bits.
+#include "fp8.cuh"
+
+// What softmax weights, 0 to 1, are multiplied by before they become 8-bit floats: the largest
+// power of two that stays within them.
+constexpr float WEIGHT_SCALE = 256.0f;
+
+// The largest magnitude of an output, in its 8-bit floats. It is a mean of values, so no larger
+// than the largest, but for the rounding of the weights: hence a power of two to spare.
+constexpr float LARGEST_OUTPUT = LARGEST / 2.0f;
+
+// The numbers that an attention in 8-bit floats takes and makes, each in a slot of 16 bytes.
+enum Slot {
+    DESCALE_Q,
+    DESCALE_K,
+    DESCALE_V,
+    DESCALE_WEIGHTS,
+    SCALE_WEIGHTS,
+    SCALE_OUTPUT,
+    LARGEST_WEIGHT_FOUND, // cuDNN's to write, as the next
+    LARGEST_OUTPUT_FOUND,
+    DESCALE_OUTPUT,
+    LARGEST_VALUE,
+};
+
+__device__ __forceinline__ float &at(float *slots, Slot slot) { return slots[4 * slot]; }
+
+// Raises LARGEST_VALUE, zero before, to the largest magnitude in v, of [batch, tokens] rows of
+// `width` elements. Blocks share the tokens of an entry of the batch.
+template <typename T, int N>
+__device__ void largest_value(const T *v, float *slots, int64_t tokens, int64_t width,
+                              int64_t batch_stride, int64_t row_stride) {
+    v += blockIdx.y * batch_stride;
+    float most = 0.0f;
+    for (int64_t i = int64_t(threadIdx.x) * N; i < width; i += int64_t(blockDim.x) * N) {
+        // Several loads on their way at a time.
+#pragma unroll 4
+        for (int64_t token = blockIdx.x; token < tokens; token += gridDim.x) {
+            float wider[N];
+            widen<T, N>(v + token * row_stride + i, wider);
+            most = largest(wider, most);
+        }
+    }
+    most = block_max(most);
+    if (threadIdx.x == 0) {
+        // Floats that are not negative are in the order of their bits.
+        atomicMax(reinterpret_cast<int *>(&at(slots, LARGEST_VALUE)), __float_as_int(most));
+    }
+}
+
+// Brings [batch, tokens] rows of q, of q_width elements, and of k and v, of kv_width, to
+// contiguous 8-bit floats, and fills the slots. No magnitude of q and k is above q_bound and
+// k_bound; LARGEST_VALUE is v's. One block a row.
+template <typename T, int N>
+__device__ void heads_to_fp8(const T *q, const T *k, const T *v, fp8 *q_out, fp8 *k_out,
+                             fp8 *v_out, float *slots, int64_t q_width, int64_t kv_width,
+                             int64_t q_batch_stride, int64_t q_row_stride, int64_t k_batch_stride,
+                             int64_t k_row_stride, int64_t v_batch_stride, int64_t v_row_stride,
+                             float q_bound, float k_bound) {
+    const int64_t token = blockIdx.x;
+    const int64_t batch = blockIdx.y;
+    const int64_t row = batch * gridDim.x + token;
+    q += batch * q_batch_stride + token * q_row_stride;
+    k += batch * k_batch_stride + token * k_row_stride;
+    v += batch * v_batch_stride + token * v_row_stride;
+    q_out += row * q_width;
+    k_out += row * kv_width;
+    v_out += row * kv_width;
+    const float q_largest = fmaxf(q_bound, LEAST);
+    const float k_largest = fmaxf(k_bound, LEAST);
+    const float v_largest = fmaxf(at(slots, LARGEST_VALUE), LEAST);
+
+    const auto convert = [](const Pack<T, N> &x, float largest_of_all) {
+        float wider[N];
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            wider[j] = wide(x.at[j]);
+        }
+        return to_fp8(wider, LARGEST / largest_of_all);
+    };
+    for (int64_t i = int64_t(threadIdx.x) * N; i < max(q_width, kv_width);
+         i += int64_t(blockDim.x) * N) {
+        // All loads before the first use.
+        Pack<T, N> query = {}, key = {}, value = {};
+        if (i < q_width) {
+            query = load<T, N>(q + i);
+        }
+        if (i < kv_width) {
+            key = load<T, N>(k + i);
+            value = load<T, N>(v + i);
+        }
+        if (i < q_width) {
+            store<fp8, N>(q_out + i, convert(query, q_largest));
+        }
+        if (i < kv_width) {
+            store<fp8, N>(k_out + i, convert(key, k_largest));
+            store<fp8, N>(v_out + i, convert(value, v_largest));
+        }
+    }
+    if (row == 0 && threadIdx.x == 0) {
+        at(slots, DESCALE_Q) = q_largest / LARGEST;
+        at(slots, DESCALE_K) = k_largest / LARGEST;
+        at(slots, DESCALE_V) = v_largest / LARGEST;
+        at(slots, DESCALE_WEIGHTS) = 1.0f / WEIGHT_SCALE;
+        at(slots, SCALE_WEIGHTS) = WEIGHT_SCALE;
+        at(slots, SCALE_OUTPUT) = LARGEST_OUTPUT / v_largest;
+        at(slots, DESCALE_OUTPUT) = v_largest / LARGEST_OUTPUT;
+    }
+}
+
+// y = x * scale, of rows that in y are `stride` elements apart.
+template <typename T, int N>
+__device__ void widen_fp8(const fp8 *x, const float *scale, T *y, int64_t rows, int64_t width,
+                          int64_t stride) {
+    const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * N;
+    if (i >= width) {
+        return;
+    }
+    for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+        float wider[N];
+        from_fp8(load<fp8, N>(x + row * width + i), *scale, wider);
+        Pack<T, N> out;
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            out.at[j] = narrow<T>(wider[j]);
+        }
+        store<T, N>(y + row * stride + i, out);
+    }
+}
+
+// Heads of 8-bit floats are moved 16 bytes at a time, so bf16 needs no other width.
+VARIANT(largest_value, _bf16_v8, bf16, 8, ::largest_value,
+        (const T *v, float *slots, int64_t tokens, int64_t width, int64_t batch_stride,
+         int64_t row_stride),
+        (v, slots, tokens, width, batch_stride, row_stride))
+VARIANT(heads_to_fp8, _bf16_v8, bf16, 8, ::heads_to_fp8,
+        (const T *q, const T *k, const T *v, fp8 *q_out, fp8 *k_out, fp8 *v_out, float *slots,
+         int64_t q_width, int64_t kv_width, int64_t q_batch_stride, int64_t q_row_stride,
+         int64_t k_batch_stride, int64_t k_row_stride, int64_t v_batch_stride,
+         int64_t v_row_stride, float q_bound, float k_bound),
+        (q, k, v, q_out, k_out, v_out, slots, q_width, kv_width, q_batch_stride, q_row_stride,
+         k_batch_stride, k_row_stride, v_batch_stride, v_row_stride, q_bound, k_bound))
+VARIANT(widen_fp8, _bf16_v8, bf16, 8, ::widen_fp8,
+        (const fp8 *x, const float *scale, T *y, int64_t rows, int64_t width, int64_t stride),
+        (x, scale, y, rows, width, stride))
