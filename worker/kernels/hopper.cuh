@@ -101,6 +101,15 @@ __device__ __forceinline__ void copy_box_to(uint16_t blocks, void *to, const CUt
                  : "memory");
 }
 
+// A multiple of 16 bytes, from and to multiples of 16.
+__device__ __forceinline__ void copy_bytes(void *to, const void *from, uint64_t *barrier,
+                                           uint32_t bytes) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+                 " [%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(barrier))
+                 : "memory");
+}
+
 // --- products ---
 
 // Describes a tile of rows of 128 bytes, swizzled as the TMA does it: 8 rows are a pattern of

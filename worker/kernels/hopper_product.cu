@@ -36,6 +36,11 @@ struct Shared {
         uint8_t w[TILE_COLUMNS * ROW_BYTES];
     } stages[STAGES];
     bf16 sums[2][TILE_ROWS * HALF]; // of the last tile
+    // What belongs to a tile's columns. The fetcher is ahead by no more tiles than stages.
+    struct Columns {
+        bf16 bias[2][HALF];
+        float scale[2][HALF];
+    } columns[STAGES + 1];
     uint64_t full[STAGES];
     uint64_t empty[STAGES];
     uint64_t multiplied;
@@ -43,7 +48,7 @@ struct Shared {
     int whole; // whether `sums` holds a whole tile, and not one of several parts
 };
 
-static_assert(sizeof(Shared) == 213064, "hopper.rs asks for this much");
+static_assert(sizeof(Shared) == 219208, "hopper.rs asks for this much");
 
 // What all products need.
 struct Product {
@@ -150,22 +155,25 @@ __device__ __forceinline__ bf16 *sums_at(bf16 *half, int r, int c) {
     return half + r * HALF + ((c ^ (r & 7)) << 3);
 }
 
-// N elements of what nobody writes while this runs.
-template <int N>
-__device__ __forceinline__ Pack<bf16, N> fixed(const bf16 *p) {
-    Pack<bf16, N> v;
-    if constexpr (N == 8) {
-        reinterpret_cast<uint4 &>(v) = __ldg(reinterpret_cast<const uint4 *>(p));
-    } else {
-        static_assert(N == 2);
-        reinterpret_cast<uint32_t &>(v) = __ldg(reinterpret_cast<const uint32_t *>(p));
-    }
+// 8 elements of what nobody writes while this runs.
+__device__ __forceinline__ Pack<bf16, 8> fixed(const bf16 *p) {
+    Pack<bf16, 8> v;
+    reinterpret_cast<uint4 &>(v) = __ldg(reinterpret_cast<const uint4 *>(p));
     return v;
 }
 
 // Stores what is read only after this has run, so that x and W stay in the L2 cache.
 __device__ __forceinline__ void store_away(bf16 *p, const Pack<bf16, 8> &v) {
     __stcs(reinterpret_cast<uint4 *>(p), reinterpret_cast<const uint4 &>(v));
+}
+
+// silu to float32's last few bits, in five instructions: every one takes power from the products.
+__device__ __forceinline__ float short_silu(float x) {
+    constexpr float LOG2_E = 1.4426950408889634f;
+    float power, inverse;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(-LOG2_E * x));
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(1.0f + power));
+    return x * inverse;
 }
 
 __device__ __forceinline__ uint32_t both(float a, float b) {
@@ -202,6 +210,25 @@ __device__ __forceinline__ void fetch(const CUtensorMap *x, const CUtensorMap *w
     constexpr int K = ROW_BYTES / sizeof(T);
     const uint32_t rank = hopper::cluster_rank();
     Turn<STAGES> turn;
+    Turn<STAGES + 1> unit;
+    // Expects the first stage of a unit, and with it what belongs to its columns.
+    const auto columns = [&](const Unit &u, uint64_t *full) {
+        auto &to = shared.columns[unit.place];
+        const uint32_t bias = p.bias != nullptr ? sizeof(to.bias) : 0;
+        const uint32_t scale = sizeof(T) == 1 ? sizeof(to.scale) : 0;
+        hopper::barrier_expect(full, sizeof(Shared::Stage) + bias + scale);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int column = half == 0 ? u.first : u.second;
+            if (bias > 0) {
+                hopper::copy_bytes(to.bias[half], p.bias + column, full, bias / 2);
+            }
+            if (scale > 0) {
+                hopper::copy_bytes(to.scale[half], p.w_scales + column, full, scale / 2);
+            }
+        }
+        unit.advance();
+    };
     each_unit(p, end, [&](const Unit &u) {
         const int row = u.row + int(rank) * TILE_ROWS;
         const int w_row = rank == 0 ? u.first : u.second;
@@ -209,7 +236,11 @@ __device__ __forceinline__ void fetch(const CUtensorMap *x, const CUtensorMap *w
             auto &stage = shared.stages[turn.place];
             uint64_t *full = &shared.full[turn.place];
             hopper::barrier_wait(&shared.empty[turn.place], turn.parity ^ 1);
-            hopper::barrier_expect(full, sizeof(stage));
+            if (step == u.begin) {
+                columns(u, full);
+            } else {
+                hopper::barrier_expect(full, sizeof(stage));
+            }
             hopper::copy_box(stage.x, x, full, step * K, row);
             hopper::copy_box_to(0b11, stage.w + rank * HALF * ROW_BYTES, w, full, step * K, w_row);
             turn.advance();
@@ -256,8 +287,8 @@ __device__ __forceinline__ bool gather(const Product &p, const Unit &u, Shared &
 // Puts down 64 rows of a tile for the finishers: scaled, with bias, in bf16. `row` is the
 // group's first in the product and `at` in the block's tile; hopper.cuh tells who has what.
 template <typename T>
-__device__ __forceinline__ void put_down(const float (&sums)[128], const Product &p, const Unit &u,
-                                         int row, int at, Shared &shared) {
+__device__ __forceinline__ void put_down(const float (&sums)[128], const Product &p, int row,
+                                         int at, const Shared::Columns &columns, Shared &shared) {
     const int lane = threadIdx.x % 32;
     const int warp_row = threadIdx.x % GROUP / 32 * 16;
     float x_scale[2] = {1.0f, 1.0f};
@@ -275,18 +306,18 @@ __device__ __forceinline__ void put_down(const float (&sums)[128], const Product
         uint32_t packed[4];
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-            const int column = (half == 0 ? u.first : u.second) + (chunk + i) * 8 + lane % 4 * 2;
+            const int column = (chunk + i) * 8 + lane % 4 * 2;
             const float *v = sums + (c + i) * 4;
             float w[4] = {v[0], v[1], v[2], v[3]};
             if constexpr (sizeof(T) == 1) {
-                const float2 scale = __ldg(reinterpret_cast<const float2 *>(p.w_scales + column));
-                w[0] *= x_scale[0] * scale.x;
-                w[1] *= x_scale[0] * scale.y;
-                w[2] *= x_scale[1] * scale.x;
-                w[3] *= x_scale[1] * scale.y;
+                const auto scale = load<float, 2>(columns.scale[half] + column);
+                w[0] *= x_scale[0] * scale.at[0];
+                w[1] *= x_scale[0] * scale.at[1];
+                w[2] *= x_scale[1] * scale.at[0];
+                w[3] *= x_scale[1] * scale.at[1];
             }
             if (p.bias != nullptr) {
-                const auto bias = fixed<2>(p.bias + column);
+                const auto bias = load<bf16, 2>(columns.bias[half] + column);
                 w[0] += wide(bias.at[0]);
                 w[1] += wide(bias.at[1]);
                 w[2] += wide(bias.at[0]);
@@ -311,6 +342,7 @@ __device__ __forceinline__ void multiply(const Product &p, const End &end, Share
     float sums[128];
     Turn<STAGES> turn;
     Turn<1> tile;
+    Turn<STAGES + 1> unit;
     // Both blocks of the cluster write into a stage, so both hear that it is empty.
     const auto release = [&](int stage) {
         if (threadIdx.x % GROUP < BLOCKS) {
@@ -342,8 +374,9 @@ __device__ __forceinline__ void multiply(const Product &p, const End &end, Share
         const bool whole = u.cut < 0 || gather(p, u, shared, sums);
         if (whole) {
             const int row = u.row + int(hopper::cluster_rank()) * TILE_ROWS + first;
-            put_down<T>(sums, p, u, row, first, shared);
+            put_down<T>(sums, p, row, first, shared.columns[unit.place], shared);
         }
+        unit.advance();
         if (u.cut < 0 && threadIdx.x == 0) {
             shared.whole = 1;
         }
@@ -386,12 +419,16 @@ __device__ __forceinline__ void each_piece(int warp, int begin, int tokens, Body
 __device__ __forceinline__ void finish_heads(const Product &p, const Projected &e, const Unit &u,
                                              int begin, int warp, Shared &shared) {
     const int place = threadIdx.x % 16 * 8;
-    Pack<bf16, 8> weight[2];
+    float weight[2][8];
     bool turned[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const int column = u.first + half * HALF;
-        weight[half] = fixed<8>((column < e.queries ? e.query_weight : e.key_weight) + place);
+        const auto w = fixed((column < e.queries ? e.query_weight : e.key_weight) + place);
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            weight[half][j] = wide(w.at[j]);
+        }
         turned[half] = column < e.queries + e.keys;
     }
     each_piece(warp, begin, e.place.tokens, [&](const Piece &at) {
@@ -421,9 +458,8 @@ __device__ __forceinline__ void finish_heads(const Product &p, const Projected &
                 const float sines[4] = {s.x, s.y, s.z, s.w};
 #pragma unroll
                 for (int j = 0; j < 4; ++j) {
-                    const auto &w = weight[half].at;
-                    const float x0 = wide(x.at[2 * j]) * inverse * wide(w[2 * j]);
-                    const float x1 = wide(x.at[2 * j + 1]) * inverse * wide(w[2 * j + 1]);
+                    const float x0 = wide(x.at[2 * j]) * inverse * weight[half][2 * j];
+                    const float x1 = wide(x.at[2 * j + 1]) * inverse * weight[half][2 * j + 1];
                     x.at[2 * j] = narrow<bf16>(x0 * cosines[j] - x1 * sines[j]);
                     x.at[2 * j + 1] = narrow<bf16>(x0 * sines[j] + x1 * cosines[j]);
                 }
@@ -443,8 +479,7 @@ __device__ __forceinline__ void finish_swiglu(const Product &p, const Projected 
         const auto gate = load<bf16, 8>(sums_at(shared.sums[1], at.r, at.chunk));
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
-            const float g = wide(gate.at[j]);
-            up.at[j] = narrow<bf16>(wide(up.at[j]) * __fdividef(g, 1.0f + __expf(-g)));
+            up.at[j] = narrow<bf16>(wide(up.at[j]) * short_silu(wide(gate.at[j])));
         }
         if (at.row < p.rows) {
             store_away(to + at.row * e.mlp_stride + at.chunk * 8, up);
@@ -471,8 +506,8 @@ __device__ __forceinline__ void finish(const Product &p, const Gated &e, const U
         for (int half = 0; half < 2; ++half) {
             const int column = u.first + half * HALF + at.chunk * 8;
             const int64_t to = int64_t(at.row) * e.columns + column;
-            const auto x = fixed<8>(e.x + to);
-            const auto gate = fixed<8>(e.gate + at.entry * e.gate_stride + column);
+            const auto x = fixed(e.x + to);
+            const auto gate = fixed(e.gate + at.entry * e.gate_stride + column);
             auto y = load<bf16, 8>(sums_at(shared.sums[half], at.r, at.chunk));
 #pragma unroll
             for (int j = 0; j < 8; ++j) {

@@ -27,9 +27,9 @@ const ROW_BYTES: usize = 128;
 
 const THREADS: u32 = 384;
 
-/// `Shared` of the kernel: three stages of 128 + 256 rows of [`ROW_BYTES`], a tile in bf16,
-/// eight barriers and a flag.
-const SHARED_BYTES: u32 = 3 * 384 * 128 + 128 * 256 * 2 + 8 * 8 + 8;
+/// `Shared` of the kernel: three stages of 128 + 256 rows of [`ROW_BYTES`], a tile in bf16, the
+/// biases and scales of four tiles' columns, eight barriers and a flag.
+const SHARED_BYTES: u32 = 3 * 384 * 128 + 128 * 256 * 2 + 4 * 256 * 6 + 8 * 8 + 8;
 
 /// Bytes of a tile's float32 sums.
 const PARTIAL_TILE: usize = TILE_ROWS * TILE_COLUMNS * 4;
@@ -190,7 +190,8 @@ impl Hopper {
         let bias_fits = bias.is_none_or(|bias| {
             bias.dtype() == DType::BF16 && bias.is_contiguous() && bias.dims() == [outputs]
         });
-        let at = [address(x)?, address(weight)?];
+        let bias_at = bias.map_or(Ok(0), address)?;
+        let at = [address(x)?, address(weight)?, bias_at, scales.1];
         let dense = x.is_contiguous() && weight.is_contiguous();
         if !bias_fits
             || !dense
@@ -204,7 +205,7 @@ impl Hopper {
         let x_map = tensor_map(at[0], size, (rows, inputs))?;
         let w_map = tensor_map(at[1], size, (outputs, inputs))?;
         let mut product = self.product(rows, outputs, (inputs * size).div_ceil(ROW_BYTES));
-        product.bias = bias.map_or(Ok(0), address)?;
+        product.bias = bias_at;
         (product.x_scales, product.w_scales) = scales;
         let cut = product.row_tiles * product.column_tiles - product.uncut;
         let units = (product.uncut + cut * product.parts) as usize;

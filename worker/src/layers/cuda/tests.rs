@@ -107,7 +107,9 @@ fn layer_norm_does_not_cancel() {
     let plain = modulated_layer_norm(&x, &none, &none, 1e-6).unwrap();
     let none = there(&none, DType::F32);
     let ours = super::modulated_layer_norm(&there(&x, DType::F32), &none, &none, 1e-6);
-    assert_close("offset of 1000", &ours.unwrap().unwrap(), &plain, 1e-4);
+    // Numbers near 1000 are 6e-5 apart: so far off, and a little more, may each side's mean be.
+    // Without its own pass the variance would lose all but two digits.
+    assert_close("offset of 1000", &ours.unwrap().unwrap(), &plain, 5e-4);
 }
 
 #[test]

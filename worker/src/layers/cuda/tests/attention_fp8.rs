@@ -244,7 +244,8 @@ fn small_weights_of_many_keys_count() {
     let wanted = (others - 1.0) / (others + 1.0);
     for (terms, ours) in case.ours("small weights") {
         for found in values(&ours) {
-            assert!((found / wanted - 1.0).abs() < 0.08, "{terms:?}: {found}");
+            // The result's own rounding is 1/16, and the weights' may tip it to the next number.
+            assert!((found / wanted - 1.0).abs() < 0.1, "{terms:?}: {found}");
         }
     }
 }
