@@ -149,11 +149,11 @@ __device__ __forceinline__ void fewer_registers() {
 }
 
 // Four 8 x 8 matrices of 16 bits to shared memory; lane l names the row l % 8 of matrix l / 8.
+// The compiler may move the thread's own reads across it: they are of other places.
 __device__ __forceinline__ void store_matrices(void *row, const uint32_t (&v)[4]) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
                      shared_address(row)),
-                 "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3])
-                 : "memory");
+                 "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]));
 }
 
 // Enqueues d = a b^T (+ d if `add`) for tiles of 64 and of 256 rows and 32 bytes of T. Of d,

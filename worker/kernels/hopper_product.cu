@@ -52,7 +52,7 @@ static_assert(sizeof(Shared) == 219208, "hopper.rs asks for this much");
 
 // What all products need.
 struct Product {
-    const bf16 *bias;      // [N], or null
+    const bf16 *bias;      // [N]
     const float *x_scales; // [rows], for E4M3
     const float *w_scales; // [N], for E4M3
     float *partial;        // [blocks of the GPU, a tile] for the parts of tiles
@@ -214,17 +214,16 @@ __device__ __forceinline__ void fetch(const CUtensorMap *x, const CUtensorMap *w
     // Expects the first stage of a unit, and with it what belongs to its columns.
     const auto columns = [&](const Unit &u, uint64_t *full) {
         auto &to = shared.columns[unit.place];
-        const uint32_t bias = p.bias != nullptr ? sizeof(to.bias) : 0;
-        const uint32_t scale = sizeof(T) == 1 ? sizeof(to.scale) : 0;
-        hopper::barrier_expect(full, sizeof(Shared::Stage) + bias + scale);
+        constexpr bool SCALED = sizeof(T) == 1;
+        constexpr uint32_t BYTES = SCALED ? sizeof(to) : sizeof(to.bias);
+        hopper::barrier_expect(full, sizeof(Shared::Stage) + BYTES);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int column = half == 0 ? u.first : u.second;
-            if (bias > 0) {
-                hopper::copy_bytes(to.bias[half], p.bias + column, full, bias / 2);
-            }
-            if (scale > 0) {
-                hopper::copy_bytes(to.scale[half], p.w_scales + column, full, scale / 2);
+            hopper::copy_bytes(to.bias[half], p.bias + column, full, sizeof(to.bias[half]));
+            if constexpr (SCALED) {
+                hopper::copy_bytes(to.scale[half], p.w_scales + column, full,
+                                   sizeof(to.scale[half]));
             }
         }
         unit.advance();
@@ -299,36 +298,46 @@ __device__ __forceinline__ void put_down(const float (&sums)[128], const Product
             x_scale[i] = r < p.rows ? __ldg(p.x_scales + r) : 0.0f;
         }
     }
+    // What this thread's two columns of a chunk of 8 are scaled by, and what is added to them.
+    struct Pair {
+        Pack<bf16, 2> bias;
+        Pack<float, 2> scale;
+    };
+    const auto pair_of = [&](int c) {
+        const int column = c * 8 + lane % 4 * 2;
+        Pair pair = {load<bf16, 2>(columns.bias[0] + column), {1.0f, 1.0f}};
+        if constexpr (sizeof(T) == 1) {
+            pair.scale = load<float, 2>(columns.scale[0] + column);
+        }
+        return pair;
+    };
+    constexpr int CHUNKS = TILE_COLUMNS / 8;
+    Pair next[2] = {pair_of(0), pair_of(1)};
 #pragma unroll
-    for (int c = 0; c < TILE_COLUMNS / 8; c += 2) {
-        const int half = c / (HALF / 8);
-        const int chunk = c % (HALF / 8);
+    for (int c = 0; c < CHUNKS; c += 2) {
+        const Pair pairs[2] = {next[0], next[1]};
+        if (c + 2 < CHUNKS) {
+            next[0] = pair_of(c + 2);
+            next[1] = pair_of(c + 3);
+        }
         uint32_t packed[4];
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-            const int column = (chunk + i) * 8 + lane % 4 * 2;
             const float *v = sums + (c + i) * 4;
-            float w[4] = {v[0], v[1], v[2], v[3]};
-            if constexpr (sizeof(T) == 1) {
-                const auto scale = load<float, 2>(columns.scale[half] + column);
-                w[0] *= x_scale[0] * scale.at[0];
-                w[1] *= x_scale[0] * scale.at[1];
-                w[2] *= x_scale[1] * scale.at[0];
-                w[3] *= x_scale[1] * scale.at[1];
-            }
-            if (p.bias != nullptr) {
-                const auto bias = load<bf16, 2>(columns.bias[half] + column);
-                w[0] += wide(bias.at[0]);
-                w[1] += wide(bias.at[1]);
-                w[2] += wide(bias.at[0]);
-                w[3] += wide(bias.at[1]);
+            float w[4];
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                w[j] = fmaf(v[j] * x_scale[j / 2], pairs[i].scale.at[j % 2],
+                            wide(pairs[i].bias.at[j % 2]));
             }
             packed[2 * i] = both(w[0], w[1]);
             packed[2 * i + 1] = both(w[2], w[3]);
         }
         const int matrix = lane / 8;
         const int r = at + warp_row + lane % 8 + matrix % 2 * 8;
-        hopper::store_matrices(sums_at(shared.sums[half], r, chunk + matrix / 2), packed);
+        const int half = c / (HALF / 8);
+        const int chunk = c % (HALF / 8) + matrix / 2;
+        hopper::store_matrices(sums_at(shared.sums[half], r, chunk), packed);
     }
 }
 

@@ -186,10 +186,10 @@ fn run(factors: &Factors, bias: Option<&Tensor>, end: &End) -> Result<bool> {
     let Some(device) = factors.device() else {
         return Ok(false);
     };
-    match hopper(&device)? {
+    match (hopper(&device)?, bias) {
         // SAFETY: the callers have made the end for these factors.
-        Some(hopper) => unsafe { hopper.run(factors, bias, end) },
-        None => Ok(false),
+        (Some(hopper), Some(bias)) => unsafe { hopper.run(factors, bias, end) },
+        _ => Ok(false),
     }
 }
 

@@ -176,7 +176,7 @@ impl Hopper {
     ///
     /// # Safety
     /// What `end` names is alive and of the product's size.
-    pub unsafe fn run(&self, factors: &Factors, bias: Option<&Tensor>, end: &End) -> Result<bool> {
+    pub unsafe fn run(&self, factors: &Factors, bias: &Tensor, end: &End) -> Result<bool> {
         let (x, weight, scales, kind) = match factors {
             Factors::Bf16(x, weight) => (*x, *weight, (0, 0), 0),
             Factors::Fp8(x, weight) => {
@@ -187,10 +187,9 @@ impl Hopper {
         let (outputs, inputs) = weight.dims2()?;
         let rows = x.elem_count() / inputs.max(1);
         let size = x.dtype().size_in_bytes();
-        let bias_fits = bias.is_none_or(|bias| {
-            bias.dtype() == DType::BF16 && bias.is_contiguous() && bias.dims() == [outputs]
-        });
-        let bias_at = bias.map_or(Ok(0), address)?;
+        let bias_fits =
+            bias.dtype() == DType::BF16 && bias.is_contiguous() && bias.dims() == [outputs];
+        let bias_at = address(bias)?;
         let at = [address(x)?, address(weight)?, bias_at, scales.1];
         let dense = x.is_contiguous() && weight.is_contiguous();
         if !bias_fits
