@@ -52,12 +52,13 @@ __device__ void largest_value(const T *v, float *slots, int64_t tokens, int64_t 
     }
 }
 
-// Brings [batch, tokens] rows of q, of q_width elements, and of k and v, of kv_width, to
-// contiguous 8-bit floats, and fills the slots. No magnitude of q and k is above q_bound and
+// Brings [batch, tokens] rows of q, k and v, of so many elements, to contiguous 8-bit floats, and
+// fills the slots. q and k of no elements have been brought there already. No magnitude of q and k is above q_bound and
 // k_bound; LARGEST_VALUE is v's. One block a row.
 template <typename T, int N>
 __device__ void heads_to_fp8(const T *q, const T *k, const T *v, fp8 *q_out, fp8 *k_out,
-                             fp8 *v_out, float *slots, int64_t q_width, int64_t kv_width,
+                             fp8 *v_out, float *slots, int64_t q_width, int64_t k_width,
+                             int64_t v_width,
                              int64_t q_batch_stride, int64_t q_row_stride, int64_t k_batch_stride,
                              int64_t k_row_stride, int64_t v_batch_stride, int64_t v_row_stride,
                              float q_bound, float k_bound) {
@@ -68,8 +69,8 @@ __device__ void heads_to_fp8(const T *q, const T *k, const T *v, fp8 *q_out, fp8
     k += batch * k_batch_stride + token * k_row_stride;
     v += batch * v_batch_stride + token * v_row_stride;
     q_out += row * q_width;
-    k_out += row * kv_width;
-    v_out += row * kv_width;
+    k_out += row * k_width;
+    v_out += row * v_width;
     const float q_largest = fmaxf(q_bound, LEAST);
     const float k_largest = fmaxf(k_bound, LEAST);
     const float v_largest = fmaxf(at(slots, LARGEST_VALUE), LEAST);
@@ -82,22 +83,26 @@ __device__ void heads_to_fp8(const T *q, const T *k, const T *v, fp8 *q_out, fp8
         }
         return to_fp8(wider, LARGEST / largest_of_all);
     };
-    for (int64_t i = int64_t(threadIdx.x) * N; i < max(q_width, kv_width);
+    for (int64_t i = int64_t(threadIdx.x) * N; i < max(q_width, v_width);
          i += int64_t(blockDim.x) * N) {
         // All loads before the first use.
         Pack<T, N> query = {}, key = {}, value = {};
         if (i < q_width) {
             query = load<T, N>(q + i);
         }
-        if (i < kv_width) {
+        if (i < k_width) {
             key = load<T, N>(k + i);
+        }
+        if (i < v_width) {
             value = load<T, N>(v + i);
         }
         if (i < q_width) {
             store<fp8, N>(q_out + i, convert(query, q_largest));
         }
-        if (i < kv_width) {
+        if (i < k_width) {
             store<fp8, N>(k_out + i, convert(key, k_largest));
+        }
+        if (i < v_width) {
             store<fp8, N>(v_out + i, convert(value, v_largest));
         }
     }
@@ -139,10 +144,10 @@ VARIANT(largest_value, _bf16_v8, bf16, 8, ::largest_value,
         (v, slots, tokens, width, batch_stride, row_stride))
 VARIANT(heads_to_fp8, _bf16_v8, bf16, 8, ::heads_to_fp8,
         (const T *q, const T *k, const T *v, fp8 *q_out, fp8 *k_out, fp8 *v_out, float *slots,
-         int64_t q_width, int64_t kv_width, int64_t q_batch_stride, int64_t q_row_stride,
-         int64_t k_batch_stride, int64_t k_row_stride, int64_t v_batch_stride,
+         int64_t q_width, int64_t k_width, int64_t v_width, int64_t q_batch_stride,
+         int64_t q_row_stride, int64_t k_batch_stride, int64_t k_row_stride, int64_t v_batch_stride,
          int64_t v_row_stride, float q_bound, float k_bound),
-        (q, k, v, q_out, k_out, v_out, slots, q_width, kv_width, q_batch_stride, q_row_stride,
+        (q, k, v, q_out, k_out, v_out, slots, q_width, k_width, v_width, q_batch_stride, q_row_stride,
          k_batch_stride, k_row_stride, v_batch_stride, v_row_stride, q_bound, k_bound))
 VARIANT(widen_fp8, _bf16_v8, bf16, 8, ::widen_fp8,
         (const fp8 *x, const float *scale, T *y, int64_t rows, int64_t width, int64_t stride),

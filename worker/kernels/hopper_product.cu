@@ -14,10 +14,10 @@
 // fetches one half of W's tile for both, which halves what the L2 cache has to give.
 //
 // Tiles that would leave most of the GPU idle at the end are cut along K into parts.
-#include "common.cuh"
+#include "fp8.cuh"
 #include "hopper.cuh"
 
-using fp8 = __nv_fp8_e4m3;
+using e4m3 = __nv_fp8_e4m3;
 
 constexpr int TILE_ROWS = 128;
 constexpr int TILE_COLUMNS = 256;
@@ -75,8 +75,14 @@ struct Place {
 
 // q, k, v, then up and gate; each may be missing. `head_columns` are a multiple of TILE_COLUMNS,
 // `inner` is one of HALF.
+//
+// For an attention in 8-bit floats (fp8_heads.cu), q and k are these, and of v the largest
+// magnitude is found.
 struct Projected {
-    bf16 *heads; // [batch, all, columns of q, k and v]
+    bf16 *heads; // [batch, all, columns of q, k and v], or of v alone
+    fp8 *queries8; // [batch, all, columns of q], or null
+    fp8 *keys8;
+    float *largest_value;
     const bf16 *query_weight;
     const bf16 *key_weight;
     const float *cos; // [all, HALF / 2]
@@ -88,6 +94,8 @@ struct Projected {
     int keys;         // columns of k
     int head_columns; // columns of q, k and v
     int inner;        // columns of up
+    float query_factor; // from q to its 8-bit floats
+    float key_factor;
     float eps;
 };
 
@@ -424,60 +432,99 @@ __device__ __forceinline__ void each_piece(int warp, int begin, int tokens, Body
     }
 }
 
-// RMSNorm of q's and k's heads, and their rotation by neighbouring pairs, as rope.cu does it.
+// RMSNorm of a head, of which 16 lanes have 8 columns each, and its rotation by neighbouring
+// pairs, as rope.cu does it.
+__device__ __forceinline__ void turn(float (&x)[8], const float (&weight)[8], float4 cosines,
+                                     float4 sines, float eps) {
+    float squares = 0.0f;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+        squares += x[j] * x[j];
+    }
+#pragma unroll
+    for (int step = 8; step > 0; step /= 2) {
+        squares += __shfl_xor_sync(0xffffffffu, squares, step);
+    }
+    const float inverse = rsqrtf(squares / HALF + eps);
+    const float c[4] = {cosines.x, cosines.y, cosines.z, cosines.w};
+    const float s[4] = {sines.x, sines.y, sines.z, sines.w};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+        const float x0 = x[2 * j] * inverse * weight[2 * j];
+        const float x1 = x[2 * j + 1] * inverse * weight[2 * j + 1];
+        x[2 * j] = x0 * c[j] - x1 * s[j];
+        x[2 * j + 1] = x0 * s[j] + x1 * c[j];
+    }
+}
+
 __device__ __forceinline__ void finish_heads(const Product &p, const Projected &e, const Unit &u,
                                              int begin, int warp, Shared &shared) {
     const int place = threadIdx.x % 16 * 8;
+    const int turned_columns = e.queries + e.keys;
+    const bool eight = e.queries8 != nullptr;
     float weight[2][8];
-    bool turned[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        const int column = u.first + half * HALF;
-        const auto w = fixed((column < e.queries ? e.query_weight : e.key_weight) + place);
+        const bool query = u.first + half * HALF < e.queries;
+        const auto w = fixed((query ? e.query_weight : e.key_weight) + place);
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
             weight[half][j] = wide(w.at[j]);
         }
-        turned[half] = column < e.queries + e.keys;
     }
+    float most = 0.0f;
     each_piece(warp, begin, e.place.tokens, [&](const Piece &at) {
         const int64_t token = e.place.offset + at.token;
-        const int64_t angle = (token * HALF + place) / 2;
+        const int64_t row = int64_t(at.entry) * e.place.all + token;
+        const bool there = at.row < p.rows;
         float4 c = {}, s = {};
-        if (turned[0] && at.row < p.rows) {
+        if (u.first < turned_columns && there) {
+            const int64_t angle = (token * HALF + place) / 2;
             c = __ldg(reinterpret_cast<const float4 *>(e.cos + angle));
             s = __ldg(reinterpret_cast<const float4 *>(e.sin + angle));
         }
-        bf16 *to = e.heads + (int64_t(at.entry) * e.place.all + token) * e.head_columns + place;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            auto x = load<bf16, 8>(sums_at(shared.sums[half], at.r, at.chunk));
-            if (turned[half]) {
-                float squares = 0.0f;
-#pragma unroll
-                for (int j = 0; j < 8; ++j) {
-                    squares += wide(x.at[j]) * wide(x.at[j]);
-                }
-#pragma unroll
-                for (int step = 8; step > 0; step /= 2) {
-                    squares += __shfl_xor_sync(0xffffffffu, squares, step);
-                }
-                const float inverse = rsqrtf(squares / HALF + e.eps);
-                const float cosines[4] = {c.x, c.y, c.z, c.w};
-                const float sines[4] = {s.x, s.y, s.z, s.w};
-#pragma unroll
-                for (int j = 0; j < 4; ++j) {
-                    const float x0 = wide(x.at[2 * j]) * inverse * weight[half][2 * j];
-                    const float x1 = wide(x.at[2 * j + 1]) * inverse * weight[half][2 * j + 1];
-                    x.at[2 * j] = narrow<bf16>(x0 * cosines[j] - x1 * sines[j]);
-                    x.at[2 * j + 1] = narrow<bf16>(x0 * sines[j] + x1 * cosines[j]);
+            const int column = u.first + half * HALF;
+            float x[8];
+            widen<bf16, 8>(sums_at(shared.sums[half], at.r, at.chunk), x);
+            if (column < turned_columns) {
+                turn(x, weight[half], c, s, e.eps);
+                if (eight) {
+                    if (there && column < e.queries) {
+                        store<fp8, 8>(e.queries8 + row * e.queries + column + place,
+                                      to_fp8(x, e.query_factor));
+                    } else if (there) {
+                        store<fp8, 8>(e.keys8 + row * e.keys + column - e.queries + place,
+                                      to_fp8(x, e.key_factor));
+                    }
+                    continue;
                 }
             }
-            if (at.row < p.rows) {
-                store_away(to + u.first + half * HALF, x);
+            if (there) {
+                if (eight) {
+                    most = largest(x, most);
+                }
+                Pack<bf16, 8> y;
+#pragma unroll
+                for (int j = 0; j < 8; ++j) {
+                    y.at[j] = narrow<bf16>(x[j]);
+                }
+                const int before = eight ? turned_columns : 0;
+                store_away(e.heads + row * (e.head_columns - before) + column - before + place, y);
             }
         }
     });
+    if (eight && u.second >= turned_columns) {
+#pragma unroll
+        for (int step = 16; step > 0; step /= 2) {
+            most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, step));
+        }
+        if (threadIdx.x % 32 == 0) {
+            // Floats that are not negative are in the order of their bits.
+            atomicMax(reinterpret_cast<int *>(e.largest_value), __float_as_int(most));
+        }
+    }
 }
 
 __device__ __forceinline__ void finish_swiglu(const Product &p, const Projected &e, const Unit &u,
@@ -586,6 +633,6 @@ __device__ __forceinline__ void product(const CUtensorMap &x, const CUtensorMap 
         product<TYPE>(x, w, p, end);                                                              \
     }
 PRODUCT(projected_bf16, bf16, Projected)
-PRODUCT(projected_fp8, fp8, Projected)
+PRODUCT(projected_fp8, e4m3, Projected)
 PRODUCT(gated_bf16, bf16, Gated)
-PRODUCT(gated_fp8, fp8, Gated)
+PRODUCT(gated_fp8, e4m3, Gated)

@@ -43,8 +43,71 @@ pub struct HeadProjection<'a> {
     pub eps: f64,
 }
 
-/// [`qk_norm_rope`] of the projections of several streams, by neighbouring pairs: q
-/// `[B, sum of S, H, D]`, k and v `[B, sum of S, G, D]`.
+/// q, k and v, normed and rotated, on their way to an attention.
+pub struct ProjectedHeads {
+    heads: ReadyHeads,
+    bounds: Option<QkBounds>,
+}
+
+enum ReadyHeads {
+    /// q `[B, S, H, D]`, k and v `[B, S, G, D]`.
+    Whole(Tensor, Tensor, Tensor),
+    #[cfg(feature = "cuda")]
+    Gpu(cuda::GpuHeads),
+}
+
+impl ProjectedHeads {
+    /// Their attention without a mask, [`attention_fp8`] where bounds were given: `[B, S, H D]`.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn attend(&self) -> Result<Tensor> {
+        let (q, k, v) = match &self.heads {
+            ReadyHeads::Whole(q, k, v) => (q, k, v),
+            #[cfg(feature = "cuda")]
+            ReadyHeads::Gpu(cuda::GpuHeads::Whole(q, k, v)) => (q, k, v),
+            #[cfg(feature = "cuda")]
+            ReadyHeads::Gpu(cuda::GpuHeads::Fp8(heads)) => return heads.attend(),
+        };
+        match self.bounds {
+            Some(bounds) => attention_fp8(q, k, v, bounds),
+            None => attention(q, k, v, Mask::None),
+        }
+    }
+
+    /// Writes [`attend`](Self::attend) into `out`, whose rows lie in a wider tensor; `false` where
+    /// that cannot be done.
+    #[cfg(feature = "cuda")]
+    fn attend_into(&self, out: &Tensor) -> Result<bool> {
+        let (q, k, v) = match &self.heads {
+            ReadyHeads::Whole(q, k, v) => (q, k, v),
+            ReadyHeads::Gpu(cuda::GpuHeads::Whole(q, k, v)) => (q, k, v),
+            ReadyHeads::Gpu(cuda::GpuHeads::Fp8(heads)) => {
+                return heads.attend_into(out).map(|()| true)
+            }
+        };
+        let in_fp8 = match self.bounds {
+            Some(bounds) => cuda::attention_fp8_into(q, k, v, bounds, out)?,
+            None => false,
+        };
+        Ok(in_fp8 || cuda::attention_into(q, k, v, false, out)?)
+    }
+
+    /// q, k and v.
+    #[cfg(test)]
+    pub(super) fn whole(self) -> (Tensor, Tensor, Tensor) {
+        match self.heads {
+            ReadyHeads::Whole(q, k, v) => (q, k, v),
+            #[cfg(feature = "cuda")]
+            ReadyHeads::Gpu(cuda::GpuHeads::Whole(q, k, v)) => (q, k, v),
+            #[cfg(feature = "cuda")]
+            ReadyHeads::Gpu(cuda::GpuHeads::Fp8(_)) => panic!("heads in 8-bit floats"),
+        }
+    }
+}
+
+/// [`qk_norm_rope`] of the projections of several streams, by neighbouring pairs, for an attention
+/// over all their tokens: [`attention_fp8`] where `bounds` are given.
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
@@ -52,16 +115,18 @@ pub fn project_heads(
     streams: &[HeadProjection],
     heads: Heads,
     rope: &RopeTable,
-) -> Result<(Tensor, Tensor, Tensor)> {
+    bounds: Option<QkBounds>,
+) -> Result<ProjectedHeads> {
     let inputs: Vec<Input> = streams
         .iter()
         .map(|stream| stream.normed.input())
         .collect::<Result<_>>()?;
     #[cfg(feature = "cuda")]
-    if let Some(all) = on_gpu(streams, &inputs, |projections| {
-        cuda::project_heads(projections, heads, rope)
+    if let Some(heads) = on_gpu(streams, &inputs, |projections| {
+        cuda::project_heads(projections, heads, rope, bounds)
     })? {
-        return Ok(all);
+        let heads = ReadyHeads::Gpu(heads);
+        return Ok(ProjectedHeads { heads, bounds });
     }
     let mut packed = Vec::with_capacity(streams.len());
     for (stream, input) in streams.iter().zip(&inputs) {
@@ -69,7 +134,9 @@ pub fn project_heads(
     }
     let packed: Vec<_> = packed.iter().map(|(qkv, norms)| (qkv, *norms)).collect();
     let eps = streams.first().map_or(0.0, |stream| stream.eps);
-    qk_norm_rope(&packed, heads, Pairs::Neighbours, rope, eps)
+    let (q, k, v) = qk_norm_rope(&packed, heads, Pairs::Neighbours, rope, eps)?;
+    let heads = ReadyHeads::Whole(q, k, v);
+    Ok(ProjectedHeads { heads, bounds })
 }
 
 /// [`swiglu`] of a projection to up and gate: `[B, S, I]`.
@@ -87,20 +154,18 @@ pub fn project_swiglu(normed: &Normed) -> Result<Tensor> {
     swiglu(&normed.linear.product(&input)?)
 }
 
-/// A single-stream block's projection: q, k and v, and what becomes of its MLP.
+/// A single-stream block's projection: its heads, and what becomes of its MLP.
 pub struct JointProjection {
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    heads: ProjectedHeads,
     mlp: Mlp,
 }
 
 enum Mlp {
     /// Up and gate, `[B, S, 2 I]`.
     UpGate(Tensor),
-    /// [`swiglu`] of them in the last I columns of `[B, S, H D + I]`.
+    /// [`swiglu`] of them in the last I columns of `[B, S, H D + I]`, with so many before.
     #[cfg(feature = "cuda")]
-    Behind(Tensor),
+    Behind(Tensor, usize),
 }
 
 /// A projection to q, k and v of `heads` and, behind them, to up and gate of an MLP.
@@ -111,19 +176,26 @@ pub fn project_jointly(
     projection: &HeadProjection,
     heads: Heads,
     rope: &RopeTable,
+    bounds: Option<QkBounds>,
 ) -> Result<JointProjection> {
     let input = projection.normed.input()?;
+    let head_dim = projection.norms.query.dim(0)?;
     #[cfg(feature = "cuda")]
-    if let Some((q, k, v, joint)) = on_gpu(
+    if let Some((ready, joint)) = on_gpu(
         std::slice::from_ref(projection),
         std::slice::from_ref(&input),
-        |projections| cuda::project_jointly(&projections[0], heads, rope),
+        |projections| cuda::project_jointly(&projections[0], heads, rope, bounds),
     )? {
-        let mlp = Mlp::Behind(joint);
-        return Ok(JointProjection { q, k, v, mlp });
+        return Ok(JointProjection {
+            heads: ProjectedHeads {
+                heads: ReadyHeads::Gpu(ready),
+                bounds,
+            },
+            mlp: Mlp::Behind(joint, heads.query * head_dim),
+        });
     }
     let packed = projection.normed.linear.product(&input)?;
-    let head_columns = (heads.query + 2 * heads.key) * projection.norms.query.dim(0)?;
+    let head_columns = (heads.query + 2 * heads.key) * head_dim;
     let (q, k, v) = qk_norm_rope(
         &[(&packed, projection.norms)],
         heads,
@@ -132,38 +204,37 @@ pub fn project_jointly(
         projection.eps,
     )?;
     let rest = packed.dim(D::Minus1)? - head_columns;
-    let mlp = Mlp::UpGate(packed.narrow(D::Minus1, head_columns, rest)?);
-    Ok(JointProjection { q, k, v, mlp })
+    let heads = ReadyHeads::Whole(q, k, v);
+    Ok(JointProjection {
+        heads: ProjectedHeads { heads, bounds },
+        mlp: Mlp::UpGate(packed.narrow(D::Minus1, head_columns, rest)?),
+    })
 }
 
 impl JointProjection {
-    /// The attention, [`attention_fp8`] where `bounds` are given, and beside it the MLP's inner
-    /// activations: `[B, S, H D + I]`, what the block projects back.
+    /// The heads' [attention](ProjectedHeads::attend) and beside it the MLP's inner activations:
+    /// `[B, S, H D + I]`, what the block projects back.
     ///
     /// # Errors
     /// The device fails.
-    pub fn attend(self, bounds: Option<QkBounds>) -> Result<Tensor> {
-        let Self { q, k, v, mlp } = self;
-        match (mlp, bounds) {
-            (Mlp::UpGate(up_gate), None) => attention_and_swiglu(&q, &k, &v, &up_gate),
-            (Mlp::UpGate(up_gate), Some(bounds)) => {
-                let attended = attention_fp8(&q, &k, &v, bounds)?;
-                Tensor::cat(&[attended, swiglu(&up_gate)?], 2)
-            }
+    pub fn attend(self) -> Result<Tensor> {
+        let Self { heads, mlp } = self;
+        match (mlp, &heads) {
+            (
+                Mlp::UpGate(up_gate),
+                ProjectedHeads {
+                    heads: ReadyHeads::Whole(q, k, v),
+                    bounds: None,
+                },
+            ) => attention_and_swiglu(q, k, v, &up_gate),
+            (Mlp::UpGate(up_gate), heads) => Tensor::cat(&[heads.attend()?, swiglu(&up_gate)?], 2),
             #[cfg(feature = "cuda")]
-            (Mlp::Behind(joint), bounds) => {
-                let (_, _, heads, head_dim) = q.dims4()?;
-                let width = heads * head_dim;
-                let before = joint.narrow(2, 0, width)?;
-                let in_fp8 = match bounds {
-                    Some(bounds) => cuda::attention_fp8_into(&q, &k, &v, bounds, &before)?,
-                    None => false,
-                };
-                if in_fp8 || cuda::attention_into(&q, &k, &v, false, &before)? {
+            (Mlp::Behind(joint, width), heads) => {
+                if heads.attend_into(&joint.narrow(2, 0, width)?)? {
                     return Ok(joint);
                 }
                 let inner = joint.narrow(2, width, joint.dim(2)? - width)?;
-                Tensor::cat(&[attention(&q, &k, &v, Mask::None)?, inner], 2)
+                Tensor::cat(&[heads.attend()?, inner], 2)
             }
         }
     }

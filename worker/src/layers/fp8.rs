@@ -12,7 +12,7 @@ pub const LARGEST: f64 = 448.0;
 
 /// The largest magnitude that a row is taken to have at least, so that a row of zeros has
 /// a scale that can be divided by.
-const LEAST: f64 = 1e-30;
+pub const LEAST: f64 = 1e-30;
 
 /// Products of fp8 want their inner and outer dimension to be multiples of this
 /// (cuBLASLt's alignment of 16 bytes).

@@ -21,7 +21,7 @@ mod rope;
 pub use attention::{attention, attention_and_swiglu, attention_fp8, single_head, Mask};
 pub use block::{
     gated_linear, project_heads, project_jointly, project_swiglu, HeadProjection, JointProjection,
-    Normed,
+    Normed, ProjectedHeads,
 };
 pub use conv::{upsample_nearest, Conv2d};
 pub use embedding::{embed, timestep_embedding};

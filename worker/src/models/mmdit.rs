@@ -9,9 +9,9 @@ use candle_core::{Result, Tensor};
 use super::builder::{Builder, Built};
 use super::step_cache::StepCache;
 use crate::layers::{
-    add, attention, attention_fp8, cast, gated_linear, modulated_layer_norm, project_heads,
-    project_jointly, project_swiglu, rms_norm, silu, timestep_embedding, HeadNorms, HeadProjection,
-    Heads, Linear, Mask, Normed, Placement, QkBounds, RopeTable,
+    add, cast, gated_linear, modulated_layer_norm, project_heads, project_jointly, project_swiglu,
+    rms_norm, silu, timestep_embedding, HeadNorms, HeadProjection, Heads, Linear, Normed,
+    Placement, QkBounds, RopeTable,
 };
 
 /// Geometry of the transformer.
@@ -187,11 +187,7 @@ impl DoubleBlock {
             self.text.projection(text, &text_mod[0]),
             self.image.projection(image, &image_mod[0]),
         ];
-        let (q, k, v) = project_heads(&streams, heads, rope)?;
-        let attended = match self.bounds {
-            Some(bounds) => attention_fp8(&q, &k, &v, bounds)?,
-            None => attention(&q, &k, &v, Mask::None)?,
-        };
+        let attended = project_heads(&streams, heads, rope, self.bounds)?.attend()?;
         let text_len = text.dim(1)?;
         let image_len = image.dim(1)?;
         let text_attended = attended.narrow(1, 0, text_len)?.contiguous()?;
@@ -234,7 +230,7 @@ impl SingleBlock {
             norms: &self.norm,
             eps: EPS,
         };
-        let joint = project_jointly(&projection, heads, rope)?.attend(self.bounds)?;
+        let joint = project_jointly(&projection, heads, rope, self.bounds)?.attend()?;
         gated_linear(x, &modulation.gate, &self.linear2, &joint)
     }
 }

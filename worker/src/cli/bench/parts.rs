@@ -130,18 +130,22 @@ impl Bench<'_> {
         let (heads, head_dim) = (self.config.num_heads, self.config.head_dim());
         let [q, k, v] = [(); 3].map(|()| self.random(&[1, tokens, heads, head_dim], 1.0));
         let (q, k, v) = (q?, k?, v?);
-        // As if of norms that leave heads as long as these are.
-        let bound = (head_dim as f32).sqrt();
-        let bounds = QkBounds {
-            query: bound,
-            key: bound,
-        };
+        let bounds = self.bounds();
         self.part(format!("attention, {tokens} tokens"), count, || {
-            match self.placement.fp8 {
-                true => attention_fp8(&q, &k, &v, bounds),
-                false => attention(&q, &k, &v, Mask::None),
+            match bounds {
+                Some(bounds) => attention_fp8(&q, &k, &v, bounds),
+                None => attention(&q, &k, &v, Mask::None),
             }
             .map(drop)
+        })
+    }
+
+    /// Where attention is in fp8, bounds as of norms that leave heads as long as they should be.
+    fn bounds(&self) -> Option<QkBounds> {
+        let bound = (self.config.head_dim() as f32).sqrt();
+        self.placement.fp8.then_some(QkBounds {
+            query: bound,
+            key: bound,
         })
     }
 
@@ -161,7 +165,7 @@ impl Bench<'_> {
         let name = "norm, q, k, v, head norms and RoPE, two streams";
         let mut parts = vec![
             self.part(name, blocks, || {
-                project_heads(&projections, self.config.heads(), &rope).map(drop)
+                project_heads(&projections, self.config.heads(), &rope, self.bounds()).map(drop)
             })?,
             self.attention(blocks, text + image)?,
         ];
@@ -193,7 +197,7 @@ impl Bench<'_> {
         let name = "norm, linear 1, head norms, RoPE and SwiGLU";
         Ok(vec![
             self.part(name, blocks, || {
-                project_jointly(&projection, self.config.heads(), &rope).map(drop)
+                project_jointly(&projection, self.config.heads(), &rope, self.bounds()).map(drop)
             })?,
             self.attention(blocks, tokens)?,
             self.gated("linear 2", blocks, (tokens, hidden + inner))?,

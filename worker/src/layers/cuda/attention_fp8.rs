@@ -3,14 +3,17 @@
 //! What goes in is bf16 heads that are normed and rotated already, of any strides: who made them
 //! does not matter.
 
+use std::sync::Arc;
+
 use candle_core::{bail, CudaDevice, DType, Device, Result, Tensor};
 
-use super::cudnn::{AttentionShape, Terms};
+use super::cudnn::{AttentionShape, Cudnn, Terms};
 use super::runtime::{
     address, cudnn, output, pack, row_grid, rows, shared_gpu, threads_for, typed_output, Arg,
     Kernel, THREADS,
 };
-use crate::layers::QkBounds;
+use crate::layers::fp8::{LARGEST, LEAST};
+use crate::layers::{Heads, QkBounds};
 
 /// Heads must be a multiple of this, cuDNN's own limit: 16 bytes.
 const MULTIPLE: usize = 16;
@@ -23,6 +26,7 @@ const MOST_BLOCKS: usize = 512;
 const SLOTS: usize = 10;
 const CUDNN_SLOTS: usize = 8;
 const DESCALE_OUTPUT: usize = 8;
+const LARGEST_VALUE: usize = 9;
 
 /// Floats of a slot: each number is aligned to 16 bytes, which cuDNN takes tensors to be.
 const SLOT: usize = 4;
@@ -80,26 +84,24 @@ pub(super) fn attention_fp8_by(
     v: &Tensor,
     bounds: QkBounds,
 ) -> Result<Option<Tensor>> {
-    match attend_by(terms, q, k, v, bounds)? {
+    match attend_by(&[terms], q, k, v, bounds)? {
         Some(attended) => widened(&attended, q).map(Some),
         None => Ok(None),
     }
 }
 
+/// What cuDNN is asked in, the faster first: the graph reaches 973 TFLOP/s at 4096 tokens on an
+/// H200 with cuDNN 9.19 (NVIDIA/cudnn-frontend, benchmark/sdpa_benchmark_training, llama3.1
+/// without a mask).
+const ALL_TERMS: [Terms; 2] = [Terms::Graph, Terms::Operation];
+
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, bounds: QkBounds) -> Result<Option<Attended>> {
-    // The graph first: it reaches 973 TFLOP/s at 4096 tokens on an H200 with cuDNN 9.19
-    // (NVIDIA/cudnn-frontend, benchmark/sdpa_benchmark_training, llama3.1 without a mask).
-    for terms in [Terms::Graph, Terms::Operation] {
-        if let Some(attended) = attend_by(terms, q, k, v, bounds)? {
-            return Ok(Some(attended));
-        }
-    }
-    Ok(None)
+    attend_by(&ALL_TERMS, q, k, v, bounds)
 }
 
 /// Attention of bf16 heads through E4M3; `None` when cuDNN does not take it.
 fn attend_by(
-    terms: Terms,
+    terms: &[Terms],
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
@@ -125,34 +127,168 @@ fn attend_by(
             v.dims()
         );
     }
-    let Ok(cudnn) = cudnn(&device)? else {
+    let shape = dense_shape(batch, tokens, (heads, key_heads), head_dim);
+    let Some(plan) = Plan::find(&device, shape, terms)? else {
         return Ok(None);
     };
-    let shape = dense_shape(batch, tokens, (heads, key_heads), head_dim);
-    if head_dim % MULTIPLE != 0 || !cudnn.takes_fp8(&shape, terms) {
-        return Ok(None);
+    let slots = Slots::new(&device)?;
+    let (q, k, v) = (Rows::new(q)?, Rows::new(k)?, Rows::new(v)?);
+    slots.find_largest(&device, &v)?;
+    let converted = slots.convert(&device, [Some(&q), Some(&k), Some(&v)], bounds)?;
+    let [Some(q), Some(k), Some(v)] = converted else {
+        bail!("heads were lost on their way to 8-bit floats");
+    };
+    plan.attend(&device, [&q, &k, &v], &slots)
+}
+
+/// Heads on their way to an attention in 8-bit floats, as another kernel writes them: q and k in
+/// E4M3, v in bf16, and v's largest magnitude.
+pub struct Fp8Heads {
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    slots: Slots,
+    plan: Plan,
+    bounds: QkBounds,
+}
+
+/// Where a kernel writes [`Fp8Heads`], and from what factors.
+pub(super) struct Fp8HeadsAt {
+    pub q: u64,
+    pub k: u64,
+    pub v: u64,
+    pub largest_value: u64,
+    pub q_factor: f32,
+    pub k_factor: f32,
+}
+
+impl Fp8Heads {
+    /// Heads to be written; `None` for what cuDNN does not take in 8-bit floats.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub(super) fn new(
+        device: &CudaDevice,
+        [batch, tokens, head_dim]: [usize; 3],
+        heads: Heads,
+        bounds: QkBounds,
+    ) -> Result<Option<Self>> {
+        let shape = dense_shape(batch, tokens, (heads.query, heads.key), head_dim);
+        let Some(plan) = Plan::find(device, shape, &ALL_TERMS)? else {
+            return Ok(None);
+        };
+        let on = Device::Cuda(device.clone());
+        let new = |heads, dtype| typed_output(&[batch, tokens, heads, head_dim], dtype, &on);
+        Ok(Some(Self {
+            q: new(heads.query, DType::F8E4M3)?,
+            k: new(heads.key, DType::F8E4M3)?,
+            v: new(heads.key, DType::BF16)?,
+            slots: Slots::new(device)?,
+            plan,
+            bounds,
+        }))
     }
-    let inputs = Inputs::new(&device, [q, k, v], bounds)?;
-    let values = typed_output(
-        &[batch, tokens, heads * head_dim],
-        DType::F8E4M3,
-        q.device(),
-    )?;
-    let slots: Vec<Tensor> = (0..SLOTS)
-        .map(|slot| inputs.slots.narrow(0, slot * SLOT, 1))
-        .collect::<Result<_>>()?;
-    let tensors: [&Tensor; 4 + CUDNN_SLOTS] = std::array::from_fn(|i| match i {
-        0..=2 => &inputs.heads[i],
-        3 => &values,
-        _ => &slots[i - 4],
-    });
-    if !cudnn.attention_fp8(&device, shape, terms, tensors)? {
-        return Ok(None);
+
+    pub(super) fn at(&self) -> Result<Fp8HeadsAt> {
+        let factor = |bound: f32| LARGEST as f32 / bound.max(LEAST as f32);
+        Ok(Fp8HeadsAt {
+            q: address(&self.q)?,
+            k: address(&self.k)?,
+            v: address(&self.v)?,
+            largest_value: address(&self.slots.0.narrow(0, LARGEST_VALUE * SLOT, 1)?)?,
+            q_factor: factor(self.bounds.query),
+            k_factor: factor(self.bounds.key),
+        })
     }
-    Ok(Some(Attended {
-        values,
-        scale: slots[DESCALE_OUTPUT].clone(),
-    }))
+
+    fn attended(&self) -> Result<Attended> {
+        let Some(device) = shared_gpu(&[&self.v]) else {
+            bail!("heads of an attention are on no GPU");
+        };
+        let v = Rows::new(&self.v)?;
+        let converted = self
+            .slots
+            .convert(&device, [None, None, Some(&v)], self.bounds)?;
+        let [_, _, Some(v)] = converted else {
+            bail!("values were lost on their way to 8-bit floats");
+        };
+        match self
+            .plan
+            .attend(&device, [&self.q, &self.k, &v], &self.slots)?
+        {
+            Some(attended) => Ok(attended),
+            None => bail!("cuDNN has lost its plan for an attention in 8-bit floats"),
+        }
+    }
+
+    /// The attention, bf16 `[B, S, H D]`.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn attend(&self) -> Result<Tensor> {
+        widened(&self.attended()?, &self.v)
+    }
+
+    /// Writes [`attend`](Self::attend) into `out`, whose rows may lie in a wider tensor.
+    ///
+    /// # Errors
+    /// As [`attend`](Self::attend).
+    pub fn attend_into(&self, out: &Tensor) -> Result<()> {
+        widen_into(&self.attended()?, out)
+    }
+}
+
+/// An attention that cuDNN takes.
+struct Plan {
+    cudnn: Arc<Cudnn>,
+    shape: AttentionShape,
+    terms: Terms,
+}
+
+impl Plan {
+    fn find(device: &CudaDevice, shape: AttentionShape, terms: &[Terms]) -> Result<Option<Self>> {
+        let Ok(cudnn) = cudnn(device)? else {
+            return Ok(None);
+        };
+        let head_dim = shape.q[3] as usize;
+        let taken = |terms: &&Terms| cudnn.takes_fp8(&shape, **terms);
+        let terms = match head_dim % MULTIPLE {
+            0 => terms.iter().find(taken).copied(),
+            _ => None,
+        };
+        Ok(terms.map(|terms| Self {
+            cudnn,
+            shape,
+            terms,
+        }))
+    }
+
+    /// Attention of contiguous E4M3 heads; `None` when cuDNN does not take it.
+    fn attend(
+        &self,
+        device: &CudaDevice,
+        heads: [&Tensor; 3],
+        slots: &Slots,
+    ) -> Result<Option<Attended>> {
+        let (batch, tokens, count, head_dim) = heads[0].dims4()?;
+        let shape = [batch, tokens, count * head_dim];
+        let values = typed_output(&shape, DType::F8E4M3, heads[0].device())?;
+        let slots: Vec<Tensor> = (0..SLOTS)
+            .map(|slot| slots.0.narrow(0, slot * SLOT, 1))
+            .collect::<Result<_>>()?;
+        let tensors: [&Tensor; 4 + CUDNN_SLOTS] = std::array::from_fn(|i| match i {
+            0..=2 => heads[i],
+            3 => &values,
+            _ => &slots[i - 4],
+        });
+        let done = self
+            .cudnn
+            .attention_fp8(device, self.shape.clone(), self.terms, tensors)?;
+        Ok(done.then(|| Attended {
+            scale: slots[DESCALE_OUTPUT].clone(),
+            values,
+        }))
+    }
 }
 
 /// The shape of attention over contiguous `[B, S, heads, D]` tensors, without a mask.
@@ -179,75 +315,76 @@ fn dense_shape(
     }
 }
 
-/// q, k and v as contiguous E4M3, and the attention's numbers.
-struct Inputs {
-    heads: [Tensor; 3],
-    slots: Tensor,
-}
+/// An attention's numbers, zeros before it.
+struct Slots(Tensor);
 
-impl Inputs {
-    /// Converts q, k and v, whose shapes fit. The device finds v's largest magnitude by itself:
-    /// nobody waits for it.
-    fn new(device: &CudaDevice, heads: [&Tensor; 3], bounds: QkBounds) -> Result<Self> {
-        let from = [
-            Rows::new(heads[0])?,
-            Rows::new(heads[1])?,
-            Rows::new(heads[2])?,
-        ];
-        let (batch, tokens, _, _) = heads[0].dims4()?;
-        let on = Device::Cuda(device.clone());
-        let to = [
-            typed_output(heads[0].dims(), DType::F8E4M3, &on)?,
-            typed_output(heads[1].dims(), DType::F8E4M3, &on)?,
-            typed_output(heads[2].dims(), DType::F8E4M3, &on)?,
-        ];
-        let slots = Tensor::zeros(SLOTS * SLOT, DType::F32, &on)?;
-        let (width, kv_width) = (from[0].width, from[2].width);
-        let [q, k, v] = &from;
+impl Slots {
+    fn new(device: &CudaDevice) -> Result<Self> {
+        Tensor::zeros(SLOTS * SLOT, DType::F32, &Device::Cuda(device.clone())).map(Self)
+    }
+
+    /// Has the device find v's largest magnitude by itself: nobody waits for it.
+    fn find_largest(&self, device: &CudaDevice, v: &Rows) -> Result<()> {
+        let (batch, tokens, _, _) = v.tensor.dims4()?;
         // SAFETY: v has these rows, and the slots are as many as the kernel's.
         unsafe {
             kernel("largest_value").launch(
                 device,
                 (tokens.min(MOST_BLOCKS), batch),
-                threads_for(kv_width, PACK),
+                threads_for(v.width, PACK),
                 &[
                     Arg::At(address(&v.tensor)?),
-                    Arg::At(address(&slots)?),
+                    Arg::At(address(&self.0)?),
                     Arg::Count(tokens),
-                    Arg::Count(kv_width),
+                    Arg::Count(v.width),
                     Arg::Count(v.batch_stride),
                     Arg::Count(v.row_stride),
                 ],
-            )?;
+            )
         }
+    }
+
+    /// Those of q, k and v that are given as contiguous E4M3, and all numbers but cuDNN's own,
+    /// once v's largest magnitude is found. Their shapes fit one another.
+    fn convert(
+        &self,
+        device: &CudaDevice,
+        from: [Option<&Rows>; 3],
+        bounds: QkBounds,
+    ) -> Result<[Option<Tensor>; 3]> {
+        let mut to = [None, None, None];
+        let (mut widths, mut most) = ([0; 3], 0);
+        let (mut from_at, mut to_at) = ([0; 3], [0; 3]);
+        let mut strides = [[0; 2]; 3];
+        let mut grid = (0, 0);
+        for (i, rows) in from.iter().enumerate() {
+            let Some(rows) = rows else { continue };
+            let (batch, tokens, _, _) = rows.tensor.dims4()?;
+            let new = typed_output(rows.tensor.dims(), DType::F8E4M3, rows.tensor.device())?;
+            from_at[i] = address(&rows.tensor)?;
+            to_at[i] = address(&new)?;
+            widths[i] = rows.width;
+            strides[i] = [rows.batch_stride, rows.row_stride];
+            most = most.max(rows.width);
+            grid = (tokens, batch);
+            to[i] = Some(new);
+        }
+        let mut args: Vec<Arg> = from_at
+            .iter()
+            .chain(&to_at)
+            .map(|at| Arg::At(*at))
+            .collect();
+        args.push(Arg::At(address(&self.0)?));
+        args.extend(
+            widths
+                .iter()
+                .chain(strides.iter().flatten())
+                .map(|n| Arg::Count(*n)),
+        );
+        args.extend([Arg::Real(bounds.query), Arg::Real(bounds.key)]);
         // SAFETY: all have these rows, the new ones contiguous.
-        unsafe {
-            kernel("heads_to_fp8").launch(
-                device,
-                (tokens, batch),
-                threads_for(width.max(kv_width), PACK),
-                &[
-                    Arg::At(address(&q.tensor)?),
-                    Arg::At(address(&k.tensor)?),
-                    Arg::At(address(&v.tensor)?),
-                    Arg::At(address(&to[0])?),
-                    Arg::At(address(&to[1])?),
-                    Arg::At(address(&to[2])?),
-                    Arg::At(address(&slots)?),
-                    Arg::Count(width),
-                    Arg::Count(kv_width),
-                    Arg::Count(q.batch_stride),
-                    Arg::Count(q.row_stride),
-                    Arg::Count(k.batch_stride),
-                    Arg::Count(k.row_stride),
-                    Arg::Count(v.batch_stride),
-                    Arg::Count(v.row_stride),
-                    Arg::Real(bounds.query),
-                    Arg::Real(bounds.key),
-                ],
-            )?;
-        }
-        Ok(Self { heads: to, slots })
+        unsafe { kernel("heads_to_fp8").launch(device, grid, threads_for(most, PACK), &args)? };
+        Ok(to)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, D};
 
+use super::attention_fp8::Fp8Heads;
 use super::hopper::{End, Factors, Gated, Projected, TILE_COLUMNS};
 use super::runtime::{address, hopper, one_row_an_entry, typed_output};
-use crate::layers::{HeadNorms, Heads, RopeTable};
+use crate::layers::{HeadNorms, Heads, QkBounds, RopeTable};
 
 /// Width of the heads that these products norm and turn.
 const HEAD_DIM: usize = 128;
@@ -19,6 +20,20 @@ pub struct HeadFactors<'a> {
     pub norms: &'a HeadNorms,
     /// Epsilon of the head norms.
     pub eps: f64,
+}
+
+impl HeadFactors<'_> {
+    /// The GPU, if it is a Hopper and the heads are what its kernels take.
+    fn device(&self) -> Result<Option<CudaDevice>> {
+        let norms = [&self.norms.query, &self.norms.key];
+        let fits = norms
+            .iter()
+            .all(|t| t.dims() == [HEAD_DIM] && t.dtype() == DType::BF16);
+        match self.factors.device() {
+            Some(device) if fits && hopper(&device)?.is_some() => Ok(Some(device)),
+            _ => Ok(None),
+        }
+    }
 }
 
 impl Factors<'_> {
@@ -49,7 +64,65 @@ impl Factors<'_> {
     }
 }
 
-/// See [`project_heads`](crate::layers::project_heads). q, k and v are views of one tensor.
+/// q, k and v as an attention takes them.
+pub enum GpuHeads {
+    /// bf16 `[B, S, heads, D]`, views of one tensor.
+    Whole(Tensor, Tensor, Tensor),
+    /// For an attention in 8-bit floats.
+    Fp8(Box<Fp8Heads>),
+}
+
+impl GpuHeads {
+    /// Heads to be written by projections of `x` `[B, S, K]` to `tokens` in all: in 8-bit floats
+    /// if there are `bounds` and cuDNN takes them.
+    fn new(
+        device: &CudaDevice,
+        [batch, tokens]: [usize; 2],
+        heads: Heads,
+        bounds: Option<QkBounds>,
+    ) -> Result<Self> {
+        if let Some(bounds) = bounds {
+            let sizes = [batch, tokens, HEAD_DIM];
+            if let Some(heads) = Fp8Heads::new(device, sizes, heads, bounds)? {
+                return Ok(Self::Fp8(Box::new(heads)));
+            }
+        }
+        let count = heads.query + 2 * heads.key;
+        let shape = [batch, tokens, count, HEAD_DIM];
+        let packed = typed_output(&shape, DType::BF16, &Device::Cuda(device.clone()))?;
+        let part = |start, count| packed.narrow(D::Minus2, start, count);
+        Ok(Self::Whole(
+            part(0, heads.query)?,
+            part(heads.query, heads.key)?,
+            part(heads.query + heads.key, heads.key)?,
+        ))
+    }
+
+    /// The end of a product that writes here.
+    fn end(&self) -> Result<Projected> {
+        let end = Projected::default();
+        Ok(match self {
+            Self::Whole(q, _, _) => Projected {
+                heads: address(q)?,
+                ..end
+            },
+            Self::Fp8(heads) => {
+                let at = heads.at()?;
+                Projected {
+                    heads: at.v,
+                    queries8: at.q,
+                    keys8: at.k,
+                    largest_value: at.largest_value,
+                    query_factor: at.q_factor,
+                    key_factor: at.k_factor,
+                    ..end
+                }
+            }
+        })
+    }
+}
+
+/// See [`project_heads`](crate::layers::project_heads).
 ///
 /// # Errors
 /// The device fails.
@@ -57,24 +130,26 @@ pub fn project_heads(
     streams: &[HeadFactors],
     heads: Heads,
     rope: &RopeTable,
-) -> Result<Option<(Tensor, Tensor, Tensor)>> {
+    bounds: Option<QkBounds>,
+) -> Result<Option<GpuHeads>> {
     let Some(first) = streams.first() else {
         return Ok(None);
     };
-    let head_columns = (heads.query + 2 * heads.key) * HEAD_DIM;
-    let mut all_tokens = 0;
+    let mut tokens = 0;
     for stream in streams {
-        if stream.factors.outputs()? != head_columns {
+        if stream.factors.outputs()? != head_columns(heads) {
             return Ok(None);
         }
-        all_tokens += stream.factors.x().dim(1)?;
+        tokens += stream.factors.x().dim(1)?;
     }
-    let batch = first.factors.x().dim(0)?;
-    let packed = [batch, all_tokens, head_columns];
-    let packed = typed_output(&packed, DType::BF16, first.factors.x().device())?;
+    let Some(device) = first.device()? else {
+        return Ok(None);
+    };
+    let all = [first.factors.x().dim(0)?, tokens];
+    let to = GpuHeads::new(&device, all, heads, bounds)?;
     let mut offset = 0;
     for stream in streams {
-        let Some(mut end) = heads_end(stream, heads, rope, &packed)? else {
+        let Some(mut end) = heads_end(stream, heads, rope, all, &to)? else {
             return Ok(None);
         };
         end.offset = offset;
@@ -83,10 +158,10 @@ pub fn project_heads(
         }
         offset += end.tokens;
     }
-    split(&packed, heads).map(Some)
+    Ok(Some(to))
 }
 
-/// See [`project_jointly`](crate::layers::project_jointly): q, k and v, and `[B, S, H D + I]`
+/// See [`project_jointly`](crate::layers::project_jointly): the heads, and `[B, S, H D + I]`
 /// with the MLP's inner activations in its last columns.
 ///
 /// # Errors
@@ -95,28 +170,30 @@ pub fn project_jointly(
     projection: &HeadFactors,
     heads: Heads,
     rope: &RopeTable,
-) -> Result<Option<(Tensor, Tensor, Tensor, Tensor)>> {
+    bounds: Option<QkBounds>,
+) -> Result<Option<(GpuHeads, Tensor)>> {
     let x = projection.factors.x();
     let (batch, tokens, _) = x.dims3()?;
-    let head_columns = (heads.query + 2 * heads.key) * HEAD_DIM;
     let outputs = projection.factors.outputs()?;
-    let attended = heads.query * HEAD_DIM;
-    if outputs <= head_columns || (outputs - head_columns) % TILE_COLUMNS != 0 {
+    let rest = outputs.saturating_sub(head_columns(heads));
+    let Some(device) = projection.device()? else {
+        return Ok(None);
+    };
+    if rest == 0 || rest % TILE_COLUMNS != 0 {
         return Ok(None);
     }
-    let inner = (outputs - head_columns) / 2;
-    let new = |columns| typed_output(&[batch, tokens, columns], DType::BF16, x.device());
-    let (packed, joint) = (new(head_columns)?, new(attended + inner)?);
-    let Some(mut end) = heads_end(projection, heads, rope, &packed)? else {
+    let (attended, inner) = (heads.query * HEAD_DIM, rest / 2);
+    let joint = typed_output(&[batch, tokens, attended + inner], DType::BF16, x.device())?;
+    let all = [batch, tokens];
+    let to = GpuHeads::new(&device, all, heads, bounds)?;
+    let Some(mut end) = heads_end(projection, heads, rope, all, &to)? else {
         return Ok(None);
     };
     end.mlp = address(&joint)? + (attended * DType::BF16.size_in_bytes()) as u64;
     end.mlp_stride = (attended + inner) as i64;
     end.inner = inner as i32;
-    match run(&projection.factors, projection.bias, &End::Projected(end))? {
-        true => split(&packed, heads).map(|(q, k, v)| Some((q, k, v, joint))),
-        false => Ok(None),
-    }
+    let done = run(&projection.factors, projection.bias, &End::Projected(end))?;
+    Ok(done.then_some((to, joint)))
 }
 
 /// See [`project_swiglu`](crate::layers::project_swiglu).
@@ -193,62 +270,48 @@ fn run(factors: &Factors, bias: Option<&Tensor>, end: &End) -> Result<bool> {
     }
 }
 
-/// The end of a projection to the tokens of `packed` `[B, all tokens, columns]` from the first
-/// on; `None` for heads that the kernel does not take.
+/// Columns of q, k and v.
+fn head_columns(heads: Heads) -> usize {
+    (heads.query + 2 * heads.key) * HEAD_DIM
+}
+
+/// The end of a projection to the first of `all` batch entries and tokens of `to`; `None` for
+/// heads that the kernel does not take.
 fn heads_end(
     projection: &HeadFactors,
     heads: Heads,
     rope: &RopeTable,
-    packed: &Tensor,
+    all: [usize; 2],
+    to: &GpuHeads,
 ) -> Result<Option<Projected>> {
-    let (batch, all_tokens, head_columns) = packed.dims3()?;
     let (entries, tokens, _) = projection.factors.x().dims3()?;
     let norms = [&projection.norms.query, &projection.norms.key];
     let tables = [&rope.cos, &rope.sin];
-    let fits = projection.factors.device().is_some()
-        && entries == batch
-        && head_columns % TILE_COLUMNS == 0
-        && norms
-            .iter()
-            .all(|t| t.dims() == [HEAD_DIM] && t.dtype() == DType::BF16)
+    let fits = entries == all[0]
+        && head_columns(heads) % TILE_COLUMNS == 0
         && tables.iter().all(|t| {
-            t.dims() == [all_tokens, HEAD_DIM / 2] && t.dtype() == DType::F32 && t.is_contiguous()
+            t.dims() == [all[1], HEAD_DIM / 2] && t.dtype() == DType::F32 && t.is_contiguous()
         });
     if !fits {
         return Ok(None);
     }
     let [query_weight, key_weight] = [address(norms[0])?, address(norms[1])?];
     let [cos, sin] = [address(tables[0])?, address(tables[1])?];
-    if [query_weight, key_weight, cos, sin]
-        .iter()
-        .any(|at| at % 16 != 0)
-    {
+    let addresses = [query_weight, key_weight, cos, sin];
+    if addresses.iter().any(|at| at % 16 != 0) {
         return Ok(None);
     }
     Ok(Some(Projected {
-        heads: address(packed)?,
         query_weight,
         key_weight,
         cos,
         sin,
         tokens: tokens as i32,
-        all_tokens: all_tokens as i32,
+        all_tokens: all[1] as i32,
         queries: (heads.query * HEAD_DIM) as i32,
         keys: (heads.key * HEAD_DIM) as i32,
-        head_columns: head_columns as i32,
+        head_columns: head_columns(heads) as i32,
         eps: projection.eps as f32,
-        ..Projected::default()
+        ..to.end()?
     }))
-}
-
-/// q, k and v `[B, S, heads, D]` as views of `[B, S, columns]`.
-fn split(packed: &Tensor, heads: Heads) -> Result<(Tensor, Tensor, Tensor)> {
-    let (batch, tokens, columns) = packed.dims3()?;
-    let all = packed.reshape((batch, tokens, columns / HEAD_DIM, HEAD_DIM))?;
-    let part = |start, count| all.narrow(D::Minus2, start, count);
-    Ok((
-        part(0, heads.query)?,
-        part(heads.query, heads.key)?,
-        part(heads.query + heads.key, heads.key)?,
-    ))
 }

@@ -82,6 +82,9 @@ unsafe impl DeviceRepr for Product {}
 #[derive(Clone, Copy, Default)]
 pub(super) struct Projected {
     pub heads: u64,
+    pub queries8: u64,
+    pub keys8: u64,
+    pub largest_value: u64,
     pub query_weight: u64,
     pub key_weight: u64,
     pub cos: u64,
@@ -95,6 +98,8 @@ pub(super) struct Projected {
     pub keys: i32,
     pub head_columns: i32,
     pub inner: i32,
+    pub query_factor: f32,
+    pub key_factor: f32,
     pub eps: f32,
 }
 

@@ -34,7 +34,9 @@ mod tests;
 
 pub use attention::{attention, attention_and_swiglu, attention_into};
 pub use attention_fp8::{attention_fp8, attention_fp8_into};
-pub use block::{gated_linear, project_heads, project_jointly, project_swiglu, HeadFactors};
+pub use block::{
+    gated_linear, project_heads, project_jointly, project_swiglu, GpuHeads, HeadFactors,
+};
 pub use channels_last::laid_out;
 pub use conv::conv2d;
 pub use fp8::{modulated_layer_norm_fp8, quantize_rows};

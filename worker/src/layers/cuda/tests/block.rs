@@ -132,10 +132,17 @@ fn heads_of_two_streams() {
                     })
                     .collect();
                 let rope = table(texts + tokens, device);
-                project_heads(&projections, heads, &rope).unwrap()
+                let norms = streams.each_ref().map(|(_, sides)| &sides[0].norms);
+                let bounds = QkBounds::of(&norms).unwrap();
+                let project = |bounds| project_heads(&projections, heads, &rope, bounds).unwrap();
+                let attended = project(fp8.then_some(bounds)).attend().unwrap();
+                (project(None).whole(), attended)
             };
-            let (q, k, v) = run(0, &Device::Cpu);
-            let ours = run(1, &gpu());
+            let ((q, k, v), plain) = run(0, &Device::Cpu);
+            let (ours, attended) = run(1, &gpu());
+            let what = format!("attention of {batch} x {tokens} x {inputs}, fp8 {fp8}");
+            let most = if fp8 { FP8_ATTENTION } else { 2.0 * TOLERANCE };
+            assert_close(&what, &attended, &plain, most);
             for (name, plain, ours) in [("q", q, ours.0), ("k", k, ours.1), ("v", v, ours.2)] {
                 let what = format!("{name} of {batch} x {tokens} x {inputs}, fp8 {fp8}");
                 assert_close(&what, &ours, &plain, tolerance(fp8));
@@ -162,9 +169,9 @@ fn a_single_stream() {
                     eps: EPS,
                 };
                 let rope = table(tokens, device);
-                project_jointly(&projection, heads, &rope)
+                project_jointly(&projection, heads, &rope, fp8.then_some(bounds))
                     .unwrap()
-                    .attend(fp8.then_some(bounds))
+                    .attend()
                     .unwrap()
             };
             let plain = run(&sides[0], &x, &Device::Cpu);
@@ -262,7 +269,7 @@ fn a_hopper_takes_the_blocks_of_the_7b_model() {
             eps: EPS,
         };
         let rope = table(272, &gpu());
-        let taken = cuda::project_jointly(&factors, heads, &rope).unwrap();
+        let taken = cuda::project_jointly(&factors, heads, &rope, None).unwrap();
         assert!(taken.is_some(), "fp8 {fp8}");
     }
 }
