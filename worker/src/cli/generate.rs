@@ -11,7 +11,9 @@ use serde_json::json;
 
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::{loading, png_file, CliError};
-use crate::pipeline::{check_length, check_request, DenoiseInputs, Image, Latent, Pipeline};
+use crate::pipeline::{
+    check_length, check_request, DenoiseInputs, Forwards, Image, Latent, Pipeline,
+};
 
 /// What to make, and of what.
 #[derive(Clone, Debug, Args)]
@@ -214,8 +216,9 @@ fn denoise(
             each * (report.total - report.step) as f32
         );
         if report.step == report.total {
-            if let (forwards, reused @ 1..) = job.forwards() {
-                eprintln!("the cache answered {reused} of {forwards} forwards");
+            let Forwards { asked, answered } = job.forwards();
+            if answered > 0 {
+                eprintln!("the cache answered {answered} of {asked} forwards");
             }
             return Ok(job.finish()?);
         }

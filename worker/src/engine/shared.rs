@@ -10,6 +10,7 @@ use ovis_protocol::{ErrorCode, JobId, WireError};
 use super::active::Joining;
 use super::job::{Event, Job, Ticket};
 use super::queue::{ClientId, FairQueue};
+use crate::pipeline::Forwards;
 
 /// Counts since the start, for `/metrics`.
 #[derive(Clone, Debug, Default)]
@@ -18,8 +19,19 @@ pub struct Counts {
     pub ended: BTreeMap<(&'static str, &'static str), u64>,
     /// Denoise steps run.
     pub steps: u64,
+    /// Forwards of the transformer in them.
+    pub forwards: Forwards,
     /// Seconds the device thread has worked.
     pub busy_seconds: f64,
+}
+
+impl Counts {
+    /// Counts a denoise step, from its job's forwards before and after it.
+    pub(super) fn add_step(&mut self, before: Forwards, after: Forwards) {
+        self.steps += 1;
+        self.forwards.asked += after.asked - before.asked;
+        self.forwards.answered += after.answered - before.answered;
+    }
 }
 
 pub(super) struct Running {

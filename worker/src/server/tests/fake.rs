@@ -18,7 +18,7 @@ use tokio_tungstenite::WebSocketStream;
 
 use crate::engine::{self, Backend, EngineHandle};
 use crate::pipeline::{
-    Conditioning, DenoiseInputs, Error, Image, Latent, Preview, Result, StepReport,
+    Conditioning, DenoiseInputs, Error, Forwards, Image, Latent, Preview, Result, StepReport,
 };
 use crate::server::{serve, Options};
 
@@ -112,6 +112,13 @@ impl Backend for Fake {
             total: job.total,
             sigma: 1.0 - job.step as f32 / job.total as f32,
         })
+    }
+
+    fn forwards(&self, job: &FakeDenoise) -> Forwards {
+        Forwards {
+            asked: 2 * u64::from(job.step),
+            answered: u64::from(job.step),
+        }
     }
 
     fn preview(&mut self, job: &FakeDenoise) -> Result<Option<Preview>> {
