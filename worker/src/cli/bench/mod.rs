@@ -15,6 +15,7 @@ use self::ceilings::{Ceilings, Work};
 use self::memory::Peak;
 use self::report::{Report, Times};
 use super::model_args::{DeviceArgs, ModelArgs};
+use super::shortcut_args::ShortcutArgs;
 use super::{loading, CliError};
 use crate::pipeline::{DenoiseInputs, Geometry, Latent, Pipeline};
 
@@ -46,6 +47,8 @@ pub struct BenchArgs {
     /// Guidance scale; 1 is one forward a step instead of two.
     #[arg(long, value_name = "X", default_value_t = 5.0)]
     cfg: f64,
+    #[command(flatten)]
+    shortcuts: ShortcutArgs,
     /// Images that count.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeats: u32,
@@ -116,11 +119,12 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
         size,
         steps: args.steps,
         cfg: args.cfg,
+        shortcuts: args.shortcuts.clone(),
         load_seconds: load.as_secs_f64(),
         warm_up_seconds: warm_up.as_secs_f64(),
         peak_bytes: peak.bytes(),
-        forwards: if args.cfg == 1.0 { 1 } else { 2 },
-        work: Work::of_forward(config, tokens),
+        forward: Work::of_forward(config, tokens),
+        answered_forward: Work::of_answered_forward(config, tokens),
         ceilings: Ceilings::measure(config, tokens.0 + tokens.1, &placement)
             .map_err(crate::pipeline::Error::from)?,
         parts: match args.parts {
@@ -138,7 +142,8 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
 }
 
 fn request(args: &BenchArgs) -> DenoiseRequest {
-    DenoiseRequest::new(0, args.steps, args.cfg)
+    args.shortcuts
+        .applied(DenoiseRequest::new(0, args.steps, args.cfg))
 }
 
 /// One image from token ids to pixels on the host, as three jobs of a graph make it.
@@ -179,6 +184,7 @@ fn make_image(
             break;
         }
     }
+    times.forwards = job.forwards();
     let latent = job.finish()?;
     let decode = Instant::now();
     let image = pipeline.decode(&latent)?;
