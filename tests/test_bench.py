@@ -16,11 +16,14 @@ def test_the_figures_fit_together(tiny: Path) -> None:
     figures = json.loads(result.stdout)
     stages = figures["stages"]
     counts = {name: stage["count"] for name, stage in stages.items()}
-    assert counts == {"encode": 4, "step": 6, "decode": 2, "image": 2}
+    whole_images = dict.fromkeys(("transport", "overhead", "image"), 2)
+    assert counts == {"encode": 4, "step": 6, "decode": 2, **whole_images}
     for stage in stages.values():
         assert 0 < stage["least"] <= stage["median"] <= stage["most"]
     inside = 2 * stages["encode"]["least"] + 3 * stages["step"]["least"] + stages["decode"]["least"]
     assert inside <= stages["image"]["most"]
+    # What the jobs do besides is on top of the wire.
+    assert stages["transport"]["mean"] < stages["overhead"]["mean"] < stages["image"]["mean"]
     assert figures["precision"] == "f32"
     assert figures["peak_bytes"] > 2**20
     # Both forwards of a step, and their share of what the machine could do.
@@ -50,7 +53,7 @@ def test_a_table_for_people(tiny: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "64 x 48, 3 steps, cfg 1" in result.stdout
     assert "forwards     3 an image, of which the step cache answered 0" in result.stdout
-    assert all(word in result.stdout for word in ("encode", "decode", "most memory", "GFLOP/s"))
+    assert all(word in result.stdout for word in ("encode", "transport", "most memory", "GFLOP/s"))
 
 
 def test_nothing_to_count_is_refused() -> None:

@@ -15,7 +15,13 @@ pub struct Times {
     pub encode: Vec<f64>,
     pub step: Vec<f64>,
     pub decode: Vec<f64>,
-    /// From token ids to pixels on the host.
+    /// What of an image passes while none of its jobs has the device's thread: tensors and
+    /// messages on their way.
+    pub transport: Vec<f64>,
+    /// All of an image but its encodes, steps and decode: the transport, and what the jobs
+    /// do besides.
+    pub overhead: Vec<f64>,
+    /// From prompts to pixels, as a client on the same machine has it.
     pub image: Vec<f64>,
     /// The very first image, warm-up or not.
     pub first_image: f64,
@@ -29,15 +35,19 @@ impl Times {
         self.encode.append(&mut other.encode);
         self.step.append(&mut other.step);
         self.decode.append(&mut other.decode);
+        self.transport.append(&mut other.transport);
+        self.overhead.append(&mut other.overhead);
         self.image.append(&mut other.image);
         self.forwards = other.forwards;
     }
 
-    fn stages(&self) -> [(&'static str, Spread); 4] {
+    fn stages(&self) -> [(&'static str, Spread); 6] {
         [
             ("encode", Spread::of(&self.encode)),
             ("step", Spread::of(&self.step)),
             ("decode", Spread::of(&self.decode)),
+            ("transport", Spread::of(&self.transport)),
+            ("overhead", Spread::of(&self.overhead)),
             ("image", Spread::of(&self.image)),
         ]
     }
@@ -173,14 +183,19 @@ impl fmt::Display for Report {
             self.cfg,
             self.shortcuts
         )?;
-        writeln!(f, "\n           median       mean      least       most")?;
+        writeln!(f, "\n            median       mean      least       most")?;
         for (name, spread) in self.times.stages() {
             writeln!(
                 f,
-                "{name:8} {:8.4} s {:8.4} s {:8.4} s {:8.4} s   of {}",
+                "{name:9} {:8.4} s {:8.4} s {:8.4} s {:8.4} s   of {}",
                 spread.median, spread.mean, spread.least, spread.most, spread.count
             )?;
         }
+        writeln!(
+            f,
+            "transport is what an image takes while none of its jobs has the device, overhead \
+             all of it but encodes, steps and decode"
+        )?;
         writeln!(f, "\nload         {:.2} s", self.load_seconds)?;
         writeln!(f, "warm-up      {:.2} s", self.warm_up_seconds)?;
         writeln!(f, "first image  {:.3} s", self.times.first_image)?;
