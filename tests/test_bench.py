@@ -25,6 +25,7 @@ def test_the_figures_fit_together(tiny: Path) -> None:
     # What the jobs do besides is on top of the wire.
     assert stages["transport"]["mean"] < stages["overhead"]["mean"] < stages["image"]["mean"]
     assert figures["precision"] == "f32"
+    assert figures["paths"].startswith("CPU, ")
     assert figures["peak_bytes"] > 2**20
     # Both forwards of a step, and their share of what the machine could do.
     assert figures["forwards"] == {"asked": 6, "answered": 0}

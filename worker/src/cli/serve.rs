@@ -142,6 +142,7 @@ async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
             let say = |line: &str| tracing::info!("{line}");
             let pipeline = loading::load(&checkpoint, &device.placement()?, say)?;
             loading::warm_up(&pipeline, say)?;
+            say(&loading::paths(&pipeline)?);
             Ok::<_, CliError>(pipeline)
         })
     })

@@ -27,7 +27,7 @@ use self::source::{Named, Source};
 use self::timed::{Clock, Timed};
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::shortcut_args::ShortcutArgs;
-use super::{serve, CliError};
+use super::{loading, serve, CliError};
 use crate::engine::{self, EngineHandle};
 use crate::layers::Placement;
 use crate::server;
@@ -109,6 +109,7 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
         model,
         device: placement.device_name(),
         precision: placement.precision(),
+        paths: start.paths,
         size,
         steps: args.steps,
         cfg: args.cfg,
@@ -171,6 +172,8 @@ struct Start {
     load: f64,
     /// Seconds of what `serve` then does before it is ready.
     warm_up: f64,
+    /// What it computes with.
+    paths: String,
 }
 
 /// Loads the model as `serve` does, on the thread that will compute.
@@ -189,7 +192,11 @@ fn start_engine(
         pipeline.warm_up()?;
         let warm_up = begun.elapsed().as_secs_f64();
         // The other end waits below.
-        let _ = tell.send(Start { load, warm_up });
+        let _ = tell.send(Start {
+            load,
+            warm_up,
+            paths: loading::paths(&pipeline)?,
+        });
         Ok::<_, CliError>(Timed { pipeline, clock })
     })?;
     let start = told.recv().map_err(|e| e.to_string())?;

@@ -89,6 +89,8 @@ pub struct Report {
     pub model: String,
     pub device: String,
     pub precision: &'static str,
+    /// What the model computes with.
+    pub paths: String,
     pub size: (usize, usize),
     pub steps: u32,
     pub cfg: f64,
@@ -144,6 +146,7 @@ impl Report {
             "model": self.model,
             "device": self.device,
             "precision": self.precision,
+            "paths": self.paths,
             "width": self.size.0,
             "height": self.size.1,
             "steps": self.steps,
@@ -183,6 +186,7 @@ impl fmt::Display for Report {
             self.cfg,
             self.shortcuts
         )?;
+        writeln!(f, "{}", self.paths)?;
         writeln!(f, "\n            median       mean      least       most")?;
         for (name, spread) in self.times.stages() {
             writeln!(
