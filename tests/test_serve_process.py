@@ -109,8 +109,10 @@ def test_health_and_metrics(worker) -> None:
     }
     done = 'jobs_total{operation="encode",outcome="done"}'
     before = worker.metric(done)
+    running = worker.seconds_running
     worker.encode(["a"], 8)
     assert worker.metric(done) == before + 1
+    assert worker.seconds_running > running
     assert worker.metric("uptime_seconds") > 0
     assert worker.metric("busy_seconds_total") > 0
     assert worker.get("/elsewhere")[0] == 404

@@ -144,9 +144,10 @@ impl<B: Backend> DeviceThread<B> {
         let left = report.total.saturating_sub(report.step);
         if report.step > 0 {
             let preview = guarded(|| backend.preview(&active.state));
-            active.steps.push(begun.elapsed());
+            let took = begun.elapsed();
+            active.steps.push(took);
             let after = backend.forwards(&active.state);
-            self.shared.lock().counts.add_step(before, after);
+            self.shared.lock().counts.add_step(took, before, after);
             match preview {
                 Ok(Some(preview)) => active.ticket.tell(Event::Preview(report.step, preview)),
                 Ok(None) => {}

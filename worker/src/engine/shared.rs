@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ovis_protocol::{ErrorCode, JobId, WireError};
 
@@ -19,6 +19,8 @@ pub struct Counts {
     pub ended: BTreeMap<(&'static str, &'static str), u64>,
     /// Denoise steps run.
     pub steps: u64,
+    /// Seconds that they took, previews included.
+    pub step_seconds: f64,
     /// Forwards of the transformer in them.
     pub forwards: Forwards,
     /// Seconds the device thread has worked.
@@ -26,9 +28,10 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts a denoise step, from its job's forwards before and after it.
-    pub(super) fn add_step(&mut self, before: Forwards, after: Forwards) {
+    /// Counts a denoise step, with its job's forwards before and after it.
+    pub(super) fn add_step(&mut self, took: Duration, before: Forwards, after: Forwards) {
         self.steps += 1;
+        self.step_seconds += took.as_secs_f64();
         self.forwards.asked += after.asked - before.asked;
         self.forwards.answered += after.answered - before.answered;
     }

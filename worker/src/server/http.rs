@@ -165,6 +165,12 @@ fn metrics(engine: &EngineHandle, connections: usize) -> String {
         counts.steps as f64,
     );
     metric(
+        "step_seconds_total",
+        "counter",
+        "Seconds of these steps.",
+        counts.step_seconds,
+    );
+    metric(
         "forwards_total",
         "counter",
         "Forwards of the transformer in these steps.",
