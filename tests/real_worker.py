@@ -102,6 +102,8 @@ class RealWorker:
         **values: object,
     ) -> None:
         self.log = log
+        self.seconds_running = 0.0
+        """Seconds that all jobs so far had the device, by the worker's own clock."""
         self.address = f"127.0.0.1:{free_port()}"
         self.config = WorkerConfig(url=f"ws://{self.address}/ws", token=token)
         self._environment = {**os.environ}
@@ -169,6 +171,7 @@ class RealWorker:
         sent = [to_wire(name, tensor) for name, tensor in tensors.items()]
         report = events.append if events is not None else lambda _: None
         result = self.client.submit(request, sent, report).result(JOB_SECONDS)
+        self.seconds_running += result.outcome.seconds_running
         return {name: from_wire(t) for name, t in result.tensors.items()}, result.outcome
 
     def encode(self, prompts: Sequence[str], max_sequence_length: int = 256) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 import socket
@@ -108,11 +109,19 @@ def test_health_and_metrics(worker) -> None:
     }
     done = 'jobs_total{operation="encode",outcome="done"}'
     before = worker.metric(done)
+    running = worker.seconds_running
     worker.encode(["a"], 8)
     assert worker.metric(done) == before + 1
+    assert worker.seconds_running > running
     assert worker.metric("uptime_seconds") > 0
     assert worker.metric("busy_seconds_total") > 0
     assert worker.get("/elsewhere")[0] == 404
+
+
+def test_the_log_says_what_it_computes_with(worker) -> None:
+    log = worker.log.read_text()
+    assert len(re.findall(r"INFO.*CPU, \d+ threads?, float32", log)) == 1
+    assert log.index("CPU, ") < log.index("ready")
 
 
 def test_a_web_page_cannot_connect(worker) -> None:

@@ -24,4 +24,4 @@ pub mod tensor;
 pub use codec::{decode_client, decode_worker, encode, CodecError};
 pub use error::{ErrorCode, WireError};
 pub use message::*;
-pub use tensor::{Assembler, DType, TensorError, TensorHeader};
+pub use tensor::{chunks, Assembler, DType, TensorError, TensorHeader};

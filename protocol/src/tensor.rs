@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 
 use crate::limits::{MAX_CHUNK_BYTES, MAX_RANK, MAX_TENSORS, MAX_TENSOR_BYTES};
+use crate::message::{Chunk, JobId};
 
 /// Element type of a tensor's bytes; all little-endian. On the wire a `u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -104,6 +105,23 @@ impl TensorHeader {
             .filter(|&n| n <= MAX_TENSOR_BYTES)
             .ok_or_else(|| bad(format!("it is larger than {MAX_TENSOR_BYTES} bytes")))
     }
+}
+
+/// The chunks in which a message's tensors follow it, given each tensor's bytes in the order
+/// of the headers.
+pub fn chunks<'a, I: IntoIterator<Item = &'a [u8]>>(
+    job: JobId,
+    tensors: I,
+) -> impl Iterator<Item = Chunk> + use<'a, I> {
+    (0..).zip(tensors).flat_map(move |(tensor, bytes)| {
+        let parts = bytes.chunks(MAX_CHUNK_BYTES).enumerate();
+        parts.map(move |(part, data)| Chunk {
+            job,
+            tensor,
+            offset: (part * MAX_CHUNK_BYTES) as u64,
+            data: data.to_vec(),
+        })
+    })
 }
 
 /// Collects the chunks of one message's tensors. Chunks come tensor by tensor

@@ -2,14 +2,22 @@
 """Measures a GPU build of the worker beside diffusers: the same full-size random
 weights, the same noise, the same GPU, one after the other.
 
+The weights are smooth in time (`full_size.write`), so that a step cache finds in them what it
+finds in a trained model's.
+
     against_diffusers.py --worker PATH/TO/ovis-worker [--folder DIR] [--compiled]
         [--modes bf16 fp8 fp8+fast] [--size 1024] [--steps 50] [--error-steps 8]
-        [--repeats 3] [--json FILE]
+        [--repeats 3] [--small] [--json FILE]
 
 Prints seconds and memory of both, their ratio, and each one's error against diffusers in
 float32; the worker in each of the modes, a precision and a step cache, diffusers in bf16.
 Needs a GPU with 80 GB (for the float32 run) and 20 GB in `--folder`. Each runs in a
-process of its own, so that none holds another's memory.
+process of its own, so that none holds another's memory. `--small` tries the script on a CPU, with
+`--modes f32 f32+fast --size 128 --steps 10`: its figures mean nothing.
+
+Of the worker's: "transport" is what a prompt's encode, a denoise and a decode take together while
+none of them has the device, by the worker's clock; "overhead" is all of them but the encode, the
+steps and the decode.
 """
 
 from __future__ import annotations
@@ -18,11 +26,13 @@ import argparse
 import itertools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
@@ -33,6 +43,7 @@ PROMPT = 'a poster with the text "HELLO" in blue letters, the quick brown fox ju
 SEED = 42
 CFG = 5.0
 PREVIEW_SIDE = 512
+WEIGHTS = "random, smooth in time"
 
 
 def log(text: str) -> None:
@@ -54,6 +65,8 @@ class MemoryWatch:
         self._thread.join()
 
     def _watch(self) -> None:
+        if shutil.which("nvidia-smi") is None:
+            return
         command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i=0"]
         while not self._end.wait(0.2):
             used = subprocess.run(command, capture_output=True, text=True).stdout
@@ -69,7 +82,7 @@ def write_weights(args: argparse.Namespace) -> dict:
     from gpu import full_size
 
     if not (args.folder / "model_index.json").exists():
-        full_size.write(args.folder)
+        full_size.write(args.folder, small=args.small)
     return {}
 
 
@@ -87,7 +100,7 @@ def run_worker(args: argparse.Namespace) -> dict:
     caching = wire.StepCaching[(cache or "off").upper()]
     begun = time.monotonic()
     worker = real_worker.RealWorker(
-        args.folder, args.folder / "worker.log", device="cuda", precision=precision
+        args.folder, args.folder / "worker.log", device=args.device, precision=precision
     )
     with MemoryWatch() as memory, worker:
         ready = time.monotonic() - begun
@@ -97,14 +110,7 @@ def run_worker(args: argparse.Namespace) -> dict:
         denoise = {"seed": SEED, "cfg": CFG, "events": stamps, "cache": caching}
         rounds = []
         for _ in range(args.repeats + 1):
-            marks = [time.monotonic()]
-            worker.encode([PROMPT])
-            marks.append(time.monotonic())
-            made = worker.denoise(latent, *prompts, steps=args.steps, **denoise)
-            marks.append(time.monotonic())
-            worker.decode(made)
-            marks.append(time.monotonic())
-            rounds.append([later - mark for mark, later in itertools.pairwise(marks)])
+            rounds.append(_Round.measure(worker, latent, prompts, args.steps, denoise))
         kept["latents"] = worker.denoise(latent, *prompts, steps=args.error_steps, **denoise)
         kept["one step"] = worker.denoise(latent, prompts[0], seed=SEED)
         preview = wire.PreviewRequest(wire.PreviewKind.LINEAR, PREVIEW_SIDE)
@@ -114,11 +120,62 @@ def run_worker(args: argparse.Namespace) -> dict:
     torch.save(kept, args.folder / f"worker {args.mode}.pt")
     return {
         "start to ready": round(ready, 2),
-        **figures_of(rounds, args.steps),
+        **figures_of([one.seconds for one in rounds], args.steps),
+        **_Round.figures(rounds[1:]),
         "step by its events": median(stamps.gaps),
         "denoise with a preview a step": round(previewed, 3),
         "peak GiB": round(memory.most, 2),
     }
+
+
+@dataclass
+class _Round:
+    """An image by the worker: lists are of its encode, denoise and decode."""
+
+    seconds: list[float]
+    running: list[float]
+    """Of the seconds, those in which the job had the device, by the worker's clock."""
+    step_seconds: float
+    """Of the denoise's, those of its steps."""
+    forwards: int
+    answered: int
+    """Of the forwards, those that the step cache answered."""
+
+    @classmethod
+    def measure(cls, worker, latent, prompts, steps: int, denoise: dict) -> _Round:
+        names = ("step_seconds_total", "forwards_total", "forwards_answered_total")
+        before = [worker.metric(name) for name in names]
+        marks = [(time.monotonic(), worker.seconds_running)]
+        worker.encode([PROMPT])
+        marks.append((time.monotonic(), worker.seconds_running))
+        made = worker.denoise(latent, *prompts, steps=steps, **denoise)
+        marks.append((time.monotonic(), worker.seconds_running))
+        worker.decode(made)
+        marks.append((time.monotonic(), worker.seconds_running))
+        spent = [
+            [b - a for a, b in itertools.pairwise(clock)] for clock in zip(*marks, strict=True)
+        ]
+        counts = [worker.metric(name) - old for name, old in zip(names, before, strict=True)]
+        return cls(*spent, counts[0], int(counts[1]), int(counts[2]))
+
+    @staticmethod
+    def figures(rounds: list[_Round]) -> dict:
+        encode, denoise, decode = range(3)
+        return {
+            "transport": median([sum(one.seconds) - sum(one.running) for one in rounds]),
+            "overhead": median(
+                [
+                    sum(one.seconds)
+                    - (one.running[encode] + one.step_seconds + one.running[decode])
+                    for one in rounds
+                ]
+            ),
+            "beside the steps of a denoise job": median(
+                [one.running[denoise] - one.step_seconds for one in rounds]
+            ),
+            "forwards": rounds[-1].forwards,
+            "answered by the cache": rounds[-1].answered,
+        }
 
 
 class _Stamps(list):
@@ -162,7 +219,7 @@ def run_diffusers(args: argparse.Namespace) -> dict:
     with MemoryWatch() as memory:
         for _ in range(args.repeats + 1):
             marks = [_now()]
-            pipeline._get_ovis_prompt_embeds([PROMPT], device="cuda")
+            pipeline._get_ovis_prompt_embeds([PROMPT], device=args.device)
             marks.append(_now())
             made = _run(pipeline, start, conditioning, args, args.steps)
             marks.append(_now())
@@ -190,8 +247,8 @@ def _keep(pipeline, start, conditioning, args: argparse.Namespace, name: str) ->
     import torch
 
     kept = {
-        "positive": pipeline._get_ovis_prompt_embeds([PROMPT], device="cuda").float().cpu(),
-        "negative": pipeline._get_ovis_prompt_embeds([""], device="cuda").float().cpu(),
+        "positive": pipeline._get_ovis_prompt_embeds([PROMPT], device=args.device).float().cpu(),
+        "negative": pipeline._get_ovis_prompt_embeds([""], device=args.device).float().cpu(),
         "latents": _run(pipeline, start, conditioning, args, args.error_steps).float().cpu(),
         "one step": _run(pipeline, start, conditioning, args, 1, cfg=1.0).float().cpu(),
     }
@@ -201,7 +258,8 @@ def _keep(pipeline, start, conditioning, args: argparse.Namespace, name: str) ->
 def _now() -> float:
     import torch
 
-    torch.cuda.synchronize()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.monotonic()
 
 
@@ -210,13 +268,13 @@ def _pipeline(args: argparse.Namespace, dtype):
     import torch
     from diffusers import OvisImagePipeline
 
-    pipeline = OvisImagePipeline.from_pretrained(args.folder, dtype=dtype).to("cuda")
+    pipeline = OvisImagePipeline.from_pretrained(args.folder, dtype=dtype).to(args.device)
     pipeline.set_progress_bar_config(disable=True)
     shape = (1, 16, args.size // 8, args.size // 8)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(SEED))
     kept = torch.load(args.folder / f"worker {args.modes[0]}.pt")
-    conditioning = [kept[name].to("cuda", dtype) for name in ("positive", "negative")]
-    return pipeline, pipeline._pack_latents(noise, *shape).to("cuda", dtype), conditioning
+    conditioning = [kept[name].to(args.device, dtype) for name in ("positive", "negative")]
+    return pipeline, pipeline._pack_latents(noise, *shape).to(args.device, dtype), conditioning
 
 
 def _run(pipeline, start, conditioning, args: argparse.Namespace, steps: int, cfg: float = CFG):
@@ -275,7 +333,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--worker", type=Path, required=True, help="the GPU build of ovis-worker")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/ovis-full-size"))
+    parser.add_argument("--folder", type=Path, help="of the weights, kept for the next run")
     parser.add_argument(
         "--modes",
         nargs="+",
@@ -287,11 +345,14 @@ def main() -> int:
     parser.add_argument("--error-steps", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--compiled", action="store_true", help="also diffusers compiled")
+    parser.add_argument("--small", action="store_true", help="a small model, on the CPU")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--phase", choices=PHASES, help=argparse.SUPPRESS)
     parser.add_argument("--mode", help=argparse.SUPPRESS)
     parser.add_argument("--eager", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.device = "cpu" if args.small else "cuda"
+    args.folder = args.folder or Path(f"/tmp/ovis-smooth-{'small' if args.small else 'full'}")
     if args.phase:
         args.compiled = args.compiled and not args.eager
         print(json.dumps(PHASES[args.phase](args)))
@@ -302,7 +363,12 @@ def main() -> int:
     if args.compiled:
         peers["diffusers compiled"] = phase("diffusers", args)
     phase("reference", args)
-    figures = {**ours, **peers, "error to float32": errors(args.folder, [*ours, "diffusers"])}
+    figures = {
+        "weights": WEIGHTS,
+        **ours,
+        **peers,
+        "error to float32": errors(args.folder, [*ours, "diffusers"]),
+    }
     for (name, one), (peer, other) in itertools.product(ours.items(), peers.items()):
         figures[f"{name} / {peer}"] = round(one["image"] / other["image"], 3)
     print(json.dumps(figures, indent=2))

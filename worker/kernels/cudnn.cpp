@@ -130,6 +130,15 @@ int ovis_cudnn_open(void **handle, char *error, size_t size) {
     });
 }
 
+// Of the library that was opened: 10000 for the major version, 100 for the minor, and the
+// patch level.
+int ovis_cudnn_version(size_t *version, char *error, size_t size) {
+    return guarded(error, size, [&]() -> std::string {
+        *version = fe::detail::get_backend_version();
+        return "";
+    });
+}
+
 // softmax(q k^T * scale) v in bf16. Dimensions and strides (in elements) are in
 // the order [batch, heads, tokens, head dim]; k and v may have fewer heads.
 // Tensors are numbered q 1, k 2, v 3, output 4.

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use clap::{Args, ValueEnum};
-use ovis_protocol::{DenoiseRequest, GuidanceInterval, PromptCut, Schedule, StepCaching};
+use clap::Args;
+use ovis_protocol::{DenoiseRequest, PromptCut, Schedule};
 use serde_json::json;
 
 use super::model_args::{DeviceArgs, ModelArgs};
+use super::shortcut_args::ShortcutArgs;
 use super::{loading, png_file, CliError};
-use crate::pipeline::{check_length, check_request, DenoiseInputs, Image, Latent, Pipeline};
+use crate::pipeline::{
+    check_length, check_request, DenoiseInputs, Forwards, Image, Latent, Pipeline,
+};
 
 /// What to make, and of what.
 #[derive(Clone, Debug, Args)]
@@ -67,13 +70,8 @@ pub struct GenerateArgs {
     /// linear_quadratic, kl_optimal.
     #[arg(long, value_name = "NAME", default_value = "flux")]
     scheduler: String,
-    /// Reuse work of one step in the next: off, or as far as it is safe, or fast.
-    #[arg(long, value_enum, default_value = "off")]
-    cache: Cache,
-    /// The sigmas between which guidance is applied, the larger first; all of them
-    /// if not given.
-    #[arg(long, value_name = "START,END", value_parser = parse_interval)]
-    guidance_interval: Option<GuidanceInterval>,
+    #[command(flatten)]
+    shortcuts: ShortcutArgs,
     /// Longest prompt in tokens; above 256 nothing is cut.
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_sequence_length: usize,
@@ -100,36 +98,6 @@ fn parse_shift(text: &str) -> Result<Shift, String> {
             .map(Shift::Constant)
             .map_err(|_| "it is neither `auto` nor a number".into()),
     }
-}
-
-/// The `--cache` argument.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Cache {
-    Off,
-    Safe,
-    Fast,
-}
-
-impl From<Cache> for StepCaching {
-    fn from(cache: Cache) -> Self {
-        match cache {
-            Cache::Off => Self::Off,
-            Cache::Safe => Self::Safe,
-            Cache::Fast => Self::Fast,
-        }
-    }
-}
-
-fn parse_interval(text: &str) -> Result<GuidanceInterval, String> {
-    let sigma = |text: &str| text.trim().parse::<f64>().ok();
-    text.split_once(',')
-        .and_then(|(start, end)| {
-            Some(GuidanceInterval {
-                start: sigma(start)?,
-                end: sigma(end)?,
-            })
-        })
-        .ok_or_else(|| "it is not two numbers with a comma, such as 0.9,0.2".into())
 }
 
 /// Runs the command.
@@ -171,9 +139,9 @@ fn request(args: &GenerateArgs) -> DenoiseRequest {
             Shift::Auto => None,
             Shift::Constant(shift) => Some(shift),
         },
-        guided: args.guidance_interval,
-        cache: args.cache.into(),
-        ..DenoiseRequest::new(args.seed, args.steps, args.cfg)
+        ..args
+            .shortcuts
+            .applied(DenoiseRequest::new(args.seed, args.steps, args.cfg))
     }
 }
 
@@ -214,8 +182,9 @@ fn denoise(
             each * (report.total - report.step) as f32
         );
         if report.step == report.total {
-            if let (forwards, reused @ 1..) = job.forwards() {
-                eprintln!("the cache answered {reused} of {forwards} forwards");
+            let Forwards { asked, answered } = job.forwards();
+            if answered > 0 {
+                eprintln!("the cache answered {answered} of {asked} forwards");
             }
             return Ok(job.finish()?);
         }
@@ -311,8 +280,8 @@ fn parameters(
         },
         "sampler": args.sampler,
         "scheduler": args.scheduler,
-        "cache": format!("{:?}", args.cache).to_lowercase(),
-        "guidance_interval": args.guidance_interval.map(|at| [at.start, at.end]),
+        "cache": args.shortcuts.cache.name(),
+        "guidance_interval": args.shortcuts.guidance_interval.map(|at| [at.start, at.end]),
         "device": pipeline.placement().device_name(),
         "precision": pipeline.placement().precision(),
         "max_sequence_length": args.max_sequence_length,

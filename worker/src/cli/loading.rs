@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::model_args::ModelArgs;
 use super::CliError;
-use crate::layers::Placement;
+use crate::layers::{describe_paths, Placement};
 use crate::pipeline::{Parts, Pipeline};
 use crate::weights::{Checkpoint, LoadProgress, Watch};
 
@@ -66,6 +66,15 @@ pub fn warm_up(pipeline: &Pipeline, say: impl Fn(&str)) -> Result<(), CliError> 
         ));
     }
     Ok(())
+}
+
+/// What a pipeline computes with, on the thread where it does, after [`warm_up`].
+///
+/// # Errors
+/// The device fails.
+pub fn paths(pipeline: &Pipeline) -> Result<String, CliError> {
+    let described = describe_paths(pipeline.placement());
+    Ok(described.map_err(crate::pipeline::Error::from)?)
 }
 
 fn reporter(say: Arc<impl Fn(&str) + Send + Sync + 'static>) -> Watch {

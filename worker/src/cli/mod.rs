@@ -7,6 +7,7 @@ mod loading;
 mod model_args;
 mod png_file;
 mod serve;
+mod shortcut_args;
 
 use clap::{Parser, Subcommand};
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
 use tokio::net::{lookup_host, TcpListener, TcpSocket};
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 use super::loading;
@@ -59,16 +60,24 @@ enum LogFormat {
 /// An argument, the address, a file or the device is at fault.
 pub fn run(args: &ServeArgs) -> Result<(), CliError> {
     start_log(args.log_format)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::new(format!("the server's threads cannot start: {e}"), ""))?;
+    let runtime = runtime()?;
     let result = runtime.block_on(serve(args));
     // A model that is still loading when the worker is told to stop is not
     // waited for.
     runtime.shutdown_background();
     result
+}
+
+/// The server's threads.
+///
+/// # Errors
+/// The system has none to give.
+pub(super) fn runtime() -> Result<Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::new(format!("the server's threads cannot start: {e}"), ""))
 }
 
 fn start_log(format: LogFormat) -> Result<(), CliError> {
@@ -133,6 +142,7 @@ async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
             let say = |line: &str| tracing::info!("{line}");
             let pipeline = loading::load(&checkpoint, &device.placement()?, say)?;
             loading::warm_up(&pipeline, say)?;
+            say(&loading::paths(&pipeline)?);
             Ok::<_, CliError>(pipeline)
         })
     })

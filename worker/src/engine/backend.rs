@@ -2,7 +2,9 @@
 
 use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 
-use crate::pipeline::{Conditioning, DenoiseInputs, Image, Latent, Preview, Result, StepReport};
+use crate::pipeline::{
+    Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, Result, StepReport,
+};
 
 /// A loaded model. It lives and dies on the engine's device thread, so it need
 /// not be `Send`; a panic in any method fails the job, not the engine.
@@ -35,6 +37,9 @@ pub trait Backend: 'static {
     /// # Errors
     /// As [`encode`](Self::encode).
     fn step(&mut self, job: &mut Self::Denoise) -> Result<StepReport>;
+
+    /// The forwards of the transformer in a job's steps so far.
+    fn forwards(&self, job: &Self::Denoise) -> Forwards;
 
     /// What a job's image looks like, where its request wants to see it.
     ///

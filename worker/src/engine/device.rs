@@ -136,6 +136,7 @@ impl<B: Backend> DeviceThread<B> {
         let _entered = span.enter();
         let begun = Instant::now();
         let backend = &mut self.backend;
+        let before = backend.forwards(&active.state);
         let report = match guarded(|| backend.step(&mut active.state)) {
             Ok(report) => report,
             Err(error) => return self.end(&active.ticket, Event::Failed(error)),
@@ -143,8 +144,10 @@ impl<B: Backend> DeviceThread<B> {
         let left = report.total.saturating_sub(report.step);
         if report.step > 0 {
             let preview = guarded(|| backend.preview(&active.state));
-            active.steps.push(begun.elapsed());
-            self.shared.lock().counts.steps += 1;
+            let took = begun.elapsed();
+            active.steps.push(took);
+            let after = backend.forwards(&active.state);
+            self.shared.lock().counts.add_step(took, before, after);
             match preview {
                 Ok(Some(preview)) => active.ticket.tell(Event::Preview(report.step, preview)),
                 Ok(None) => {}

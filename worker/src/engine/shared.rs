@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ovis_protocol::{ErrorCode, JobId, WireError};
 
 use super::active::Joining;
 use super::job::{Event, Job, Ticket};
 use super::queue::{ClientId, FairQueue};
+use crate::pipeline::Forwards;
 
 /// Counts since the start, for `/metrics`.
 #[derive(Clone, Debug, Default)]
@@ -18,8 +19,22 @@ pub struct Counts {
     pub ended: BTreeMap<(&'static str, &'static str), u64>,
     /// Denoise steps run.
     pub steps: u64,
+    /// Seconds that they took, previews included.
+    pub step_seconds: f64,
+    /// Forwards of the transformer in them.
+    pub forwards: Forwards,
     /// Seconds the device thread has worked.
     pub busy_seconds: f64,
+}
+
+impl Counts {
+    /// Counts a denoise step, with its job's forwards before and after it.
+    pub(super) fn add_step(&mut self, took: Duration, before: Forwards, after: Forwards) {
+        self.steps += 1;
+        self.step_seconds += took.as_secs_f64();
+        self.forwards.asked += after.asked - before.asked;
+        self.forwards.answered += after.answered - before.answered;
+    }
 }
 
 pub(super) struct Running {

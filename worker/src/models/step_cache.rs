@@ -13,7 +13,7 @@ use crate::layers::cast;
 pub struct StepCache {
     threshold: f64,
     kept: Option<Kept>,
-    reused: usize,
+    answered: u64,
 }
 
 struct Kept {
@@ -34,13 +34,13 @@ impl StepCache {
         Self {
             threshold,
             kept: None,
-            reused: 0,
+            answered: 0,
         }
     }
 
     /// How many forwards were answered.
-    pub fn reused(&self) -> usize {
-        self.reused
+    pub fn answered(&self) -> u64 {
+        self.answered
     }
 
     /// What the other blocks add to the image tokens `[B, N, H]`, if that need not be
@@ -57,7 +57,7 @@ impl StepCache {
         if f64::from(change) >= self.threshold || change.is_nan() {
             return Ok(None);
         }
-        self.reused += 1;
+        self.answered += 1;
         Ok(Some(&kept.rest))
     }
 
@@ -95,7 +95,7 @@ mod tests {
         // Against the step that was kept, not the one that was answered.
         assert!(cache.recall(&tokens(1.11)).unwrap().is_none());
         assert!(cache.recall(&tokens(f32::NAN)).unwrap().is_none());
-        assert_eq!(cache.reused(), 1);
+        assert_eq!(cache.answered(), 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 use super::denoise::DenoiseState;
 use super::error::Result;
 use super::load::Pipeline;
-use super::types::{Conditioning, DenoiseInputs, Image, Latent, Preview, StepReport};
+use super::types::{Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport};
 use crate::engine::Backend;
 use crate::layers::device_memory;
 use crate::sampling::{Scheduler, SAMPLERS};
@@ -53,6 +53,10 @@ impl Backend for Pipeline {
 
     fn step(&mut self, job: &mut DenoiseState) -> Result<StepReport> {
         job.step(self.denoiser()?)
+    }
+
+    fn forwards(&self, job: &DenoiseState) -> Forwards {
+        job.forwards()
     }
 
     fn preview(&mut self, job: &DenoiseState) -> Result<Option<Preview>> {

@@ -5,7 +5,7 @@ use ovis_protocol::{DenoiseRequest, GuidanceInterval, PreviewRequest, StepCachin
 
 use super::error::{Error, Result};
 use super::plan::{check_request, Plan};
-use super::types::{Conditioning, DenoiseInputs, Latent, StepReport};
+use super::types::{Conditioning, DenoiseInputs, Forwards, Latent, StepReport};
 use crate::layers::{guided_velocity, patchify, scaled_sum, RopeTable};
 use crate::models::mmdit::{Mmdit, Modulations};
 use crate::models::step_cache::StepCache;
@@ -78,7 +78,7 @@ struct Denoiser {
     guidance: f64,
     guided: Option<GuidanceInterval>,
     /// Forwards asked for so far.
-    forwards: usize,
+    forwards: u64,
 }
 
 impl Denoiser {
@@ -247,22 +247,19 @@ impl DenoiseState {
         }
     }
 
-    /// How many forwards of the transformer the steps so far have asked for, and how
-    /// many of these a step cache answered.
-    pub fn forwards(&self) -> (usize, usize) {
+    /// The forwards of the transformer in the steps so far.
+    pub fn forwards(&self) -> Forwards {
         match self {
-            Self::Untouched(_) => (0, 0),
+            Self::Untouched(_) => Forwards::default(),
             Self::Running(running) => {
-                let Denoiser {
-                    positive, negative, ..
-                } = &running.denoiser;
-                let caches = [Some(positive), negative.as_ref()];
-                let caches = caches
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|b| b.cache.as_ref());
-                let reused = caches.map(StepCache::reused).sum();
-                (running.denoiser.forwards, reused)
+                let denoiser = &running.denoiser;
+                let branches = [Some(&denoiser.positive), denoiser.negative.as_ref()];
+                let caches = branches.into_iter().flatten();
+                let caches = caches.filter_map(|branch| branch.cache.as_ref());
+                Forwards {
+                    asked: denoiser.forwards,
+                    answered: caches.map(StepCache::answered).sum(),
+                }
             }
         }
     }

@@ -18,4 +18,4 @@ pub use geometry::Geometry;
 pub use load::{Parts, Pipeline};
 pub use plan::check_request;
 pub use prompt::check_length;
-pub use types::{Conditioning, DenoiseInputs, Image, Latent, Preview, StepReport};
+pub use types::{Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport};

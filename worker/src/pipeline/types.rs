@@ -122,6 +122,15 @@ pub struct StepReport {
     pub sigma: f32,
 }
 
+/// How often the transformer was asked for a velocity, each branch of guidance by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwards {
+    /// In all.
+    pub asked: u64,
+    /// How many of these a step cache answered, so that only the first block ran.
+    pub answered: u64,
+}
+
 /// What an image looks like so far: 8-bit pixels, small enough for one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {

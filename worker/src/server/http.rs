@@ -165,6 +165,24 @@ fn metrics(engine: &EngineHandle, connections: usize) -> String {
         counts.steps as f64,
     );
     metric(
+        "step_seconds_total",
+        "counter",
+        "Seconds of these steps.",
+        counts.step_seconds,
+    );
+    metric(
+        "forwards_total",
+        "counter",
+        "Forwards of the transformer in these steps.",
+        counts.forwards.asked as f64,
+    );
+    metric(
+        "forwards_answered_total",
+        "counter",
+        "Forwards of which the step cache answered all but the first block.",
+        counts.forwards.answered as f64,
+    );
+    metric(
         "busy_seconds_total",
         "counter",
         "Seconds the device thread has worked.",

@@ -1,8 +1,10 @@
 //! What a forward is made of, and how fast this machine does that at best.
 
+use std::ops::{Add, Mul};
 use std::time::Instant;
 
 use candle_core::{Result, Tensor};
+use serde_json::{json, Value};
 
 use crate::layers::{attention, attention_fp8, quantize_rows, Linear, Mask, Placement, QkBounds};
 use crate::models::mmdit::MmditConfig;
@@ -22,9 +24,23 @@ pub struct Work {
 
 impl Work {
     /// Of one forward over so many text and image tokens.
-    pub fn of_forward(config: &MmditConfig, (text, image): (usize, usize)) -> Self {
+    pub fn of_forward(config: &MmditConfig, tokens: (usize, usize)) -> Self {
+        Self::of_blocks(config, tokens, config.depth_double + config.depth_single)
+    }
+
+    /// Of one of which the step cache answers all but the first block.
+    pub fn of_answered_forward(config: &MmditConfig, tokens: (usize, usize)) -> Self {
+        Self::of_blocks(config, tokens, 1)
+    }
+
+    /// For scripts.
+    pub fn json(&self) -> Value {
+        json!({"gemm": self.gemm, "attention": self.attention})
+    }
+
+    fn of_blocks(config: &MmditConfig, (text, image): (usize, usize), blocks: usize) -> Self {
         let (hidden, inner) = (config.hidden_size as f64, config.mlp_hidden as f64);
-        let blocks = (config.depth_double + config.depth_single) as f64;
+        let blocks = blocks as f64;
         let tokens = (text + image) as f64;
         // q, k, v and the output; up, gate and down: the same in both kinds of block.
         let block = 4.0 * hidden * hidden + 3.0 * hidden * inner;
@@ -32,6 +48,28 @@ impl Work {
         Self {
             gemm: 2.0 * (tokens * blocks * block + ends),
             attention: 4.0 * tokens * tokens * hidden * blocks,
+        }
+    }
+}
+
+impl Add for Work {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            gemm: self.gemm + other.gemm,
+            attention: self.attention + other.attention,
+        }
+    }
+}
+
+impl Mul<Work> for f64 {
+    type Output = Work;
+
+    fn mul(self, work: Work) -> Work {
+        Work {
+            gemm: self * work.gemm,
+            attention: self * work.attention,
         }
     }
 }
@@ -118,5 +156,8 @@ mod tests {
         let work = Work::of_forward(&config, (256, 4096));
         assert!((work.gemm / 43.4e12 - 1.0).abs() < 0.01, "{work:?}");
         assert!((work.attention / 7.7e12 - 1.0).abs() < 0.01, "{work:?}");
+        let answered = Work::of_answered_forward(&config, (256, 4096));
+        assert!((answered.gemm / work.gemm * 33.0 - 1.0).abs() < 0.01);
+        assert_eq!(answered.attention * 33.0, work.attention);
     }
 }

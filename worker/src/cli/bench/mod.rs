@@ -2,24 +2,35 @@
 //! what it can do at all.
 
 mod ceilings;
+mod client;
+mod images;
 mod memory;
 mod parts;
 mod report;
+mod source;
+mod timed;
 
+use std::net::SocketAddr;
+use std::sync::mpsc;
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ovis_protocol::DenoiseRequest;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use self::ceilings::{Ceilings, Work};
+use self::client::Client;
 use self::memory::Peak;
 use self::report::{Report, Times};
+use self::source::{Named, Source};
+use self::timed::{Clock, Timed};
 use super::model_args::{DeviceArgs, ModelArgs};
-use super::{loading, CliError};
-use crate::pipeline::{DenoiseInputs, Geometry, Latent, Pipeline};
-
-/// Tokens of the prompt that is encoded, the template's included: that of a poster.
-const PROMPT_TOKENS: usize = 28 + 80;
+use super::shortcut_args::ShortcutArgs;
+use super::{loading, serve, CliError};
+use crate::engine::{self, EngineHandle};
+use crate::layers::Placement;
+use crate::server;
 
 /// Positions of a conditioning, as the reference pads it.
 const TEXT_POSITIONS: usize = 256;
@@ -46,6 +57,8 @@ pub struct BenchArgs {
     /// Guidance scale; 1 is one forward a step instead of two.
     #[arg(long, value_name = "X", default_value_t = 5.0)]
     cfg: f64,
+    #[command(flatten)]
+    shortcuts: ShortcutArgs,
     /// Images that count.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeats: u32,
@@ -60,14 +73,6 @@ pub struct BenchArgs {
     json: bool,
 }
 
-/// Geometries that can be had without a checkpoint.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Named {
-    /// Ovis-Image-7B: 11 billion weights.
-    #[value(name = "ovis-image-7b")]
-    OvisImage7b,
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -75,61 +80,58 @@ enum Named {
 pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     let placement = args.device.placement()?;
     let peak = Peak::watch(&placement.device);
-    let started = Instant::now();
-    let (pipeline, native) = match args.random_weights {
-        Some(Named::OvisImage7b) => {
-            let geometry = Geometry::ovis_image_7b();
-            let name = "ovis-image-7b, random weights";
-            let native = geometry.vae.native_size;
-            (geometry.with_random_weights(name, &placement)?, native)
-        }
-        None => {
-            let checkpoint = loading::open_whole(&args.model)?;
-            let native = checkpoint.native_size();
-            let pipeline = loading::load(&checkpoint, &placement, |line| eprintln!("{line}"))?;
-            (pipeline, native)
-        }
-    };
-    let load = started.elapsed();
-    let started = Instant::now();
-    pipeline.warm_up()?;
-    let warm_up = started.elapsed();
+    let source = Source::open(args.random_weights, &args.model)?;
+    let native = source.native_size();
     let size = (args.width.unwrap_or(native), args.height.unwrap_or(native));
     crate::pipeline::check_request(&request(args), 1, size)?;
-    let mut times = Times::default();
-    for image in 0..args.warmup + args.repeats {
-        let mut one = make_image(args, &pipeline, size)?;
-        eprintln!("image {}: {:.3} s", image + 1, one.image[0]);
-        if image == 0 {
-            times.first_image = one.image[0];
-        }
-        if image >= args.warmup {
-            times.append(&mut one);
-        }
-    }
-    let config = pipeline.denoiser()?.config();
+    let config = source.transformer()?;
     let tokens = (TEXT_POSITIONS, size.0 / 16 * (size.1 / 16));
+
+    let clock = Clock::default();
+    let (engine, start) = start_engine(source, &placement, clock.clone())?;
+    let model = engine.capabilities().model.clone();
+    let runtime = serve::runtime()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (server, times) = runtime
+        .block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let address = listener.local_addr()?;
+            let channels = u64::from(engine.capabilities().latent_channels);
+            let shape = [channels, size.1 as u64, size.0 as u64];
+            let shutdown = async { drop(stopped.await) };
+            let options = server::Options::default();
+            let server = tokio::spawn(server::serve(listener, engine, options, shutdown));
+            Ok((server, make_images(args, address, &clock, shape).await))
+        })
+        .map_err(|e: std::io::Error| format!("this machine's own network cannot be used: {e}"))?;
+    let times = times?;
     let report = Report {
-        model: pipeline.name().to_owned(),
+        model,
         device: placement.device_name(),
         precision: placement.precision(),
+        paths: start.paths,
         size,
         steps: args.steps,
         cfg: args.cfg,
-        load_seconds: load.as_secs_f64(),
-        warm_up_seconds: warm_up.as_secs_f64(),
+        shortcuts: args.shortcuts.clone(),
+        load_seconds: start.load,
+        warm_up_seconds: start.warm_up,
         peak_bytes: peak.bytes(),
-        forwards: if args.cfg == 1.0 { 1 } else { 2 },
-        work: Work::of_forward(config, tokens),
-        ceilings: Ceilings::measure(config, tokens.0 + tokens.1, &placement)
+        forward: Work::of_forward(&config, tokens),
+        answered_forward: Work::of_answered_forward(&config, tokens),
+        // The device's thread only waits by now.
+        ceilings: Ceilings::measure(&config, tokens.0 + tokens.1, &placement)
             .map_err(crate::pipeline::Error::from)?,
         parts: match args.parts {
-            true => parts::measure(config, tokens, &placement),
+            true => parts::measure(&config, tokens, &placement),
             false => Ok(Vec::new()),
         }
         .map_err(crate::pipeline::Error::from)?,
         times,
     };
+    drop(stop);
+    let ended = runtime.block_on(server);
+    ended.map_err(|e| format!("the server has ended unexpectedly: {e}"))??;
     match args.json {
         true => println!("{:#}", report.json()),
         false => print!("{report}"),
@@ -138,53 +140,65 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
 }
 
 fn request(args: &BenchArgs) -> DenoiseRequest {
-    DenoiseRequest::new(0, args.steps, args.cfg)
+    args.shortcuts
+        .applied(DenoiseRequest::new(0, args.steps, args.cfg))
 }
 
-/// One image from token ids to pixels on the host, as three jobs of a graph make it.
-fn make_image(
+/// The images of `shape` `[channels of the latent, height, width]`, one after the other.
+async fn make_images(
     args: &BenchArgs,
-    pipeline: &Pipeline,
-    (width, height): (usize, usize),
+    address: SocketAddr,
+    clock: &Clock,
+    shape: [u64; 3],
 ) -> Result<Times, CliError> {
+    let mut client = Client::connect(address).await?;
     let mut times = Times::default();
-    let begun = Instant::now();
-    let ids: Vec<u32> = (0..PROMPT_TOKENS as u32).map(|i| 1 + i * 7 % 200).collect();
-    let mut encode = |ids: &[u32]| {
-        let begun = Instant::now();
-        let conditioning = pipeline.encode_ids(&[ids], TEXT_POSITIONS)?;
-        times.encode.push(begun.elapsed().as_secs_f64());
-        Ok::<_, crate::pipeline::Error>(conditioning)
-    };
-    let positive = encode(&ids)?;
-    let negative = match args.cfg == 1.0 {
-        true => None,
-        false => Some(encode(&ids[..PROMPT_TOKENS / 2])?),
-    };
-    let channels = pipeline.latent_channels().unwrap_or(16);
-    let shape = [1, channels, height / 8, width / 8];
-    let latent = Latent::from_values(vec![0.0; shape.iter().product()], &shape)?;
-    let inputs = DenoiseInputs {
-        positive,
-        negative,
-        latent,
-        noise_mask: None,
-    };
-    let mut job = pipeline.start_denoise(&request(args), inputs)?;
-    loop {
-        let step = Instant::now();
-        let report = job.step(pipeline.denoiser()?)?;
-        times.step.push(step.elapsed().as_secs_f64());
-        if report.step == report.total {
-            break;
+    for image in 0..args.warmup + args.repeats {
+        let mut one = images::make(args, &mut client, clock, shape).await?;
+        eprintln!("image {}: {:.3} s", image + 1, one.image[0]);
+        if image == 0 {
+            times.first_image = one.first_image;
+        }
+        if image >= args.warmup {
+            times.append(&mut one);
         }
     }
-    let latent = job.finish()?;
-    let decode = Instant::now();
-    let image = pipeline.decode(&latent)?;
-    let on_host = image.tensor().to_device(&candle_core::Device::Cpu);
-    on_host.map_err(crate::pipeline::Error::from)?;
-    times.decode.push(decode.elapsed().as_secs_f64());
-    times.image.push(begun.elapsed().as_secs_f64());
     Ok(times)
+}
+
+/// What a worker's start took.
+struct Start {
+    /// Seconds to load the model.
+    load: f64,
+    /// Seconds of what `serve` then does before it is ready.
+    warm_up: f64,
+    /// What it computes with.
+    paths: String,
+}
+
+/// Loads the model as `serve` does, on the thread that will compute.
+fn start_engine(
+    source: Source,
+    placement: &Placement,
+    clock: Clock,
+) -> Result<(EngineHandle, Start), CliError> {
+    let placement = placement.clone();
+    let (tell, told) = mpsc::channel();
+    let engine = engine::start(engine::DEFAULT_QUEUE, move || {
+        let begun = Instant::now();
+        let pipeline = source.load(&placement)?;
+        let load = begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        pipeline.warm_up()?;
+        let warm_up = begun.elapsed().as_secs_f64();
+        // The other end waits below.
+        let _ = tell.send(Start {
+            load,
+            warm_up,
+            paths: loading::paths(&pipeline)?,
+        });
+        Ok::<_, CliError>(Timed { pipeline, clock })
+    })?;
+    let start = told.recv().map_err(|e| e.to_string())?;
+    Ok((engine, start))
 }

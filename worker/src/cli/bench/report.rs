@@ -6,6 +6,8 @@ use serde_json::{json, Value};
 
 use super::ceilings::{Ceilings, Work};
 use super::parts::Part;
+use crate::cli::shortcut_args::ShortcutArgs;
+use crate::pipeline::Forwards;
 
 /// Seconds of each stage, one for each time it ran.
 #[derive(Clone, Debug, Default)]
@@ -13,10 +15,18 @@ pub struct Times {
     pub encode: Vec<f64>,
     pub step: Vec<f64>,
     pub decode: Vec<f64>,
-    /// From token ids to pixels on the host.
+    /// What of an image passes while none of its jobs has the device's thread: tensors and
+    /// messages on their way.
+    pub transport: Vec<f64>,
+    /// All of an image but its encodes, steps and decode: the transport, and what the jobs
+    /// do besides.
+    pub overhead: Vec<f64>,
+    /// From prompts to pixels, as a client on the same machine has it.
     pub image: Vec<f64>,
     /// The very first image, warm-up or not.
     pub first_image: f64,
+    /// Of one image; the same of all.
+    pub forwards: Forwards,
 }
 
 impl Times {
@@ -25,23 +35,30 @@ impl Times {
         self.encode.append(&mut other.encode);
         self.step.append(&mut other.step);
         self.decode.append(&mut other.decode);
+        self.transport.append(&mut other.transport);
+        self.overhead.append(&mut other.overhead);
         self.image.append(&mut other.image);
+        self.forwards = other.forwards;
     }
 
-    fn stages(&self) -> [(&'static str, Spread); 4] {
+    fn stages(&self) -> [(&'static str, Spread); 6] {
         [
             ("encode", Spread::of(&self.encode)),
             ("step", Spread::of(&self.step)),
             ("decode", Spread::of(&self.decode)),
+            ("transport", Spread::of(&self.transport)),
+            ("overhead", Spread::of(&self.overhead)),
             ("image", Spread::of(&self.image)),
         ]
     }
 }
 
-/// Median and extremes.
+/// Median, mean and extremes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Spread {
     median: f64,
+    /// What counts where some are short, as steps that a cache answers are.
+    mean: f64,
     least: f64,
     most: f64,
     count: usize,
@@ -59,6 +76,7 @@ impl Spread {
         };
         Self {
             median,
+            mean: sorted.iter().sum::<f64>() / sorted.len() as f64,
             least: sorted[0],
             most: sorted[sorted.len() - 1],
             count: sorted.len(),
@@ -71,17 +89,20 @@ pub struct Report {
     pub model: String,
     pub device: String,
     pub precision: &'static str,
+    /// What the model computes with.
+    pub paths: String,
     pub size: (usize, usize),
     pub steps: u32,
     pub cfg: f64,
+    pub shortcuts: ShortcutArgs,
     pub load_seconds: f64,
     /// What `serve` does before it is ready.
     pub warm_up_seconds: f64,
     pub peak_bytes: u64,
-    /// Forwards of the transformer a step.
-    pub forwards: u32,
-    /// Of one forward.
-    pub work: Work,
+    /// Of one forward that is done whole.
+    pub forward: Work,
+    /// Of one that the step cache answers.
+    pub answered_forward: Work,
     pub ceilings: Ceilings,
     /// Of one forward; empty if not asked for.
     pub parts: Vec<Part>,
@@ -89,25 +110,34 @@ pub struct Report {
 }
 
 impl Report {
+    /// Seconds that a step takes on average.
     fn step(&self) -> f64 {
-        Spread::of(&self.times.step).median
+        Spread::of(&self.times.step).mean
+    }
+
+    /// What is really done in a step on average, without what the cache spared.
+    fn work(&self) -> Work {
+        let Forwards { asked, answered } = self.times.forwards;
+        let a_step = |forwards: u64| forwards as f64 / f64::from(self.steps);
+        a_step(asked - answered) * self.forward + a_step(answered) * self.answered_forward
     }
 
     /// Operations a second during the steps.
     fn achieved(&self) -> f64 {
-        f64::from(self.forwards) * (self.work.gemm + self.work.attention) / self.step()
+        let work = self.work();
+        (work.gemm + work.attention) / self.step()
     }
 
-    /// Seconds a step would take if all of it ran at the ceilings.
+    /// Seconds a step would take on average if all of it ran at the ceilings.
     fn floor(&self) -> f64 {
-        f64::from(self.forwards) * self.ceilings.seconds(&self.work)
+        self.ceilings.seconds(&self.work())
     }
 
     /// For scripts; seconds, bytes, operations a second.
     pub fn json(&self) -> Value {
         let stages = self.times.stages().map(|(name, spread)| {
             let value = json!({
-                "median": spread.median, "least": spread.least, "most": spread.most,
+                "median": spread.median, "mean": spread.mean, "least": spread.least, "most": spread.most,
                 "count": spread.count,
             });
             (name.to_owned(), value)
@@ -116,10 +146,17 @@ impl Report {
             "model": self.model,
             "device": self.device,
             "precision": self.precision,
+            "paths": self.paths,
             "width": self.size.0,
             "height": self.size.1,
             "steps": self.steps,
             "cfg": self.cfg,
+            "cache": self.shortcuts.cache.name(),
+            "guidance_interval": self.shortcuts.guidance_interval.map(|at| [at.start, at.end]),
+            "forwards": {
+                "asked": self.times.forwards.asked,
+                "answered": self.times.forwards.answered,
+            },
             "load_seconds": self.load_seconds,
             "warm_up_seconds": self.warm_up_seconds,
             "first_image_seconds": self.times.first_image,
@@ -128,7 +165,8 @@ impl Report {
             "step_floor_seconds": self.floor(),
             "achieved": self.achieved(),
             "ceilings": {"gemm": self.ceilings.gemm, "attention": self.ceilings.attention},
-            "forward": {"gemm": self.work.gemm, "attention": self.work.attention},
+            "forward": self.forward.json(),
+            "answered_forward": self.answered_forward.json(),
             "parts": self.parts.iter().map(Part::json).collect::<Vec<_>>(),
         })
     }
@@ -138,17 +176,30 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} on {} as {}, {} x {}, {} steps, cfg {}",
-            self.model, self.device, self.precision, self.size.0, self.size.1, self.steps, self.cfg
+            "{} on {} as {}, {} x {}, {} steps, cfg {}{}",
+            self.model,
+            self.device,
+            self.precision,
+            self.size.0,
+            self.size.1,
+            self.steps,
+            self.cfg,
+            self.shortcuts
         )?;
-        writeln!(f, "\n           median      least       most")?;
+        writeln!(f, "{}", self.paths)?;
+        writeln!(f, "\n            median       mean      least       most")?;
         for (name, spread) in self.times.stages() {
             writeln!(
                 f,
-                "{name:8} {:8.4} s {:8.4} s {:8.4} s   of {}",
-                spread.median, spread.least, spread.most, spread.count
+                "{name:9} {:8.4} s {:8.4} s {:8.4} s {:8.4} s   of {}",
+                spread.median, spread.mean, spread.least, spread.most, spread.count
             )?;
         }
+        writeln!(
+            f,
+            "transport is what an image takes while none of its jobs has the device, overhead \
+             all of it but encodes, steps and decode"
+        )?;
         writeln!(f, "\nload         {:.2} s", self.load_seconds)?;
         writeln!(f, "warm-up      {:.2} s", self.warm_up_seconds)?;
         writeln!(f, "first image  {:.3} s", self.times.first_image)?;
@@ -157,9 +208,14 @@ impl fmt::Display for Report {
             "most memory  {:.2} GiB",
             self.peak_bytes as f64 / (1u64 << 30) as f64
         )?;
+        let Forwards { asked, answered } = self.times.forwards;
         writeln!(
             f,
-            "a step       {}; at the speed of this machine's matrix product ({}) and attention \
+            "forwards     {asked} an image, of which the step cache answered {answered}"
+        )?;
+        writeln!(
+            f,
+            "a step       {} of work really done; at the speed of this machine's matrix product ({}) and attention \
              ({}) it would take {:.4} s, {:.0} % of what it takes",
             speed(self.achieved()),
             speed(self.ceilings.gemm),

@@ -13,6 +13,7 @@ use super::runtime::address;
 
 extern "C" {
     fn ovis_cudnn_open(handle: *mut *mut c_void, error: *mut c_char, size: usize) -> c_int;
+    fn ovis_cudnn_version(version: *mut usize, error: *mut c_char, size: usize) -> c_int;
     fn ovis_cudnn_attention(
         handle: *mut c_void,
         q_dims: *const i64,
@@ -169,6 +170,25 @@ impl Cudnn {
             handle,
             plans: RefCell::default(),
         })
+    }
+
+    /// The version of the library that was found: `cuDNN 9.28.1`.
+    pub(super) fn version(&self) -> String {
+        let mut version = 0;
+        // SAFETY: the pointer is good for the call, and the library is open, as `self` shows.
+        match checked(|error, size| unsafe { ovis_cudnn_version(&mut version, error, size) }) {
+            Ok(()) => {
+                let (major, minor, patch) = (version / 10_000, version / 100 % 100, version % 100);
+                format!("cuDNN {major}.{minor}.{patch}")
+            }
+            Err(_) => "a cuDNN that does not tell its version".into(),
+        }
+    }
+
+    /// How many shapes it was asked for and has no plan for.
+    pub(super) fn refused(&self) -> usize {
+        let plans = self.plans.borrow();
+        plans.values().filter(|plan| plan.is_none()).count()
     }
 
     fn plan(&self, shape: Shape) -> Option<Plan> {

@@ -1,6 +1,7 @@
 //! Products that end in what follows them in a transformer block, for Hopper
 //! (`kernels/hopper_product.cu`).
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
@@ -136,6 +137,8 @@ pub(super) struct Hopper {
     partial: CudaSlice<u8>,
     arrived: CudaSlice<i32>,
     clusters: usize,
+    /// Whether either of bf16 and fp8 has been multiplied.
+    used: Cell<[bool; 2]>,
 }
 
 impl Hopper {
@@ -169,8 +172,14 @@ impl Hopper {
             partial: unsafe { stream.alloc(clusters * BLOCKS * PARTIAL_TILE) }.w()?,
             arrived: stream.alloc_zeros(clusters * BLOCKS).w()?,
             clusters,
+            used: Cell::default(),
             stream,
         }))
+    }
+
+    /// Whether factors in fp8, or else in bf16, have been multiplied yet.
+    pub fn has(&self, fp8: bool) -> bool {
+        self.used.get()[usize::from(fp8)]
     }
 
     /// Enqueues the product of `factors`, with `bias` `[N]`, and its end. `false`, and nothing
@@ -229,6 +238,9 @@ impl Hopper {
             End::Gated(end) => builder.arg(end),
         };
         builder.launch(config).w()?;
+        let mut used = self.used.get();
+        used[kind] = true;
+        self.used.set(used);
         Ok(true)
     }
 

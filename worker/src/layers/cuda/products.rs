@@ -105,6 +105,13 @@ impl Products {
         self.is_hopper
     }
 
+    /// Whether it has taken a product of such factors yet.
+    pub fn has(&self, factors: Factors) -> bool {
+        let plans = self.plans.borrow();
+        let mut taken = plans.iter().filter(|(_, plan)| plan.is_some());
+        taken.any(|(product, _)| product.factors == factors)
+    }
+
     /// Enqueues the product; `false`, and nothing done, when cuBLASLt does not take it.
     ///
     /// # Safety

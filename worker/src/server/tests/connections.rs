@@ -146,6 +146,8 @@ async fn health_and_metrics_answer_over_http() {
     let metrics = get(&server, "GET /metrics HTTP/1.1\r\n\r\n").await;
     for line in [
         "ovis_steps_total 2",
+        "ovis_forwards_total 4",
+        "ovis_forwards_answered_total 2",
         "ovis_jobs_total{operation=\"denoise\",outcome=\"done\"} 1",
         "ovis_device_bytes_total 2",
         "ovis_jobs_queued 0",

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use ovis_protocol::limits::{MAGIC, MAX_CHUNK_BYTES, PROTOCOL_VERSION};
+use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION};
 use ovis_protocol::{
-    decode_worker, encode, Assembler, Capabilities, Chunk, ClientHello, ClientMessage, DType,
+    chunks, decode_worker, encode, Assembler, Capabilities, ClientHello, ClientMessage, DType,
     DenoiseRequest, EncodeRequest, JobId, PromptCut, Request, TensorHeader, WireError,
     WorkerMessage,
 };
@@ -18,7 +18,7 @@ use tokio_tungstenite::WebSocketStream;
 
 use crate::engine::{self, Backend, EngineHandle};
 use crate::pipeline::{
-    Conditioning, DenoiseInputs, Error, Image, Latent, Preview, Result, StepReport,
+    Conditioning, DenoiseInputs, Error, Forwards, Image, Latent, Preview, Result, StepReport,
 };
 use crate::server::{serve, Options};
 
@@ -112,6 +112,13 @@ impl Backend for Fake {
             total: job.total,
             sigma: 1.0 - job.step as f32 / job.total as f32,
         })
+    }
+
+    fn forwards(&self, job: &FakeDenoise) -> Forwards {
+        Forwards {
+            asked: 2 * u64::from(job.step),
+            answered: u64::from(job.step),
+        }
     }
 
     fn preview(&mut self, job: &FakeDenoise) -> Result<Option<Preview>> {
@@ -355,16 +362,8 @@ impl Client {
             tensors: headers,
         })
         .await;
-        for (index, bytes) in data.into_iter().enumerate() {
-            for (n, part) in bytes.chunks(MAX_CHUNK_BYTES).enumerate() {
-                self.send(&ClientMessage::Chunk(Chunk {
-                    job: id(job),
-                    tensor: index as u32,
-                    offset: (n * MAX_CHUNK_BYTES) as u64,
-                    data: part.to_vec(),
-                }))
-                .await;
-            }
+        for chunk in chunks(id(job), data.iter().map(Vec::as_slice)) {
+            self.send(&ClientMessage::Chunk(chunk)).await;
         }
     }
 

@@ -1,0 +1,126 @@
+//! The pipeline as the server's engine runs it, with a clock beside it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use candle_core::Device;
+use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
+
+use crate::engine::Backend;
+use crate::pipeline::{
+    Conditioning, DenoiseInputs, DenoiseState, Forwards, Image, Latent, Pipeline, Preview, Result,
+    StepReport,
+};
+
+/// Tokens of the chat template around a prompt.
+const TEMPLATE_TOKENS: usize = 28;
+
+/// What the model did since it was last asked.
+#[derive(Default)]
+pub struct Laps {
+    /// Seconds of each prompt's encode.
+    pub encode: Vec<f64>,
+    /// Seconds of each step.
+    pub step: Vec<f64>,
+    /// Seconds of each decode, to pixels on the host.
+    pub decode: Vec<f64>,
+    /// Of the job that ended last.
+    pub forwards: Forwards,
+}
+
+/// Where the device's thread notes its laps.
+#[derive(Clone, Default)]
+pub struct Clock(Arc<Mutex<Laps>>);
+
+impl Clock {
+    /// All laps since the last call.
+    pub fn take(&self) -> Laps {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Laps)) {
+        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// A pipeline whose work is timed. In place of a tokenizer, which random weights have none
+/// of, each word of a prompt is a token.
+pub struct Timed {
+    pub pipeline: Pipeline,
+    pub clock: Clock,
+}
+
+impl Backend for Timed {
+    type Denoise = DenoiseState;
+
+    fn capabilities(&self) -> Capabilities {
+        let mut can = self.pipeline.capabilities();
+        if !can.operations.iter().any(|name| name == "encode") {
+            can.operations.push("encode".to_owned());
+        }
+        can
+    }
+
+    fn encode(&mut self, request: &EncodeRequest) -> Result<(Conditioning, Vec<PromptCut>)> {
+        let tokens = |prompt: &String| {
+            let count = TEMPLATE_TOKENS + prompt.split_whitespace().count();
+            (0..count as u32).map(|i| 1 + i * 7 % 200).collect()
+        };
+        let ids: Vec<Vec<u32>> = request.prompts.iter().map(tokens).collect();
+        let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+        let begun = Instant::now();
+        let made = self
+            .pipeline
+            .encode_ids(&ids, request.max_sequence_length as usize)?;
+        self.clock
+            .note(|laps| laps.encode.push(begun.elapsed().as_secs_f64()));
+        Ok((made, Vec::new()))
+    }
+
+    fn start_denoise(
+        &mut self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+    ) -> Result<DenoiseState> {
+        self.pipeline.start_denoise(request, inputs)
+    }
+
+    fn step(&mut self, job: &mut DenoiseState) -> Result<StepReport> {
+        let begun = Instant::now();
+        let report = job.step(self.pipeline.denoiser()?)?;
+        self.clock.note(|laps| {
+            laps.step.push(begun.elapsed().as_secs_f64());
+            laps.forwards = job.forwards();
+        });
+        Ok(report)
+    }
+
+    fn forwards(&self, job: &DenoiseState) -> Forwards {
+        job.forwards()
+    }
+
+    fn preview(&mut self, job: &DenoiseState) -> Result<Option<Preview>> {
+        self.pipeline.preview(job)
+    }
+
+    fn finish_denoise(&mut self, job: DenoiseState) -> Result<Latent> {
+        job.finish()
+    }
+
+    fn decode(&mut self, latent: Latent) -> Result<Image> {
+        let begun = Instant::now();
+        let image = self.pipeline.decode(&latent)?;
+        let image = Image::new(image.tensor().to_device(&Device::Cpu)?)?;
+        self.clock
+            .note(|laps| laps.decode.push(begun.elapsed().as_secs_f64()));
+        Ok(image)
+    }
+
+    fn vae_encode(&mut self, image: Image) -> Result<Latent> {
+        self.pipeline.vae_encode(&image)
+    }
+
+    fn memory(&self) -> (u64, u64) {
+        self.pipeline.memory()
+    }
+}

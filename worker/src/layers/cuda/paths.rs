@@ -1,0 +1,83 @@
+//! Which libraries and kernels a GPU's work is done by.
+
+use candle_core::cuda_backend::WrapErr;
+use candle_core::{CudaDevice, DType, Result};
+
+use super::products::{Factors, Products};
+use super::runtime::{cudnn, hopper, products};
+use crate::layers::Placement;
+
+/// See [`describe_paths`](crate::layers::describe_paths).
+///
+/// # Errors
+/// The device fails.
+pub fn describe_paths(device: &CudaDevice, placement: &Placement) -> Result<String> {
+    let context = device.cuda_stream().context().clone();
+    let name = context.name().w()?;
+    let (major, minor) = context.compute_capability().w()?;
+    let mut parts = matrix_products(&*products(device)?, placement);
+    if hopper(device)?.is_some_and(|hopper| hopper.has(placement.fp8)) {
+        let kind = if placement.fp8 { "fp8" } else { "bf16" };
+        parts.insert(
+            0,
+            format!(
+                "{kind} products of the transformer's blocks by Hopper kernels of our own, with \
+                 what follows them"
+            ),
+        );
+    }
+    match cudnn(device)? {
+        Ok(cudnn) => {
+            let version = cudnn.version();
+            parts.push(match placement.weights {
+                DType::BF16 => format!("attention and convolutions by {version}"),
+                _ => format!(
+                    "convolutions by {version}, attention by plain products, since cuDNN has none \
+                     in float32"
+                ),
+            });
+            match cudnn.refused() {
+                0 => {}
+                shapes => parts.push(format!(
+                    "{shapes} shapes that cuDNN has no plan for by plain products, slower"
+                )),
+            }
+        }
+        Err(_) => parts.push(
+            "cuDNN was not found: attention and convolutions by plain products, slower and with \
+             more memory"
+                .into(),
+        ),
+    }
+    parts.push("all else by kernels of our own".into());
+    Ok(format!(
+        "{name} (compute capability {major}.{minor}): {}",
+        parts.join(", ")
+    ))
+}
+
+/// Who multiplies matrices, by type of factor: the transformer's large ones, and the others.
+fn matrix_products(products: &Products, placement: &Placement) -> Vec<String> {
+    let mut parts = Vec::new();
+    if placement.fp8 {
+        let has = |factors| products.has(factors);
+        parts.push(match (has(Factors::Fp8Scaled), has(Factors::Fp8)) {
+            (true, false) => "fp8 products by cuBLASLt with the scales in the product",
+            (true, true) => {
+                "fp8 products by cuBLASLt, the scales in most products and for some by a kernel \
+                 after them, slower"
+            }
+            (false, true) => {
+                "fp8 products by cuBLASLt and the scales by a kernel after them, slower than in \
+                 the product"
+            }
+            (false, false) => "no fp8 products by cuBLASLt",
+        });
+    }
+    parts.push(match (placement.weights, products.has(Factors::Bf16)) {
+        (DType::BF16, true) => "bf16 products by cuBLASLt",
+        (DType::BF16, false) => "bf16 products by cuBLAS and the bias after them, slower",
+        _ => "float32 products by cuBLAS",
+    });
+    parts.into_iter().map(str::to_owned).collect()
+}
