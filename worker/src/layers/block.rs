@@ -3,9 +3,7 @@
 
 use candle_core::{Result, Tensor, D};
 
-#[cfg(feature = "cuda")]
-use super::attention::{attention, Mask};
-use super::attention::{attention_and_swiglu, attention_fp8};
+use super::attention::{attention, attention_and_swiglu, attention_fp8, Mask};
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::linear::{Input, Linear};
