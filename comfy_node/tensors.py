@@ -64,7 +64,12 @@ class Assembler:
         self._headers = list(headers)
         self._lengths = check_set(headers)
         self._done: list[bytearray] = []
-        self._current = bytearray()
+        self._current = self._next()
+        self._arrived = 0
+
+    def _next(self) -> bytearray:
+        """The bytes of the next tensor, whole from the start: growing would move them."""
+        return bytearray() if self.complete else bytearray(self._lengths[len(self._done)])
 
     @property
     def complete(self) -> bool:
@@ -75,7 +80,7 @@ class Assembler:
         """Takes the next chunk; true once every byte has arrived."""
         if self.complete:
             raise WireFormatError("a chunk came after the last tensor's end")
-        expected = (len(self._done), len(self._current))
+        expected = (len(self._done), self._arrived)
         if (chunk.tensor, chunk.offset) != expected:
             raise WireFormatError(
                 f"a chunk of tensor {chunk.tensor} at byte {chunk.offset} came, "
@@ -83,13 +88,17 @@ class Assembler:
             )
         if not 0 < len(chunk.data) <= wire.MAX_CHUNK_BYTES:
             raise WireFormatError(f"a chunk of {len(chunk.data)} bytes came")
-        length = self._lengths[len(self._done)]
-        if chunk.offset + len(chunk.data) > length:
+        length = len(self._current)
+        end = self._arrived + len(chunk.data)
+        if end > length:
             raise WireFormatError(f"a chunk runs past its tensor's {length} bytes")
-        self._current += chunk.data
-        if len(self._current) == length:
+        with memoryview(self._current) as current:
+            current[self._arrived : end] = chunk.data
+        self._arrived = end
+        if end == length:
             self._done.append(self._current)
-            self._current = bytearray()
+            self._current = self._next()
+            self._arrived = 0
         return self.complete
 
     def finish(self) -> list[WireTensor]:

@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -221,5 +220,4 @@ def to_wire(name: str, tensor: torch.Tensor) -> WireTensor:
 def from_wire(tensor: WireTensor) -> torch.Tensor:
     """A tensor as a job answers it."""
     assert tensor.header.dtype == wire.DType.F32
-    values = np.frombuffer(tensor.data, dtype="<f4").reshape(tensor.header.shape)
-    return torch.from_numpy(values.copy())
+    return torch.frombuffer(tensor.data, dtype=torch.float32).reshape(tensor.header.shape)

@@ -13,6 +13,9 @@ use super::job::{wire_error, Event, Job, Output, Product, Ticket, Work};
 use super::shared::{shutting_down, Next, Shared};
 use crate::pipeline::Result;
 
+/// How old what a device told of its memory may be, while it has work.
+const MEMORY_EVERY: Duration = Duration::from_secs(1);
+
 pub(super) struct DeviceThread<B: Backend> {
     backend: B,
     shared: Arc<Shared>,
@@ -61,8 +64,13 @@ impl<B: Backend> DeviceThread<B> {
     /// Runs jobs until the engine stops.
     pub fn run(mut self) {
         let mut may_slip = true;
+        let mut asked: Option<Instant> = None;
         loop {
-            self.shared.lock().memory = self.backend.memory();
+            // A driver takes longer to tell than may pass between two steps unnoticed.
+            if asked.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
+                self.shared.lock().memory = self.backend.memory();
+                asked = Some(Instant::now());
+            }
             let next = self.shared.next(self.active.joining().as_ref(), may_slip);
             let begun = Instant::now();
             match next {

@@ -92,13 +92,11 @@ impl ProjectedHeads {
     }
 
     /// q, k and v.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "cuda"))]
     pub(super) fn whole(self) -> (Tensor, Tensor, Tensor) {
         match self.heads {
             ReadyHeads::Whole(q, k, v) => (q, k, v),
-            #[cfg(feature = "cuda")]
             ReadyHeads::Gpu(cuda::GpuHeads::Whole(q, k, v)) => (q, k, v),
-            #[cfg(feature = "cuda")]
             ReadyHeads::Gpu(cuda::GpuHeads::Fp8(_)) => panic!("heads in 8-bit floats"),
         }
     }

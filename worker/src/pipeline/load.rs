@@ -271,8 +271,7 @@ impl Pipeline {
         match wanted.kind {
             PreviewKind::Linear => preview::linear(estimate, max_side),
             PreviewKind::Vae => {
-                let raw = self.scaling().to_raw(estimate)?;
-                preview::by_vae(self.vae("preview")?, &raw, max_side)
+                preview::by_vae(self.vae("preview")?, estimate, self.scaling(), max_side)
             }
         }
         .map(Some)

@@ -1,8 +1,10 @@
 //! What an image looks like before it is done: small, fast, of the first in the
-//! batch.
+//! batch. All but a VAE's own work is done on the CPU: it is little, and a GPU's
+//! driver would compile kernels for it at the first preview, for seconds.
 
 use candle_core::{DType, Device, Tensor};
 
+use super::denoise::LatentScaling;
 use super::error::Result;
 use super::types::Preview;
 use crate::models::vae::Vae;
@@ -47,25 +49,38 @@ const VAE_REDUCTION: usize = 4;
 /// # Errors
 /// The device fails.
 pub fn linear(latents: &Tensor, max_side: usize) -> Result<Preview> {
-    let device = latents.device();
-    let latents = fitted(&latents.narrow(0, 0, 1)?, max_side)?;
+    let latents = fitted(&first_here(latents)?, max_side)?;
     let (_, channels, height, width) = latents.dims4()?;
-    let factors = Tensor::new(&RGB_OF_CHANNEL, device)?.t()?.contiguous()?;
-    let bias = Tensor::new(&RGB_BIAS, device)?.reshape((3, 1))?;
+    let factors = Tensor::new(&RGB_OF_CHANNEL, &Device::Cpu)?
+        .t()?
+        .contiguous()?;
+    let bias = Tensor::new(&RGB_BIAS, &Device::Cpu)?.reshape((3, 1))?;
     let positions = latents.reshape((channels, height * width))?;
     let rgb = factors.matmul(&positions)?.broadcast_add(&bias)?;
     pixels(&rgb.reshape((3, height, width))?)
 }
 
-/// The VAE's picture of raw latents `[B, 16, H/8, W/8]` of a quarter of the
-/// width and height, a sixteenth of a decode's work.
+/// The VAE's picture of latents `[B, 16, H/8, W/8]` in the model's scaling, of a
+/// quarter of the width and height, a sixteenth of a decode's work.
 ///
 /// # Errors
 /// The device fails.
-pub fn by_vae(vae: &Vae, raw: &Tensor, max_side: usize) -> Result<Preview> {
-    let reduced = reduced(&raw.narrow(0, 0, 1)?, VAE_REDUCTION)?;
-    let image = vae.decode(&reduced)?.to_dtype(DType::F32)?;
+pub fn by_vae(
+    vae: &Vae,
+    latents: &Tensor,
+    scaling: LatentScaling,
+    max_side: usize,
+) -> Result<Preview> {
+    let raw = scaling.to_raw(&first_here(latents)?)?;
+    let reduced = reduced(&raw, VAE_REDUCTION)?.to_device(latents.device())?;
+    let image = vae.decode(&reduced)?.to_device(&Device::Cpu)?;
+    let image = image.to_dtype(DType::F32)?;
     pixels(&fitted(&image, max_side)?.squeeze(0)?)
+}
+
+/// The first of a batch, on the CPU.
+fn first_here(latents: &Tensor) -> Result<Tensor> {
+    Ok(latents.narrow(0, 0, 1)?.to_device(&Device::Cpu)?)
 }
 
 /// An image `[1, C, H, W]`, made smaller by the least whole number that brings
@@ -85,14 +100,13 @@ fn reduced(image: &Tensor, by: usize) -> Result<Tensor> {
     Ok(image.contiguous()?.avg_pool2d(square)?)
 }
 
-/// Values `[3, H, W]` in -1..1 as bytes, rounded down as ComfyUI's previews are.
+/// Values `[3, H, W]` in -1..1, on the CPU, as bytes, rounded down as ComfyUI's previews are.
 fn pixels(rgb: &Tensor) -> Result<Preview> {
     let (_, height, width) = rgb.dims3()?;
     let bytes = (((rgb * 0.5)? + 0.5)?.clamp(0.0, 1.0)? * 255.0)?
         .permute((1, 2, 0))?
         .contiguous()?
-        .to_dtype(DType::U8)?
-        .to_device(&Device::Cpu)?;
+        .to_dtype(DType::U8)?;
     Ok(Preview {
         width: width as u32,
         height: height as u32,

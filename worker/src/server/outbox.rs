@@ -146,14 +146,16 @@ impl Inner {
         }
         let delivery = self.results.front_mut()?;
         let end = (delivery.sent + CHUNK_VALUES).min(delivery.values.len());
+        let values = &delivery.values[delivery.sent..end];
+        let mut data = vec![0; size_of_val(values)];
+        for (bytes, value) in data.chunks_exact_mut(size_of::<f32>()).zip(values) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
         let chunk = Chunk {
             job: delivery.job,
             tensor: 0,
             offset: (delivery.sent * size_of::<f32>()) as u64,
-            data: delivery.values[delivery.sent..end]
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect(),
+            data,
         };
         delivery.sent = end;
         if end == delivery.values.len() {
