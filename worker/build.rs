@@ -20,18 +20,22 @@ mod cuda {
     use std::process::Command;
     use std::{env, fs};
 
-    /// Machine code for Ampere (also run by 8.6 and 8.9) and Hopper, and PTX
-    /// that a driver compiles for whatever comes later.
-    const TARGETS: [&str; 3] = [
+    /// Machine code for Ampere (also run by 8.6 and 8.9), Hopper and both kinds of
+    /// Blackwell, and PTX that a driver compiles for whatever else comes after Hopper.
+    const TARGETS: [&str; 5] = [
         "arch=compute_80,code=sm_80",
         "arch=compute_90,code=sm_90",
+        "arch=compute_100,code=sm_100",
+        "arch=compute_120,code=sm_120",
         "arch=compute_90,code=compute_90",
     ];
 
     /// The same from Ada (8.9) on, which has 8-bit floats.
-    const FP8_TARGETS: [&str; 3] = [
+    const FP8_TARGETS: [&str; 5] = [
         "arch=compute_89,code=sm_89",
         "arch=compute_90,code=sm_90",
+        "arch=compute_100,code=sm_100",
+        "arch=compute_120,code=sm_120",
         "arch=compute_90,code=compute_90",
     ];
 

@@ -18,6 +18,7 @@ mod channels_last;
 mod conv;
 mod cudnn;
 mod fp8;
+mod fp8_heads;
 mod fp8_linear;
 mod hopper;
 mod latents;

@@ -1,0 +1,252 @@
+// What a Hopper product (hopper_product.cu) ends in: work on the staged sums of a tile, by warps
+// that do nothing else.
+#pragma once
+
+#include "hopper_tiles.cuh"
+
+// Where rows go that hold `tokens` of each batch entry: behind `offset` others of `all`.
+struct Place {
+    int tokens;
+    int all;
+    int offset;
+};
+
+// q, k, v, then up and gate; each may be missing. `head_columns` are a multiple of TILE_COLUMNS,
+// `inner` is one of HALF.
+//
+// For an attention in 8-bit floats (fp8_heads.cu), q and k are these, and of v the largest
+// magnitude is found.
+struct Projected {
+    bf16 *heads; // [batch, all, columns of q, k and v], or of v alone
+    fp8 *queries8; // [batch, all, columns of q], or null
+    fp8 *keys8;
+    float *largest_value;
+    const bf16 *query_weight;
+    const bf16 *key_weight;
+    const float *cos; // [all, HALF / 2]
+    const float *sin;
+    bf16 *mlp;          // [rows, inner] at `mlp_stride`
+    int64_t mlp_stride; // elements
+    Place place;
+    int queries;      // columns of q
+    int keys;         // columns of k
+    int head_columns; // columns of q, k and v
+    int inner;        // columns of up
+    float query_factor; // from q to its 8-bit floats
+    float key_factor;
+    float eps;
+};
+
+// N is a multiple of TILE_COLUMNS.
+struct Gated {
+    bf16 *out;     // [rows, N]
+    const bf16 *x; // [rows, N]
+    const bf16 *gate;
+    int64_t gate_stride; // between batch entries
+    int tokens;
+    int columns; // N
+};
+
+// Up and gate of the same columns make a tile.
+__device__ __forceinline__ Unit unit_of(const Product &p, const Projected &e, int number) {
+    Unit u = unit_at(p, number);
+    if (u.first >= e.head_columns) {
+        u.first = e.head_columns + (u.first - e.head_columns) / 2;
+        u.second = u.first + e.inner;
+    }
+    return u;
+}
+
+__device__ __forceinline__ Unit unit_of(const Product &p, const Gated &, int number) {
+    return unit_at(p, number);
+}
+
+// 8 elements of what nobody writes while this runs.
+__device__ __forceinline__ Pack<bf16, 8> fixed(const bf16 *p) {
+    Pack<bf16, 8> v;
+    reinterpret_cast<uint4 &>(v) = __ldg(reinterpret_cast<const uint4 *>(p));
+    return v;
+}
+
+// Stores what is read only after this has run, so that x and W stay in the L2 cache.
+__device__ __forceinline__ void store_away(bf16 *p, const Pack<bf16, 8> &v) {
+    __stcs(reinterpret_cast<uint4 *>(p), reinterpret_cast<const uint4 &>(v));
+}
+
+// silu to float32's last few bits, in five instructions: every one takes power from the products.
+__device__ __forceinline__ float short_silu(float x) {
+    constexpr float LOG2_E = 1.4426950408889634f;
+    float power, inverse;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(-LOG2_E * x));
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(1.0f + power));
+    return x * inverse;
+}
+
+// 8 columns of a row of a tile and who they are.
+struct Piece {
+    int row;   // of the product
+    int entry; // of the batch
+    int token; // of the entry
+    int r;     // of the tile
+    int chunk;
+};
+
+// Calls body(piece) for rows of a tile from `begin` on, 16 lanes a row. All lanes of a warp call
+// it equally often, those beyond the last row too.
+template <typename Body>
+__device__ __forceinline__ void each_piece(int warp, int begin, int tokens, Body body) {
+    const int lane = threadIdx.x % 32;
+    const int entry = begin / tokens;
+    const int token = begin % tokens;
+#pragma unroll 2
+    for (int r = warp * 2 + lane / 16; r < TILE_ROWS; r += FINISHERS * 2) {
+        Piece piece = {begin + r, entry, token + r, r, lane % 16};
+        while (piece.token >= tokens) {
+            piece.token -= tokens;
+            ++piece.entry;
+        }
+        body(piece);
+    }
+}
+
+// RMSNorm of a head, of which 16 lanes have 8 columns each, and its rotation by neighbouring
+// pairs, as rope.cu does it.
+__device__ __forceinline__ void turn(float (&x)[8], const float (&weight)[8], float4 cosines,
+                                     float4 sines, float eps) {
+    float squares = 0.0f;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+        squares += x[j] * x[j];
+    }
+#pragma unroll
+    for (int step = 8; step > 0; step /= 2) {
+        squares += __shfl_xor_sync(0xffffffffu, squares, step);
+    }
+    const float inverse = rsqrtf(squares / HALF + eps);
+    const float c[4] = {cosines.x, cosines.y, cosines.z, cosines.w};
+    const float s[4] = {sines.x, sines.y, sines.z, sines.w};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+        const float x0 = x[2 * j] * inverse * weight[2 * j];
+        const float x1 = x[2 * j + 1] * inverse * weight[2 * j + 1];
+        x[2 * j] = x0 * c[j] - x1 * s[j];
+        x[2 * j + 1] = x0 * s[j] + x1 * c[j];
+    }
+}
+
+__device__ __forceinline__ void finish_heads(const Product &p, const Projected &e, const Unit &u,
+                                             int begin, int warp, Shared &shared) {
+    const int place = threadIdx.x % 16 * 8;
+    const int turned_columns = e.queries + e.keys;
+    const bool eight = e.queries8 != nullptr;
+    float weight[2][8];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const bool query = u.first + half * HALF < e.queries;
+        const auto w = fixed((query ? e.query_weight : e.key_weight) + place);
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            weight[half][j] = wide(w.at[j]);
+        }
+    }
+    float most = 0.0f;
+    each_piece(warp, begin, e.place.tokens, [&](const Piece &at) {
+        const int64_t token = e.place.offset + at.token;
+        const int64_t row = int64_t(at.entry) * e.place.all + token;
+        const bool there = at.row < p.rows;
+        float4 c = {}, s = {};
+        if (u.first < turned_columns && there) {
+            const int64_t angle = (token * HALF + place) / 2;
+            c = __ldg(reinterpret_cast<const float4 *>(e.cos + angle));
+            s = __ldg(reinterpret_cast<const float4 *>(e.sin + angle));
+        }
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int column = u.first + half * HALF;
+            float x[8];
+            widen<bf16, 8>(sums_at(shared.sums[half], at.r, at.chunk), x);
+            if (column < turned_columns) {
+                turn(x, weight[half], c, s, e.eps);
+                if (eight) {
+                    if (there && column < e.queries) {
+                        store<fp8, 8>(e.queries8 + row * e.queries + column + place,
+                                      to_fp8(x, e.query_factor));
+                    } else if (there) {
+                        store<fp8, 8>(e.keys8 + row * e.keys + column - e.queries + place,
+                                      to_fp8(x, e.key_factor));
+                    }
+                    continue;
+                }
+            }
+            if (there) {
+                if (eight) {
+                    most = largest(x, most);
+                }
+                Pack<bf16, 8> y;
+#pragma unroll
+                for (int j = 0; j < 8; ++j) {
+                    y.at[j] = narrow<bf16>(x[j]);
+                }
+                const int before = eight ? turned_columns : 0;
+                store_away(e.heads + row * (e.head_columns - before) + column - before + place, y);
+            }
+        }
+    });
+    if (eight && u.second >= turned_columns) {
+#pragma unroll
+        for (int step = 16; step > 0; step /= 2) {
+            most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, step));
+        }
+        if (threadIdx.x % 32 == 0) {
+            // Floats that are not negative are in the order of their bits.
+            atomicMax(reinterpret_cast<int *>(e.largest_value), __float_as_int(most));
+        }
+    }
+}
+
+__device__ __forceinline__ void finish_swiglu(const Product &p, const Projected &e, const Unit &u,
+                                              int begin, int warp, Shared &shared) {
+    bf16 *to = e.mlp + u.first - e.head_columns;
+    each_piece(warp, begin, p.rows, [&](const Piece &at) {
+        auto up = load<bf16, 8>(sums_at(shared.sums[0], at.r, at.chunk));
+        const auto gate = load<bf16, 8>(sums_at(shared.sums[1], at.r, at.chunk));
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            up.at[j] = narrow<bf16>(wide(up.at[j]) * short_silu(wide(gate.at[j])));
+        }
+        if (at.row < p.rows) {
+            store_away(to + at.row * e.mlp_stride + at.chunk * 8, up);
+        }
+    });
+}
+
+__device__ __forceinline__ void finish(const Product &p, const Projected &e, const Unit &u,
+                                       int begin, int warp, Shared &shared) {
+    if (u.first < e.head_columns) {
+        finish_heads(p, e, u, begin, warp, shared);
+    } else {
+        finish_swiglu(p, e, u, begin, warp, shared);
+    }
+}
+
+__device__ __forceinline__ void finish(const Product &p, const Gated &e, const Unit &u, int begin,
+                                       int warp, Shared &shared) {
+    each_piece(warp, begin, e.tokens, [&](const Piece &at) {
+        if (at.row >= p.rows) {
+            return;
+        }
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int column = u.first + half * HALF + at.chunk * 8;
+            const int64_t to = int64_t(at.row) * e.columns + column;
+            const auto x = fixed(e.x + to);
+            const auto gate = fixed(e.gate + at.entry * e.gate_stride + column);
+            auto y = load<bf16, 8>(sums_at(shared.sums[half], at.r, at.chunk));
+#pragma unroll
+            for (int j = 0; j < 8; ++j) {
+                y.at[j] = narrow<bf16>(wide(x.at[j]) + wide(gate.at[j]) * wide(y.at[j]));
+            }
+            store_away(e.out + to, y);
+        }
+    });
+}

@@ -1,0 +1,197 @@
+//! The heads of an attention on their way to 8-bit floats and back (`kernels/fp8_heads.cu`).
+
+use candle_core::{bail, CudaDevice, DType, Device, Result, Tensor};
+
+use super::runtime::{
+    address, output, pack, row_grid, rows, shared_gpu, threads_for, typed_output, Arg, Kernel,
+    THREADS,
+};
+use crate::layers::QkBounds;
+
+/// Most blocks that look for the largest value of a batch entry: enough to fill a GPU.
+const MOST_BLOCKS: usize = 512;
+
+/// Numbers that an attention takes, makes or needs on the way, in the order of `Slot` in
+/// `kernels/fp8_heads.cu`; the first [`CUDNN_SLOTS`] are cuDNN's.
+const SLOTS: usize = 10;
+pub(super) const CUDNN_SLOTS: usize = 8;
+const DESCALE_OUTPUT: usize = 8;
+const LARGEST_VALUE: usize = 9;
+
+/// Floats of a slot: each number is aligned to 16 bytes, which cuDNN takes tensors to be.
+const SLOT: usize = 4;
+
+/// The result of an attention, `[B, S, H D]` of E4M3, and the number `[1]` float32 to multiply
+/// it by.
+pub(super) struct Attended {
+    pub values: Tensor,
+    pub scale: Tensor,
+}
+
+/// An attention's numbers, zeros before it.
+pub(super) struct Slots(Tensor);
+
+impl Slots {
+    /// Zeros.
+    pub fn new(device: &CudaDevice) -> Result<Self> {
+        Tensor::zeros(SLOTS * SLOT, DType::F32, &Device::Cuda(device.clone())).map(Self)
+    }
+
+    /// Those that cuDNN takes and makes, in its order.
+    pub fn of_cudnn(&self) -> Result<Vec<Tensor>> {
+        (0..CUDNN_SLOTS).map(|slot| self.slot(slot)).collect()
+    }
+
+    /// What an attention's result is to be multiplied by.
+    pub fn output_scale(&self) -> Result<Tensor> {
+        self.slot(DESCALE_OUTPUT)
+    }
+
+    /// Where v's largest magnitude goes.
+    pub fn largest_value(&self) -> Result<Tensor> {
+        self.slot(LARGEST_VALUE)
+    }
+
+    fn slot(&self, slot: usize) -> Result<Tensor> {
+        self.0.narrow(0, slot * SLOT, 1)
+    }
+
+    /// Has the device find v's largest magnitude by itself: nobody waits for it.
+    pub fn find_largest(&self, device: &CudaDevice, v: &Rows) -> Result<()> {
+        let (batch, tokens, _, _) = v.tensor.dims4()?;
+        // SAFETY: v has these rows, and the slots are as many as the kernel's.
+        unsafe {
+            kernel("largest_value").launch(
+                device,
+                (tokens.min(MOST_BLOCKS), batch),
+                threads_for(v.width, PACK),
+                &[
+                    Arg::At(address(&v.tensor)?),
+                    Arg::At(address(&self.0)?),
+                    Arg::Count(tokens),
+                    Arg::Count(v.width),
+                    Arg::Count(v.batch_stride),
+                    Arg::Count(v.row_stride),
+                ],
+            )
+        }
+    }
+
+    /// Those of q, k and v that are given as contiguous E4M3, and all numbers but cuDNN's own,
+    /// once v's largest magnitude is found. Their shapes fit one another.
+    pub fn convert(
+        &self,
+        device: &CudaDevice,
+        from: [Option<&Rows>; 3],
+        bounds: QkBounds,
+    ) -> Result<[Option<Tensor>; 3]> {
+        let mut to = [None, None, None];
+        let (mut widths, mut most) = ([0; 3], 0);
+        let (mut from_at, mut to_at) = ([0; 3], [0; 3]);
+        let mut strides = [[0; 2]; 3];
+        let mut grid = (0, 0);
+        for (i, rows) in from.iter().enumerate() {
+            let Some(rows) = rows else { continue };
+            let (batch, tokens, _, _) = rows.tensor.dims4()?;
+            let new = typed_output(rows.tensor.dims(), DType::F8E4M3, rows.tensor.device())?;
+            from_at[i] = address(&rows.tensor)?;
+            to_at[i] = address(&new)?;
+            widths[i] = rows.width;
+            strides[i] = [rows.batch_stride, rows.row_stride];
+            most = most.max(rows.width);
+            grid = (tokens, batch);
+            to[i] = Some(new);
+        }
+        let mut args: Vec<Arg> = from_at
+            .iter()
+            .chain(&to_at)
+            .map(|at| Arg::At(*at))
+            .collect();
+        args.push(Arg::At(address(&self.0)?));
+        args.extend(
+            widths
+                .iter()
+                .chain(strides.iter().flatten())
+                .map(|n| Arg::Count(*n)),
+        );
+        args.extend([Arg::Real(bounds.query), Arg::Real(bounds.key)]);
+        // SAFETY: all have these rows, the new ones contiguous.
+        unsafe { kernel("heads_to_fp8").launch(device, grid, threads_for(most, PACK), &args)? };
+        Ok(to)
+    }
+}
+
+/// Elements of bf16 that the kernels move at a time.
+const PACK: usize = 8;
+
+fn kernel(name: &'static str) -> Kernel {
+    Kernel {
+        family: "fp8_heads",
+        name,
+        dtype: DType::BF16,
+        pack: PACK,
+    }
+}
+
+/// Heads `[B, S, heads, D]` as rows of a token's heads side by side.
+pub(super) struct Rows {
+    tensor: Tensor,
+    width: usize,
+    batch_stride: usize,
+    row_stride: usize,
+}
+
+impl Rows {
+    /// The tensor itself, or a contiguous copy where its rows are not dense or not aligned.
+    pub fn new(heads: &Tensor) -> Result<Self> {
+        let (_, _, count, head_dim) = heads.dims4()?;
+        let stride = heads.stride();
+        let dense = stride[3] == 1 && (stride[2] == head_dim || count == 1);
+        let counts = [head_dim, stride[0], stride[1]];
+        let tensor = match dense && pack(heads.dtype(), &counts, &[address(heads)?]) == PACK {
+            true => heads.clone(),
+            false => heads.force_contiguous()?,
+        };
+        Ok(Self {
+            width: count * head_dim,
+            batch_stride: tensor.stride()[0],
+            row_stride: tensor.stride()[1],
+            tensor,
+        })
+    }
+}
+
+/// An attention's result in the type of `like`.
+pub(super) fn widened(attended: &Attended, like: &Tensor) -> Result<Tensor> {
+    let y = output(attended.values.dims(), like)?;
+    widen_into(attended, &y)?;
+    Ok(y)
+}
+
+/// Writes an attention's result into `out` of its shape.
+pub(super) fn widen_into(attended: &Attended, out: &Tensor) -> Result<()> {
+    let (Some(device), Some(to)) = (shared_gpu(&[out]), rows(out)) else {
+        bail!("an attention's result goes to another device or layout");
+    };
+    let fits = attended.values.dims() == out.dims()
+        && pack(out.dtype(), &[to.width, to.stride], &[address(out)?]) == PACK;
+    if !fits {
+        bail!("an attention's result does not fit {:?}", out.dims());
+    }
+    // SAFETY: both hold `to.count` rows of `to.width`, a multiple of a pack.
+    unsafe {
+        kernel("widen_fp8").launch(
+            &device,
+            row_grid(to.count, to.width, PACK),
+            THREADS,
+            &[
+                Arg::At(address(&attended.values)?),
+                Arg::At(address(&attended.scale)?),
+                Arg::At(address(out)?),
+                Arg::Count(to.count),
+                Arg::Count(to.width),
+                Arg::Count(to.stride),
+            ],
+        )
+    }
+}
