@@ -15,17 +15,8 @@ pub fn describe_paths(device: &CudaDevice, placement: &Placement) -> Result<Stri
     let context = device.cuda_stream().context().clone();
     let name = context.name().w()?;
     let (major, minor) = context.compute_capability().w()?;
-    let mut parts = matrix_products(&*products(device)?, placement);
-    if hopper(device)?.is_some_and(|hopper| hopper.has(placement.fp8)) {
-        let kind = if placement.fp8 { "fp8" } else { "bf16" };
-        parts.insert(
-            0,
-            format!(
-                "{kind} products of the transformer's blocks by Hopper kernels of our own, with \
-                 what follows them"
-            ),
-        );
-    }
+    let own = hopper(device)?.is_some_and(|hopper| hopper.has(placement.fp8));
+    let mut parts = matrix_products(&*products(device)?, placement, own);
     match cudnn(device)? {
         Ok(cudnn) => {
             let version = cudnn.version();
@@ -56,10 +47,17 @@ pub fn describe_paths(device: &CudaDevice, placement: &Placement) -> Result<Stri
     ))
 }
 
-/// Who multiplies matrices, by type of factor: the transformer's large ones, and the others.
-fn matrix_products(products: &Products, placement: &Placement) -> Vec<String> {
+/// Who multiplies matrices, by type of factor: the transformer's large ones, by kernels of our
+/// `own` or not, and the others.
+fn matrix_products(products: &Products, placement: &Placement, own: bool) -> Vec<String> {
     let mut parts = Vec::new();
-    if placement.fp8 {
+    if own {
+        let kind = if placement.fp8 { "fp8" } else { "bf16" };
+        parts.push(format!(
+            "{kind} products of the transformer's blocks by Hopper kernels of our own, with what \
+             follows them"
+        ));
+    } else if placement.fp8 {
         let has = |factors| products.has(factors);
         parts.push(match (has(Factors::Fp8Scaled), has(Factors::Fp8)) {
             (true, false) => "fp8 products by cuBLASLt with the scales in the product",
@@ -71,13 +69,18 @@ fn matrix_products(products: &Products, placement: &Placement) -> Vec<String> {
                 "fp8 products by cuBLASLt and the scales by a kernel after them, slower than in \
                  the product"
             }
-            (false, false) => "no fp8 products by cuBLASLt",
-        });
+            (false, false) => "fp8 products not needed so far",
+        }
+        .to_owned());
     }
-    parts.push(match (placement.weights, products.has(Factors::Bf16)) {
+    let others = match (placement.weights, products.has(Factors::Bf16)) {
         (DType::BF16, true) => "bf16 products by cuBLASLt",
         (DType::BF16, false) => "bf16 products by cuBLAS and the bias after them, slower",
         _ => "float32 products by cuBLAS",
+    };
+    parts.push(match own {
+        true => format!("other {others}"),
+        false => others.to_owned(),
     });
-    parts.into_iter().map(str::to_owned).collect()
+    parts
 }
