@@ -66,7 +66,7 @@ impl<B: Backend> DeviceThread<B> {
         let mut may_slip = true;
         let mut asked: Option<Instant> = None;
         loop {
-            // A driver takes longer to tell than may pass between two steps unnoticed.
+            // Not between any two steps: each time is a call of the driver.
             if asked.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
                 self.shared.lock().memory = self.backend.memory();
                 asked = Some(Instant::now());

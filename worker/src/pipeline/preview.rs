@@ -1,6 +1,6 @@
 //! What an image looks like before it is done: small, fast, of the first in the
-//! batch. All but a VAE's own work is done on the CPU: it is little, and a GPU's
-//! driver would compile kernels for it at the first preview, for seconds.
+//! batch. All but a VAE's own work is done on the CPU: it is little, and on a GPU
+//! it would need candle's kernels, which a driver compiles at their first use.
 
 use candle_core::{DType, Device, Tensor};
 

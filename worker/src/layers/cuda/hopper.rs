@@ -35,8 +35,8 @@ const SHARED_BYTES: u32 = 3 * 384 * 128 + 128 * 256 * 2 + 4 * 256 * 6 + 8 * 8 + 
 /// Bytes of a tile's float32 sums.
 const PARTIAL_TILE: usize = TILE_ROWS * TILE_COLUMNS * 4;
 
-/// Row tiles of a cluster whose columns are worked on before the next ones': of 2 to 34, the
-/// numbers about this one were fastest for the shapes of a block at 1024 x 1024.
+/// Row tiles of a cluster whose columns are worked on before the next ones'. Of 5, 9 and 17 it gave
+/// the fastest bf16 steps at 1024 x 1024 on an H100, by 1 %; in fp8 9 and 17 were equal.
 const TOGETHER: usize = 9;
 
 /// The fewest steps along K that are worth a part of their own.
