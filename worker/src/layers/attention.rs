@@ -97,16 +97,24 @@ pub fn attention_and_swiglu(
     Tensor::cat(&[attention(q, k, v, Mask::None)?, swiglu(up_gate)?], 2)
 }
 
-/// [`attention`] without a mask whose products may be done in 8-bit floats (E4M3): where a device
-/// has that, q and k share a scale each that their `bounds` fit, v one that its largest magnitude
-/// does, and the weights and the result are rounded to E4M3 too. Elsewhere it is exact.
+/// [`attention`] without a mask, whose products may be done in 8-bit floats (E4M3) if there are
+/// `bounds`: where a device has that, q and k share a scale each that these fit, v one that its
+/// largest magnitude does, and the weights and the result are rounded to E4M3 too. Elsewhere it
+/// is exact.
 ///
 /// # Errors
 /// As [`attention`].
-pub fn attention_fp8(q: &Tensor, k: &Tensor, v: &Tensor, bounds: QkBounds) -> Result<Tensor> {
+pub fn unmasked_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    bounds: Option<QkBounds>,
+) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
-    if let Some(out) = cuda::attention_fp8(q, k, v, bounds)? {
-        return Ok(out);
+    if let Some(bounds) = bounds {
+        if let Some(out) = cuda::attention_fp8(q, k, v, bounds)? {
+            return Ok(out);
+        }
     }
     let _ = bounds;
     attention(q, k, v, Mask::None)

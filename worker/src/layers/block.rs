@@ -3,7 +3,7 @@
 
 use candle_core::{Result, Tensor, D};
 
-use super::attention::{attention, attention_and_swiglu, attention_fp8, Mask};
+use super::attention::{attention_and_swiglu, unmasked_attention};
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::linear::{Input, Linear};
@@ -47,15 +47,17 @@ pub struct ProjectedHeads {
     bounds: Option<QkBounds>,
 }
 
-enum ReadyHeads {
+/// q, k and v as an attention takes them.
+pub(super) enum ReadyHeads {
     /// q `[B, S, H, D]`, k and v `[B, S, G, D]`.
     Whole(Tensor, Tensor, Tensor),
+    /// For an attention in 8-bit floats.
     #[cfg(feature = "cuda")]
-    Gpu(cuda::GpuHeads),
+    Fp8(Box<cuda::Fp8Heads>),
 }
 
 impl ProjectedHeads {
-    /// Their attention without a mask, [`attention_fp8`] where bounds were given: `[B, S, H D]`.
+    /// Their [`unmasked_attention`], within the bounds that were given: `[B, S, H D]`.
     ///
     /// # Errors
     /// The device fails.
@@ -63,14 +65,9 @@ impl ProjectedHeads {
         let (q, k, v) = match &self.heads {
             ReadyHeads::Whole(q, k, v) => (q, k, v),
             #[cfg(feature = "cuda")]
-            ReadyHeads::Gpu(cuda::GpuHeads::Whole(q, k, v)) => (q, k, v),
-            #[cfg(feature = "cuda")]
-            ReadyHeads::Gpu(cuda::GpuHeads::Fp8(heads)) => return heads.attend(),
+            ReadyHeads::Fp8(heads) => return heads.attend(),
         };
-        match self.bounds {
-            Some(bounds) => attention_fp8(q, k, v, bounds),
-            None => attention(q, k, v, Mask::None),
-        }
+        unmasked_attention(q, k, v, self.bounds)
     }
 
     /// Writes [`attend`](Self::attend) into `out`, whose rows lie in a wider tensor; `false` where
@@ -79,10 +76,7 @@ impl ProjectedHeads {
     fn attend_into(&self, out: &Tensor) -> Result<bool> {
         let (q, k, v) = match &self.heads {
             ReadyHeads::Whole(q, k, v) => (q, k, v),
-            ReadyHeads::Gpu(cuda::GpuHeads::Whole(q, k, v)) => (q, k, v),
-            ReadyHeads::Gpu(cuda::GpuHeads::Fp8(heads)) => {
-                return heads.attend_into(out).map(|()| true)
-            }
+            ReadyHeads::Fp8(heads) => return heads.attend_into(out).map(|()| true),
         };
         let in_fp8 = match self.bounds {
             Some(bounds) => cuda::attention_fp8_into(q, k, v, bounds, out)?,
@@ -96,14 +90,13 @@ impl ProjectedHeads {
     pub(super) fn whole(self) -> (Tensor, Tensor, Tensor) {
         match self.heads {
             ReadyHeads::Whole(q, k, v) => (q, k, v),
-            ReadyHeads::Gpu(cuda::GpuHeads::Whole(q, k, v)) => (q, k, v),
-            ReadyHeads::Gpu(cuda::GpuHeads::Fp8(_)) => panic!("heads in 8-bit floats"),
+            ReadyHeads::Fp8(_) => panic!("heads in 8-bit floats"),
         }
     }
 }
 
 /// [`qk_norm_rope`] of the projections of several streams, by neighbouring pairs, for an attention
-/// over all their tokens: [`attention_fp8`] where `bounds` are given.
+/// over all their tokens: [`unmasked_attention`] within `bounds`.
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
@@ -121,7 +114,6 @@ pub fn project_heads(
     if let Some(heads) = on_gpu(streams, &inputs, |projections| {
         cuda::project_heads(projections, heads, rope, bounds)
     })? {
-        let heads = ReadyHeads::Gpu(heads);
         return Ok(ProjectedHeads { heads, bounds });
     }
     let mut packed = Vec::with_capacity(streams.len());
@@ -177,14 +169,14 @@ pub fn project_jointly(
     let input = projection.normed.input()?;
     let head_dim = projection.norms.query.dim(0)?;
     #[cfg(feature = "cuda")]
-    if let Some((ready, joint)) = on_gpu(
+    if let Some((heads_there, joint)) = on_gpu(
         std::slice::from_ref(projection),
         std::slice::from_ref(&input),
         |projections| cuda::project_jointly(&projections[0], heads, rope, bounds),
     )? {
         return Ok(JointProjection {
             heads: ProjectedHeads {
-                heads: ReadyHeads::Gpu(ready),
+                heads: heads_there,
                 bounds,
             },
             mlp: Mlp::Behind(joint, heads.query * head_dim),

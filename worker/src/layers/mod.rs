@@ -19,7 +19,7 @@ mod placement;
 mod pointwise;
 mod rope;
 
-pub use attention::{attention, attention_and_swiglu, attention_fp8, single_head, Mask};
+pub use attention::{attention, attention_and_swiglu, single_head, unmasked_attention, Mask};
 pub use block::{
     gated_linear, project_heads, project_jointly, project_swiglu, HeadProjection, JointProjection,
     Normed, ProjectedHeads,

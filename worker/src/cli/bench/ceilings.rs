@@ -6,7 +6,7 @@ use std::time::Instant;
 use candle_core::{Result, Tensor};
 use serde_json::{json, Value};
 
-use crate::layers::{attention, attention_fp8, quantize_rows, Linear, Mask, Placement, QkBounds};
+use crate::layers::{quantize_rows, unmasked_attention, Linear, Placement, QkBounds};
 use crate::models::mmdit::MmditConfig;
 
 /// Measured this often; the median counts.
@@ -110,15 +110,10 @@ impl Ceilings {
         };
         let shape = (1, tokens, config.num_heads, config.head_dim());
         let q = matrix(tokens, config.hidden_size)?.reshape(shape)?;
-        let attended = if placement.fp8 {
-            // Those of norms that leave heads as long as these are.
-            let bound = (config.head_dim() as f32).sqrt();
-            let (query, key) = (bound, bound);
-            let bounds = QkBounds { query, key };
-            median_seconds(placement, || attention_fp8(&q, &q, &q, bounds).map(drop))?
-        } else {
-            median_seconds(placement, || attention(&q, &q, &q, Mask::None).map(drop))?
-        };
+        let bounds = usual_bounds(config, placement);
+        let attended = median_seconds(placement, || {
+            unmasked_attention(&q, &q, &q, bounds).map(drop)
+        })?;
         Ok(Self {
             gemm: 2.0 * (side as f64).powi(3) / gemm,
             attention: 4.0 * (tokens * tokens * config.hidden_size) as f64 / attended,
@@ -129,6 +124,15 @@ impl Ceilings {
     pub fn seconds(&self, work: &Work) -> f64 {
         work.gemm / self.gemm + work.attention / self.attention
     }
+}
+
+/// Where attention is in fp8, bounds as of norms that leave heads as long as they should be.
+pub fn usual_bounds(config: &MmditConfig, placement: &Placement) -> Option<QkBounds> {
+    let bound = (config.head_dim() as f32).sqrt();
+    placement.fp8.then_some(QkBounds {
+        query: bound,
+        key: bound,
+    })
 }
 
 fn median_seconds(placement: &Placement, mut run: impl FnMut() -> Result<()>) -> Result<f64> {

@@ -6,9 +6,10 @@ use std::time::Instant;
 use candle_core::{Result, Tensor};
 use serde_json::{json, Value};
 
+use super::ceilings::usual_bounds;
 use crate::layers::{
-    attention, attention_fp8, gated_linear, project_heads, project_jointly, project_swiglu,
-    HeadNorms, HeadProjection, Linear, Mask, Normed, Placement, QkBounds, RopeTable,
+    gated_linear, project_heads, project_jointly, project_swiglu, unmasked_attention, HeadNorms,
+    HeadProjection, Linear, Normed, Placement, QkBounds, RopeTable,
 };
 use crate::models::mmdit::MmditConfig;
 
@@ -132,21 +133,12 @@ impl Bench<'_> {
         let (q, k, v) = (q?, k?, v?);
         let bounds = self.bounds();
         self.part(format!("attention, {tokens} tokens"), count, || {
-            match bounds {
-                Some(bounds) => attention_fp8(&q, &k, &v, bounds),
-                None => attention(&q, &k, &v, Mask::None),
-            }
-            .map(drop)
+            unmasked_attention(&q, &k, &v, bounds).map(drop)
         })
     }
 
-    /// Where attention is in fp8, bounds as of norms that leave heads as long as they should be.
     fn bounds(&self) -> Option<QkBounds> {
-        let bound = (self.config.head_dim() as f32).sqrt();
-        self.placement.fp8.then_some(QkBounds {
-            query: bound,
-            key: bound,
-        })
+        usual_bounds(self.config, self.placement)
     }
 
     fn double_stream(&self, text: usize, image: usize) -> Result<Vec<Part>> {

@@ -49,6 +49,28 @@ pub fn attention_and_swiglu(
     Ok(Some(out))
 }
 
+/// The key heads of an attention over so many keys.
+///
+/// # Errors
+/// The shapes do not fit.
+pub(super) fn key_heads(q: &Tensor, k: &Tensor, v: &Tensor, keys: usize) -> Result<usize> {
+    let (batch, _, heads, head_dim) = q.dims4()?;
+    let key_heads = k.dim(2)?;
+    let fits = k.dims() == v.dims()
+        && k.dims() == [batch, keys, key_heads, head_dim]
+        && key_heads > 0
+        && heads % key_heads == 0;
+    if !fits {
+        bail!(
+            "attention of {:?} over {:?} and {:?} does not fit",
+            q.dims(),
+            k.dims(),
+            v.dims()
+        );
+    }
+    Ok(key_heads)
+}
+
 /// Strides in the order batch, heads, tokens, head dimension.
 fn strides(tensor: &Tensor) -> [i64; 4] {
     let s = tensor.stride();
@@ -82,19 +104,8 @@ pub fn attention_into(
         return Ok(false);
     };
     let (batch, tokens, heads, head_dim) = q.dims4()?;
-    let (_, keys, key_heads, _) = k.dims4()?;
-    let fits = k.dims() == v.dims()
-        && k.dims() == [batch, keys, key_heads, head_dim]
-        && key_heads > 0
-        && heads % key_heads == 0;
-    if !fits {
-        bail!(
-            "attention of {:?} over {:?} and {:?} does not fit",
-            q.dims(),
-            k.dims(),
-            v.dims()
-        );
-    }
+    let keys = k.dim(1)?;
+    let key_heads = key_heads(q, k, v, keys)?;
     let dense = |t: &Tensor| match aligned(t)? {
         true => Ok(t.clone()),
         false => t.contiguous(),

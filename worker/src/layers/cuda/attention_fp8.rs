@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{bail, CudaDevice, DType, Device, Result, Tensor};
 
+use super::attention::key_heads;
 use super::cudnn::{AttentionShape, Cudnn, Terms};
 use super::fp8_heads::{widen_into, widened, Attended, Rows, Slots, CUDNN_SLOTS};
 use super::runtime::{address, cudnn, shared_gpu, typed_output};
@@ -16,7 +17,7 @@ use crate::layers::{Heads, QkBounds};
 /// Heads must be a multiple of this, cuDNN's own limit: 16 bytes.
 const MULTIPLE: usize = 16;
 
-/// See [`attention_fp8`](crate::layers::attention_fp8).
+/// See [`unmasked_attention`](crate::layers::unmasked_attention).
 ///
 /// Answers `None` also for tensors that are not bf16, where cuDNN is missing, and for what it
 /// does not take: GPUs older than Hopper, heads of more than 256 or no multiple of 16.
@@ -92,19 +93,7 @@ fn attend_by(
         return Ok(None);
     }
     let (batch, tokens, heads, head_dim) = q.dims4()?;
-    let key_heads = k.dim(2)?;
-    let fits = k.dims() == v.dims()
-        && k.dims() == [batch, tokens, key_heads, head_dim]
-        && key_heads > 0
-        && heads % key_heads == 0;
-    if !fits {
-        bail!(
-            "attention of {:?} over {:?} and {:?} does not fit",
-            q.dims(),
-            k.dims(),
-            v.dims()
-        );
-    }
+    let key_heads = key_heads(q, k, v, tokens)?;
     let shape = dense_shape(batch, tokens, (heads, key_heads), head_dim);
     let Some(plan) = Plan::find(&device, shape, terms)? else {
         return Ok(None);

@@ -5,6 +5,7 @@ use candle_core::{CudaDevice, DType, Device, Result, Tensor, D};
 use super::attention_fp8::Fp8Heads;
 use super::hopper::{End, Factors, Gated, Projected, TILE_COLUMNS};
 use super::runtime::{address, hopper, one_row_an_entry, typed_output};
+use crate::layers::block::ReadyHeads;
 use crate::layers::{HeadNorms, Heads, QkBounds, RopeTable};
 
 /// Width of the heads that these products norm and turn.
@@ -64,74 +65,64 @@ impl Factors<'_> {
     }
 }
 
-/// q, k and v as an attention takes them.
-pub enum GpuHeads {
-    /// bf16 `[B, S, heads, D]`, views of one tensor.
-    Whole(Tensor, Tensor, Tensor),
-    /// For an attention in 8-bit floats.
-    Fp8(Box<Fp8Heads>),
+/// Heads to be written by projections of `x` `[B, S, K]` to `tokens` in all: in 8-bit floats if
+/// there are `bounds` and cuDNN takes them, else bf16 views of one tensor.
+fn heads_to_write(
+    device: &CudaDevice,
+    [batch, tokens]: [usize; 2],
+    heads: Heads,
+    bounds: Option<QkBounds>,
+) -> Result<ReadyHeads> {
+    if let Some(bounds) = bounds {
+        let sizes = [batch, tokens, HEAD_DIM];
+        if let Some(heads) = Fp8Heads::new(device, sizes, heads, bounds)? {
+            return Ok(ReadyHeads::Fp8(Box::new(heads)));
+        }
+    }
+    let count = heads.query + 2 * heads.key;
+    let shape = [batch, tokens, count, HEAD_DIM];
+    let packed = typed_output(&shape, DType::BF16, &Device::Cuda(device.clone()))?;
+    let part = |start, count| packed.narrow(D::Minus2, start, count);
+    Ok(ReadyHeads::Whole(
+        part(0, heads.query)?,
+        part(heads.query, heads.key)?,
+        part(heads.query + heads.key, heads.key)?,
+    ))
 }
 
-impl GpuHeads {
-    /// Heads to be written by projections of `x` `[B, S, K]` to `tokens` in all: in 8-bit floats
-    /// if there are `bounds` and cuDNN takes them.
-    fn new(
-        device: &CudaDevice,
-        [batch, tokens]: [usize; 2],
-        heads: Heads,
-        bounds: Option<QkBounds>,
-    ) -> Result<Self> {
-        if let Some(bounds) = bounds {
-            let sizes = [batch, tokens, HEAD_DIM];
-            if let Some(heads) = Fp8Heads::new(device, sizes, heads, bounds)? {
-                return Ok(Self::Fp8(Box::new(heads)));
+/// The end of a product that writes there.
+fn end_at(heads: &ReadyHeads) -> Result<Projected> {
+    let end = Projected::default();
+    Ok(match heads {
+        ReadyHeads::Whole(q, _, _) => Projected {
+            heads: address(q)?,
+            ..end
+        },
+        ReadyHeads::Fp8(heads) => {
+            let at = heads.at()?;
+            Projected {
+                heads: at.v,
+                queries8: at.q,
+                keys8: at.k,
+                largest_value: at.largest_value,
+                query_factor: at.q_factor,
+                key_factor: at.k_factor,
+                ..end
             }
         }
-        let count = heads.query + 2 * heads.key;
-        let shape = [batch, tokens, count, HEAD_DIM];
-        let packed = typed_output(&shape, DType::BF16, &Device::Cuda(device.clone()))?;
-        let part = |start, count| packed.narrow(D::Minus2, start, count);
-        Ok(Self::Whole(
-            part(0, heads.query)?,
-            part(heads.query, heads.key)?,
-            part(heads.query + heads.key, heads.key)?,
-        ))
-    }
-
-    /// The end of a product that writes here.
-    fn end(&self) -> Result<Projected> {
-        let end = Projected::default();
-        Ok(match self {
-            Self::Whole(q, _, _) => Projected {
-                heads: address(q)?,
-                ..end
-            },
-            Self::Fp8(heads) => {
-                let at = heads.at()?;
-                Projected {
-                    heads: at.v,
-                    queries8: at.q,
-                    keys8: at.k,
-                    largest_value: at.largest_value,
-                    query_factor: at.q_factor,
-                    key_factor: at.k_factor,
-                    ..end
-                }
-            }
-        })
-    }
+    })
 }
 
 /// See [`project_heads`](crate::layers::project_heads).
 ///
 /// # Errors
 /// The device fails.
-pub fn project_heads(
+pub(in crate::layers) fn project_heads(
     streams: &[HeadFactors],
     heads: Heads,
     rope: &RopeTable,
     bounds: Option<QkBounds>,
-) -> Result<Option<GpuHeads>> {
+) -> Result<Option<ReadyHeads>> {
     let Some(first) = streams.first() else {
         return Ok(None);
     };
@@ -146,7 +137,7 @@ pub fn project_heads(
         return Ok(None);
     };
     let all = [first.factors.x().dim(0)?, tokens];
-    let to = GpuHeads::new(&device, all, heads, bounds)?;
+    let to = heads_to_write(&device, all, heads, bounds)?;
     let mut offset = 0;
     for stream in streams {
         let Some(mut end) = heads_end(stream, heads, rope, all, &to)? else {
@@ -166,12 +157,12 @@ pub fn project_heads(
 ///
 /// # Errors
 /// The device fails.
-pub fn project_jointly(
+pub(in crate::layers) fn project_jointly(
     projection: &HeadFactors,
     heads: Heads,
     rope: &RopeTable,
     bounds: Option<QkBounds>,
-) -> Result<Option<(GpuHeads, Tensor)>> {
+) -> Result<Option<(ReadyHeads, Tensor)>> {
     let x = projection.factors.x();
     let (batch, tokens, _) = x.dims3()?;
     let outputs = projection.factors.outputs()?;
@@ -185,7 +176,7 @@ pub fn project_jointly(
     let (attended, inner) = (heads.query * HEAD_DIM, rest / 2);
     let joint = typed_output(&[batch, tokens, attended + inner], DType::BF16, x.device())?;
     let all = [batch, tokens];
-    let to = GpuHeads::new(&device, all, heads, bounds)?;
+    let to = heads_to_write(&device, all, heads, bounds)?;
     let Some(mut end) = heads_end(projection, heads, rope, all, &to)? else {
         return Ok(None);
     };
@@ -282,7 +273,7 @@ fn heads_end(
     heads: Heads,
     rope: &RopeTable,
     all: [usize; 2],
-    to: &GpuHeads,
+    to: &ReadyHeads,
 ) -> Result<Option<Projected>> {
     let (entries, tokens, _) = projection.factors.x().dims3()?;
     let norms = [&projection.norms.query, &projection.norms.key];
@@ -312,6 +303,6 @@ fn heads_end(
         keys: (heads.key * HEAD_DIM) as i32,
         head_columns: head_columns(heads) as i32,
         eps: projection.eps as f32,
-        ..to.end()?
+        ..end_at(to)?
     }))
 }
