@@ -17,5 +17,5 @@ pub use error::{Error, Result};
 pub use geometry::Geometry;
 pub use load::{Parts, Pipeline};
 pub use plan::check_request;
-pub use prompt::check_length;
+pub use prompt::{check_length, PREFIX_POSITIONS};
 pub use types::{Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport};

@@ -4,11 +4,12 @@ use ovis_protocol::DenoiseRequest;
 
 use super::error::{Error, Result};
 use super::load::Pipeline;
+use super::prompt::PREFIX_POSITIONS;
 use super::types::{Conditioning, DenoiseInputs, Latent};
 
 /// Tokens of a prompt of middling length, the template's included, and positions of its
 /// conditioning.
-const PROMPT: (usize, usize) = (28 + 80, 256);
+const PROMPT: (usize, usize) = (PREFIX_POSITIONS + 80, 256);
 
 impl Pipeline {
     /// Runs every part that is loaded once, at the model's native size. On a GPU that loads

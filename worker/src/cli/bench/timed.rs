@@ -9,11 +9,8 @@ use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 use crate::engine::Backend;
 use crate::pipeline::{
     Conditioning, DenoiseInputs, DenoiseState, Forwards, Image, Latent, Pipeline, Preview, Result,
-    StepReport,
+    StepReport, PREFIX_POSITIONS,
 };
-
-/// Tokens of the chat template around a prompt.
-const TEMPLATE_TOKENS: usize = 28;
 
 /// What the model did since it was last asked.
 #[derive(Default)]
@@ -63,7 +60,7 @@ impl Backend for Timed {
 
     fn encode(&mut self, request: &EncodeRequest) -> Result<(Conditioning, Vec<PromptCut>)> {
         let tokens = |prompt: &String| {
-            let count = TEMPLATE_TOKENS + prompt.split_whitespace().count();
+            let count = PREFIX_POSITIONS + prompt.split_whitespace().count();
             (0..count as u32).map(|i| 1 + i * 7 % 200).collect()
         };
         let ids: Vec<Vec<u32>> = request.prompts.iter().map(tokens).collect();
