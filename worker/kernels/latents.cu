@@ -1,6 +1,6 @@
 // Between latents [B, C, H, W] (float32) and the transformer's tokens
 // [B, H/2 W/2, 4 C], one for each 2 x 2 patch, ordered channel, row, column; and
-// what follows the network: guidance, and pixels. One thread an element.
+// what surrounds the network: masks, guidance, and pixels. One thread an element.
 #include "common.cuh"
 
 // Where the element `i` of the latents lies in the tokens.
@@ -67,6 +67,18 @@ __device__ void to_pixels(const T *x, float *pixels, int64_t count, int64_t plan
     const int64_t b = i / (3 * plane);
     const float value = 0.5f * wide(x[(b * 3 + colour) * plane + at]) + 0.5f;
     pixels[i] = fminf(fmaxf(value, 0.0f), 1.0f);
+}
+
+// out = mask * inside + (1 - mask) * outside, all float32 of `size` elements an entry; the mask
+// has `plane` a row, and its entries are `mask_stride` apart.
+extern "C" __global__ void blend_f32_v1(const float *inside, const float *outside,
+                                        const float *mask, float *out, int64_t count,
+                                        int64_t size, int64_t plane, int64_t mask_stride) {
+    const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i < count) {
+        const float m = mask[i / size * mask_stride + i % plane];
+        out[i] = m * inside[i] + (1.0f - m) * outside[i];
+    }
 }
 
 #define SINGLE(NAME, KERNEL, PARAMS, ARGS)                                                        \

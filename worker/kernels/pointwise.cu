@@ -6,8 +6,9 @@ __device__ __forceinline__ int64_t first() {
     return int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
 }
 
+// out = x + sign * y.
 template <typename T, int N>
-__device__ void add(const T *x, const T *y, T *out, int64_t count) {
+__device__ void add(const T *x, const T *y, T *out, int64_t count, float sign) {
     const int64_t i = first() * N;
     if (i >= count) {
         return;
@@ -17,7 +18,7 @@ __device__ void add(const T *x, const T *y, T *out, int64_t count) {
     Pack<T, N> sum;
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-        sum.at[j] = narrow<T>(wide(a.at[j]) + wide(b.at[j]));
+        sum.at[j] = narrow<T>(wide(a.at[j]) + sign * wide(b.at[j]));
     }
     store<T, N>(out + i, sum);
 }
@@ -102,7 +103,8 @@ __device__ void scaled_sum(const float *a, const float *b, const float *c, const
 SUM(scaled_sum_f32_v4, 4)
 SUM(scaled_sum_f32_v1, 1)
 
-VARIANTS(add, ::add, (const T *x, const T *y, T *out, int64_t count), (x, y, out, count))
+VARIANTS(add, ::add, (const T *x, const T *y, T *out, int64_t count, float sign),
+         (x, y, out, count, sign))
 VARIANTS(silu, ::silu_of, (const T *x, T *out, int64_t count), (x, out, count))
 VARIANTS(widen, ::widen, (const T *x, float *out, int64_t count), (x, out, count))
 VARIANTS(narrow, ::narrow_to, (const float *x, T *out, int64_t count), (x, out, count))

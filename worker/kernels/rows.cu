@@ -1,4 +1,5 @@
-// Whole rows: softmax, and the rows of a table that ids name. One block a row.
+// Whole rows: softmax, the rows of a table that ids name, sums of magnitudes. One block a
+// row.
 #include "common.cuh"
 
 // softmax(scale * x) over rows of `width`, in place.
@@ -43,6 +44,34 @@ __device__ void gather(const T *table, const uint32_t *ids, T *out, int64_t widt
     }
 }
 
+// out[row] = factor * sum |x - y| over the row's `width` of `count` elements in all, the last
+// row's being those that are left; y may be null.
+template <typename T, int N>
+__device__ void magnitudes(const T *x, const T *y, float *out, int64_t count, int64_t width,
+                           float factor) {
+    const int64_t start = int64_t(blockIdx.x) * width;
+    const int64_t end = min(count, start + width);
+    float sum = 0.0f;
+    for (int64_t i = start + threadIdx.x * N; i < end; i += blockDim.x * N) {
+        const auto a = load<T, N>(x + i);
+        Pack<T, N> b = {};
+        if (y != nullptr) {
+            b = load<T, N>(y + i);
+        }
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            sum += fabsf(wide(a.at[j]) - wide(b.at[j]));
+        }
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) {
+        out[blockIdx.x] = factor * sum;
+    }
+}
+
 VARIANTS(softmax, ::softmax, (T * x, int64_t width, float scale), (x, width, scale))
 VARIANTS(gather, ::gather, (const T *table, const uint32_t *ids, T *out, int64_t width),
          (table, ids, out, width))
+VARIANTS(magnitudes, ::magnitudes,
+         (const T *x, const T *y, float *out, int64_t count, int64_t width, float factor),
+         (x, y, out, count, width, factor))

@@ -1,9 +1,11 @@
 //! What a job is, and what becomes of it.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
 
+use candle_core::{CpuStorage, Device, Storage, Tensor};
 use ovis_protocol::{
     DenoiseRequest, EncodeRequest, ErrorCode, JobId, Outcome, PromptCut, WireError,
 };
@@ -49,47 +51,71 @@ impl Work {
 }
 
 /// A job's tensor, as float32 on the CPU.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Output {
     /// `conditioning`, `latent` or `image`.
     pub name: &'static str,
-    /// Dimensions, outermost first.
-    pub shape: Vec<u64>,
-    /// Values, row-major.
-    pub values: Vec<f32>,
+    /// Row-major. Cut into bytes only when they are sent: an image's are many.
+    values: Tensor,
 }
 
 impl Output {
-    fn new(name: &'static str, dims: &[usize], values: Result<Vec<f32>>) -> Result<Self> {
-        Ok(Self {
-            name,
-            shape: dims.iter().map(|&d| d as u64).collect(),
-            values: values?,
-        })
+    fn new(name: &'static str, tensor: &Tensor) -> Result<Self> {
+        let values = tensor.to_device(&Device::Cpu)?.contiguous()?;
+        Ok(Self { name, values })
     }
 
     /// The tensor `conditioning`.
     ///
     /// # Errors
     /// The copy from the device failed; so for each of these.
-    pub fn conditioning(tensor: &Conditioning) -> Result<Self> {
-        Self::new("conditioning", tensor.dims(), tensor.to_values())
+    pub fn conditioning(conditioning: &Conditioning) -> Result<Self> {
+        Self::new("conditioning", conditioning.tensor())
     }
 
     /// The tensor `latent`.
     ///
     /// # Errors
     /// As [`conditioning`](Self::conditioning).
-    pub fn latent(tensor: &Latent) -> Result<Self> {
-        Self::new("latent", tensor.dims(), tensor.to_values())
+    pub fn latent(latent: &Latent) -> Result<Self> {
+        Self::new("latent", latent.tensor())
     }
 
     /// The tensor `image`.
     ///
     /// # Errors
     /// As [`conditioning`](Self::conditioning).
-    pub fn image(tensor: &Image) -> Result<Self> {
-        Self::new("image", tensor.dims(), tensor.to_values())
+    pub fn image(image: &Image) -> Result<Self> {
+        Self::new("image", image.tensor())
+    }
+
+    /// Dimensions, outermost first.
+    pub fn shape(&self) -> Vec<u64> {
+        self.values.dims().iter().map(|&d| d as u64).collect()
+    }
+
+    /// How many values it has.
+    pub fn len(&self) -> usize {
+        self.values.elem_count()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values of a range within [`len`](Self::len), as little-endian bytes.
+    pub fn bytes(&self, range: Range<usize>) -> Vec<u8> {
+        let (storage, layout) = self.values.storage_and_layout();
+        let Storage::Cpu(CpuStorage::F32(all)) = &*storage else {
+            unreachable!("an output is float32 on the CPU");
+        };
+        let values = &all[layout.start_offset()..][range];
+        let mut bytes = vec![0; size_of_val(values)];
+        for (bytes, value) in bytes.chunks_exact_mut(size_of::<f32>()).zip(values) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
+        bytes
     }
 }
 

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, D};
 
+use super::copy::concat;
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::mlp::swiglu;
@@ -94,7 +95,7 @@ pub fn attention_and_swiglu(
     if let Some(out) = cuda::attention_and_swiglu(q, k, v, up_gate)? {
         return Ok(out);
     }
-    Tensor::cat(&[attention(q, k, v, Mask::None)?, swiglu(up_gate)?], 2)
+    concat(&[&attention(q, k, v, Mask::None)?, &swiglu(up_gate)?], 2)
 }
 
 /// [`attention`] without a mask, whose products may be done in 8-bit floats (E4M3) if there are

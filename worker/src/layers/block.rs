@@ -4,6 +4,7 @@
 use candle_core::{Result, Tensor, D};
 
 use super::attention::{attention_and_swiglu, unmasked_attention};
+use super::copy::concat;
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::linear::{Input, Linear};
@@ -215,14 +216,14 @@ impl JointProjection {
                     bounds: None,
                 },
             ) => attention_and_swiglu(q, k, v, &up_gate),
-            (Mlp::UpGate(up_gate), heads) => Tensor::cat(&[heads.attend()?, swiglu(&up_gate)?], 2),
+            (Mlp::UpGate(up_gate), heads) => concat(&[&heads.attend()?, &swiglu(&up_gate)?], 2),
             #[cfg(feature = "cuda")]
             (Mlp::Behind(joint, width), heads) => {
                 if heads.attend_into(&joint.narrow(2, 0, width)?)? {
                     return Ok(joint);
                 }
                 let inner = joint.narrow(2, width, joint.dim(2)? - width)?;
-                Tensor::cat(&[heads.attend()?, inner], 2)
+                concat(&[&heads.attend()?, &inner], 2)
             }
         }
     }

@@ -23,6 +23,20 @@ pub fn patchify(latents: &Tensor, dtype: DType) -> Result<Tensor> {
         .to_dtype(dtype)
 }
 
+/// `inside` where the mask is 1, `outside` where it is 0, in proportion between: latents
+/// `[B, C, H, W]` and a mask `[1 or B, 1, H, W]`, all float32.
+///
+/// # Errors
+/// The shapes do not fit, or the device fails.
+pub fn blend(inside: &Tensor, outside: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(blended) = cuda::blend(inside, outside, mask)? {
+        return Ok(blended);
+    }
+    let rest = (1.0 - mask)?;
+    inside.broadcast_mul(mask)? + outside.broadcast_mul(&rest)?
+}
+
 /// Classifier-free guidance (Ho & Salimans 2022), `uncond + guidance * (cond -
 /// uncond)`, of velocities as tokens (see [`patchify`]), as float32 latents of
 /// height and width `size`. Without `uncond`, it is `cond`.

@@ -6,6 +6,7 @@
 mod attention;
 mod block;
 mod conv;
+mod copy;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod embedding;
@@ -25,15 +26,16 @@ pub use block::{
     Normed, ProjectedHeads,
 };
 pub use conv::{upsample_nearest, Conv2d};
+pub use copy::{concat, dense};
 pub use embedding::{embed, timestep_embedding};
 pub use fp8::{quantize_rows, ScaledRows};
-pub use latents::{guided_velocity, patchify, to_pixels};
+pub use latents::{blend, guided_velocity, patchify, to_pixels};
 pub use linear::Linear;
 pub use mlp::{gated_residual, swiglu};
 pub use norm::{group_norm, modulated_layer_norm, modulated_layer_norm_fp8, rms_norm, GroupNorm};
 pub use paths::describe_paths;
 pub use placement::{check_fp8, device_memory, keep_freed_memory, Placement};
-pub use pointwise::{add, cast, scaled_sum, silu};
+pub use pointwise::{add, cast, mean_magnitude, scaled_sum, silu, subtract};
 pub use rope::{qk_norm_rope, HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 
 /// `|found - wanted| / |wanted|` of float32 tensors.

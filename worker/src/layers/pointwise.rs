@@ -1,4 +1,4 @@
-//! Sums, activations and changes of type.
+//! Sums, magnitudes, activations and changes of type.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -15,6 +15,18 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
         return Ok(sum);
     }
     x + y
+}
+
+/// `x - y` of one shape.
+///
+/// # Errors
+/// The shapes differ, or the device fails.
+pub fn subtract(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(difference) = cuda::subtract(x, y)? {
+        return Ok(difference);
+    }
+    x - y
 }
 
 /// The sum of tensors of one shape times numbers; there is at least one.
@@ -46,6 +58,23 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
         return Ok(y);
     }
     x.silu()
+}
+
+/// The mean of `|x - minus|`, or of `|x|`: a float32 scalar.
+///
+/// # Errors
+/// The shapes differ, or the device fails.
+pub fn mean_magnitude(x: &Tensor, minus: Option<&Tensor>) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(mean) = cuda::mean_magnitude(x, minus)? {
+        return Ok(mean);
+    }
+    let x = x.to_dtype(DType::F32)?;
+    let x = match minus {
+        Some(minus) => (x - minus.to_dtype(DType::F32)?)?,
+        None => x,
+    };
+    x.abs()?.mean_all()
 }
 
 /// `x` as another type.

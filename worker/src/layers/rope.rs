@@ -37,19 +37,21 @@ impl RopeTable {
             })
             .collect();
         // An image has few places along an axis and many tokens: each angle once.
-        let mut known: HashMap<(usize, u64), Vec<(f64, f64)>> = HashMap::new();
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        let mut known: HashMap<(usize, u64), (Vec<f32>, Vec<f32>)> = HashMap::new();
+        let shape = (positions.len(), frequencies.len());
+        let mut cos = Vec::with_capacity(shape.0 * shape.1);
+        let mut sin = Vec::with_capacity(shape.0 * shape.1);
         for position in positions {
             for (axis, &place) in position.iter().enumerate() {
                 let turns = known.entry((axis, place.to_bits())).or_insert_with(|| {
                     let of_axis = frequencies.iter().filter(|(of, _)| *of == axis);
-                    of_axis.map(|(_, f)| (place * f).sin_cos()).collect()
+                    let turns = of_axis.map(|(_, f)| (place * f).sin_cos());
+                    turns.map(|(sin, cos)| (sin as f32, cos as f32)).unzip()
                 });
-                sin.extend(turns.iter().map(|turn| turn.0 as f32));
-                cos.extend(turns.iter().map(|turn| turn.1 as f32));
+                sin.extend_from_slice(&turns.0);
+                cos.extend_from_slice(&turns.1);
             }
         }
-        let shape = (positions.len(), frequencies.len());
         Ok(Self {
             cos: Tensor::from_vec(cos, shape, device)?,
             sin: Tensor::from_vec(sin, shape, device)?,

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::random::RandomWeights;
-use crate::layers::{Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds};
+use crate::layers::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds};
 use crate::weights::{PartTensors, WeightsError};
 
 /// Where tensors come from.
@@ -155,8 +155,8 @@ impl<'a> Builder<'a> {
             .iter()
             .map(|(name, outputs)| self.at(name).tensor("weight", &[*outputs, inputs]))
             .collect::<Built<Vec<_>>>()?;
-        let weight =
-            Tensor::cat(&weights, 0).map_err(|source| self.device_error(&self.prefix, source))?;
+        let parts: Vec<&Tensor> = weights.iter().collect();
+        let weight = concat(&parts, 0).map_err(|source| self.device_error(&self.prefix, source))?;
         Ok(Linear::new(weight, None))
     }
 

@@ -9,9 +9,9 @@ use candle_core::{Result, Tensor};
 use super::builder::{Builder, Built};
 use super::step_cache::StepCache;
 use crate::layers::{
-    add, cast, gated_linear, modulated_layer_norm, project_heads, project_jointly, project_swiglu,
-    rms_norm, silu, timestep_embedding, HeadNorms, HeadProjection, Heads, Linear, Normed,
-    Placement, QkBounds, RopeTable,
+    add, cast, concat, dense, gated_linear, modulated_layer_norm, project_heads, project_jointly,
+    project_swiglu, rms_norm, silu, subtract, timestep_embedding, HeadNorms, HeadProjection, Heads,
+    Linear, Normed, Placement, QkBounds, RopeTable,
 };
 
 /// Geometry of the transformer.
@@ -190,8 +190,8 @@ impl DoubleBlock {
         let attended = project_heads(&streams, heads, rope, self.bounds)?.attend()?;
         let text_len = text.dim(1)?;
         let image_len = image.dim(1)?;
-        let text_attended = attended.narrow(1, 0, text_len)?.contiguous()?;
-        let image_attended = attended.narrow(1, text_len, image_len)?.contiguous()?;
+        let text_attended = dense(&attended.narrow(1, 0, text_len)?)?;
+        let image_attended = dense(&attended.narrow(1, text_len, image_len)?)?;
         Ok((
             self.image.finish(image, &image_attended, &image_mod)?,
             self.text.finish(text, &text_attended, &text_mod)?,
@@ -315,9 +315,10 @@ impl Mmdit {
     /// # Errors
     /// The shapes do not fit, or the device fails.
     pub fn embed_text(&self, conditioning: &Tensor) -> Result<Tensor> {
-        let text = conditioning
-            .to_dtype(self.placement.compute())?
-            .to_device(&self.placement.device)?;
+        let text = cast(
+            &conditioning.to_device(&self.placement.device)?,
+            self.placement.compute(),
+        )?;
         self.text_in
             .forward(&rms_norm(&text, &self.text_norm, EPS)?)
     }
@@ -368,12 +369,12 @@ impl Mmdit {
         let image = match (cache, self.double_blocks.is_empty()) {
             (Some(cache), false) => {
                 let (begun, text) = self.double(0..1, &image, text, at)?;
-                let first = (&begun - &image)?;
+                let first = subtract(&begun, &image)?;
                 match cache.recall(&first)? {
                     Some(rest) => add(&begun, rest)?,
                     None => {
                         let ended = self.inner(1, &begun, &text, at)?;
-                        cache.keep(first, (&ended - begun)?)?;
+                        cache.keep(first, subtract(&ended, &begun)?)?;
                         ended
                     }
                 }
@@ -420,10 +421,10 @@ impl Mmdit {
         let (image, text) = self.double(first..self.double_blocks.len(), image, text, at)?;
         let (modulations, step, rope) = at;
         let (text_len, image_len) = (text.dim(1)?, image.dim(1)?);
-        let mut joint = Tensor::cat(&[&text, &image], 1)?;
+        let mut joint = concat(&[&text, &image], 1)?;
         for (block, rows) in self.single_blocks.iter().zip(&modulations.single) {
             joint = block.forward(&joint, &rows.narrow(0, step, 1)?, self.config.heads(), rope)?;
         }
-        joint.narrow(1, text_len, image_len)?.contiguous()
+        dense(&joint.narrow(1, text_len, image_len)?)
     }
 }

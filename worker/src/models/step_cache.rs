@@ -5,9 +5,9 @@
 //! how much the model is doing differently from the last step whose blocks all ran.
 //! Where that is little, the other blocks are taken to add what they added then.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
-use crate::layers::cast;
+use crate::layers::mean_magnitude;
 
 /// What one branch of guidance remembers of the last step whose blocks all ran.
 pub struct StepCache {
@@ -21,10 +21,6 @@ struct Kept {
     /// The mean magnitude of `first`, a scalar that stays on the device.
     magnitude: Tensor,
     rest: Tensor,
-}
-
-fn magnitude(x: &Tensor) -> Result<Tensor> {
-    cast(x, DType::F32)?.abs()?.mean_all()
 }
 
 impl StepCache {
@@ -52,8 +48,8 @@ impl StepCache {
         let Some(kept) = self.kept.as_ref() else {
             return Ok(None);
         };
-        let change = (magnitude(&(first - &kept.first)?)? / &kept.magnitude)?;
-        let change = change.to_scalar::<f32>()?;
+        let change = mean_magnitude(first, Some(&kept.first))?.to_scalar::<f32>()?;
+        let change = change / kept.magnitude.to_scalar::<f32>()?;
         if f64::from(change) >= self.threshold || change.is_nan() {
             return Ok(None);
         }
@@ -67,7 +63,7 @@ impl StepCache {
     /// The device fails.
     pub fn keep(&mut self, first: Tensor, rest: Tensor) -> Result<()> {
         self.kept = Some(Kept {
-            magnitude: magnitude(&first)?,
+            magnitude: mean_magnitude(&first, None)?,
             first,
             rest,
         });

@@ -6,7 +6,7 @@ use candle_core::{DType, Result, Tensor};
 
 use super::builder::{Builder, Built};
 use crate::layers::{
-    add, cast, single_head, upsample_nearest, Conv2d, GroupNorm, Linear, Placement,
+    add, cast, dense, single_head, upsample_nearest, Conv2d, GroupNorm, Linear, Placement,
 };
 
 /// Epsilon of the group norms.
@@ -324,7 +324,7 @@ impl Vae {
         };
         let moments = encoder.forward(&self.placed(pixels)?)?;
         let mean = moments.narrow(1, 0, self.config.latent_channels)?;
-        Ok(Some(cast(&mean.contiguous()?, DType::F32)?))
+        Ok(Some(cast(&dense(&mean)?, DType::F32)?))
     }
 
     fn placed(&self, x: &Tensor) -> Result<Tensor> {

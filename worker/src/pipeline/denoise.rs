@@ -6,7 +6,7 @@ use ovis_protocol::{DenoiseRequest, GuidanceInterval, PreviewRequest, StepCachin
 use super::error::{Error, Result};
 use super::plan::{check_request, Plan};
 use super::types::{Conditioning, DenoiseInputs, Forwards, Latent, StepReport};
-use crate::layers::{guided_velocity, patchify, scaled_sum, RopeTable};
+use crate::layers::{concat, guided_velocity, patchify, scaled_sum, RopeTable};
 use crate::models::mmdit::{Mmdit, Modulations};
 use crate::models::step_cache::StepCache;
 use crate::models::vae::VaeConfig;
@@ -108,7 +108,7 @@ impl Denoiser {
         };
         let (cond, uncond) = match (&mut self.both, &mut self.negative) {
             (Some(both), _) if guided => {
-                let velocities = predict(both, &Tensor::cat(&[&tokens, &tokens], 0)?)?;
+                let velocities = predict(both, &concat(&[&tokens, &tokens], 0)?)?;
                 self.forwards += 1;
                 let entries = tokens.dim(0)?;
                 (
@@ -190,7 +190,7 @@ impl DenoiseState {
         };
         let both = match &negative {
             Some(negative) if together(&positive, negative, model) => Some(Branch {
-                text: Tensor::cat(&[&positive.text, &negative.text], 0)?,
+                text: concat(&[&positive.text, &negative.text], 0)?,
                 rope: positive.rope.clone(),
                 cache: None,
             }),
@@ -329,7 +329,7 @@ fn start(
     let (batch, channels, height, width) = dims;
     // ComfyUI takes an all-zero latent for an empty one and leaves it zero; any
     // other is brought into the model's scaling.
-    let empty = raw.abs()?.max_all()?.to_scalar::<f32>()? == 0.0;
+    let empty = latent.to_values()?.iter().all(|value| *value == 0.0);
     let latents = if empty { raw } else { scaling.to_model(&raw)? };
     let noise = match request.add_noise {
         true => {

@@ -6,6 +6,8 @@
 
 use std::f64::consts::TAU;
 
+use rayon::prelude::*;
+
 /// Words of the Mersenne Twister's state.
 const STATE: usize = 624;
 
@@ -15,6 +17,9 @@ const SHIFT: usize = 397;
 /// From this many elements on, PyTorch fills uniformly and transforms blocks of
 /// 16; below, it draws one double-precision normal after the other.
 const BLOCK: usize = 16;
+
+/// Blocks that are worth the way to another core.
+const BLOCKS_A_TASK: usize = 512;
 
 /// `torch.Generator(device="cpu")`: MT19937 and the spare normal it keeps.
 #[derive(Clone)]
@@ -48,9 +53,11 @@ impl TorchGenerator {
             return (0..n).map(|_| self.normal_f64() as f32).collect();
         }
         let mut values: Vec<f32> = (0..n).map(|_| self.uniform_f32()).collect();
-        for block in values.chunks_exact_mut(BLOCK) {
-            box_muller(block);
-        }
+        // A block's normals are its own uniforms', so all cores may work on them.
+        values
+            .par_chunks_exact_mut(BLOCK)
+            .with_min_len(BLOCKS_A_TASK)
+            .for_each(box_muller);
         if n % BLOCK != 0 {
             // PyTorch draws the last 16 values afresh rather than a part of
             // a block.

@@ -9,6 +9,7 @@ use super::sampler::{NoiseKind, Sampler};
 use super::solver::{combine, Denoiser, Solver};
 use super::step_noise::{BrownianNoise, SeededNoise, StepNoise};
 use super::table::FlowTable;
+use crate::layers::blend;
 
 /// What a run starts from: float32 on one device.
 pub struct Start {
@@ -34,14 +35,8 @@ impl Known {
     /// its estimate is replaced by the original.
     fn denoise(&self, x: &Tensor, sigma: f32, model: &mut Denoiser<'_>) -> Result<Tensor> {
         let known = noised(&self.latents, &self.noise, sigma)?;
-        let denoised = model(&self.blend(x, &known)?, sigma)?;
-        self.blend(&denoised, &self.latents)
-    }
-
-    /// `inside` where the mask is 1, `outside` where it is 0.
-    fn blend(&self, inside: &Tensor, outside: &Tensor) -> Result<Tensor> {
-        let rest = (1.0 - &self.mask)?;
-        inside.broadcast_mul(&self.mask)? + outside.broadcast_mul(&rest)?
+        let denoised = model(&blend(x, &known, &self.mask)?, sigma)?;
+        blend(&denoised, &self.latents, &self.mask)
     }
 }
 
@@ -166,6 +161,6 @@ impl Run {
         if end == 0.0 {
             return Ok(self.x);
         }
-        self.x / (1.0 - f64::from(end))
+        combine((1.0 / (1.0 - f64::from(end)), &self.x), &[])
     }
 }

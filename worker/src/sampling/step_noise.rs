@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::noise::TorchGenerator;
+use super::solver::combine;
 
 /// Standard normal noise for the way from one sigma down to another, of the
 /// latent's shape.
@@ -85,14 +86,17 @@ impl StepNoise for BrownianNoise {
             (self.from, self.reached) = (from, None);
         }
         let more = |start: f32, draws: &mut Draws| -> Result<Tensor> {
-            draws.next()? * f64::from((start - to).abs()).sqrt()
+            combine((f64::from((start - to).abs()).sqrt(), &draws.next()?), &[])
         };
         let moved = match self.reached.take() {
             None => more(from, &mut self.draws)?,
-            Some((start, moved)) => (moved + more(start, &mut self.draws)?)?,
+            Some((start, moved)) => {
+                let more = more(start, &mut self.draws)?;
+                combine((1.0, &moved), &[(1.0, &more)])?
+            }
         };
         self.reached = Some((to, moved.clone()));
-        moved / f64::from((from - to).abs()).sqrt()
+        combine((f64::from((from - to).abs()).sqrt().recip(), &moved), &[])
     }
 }
 

@@ -42,7 +42,7 @@ struct Inner {
 /// A result of which `sent` values are on their way.
 struct Delivery {
     job: JobId,
-    values: Vec<f32>,
+    output: Output,
     sent: usize,
 }
 
@@ -145,20 +145,15 @@ impl Inner {
             return Some(message);
         }
         let delivery = self.results.front_mut()?;
-        let end = (delivery.sent + CHUNK_VALUES).min(delivery.values.len());
-        let values = &delivery.values[delivery.sent..end];
-        let mut data = vec![0; size_of_val(values)];
-        for (bytes, value) in data.chunks_exact_mut(size_of::<f32>()).zip(values) {
-            bytes.copy_from_slice(&value.to_le_bytes());
-        }
+        let end = (delivery.sent + CHUNK_VALUES).min(delivery.output.len());
         let chunk = Chunk {
             job: delivery.job,
             tensor: 0,
             offset: (delivery.sent * size_of::<f32>()) as u64,
-            data,
+            data: delivery.output.bytes(delivery.sent..end),
         };
         delivery.sent = end;
-        if end == delivery.values.len() {
+        if end == delivery.output.len() {
             self.result_bytes -= (end * size_of::<f32>()) as u64;
             self.jobs.remove(&delivery.job);
             self.results.pop_front();
@@ -167,11 +162,11 @@ impl Inner {
     }
 
     fn push_result(&mut self, job: JobId, outcome: ovis_protocol::Outcome, output: Output) {
-        let bytes = (output.values.len() * size_of::<f32>()) as u64;
+        let bytes = (output.len() * size_of::<f32>()) as u64;
         if self.closed {
             return;
         }
-        if output.values.is_empty() || bytes > MAX_TENSOR_BYTES {
+        if output.is_empty() || bytes > MAX_TENSOR_BYTES {
             let error = WireError::new(
                 ErrorCode::Internal,
                 format!("The result of {bytes} bytes cannot be sent."),
@@ -191,11 +186,11 @@ impl Inner {
         self.push(WorkerMessage::Done {
             job,
             outcome,
-            tensors: vec![TensorHeader::new(output.name, DType::F32, output.shape)],
+            tensors: vec![TensorHeader::new(output.name, DType::F32, output.shape())],
         });
         self.results.push_back(Delivery {
             job,
-            values: output.values,
+            output,
             sent: 0,
         });
     }
@@ -247,7 +242,7 @@ impl EventSink for Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::StepReport;
+    use crate::pipeline::{Latent, StepReport};
     use ovis_protocol::Outcome;
 
     fn outcome() -> Outcome {
@@ -259,11 +254,8 @@ mod tests {
     }
 
     fn output(values: usize) -> Output {
-        Output {
-            name: "latent",
-            shape: vec![values as u64],
-            values: vec![1.5; values],
-        }
+        let latent = Latent::from_values(vec![1.5; values], &[1, 1, 1, values]);
+        Output::latent(&latent.unwrap()).unwrap()
     }
 
     fn drain(outbox: &Outbox) -> Vec<WorkerMessage> {

@@ -14,6 +14,7 @@ use super::file::SafetensorsFile;
 use super::read_ahead::read_ahead;
 use super::scaled_fp8;
 use super::set::{Source, TensorSet};
+use crate::layers::concat;
 
 /// How far the loading of a part is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,13 +263,13 @@ fn build(
         Recipe::Whole(source) => load(source)?.reshape(shape),
         Recipe::Rows(sources) => {
             let pieces = sources.iter().map(load).collect::<Result<Vec<_>, _>>()?;
-            Tensor::cat(&pieces, 0)
+            concat(&pieces.iter().collect::<Vec<_>>(), 0)
         }
         Recipe::SwappedHalves(source) => {
             let whole = load(source)?;
             let half = shape[0] / 2;
             let (upper, lower) = (whole.narrow(0, 0, half)?, whole.narrow(0, half, half)?);
-            Tensor::cat(&[lower, upper], 0)
+            concat(&[&lower, &upper], 0)
         }
     }
 }

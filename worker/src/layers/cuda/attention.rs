@@ -2,6 +2,7 @@
 
 use candle_core::{bail, DType, Result, Tensor};
 
+use super::copy::dense;
 use super::cudnn::AttentionShape;
 use super::mlp::swiglu_into;
 use super::runtime::{address, cudnn, output, shared_gpu};
@@ -106,11 +107,11 @@ pub fn attention_into(
     let (batch, tokens, heads, head_dim) = q.dims4()?;
     let keys = k.dim(1)?;
     let key_heads = key_heads(q, k, v, keys)?;
-    let dense = |t: &Tensor| match aligned(t)? {
+    let readable = |t: &Tensor| match aligned(t)? {
         true => Ok(t.clone()),
-        false => t.contiguous(),
+        false => dense(t),
     };
-    let (q, k, v) = (dense(q)?, dense(k)?, dense(v)?);
+    let (q, k, v) = (readable(q)?, readable(k)?, readable(v)?);
     let row = out.stride();
     let dims = |tokens, heads: usize| [batch as i64, heads as i64, tokens as i64, head_dim as i64];
     let shape = AttentionShape {

@@ -3,6 +3,7 @@
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, D};
 
 use super::attention_fp8::Fp8Heads;
+use super::copy::dense;
 use super::hopper::{End, Factors, Gated, Projected, TILE_COLUMNS};
 use super::runtime::{address, hopper, one_row_an_entry, typed_output};
 use crate::layers::block::ReadyHeads;
@@ -232,7 +233,7 @@ pub fn gated_linear(
     if !fits {
         return Ok(None);
     }
-    let x = x.contiguous()?;
+    let x = dense(x)?;
     let (gate, gate_stride) = one_row_an_entry(gate)?;
     let at = [address(&x)?, address(&gate)?];
     if at.iter().any(|at| at % 16 != 0) || gate_stride % 8 != 0 {

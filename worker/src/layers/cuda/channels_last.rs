@@ -5,11 +5,12 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::copy::dense;
 use super::runtime::{address, output, pack, shared_gpu, typed_output, Arg, Kernel, THREADS};
 
 /// The `[B, H, W, C]` of an image, copied unless it lies so already.
 pub(super) fn together(x: &Tensor) -> Result<Tensor> {
-    x.permute((0, 2, 3, 1))?.contiguous()
+    dense(&x.permute((0, 2, 3, 1))?)
 }
 
 /// An image `[B, H, W, C]` as the networks see it.
@@ -54,7 +55,7 @@ pub(super) fn group_norm(
     };
     let x = together(x)?;
     let (batch, height, width, channels) = x.dims4()?;
-    let (weight, bias) = (weight.contiguous()?, bias.contiguous()?);
+    let (weight, bias) = (dense(weight)?, dense(bias)?);
     let y = output(x.dims(), &x)?;
     let at = [address(&x)?, address(&y)?];
     let pack = pack(x.dtype(), &[channels], &at);

@@ -3,6 +3,7 @@
 use candle_core::{bail, DType, Result, Tensor};
 
 use super::channels_last::{as_planes, together};
+use super::copy::dense;
 use super::cudnn::ConvolutionShape;
 use super::linear::add_bias;
 use super::runtime::{address, cudnn, output, pack, row_grid, shared_gpu, Arg, Kernel, THREADS};
@@ -73,12 +74,12 @@ pub fn conv2d(
             return as_planes(&y).map(Some);
         }
     }
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    let (x, weight) = (dense(x)?, dense(weight)?);
     let y = output(&shape, &x)?;
     if !cudnn.convolution(&device, convolution, [&x, &weight, &y])? {
         return Ok(None);
     }
-    let bias = bias.contiguous()?;
+    let bias = dense(bias)?;
     let (planes, pixels) = (batch * out_channels, shape[2] * shape[3]);
     let at = address(&y)?;
     let pack = pack(y.dtype(), &[pixels], &[at]);

@@ -3,6 +3,7 @@
 use candle_core::{bail, DType, Device, Result, Tensor};
 
 use super::channels_last::{self, lies_together};
+use super::copy::dense;
 use super::runtime::{address, output, shared_gpu, typed_output, Arg, Kernel, THREADS};
 
 /// See [`patchify`](crate::layers::patchify).
@@ -13,12 +14,38 @@ pub fn patchify(latents: &Tensor, dtype: DType) -> Result<Option<Tensor>> {
     if shared_gpu(&[latents]).is_none() || latents.dtype() != DType::F32 || !has_kernels(dtype) {
         return Ok(None);
     }
-    let latents = latents.contiguous()?;
+    let latents = dense(latents)?;
     let (b, c, h, w) = latents.dims4()?;
     let tokens = typed_output(&[b, h * w / 4, 4 * c], dtype, latents.device())?;
     let at = [Arg::At(address(&latents)?), Arg::At(address(&tokens)?)];
     launch("patchify", dtype, &tokens, &at, &[c, h, w], &[])?;
     Ok(Some(tokens))
+}
+
+/// See [`blend`](crate::layers::blend).
+///
+/// # Errors
+/// The shapes do not fit, or the device fails.
+pub fn blend(inside: &Tensor, outside: &Tensor, mask: &Tensor) -> Result<Option<Tensor>> {
+    let all = [inside, outside, mask];
+    if shared_gpu(&all).is_none() || inside.dtype() != DType::F32 {
+        return Ok(None);
+    }
+    let (b, c, h, w) = inside.dims4()?;
+    let fits = mask.dims() == [1, 1, h, w] || mask.dims() == [b, 1, h, w];
+    if inside.dims() != outside.dims() || !fits {
+        bail!("a mask {mask:?} does not fit {inside:?} and {outside:?}");
+    }
+    let mask_stride = if mask.dims()[0] == 1 { 0 } else { h * w };
+    let all = [dense(inside)?, dense(outside)?, dense(mask)?];
+    let out = output(inside.dims(), inside)?;
+    let mut at = Vec::with_capacity(4);
+    for tensor in all.iter().chain([&out]) {
+        at.push(Arg::At(address(tensor)?));
+    }
+    let counts = [c * h * w, h * w, mask_stride];
+    launch("blend", DType::F32, &out, &at, &counts, &[])?;
+    Ok(Some(out))
 }
 
 /// See [`guided_velocity`](crate::layers::guided_velocity).
@@ -31,8 +58,8 @@ pub fn guided_velocity(
     guidance: f64,
     (height, width): (usize, usize),
 ) -> Result<Option<Tensor>> {
-    let cond = cond.contiguous()?;
-    let uncond = uncond.map(Tensor::contiguous).transpose()?;
+    let cond = dense(cond)?;
+    let uncond = uncond.map(dense).transpose()?;
     let both: Vec<&Tensor> = std::iter::once(&cond).chain(uncond.as_ref()).collect();
     if shared_gpu(&both).is_none() {
         return Ok(None);
@@ -65,7 +92,7 @@ pub fn upsample_nearest(x: &Tensor) -> Result<Option<Tensor>> {
     if lies_together(x) {
         return channels_last::upsample_nearest(x);
     }
-    let x = x.contiguous()?;
+    let x = dense(x)?;
     let (b, c, h, w) = x.dims4()?;
     let y = output(&[b, c, 2 * h, 2 * w], &x)?;
     let at = [Arg::At(address(&x)?), Arg::At(address(&y)?)];
@@ -81,7 +108,7 @@ pub fn to_pixels(x: &Tensor) -> Result<Option<Tensor>> {
     if shared_gpu(&[x]).is_none() {
         return Ok(None);
     }
-    let x = x.contiguous()?;
+    let x = dense(x)?;
     let (b, colours, h, w) = x.dims4()?;
     if colours != 3 {
         bail!("pixels have 3 colours, not {colours}");

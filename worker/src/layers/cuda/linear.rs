@@ -2,6 +2,7 @@
 
 use candle_core::{bail, CudaDevice, DType, Result, Tensor};
 
+use super::copy::dense;
 use super::products::{Factors, Operands, Product};
 use super::runtime::{
     address, output, pack, products, row_grid, shared_gpu, with_rows, Arg, Kernel, Rows, THREADS,
@@ -33,7 +34,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Opti
     }
     let shape = [outer, &[out_dim]].concat();
     let (x, rows) = with_rows(x)?;
-    let weight = weight.contiguous()?;
+    let weight = dense(weight)?;
     if x.dtype() == DType::BF16 && rows.count > 0 {
         if let Some(y) = fused(&device, &x, &rows, &weight, bias)? {
             return Ok(Some(y.reshape(shape)?));
@@ -91,7 +92,7 @@ fn fused(
 
 /// `y += bias` over the last dimension of a fresh contiguous tensor.
 pub(super) fn add_bias(device: &CudaDevice, y: &Tensor, bias: &Tensor) -> Result<()> {
-    let bias = bias.contiguous()?;
+    let bias = dense(bias)?;
     let width = bias.dim(0)?;
     let rows = y.elem_count() / width;
     let at = [address(y)?, address(&bias)?];

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::copy::dense;
 use super::runtime::{
     address, one_row_an_entry, output, pack, row_grid, rows, shared_gpu, with_rows, Arg, Kernel,
     THREADS,
@@ -82,7 +83,7 @@ pub fn gated_residual(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Option<Te
             x.dims()
         );
     }
-    let (x, y) = (x.contiguous()?, y.contiguous()?);
+    let (x, y) = (dense(x)?, dense(y)?);
     let (gate, gate_stride) = one_row_an_entry(gate)?;
     let out = output(x.dims(), &x)?;
     let at = [address(&x)?, address(&gate)?, address(&y)?, address(&out)?];

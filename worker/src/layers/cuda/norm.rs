@@ -3,6 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::channels_last::{self, lies_together};
+use super::copy::dense;
 use super::runtime::{
     address, one_row_an_entry, output, pack, shared_gpu, threads_for, with_rows, Arg, Kernel,
     THREADS,
@@ -17,7 +18,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Option<Tensor>>
     let Some(device) = shared_gpu(&[x, &weight]) else {
         return Ok(None);
     };
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    let (x, weight) = (dense(x)?, dense(&weight)?);
     let width = weight.dim(0)?;
     if x.dims().last() != Some(&width) {
         candle_core::bail!("an RMS norm of width {width} does not fit {:?}", x.dims());
@@ -144,8 +145,8 @@ pub fn group_norm(
     eps: f64,
     silu: bool,
 ) -> Result<Option<Tensor>> {
-    let weight = weight.to_dtype(x.dtype())?.contiguous()?;
-    let bias = bias.to_dtype(x.dtype())?.contiguous()?;
+    let weight = dense(&weight.to_dtype(x.dtype())?)?;
+    let bias = dense(&bias.to_dtype(x.dtype())?)?;
     let Some(device) = shared_gpu(&[x, &weight, &bias]) else {
         return Ok(None);
     };
@@ -162,7 +163,7 @@ pub fn group_norm(
             return Ok(Some(y));
         }
     }
-    let x = x.contiguous()?;
+    let x = dense(x)?;
     let pixels = height * width;
     let size = channels / groups * pixels;
     let chunks = size.div_ceil(CHUNK);

@@ -3,6 +3,7 @@
 use candle_core::{bail, DType, Device, Result, Tensor};
 
 use super::channels_last::{as_planes, lies_together, together};
+use super::copy::dense;
 use super::runtime::{address, output, pack, shared_gpu, typed_output, Arg, Kernel, THREADS};
 
 /// Most terms of the kernel `scaled_sum`.
@@ -13,20 +14,34 @@ const SUM_TERMS: usize = 4;
 /// # Errors
 /// The shapes differ, or the device fails.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
-    let Some(_) = shared_gpu(&[x, y]) else {
+    signed_sum(x, y, 1.0)
+}
+
+/// See [`subtract`](crate::layers::subtract).
+///
+/// # Errors
+/// The shapes differ, or the device fails.
+pub fn subtract(x: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
+    signed_sum(x, y, -1.0)
+}
+
+/// `x + sign * y`.
+fn signed_sum(x: &Tensor, y: &Tensor, sign: f32) -> Result<Option<Tensor>> {
+    if shared_gpu(&[x, y]).is_none() {
         return Ok(None);
-    };
+    }
+    let sign = [Arg::Real(sign)];
     if x.dims() != y.dims() {
-        bail!("a sum of {:?} and {:?}", x.dims(), y.dims());
+        bail!("{:?} and {:?} are not of one shape", x.dims(), y.dims());
     }
     if lies_together(x) || lies_together(y) {
         let (x, y) = (together(x)?, together(y)?);
         let out = output(x.dims(), &x)?;
-        launch("add", x.dtype(), &[&x, &y], &out)?;
+        launch("add", x.dtype(), &[&x, &y], &out, &sign)?;
         return as_planes(&out).map(Some);
     }
     let out = output(x.dims(), x)?;
-    launch("add", x.dtype(), &[x, y], &out)?;
+    launch("add", x.dtype(), &[x, y], &out, &sign)?;
     Ok(Some(out))
 }
 
@@ -39,7 +54,7 @@ pub fn silu(x: &Tensor) -> Result<Option<Tensor>> {
         return Ok(None);
     }
     let out = output(x.dims(), x)?;
-    launch("silu", x.dtype(), &[x], &out)?;
+    launch("silu", x.dtype(), &[x], &out, &[])?;
     Ok(Some(out))
 }
 
@@ -57,12 +72,12 @@ pub fn cast(x: &Tensor, dtype: DType) -> Result<Option<Tensor>> {
         _ => return Ok(None),
     };
     let out = typed_output(x.dims(), dtype, x.device())?;
-    launch(kernel, narrow, &[x], &out)?;
+    launch(kernel, narrow, &[x], &out, &[])?;
     Ok(Some(out))
 }
 
-/// See [`scaled_sum`](crate::layers::scaled_sum); answers `None` also for more
-/// than four terms and for other types than float32.
+/// See [`scaled_sum`](crate::layers::scaled_sum); answers `None` also for other types than
+/// float32.
 ///
 /// # Errors
 /// The shapes differ, or the device fails.
@@ -72,15 +87,24 @@ pub fn scaled_sum(terms: &[(f64, &Tensor)]) -> Result<Option<Tensor>> {
         return Ok(None);
     };
     let first = tensors[0];
-    if terms.len() > SUM_TERMS || first.dtype() != DType::F32 {
+    if first.dtype() != DType::F32 {
         return Ok(None);
+    }
+    if let Some((few, rest)) = terms
+        .split_at_checked(SUM_TERMS)
+        .filter(|(_, r)| !r.is_empty())
+    {
+        return match scaled_sum(few)? {
+            Some(sum) => scaled_sum(&[&[(1.0, &sum)], rest].concat()),
+            None => Ok(None),
+        };
     }
     if tensors.iter().any(|tensor| tensor.dims() != first.dims()) {
         bail!("a sum of tensors of other shapes than {:?}", first.dims());
     }
     let tensors = tensors
         .iter()
-        .map(|tensor| tensor.contiguous())
+        .map(|tensor| dense(tensor))
         .collect::<Result<Vec<_>>>()?;
     let out = output(first.dims(), first)?;
     let count = out.elem_count();
@@ -107,14 +131,20 @@ pub fn scaled_sum(terms: &[(f64, &Tensor)]) -> Result<Option<Tensor>> {
 }
 
 /// Runs a kernel of `pointwise.cu`, named for `dtype`, from `inputs` of one
-/// shape to `out`.
-fn launch(name: &'static str, dtype: DType, inputs: &[&Tensor], out: &Tensor) -> Result<()> {
+/// shape to `out`; it may take `numbers` besides.
+fn launch(
+    name: &'static str,
+    dtype: DType,
+    inputs: &[&Tensor],
+    out: &Tensor,
+    numbers: &[Arg],
+) -> Result<()> {
     let Device::Cuda(device) = out.device() else {
         bail!("the output of {name} is not on a GPU");
     };
     let inputs = inputs
         .iter()
-        .map(|tensor| tensor.contiguous())
+        .map(|tensor| dense(tensor))
         .collect::<Result<Vec<_>>>()?;
     let count = out.elem_count();
     let mut addresses = inputs.iter().map(address).collect::<Result<Vec<_>>>()?;
@@ -122,6 +152,7 @@ fn launch(name: &'static str, dtype: DType, inputs: &[&Tensor], out: &Tensor) ->
     let pack = pack(dtype, &[count], &addresses);
     let mut args: Vec<Arg> = addresses.into_iter().map(Arg::At).collect();
     args.push(Arg::Count(count));
+    args.extend_from_slice(numbers);
     let kernel = Kernel {
         family: "pointwise",
         name,

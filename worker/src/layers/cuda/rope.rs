@@ -4,6 +4,7 @@
 use candle_core::{bail, DType, Result, Tensor};
 
 use super::super::rope::{HeadNorms, Heads, Pairs};
+use super::copy::dense;
 use super::runtime::{address, output, pack, shared_gpu, threads_for, Arg, Kernel, THREADS};
 
 /// See [`qk_norm_rope`](crate::layers::qk_norm_rope): each projection may be
@@ -41,7 +42,7 @@ pub fn qk_norm_rope(
             bail!("a rotation table {table:?} is not for {tokens} tokens");
         }
     }
-    let (cos, sin) = (cos.contiguous()?, sin.contiguous()?);
+    let (cos, sin) = (dense(cos)?, dense(sin)?);
     let new = |heads: usize| output(&[batch, tokens, heads, head_dim], first);
     let (q, k) = (new(heads.query)?, new(heads.key)?);
     let view = match projections.len() {
@@ -95,7 +96,7 @@ fn part(
 ) -> Result<()> {
     let (batch, all_tokens, heads, head_dim) = joint.q.dims4()?;
     let kv_heads = joint.k.dim(2)?;
-    let weight = |t: &Tensor| t.to_dtype(qkv.dtype())?.contiguous();
+    let weight = |t: &Tensor| dense(&t.to_dtype(qkv.dtype())?);
     let (query, key) = (weight(&norms.query)?, weight(&norms.key)?);
     // The kernel moves neighbouring pairs.
     let even = qkv.stride()[2] == 1 && qkv.stride()[..2].iter().all(|s| s % 2 == 0);

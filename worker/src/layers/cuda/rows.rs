@@ -1,8 +1,11 @@
-//! Softmax, and the rows of a table.
+//! Softmax, the rows of a table, and the mean of magnitudes.
 
-use candle_core::{bail, Result, Tensor};
+use candle_core::{bail, CudaDevice, DType, Result, Tensor};
 
-use super::runtime::{address, output, pack, shared_gpu, threads_for, Arg, Kernel};
+use super::copy::{concat, dense};
+use super::runtime::{
+    address, output, pack, shared_gpu, threads_for, typed_output, Arg, Kernel, THREADS,
+};
 
 /// See [`single_head`](crate::layers::single_head): for heads too wide for
 /// cuDNN's fused attention. Two products around a softmax in place, over as many
@@ -27,7 +30,7 @@ pub fn single_head(
     let mut start = 0;
     while start < queries {
         let length = rows.min(queries - start);
-        let scores = q.narrow(1, start, length)?.contiguous()?.matmul(&kt)?;
+        let scores = dense(&q.narrow(1, start, length)?)?.matmul(&kt)?;
         let at = address(&scores)?;
         let pack = pack(scores.dtype(), &[keys], &[at]);
         let kernel = Kernel {
@@ -52,7 +55,7 @@ pub fn single_head(
     }
     match pieces.len() {
         1 => Ok(pieces.pop()),
-        _ => Tensor::cat(&pieces, 1).map(Some),
+        _ => concat(&pieces.iter().collect::<Vec<_>>(), 1),
     }
 }
 
@@ -68,7 +71,7 @@ pub fn embed(table: &Tensor, ids: &[u32]) -> Result<Option<Tensor>> {
     if let Some(id) = ids.iter().find(|id| **id as usize >= rows) {
         bail!("the id {id} is outside a table of {rows} rows");
     }
-    let table = table.contiguous()?;
+    let table = dense(table)?;
     let ids = Tensor::new(ids, table.device())?;
     let out = output(&[ids.elem_count(), width], &table)?;
     let at = [address(&table)?, address(&ids)?, address(&out)?];
@@ -94,4 +97,65 @@ pub fn embed(table: &Tensor, ids: &[u32]) -> Result<Option<Tensor>> {
         )?;
     }
     Ok(Some(out))
+}
+
+/// Elements whose magnitudes one block sums up.
+const MAGNITUDES: usize = 1 << 14;
+
+/// See [`mean_magnitude`](crate::layers::mean_magnitude): the sums of pieces, and their sum, in
+/// the same order each time.
+///
+/// # Errors
+/// The shapes differ, or the device fails.
+pub fn mean_magnitude(x: &Tensor, minus: Option<&Tensor>) -> Result<Option<Tensor>> {
+    let both: Vec<&Tensor> = std::iter::once(x).chain(minus).collect();
+    let Some(device) = shared_gpu(&both) else {
+        return Ok(None);
+    };
+    if minus.is_some_and(|y| y.dims() != x.dims()) {
+        bail!("{x:?} and {minus:?} are not of one shape");
+    }
+    let (x, minus) = (dense(x)?, minus.map(dense).transpose()?);
+    let sums = magnitudes(&device, &x, minus.as_ref(), MAGNITUDES, 1.0)?;
+    let mean = 1.0 / x.elem_count() as f32;
+    let mean = magnitudes(&device, &sums, None, sums.elem_count(), mean)?;
+    mean.reshape(()).map(Some)
+}
+
+/// The sums of the magnitudes of every `width` elements of `x`, less those of `minus`, times
+/// `factor`. Both are contiguous and of one shape.
+fn magnitudes(
+    device: &CudaDevice,
+    x: &Tensor,
+    minus: Option<&Tensor>,
+    width: usize,
+    factor: f32,
+) -> Result<Tensor> {
+    let count = x.elem_count();
+    let sums = count.div_ceil(width);
+    let out = typed_output(&[sums], DType::F32, x.device())?;
+    let at = [address(x)?, minus.map_or(Ok(0), address)?];
+    let kernel = Kernel {
+        family: "rows",
+        name: "magnitudes",
+        dtype: x.dtype(),
+        pack: pack(x.dtype(), &[count, width], &at),
+    };
+    // SAFETY: x and minus hold `count` elements, out one for every `width` of them.
+    unsafe {
+        kernel.launch(
+            device,
+            (sums, 1),
+            THREADS,
+            &[
+                Arg::At(at[0]),
+                Arg::At(at[1]),
+                Arg::At(address(&out)?),
+                Arg::Count(count),
+                Arg::Count(width),
+                Arg::Real(factor),
+            ],
+        )?;
+    }
+    Ok(out)
 }

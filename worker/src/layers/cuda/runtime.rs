@@ -12,6 +12,7 @@ use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::{bail, CudaDevice, DType, Device, Result, Storage, Tensor};
 
+use super::copy::dense;
 use super::cudnn::Cudnn;
 use super::hopper::Hopper;
 use super::products::Products;
@@ -21,6 +22,10 @@ const FAMILIES: &[(&str, &[u8])] = &[
     (
         "channels_last",
         include_bytes!(concat!(env!("OUT_DIR"), "/channels_last.fatbin")),
+    ),
+    (
+        "copy",
+        include_bytes!(concat!(env!("OUT_DIR"), "/copy.fatbin")),
     ),
     (
         "elementwise",
@@ -255,40 +260,56 @@ impl Kernel {
         threads: usize,
         args: &[Arg],
     ) -> Result<()> {
-        if grid.0 == 0 || grid.1 == 0 {
-            return Ok(());
-        }
         let dtype = match self.dtype {
             DType::BF16 => "bf16",
             _ => "f32",
         };
         let name = format!("{}_{dtype}_v{}", self.name, self.pack);
-        let function = function(device, self.family, name)?;
-        let stream = device.cuda_stream();
-        let counts: Vec<i64> = args
-            .iter()
-            .map(|arg| match arg {
-                Arg::Count(count) => *count as i64,
-                _ => 0,
-            })
-            .collect();
-        let mut builder = stream.launch_builder(&function);
-        for (arg, count) in args.iter().zip(&counts) {
-            match arg {
-                Arg::At(address) => builder.arg(address),
-                Arg::Count(_) => builder.arg(count),
-                Arg::Real(real) => builder.arg(real),
-            };
-        }
-        builder
-            .launch(LaunchConfig {
-                grid_dim: (grid.0 as u32, grid.1 as u32, 1),
-                block_dim: (threads as u32, 1, 1),
-                shared_mem_bytes: 0,
-            })
-            .w()?;
-        Ok(())
+        // SAFETY: as the caller's.
+        unsafe { launch(device, self.family, name, grid, threads, args) }
     }
+}
+
+/// Enqueues a kernel by its whole name on this thread's stream.
+///
+/// # Safety
+/// As [`Kernel::launch`].
+pub(super) unsafe fn launch(
+    device: &CudaDevice,
+    family: &'static str,
+    name: String,
+    grid: (usize, usize),
+    threads: usize,
+    args: &[Arg],
+) -> Result<()> {
+    if grid.0 == 0 || grid.1 == 0 {
+        return Ok(());
+    }
+    let function = function(device, family, name)?;
+    let stream = device.cuda_stream();
+    let counts: Vec<i64> = args
+        .iter()
+        .map(|arg| match arg {
+            Arg::Count(count) => *count as i64,
+            _ => 0,
+        })
+        .collect();
+    let mut builder = stream.launch_builder(&function);
+    for (arg, count) in args.iter().zip(&counts) {
+        match arg {
+            Arg::At(address) => builder.arg(address),
+            Arg::Count(_) => builder.arg(count),
+            Arg::Real(real) => builder.arg(real),
+        };
+    }
+    builder
+        .launch(LaunchConfig {
+            grid_dim: (grid.0 as u32, grid.1 as u32, 1),
+            block_dim: (threads as u32, 1, 1),
+            shared_mem_bytes: 0,
+        })
+        .w()?;
+    Ok(())
 }
 
 /// How many elements a 16-byte access moves, if all `counts` (lengths, strides)
@@ -364,7 +385,7 @@ pub(super) fn with_rows(tensor: &Tensor) -> Result<(Tensor, Rows)> {
     if let Some(rows) = rows(tensor) {
         return Ok((tensor.clone(), rows));
     }
-    let copy = tensor.contiguous()?;
+    let copy = dense(tensor)?;
     match rows(&copy) {
         Some(rows) => Ok((copy, rows)),
         None => bail!("a tensor without dimensions has no rows"),

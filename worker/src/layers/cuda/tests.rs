@@ -7,14 +7,17 @@
 mod attention_fp8;
 mod block;
 mod channels_last;
+mod copy;
 mod fp8;
+mod latents;
+mod pointwise;
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::layers::{
-    attention, attention_and_swiglu, embed, gated_residual, group_norm, guided_velocity,
-    modulated_layer_norm, patchify, qk_norm_rope, rms_norm, scaled_sum, single_head, swiglu,
-    to_pixels, upsample_nearest, Conv2d, HeadNorms, Heads, Linear, Mask, Pairs, RopeTable,
+    attention, attention_and_swiglu, embed, gated_residual, group_norm, modulated_layer_norm,
+    qk_norm_rope, rms_norm, single_head, swiglu, Conv2d, HeadNorms, Heads, Linear, Mask, Pairs,
+    RopeTable,
 };
 
 /// Largest relative error, `|a - b| / |b|`. A bf16 result is rounded once, to 8
@@ -346,46 +349,6 @@ fn single_heads() {
 }
 
 #[test]
-fn pointwise() {
-    for dtype in DTYPES {
-        for shape in [[1, 1], [3, 7], [16, 1024], [5, 4104]] {
-            let what = format!("{dtype:?} {shape:?}");
-            let (x, y) = (random(&shape, dtype), random(&shape, dtype));
-            let (a, b) = (there(&x, dtype), there(&y, dtype));
-            let sum = super::add(&a, &b).unwrap().unwrap();
-            assert_close(&what, &sum, &(&x + &y).unwrap(), tolerance(dtype));
-            let ours = super::silu(&a).unwrap().unwrap();
-            assert_close(&what, &ours, &x.silu().unwrap(), tolerance(dtype));
-        }
-    }
-    for shape in [[1, 1], [3, 7], [5, 4104]] {
-        let tensors: Vec<Tensor> = (0..4).map(|_| random(&shape, DType::F32)).collect();
-        let on_gpu: Vec<Tensor> = tensors.iter().map(|t| there(t, DType::F32)).collect();
-        for count in 1..=4 {
-            let factors = [0.5, -2.0, 1.25, 3.0];
-            let plain: Vec<_> = factors.into_iter().zip(&tensors).take(count).collect();
-            let ours: Vec<_> = factors.into_iter().zip(&on_gpu).take(count).collect();
-            let sum = super::scaled_sum(&ours).unwrap().unwrap();
-            assert_close(
-                &format!("{shape:?} {count}"),
-                &sum,
-                &scaled_sum(&plain).unwrap(),
-                2e-6,
-            );
-        }
-    }
-    let x = random(&[5, 129], DType::BF16);
-    let narrow = super::cast(&there(&x, DType::F32), DType::BF16)
-        .unwrap()
-        .unwrap();
-    assert_eq!(narrow.dtype(), DType::BF16);
-    assert_close("narrow", &narrow, &x, 0.0);
-    let wide = super::cast(&narrow, DType::F32).unwrap().unwrap();
-    assert_eq!(wide.dtype(), DType::F32);
-    assert_close("widen", &wide, &x, 0.0);
-}
-
-#[test]
 fn embeddings() {
     for dtype in DTYPES {
         for width in [3, 64, 2056] {
@@ -396,36 +359,5 @@ fn embeddings() {
             assert_close(&format!("{dtype:?} {width}"), &ours, &plain, 0.0);
             assert!(super::embed(&there(&table, dtype), &[11]).is_err());
         }
-    }
-}
-
-#[test]
-fn latents_tokens_and_pixels() {
-    for dtype in DTYPES {
-        let what = format!("{dtype:?}");
-        let latents = random(&[2, 3, 6, 10], DType::F32);
-        let plain = patchify(&latents, DType::F32).unwrap();
-        let ours = super::patchify(&there(&latents, DType::F32), dtype)
-            .unwrap()
-            .unwrap();
-        assert_eq!(ours.dtype(), dtype);
-        assert_close(&what, &ours, &plain, tolerance(dtype));
-
-        let (cond, uncond) = (random(&[2, 15, 12], dtype), random(&[2, 15, 12], dtype));
-        let (there_cond, there_uncond) = (there(&cond, dtype), there(&uncond, dtype));
-        for guided in [true, false] {
-            let plain = guided_velocity(&cond, guided.then_some(&uncond), 5.0, (6, 10)).unwrap();
-            let uncond = guided.then_some(&there_uncond);
-            let ours = super::guided_velocity(&there_cond, uncond, 5.0, (6, 10));
-            assert_close(&what, &ours.unwrap().unwrap(), &plain, 2e-6);
-        }
-
-        let x = random(&[2, 3, 7, 5], dtype);
-        let plain = upsample_nearest(&x).unwrap();
-        let ours = super::upsample_nearest(&there(&x, dtype)).unwrap().unwrap();
-        assert_close(&what, &ours, &plain, 0.0);
-        let plain = to_pixels(&x).unwrap();
-        let ours = super::to_pixels(&there(&x, dtype)).unwrap().unwrap();
-        assert_close(&what, &ours, &plain, 2e-6);
     }
 }
