@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Runs every kind of job on a GPU whose driver may compile nothing, so that none of them can be
+slow at its first use; and compares what they make with a CPU's float32.
+
+    every_path.py --worker PATH/TO/ovis-worker [--model DIR] [--precisions bf16 fp8]
+        [--size 256] [--no-reference]
+
+The worker's kernels are machine code for the GPUs it knows. candle's are not: the driver compiles
+each of their files when it is first needed, which takes seconds, once on a machine. A job that
+still needs one fails here, since `CUDA_DISABLE_PTX_JIT` forbids it. `--model` is the demo model
+unless it is named; one of another architecture (the 7 B model's heads, for one) takes other paths,
+and without a reference at its size `--no-reference` leaves the comparison out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
+
+import torch
+
+import real_worker
+from comfy_node import wire
+from comfy_node.errors import WorkerError
+
+PROMPT, NEGATIVE = 'a poster with the text "HELLO" in blue letters', "low quality"
+STEPS = 6
+ALLOWED = {"f32": 2e-3, "bf16": 0.1, "fp8": 0.4}
+"""Largest relative errors. A path that does something else is wrong by 1; how far the rounding of
+a precision carries is for the tests of each kernel and of `against_diffusers.py` to hold."""
+
+
+def jobs(worker: real_worker.RealWorker, size: int):
+    """Every kind of job: its name, and how to run it."""
+    side = size // 8
+    empty = torch.zeros(1, 16, side, side)
+    generator = torch.Generator().manual_seed(1)
+    image = torch.rand(2, size, size, 3, generator=generator)
+    started = torch.randn(1, 16, side, side, generator=generator)
+    mask = torch.zeros(1, side, side)
+    mask[:, : side // 2] = 1
+    positive, negative = worker.encode([PROMPT]), worker.encode([NEGATIVE])
+    # Conditioning of another length than the negative's.
+    longer = torch.cat([positive, negative[:, :9]], 1)
+
+    def denoise(latent=empty, prompt=positive, steps=STEPS, cfg=5.0, **fields):
+        return lambda: worker.denoise(
+            latent, prompt, negative, seed=7, steps=steps, cfg=cfg, **fields
+        )
+
+    yield "encode", lambda: worker.encode([PROMPT])
+    yield "encode two", lambda: worker.encode([PROMPT, NEGATIVE])
+    yield "vae-encode", lambda: worker.vae_encode(image[:1])
+    yield "vae-encode two", lambda: worker.vae_encode(image)
+    yield "decode", lambda: worker.decode(started)
+    yield "decode two", lambda: worker.decode(torch.cat([started, -started]))
+    for sampler in worker.client.connect().result().capabilities.samplers:
+        yield f"denoise, {sampler}", denoise(sampler=sampler)
+    yield "denoise, cfg 1", denoise(cfg=1.0)
+    yield "denoise, prompts of two lengths", denoise(prompt=longer)
+    yield "denoise, two images", denoise(latent=empty.repeat(2, 1, 1, 1))
+    yield "denoise, guidance interval", denoise(guided=wire.GuidanceInterval(0.9, 0.3))
+    yield "denoise, leftover noise", denoise(end_step=3, leftover_noise=True)
+    yield "denoise, no noise", denoise(latent=started, start_step=2, add_noise=False)
+    yield "denoise, of an image", denoise(latent=started, denoise=0.6)
+    yield "denoise, mask", denoise(latent=started, noise_mask=mask)
+    yield (
+        "denoise, mask, two images",
+        denoise(latent=started.repeat(2, 1, 1, 1), noise_mask=torch.cat([mask, 1 - mask])),
+    )
+    for caching in (wire.StepCaching.SAFE, wire.StepCaching.FAST):
+        yield f"denoise, cache {caching.name}", denoise(cache=caching, steps=20)
+    for kind in (wire.PreviewKind.LINEAR, wire.PreviewKind.VAE):
+        preview = wire.PreviewRequest(kind, 128)
+        yield f"denoise, preview {kind.name}", denoise(preview=preview)
+
+
+def run(args: argparse.Namespace, log: Path, **start: object) -> dict[str, torch.Tensor | str]:
+    """What each kind of job makes, or why it does not; and how long it takes at first and then."""
+    made = {}
+    with real_worker.RealWorker(args.model, log, **start) as worker:
+        for name, job in jobs(worker, args.size):
+            try:
+                begun = time.monotonic()
+                made[name] = job()
+                first = time.monotonic() - begun
+                again = None
+                if start["device"] == "cuda":
+                    begun = time.monotonic()
+                    job()
+                    again = time.monotonic() - begun
+            except WorkerError as error:
+                made[name] = str(error)
+                continue
+            then = f", then {again:.3f} s" if again is not None else ""
+            print(f"  {name}: {first:.3f} s{then}", flush=True)
+    return made
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--worker", type=Path, required=True, help="the GPU build of ovis-worker")
+    parser.add_argument("--model", type=Path, default=ROOT / "worker" / "demo" / "model")
+    parser.add_argument("--precisions", nargs="+", default=["bf16", "fp8"])
+    parser.add_argument("--size", type=int, default=256, help="of the pictures, in pixels")
+    parser.add_argument("--no-reference", action="store_true", help="compare with nothing")
+    args = parser.parse_args()
+    os.environ["OVIS_WORKER_TEST_BIN"] = str(args.worker.resolve())
+    real_worker.START_SECONDS = 300
+    os.environ["CUDA_DISABLE_PTX_JIT"] = "1"
+    problems = []
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "worker.log"
+        wanted = {}
+        if not args.no_reference:
+            print("f32 on the CPU", flush=True)
+            wanted = run(args, log, device="cpu")
+        for precision in args.precisions:
+            print(precision, flush=True)
+            made = run(args, log, device="cuda", precision=precision)
+            for name, tensor in made.items():
+                if isinstance(tensor, str):
+                    problems.append(f"{precision}, {name}: {tensor}")
+                elif not torch.isfinite(tensor).all():
+                    problems.append(f"{precision}, {name}: not finite")
+                elif name in wanted:
+                    want = wanted[name]
+                    error = ((tensor - want).norm() / want.norm()).item()
+                    print(f"  {name}: error {error:.2g}", flush=True)
+                    if error > ALLOWED[precision]:
+                        problems.append(f"{precision}, {name}: error {error:.2g}")
+    print("\n".join(problems) or "every path ran, none compiled anything")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
