@@ -6,7 +6,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{combine, ends, euler, Denoiser, Solver, Stepped};
+use super::solver::{combine, ends, euler, slope, Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 
 /// Where the second evaluation of a step stands.
@@ -59,13 +59,13 @@ impl Solver for TwoEvaluations {
         };
         let there = euler(x, &denoised, sigma, f64::from(second))?;
         let denoised_there = model(&there, second)?;
-        let slope = ((there - denoised_there)? / f64::from(second))?;
+        let slope_there = slope(&there, &denoised_there, f64::from(second))?;
         let x = match self.second {
-            Second::Middle => combine((1.0, x), &[(next - sigma, &slope)])?,
+            Second::Middle => combine((1.0, x), &[(next - sigma, &slope_there)])?,
             Second::End => {
-                let first = ((x - &denoised)? / sigma)?;
+                let first = slope(x, &denoised, sigma)?;
                 let half = 0.5 * (next - sigma);
-                combine((1.0, x), &[(half, &first), (half, &slope)])?
+                combine((1.0, x), &[(half, &first), (half, &slope_there)])?
             }
         };
         Ok(Stepped { x, denoised })

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{combine, ends, Denoiser, Solver, Stepped};
+use super::solver::{combine, ends, slope, Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 
 /// Remembers the last slopes, as many as its order.
@@ -37,7 +37,7 @@ impl Solver for Lms {
                 denoised,
             });
         }
-        self.slopes.push_front(((x - &denoised)? / sigma)?);
+        self.slopes.push_front(slope(x, &denoised, sigma)?);
         self.slopes.truncate(self.order);
         let nodes: Vec<f64> = (0..self.slopes.len())
             .map(|back| f64::from(self.sigmas[step - back]))

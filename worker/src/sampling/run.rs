@@ -6,7 +6,7 @@
 use candle_core::{Result, Tensor};
 
 use super::sampler::{NoiseKind, Sampler};
-use super::solver::{combine, Denoiser, Solver};
+use super::solver::{combine, scaled, Denoiser, Solver};
 use super::step_noise::{BrownianNoise, SeededNoise, StepNoise};
 use super::table::FlowTable;
 use crate::layers::blend;
@@ -161,6 +161,6 @@ impl Run {
         if end == 0.0 {
             return Ok(self.x);
         }
-        combine((1.0 / (1.0 - f64::from(end)), &self.x), &[])
+        scaled(1.0 / (1.0 - f64::from(end)), &self.x)
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::step_noise::StepNoise;
-use crate::layers::scaled_sum;
+use crate::layers::{scaled_sum, subtract};
 
 /// The model: latents and their sigma to the denoised estimate.
 pub type Denoiser<'a> = dyn FnMut(&Tensor, f32) -> Result<Tensor> + 'a;
@@ -51,6 +51,22 @@ pub fn ends(sigmas: &[f32], step: usize) -> (f64, f64) {
 /// The device fails.
 pub fn combine(first: (f64, &Tensor), rest: &[(f64, &Tensor)]) -> Result<Tensor> {
     scaled_sum(&[&[first], rest].concat())
+}
+
+/// A tensor times a number.
+///
+/// # Errors
+/// The device fails.
+pub fn scaled(factor: f64, x: &Tensor) -> Result<Tensor> {
+    scaled_sum(&[(factor, x)])
+}
+
+/// `(x - denoised) / sigma`, subtracted first: the two are close where sigma is small.
+///
+/// # Errors
+/// The device fails.
+pub fn slope(x: &Tensor, denoised: &Tensor, sigma: f64) -> Result<Tensor> {
+    scaled(1.0 / sigma, &subtract(x, denoised)?)
 }
 
 /// One Euler step of `dx/dsigma = (x - denoised) / sigma`.

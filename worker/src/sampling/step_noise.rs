@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::noise::TorchGenerator;
-use super::solver::combine;
+use super::solver::{combine, scaled};
 
 /// Standard normal noise for the way from one sigma down to another, of the
 /// latent's shape.
@@ -86,7 +86,7 @@ impl StepNoise for BrownianNoise {
             (self.from, self.reached) = (from, None);
         }
         let more = |start: f32, draws: &mut Draws| -> Result<Tensor> {
-            combine((f64::from((start - to).abs()).sqrt(), &draws.next()?), &[])
+            scaled(f64::from((start - to).abs()).sqrt(), &draws.next()?)
         };
         let moved = match self.reached.take() {
             None => more(from, &mut self.draws)?,
@@ -96,7 +96,7 @@ impl StepNoise for BrownianNoise {
             }
         };
         self.reached = Some((to, moved.clone()));
-        combine((f64::from((from - to).abs()).sqrt().recip(), &moved), &[])
+        scaled(f64::from((from - to).abs()).sqrt().recip(), &moved)
     }
 }
 

@@ -6,8 +6,9 @@
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{combine, Denoiser, Solver, Stepped};
+use super::solver::{combine, scaled, slope, Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
+use crate::layers::subtract;
 
 /// Highest order.
 const ORDER: usize = 3;
@@ -136,9 +137,9 @@ impl UniPc {
 
     /// The model's denoised estimate, and the process's that follows from it.
     fn ask(&self, x: &Tensor, at: Process, model: &mut Denoiser<'_>) -> Result<(Tensor, Tensor)> {
-        let seen = (x / at.scale())?;
+        let seen = scaled(1.0 / at.scale(), x)?;
         let denoised = model(&seen, at.sigma)?;
-        let noise = ((seen - &denoised)? / f64::from(at.sigma))?;
+        let noise = slope(&seen, &denoised, f64::from(at.sigma))?;
         let alpha = f64::from(at.alpha);
         let estimate = combine((1.0 / alpha, x), &[(-f64::from(at.std) / alpha, &noise)])?;
         Ok((denoised, estimate))
@@ -152,8 +153,8 @@ impl UniPc {
         let mut differences = Vec::with_capacity(order);
         for point in &self.points[1..order] {
             let node = (point.at.lambda - newest.at.lambda) / h;
-            let difference = (&point.estimate - &newest.estimate)?;
-            differences.push((difference / f64::from(node))?);
+            let difference = slope(&point.estimate, &newest.estimate, f64::from(node))?;
+            differences.push(difference);
             nodes.push(node);
         }
         nodes.push(1.0);
@@ -254,13 +255,13 @@ impl Solver for UniPc {
     ) -> Result<Stepped> {
         let at = (self.process)(self.sigmas[step]);
         let (mut x, denoised, estimate) = if step == 0 {
-            let x = (x * at.scale())?;
+            let x = scaled(at.scale(), x)?;
             let (denoised, estimate) = self.ask(&x, at, model)?;
             (x, denoised, estimate)
         } else {
             let way = self.way(x, at, self.order(step))?;
             let (denoised, estimate) = self.ask(&way.predicted()?, at, model)?;
-            let difference = (&estimate - &self.points[0].estimate)?;
+            let difference = subtract(&estimate, &self.points[0].estimate)?;
             (way.corrected(&difference)?, denoised, estimate)
         };
         self.points.insert(0, Point { at, estimate });
@@ -271,7 +272,7 @@ impl Solver for UniPc {
             if step > 0 {
                 x = self.way(&x, end, 1)?.predicted()?;
             }
-            x = (x / f64::from(end.alpha))?;
+            x = scaled(1.0 / f64::from(end.alpha), &x)?;
         }
         Ok(Stepped { x, denoised })
     }

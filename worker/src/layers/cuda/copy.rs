@@ -171,7 +171,9 @@ mod tests {
         let narrowed = of(&[2, 3, 4], &[20, 4, 1], &[12, 4, 1]);
         assert_eq!(narrowed, [(2, 20, 12), (12, 1, 1)]);
         let turned = of(&[1, 5, 6, 7], &[210, 6, 1, 30], &[210, 42, 7, 1]);
-        assert_eq!(turned, [(5, 6, 42), (6, 1, 7), (7, 30, 1)]);
+        assert_eq!(turned, [(30, 1, 7), (7, 30, 1)]);
+        let repeated = of(&[3, 4], &[0, 1], &[4, 1]);
+        assert_eq!(repeated, [(3, 0, 4), (4, 1, 1)]);
         assert_eq!(of(&[1, 1], &[1, 1], &[1, 1]), []);
     }
 }
