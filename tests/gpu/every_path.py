@@ -16,6 +16,7 @@ and without a reference at its size `--no-reference` leaves the comparison out.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -35,9 +36,10 @@ PROMPT, NEGATIVE = 'a poster with the text "HELLO" in blue letters', "low qualit
 STEPS = 6
 CFG = 1.5
 """Little: a strong one makes of rounding another picture."""
-ALLOWED = {"f32": 2e-3, "bf16": 0.1, "fp8": 0.4}
-"""Largest relative errors: in f32 the paths are held to it, in the others to be no other path. How
-far their rounding carries, the tests of each kernel and `against_diffusers.py` tell."""
+ALLOWED = {"f32": 1e-3, "bf16": 0.25}
+"""Largest relative errors: in f32 every path is held to it, in bf16 to be no other path. In fp8 the
+demo model's picture may be another; how far rounding carries, the tests of each kernel,
+`against_diffusers.py` and, for what the pictures say, `demo_modes.py` tell."""
 
 
 def jobs(worker: real_worker.RealWorker, size: int):
@@ -139,7 +141,7 @@ def main() -> int:
                     want = wanted[name]
                     error = ((tensor - want).norm() / want.norm()).item()
                     print(f"  {name}: error {error:.2g}", flush=True)
-                    if error > ALLOWED[precision]:
+                    if error > ALLOWED.get(precision, math.inf):
                         problems.append(f"{precision}, {name}: error {error:.2g}")
     print("\n".join(problems) or "every path ran, none compiled anything")
     return 1 if problems else 0
