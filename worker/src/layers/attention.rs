@@ -9,7 +9,7 @@ use super::mlp::swiglu;
 use super::rope::QkBounds;
 
 /// Most score elements held at a time; longer query sequences go in pieces.
-const MAX_SCORES: usize = 1 << 28;
+pub const MAX_SCORES: usize = 1 << 28;
 
 /// Which keys a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,6 +32,21 @@ impl Conv2d {
         })
     }
 
+    /// Channels of its output.
+    pub fn outputs(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
+    /// Rows and columns of its input that a pixel of its output sees.
+    pub fn kernel(&self) -> usize {
+        self.weight.dims()[2]
+    }
+
+    /// Rows and columns of its input for one of its output.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// Convolves `x`, padded with zeros: `before` rows and columns in front,
     /// `after` behind.
     ///

@@ -20,7 +20,9 @@ mod placement;
 mod pointwise;
 mod rope;
 
-pub use attention::{attention, attention_and_swiglu, single_head, unmasked_attention, Mask};
+pub use attention::{
+    attention, attention_and_swiglu, single_head, unmasked_attention, Mask, MAX_SCORES,
+};
 pub use block::{
     gated_linear, project_heads, project_jointly, project_swiglu, HeadProjection, JointProjection,
     Normed, ProjectedHeads,
@@ -32,9 +34,13 @@ pub use fp8::{quantize_rows, ScaledRows};
 pub use latents::{blend, guided_velocity, patchify, to_pixels};
 pub use linear::Linear;
 pub use mlp::{gated_residual, swiglu};
-pub use norm::{group_norm, modulated_layer_norm, modulated_layer_norm_fp8, rms_norm, GroupNorm};
+pub use norm::{
+    group_norm, modulated_layer_norm, modulated_layer_norm_fp8, rms_norm, GroupMoments, GroupNorm,
+};
 pub use paths::describe_paths;
-pub use placement::{check_fp8, device_memory, keep_freed_memory, Placement};
+pub use placement::{
+    available_memory, check_fp8, device_memory, is_out_of_memory, keep_freed_memory, Placement,
+};
 pub use pointwise::{add, cast, mean_magnitude, scaled_sum, silu, subtract};
 pub use rope::{qk_norm_rope, HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Tensor, D};
 
+use super::copy::dense;
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::fp8::{quantize_rows, ScaledRows};
@@ -90,6 +91,89 @@ impl GroupNorm {
     pub fn forward(&self, x: &Tensor, silu: bool) -> Result<Tensor> {
         group_norm(x, &self.weight, &self.bias, self.groups, self.eps, silu)
     }
+
+    /// What [`forward`](Self::forward) takes from `x` `[B, C, H, W]`. Waits for the device.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn moments(&self, x: &Tensor) -> Result<GroupMoments> {
+        let (b, c, h, w) = x.dims4()?;
+        let count = (c / self.groups * h * w) as f64;
+        #[cfg(feature = "cuda")]
+        if let Some(moments) = cuda::group_moments(x, self.groups, self.eps)? {
+            let pairs = moments.flatten_all()?.to_vec1::<f32>()?;
+            let pairs = pairs.chunks_exact(2).map(|pair| {
+                let variance = f64::from(pair[1]).powi(-2) - self.eps;
+                (f64::from(pair[0]), variance.max(0.0))
+            });
+            return Ok(GroupMoments {
+                count,
+                groups: pairs.collect(),
+            });
+        }
+        let wide = dense(x)?.to_dtype(DType::F32)?;
+        let wide = wide.reshape((b * self.groups, c / self.groups * h * w))?;
+        let means = wide.mean_keepdim(1)?;
+        let variances = wide.broadcast_sub(&means)?.sqr()?.mean_keepdim(1)?;
+        let values = |t: Tensor| t.flatten_all()?.to_vec1::<f32>();
+        let pairs = values(means)?.into_iter().zip(values(variances)?);
+        Ok(GroupMoments {
+            count,
+            groups: pairs.map(|(m, v)| (m.into(), v.into())).collect(),
+        })
+    }
+
+    /// [`forward`](Self::forward) as if `x` had these moments.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_by(&self, x: &Tensor, moments: &GroupMoments, silu: bool) -> Result<Tensor> {
+        let (b, c, h, w) = x.dims4()?;
+        let pairs = moments.groups.iter().flat_map(|(mean, variance)| {
+            let inverse = (variance + self.eps).sqrt().recip();
+            [*mean as f32, inverse as f32]
+        });
+        let pairs = Tensor::from_vec(pairs.collect(), (b, self.groups, 2), x.device())?;
+        #[cfg(feature = "cuda")]
+        if let Some(y) = cuda::group_norm_by(x, &pairs, &self.weight, &self.bias, silu)? {
+            return Ok(y);
+        }
+        let wide = dense(x)?.to_dtype(DType::F32)?;
+        let normed = wide
+            .reshape((b, self.groups, c / self.groups * h * w))?
+            .broadcast_sub(&pairs.narrow(2, 0, 1)?)?
+            .broadcast_mul(&pairs.narrow(2, 1, 1)?)?;
+        affine(&normed, x, &self.weight, &self.bias, silu)
+    }
+}
+
+/// Mean and variance of each group of an image, or of parts of it.
+#[derive(Clone, Debug)]
+pub struct GroupMoments {
+    /// Elements of a group.
+    count: f64,
+    /// Of each of the batch's groups.
+    groups: Vec<(f64, f64)>,
+}
+
+impl GroupMoments {
+    /// The moments of both together (Chan et al. 1979).
+    pub fn with(&self, other: &Self) -> Self {
+        let count = self.count + other.count;
+        let share = other.count / count;
+        let groups = self.groups.iter().zip(&other.groups);
+        Self {
+            count,
+            groups: groups
+                .map(|(&(mean, variance), &(other_mean, other_variance))| {
+                    let apart = other_mean - mean;
+                    let within = variance * (1.0 - share) + other_variance * share;
+                    let between = apart * apart * share * (1.0 - share);
+                    (mean + apart * share, within + between)
+                })
+                .collect(),
+        }
+    }
 }
 
 /// Group normalisation of `x` `[B, C, H, W]` with affine `[C]`, optionally
@@ -115,13 +199,24 @@ pub fn group_norm(
         .reshape((b, groups, c / groups * h * w))?;
     let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    let normed = centred
-        .broadcast_div(&(variance + eps)?.sqrt()?)?
-        .reshape((b, c, h, w))?;
-    let affine = |t: &Tensor| t.to_dtype(DType::F32)?.reshape((1, c, 1, 1));
+    let normed = centred.broadcast_div(&(variance + eps)?.sqrt()?)?;
+    affine(&normed, x, weight, bias, silu)
+}
+
+/// What follows the norm of `x` `[B, C, H, W]`: `weight` and `bias` `[C]`, and SiLU if wanted.
+fn affine(
+    normed: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    silu: bool,
+) -> Result<Tensor> {
+    let channels = x.dim(1)?;
+    let factor = |t: &Tensor| t.to_dtype(DType::F32)?.reshape((1, channels, 1, 1));
     let y = normed
-        .broadcast_mul(&affine(weight)?)?
-        .broadcast_add(&affine(bias)?)?;
+        .reshape(x.dims())?
+        .broadcast_mul(&factor(weight)?)?
+        .broadcast_add(&factor(bias)?)?;
     let y = if silu { y.silu()? } else { y };
     y.to_dtype(x.dtype())
 }

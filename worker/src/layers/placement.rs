@@ -109,3 +109,36 @@ pub fn device_memory(device: &Device) -> (u64, u64) {
     let _ = device;
     (0, 0)
 }
+
+/// Bytes of device memory that new tensors can have, those that freed ones have left to the
+/// driver's pool included; `None` on a CPU, and where the device does not tell.
+pub fn available_memory(device: &Device) -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(cuda) = device {
+        use candle_core::cuda_backend::cudarc::driver::{result, sys};
+        let (used, total) = device_memory(device);
+        let stream = cuda.cuda_stream();
+        let of_pool = |attribute| {
+            let mut bytes = 0u64;
+            // SAFETY: the context's own device, whose default pool lives as long as it; the
+            // attributes are u64s.
+            unsafe {
+                let pool = result::device::get_default_mem_pool(stream.context().cu_device());
+                result::mem_pool::get_attribute(pool.ok()?, attribute, (&raw mut bytes).cast())
+                    .ok()?;
+            }
+            Some(bytes)
+        };
+        let reserved = of_pool(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
+        let in_use = of_pool(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?;
+        return (total > 0).then(|| (total - used) + reserved.saturating_sub(in_use));
+    }
+    let _ = device;
+    None
+}
+
+/// Whether the device had too little memory.
+pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    text.contains("out_of_memory") || text.contains("out of memory")
+}

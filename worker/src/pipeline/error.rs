@@ -1,5 +1,7 @@
 //! What can go wrong between a request and its tensors.
 
+use crate::layers::is_out_of_memory;
+
 /// An operation's failure. Its text is one sentence for the person who asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -47,9 +49,6 @@ impl Error {
 
     /// Whether the device ran out of memory.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Device(e) if {
-            let text = e.to_string().to_ascii_lowercase();
-            text.contains("out_of_memory") || text.contains("out of memory")
-        })
+        matches!(self, Self::Device(e) if is_out_of_memory(e))
     }
 }

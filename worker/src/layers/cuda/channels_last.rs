@@ -3,7 +3,7 @@
 //! Such a tensor is still `[B, C, H, W]` to the networks: it is a view of the contiguous
 //! `[B, H, W, C]` that the kernels here work on.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{bail, CudaDevice, DType, Result, Tensor};
 
 use super::copy::dense;
 use super::runtime::{address, output, pack, shared_gpu, typed_output, Arg, Kernel, THREADS};
@@ -40,89 +40,175 @@ pub fn laid_out(weight: Tensor) -> Result<Tensor> {
 /// Elements that a block of the group norm takes.
 const CHUNK: usize = 32_768;
 
+/// An image as the group norm's kernels take it.
+struct Laid {
+    device: CudaDevice,
+    /// `[B, H, W, C]`.
+    x: Tensor,
+    batch: usize,
+    pixels: usize,
+    channels: usize,
+    /// Pixels that a block takes.
+    chunk: usize,
+    pack: usize,
+}
+
+impl Laid {
+    /// `None` where a pixel has more channels than a block can take.
+    fn of(x: &Tensor) -> Result<Option<Self>> {
+        let Some(device) = shared_gpu(&[x]) else {
+            return Ok(None);
+        };
+        let x = together(x)?;
+        let (batch, height, width, channels) = x.dims4()?;
+        let pack = pack(x.dtype(), &[channels], &[address(&x)?]);
+        if channels / pack > THREADS || batch > 65_535 {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            device,
+            batch,
+            pixels: height * width,
+            channels,
+            chunk: (CHUNK / channels).max(1),
+            pack,
+            x,
+        }))
+    }
+
+    fn chunks(&self) -> usize {
+        self.pixels.div_ceil(self.chunk)
+    }
+
+    fn kernel(&self, name: &'static str) -> Kernel {
+        Kernel {
+            family: "channels_last",
+            name,
+            dtype: self.x.dtype(),
+            pack: self.pack,
+        }
+    }
+
+    /// `[B, groups, 2]`: each group's mean, and what its deviations are multiplied by.
+    fn moments(&self, groups: usize, eps: f64) -> Result<Tensor> {
+        let floats = |shape: &[usize]| typed_output(shape, DType::F32, self.x.device());
+        let stats = floats(&[self.batch, groups, self.chunks(), 2])?;
+        let moments = floats(&[self.batch, groups, 2])?;
+        // SAFETY: x holds `batch * pixels` pixels of `channels`, stats and moments what the
+        // kernels say.
+        unsafe {
+            self.kernel("group_norm_stats_last").launch(
+                &self.device,
+                (self.chunks(), self.batch),
+                THREADS,
+                &[
+                    Arg::At(address(&self.x)?),
+                    Arg::At(address(&stats)?),
+                    Arg::Count(self.pixels),
+                    Arg::Count(self.channels),
+                    Arg::Count(groups),
+                    Arg::Count(self.chunk),
+                ],
+            )?;
+            self.kernel("group_norm_moments_last").launch(
+                &self.device,
+                (self.batch * groups, 1),
+                THREADS,
+                &[
+                    Arg::At(address(&stats)?),
+                    Arg::At(address(&moments)?),
+                    Arg::Count(self.pixels),
+                    Arg::Count(self.channels / groups),
+                    Arg::Count(self.chunk),
+                    Arg::Count(self.chunks()),
+                    Arg::Real(eps as f32),
+                ],
+            )?;
+        }
+        Ok(moments)
+    }
+
+    /// The norm by [`moments`](Self::moments), as an image that [`lies_together`].
+    fn normed(&self, moments: &Tensor, affine: [&Tensor; 2], silu: bool) -> Result<Tensor> {
+        let [weight, bias] = [dense(affine[0])?, dense(affine[1])?];
+        let y = output(self.x.dims(), &self.x)?;
+        // SAFETY: x and y hold `batch * pixels` pixels of `channels`, weight and bias an element
+        // a channel, moments two numbers a group.
+        unsafe {
+            self.kernel("group_norm_apply_last").launch(
+                &self.device,
+                (self.chunks(), self.batch),
+                THREADS,
+                &[
+                    Arg::At(address(&self.x)?),
+                    Arg::At(address(moments)?),
+                    Arg::At(address(&weight)?),
+                    Arg::At(address(&bias)?),
+                    Arg::At(address(&y)?),
+                    Arg::Count(self.pixels),
+                    Arg::Count(self.channels),
+                    Arg::Count(moments.dim(1)?),
+                    Arg::Count(self.chunk),
+                    Arg::Count(usize::from(silu)),
+                ],
+            )?;
+        }
+        as_planes(&y)
+    }
+}
+
 /// The group norm of an image that [`lies_together`]; `None` where a pixel has more channels
 /// than a block can take.
 pub(super) fn group_norm(
     x: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
+    affine: [&Tensor; 2],
     groups: usize,
     eps: f64,
     silu: bool,
 ) -> Result<Option<Tensor>> {
-    let Some(device) = shared_gpu(&[x, weight, bias]) else {
+    let Some(laid) = Laid::of(x)? else {
         return Ok(None);
     };
-    let x = together(x)?;
-    let (batch, height, width, channels) = x.dims4()?;
-    let (weight, bias) = (dense(weight)?, dense(bias)?);
-    let y = output(x.dims(), &x)?;
-    let at = [address(&x)?, address(&y)?];
-    let pack = pack(x.dtype(), &[channels], &at);
-    if channels / pack > THREADS || batch > 65_535 {
+    let moments = laid.moments(groups, eps)?;
+    laid.normed(&moments, affine, silu).map(Some)
+}
+
+/// What a group norm takes from an image, `[B, groups, 2]`: each group's mean, and what its
+/// deviations are multiplied by; `None` as [`group_norm`].
+///
+/// # Errors
+/// The device fails.
+pub fn group_moments(x: &Tensor, groups: usize, eps: f64) -> Result<Option<Tensor>> {
+    if !lies_together(x) || x.dim(1)? % groups != 0 {
         return Ok(None);
     }
-    let pixels = height * width;
-    let chunk = (CHUNK / channels).max(1);
-    let chunks = pixels.div_ceil(chunk);
-    let floats = |shape: &[usize]| typed_output(shape, DType::F32, x.device());
-    let stats = floats(&[batch, groups, chunks, 2])?;
-    let moments = floats(&[batch, groups, 2])?;
-    let kernel = |name| Kernel {
-        family: "channels_last",
-        name,
-        dtype: x.dtype(),
-        pack,
-    };
-    // SAFETY: x and y hold `batch * pixels` pixels of `channels`, weight and bias an element
-    // a channel, stats and moments what the kernels say.
-    unsafe {
-        kernel("group_norm_stats_last").launch(
-            &device,
-            (chunks, batch),
-            THREADS,
-            &[
-                Arg::At(at[0]),
-                Arg::At(address(&stats)?),
-                Arg::Count(pixels),
-                Arg::Count(channels),
-                Arg::Count(groups),
-                Arg::Count(chunk),
-            ],
-        )?;
-        kernel("group_norm_moments_last").launch(
-            &device,
-            (batch * groups, 1),
-            THREADS,
-            &[
-                Arg::At(address(&stats)?),
-                Arg::At(address(&moments)?),
-                Arg::Count(pixels),
-                Arg::Count(channels / groups),
-                Arg::Count(chunk),
-                Arg::Count(chunks),
-                Arg::Real(eps as f32),
-            ],
-        )?;
-        kernel("group_norm_apply_last").launch(
-            &device,
-            (chunks, batch),
-            THREADS,
-            &[
-                Arg::At(at[0]),
-                Arg::At(address(&moments)?),
-                Arg::At(address(&weight)?),
-                Arg::At(address(&bias)?),
-                Arg::At(at[1]),
-                Arg::Count(pixels),
-                Arg::Count(channels),
-                Arg::Count(groups),
-                Arg::Count(chunk),
-                Arg::Count(usize::from(silu)),
-            ],
-        )?;
+    let laid = Laid::of(x)?;
+    laid.map(|laid| laid.moments(groups, eps)).transpose()
+}
+
+/// A group norm by [`group_moments`]; `None` as [`group_norm`].
+///
+/// # Errors
+/// The device fails.
+pub fn group_norm_by(
+    x: &Tensor,
+    moments: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    silu: bool,
+) -> Result<Option<Tensor>> {
+    if !lies_together(x) || shared_gpu(&[x, weight, bias]).is_none() {
+        return Ok(None);
     }
-    as_planes(&y).map(Some)
+    let (batch, channels, _, _) = x.dims4()?;
+    let (entries, groups, _) = moments.dims3()?;
+    let fits = |t: &Tensor| t.dims() == [channels];
+    if entries != batch || channels % groups != 0 || !fits(weight) || !fits(bias) {
+        bail!("a group norm does not fit {:?}", x.dims());
+    }
+    let laid = Laid::of(x)?;
+    laid.map(|laid| laid.normed(moments, [weight, bias], silu))
+        .transpose()
 }
 
 /// Twice the height and width of an image that [`lies_together`].

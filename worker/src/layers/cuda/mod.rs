@@ -39,7 +39,7 @@ pub use attention::{attention, attention_and_swiglu, attention_into};
 pub use attention_fp8::{attention_fp8, attention_fp8_into, Fp8Heads};
 pub use block::{gated_linear, project_swiglu, HeadFactors};
 pub(super) use block::{project_heads, project_jointly};
-pub use channels_last::laid_out;
+pub use channels_last::{group_moments, group_norm_by, laid_out};
 pub use conv::conv2d;
 pub use copy::{concat, dense};
 pub use fp8::{modulated_layer_norm_fp8, quantize_rows};

@@ -159,7 +159,7 @@ pub fn group_norm(
         return Ok(None);
     }
     if lies_together(x) {
-        if let Some(y) = channels_last::group_norm(x, &weight, &bias, groups, eps, silu)? {
+        if let Some(y) = channels_last::group_norm(x, [&weight, &bias], groups, eps, silu)? {
             return Ok(Some(y));
         }
     }

@@ -1,0 +1,124 @@
+//! FLUX.1's autoencoder.
+//!
+//! Source: AIDC-AI/Ovis-Image `ovis_image/model/autoencoder.py`.
+
+mod bands;
+mod blocks;
+mod halves;
+mod plan;
+mod steps;
+
+use candle_core::{DType, Result, Tensor};
+
+use self::halves::{Decoder, Encoder};
+use self::plan::{run_first_that_fits, Plan};
+use super::builder::{Builder, Built};
+use crate::layers::{cast, dense, Placement};
+
+/// Epsilon of the group norms.
+const EPS: f64 = 1e-6;
+
+/// Geometry of the autoencoder, and how its latents are normalised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VaeConfig {
+    /// Channels at each level, from full resolution down: (128, 256, 512, 512).
+    pub block_channels: Vec<usize>,
+    /// Residual blocks a level in the encoder; the decoder has one more: 2.
+    pub layers_per_block: usize,
+    /// Latent channels: 16.
+    pub latent_channels: usize,
+    /// Groups of the group norms: 32.
+    pub norm_groups: usize,
+    /// The model sees `(latent - shift_factor) * scaling_factor`: 0.3611.
+    pub scaling_factor: f64,
+    /// 0.1159.
+    pub shift_factor: f64,
+    /// Side of the square images that the model was trained on: 1024.
+    pub native_size: usize,
+}
+
+impl VaeConfig {
+    /// How many times smaller than the image a latent is: 8.
+    pub fn scale_factor(&self) -> usize {
+        1 << (self.block_channels.len() - 1)
+    }
+}
+
+/// The autoencoder. Either half may be absent from a file.
+pub struct Vae {
+    config: VaeConfig,
+    placement: Placement,
+    encoder: Option<Encoder>,
+    decoder: Decoder,
+}
+
+impl Vae {
+    /// Builds the network. A file without an encoder makes one that only
+    /// decodes.
+    ///
+    /// # Errors
+    /// A tensor is missing, misshapen or unreadable.
+    pub fn new(config: &VaeConfig, at: &Builder) -> Built<Self> {
+        let encoder = at.at("encoder");
+        Ok(Self {
+            encoder: match encoder.contains("conv_in.weight") {
+                true => Some(Encoder::new(config, &encoder)?),
+                false => None,
+            },
+            decoder: Decoder::new(config, &at.at("decoder"))?,
+            placement: at.placement().clone(),
+            config: config.clone(),
+        })
+    }
+
+    /// The network's geometry and normalisation.
+    pub fn config(&self) -> &VaeConfig {
+        &self.config
+    }
+
+    /// Whether [`encode`](Self::encode) can be called.
+    pub fn can_encode(&self) -> bool {
+        self.encoder.is_some()
+    }
+
+    /// Raw latents `[B, 16, H/8, W/8]` to pixels `[B, 3, H, W]` in about -1..1: in bands
+    /// where the device has too little memory for the whole, with the same result.
+    ///
+    /// # Errors
+    /// The shapes do not fit, or the device fails.
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        let latents = self.placed(latents)?;
+        let (steps, larger) = self.decoder.steps();
+        let plans = Plan::of_a_decode(&steps, &larger, &latents)?;
+        run_first_that_fits(&plans, &self.placement.device, |plan| {
+            plan.decode(&steps, &latents)
+        })
+    }
+
+    /// Pixels `[B, 3, H, W]` in -1..1 to the mean of their posterior, raw
+    /// latents `[B, 16, H/8, W/8]`, float32; `None` without an encoder. In bands as
+    /// [`decode`](Self::decode).
+    ///
+    /// # Errors
+    /// The shapes do not fit, or the device fails.
+    pub fn encode(&self, pixels: &Tensor) -> Result<Option<Tensor>> {
+        let Some(encoder) = &self.encoder else {
+            return Ok(None);
+        };
+        let pixels = self.placed(pixels)?;
+        let (steps, smaller) = encoder.steps();
+        let plans = Plan::of_an_encode(&steps, &smaller, &pixels)?;
+        let moments = run_first_that_fits(&plans, &self.placement.device, |plan| {
+            plan.encode(&steps, &pixels)
+        })?;
+        let mean = moments.narrow(1, 0, self.config.latent_channels)?;
+        Ok(Some(cast(&dense(&mean)?, DType::F32)?))
+    }
+
+    fn placed(&self, x: &Tensor) -> Result<Tensor> {
+        cast(
+            &x.to_device(&self.placement.device)?,
+            self.placement.compute(),
+        )
+    }
+}
