@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::{assert_close, random, there, tolerance, DTYPES};
-use crate::layers::{group_norm, upsample_nearest, Conv2d};
+use crate::layers::{group_norm, upsample_nearest, Conv2d, GroupNorm};
 
 /// The same image, its channels together.
 fn together(x: &Tensor) -> Tensor {
@@ -44,6 +44,35 @@ fn group_norms() {
                 let tolerance = tolerance(dtype).max(8e-6);
                 assert_close(&what, &ours, &plain, tolerance);
             }
+        }
+    }
+}
+
+#[test]
+fn group_norms_of_parts() {
+    for dtype in DTYPES {
+        let norm = |put: &dyn Fn(&Tensor) -> Tensor, weight: &Tensor, bias: &Tensor| {
+            GroupNorm::new(put(weight), put(bias), 32, 1e-6)
+        };
+        let x = (random(&[1, 128, 67, 31], dtype) + 4.0).unwrap();
+        let x = x.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
+        let (weight, bias) = (random(&[128], dtype), random(&[128], dtype));
+        let plain = norm(&Tensor::clone, &weight, &bias);
+        let plain = plain.forward(&x, true).unwrap();
+        let ours = norm(&|t| there(t, dtype), &weight, &bias);
+        let x = together(&there(&x, dtype));
+        let part = |start, rows| x.narrow(2, start, rows).unwrap();
+        let upper = ours.moments(&part(0, 20)).unwrap();
+        let whole = upper.with(&ours.moments(&part(20, 47)).unwrap());
+        for (start, rows) in [(0, 67), (20, 47)] {
+            let made = ours.forward_by(&part(start, rows), &whole, true).unwrap();
+            let plain = plain.narrow(2, start, rows).unwrap();
+            assert_close(
+                &format!("{dtype:?} {start}"),
+                &made,
+                &plain,
+                tolerance(dtype).max(8e-6),
+            );
         }
     }
 }
