@@ -167,6 +167,9 @@ pub fn run_first_that_fits<R>(
     let available = available_memory(device);
     let fits = |plan: &Plan| available.is_none_or(|there| plan.bytes + MARGIN <= there);
     let first = plans.iter().position(fits).unwrap_or(plans.len() - 1);
+    if first > 0 {
+        tracing::info!(plan = ?plans[first], ?available, "an image is taken in parts");
+    }
     let Some((last, others)) = plans[first..].split_last() else {
         candle_core::bail!("there is no plan");
     };
