@@ -78,19 +78,25 @@ __device__ __forceinline__ float block_max(float x) {
     return x;
 }
 
-// A row of `width` elements that the whole block reads: each thread holds its first packs
-// in registers, and reads those beyond them each time.
-template <typename T, int N>
+// Packs of a row that a thread of a block holds, or one of a warp.
+constexpr int HELD_BY_BLOCK = 4;
+constexpr int HELD_BY_WARP = 12;
+
+// A row of `width` elements that `readers` threads read together, of which this is one: each
+// holds its first packs in registers, and reads those beyond them each time.
+template <typename T, int N, int HELD>
 struct Row {
-    static constexpr int HELD = 4;
     const T *x;
     int64_t width;
+    int reader;
+    int readers;
     Pack<T, N> held[HELD];
 
-    __device__ __forceinline__ Row(const T *x, int64_t width) : x(x), width(width) {
+    __device__ __forceinline__ Row(const T *x, int64_t width, int reader, int readers)
+        : x(x), width(width), reader(reader), readers(readers) {
 #pragma unroll
         for (int p = 0; p < HELD; ++p) {
-            const int64_t i = (int64_t(p) * blockDim.x + threadIdx.x) * N;
+            const int64_t i = (int64_t(p) * readers + reader) * N;
             if (i < width) {
                 held[p] = load<T, N>(x + i);
             }
@@ -102,13 +108,12 @@ struct Row {
     __device__ __forceinline__ void each(Body body) const {
 #pragma unroll
         for (int p = 0; p < HELD; ++p) {
-            const int64_t i = (int64_t(p) * blockDim.x + threadIdx.x) * N;
+            const int64_t i = (int64_t(p) * readers + reader) * N;
             if (i < width) {
                 body(i, held[p]);
             }
         }
-        for (int64_t i = (int64_t(HELD) * blockDim.x + threadIdx.x) * N; i < width;
-             i += blockDim.x * N) {
+        for (int64_t i = (int64_t(HELD) * readers + reader) * N; i < width; i += readers * N) {
             body(i, load<T, N>(x + i));
         }
     }
@@ -120,8 +125,10 @@ struct Moments {
     float inverse;
 };
 
-template <typename T, int N>
-__device__ __forceinline__ Moments row_moments(const Row<T, N> &row, float eps) {
+// `sum_up` gives each of the row's readers the sum of what they have.
+template <typename T, int N, int HELD, typename SumUp>
+__device__ __forceinline__ Moments row_moments(const Row<T, N, HELD> &row, float eps,
+                                               SumUp sum_up) {
     float sum = 0.0f;
     row.each([&](int64_t, const Pack<T, N> &v) {
 #pragma unroll
@@ -129,7 +136,7 @@ __device__ __forceinline__ Moments row_moments(const Row<T, N> &row, float eps) 
             sum += wide(v.at[j]);
         }
     });
-    const float mean = block_sum(sum) / row.width;
+    const float mean = sum_up(sum) / row.width;
 
     // A second pass rather than E[x^2] - E[x]^2, which cancels.
     float squares = 0.0f;
@@ -140,7 +147,7 @@ __device__ __forceinline__ Moments row_moments(const Row<T, N> &row, float eps) 
             squares += d * d;
         }
     });
-    return {mean, rsqrtf(block_sum(squares) / row.width + eps)};
+    return {mean, rsqrtf(sum_up(squares) / row.width + eps)};
 }
 
 // Instantiates KERNEL under C names for both element types, with packed

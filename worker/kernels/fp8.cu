@@ -64,7 +64,8 @@ __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale,
     x += row * x_stride;
     shift += batch * shift_stride;
     scale += batch * scale_stride;
-    const Moments moments = row_moments(Row<T, N>(x, width), eps);
+    const Row<T, N, HELD_BY_BLOCK> in_row(x, width, threadIdx.x, blockDim.x);
+    const Moments moments = row_moments(in_row, eps, block_sum);
     const auto make = [&](int64_t i, float (&v)[N]) {
         const auto in = load<T, N>(x + i);
         const auto a = load<T, N>(scale + i);

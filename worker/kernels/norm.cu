@@ -1,20 +1,25 @@
-// Normalisations over the last dimension: one block a row, float32 statistics.
+// Normalisations over the last dimension, with float32 statistics.
 #include "common.cuh"
 
 // LayerNorm(x) * (1 + scale) + shift. Rows are [batch, tokens]; shift and scale
-// have one row a batch element, `modulation_stride` elements apart.
+// have one row a batch element, `modulation_stride` elements apart. One warp a row: no wait for
+// others.
 template <typename T, int N>
 __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale, T *y,
-                                     int64_t width, int64_t tokens, int64_t x_stride,
-                                     int64_t shift_stride, int64_t scale_stride, float eps) {
-    const int64_t number = blockIdx.x;
+                                     int64_t rows, int64_t width, int64_t tokens,
+                                     int64_t x_stride, int64_t shift_stride,
+                                     int64_t scale_stride, float eps) {
+    const int64_t number = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
+    if (number >= rows) {
+        return;
+    }
     const int64_t batch = number / tokens;
     y += number * width;
     shift += batch * shift_stride;
     scale += batch * scale_stride;
 
-    const Row<T, N> row(x + number * x_stride, width);
-    const Moments moments = row_moments(row, eps);
+    const Row<T, N, HELD_BY_WARP> row(x + number * x_stride, width, threadIdx.x % 32, 32);
+    const Moments moments = row_moments(row, eps, warp_sum);
     row.each([&](int64_t i, const Pack<T, N> &v) {
         const auto a = load<T, N>(scale + i);
         const auto b = load<T, N>(shift + i);
@@ -28,11 +33,11 @@ __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale,
     });
 }
 
-// x / rms(x) * weight.
+// x / rms(x) * weight. One block a row.
 template <typename T, int N>
 __device__ void rms_norm(const T *x, const T *weight, T *y, int64_t width, float eps) {
     y += blockIdx.x * width;
-    const Row<T, N> row(x + blockIdx.x * width, width);
+    const Row<T, N, HELD_BY_BLOCK> row(x + blockIdx.x * width, width, threadIdx.x, blockDim.x);
     float squares = 0.0f;
     row.each([&](int64_t, const Pack<T, N> &v) {
 #pragma unroll
@@ -53,8 +58,8 @@ __device__ void rms_norm(const T *x, const T *weight, T *y, int64_t width, float
 }
 
 VARIANTS(modulated_layer_norm, ::modulated_layer_norm,
-         (const T *x, const T *shift, const T *scale, T *y, int64_t width, int64_t tokens,
-          int64_t x_stride, int64_t shift_stride, int64_t scale_stride, float eps),
-         (x, shift, scale, y, width, tokens, x_stride, shift_stride, scale_stride, eps))
+         (const T *x, const T *shift, const T *scale, T *y, int64_t rows, int64_t width,
+          int64_t tokens, int64_t x_stride, int64_t shift_stride, int64_t scale_stride, float eps),
+         (x, shift, scale, y, rows, width, tokens, x_stride, shift_stride, scale_stride, eps))
 VARIANTS(rms_norm, ::rms_norm, (const T *x, const T *weight, T *y, int64_t width, float eps),
          (x, weight, y, width, eps))

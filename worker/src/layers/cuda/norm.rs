@@ -92,13 +92,14 @@ pub fn modulated_layer_norm(
     unsafe {
         kernel.launch(
             &device,
-            (batch * tokens, 1),
-            threads_for(width, pack),
+            ((batch * tokens).div_ceil(ROWS_A_BLOCK), 1),
+            ROWS_A_BLOCK * WARP,
             &[
                 Arg::At(at[0]),
                 Arg::At(at[1]),
                 Arg::At(at[2]),
                 Arg::At(at[3]),
+                Arg::Count(batch * tokens),
                 Arg::Count(width),
                 Arg::Count(tokens),
                 Arg::Count(rows.stride),
@@ -129,6 +130,12 @@ pub(super) fn modulated_shape(
     }
     Ok((batch, tokens, width))
 }
+
+/// Threads of a warp.
+const WARP: usize = 32;
+
+/// Rows of a modulated norm that a block takes, a warp each: few, for each takes many registers.
+const ROWS_A_BLOCK: usize = 4;
 
 /// Elements of a group that one block takes.
 const CHUNK: usize = 16_384;
