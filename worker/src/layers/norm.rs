@@ -2,7 +2,6 @@
 
 use candle_core::{DType, Result, Tensor, D};
 
-use super::copy::dense;
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::fp8::{quantize_rows, ScaledRows};
@@ -97,7 +96,7 @@ impl GroupNorm {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn moments(&self, x: &Tensor) -> Result<GroupMoments> {
-        let (b, c, h, w) = x.dims4()?;
+        let (_, c, h, w) = x.dims4()?;
         let count = (c / self.groups * h * w) as f64;
         #[cfg(feature = "cuda")]
         if let Some(moments) = cuda::group_moments(x, self.groups, self.eps)? {
@@ -111,10 +110,7 @@ impl GroupNorm {
                 groups: pairs.collect(),
             });
         }
-        let wide = dense(x)?.to_dtype(DType::F32)?;
-        let wide = wide.reshape((b * self.groups, c / self.groups * h * w))?;
-        let means = wide.mean_keepdim(1)?;
-        let variances = wide.broadcast_sub(&means)?.sqr()?.mean_keepdim(1)?;
+        let (_, means, variances) = centred_groups(x, self.groups)?;
         let values = |t: Tensor| t.flatten_all()?.to_vec1::<f32>();
         let pairs = values(means)?.into_iter().zip(values(variances)?);
         Ok(GroupMoments {
@@ -128,19 +124,17 @@ impl GroupNorm {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn forward_by(&self, x: &Tensor, moments: &GroupMoments, silu: bool) -> Result<Tensor> {
-        let (b, c, h, w) = x.dims4()?;
+        let entries = x.dim(0)?;
         let pairs = moments.groups.iter().flat_map(|(mean, variance)| {
             let inverse = (variance + self.eps).sqrt().recip();
             [*mean as f32, inverse as f32]
         });
-        let pairs = Tensor::from_vec(pairs.collect(), (b, self.groups, 2), x.device())?;
+        let pairs = Tensor::from_vec(pairs.collect(), (entries, self.groups, 2), x.device())?;
         #[cfg(feature = "cuda")]
         if let Some(y) = cuda::group_norm_by(x, &pairs, &self.weight, &self.bias, silu)? {
             return Ok(y);
         }
-        let wide = dense(x)?.to_dtype(DType::F32)?;
-        let normed = wide
-            .reshape((b, self.groups, c / self.groups * h * w))?
+        let normed = groups_of(x, self.groups)?
             .broadcast_sub(&pairs.narrow(2, 0, 1)?)?
             .broadcast_mul(&pairs.narrow(2, 1, 1)?)?;
         affine(&normed, x, &self.weight, &self.bias, silu)
@@ -193,14 +187,25 @@ pub fn group_norm(
     if let Some(y) = cuda::group_norm(x, weight, bias, groups, eps, silu)? {
         return Ok(y);
     }
-    let (b, c, h, w) = x.dims4()?;
-    let wide = x
-        .to_dtype(DType::F32)?
-        .reshape((b, groups, c / groups * h * w))?;
-    let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
-    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    let (centred, _, variance) = centred_groups(x, groups)?;
     let normed = centred.broadcast_div(&(variance + eps)?.sqrt()?)?;
     affine(&normed, x, weight, bias, silu)
+}
+
+/// `x` `[B, C, H, W]` by groups, float32 `[B, G, C/G H W]`.
+fn groups_of(x: &Tensor, groups: usize) -> Result<Tensor> {
+    let (b, c, h, w) = x.dims4()?;
+    x.to_dtype(DType::F32)?
+        .reshape((b, groups, c / groups * h * w))
+}
+
+/// [`groups_of`] less their means; the means and the variances, `[B, G, 1]`.
+fn centred_groups(x: &Tensor, groups: usize) -> Result<(Tensor, Tensor, Tensor)> {
+    let wide = groups_of(x, groups)?;
+    let means = wide.mean_keepdim(D::Minus1)?;
+    let centred = wide.broadcast_sub(&means)?;
+    let variances = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    Ok((centred, means, variances))
 }
 
 /// What follows the norm of `x` `[B, C, H, W]`: `weight` and `bias` `[C]`, and SiLU if wanted.

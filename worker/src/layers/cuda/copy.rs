@@ -39,14 +39,15 @@ pub fn concat(parts: &[&Tensor], dim: usize) -> Result<Option<Tensor>> {
     let mut dims = first.dims().to_vec();
     dims[dim] = 0;
     for part in parts {
-        let mut others = part.dims().to_vec();
-        if others.len() != dims.len() || part.dtype() != first.dtype() {
+        let all = part.dims();
+        let fits = part.rank() == first.rank()
+            && part.dtype() == first.dtype()
+            && all[..dim] == dims[..dim]
+            && all[dim + 1..] == dims[dim + 1..];
+        if !fits {
             bail!("{part:?} does not go behind {first:?}");
         }
-        dims[dim] += std::mem::replace(&mut others[dim], dims[dim]);
-        if others[..dim] != dims[..dim] || others[dim + 1..] != dims[dim + 1..] {
-            bail!("{part:?} does not go behind {first:?}");
-        }
+        dims[dim] += all[dim];
     }
     let whole = output(&dims, first)?;
     let mut start = 0;

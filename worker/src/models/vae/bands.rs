@@ -8,7 +8,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::steps::{run, Norms, Size, Step};
+use super::steps::{most_values, output, run, Norms, Size, Step};
 use crate::layers::{concat, GroupMoments, GroupNorm};
 
 /// How steps are run in bands.
@@ -134,21 +134,10 @@ impl Bands {
             rows: (self.rows + 2 * self.margin).min(size.rows),
             ..size
         };
-        let result = steps.iter().fold(size, |size, step| step.output(size));
+        let result = output(steps, size);
         // The result in pieces, and then together.
         size.values() + 2 * result.values() + most_values(steps, band)
     }
-}
-
-/// The most values that live at a time while steps run on an image of this size.
-pub fn most_values(steps: &[Step], size: Size) -> usize {
-    let mut size = size;
-    let mut most = 0;
-    for step in steps {
-        most = most.max(step.most_values(size));
-        size = step.output(size);
-    }
-    most
 }
 
 /// How far steps come.

@@ -2,8 +2,8 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::bands::{alignment, margin, most_values, Bands};
-use super::steps::{run, OfTheWhole, Size, Step};
+use super::bands::{alignment, margin, Bands};
+use super::steps::{most_values, output, run, OfTheWhole, Size, Step};
 use crate::layers::{available_memory, concat, is_out_of_memory};
 
 /// Rows, at the resolution where bands begin, that a band answers for: the fewer, the less memory
@@ -19,7 +19,7 @@ enum Way {
     Whole,
     /// One of the batch after the other.
     OneByOne,
-    /// The same, and the steps beyond this one, where the image is large, in bands.
+    /// The same, and in bands the steps on that side of this one where the image is large.
     InBands(usize, Bands),
 }
 
@@ -39,7 +39,7 @@ impl Plan {
     pub fn of_a_decode(steps: &[Step], larger: &[usize], latents: &Tensor) -> Result<Vec<Self>> {
         Self::all(steps, latents, larger, |split, size, rows| {
             let (before, beyond) = steps.split_at(split);
-            let between = before.iter().fold(size, |size, step| step.output(size));
+            let between = output(before, size);
             let bands = bands(beyond, rows);
             let most = bands.most_values(beyond, between);
             (bands, most.max(most_values(before, size)))
@@ -54,7 +54,7 @@ impl Plan {
     pub fn of_an_encode(steps: &[Step], smaller: &[usize], pixels: &Tensor) -> Result<Vec<Self>> {
         Self::all(steps, pixels, smaller, |split, size, rows| {
             let (within, after) = steps.split_at(split);
-            let between = within.iter().fold(size, |size, step| step.output(size));
+            let between = output(within, size);
             let bands = bands(within, rows);
             let most = bands.most_values(within, size);
             (bands, most.max(most_values(after, between)))
@@ -75,8 +75,7 @@ impl Plan {
         };
         let bytes = |values: usize| (values * x.dtype().size_in_bytes()) as u64;
         let one = most_values(steps, size);
-        let results = steps.iter().fold(size, |size, step| step.output(size));
-        let results = batch * results.values();
+        let results = batch * output(steps, size).values();
         let mut plans = vec![Self {
             way: Way::Whole,
             bytes: bytes(batch * one),
@@ -166,7 +165,10 @@ pub fn run_first_that_fits<R>(
 ) -> Result<R> {
     let available = available_memory(device);
     let fits = |plan: &Plan| available.is_none_or(|there| plan.bytes + MARGIN <= there);
-    let first = plans.iter().position(fits).unwrap_or(plans.len() - 1);
+    let first = plans
+        .iter()
+        .position(fits)
+        .unwrap_or(plans.len().saturating_sub(1));
     if first > 0 {
         tracing::info!(plan = ?plans[first], ?available, "an image is taken in parts");
     }

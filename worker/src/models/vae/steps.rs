@@ -81,6 +81,22 @@ impl Size {
     }
 }
 
+/// The image that steps make of one of this size.
+pub fn output(steps: &[Step], size: Size) -> Size {
+    steps.iter().fold(size, |size, step| step.output(size))
+}
+
+/// The most values that live at a time while steps run on an image of this size.
+pub fn most_values(steps: &[Step], size: Size) -> usize {
+    let mut size = size;
+    let mut most = 0;
+    for step in steps {
+        most = most.max(step.most_values(size));
+        size = step.output(size);
+    }
+    most
+}
+
 impl Step<'_> {
     /// How many group norms it has.
     pub fn norms(&self) -> usize {
@@ -121,11 +137,14 @@ impl Step<'_> {
         match self {
             Step::Conv(..) | Step::Double | Step::Norm(_) => before + after,
             Step::Residual(block) => {
-                let shortcut = if block.has_shortcut() { after } else { before };
-                // The norm of the input, beside it and the shortcut where it is another; then
-                // the shortcut, a norm's output and a convolution's.
-                let first = before + before + if block.has_shortcut() { after } else { 0 };
-                first.max(shortcut + before.max(after) + after)
+                // The shortcut is the input itself, or another beside it.
+                let (shortcut, other) = match block.has_shortcut() {
+                    true => (after, after),
+                    false => (before, 0),
+                };
+                // The input and its norm; then the shortcut, a norm's output and a
+                // convolution's.
+                (before + other + before).max(shortcut + before.max(after) + after)
             }
             // Its norm, queries, keys, values and result, and scores.
             Step::Attention(_) => {
