@@ -300,7 +300,9 @@ def test_a_sentence_is_in_the_language_of_the_page_that_asks(tmp_path):
     assert all_said(Accept_Language="fr") == english
 
 
-def test_a_status_says_its_problem_in_the_language_of_the_page(tmp_path):
+def test_a_status_says_its_problem_in_the_language_of_the_page(tmp_path, monkeypatch):
+    # One built in this clone would be started.
+    monkeypatch.setattr(workers.settings, "known_binary", lambda *_: None)
     describe(tmp_path, local={"url": f"ws://127.0.0.1:{free_port()}"})
 
     async def question(client: TestClient) -> list[str]:
