@@ -7,8 +7,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::admission::Reservation;
 use super::job::Ticket;
 use super::queue::ClientId;
+use crate::pipeline::Cost;
 
 /// Most denoise jobs under way: each keeps its latents and its text on the device.
 const MOST: usize = 4;
@@ -25,6 +27,8 @@ pub(super) struct Active<S> {
     pub left: u32,
     /// Elements of the latent, which a step's work grows with.
     pub elements: u64,
+    /// Its memory.
+    pub reservation: Reservation,
 }
 
 impl<S> Active<S> {
@@ -45,12 +49,24 @@ pub(super) struct Joining {
     clients: Vec<ClientId>,
     has_room: bool,
     least_left: u64,
+    /// Bytes of the device that those under way hold between their steps.
+    kept: u64,
+    /// Bytes more that the largest of their steps takes.
+    working: u64,
 }
 
 impl Joining {
     /// Whether a denoise job of a client joins: another client's, with less to do.
     pub fn takes(&self, client: ClientId, work: u64) -> bool {
         self.has_room && work < self.least_left && !self.clients.contains(&client)
+    }
+
+    /// Whether a job of this cost has memory beside those under way, where operations may take
+    /// `room` bytes in all. One operation runs at a time.
+    pub fn has_memory_for(&self, cost: Cost, room: Option<u64>) -> bool {
+        let working = self.working.max(cost.working);
+        let needed = self.kept.saturating_add(cost.kept).saturating_add(working);
+        room.is_none_or(|room| needed <= room)
     }
 }
 
@@ -79,7 +95,24 @@ impl<S> ActiveJobs<S> {
             clients: self.jobs.iter().map(|job| job.client).collect(),
             has_room: self.jobs.len() < MOST,
             least_left,
+            kept: self.kept(),
+            working: self.costs().map(|cost| cost.working).max().unwrap_or(0),
         })
+    }
+
+    fn costs(&self) -> impl Iterator<Item = Cost> + '_ {
+        self.jobs.iter().map(|job| job.reservation.cost())
+    }
+
+    /// Bytes of the device that the jobs in here hold between their steps.
+    pub fn kept(&self) -> u64 {
+        self.costs().map(|cost| cost.kept).sum()
+    }
+
+    /// Takes out the jobs that nobody wants any more.
+    pub fn take_cancelled(&mut self) -> Vec<Active<S>> {
+        let is_cancelled = |job: &mut Active<S>| job.ticket.is_cancelled();
+        self.jobs.extract_if(.., is_cancelled).collect()
     }
 
     /// Takes out the job whose step is next, with its place, for [`put_back`](Self::put_back).

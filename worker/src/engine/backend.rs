@@ -1,9 +1,12 @@
 //! What the engine asks of a model, and nothing more.
 
+use std::sync::Arc;
+
 use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 
+use super::admission::{Free, JobCosts};
 use crate::pipeline::{
-    Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, Result, StepReport,
+    Budget, Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, Result, StepReport,
 };
 
 /// A loaded model. It lives and dies on the engine's device thread, so it need
@@ -67,4 +70,28 @@ pub trait Backend: 'static {
 
     /// Bytes of device memory in use and in all; 0 when unknown.
     fn memory(&self) -> (u64, u64);
+
+    /// Tells what jobs take before they run; nothing, unless a model says otherwise.
+    fn costs(&self) -> Arc<dyn JobCosts> {
+        Arc::new(Free)
+    }
+
+    /// The memory that jobs may take, asked once the model is loaded.
+    fn budget(&self) -> Budget {
+        Budget::OneMemory(None)
+    }
+
+    /// Bytes of a GPU's memory that operations may take now, beside what jobs under way hold;
+    /// `None` without a GPU.
+    fn device_memory_left(&self) -> Option<u64> {
+        None
+    }
+
+    /// Asks the device for a sign of life.
+    ///
+    /// # Errors
+    /// It answers nothing but errors: no job can run on it any more in this process.
+    fn check_device(&self) -> Result<()> {
+        Ok(())
+    }
 }

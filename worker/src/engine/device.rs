@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use ovis_protocol::{ErrorCode, Outcome, WireError};
 
 use super::active::{Active, ActiveJobs};
+use super::admission::no_device_memory;
 use super::backend::Backend;
 use super::job::{wire_error, Event, Job, Output, Product, Ticket, Work};
 use super::shared::{shutting_down, Next, Shared};
-use crate::pipeline::Result;
+use crate::layers::Operation;
+use crate::pipeline::{Cost, Result};
 
 /// How old what a device told of its memory may be, while it has work.
 const MEMORY_EVERY: Duration = Duration::from_secs(1);
@@ -20,12 +22,17 @@ pub(super) struct DeviceThread<B: Backend> {
     backend: B,
     shared: Arc<Shared>,
     active: ActiveJobs<B::Denoise>,
+    /// Whether the device answers nothing but errors any more.
+    is_lost: bool,
 }
 
-/// Runs a piece of backend work; an error or a panic becomes what the client
-/// is told.
-fn guarded<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, WireError> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+/// Runs a piece of backend work within an operation's bounds; an error or a panic becomes what
+/// the client is told.
+fn guarded<T>(
+    operation: Operation,
+    work: impl FnOnce() -> Result<T>,
+) -> std::result::Result<T, WireError> {
+    match catch_unwind(AssertUnwindSafe(|| operation.run(work))) {
         Ok(result) => result.map_err(|error| wire_error(&error)),
         Err(panic) => Err(WireError::new(
             ErrorCode::Internal,
@@ -58,23 +65,31 @@ impl<B: Backend> DeviceThread<B> {
             backend,
             shared,
             active: ActiveJobs::new(),
+            is_lost: false,
         }
     }
 
-    /// Runs jobs until the engine stops.
+    /// Runs jobs until the engine stops or the device is lost.
     pub fn run(mut self) {
         let mut may_slip = true;
         let mut asked: Option<Instant> = None;
-        loop {
+        while !self.is_lost {
+            for cancelled in self.active.take_cancelled() {
+                self.end(&cancelled.ticket, Event::Cancelled);
+            }
             // Not between any two steps: each time is a call of the driver.
             if asked.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
-                self.shared.lock().memory = self.backend.memory();
+                self.look_at_memory();
                 asked = Some(Instant::now());
             }
             let next = self.shared.next(self.active.joining().as_ref(), may_slip);
             let begun = Instant::now();
             match next {
                 Next::Stop => break,
+                Next::Idle => {
+                    asked = None;
+                    self.look_at_device();
+                }
                 Next::Job(job) => {
                     // One other job a step: the rest wait, but denoising goes on.
                     may_slip = self.active.is_empty();
@@ -91,6 +106,43 @@ impl<B: Backend> DeviceThread<B> {
             let event = Event::Failed(shutting_down());
             self.shared.lock().end(&active.ticket, event);
         }
+        // Nothing else would take what still waits.
+        self.shared.lock().stop();
+    }
+
+    fn look_at_memory(&mut self) {
+        self.shared.lock().memory = self.backend.memory();
+        if self.active.is_empty() {
+            let left = self.backend.device_memory_left();
+            self.shared.ledger.set_device_memory(left);
+        }
+    }
+
+    /// Ends the thread where the device is lost: a GPU that has failed so answers every call of
+    /// the process with the same error, so only another process can go on.
+    fn look_at_device(&mut self) {
+        if let Err(error) = self.backend.check_device() {
+            tracing::error!(%error, "the device is lost; this process cannot use it any more");
+            self.is_lost = true;
+        }
+    }
+
+    /// The bounds of a job's next operation.
+    fn operation(&self, ticket: &Ticket) -> Operation {
+        let room = self.shared.ledger.room();
+        Operation {
+            cancelled: ticket.cancelled.clone(),
+            host_memory: room.map(|room| room.saturating_sub(self.active.kept())),
+        }
+    }
+
+    /// Whether a GPU has the memory for a job now. It had when the job was let in, but other
+    /// programs may have taken it since.
+    fn has_memory_for(&self, cost: Cost) -> std::result::Result<(), WireError> {
+        match self.backend.device_memory_left() {
+            Some(left) if cost.device() > left => Err(no_device_memory(cost.device(), left)),
+            _ => Ok(()),
+        }
     }
 
     fn begin(&mut self, job: Job) {
@@ -102,11 +154,15 @@ impl<B: Backend> DeviceThread<B> {
         let span = ticket.span.clone();
         let _entered = span.enter();
         tracing::info!("started");
+        if let Err(error) = self.has_memory_for(job.reservation.cost()) {
+            return self.fail(&ticket, error);
+        }
+        let operation = self.operation(&ticket);
         let backend = &mut self.backend;
         let product = match job.work {
             Work::Denoise(request, inputs) => {
                 let elements = inputs.latent.tensor().elem_count() as u64;
-                match guarded(|| backend.start_denoise(&request, inputs)) {
+                match guarded(operation, || backend.start_denoise(&request, inputs)) {
                     Ok(state) => self.active.push(Active {
                         client: job.client,
                         ticket,
@@ -115,20 +171,23 @@ impl<B: Backend> DeviceThread<B> {
                         steps: Vec::new(),
                         left: request.steps,
                         elements,
+                        reservation: job.reservation,
                     }),
-                    Err(error) => self.end(&ticket, Event::Failed(error)),
+                    Err(error) => self.fail(&ticket, error),
                 }
                 return;
             }
-            Work::Encode(request) => guarded(|| {
+            Work::Encode(request) => guarded(operation, || {
                 let (conditioning, cuts) = backend.encode(&request)?;
                 let output = Output::conditioning(&conditioning)?;
                 Ok(Product { output, cuts })
             }),
-            Work::Decode(latent) => guarded(|| Ok(Output::image(&backend.decode(latent)?)?.into())),
-            Work::VaeEncode(image) => {
-                guarded(|| Ok(Output::latent(&backend.vae_encode(image)?)?.into()))
-            }
+            Work::Decode(latent) => guarded(operation, || {
+                Ok(Output::image(&backend.decode(latent)?)?.into())
+            }),
+            Work::VaeEncode(image) => guarded(operation, || {
+                Ok(Output::latent(&backend.vae_encode(image)?)?.into())
+            }),
         };
         self.deliver(&ticket, begun, product);
     }
@@ -137,21 +196,19 @@ impl<B: Backend> DeviceThread<B> {
         let Some((place, mut active)) = self.active.take_next() else {
             return;
         };
-        if active.ticket.is_cancelled() {
-            return self.end(&active.ticket, Event::Cancelled);
-        }
         let span = active.ticket.span.clone();
         let _entered = span.enter();
         let begun = Instant::now();
+        let operation = self.operation(&active.ticket);
         let backend = &mut self.backend;
         let before = backend.forwards(&active.state);
-        let report = match guarded(|| backend.step(&mut active.state)) {
+        let report = match guarded(operation.clone(), || backend.step(&mut active.state)) {
             Ok(report) => report,
-            Err(error) => return self.end(&active.ticket, Event::Failed(error)),
+            Err(error) => return self.fail(&active.ticket, error),
         };
         let left = report.total.saturating_sub(report.step);
         if report.step > 0 {
-            let preview = guarded(|| backend.preview(&active.state));
+            let preview = guarded(operation.clone(), || backend.preview(&active.state));
             let took = begun.elapsed();
             active.steps.push(took);
             let after = backend.forwards(&active.state);
@@ -170,20 +227,21 @@ impl<B: Backend> DeviceThread<B> {
         if left > 0 {
             return self.active.put_back(place, active);
         }
-        let product =
-            guarded(|| Ok(Output::latent(&backend.finish_denoise(active.state)?)?.into()));
+        let product = guarded(operation, || {
+            Ok(Output::latent(&backend.finish_denoise(active.state)?)?.into())
+        });
         self.deliver(&active.ticket, active.begun, product);
     }
 
     /// Ends a job whose work is over. A cancel that came during it still counts.
     fn deliver(
-        &self,
+        &mut self,
         ticket: &Ticket,
         begun: Instant,
         product: std::result::Result<Product, WireError>,
     ) {
         let event = match product {
-            Err(error) => Event::Failed(error),
+            Err(error) => return self.fail(ticket, error),
             Ok(_) if ticket.is_cancelled() => Event::Cancelled,
             Ok(Product { output, cuts }) => Event::Done(
                 Outcome {
@@ -195,6 +253,19 @@ impl<B: Backend> DeviceThread<B> {
             ),
         };
         self.end(ticket, event);
+    }
+
+    /// Ends a job whose work went wrong: because it was cancelled within, or for a reason that
+    /// may lie with the device.
+    fn fail(&mut self, ticket: &Ticket, error: WireError) {
+        if ticket.is_cancelled() {
+            return self.end(ticket, Event::Cancelled);
+        }
+        let may_be_the_device = error.code == ErrorCode::Internal;
+        self.end(ticket, Event::Failed(error));
+        if may_be_the_device {
+            self.look_at_device();
+        }
     }
 
     fn end(&self, ticket: &Ticket, event: Event) {

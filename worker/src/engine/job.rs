@@ -10,6 +10,7 @@ use ovis_protocol::{
     DenoiseRequest, EncodeRequest, ErrorCode, JobId, Outcome, PromptCut, WireError,
 };
 
+use super::admission::Reservation;
 use super::queue::ClientId;
 use crate::pipeline::{
     Conditioning, DenoiseInputs, Error, Image, Latent, Preview, Result, StepReport,
@@ -62,7 +63,20 @@ pub struct Output {
 impl Output {
     fn new(name: &'static str, tensor: &Tensor) -> Result<Self> {
         let values = tensor.to_device(&Device::Cpu)?.contiguous()?;
-        Ok(Self { name, values })
+        let output = Self { name, values };
+        match output.with_values(|values| values.iter().all(|value| value.is_finite())) {
+            true => Ok(output),
+            false => Err(Error::NotFinite { name }),
+        }
+    }
+
+    /// Lends the values, row-major.
+    fn with_values<T>(&self, see: impl FnOnce(&[f32]) -> T) -> T {
+        let (storage, layout) = self.values.storage_and_layout();
+        let Storage::Cpu(CpuStorage::F32(all)) = &*storage else {
+            unreachable!("an output is float32 on the CPU");
+        };
+        see(&all[layout.start_offset()..][..self.values.elem_count()])
     }
 
     /// The tensor `conditioning`.
@@ -106,16 +120,14 @@ impl Output {
 
     /// The values of a range within [`len`](Self::len), as little-endian bytes.
     pub fn bytes(&self, range: Range<usize>) -> Vec<u8> {
-        let (storage, layout) = self.values.storage_and_layout();
-        let Storage::Cpu(CpuStorage::F32(all)) = &*storage else {
-            unreachable!("an output is float32 on the CPU");
-        };
-        let values = &all[layout.start_offset()..][range];
-        let mut bytes = vec![0; size_of_val(values)];
-        for (bytes, value) in bytes.chunks_exact_mut(size_of::<f32>()).zip(values) {
-            bytes.copy_from_slice(&value.to_le_bytes());
-        }
-        bytes
+        self.with_values(|values| {
+            let values = &values[range];
+            let mut bytes = vec![0; size_of_val(values)];
+            for (bytes, value) in bytes.chunks_exact_mut(size_of::<f32>()).zip(values) {
+                bytes.copy_from_slice(&value.to_le_bytes());
+            }
+            bytes
+        })
     }
 }
 
@@ -151,6 +163,8 @@ pub struct Job {
     pub(super) id: JobId,
     pub(super) work: Work,
     pub(super) ticket: Ticket,
+    /// Its memory, held until the device is done with it.
+    pub(super) reservation: Reservation,
     /// The position its client was last told.
     pub(super) told: Option<u32>,
 }
@@ -161,7 +175,10 @@ pub(super) struct Ticket {
     pub id: JobId,
     pub operation: &'static str,
     pub sink: Arc<dyn EventSink>,
+    /// Whether nobody wants its result any more.
     pub cancelled: Arc<AtomicBool>,
+    /// Whether its last event was sent; the device may still be busy with it.
+    pub ended: Arc<AtomicBool>,
     pub submitted: Instant,
     pub span: tracing::Span,
 }
@@ -198,6 +215,10 @@ pub fn wire_error(error: &Error) -> WireError {
         Error::MissingPart { .. } => (
             ErrorCode::MissingModel,
             "Start the worker with a checkpoint that has it.",
+        ),
+        Error::NotFinite { .. } => (
+            ErrorCode::Internal,
+            "The arithmetic overflowed: check that the weights belong together, and try bf16 or f32, or less guidance.",
         ),
         _ if error.is_out_of_memory() => (
             ErrorCode::OutOfMemory,

@@ -6,6 +6,7 @@
 //! between clients. Nothing here knows sockets: events go to an [`EventSink`].
 
 mod active;
+mod admission;
 mod backend;
 mod device;
 mod job;
@@ -19,6 +20,7 @@ use std::time::Instant;
 use ovis_protocol::{Capabilities, ErrorCode, JobId, Status, WireError};
 use tokio::sync::watch;
 
+pub use admission::{JobCosts, Reservation};
 pub use backend::Backend;
 pub use job::{wire_error, Event, EventSink, Output, Work};
 pub use queue::ClientId;
@@ -27,6 +29,8 @@ pub use shared::Counts;
 use device::DeviceThread;
 use job::{Job, Ticket};
 use shared::Shared;
+
+use crate::pipeline::Ask;
 
 /// Jobs the queue holds unless told otherwise.
 pub const DEFAULT_QUEUE: usize = 64;
@@ -37,6 +41,7 @@ pub const DEFAULT_QUEUE: usize = 64;
 pub struct EngineHandle {
     shared: Arc<Shared>,
     capabilities: Arc<Capabilities>,
+    costs: Arc<dyn JobCosts>,
     clients: Arc<AtomicU64>,
     ended: watch::Receiver<bool>,
 }
@@ -59,8 +64,9 @@ pub fn start<B: Backend, E: From<String> + Send + 'static>(
         .spawn(move || {
             match load() {
                 Ok(backend) => {
+                    thread_shared.ledger.set_budget(backend.budget());
                     // The receiver waits until this is sent, so it is there.
-                    let _ = loaded.send(Ok(backend.capabilities()));
+                    let _ = loaded.send(Ok((backend.capabilities(), backend.costs())));
                     DeviceThread::new(backend, thread_shared).run();
                 }
                 Err(error) => {
@@ -70,12 +76,13 @@ pub fn start<B: Backend, E: From<String> + Send + 'static>(
             let _ = end.send(true);
         })
         .map_err(|error| format!("the device thread cannot start: {error}"))?;
-    let capabilities = wait
+    let (capabilities, costs) = wait
         .recv()
         .map_err(|_| E::from("loading the model failed unexpectedly; see above".to_owned()))??;
     Ok(EngineHandle {
         shared,
         capabilities: Arc::new(capabilities),
+        costs,
         clients: Arc::new(AtomicU64::new(1)),
         ended,
     })
@@ -114,6 +121,14 @@ impl EngineHandle {
         Ok(())
     }
 
+    /// Takes the memory of a job, by its shapes alone, for [`submit`](Self::submit).
+    ///
+    /// # Errors
+    /// There is too little, with the numbers and what would fit.
+    pub fn reserve(&self, ask: Ask) -> Result<Reservation, WireError> {
+        self.shared.ledger.admit(&*self.costs, ask)
+    }
+
     /// Queues a job.
     ///
     /// # Errors
@@ -124,6 +139,7 @@ impl EngineHandle {
         id: JobId,
         work: Work,
         sink: Arc<dyn EventSink>,
+        reservation: Reservation,
     ) -> Result<(), WireError> {
         // Between this look and the push another client may take the last
         // place; the push looks again.
@@ -140,9 +156,11 @@ impl EngineHandle {
                 operation,
                 sink,
                 cancelled: Arc::default(),
+                ended: Arc::default(),
                 submitted: Instant::now(),
                 span,
             },
+            reservation,
             told: None,
         };
         let mut state = self.shared.lock();
@@ -190,6 +208,12 @@ impl EngineHandle {
     pub fn stop(&self) {
         self.shared.lock().stop();
         self.shared.wake();
+    }
+
+    /// Fails the running jobs at once, without waiting for their present step; the device gives
+    /// them up as soon as it can.
+    pub fn abandon(&self) {
+        self.shared.lock().abandon();
     }
 
     /// Waits until the device thread has ended.

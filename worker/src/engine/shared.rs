@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ovis_protocol::{ErrorCode, JobId, WireError};
 
 use super::active::Joining;
+use super::admission::Ledger;
 use super::job::{Event, Job, Ticket};
 use super::queue::{ClientId, FairQueue};
 use crate::pipeline::Forwards;
@@ -54,12 +55,19 @@ pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     pub started: Instant,
+    /// The memory of all jobs.
+    pub ledger: Arc<Ledger>,
 }
+
+/// How long a device without work is left alone before it is looked at.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// What the device thread is to do next.
 pub(super) enum Next {
     Job(Box<Job>),
     Step,
+    /// Nothing has come for a while.
+    Idle,
     Stop,
 }
 
@@ -75,6 +83,7 @@ impl Shared {
             }),
             changed: Condvar::new(),
             started: Instant::now(),
+            ledger: Ledger::new(),
         }
     }
 
@@ -98,10 +107,17 @@ impl Shared {
             }
             let job = match joining {
                 Some(_) if !may_slip => return Next::Step,
-                Some(joining) => state.queue.pop_if(|job| match job.work.denoise_work() {
-                    Some(work) => joining.takes(job.client, work),
-                    None => true,
-                }),
+                Some(joining) => {
+                    let room = self.ledger.room();
+                    state.queue.pop_if(|job| {
+                        let cost = job.reservation.cost();
+                        joining.has_memory_for(cost, room)
+                            && match job.work.denoise_work() {
+                                Some(work) => joining.takes(job.client, work),
+                                None => true,
+                            }
+                    })
+                }
                 None => state.queue.pop_if(|_| true),
             };
             if let Some(job) = job {
@@ -116,10 +132,12 @@ impl Shared {
             if joining.is_some() {
                 return Next::Step;
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            let waited = self.changed.wait_timeout(state, IDLE);
+            let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() {
+                return Next::Idle;
+            }
+            state = woken;
         }
     }
 }
@@ -142,12 +160,14 @@ impl State {
             || self.queue.in_order().iter().any(|job| job.id == id)
     }
 
-    /// Drops a client's job: at once when queued, else at its next step.
+    /// Drops a client's job and says so at once. The device gives up one that is running as soon
+    /// as it can: within an operation on a CPU, after it on a GPU.
     pub fn cancel(&mut self, client: ClientId, id: JobId) {
-        for running in &self.running {
-            if running.client == client && running.ticket.id == id {
-                running.ticket.cancelled.store(true, Ordering::Release);
-            }
+        let of_this = |r: &&Running| r.client == client && r.ticket.id == id;
+        let running = self.running.iter().find(of_this).map(|r| r.ticket.clone());
+        if let Some(ticket) = running {
+            ticket.cancelled.store(true, Ordering::Release);
+            self.end(&ticket, Event::Cancelled);
         }
         let removed = self
             .queue
@@ -169,6 +189,15 @@ impl State {
         self.tell_positions();
     }
 
+    /// Fails what is running, which the device gives up as soon as it can.
+    pub fn abandon(&mut self) {
+        let running: Vec<Ticket> = self.running.iter().map(|r| r.ticket.clone()).collect();
+        for ticket in running {
+            ticket.cancelled.store(true, Ordering::Release);
+            self.end(&ticket, Event::Failed(shutting_down()));
+        }
+    }
+
     /// Fails what is queued and lets nothing new in.
     pub fn stop(&mut self) {
         self.stopping = true;
@@ -177,9 +206,14 @@ impl State {
         }
     }
 
-    /// Counts a job's end, logs it and tells its client.
+    /// Counts a job's end, logs it and tells its client. A job ends once: what comes later, when
+    /// the device is done with one that was cancelled, changes nothing.
     pub fn end(&mut self, ticket: &Ticket, event: Event) {
-        self.running.retain(|r| r.ticket.id != ticket.id);
+        if ticket.ended.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.running
+            .retain(|r| !Arc::ptr_eq(&r.ticket.ended, &ticket.ended));
         let outcome = match &event {
             Event::Done(outcome, _) => {
                 ticket.span.in_scope(|| {

@@ -6,10 +6,14 @@ use super::copy::concat;
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::mlp::swiglu;
+use super::operation::check_cancelled;
 use super::rope::QkBounds;
 
 /// Most score elements held at a time; longer query sequences go in pieces.
 pub const MAX_SCORES: usize = 1 << 28;
+
+/// The same on a CPU, where it also bounds how long a piece takes, and with it a cancel.
+pub const MAX_SCORES_ON_CPU: usize = 1 << 26;
 
 /// Which keys a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +40,15 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Mask) -> Result<Tenso
     let q = (q.transpose(1, 2)?.contiguous()? * (head_dim as f64).powf(-0.5))?;
     let k = shared_heads(k, groups)?.contiguous()?.transpose(2, 3)?;
     let v = shared_heads(v, groups)?.contiguous()?;
-    let rows = (MAX_SCORES / (b * heads * s)).clamp(1, s);
+    let most = match q.device().is_cpu() {
+        true => MAX_SCORES_ON_CPU,
+        false => MAX_SCORES,
+    };
+    let rows = (most / (b * heads * s)).clamp(1, s);
     let mut pieces = Vec::new();
     let mut start = 0;
     while start < s {
+        check_cancelled()?;
         let length = rows.min(s - start);
         let scores = q.narrow(2, start, length)?.contiguous()?.matmul(&k)?;
         let scores = match mask {

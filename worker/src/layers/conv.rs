@@ -4,10 +4,12 @@ use candle_core::{Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use super::cuda;
+use super::operation::check_cancelled;
 
 /// Most elements of the unfolded input (input channels x kernel x output
-/// pixels) held at a time; larger images are convolved in bands of rows.
-const MAX_UNFOLDED: usize = 1 << 28;
+/// pixels) held at a time; larger images are convolved in bands of rows. It also
+/// bounds how long a band takes, and with it a cancel.
+pub const MAX_UNFOLDED: usize = 1 << 26;
 
 /// A square convolution with bias.
 #[derive(Clone, Debug)]
@@ -70,6 +72,7 @@ impl Conv2d {
         let mut bands = Vec::new();
         let mut start = 0;
         while start < out_height {
+            check_cancelled()?;
             let length = rows.min(out_height - start);
             let band = x
                 .narrow(2, start * self.stride, (length - 1) * self.stride + kernel)?

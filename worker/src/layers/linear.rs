@@ -6,6 +6,11 @@ use candle_core::{DType, Result, Tensor};
 use super::cuda;
 use super::fp8::{quantize_rows, ScaledRows, MULTIPLE};
 use super::norm::{modulated_layer_norm, modulated_layer_norm_fp8};
+use super::operation::check_cancelled;
+
+/// Multiplications and additions of one product on a CPU; a larger one is done a few rows at a
+/// time, so that a cancel need not wait for all of it. About half a second on two cores.
+const MAX_OPERATIONS: usize = 1 << 35;
 
 /// `x W^T + b`, with the weight kept as `[out, in]`.
 #[derive(Clone, Debug)]
@@ -160,7 +165,21 @@ fn plain(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (out_dim, in_dim) = weight.dims2()?;
     let mut shape = x.dims().to_vec();
     let rows = x.elem_count() / in_dim;
-    let y = x.reshape((rows, in_dim))?.matmul(&weight.t()?)?;
+    let (x, weight) = (x.reshape((rows, in_dim))?, weight.t()?);
+    let most = (MAX_OPERATIONS / (2 * in_dim * out_dim)).max(1);
+    let y = match rows <= most {
+        true => {
+            check_cancelled()?;
+            x.matmul(&weight)?
+        }
+        false => {
+            let pieces = (0..rows).step_by(most).map(|start| {
+                check_cancelled()?;
+                x.narrow(0, start, most.min(rows - start))?.matmul(&weight)
+            });
+            Tensor::cat(&pieces.collect::<Result<Vec<_>>>()?, 0)?
+        }
+    };
     let y = match bias {
         Some(bias) => y.broadcast_add(bias)?,
         None => y,

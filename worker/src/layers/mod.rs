@@ -15,6 +15,7 @@ mod latents;
 mod linear;
 mod mlp;
 mod norm;
+mod operation;
 mod paths;
 mod placement;
 mod pointwise;
@@ -22,12 +23,13 @@ mod rope;
 
 pub use attention::{
     attention, attention_and_swiglu, single_head, unmasked_attention, Mask, MAX_SCORES,
+    MAX_SCORES_ON_CPU,
 };
 pub use block::{
     gated_linear, project_heads, project_jointly, project_swiglu, HeadProjection, JointProjection,
     Normed, ProjectedHeads,
 };
-pub use conv::{upsample_nearest, Conv2d};
+pub use conv::{upsample_nearest, Conv2d, MAX_UNFOLDED};
 pub use copy::{concat, dense};
 pub use embedding::{embed, timestep_embedding};
 pub use fp8::{quantize_rows, ScaledRows};
@@ -37,6 +39,7 @@ pub use mlp::{gated_residual, swiglu};
 pub use norm::{
     group_norm, modulated_layer_norm, modulated_layer_norm_fp8, rms_norm, GroupMoments, GroupNorm,
 };
+pub use operation::{check_cancelled, host_memory, Operation};
 pub use paths::describe_paths;
 pub use placement::{
     available_memory, check_fp8, device_memory, is_out_of_memory, keep_freed_memory, Placement,

@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Device};
 
+use super::operation::host_memory;
+
 /// Where a network lives and in which types.
 #[derive(Clone, Debug)]
 pub struct Placement {
@@ -111,7 +113,8 @@ pub fn device_memory(device: &Device) -> (u64, u64) {
 }
 
 /// Bytes of device memory that new tensors can have, those that freed ones have left to the
-/// driver's pool included; `None` on a CPU, and where the device does not tell.
+/// driver's pool included; `None` where the device does not tell. On a CPU it is what the
+/// current [`Operation`](super::Operation) may take.
 pub fn available_memory(device: &Device) -> Option<u64> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(cuda) = device {
@@ -133,8 +136,10 @@ pub fn available_memory(device: &Device) -> Option<u64> {
         let in_use = of_pool(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?;
         return (total > 0).then(|| (total - used) + reserved.saturating_sub(in_use));
     }
-    let _ = device;
-    None
+    match device.is_cpu() {
+        true => host_memory(),
+        false => None,
+    }
 }
 
 /// Whether the device had too little memory.

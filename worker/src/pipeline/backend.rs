@@ -1,12 +1,15 @@
 //! The pipeline as the engine's backend.
 
+use std::sync::Arc;
+
 use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 
+use super::budget::{device_memory_left, Budget};
 use super::denoise::DenoiseState;
 use super::error::Result;
 use super::load::Pipeline;
 use super::types::{Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport};
-use crate::engine::Backend;
+use crate::engine::{Backend, JobCosts};
 use crate::layers::device_memory;
 use crate::sampling::{Scheduler, SAMPLERS};
 
@@ -77,5 +80,25 @@ impl Backend for Pipeline {
 
     fn memory(&self) -> (u64, u64) {
         device_memory(&self.placement().device)
+    }
+
+    fn costs(&self) -> Arc<dyn JobCosts> {
+        Arc::new(Pipeline::costs(self))
+    }
+
+    fn budget(&self) -> Budget {
+        Budget::now(&self.placement().device, self.host_memory())
+    }
+
+    fn device_memory_left(&self) -> Option<u64> {
+        let device = &self.placement().device;
+        match device.is_cpu() {
+            true => None,
+            false => device_memory_left(device),
+        }
+    }
+
+    fn check_device(&self) -> Result<()> {
+        Ok(self.placement().device.synchronize()?)
     }
 }

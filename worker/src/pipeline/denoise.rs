@@ -66,11 +66,51 @@ struct Branch {
     cache: Option<StepCache>,
 }
 
+/// Sigmas whose modulations are made together: one product a block serves all of them, and
+/// however many steps a job has, no more are held.
+pub(super) const SIGMAS_A_PORTION: usize = 64;
+
+/// The modulations of a job's sigmas, a portion at a time.
+struct ModulationPortions {
+    /// Every sigma at which the job asks the model, descending.
+    sigmas: Vec<f32>,
+    /// Those of one portion, and its place.
+    made: Option<(usize, Modulations)>,
+}
+
+impl ModulationPortions {
+    fn new(mut sigmas: Vec<f32>) -> Self {
+        sigmas.sort_by(|a, b| b.total_cmp(a));
+        sigmas.dedup();
+        Self { sigmas, made: None }
+    }
+
+    /// The modulations of a sigma, and which of their rows is its.
+    fn at(&mut self, model: &Mmdit, sigma: f32) -> candle_core::Result<(&Modulations, usize)> {
+        let place = self.sigmas.iter().position(|&known| known == sigma);
+        let place = place.ok_or_else(|| {
+            candle_core::Error::Msg(format!(
+                "the solver asks at {sigma}, which was not prepared"
+            ))
+        })?;
+        let portion = place / SIGMAS_A_PORTION;
+        let made = match self.made.take() {
+            Some((at, made)) if at == portion => made,
+            // Freed before the next is made.
+            _ => {
+                let start = portion * SIGMAS_A_PORTION;
+                let end = (start + SIGMAS_A_PORTION).min(self.sigmas.len());
+                model.modulations(&self.sigmas[start..end])?
+            }
+        };
+        let (_, made) = self.made.insert((portion, made));
+        Ok((made, place % SIGMAS_A_PORTION))
+    }
+}
+
 /// What the transformer needs to be asked at any of a job's sigmas.
 struct Denoiser {
-    /// The sigmas of the rows of `modulations`.
-    sigmas: Vec<f32>,
-    modulations: Modulations,
+    modulations: ModulationPortions,
     positive: Branch,
     negative: Option<Branch>,
     /// The positive's entries, then the negative's, where it is better to run them together.
@@ -92,15 +132,9 @@ impl Denoiser {
     /// The denoised estimate of latents `[B, C, H/8, W/8]` at a sigma.
     fn denoise(&mut self, model: &Mmdit, x: &Tensor, sigma: f32) -> candle_core::Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
-        let row = self.sigmas.iter().position(|&known| known == sigma);
-        let row = row.ok_or_else(|| {
-            candle_core::Error::Msg(format!(
-                "the solver asks at {sigma}, which was not prepared"
-            ))
-        })?;
         let tokens = patchify(x, model.placement().compute())?;
         let guided = self.guides_at(sigma);
-        let modulations = &self.modulations;
+        let (modulations, row) = self.modulations.at(model, sigma)?;
         let mut predict = |branch: &mut Branch, tokens: &Tensor| {
             self.forwards += 1;
             let Branch { text, rope, cache } = branch;
@@ -210,13 +244,9 @@ impl DenoiseState {
             table,
         } = plan;
         let run = Run::new(sampler, sigmas, &table, start)?;
-        let mut sigmas = run.evaluations();
-        sigmas.sort_by(|a, b| b.total_cmp(a));
-        sigmas.dedup();
         Ok(Self::Running(Box::new(Running {
             denoiser: Denoiser {
-                modulations: model.modulations(&sigmas)?,
-                sigmas,
+                modulations: ModulationPortions::new(run.evaluations()),
                 positive,
                 negative,
                 both,
@@ -335,7 +365,7 @@ fn start(
         true => {
             let elements = channels * height * width;
             let index = request.batch_index.as_deref();
-            let noise = batch_noise(request.seed, batch, elements, index);
+            let noise = batch_noise(request.seed, batch, elements, index)?;
             Tensor::from_vec(noise, dims, &Device::Cpu)?
         }
         false => latents.zeros_like()?,

@@ -21,6 +21,12 @@ pub enum Error {
         /// The operation that needs it.
         operation: &'static str,
     },
+    /// A result has values that are infinite or not numbers.
+    #[error("the {name} that came out has values that are infinite or not numbers")]
+    NotFinite {
+        /// The result: `latent`, `image`, `conditioning`.
+        name: &'static str,
+    },
     /// The tokenizer failed.
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),

@@ -74,8 +74,9 @@ impl Geometry {
         placement: &Placement,
     ) -> Result<Pipeline, WeightsError> {
         let pool = batch_noise(0, 1, POOL, None);
-        let weights =
-            RandomWeights::new(pool, placement).map_err(|source| WeightsError::Device {
+        let weights = pool
+            .and_then(|pool| RandomWeights::new(pool, placement))
+            .map_err(|source| WeightsError::Device {
                 file: name.into(),
                 tensor: "random values".into(),
                 source: Box::new(source),

@@ -1,10 +1,13 @@
 //! A checkpoint's parts on a device.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use ovis_protocol::{DenoiseRequest, PreviewKind, PromptCut};
 use tokenizers::Tokenizer;
 
 use super::codec;
+use super::costs::Costs;
 use super::denoise::{DenoiseState, LatentScaling};
 use super::error::{Error, Result};
 use super::preview;
@@ -13,8 +16,8 @@ use super::types::{Conditioning, DenoiseInputs, Image, Latent, Preview};
 use crate::layers::Placement;
 use crate::models::builder::Builder;
 use crate::models::mmdit::Mmdit;
-use crate::models::qwen3::Qwen3;
-use crate::models::vae::Vae;
+use crate::models::qwen3::{Qwen3, Qwen3Config};
+use crate::models::vae::{Vae, VaeMemory};
 use crate::weights::{Checkpoint, WeightsError, NATIVE_SIZE};
 
 /// Which parts of a checkpoint to load.
@@ -41,7 +44,9 @@ impl Parts {
 pub struct Pipeline {
     name: String,
     placement: Placement,
-    tokenizer: Option<Tokenizer>,
+    /// Bytes of host memory that jobs may take, where that was told.
+    host_memory: Option<u64>,
+    tokenizer: Option<Arc<Tokenizer>>,
     text_encoder: Option<Qwen3>,
     transformer: Option<Mmdit>,
     vae: Option<Vae>,
@@ -85,12 +90,13 @@ impl Pipeline {
             _ => None,
         };
         let tokenizer = match &checkpoint.tokenizer {
-            Some(files) if parts.text_encoder => Some(files.load()?),
+            Some(files) if parts.text_encoder => Some(Arc::new(files.load()?)),
             _ => None,
         };
         Ok(Self {
             name: checkpoint.name.clone(),
             placement: placement.clone(),
+            host_memory: None,
             tokenizer,
             text_encoder,
             transformer,
@@ -109,11 +115,26 @@ impl Pipeline {
         Self {
             name: name.to_owned(),
             placement: placement.clone(),
+            host_memory: None,
             tokenizer: None,
             text_encoder: Some(text_encoder),
             transformer: Some(transformer),
             vae: Some(vae),
         }
+    }
+
+    /// The model with `bytes` of host memory for its jobs, instead of what the machine has
+    /// left.
+    pub fn with_host_memory(self, bytes: Option<u64>) -> Self {
+        Self {
+            host_memory: bytes,
+            ..self
+        }
+    }
+
+    /// Bytes of host memory that jobs may take, where that was told.
+    pub fn host_memory(&self) -> Option<u64> {
+        self.host_memory
     }
 
     /// A name for the loaded model.
@@ -224,6 +245,20 @@ impl Pipeline {
             );
         }
         Conditioning::new(Tensor::cat(&rows, 0)?)
+    }
+
+    /// What this model's jobs take.
+    pub fn costs(&self) -> Costs {
+        Costs::of(self)
+    }
+
+    pub(super) fn text_costs(&self) -> Option<(Qwen3Config, Arc<Tokenizer>)> {
+        let encoder = self.text_encoder.as_ref()?;
+        Some((encoder.config().clone(), self.tokenizer.clone()?))
+    }
+
+    pub(super) fn vae_memory(&self) -> Option<VaeMemory> {
+        self.vae.as_ref().map(Vae::memory)
     }
 
     /// Checks a denoise request and prepares its first step.

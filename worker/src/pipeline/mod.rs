@@ -1,7 +1,9 @@
 //! From prompts to pixels: encode, denoise one step at a time, preview, decode.
 
 mod backend;
+mod budget;
 mod codec;
+mod costs;
 mod denoise;
 mod error;
 mod geometry;
@@ -12,6 +14,8 @@ mod prompt;
 mod types;
 mod warm_up;
 
+pub use budget::{device_memory_left, free_host_memory, parse_bytes, shown_bytes, Budget};
+pub use costs::{Ask, Cost, Costs};
 pub use denoise::DenoiseState;
 pub use error::{Error, Result};
 pub use geometry::Geometry;

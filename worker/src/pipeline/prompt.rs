@@ -53,6 +53,16 @@ pub fn check_length(max_sequence_length: usize) -> Result<()> {
     ))
 }
 
+/// The most positions that [`tokenize`] can make of a prompt, one a byte, without tokenizing.
+pub fn most_positions(prompt: &str, max_sequence_length: usize) -> usize {
+    let template = BEFORE.len() + SYSTEM_PROMPT.len() + AFTER.len();
+    let bytes = template + prompt.len();
+    match max_sequence_length > MAX_CUT_LENGTH {
+        true => bytes,
+        false => bytes.min(PREFIX_POSITIONS + max_sequence_length),
+    }
+}
+
 /// Puts a prompt into the chat template and tokenizes it. With a
 /// `max_sequence_length` up to [`MAX_CUT_LENGTH`] the tokens behind the prefix
 /// are cut to it; above, they are not cut, as in ComfyUI.

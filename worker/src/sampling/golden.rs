@@ -111,7 +111,7 @@ impl<'a> Settings<'a> {
             .as_array()
             .map(|list| list.iter().map(|v| v.as_u64().unwrap()).collect());
         let noise = match self.is("add_noise") {
-            true => batch_noise(SEED, SHAPE.0, elements, index.as_deref()),
+            true => batch_noise(SEED, SHAPE.0, elements, index.as_deref()).unwrap(),
             false => vec![0.0; SHAPE.0 * elements],
         };
         Start {

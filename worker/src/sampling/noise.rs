@@ -4,9 +4,13 @@
 //! `TransformationHelper.h`, `DistributionsHelper.h` and
 //! `aten/src/ATen/native/cpu/DistributionTemplates.h` (`normal_fill`).
 
+use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 
+use candle_core::Result;
 use rayon::prelude::*;
+
+use crate::layers::check_cancelled;
 
 /// Words of the Mersenne Twister's state.
 const STATE: usize = 624;
@@ -20,6 +24,9 @@ const BLOCK: usize = 16;
 
 /// Blocks that are worth the way to another core.
 const BLOCKS_A_TASK: usize = 512;
+
+/// Words drawn between two looks at whether the job was cancelled: about a millisecond.
+const WORDS_A_CHECK: usize = 1 << 20;
 
 /// `torch.Generator(device="cpu")`: MT19937 and the spare normal it keeps.
 #[derive(Clone)]
@@ -48,16 +55,25 @@ impl TorchGenerator {
     }
 
     /// `torch.randn(n)`: `n` standard normals.
-    pub fn normals(&mut self, n: usize) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// The operation that draws them was cancelled.
+    pub fn normals(&mut self, n: usize) -> Result<Vec<f32>> {
         if n < BLOCK {
-            return (0..n).map(|_| self.normal_f64() as f32).collect();
+            return Ok((0..n).map(|_| self.normal_f64() as f32).collect());
         }
-        let mut values: Vec<f32> = (0..n).map(|_| self.uniform_f32()).collect();
-        // A block's normals are its own uniforms', so all cores may work on them.
-        values
-            .par_chunks_exact_mut(BLOCK)
-            .with_min_len(BLOCKS_A_TASK)
-            .for_each(box_muller);
+        let mut values = Vec::with_capacity(n);
+        while values.len() < n {
+            check_cancelled()?;
+            let start = values.len();
+            let end = (start + WORDS_A_CHECK).min(n);
+            values.extend((start..end).map(|_| self.uniform_f32()));
+            // A block's normals are its own uniforms', so all cores may work on them.
+            values[start..]
+                .par_chunks_exact_mut(BLOCK)
+                .with_min_len(BLOCKS_A_TASK)
+                .for_each(box_muller);
+        }
         if n % BLOCK != 0 {
             // PyTorch draws the last 16 values afresh rather than a part of
             // a block.
@@ -65,7 +81,36 @@ impl TorchGenerator {
             tail.fill_with(|| self.uniform_f32());
             box_muller(tail);
         }
-        values
+        Ok(values)
+    }
+
+    /// Goes on as if [`normals`](Self::normals) had drawn `n`, without making them.
+    ///
+    /// # Errors
+    /// As [`normals`](Self::normals).
+    pub fn skip_normals(&mut self, n: usize) -> Result<()> {
+        if n < BLOCK {
+            return self.normals(n).map(drop);
+        }
+        let mut words = n + if n % BLOCK != 0 { BLOCK } else { 0 };
+        let rest = STATE - self.next;
+        if words <= rest {
+            self.next += words;
+            return Ok(());
+        }
+        words -= rest;
+        let mut unchecked = 0;
+        while words > 0 {
+            self.twist();
+            self.next = words.min(STATE);
+            words -= self.next;
+            unchecked += STATE;
+            if unchecked >= WORDS_A_CHECK {
+                check_cancelled()?;
+                unchecked = 0;
+            }
+        }
+        Ok(())
     }
 
     /// A normal by Box-Muller in double precision, which makes two at a time.
@@ -106,14 +151,25 @@ impl TorchGenerator {
         y ^ (y >> 18)
     }
 
+    /// Makes the next words of the state, in three runs without a wrapped index, which the
+    /// compiler can vectorise.
     fn twist(&mut self) {
-        for i in 0..STATE {
-            let y = (self.state[i] & 0x8000_0000) | (self.state[(i + 1) % STATE] & 0x7fff_ffff);
-            let mixed = (y >> 1) ^ if y & 1 == 1 { 0x9908_b0df } else { 0 };
-            self.state[i] = self.state[(i + SHIFT) % STATE] ^ mixed;
+        let state = &mut self.state;
+        for i in 0..STATE - SHIFT {
+            state[i] = state[i + SHIFT] ^ mixed(state[i], state[i + 1]);
         }
+        for i in STATE - SHIFT..STATE - 1 {
+            state[i] = state[i + SHIFT - STATE] ^ mixed(state[i], state[i + 1]);
+        }
+        state[STATE - 1] = state[SHIFT - 1] ^ mixed(state[STATE - 1], state[0]);
         self.next = 0;
     }
+}
+
+/// The recurrence's product of one word's highest bit and the next one's other bits.
+fn mixed(word: u32, next: u32) -> u32 {
+    let y = (word & 0x8000_0000) | (next & 0x7fff_ffff);
+    (y >> 1) ^ (0x9908_b0df & (y & 1).wrapping_neg())
 }
 
 /// Turns 16 uniforms into 16 normals: the first eight are the radii's uniforms,
@@ -130,37 +186,51 @@ fn box_muller(block: &mut [f32]) {
 /// Noise for a batch of `batch` tensors of `elements` values each, as ComfyUI's
 /// `prepare_noise` draws it: one draw for the whole batch, or, with a
 /// `batch_index`, one draw an entry, of which each batch entry takes the one it
-/// names.
+/// names. Draws that no entry names are skipped.
+///
+/// # Errors
+/// The operation that draws it was cancelled.
 pub fn batch_noise(
     seed: u64,
     batch: usize,
     elements: usize,
     batch_index: Option<&[u64]>,
-) -> Vec<f32> {
+) -> Result<Vec<f32>> {
     let mut generator = TorchGenerator::new(seed);
     let Some(index) = batch_index else {
         return generator.normals(batch * elements);
     };
-    let last = index.iter().copied().max().unwrap_or(0);
+    let mut entries_of: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for (entry, &draw) in index.iter().enumerate() {
+        entries_of.entry(draw).or_default().push(entry);
+    }
     let mut noise = vec![0.0; index.len() * elements];
-    for draw in 0..=last {
-        let values = generator.normals(elements);
-        for (entry, _) in index.iter().enumerate().filter(|(_, &i)| i == draw) {
+    let mut next = 0;
+    for (draw, entries) in entries_of {
+        for _ in next..draw {
+            generator.skip_normals(elements)?;
+        }
+        let values = generator.normals(elements)?;
+        for entry in entries {
             noise[entry * elements..(entry + 1) * elements].copy_from_slice(&values);
         }
+        next = draw + 1;
     }
-    noise
+    Ok(noise)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
+    use crate::layers::Operation;
 
     #[test]
     fn only_the_low_32_bits_of_a_seed_count() {
-        let low = TorchGenerator::new(5).normals(40);
-        assert_eq!(TorchGenerator::new((1 << 32) + 5).normals(40), low);
-        assert_ne!(TorchGenerator::new(6).normals(40), low);
+        let low = TorchGenerator::new(5).normals(40).unwrap();
+        assert_eq!(TorchGenerator::new((1 << 32) + 5).normals(40).unwrap(), low);
+        assert_ne!(TorchGenerator::new(6).normals(40).unwrap(), low);
     }
 
     /// PyTorch's own values, by name: `tests/make_golden.py` says what they are.
@@ -199,7 +269,7 @@ mod tests {
                 continue;
             };
             let seed = seed.split('_').next().unwrap().parse().unwrap();
-            let ours = TorchGenerator::new(seed).normals(theirs.len());
+            let ours = TorchGenerator::new(seed).normals(theirs.len()).unwrap();
             assert_close(&name, &ours, &theirs);
             seen += 1;
         }
@@ -226,18 +296,45 @@ mod tests {
             assert_eq!(draws.len(), 16);
             let mut generator = TorchGenerator::new(seed);
             for (_, name, theirs) in draws {
-                assert_close(&name, &generator.normals(theirs.len()), &theirs);
+                assert_close(&name, &generator.normals(theirs.len()).unwrap(), &theirs);
             }
         }
     }
 
     #[test]
     fn batch_index_picks_draws() {
-        let noise = batch_noise(7, 3, 64, Some(&[2, 0, 2]));
+        let noise = batch_noise(7, 3, 64, Some(&[2, 0, 2])).unwrap();
         let mut generator = TorchGenerator::new(7);
-        let draws: Vec<_> = (0..3).map(|_| generator.normals(64)).collect();
+        let draws: Vec<_> = (0..3).map(|_| generator.normals(64).unwrap()).collect();
         assert_eq!(noise[..64], draws[2]);
         assert_eq!(noise[64..128], draws[0]);
         assert_eq!(noise[128..], draws[2]);
+    }
+
+    #[test]
+    fn skipped_draws_leave_the_same_state_as_drawn_ones() {
+        for n in [1, 15, 16, 17, 623, 624, 625, 1248, 5000, 40_001] {
+            for before in [0, 16, 600, 624] {
+                let mut drawn = TorchGenerator::new(3);
+                drawn.normals(before).unwrap();
+                let mut skipped = drawn.clone();
+                drawn.normals(n).unwrap();
+                skipped.skip_normals(n).unwrap();
+                let wanted = drawn.normals(700).unwrap();
+                assert_eq!(skipped.normals(700).unwrap(), wanted, "{n} after {before}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cancelled_job_draws_no_more() {
+        let operation = Operation::default();
+        operation.cancelled.store(true, Ordering::Relaxed);
+        operation.run(|| {
+            let mut generator = TorchGenerator::new(3);
+            assert!(generator.normals(1 << 22).is_err());
+            assert!(generator.skip_normals(1 << 22).is_err());
+            assert!(batch_noise(3, 1, 1 << 16, Some(&[4095])).is_err());
+        });
     }
 }

@@ -37,7 +37,7 @@ impl Draws {
     }
 
     fn next(&mut self) -> Result<Tensor> {
-        let values = self.generator.normals(self.shape.iter().product());
+        let values = self.generator.normals(self.shape.iter().product())?;
         Tensor::from_vec(values, &self.shape[..], &self.device)
     }
 }

@@ -10,7 +10,7 @@ use ovis_protocol::{
 
 use super::outbox::Outbox;
 use super::tensors;
-use crate::engine::{ClientId, EngineHandle};
+use crate::engine::{ClientId, EngineHandle, Reservation};
 
 /// How many jobs that need no more chunks are remembered, so that chunks that
 /// were already under way for them are passed over.
@@ -20,6 +20,7 @@ const REMEMBERED: usize = 1024;
 struct Upload {
     request: Request,
     assembler: Assembler,
+    reservation: Reservation,
 }
 
 /// One connection's requests.
@@ -111,11 +112,17 @@ impl Requests {
             ));
         }
         match self.accept(job, &request, headers) {
-            Ok(assembler) if assembler.is_complete() => {
-                self.queue(job, Upload { request, assembler }).await;
-            }
-            Ok(assembler) => {
-                self.uploads.insert(job, Upload { request, assembler });
+            Ok((assembler, reservation)) => {
+                let is_complete = assembler.is_complete();
+                let upload = Upload {
+                    request,
+                    assembler,
+                    reservation,
+                };
+                match is_complete {
+                    true => self.queue(job, upload).await,
+                    false => drop(self.uploads.insert(job, upload)),
+                }
             }
             Err(error) => self.fail(job, error),
         }
@@ -127,7 +134,7 @@ impl Requests {
         job: JobId,
         request: &Request,
         headers: Vec<TensorHeader>,
-    ) -> Result<Assembler, WireError> {
+    ) -> Result<(Assembler, Reservation), WireError> {
         let announced = headers
             .iter()
             .map(TensorHeader::byte_len)
@@ -137,8 +144,9 @@ impl Requests {
             .map_err(|e| WireError::new(ErrorCode::InvalidRequest, sentence(&e), ""))?;
         tensors::check(request, &headers, self.engine.capabilities())?;
         self.engine.admits(job)?;
+        let reservation = self.engine.reserve(tensors::ask(request, &headers))?;
         self.outbox.open_job(job, announced)?;
-        Ok(assembler)
+        Ok((assembler, reservation))
     }
 
     async fn chunk(&mut self, chunk: Chunk) {
@@ -177,20 +185,23 @@ impl Requests {
     async fn queue(&mut self, job: JobId, upload: Upload) {
         // Converting a large tensor takes long enough to keep other sockets
         // waiting, so it has a thread of its own.
-        let work = tokio::task::spawn_blocking(move || {
-            tensors::work(upload.request, upload.assembler.finish())
-        })
-        .await
-        .unwrap_or_else(|error| {
-            Err(WireError::new(
-                ErrorCode::Internal,
-                format!("Reading the job's tensors failed: {error}."),
-                "",
-            ))
-        });
+        let Upload {
+            request,
+            assembler,
+            reservation,
+        } = upload;
+        let work = tokio::task::spawn_blocking(move || tensors::work(request, assembler.finish()))
+            .await
+            .unwrap_or_else(|error| {
+                Err(WireError::new(
+                    ErrorCode::Internal,
+                    format!("Reading the job's tensors failed: {error}."),
+                    "",
+                ))
+            });
         let queued = work.and_then(|work| {
             self.engine
-                .submit(self.client, job, work, self.outbox.clone())
+                .submit(self.client, job, work, self.outbox.clone(), reservation)
         });
         if let Err(error) = queued {
             self.fail(job, error);

@@ -6,7 +6,7 @@ use ovis_protocol::limits::MAX_PROMPT_BYTES;
 use ovis_protocol::{Capabilities, DType, ErrorCode, Request, TensorHeader, WireError};
 
 use crate::engine::{wire_error, Work};
-use crate::pipeline::{check_request, Conditioning, DenoiseInputs, Image, Latent};
+use crate::pipeline::{check_request, Ask, Conditioning, DenoiseInputs, Image, Latent};
 
 /// Most prompts in one encode job; a batch larger than this fits no size.
 const MAX_PROMPTS: usize = 64;
@@ -185,6 +185,31 @@ fn check_shapes(headers: &[TensorHeader], can: &Capabilities) -> Result<(), Wire
         }
     }
     Ok(())
+}
+
+/// A [`check`]ed request by its shapes.
+pub fn ask<'a>(request: &'a Request, headers: &[TensorHeader]) -> Ask<'a> {
+    let shape = |name: &str| -> &[u64] {
+        let header = headers.iter().find(|header| header.name == name);
+        header.map_or(&[], |header| &header.shape)
+    };
+    let dim = |name: &str, at: usize| shape(name).get(at).map_or(0, |&d| d as usize);
+    let latent = [0, 1, 2, 3].map(|at| dim("latent", at));
+    match request {
+        Request::Encode(request) => Ask::Encode {
+            prompts: &request.prompts,
+            max_sequence_length: request.max_sequence_length as usize,
+        },
+        Request::Denoise(request) => Ask::Denoise {
+            request,
+            latent,
+            text: dim("positive", 1).max(dim("negative", 1)),
+        },
+        Request::Decode => Ask::Decode { latent },
+        Request::VaeEncode => Ask::VaeEncode {
+            image: [0, 1, 2].map(|at| dim("image", at)),
+        },
+    }
 }
 
 /// The batches that go with one of `batch` entries.

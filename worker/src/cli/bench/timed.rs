@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 
-use crate::engine::Backend;
+use crate::engine::{Backend, JobCosts};
 use crate::pipeline::{
-    Conditioning, DenoiseInputs, DenoiseState, Forwards, Image, Latent, Pipeline, Preview, Result,
-    StepReport, PREFIX_POSITIONS,
+    Budget, Conditioning, DenoiseInputs, DenoiseState, Forwards, Image, Latent, Pipeline, Preview,
+    Result, StepReport, PREFIX_POSITIONS,
 };
 
 /// What the model did since it was last asked.
@@ -117,5 +117,21 @@ impl Backend for Timed {
 
     fn memory(&self) -> (u64, u64) {
         self.pipeline.memory()
+    }
+
+    fn costs(&self) -> Arc<dyn JobCosts> {
+        Backend::costs(&self.pipeline)
+    }
+
+    fn budget(&self) -> Budget {
+        self.pipeline.budget()
+    }
+
+    fn device_memory_left(&self) -> Option<u64> {
+        self.pipeline.device_memory_left()
+    }
+
+    fn check_device(&self) -> Result<()> {
+        self.pipeline.check_device()
     }
 }

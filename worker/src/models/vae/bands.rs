@@ -8,7 +8,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::steps::{most_values, output, run, Norms, Size, Step};
+use super::shapes::{most_values, output, Scratch, Size, StepShape};
+use super::steps::{run, Norms, Step};
 use crate::layers::{concat, GroupMoments, GroupNorm};
 
 /// How steps are run in bands.
@@ -21,16 +22,12 @@ pub struct Bands {
 }
 
 /// The fewest rows that all edges of bands are multiples of: what makes one row in the end.
-pub fn alignment(steps: &[Step]) -> usize {
-    let strides = steps.iter().map(|step| match step {
-        Step::Conv(conv, ..) => conv.stride(),
-        _ => 1,
-    });
-    strides.product()
+pub fn alignment(steps: &[StepShape]) -> usize {
+    steps.iter().map(|step| step.stride()).product()
 }
 
 /// The margin that steps need.
-pub fn margin(steps: &[Step]) -> usize {
+pub fn margin(steps: &[StepShape]) -> usize {
     let align = alignment(steps);
     // Rows that one of the input has become, as a fraction.
     let (mut made, mut of) = (1, 1);
@@ -38,9 +35,8 @@ pub fn margin(steps: &[Step]) -> usize {
     for step in steps {
         spoilt = step.spoilt(spoilt);
         match step {
-            Step::Double => made *= 2,
-            Step::Conv(conv, ..) => of *= conv.stride(),
-            _ => {}
+            StepShape::Double => made *= 2,
+            step => of *= step.stride(),
         }
         margin = margin.max((spoilt * of).div_ceil(made));
     }
@@ -106,7 +102,7 @@ impl Bands {
     pub fn run(self, steps: &[Step], x: &Tensor) -> Result<Tensor> {
         let bands = self.of(x.dim(2)?);
         let mut moments = Vec::new();
-        for _ in 0..steps.iter().map(Step::norms).sum() {
+        for _ in 0..steps.iter().map(|step| step.shape().norms()).sum() {
             let mut whole: Option<GroupMoments> = None;
             for band in &bands {
                 let Reached::Norm(norm, x) = reach(steps, band.of(x)?, &moments)? else {
@@ -129,14 +125,15 @@ impl Bands {
 
     /// The most values that live at a time while `steps` run on an image of this size, which is
     /// kept.
-    pub fn most_values(self, steps: &[Step], size: Size) -> usize {
+    pub fn most_values(self, steps: &[StepShape], size: Size, scratch: Scratch) -> usize {
         let band = Size {
             rows: (self.rows + 2 * self.margin).min(size.rows),
             ..size
         };
         let result = output(steps, size);
         // The result in pieces, and then together.
-        size.values() + 2 * result.values() + most_values(steps, band)
+        let kept = size.values().saturating_add(2 * result.values());
+        kept.saturating_add(most_values(steps, band, scratch))
     }
 }
 

@@ -5,13 +5,17 @@
 mod bands;
 mod blocks;
 mod halves;
+mod memory;
 mod plan;
+mod shapes;
 mod steps;
 
 use candle_core::{DType, Result, Tensor};
 
 use self::halves::{Decoder, Encoder};
-use self::plan::{run_first_that_fits, Plan};
+pub use self::memory::VaeMemory;
+use self::plan::{run_first_that_fits, Batch, Plan};
+use self::steps::shapes;
 use super::builder::{Builder, Built};
 use crate::layers::{cast, dense, Placement};
 
@@ -89,7 +93,7 @@ impl Vae {
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let latents = self.placed(latents)?;
         let (steps, larger) = self.decoder.steps();
-        let plans = Plan::of_a_decode(&steps, &larger, &latents)?;
+        let plans = Plan::of_a_decode(&shapes(&steps), &larger, Batch::of(&latents)?);
         run_first_that_fits(&plans, &self.placement.device, |plan| {
             plan.decode(&steps, &latents)
         })
@@ -107,12 +111,17 @@ impl Vae {
         };
         let pixels = self.placed(pixels)?;
         let (steps, smaller) = encoder.steps();
-        let plans = Plan::of_an_encode(&steps, &smaller, &pixels)?;
+        let plans = Plan::of_an_encode(&shapes(&steps), &smaller, Batch::of(&pixels)?);
         let moments = run_first_that_fits(&plans, &self.placement.device, |plan| {
             plan.encode(&steps, &pixels)
         })?;
         let mean = moments.narrow(1, 0, self.config.latent_channels)?;
         Ok(Some(cast(&dense(&mean)?, DType::F32)?))
+    }
+
+    /// What decodes and encodes take, without the weights.
+    pub fn memory(&self) -> VaeMemory {
+        VaeMemory::of(self)
     }
 
     fn placed(&self, x: &Tensor) -> Result<Tensor> {

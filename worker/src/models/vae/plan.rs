@@ -3,8 +3,9 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::bands::{alignment, margin, Bands};
-use super::steps::{most_values, output, run, OfTheWhole, Size, Step};
-use crate::layers::{available_memory, concat, is_out_of_memory};
+use super::shapes::{most_values, output, Scratch, Size, StepShape};
+use super::steps::{run, OfTheWhole, Step};
+use crate::layers::{available_memory, check_cancelled, concat, is_out_of_memory};
 
 /// Rows, at the resolution where bands begin, that a band answers for: the fewer, the less memory
 /// and the more work twice.
@@ -30,60 +31,87 @@ pub struct Plan {
     bytes: u64,
 }
 
-impl Plan {
-    /// Plans to decode latents `[B, 16, H/8, W/8]`, the fastest first; `larger` tells before which
-    /// steps the image becomes larger.
+/// Images of one size that go through a half together.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// How many.
+    pub entries: usize,
+    /// The size of each.
+    pub size: Size,
+    /// Bytes of one value.
+    pub value_bytes: usize,
+    /// What the device holds besides.
+    pub scratch: Scratch,
+}
+
+impl Batch {
+    /// A batch `[B, C, H, W]` where it lives.
     ///
     /// # Errors
-    /// The latents are not of that shape.
-    pub fn of_a_decode(steps: &[Step], larger: &[usize], latents: &Tensor) -> Result<Vec<Self>> {
-        Self::all(steps, latents, larger, |split, size, rows| {
+    /// It is not of that shape.
+    pub fn of(x: &Tensor) -> Result<Self> {
+        let (entries, channels, rows, columns) = x.dims4()?;
+        Ok(Self {
+            entries,
+            size: Size {
+                channels,
+                rows,
+                columns,
+            },
+            value_bytes: x.dtype().size_in_bytes(),
+            scratch: Scratch::of(x.device()),
+        })
+    }
+}
+
+impl Plan {
+    /// Plans for a decoder's steps over a batch, the fastest first; `larger` tells before which
+    /// steps the image becomes larger.
+    pub fn of_a_decode(steps: &[StepShape], larger: &[usize], batch: Batch) -> Vec<Self> {
+        Self::all(steps, batch, larger, |split, size, rows| {
             let (before, beyond) = steps.split_at(split);
             let between = output(before, size);
             let bands = bands(beyond, rows);
-            let most = bands.most_values(beyond, between);
-            (bands, most.max(most_values(before, size)))
+            let most = bands.most_values(beyond, between, batch.scratch);
+            (bands, most.max(most_values(before, size, batch.scratch)))
         })
     }
 
-    /// Plans to encode pixels `[B, 3, H, W]`; `smaller` tells after how many steps the image has
-    /// become smaller.
-    ///
-    /// # Errors
-    /// The pixels are not of that shape.
-    pub fn of_an_encode(steps: &[Step], smaller: &[usize], pixels: &Tensor) -> Result<Vec<Self>> {
-        Self::all(steps, pixels, smaller, |split, size, rows| {
+    /// Plans for an encoder's steps over a batch; `smaller` tells after how many steps the
+    /// image has become smaller.
+    pub fn of_an_encode(steps: &[StepShape], smaller: &[usize], batch: Batch) -> Vec<Self> {
+        Self::all(steps, batch, smaller, |split, size, rows| {
             let (within, after) = steps.split_at(split);
             let between = output(within, size);
             let bands = bands(within, rows);
-            let most = bands.most_values(within, size);
-            (bands, most.max(most_values(after, between)))
+            let most = bands.most_values(within, size, batch.scratch);
+            (bands, most.max(most_values(after, between, batch.scratch)))
         })
     }
 
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     fn all(
-        steps: &[Step],
-        x: &Tensor,
+        steps: &[StepShape],
+        batch: Batch,
         splits: &[usize],
         in_bands: impl Fn(usize, Size, usize) -> (Bands, usize),
-    ) -> Result<Vec<Self>> {
-        let (batch, channels, rows, columns) = x.dims4()?;
-        let size = Size {
-            channels,
-            rows,
-            columns,
-        };
-        let bytes = |values: usize| (values * x.dtype().size_in_bytes()) as u64;
-        let one = most_values(steps, size);
-        let results = batch * output(steps, size).values();
+    ) -> Vec<Self> {
+        let Batch { entries, size, .. } = batch;
+        let bytes = |values: usize| values.saturating_mul(batch.value_bytes) as u64;
+        let one = most_values(steps, size, batch.scratch);
+        let results = entries.saturating_mul(output(steps, size).values());
         let mut plans = vec![Self {
             way: Way::Whole,
-            bytes: bytes(batch * one),
+            bytes: bytes(entries.saturating_mul(one)),
         }];
-        if batch > 1 {
+        if entries > 1 {
             plans.push(Self {
                 way: Way::OneByOne,
-                bytes: bytes(results + one),
+                bytes: bytes(results.saturating_add(one)),
             });
         }
         for &split in splits {
@@ -91,11 +119,11 @@ impl Plan {
                 let (bands, most) = in_bands(split, size, rows);
                 plans.push(Self {
                     way: Way::InBands(split, bands),
-                    bytes: bytes(results + most),
+                    bytes: bytes(results.saturating_add(most)),
                 });
             }
         }
-        Ok(plans)
+        plans
     }
 
     /// Runs a decoder's steps.
@@ -133,13 +161,16 @@ impl Plan {
         if self.way == Way::Whole {
             return one(x);
         }
-        let entries = (0..x.dim(0)?).map(|i| one(&x.narrow(0, i, 1)?));
+        let entries = (0..x.dim(0)?).map(|i| {
+            check_cancelled()?;
+            one(&x.narrow(0, i, 1)?)
+        });
         let entries = entries.collect::<Result<Vec<_>>>()?;
         concat(&entries.iter().collect::<Vec<_>>(), 0)
     }
 }
 
-fn bands(steps: &[Step], rows: usize) -> Bands {
+fn bands(steps: &[StepShape], rows: usize) -> Bands {
     Bands {
         rows: rows.next_multiple_of(alignment(steps)),
         margin: margin(steps),
@@ -164,7 +195,11 @@ pub fn run_first_that_fits<R>(
     run: impl Fn(&Plan) -> Result<R>,
 ) -> Result<R> {
     let available = available_memory(device);
-    let fits = |plan: &Plan| available.is_none_or(|there| plan.bytes + MARGIN <= there);
+    let margin = match device.is_cpu() {
+        true => 0,
+        false => MARGIN,
+    };
+    let fits = |plan: &Plan| available.is_none_or(|there| plan.bytes + margin <= there);
     let first = plans
         .iter()
         .position(fits)
@@ -198,6 +233,7 @@ mod tests {
     use crate::layers::{relative_error, Placement};
     use crate::models::builder::Builder;
     use crate::models::random::RandomWeights;
+    use crate::models::vae::steps::shapes;
     use crate::models::vae::{Vae, VaeConfig};
 
     /// A small autoencoder of random weights on a device, in a type.
@@ -243,7 +279,7 @@ mod tests {
             assert!(error <= tolerance, "{what}: {error:e}");
         };
         let plan = |split, steps: &[Step], rows| Plan {
-            way: Way::InBands(split, bands(steps, rows)),
+            way: Way::InBands(split, bands(&shapes(steps), rows)),
             bytes: 0,
         };
         let (steps, larger) = vae.decoder.steps();
@@ -285,7 +321,8 @@ mod tests {
         let vae = vae(&Device::Cpu, DType::F32);
         let (steps, larger) = vae.decoder.steps();
         let latents = image((3, 16, 512, 1));
-        let plans = Plan::of_a_decode(&steps, &larger, &latents).unwrap();
+        let batch = Batch::of(&latents).unwrap();
+        let plans = Plan::of_a_decode(&shapes(&steps), &larger, batch);
         assert_eq!(plans[0].way, Way::Whole);
         assert_eq!(plans[1].way, Way::OneByOne);
         let bytes: Vec<u64> = plans.iter().map(|plan| plan.bytes).collect();

@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor};
 
 use super::blocks::{AttentionBlock, ResidualBlock};
-use crate::layers::{upsample_nearest, Conv2d, GroupNorm, MAX_SCORES};
+use super::shapes::StepShape;
+use crate::layers::{upsample_nearest, Conv2d, GroupNorm};
 
 /// Where group norms, which are about a whole image, get their moments from.
 pub trait Norms {
@@ -63,105 +64,28 @@ pub fn run(steps: &[Step], x: Tensor, norms: &mut dyn Norms) -> Result<Option<Te
     Ok(Some(x))
 }
 
-/// An image between two steps: channels, rows and columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Channels.
-    pub channels: usize,
-    /// Rows.
-    pub rows: usize,
-    /// Columns.
-    pub columns: usize,
-}
-
-impl Size {
-    /// How many values it has.
-    pub fn values(self) -> usize {
-        self.channels * self.rows * self.columns
-    }
-}
-
-/// The image that steps make of one of this size.
-pub fn output(steps: &[Step], size: Size) -> Size {
-    steps.iter().fold(size, |size, step| step.output(size))
-}
-
-/// The most values that live at a time while steps run on an image of this size.
-pub fn most_values(steps: &[Step], size: Size) -> usize {
-    let mut size = size;
-    let mut most = 0;
-    for step in steps {
-        most = most.max(step.most_values(size));
-        size = step.output(size);
-    }
-    most
-}
-
 impl Step<'_> {
-    /// How many group norms it has.
-    pub fn norms(&self) -> usize {
+    /// Its shape.
+    pub fn shape(&self) -> StepShape {
         match self {
-            Step::Residual(_) => 2,
-            Step::Norm(_) => 1,
-            Step::Conv(..) | Step::Double | Step::Attention(_) => 0,
-        }
-    }
-
-    /// The image that it makes of one of this size.
-    pub fn output(&self, size: Size) -> Size {
-        match self {
-            Step::Conv(conv, before, after) => {
-                let length = |of: usize| (of + before + after - conv.kernel()) / conv.stride() + 1;
-                Size {
-                    channels: conv.outputs(),
-                    rows: length(size.rows),
-                    columns: length(size.columns),
-                }
-            }
-            Step::Double => Size {
-                rows: 2 * size.rows,
-                columns: 2 * size.columns,
-                ..size
+            Step::Conv(conv, before, after) => StepShape::Conv {
+                outputs: conv.outputs(),
+                kernel: conv.kernel(),
+                stride: conv.stride(),
+                padding: before + after,
             },
-            Step::Residual(block) => Size {
-                channels: block.outputs(),
-                ..size
+            Step::Double => StepShape::Double,
+            Step::Residual(block) => StepShape::Residual {
+                outputs: block.outputs(),
+                has_shortcut: block.has_shortcut(),
             },
-            Step::Attention(_) | Step::Norm(_) => size,
+            Step::Attention(_) => StepShape::Attention,
+            Step::Norm(_) => StepShape::Norm,
         }
     }
+}
 
-    /// The most values that live at a time while it runs on an image of this size.
-    pub fn most_values(&self, size: Size) -> usize {
-        let (before, after) = (size.values(), self.output(size).values());
-        match self {
-            Step::Conv(..) | Step::Double | Step::Norm(_) => before + after,
-            Step::Residual(block) => {
-                // The shortcut is the input itself, or another beside it.
-                let (shortcut, other) = match block.has_shortcut() {
-                    true => (after, after),
-                    false => (before, 0),
-                };
-                // The input and its norm; then the shortcut, a norm's output and a
-                // convolution's.
-                (before + other + before).max(shortcut + before.max(after) + after)
-            }
-            // Its norm, queries, keys, values and result, and scores.
-            Step::Attention(_) => {
-                let places = size.rows * size.columns;
-                6 * before + places.saturating_mul(places).min(MAX_SCORES)
-            }
-        }
-    }
-
-    /// How many rows of its output an edge spoils that is none of the image's, where so many
-    /// of its input's are spoilt.
-    pub fn spoilt(&self, rows: usize) -> usize {
-        match self {
-            Step::Conv(conv, ..) => (rows + conv.kernel() / 2).div_ceil(conv.stride()),
-            Step::Double => 2 * rows,
-            Step::Residual(_) => rows + 2,
-            Step::Attention(_) | Step::Norm(_) => rows,
-        }
-    }
+/// The shapes of steps.
+pub fn shapes(steps: &[Step]) -> Vec<StepShape> {
+    steps.iter().map(Step::shape).collect()
 }

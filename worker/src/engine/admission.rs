@@ -1,0 +1,351 @@
+//! Memory, given out before a job is queued.
+//!
+//! Every job's bytes are known by its shapes alone. One that can never fit is refused with the
+//! numbers; one that does not fit beside those already taken is refused until some have ended.
+//! What has been taken is a [`Reservation`], which gives it back wherever the job ends.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ovis_protocol::limits::MAX_TENSOR_BYTES;
+use ovis_protocol::{ErrorCode, WireError};
+
+use crate::pipeline::{shown_bytes, Ask, Budget, Cost, Costs};
+
+/// Tells what a job takes; any thread may ask.
+pub trait JobCosts: Send + Sync {
+    /// What a job takes.
+    fn cost(&self, ask: Ask) -> Cost;
+}
+
+impl JobCosts for Costs {
+    fn cost(&self, ask: Ask) -> Cost {
+        Costs::cost(self, ask)
+    }
+}
+
+/// Jobs that take nothing: for a model that has no costs to tell.
+pub struct Free;
+
+impl JobCosts for Free {
+    fn cost(&self, _: Ask) -> Cost {
+        Cost::default()
+    }
+}
+
+/// What jobs may take and have taken.
+pub(super) struct Ledger {
+    book: Mutex<Book>,
+}
+
+struct Book {
+    budget: Budget,
+    /// Host bytes of all jobs that were let in and have not ended.
+    host: u64,
+    /// Device bytes of each of them.
+    device: Vec<u64>,
+}
+
+impl Book {
+    /// What operations may take now beside the tensors of all jobs, if that is bounded.
+    fn room(&self) -> Option<u64> {
+        match self.budget {
+            Budget::OneMemory(bytes) => Some(bytes?.saturating_sub(self.host)),
+            Budget::TwoMemories { device, .. } => device,
+        }
+    }
+
+    fn reserve(&mut self, cost: Cost) -> Result<(), Shortage> {
+        let host = self.host.saturating_add(cost.host);
+        let (needed, taken, there) = match self.budget {
+            Budget::OneMemory(there) => {
+                let others = self.device.iter().copied().max().unwrap_or(0);
+                let alone = cost.host.saturating_add(cost.device());
+                let together = host.saturating_add(others.max(cost.device()));
+                (alone, together, there)
+            }
+            Budget::TwoMemories {
+                host: there,
+                device,
+            } => {
+                if device.is_some_and(|there| cost.device() > there) {
+                    return Err(Shortage::Never {
+                        needed: cost.device(),
+                        there: device.unwrap_or(0),
+                        of: "GPU memory",
+                    });
+                }
+                (cost.host, host, there)
+            }
+        };
+        if let Some(there) = there {
+            if needed > there {
+                let of = "memory";
+                return Err(Shortage::Never { needed, there, of });
+            }
+            if taken > there {
+                return Err(Shortage::Now { needed, there });
+            }
+        }
+        self.host = host;
+        self.device.push(cost.device());
+        Ok(())
+    }
+
+    fn release(&mut self, cost: Cost) {
+        self.host = self.host.saturating_sub(cost.host);
+        if let Some(at) = self.device.iter().position(|&d| d == cost.device()) {
+            self.device.swap_remove(at);
+        }
+    }
+}
+
+/// Why there is no memory for a job.
+#[derive(Debug, PartialEq, Eq)]
+enum Shortage {
+    /// Not even alone.
+    Never {
+        needed: u64,
+        there: u64,
+        of: &'static str,
+    },
+    /// Not beside the jobs that were let in already.
+    Now { needed: u64, there: u64 },
+}
+
+/// A job's memory, given back when this is dropped.
+pub struct Reservation {
+    ledger: Arc<Ledger>,
+    cost: Cost,
+}
+
+impl Reservation {
+    /// What the job takes.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+}
+
+impl std::fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reservation")
+            .field("cost", &self.cost)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.ledger.lock().release(self.cost);
+    }
+}
+
+impl Ledger {
+    /// A ledger without bounds, until [`set_budget`](Self::set_budget).
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            book: Mutex::new(Book {
+                budget: Budget::OneMemory(None),
+                host: 0,
+                device: Vec::new(),
+            }),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what jobs may take from now on.
+    pub fn set_budget(&self, budget: Budget) {
+        self.lock().budget = budget;
+    }
+
+    /// Sets what a GPU that does nothing has left; nothing where there is none.
+    pub fn set_device_memory(&self, left: Option<u64>) {
+        if let Budget::TwoMemories { device, .. } = &mut self.lock().budget {
+            *device = left;
+        }
+    }
+
+    /// What operations may take now beside the tensors of all jobs, if that is bounded.
+    pub fn room(&self) -> Option<u64> {
+        self.lock().room()
+    }
+
+    /// Takes a job's memory.
+    ///
+    /// # Errors
+    /// There is too little, with the numbers and what would fit.
+    pub fn admit(
+        self: &Arc<Self>,
+        costs: &dyn JobCosts,
+        ask: Ask,
+    ) -> Result<Reservation, WireError> {
+        let cost = costs.cost(ask);
+        if cost.result > MAX_TENSOR_BYTES {
+            return Err(WireError::new(
+                ErrorCode::InvalidRequest,
+                format!(
+                    "The job's result would have {}, the most one job may return is {}.",
+                    shown_bytes(cost.result),
+                    shown_bytes(MAX_TENSOR_BYTES)
+                ),
+                "Use a smaller size or batch, or fewer and shorter prompts.",
+            ));
+        }
+        let reserved = self.lock().reserve(cost);
+        match reserved {
+            Ok(()) => Ok(Reservation {
+                ledger: self.clone(),
+                cost,
+            }),
+            Err(Shortage::Now { needed, there }) => Err(WireError::new(
+                ErrorCode::QueueFull,
+                format!(
+                    "The job needs {} of memory, and other jobs hold too much of the {} that this worker may use.",
+                    shown_bytes(needed),
+                    shown_bytes(there)
+                ),
+                "Wait for a job to end, then submit it again.",
+            )),
+            Err(Shortage::Never { needed, there, of }) => Err(WireError::new(
+                ErrorCode::OutOfMemory,
+                format!(
+                    "The job needs {} of {of}, and this worker has {} for it.",
+                    shown_bytes(needed),
+                    shown_bytes(there)
+                ),
+                self.what_would_fit(costs, ask),
+            )),
+        }
+    }
+
+    fn what_would_fit(&self, costs: &dyn JobCosts, ask: Ask) -> String {
+        let fits = |ask: Ask| {
+            let mut alone = Book {
+                budget: self.lock().budget,
+                host: 0,
+                device: Vec::new(),
+            };
+            alone.reserve(costs.cost(ask)).is_ok()
+        };
+        ask.largest_that(fits).unwrap_or_else(|| {
+            "Nothing like it fits: start the worker with a larger --memory, or on a machine with more."
+                .into()
+        })
+    }
+}
+
+/// What the client of a job is told for which a GPU has lost its memory to other programs.
+pub(super) fn no_device_memory(needed: u64, left: u64) -> WireError {
+    WireError::new(
+        ErrorCode::OutOfMemory,
+        format!(
+            "The job needs {} of GPU memory, and {} is free now: other programs hold more of it than before.",
+            shown_bytes(needed),
+            shown_bytes(left)
+        ),
+        "Close what else uses the GPU, or use a smaller size or batch.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cost(host: u64, device: u64) -> Cost {
+        Cost {
+            host,
+            working: device,
+            ..Cost::default()
+        }
+    }
+
+    fn book(budget: Budget) -> Book {
+        Book {
+            budget,
+            host: 0,
+            device: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn on_a_cpu_one_memory_holds_all_tensors_and_the_largest_operation() {
+        let mut book = book(Budget::OneMemory(Some(100)));
+        assert!(matches!(
+            book.reserve(cost(60, 41)),
+            Err(Shortage::Never { needed: 101, .. })
+        ));
+        book.reserve(cost(20, 50)).unwrap();
+        book.reserve(cost(20, 10)).unwrap();
+        assert_eq!(book.room(), Some(60));
+        // Its tensors fit beside the others', but not with the first job's operation.
+        assert_eq!(
+            book.reserve(cost(11, 0)),
+            Err(Shortage::Now {
+                needed: 11,
+                there: 100
+            })
+        );
+        book.release(cost(20, 50));
+        book.reserve(cost(11, 0)).unwrap();
+        assert_eq!(book.room(), Some(69));
+    }
+
+    #[test]
+    fn a_gpu_has_a_memory_of_its_own() {
+        let mut book = book(Budget::TwoMemories {
+            host: Some(10),
+            device: Some(100),
+        });
+        assert!(matches!(
+            book.reserve(cost(1, 101)),
+            Err(Shortage::Never {
+                of: "GPU memory",
+                ..
+            })
+        ));
+        book.reserve(cost(6, 100)).unwrap();
+        // Operations run one after the other, so both may take all of the device.
+        book.reserve(cost(4, 100)).unwrap();
+        assert!(matches!(
+            book.reserve(cost(1, 1)),
+            Err(Shortage::Now { .. })
+        ));
+    }
+
+    #[test]
+    fn a_dropped_reservation_gives_its_memory_back() {
+        struct Ten;
+        impl JobCosts for Ten {
+            fn cost(&self, _: Ask) -> Cost {
+                cost(10, 0)
+            }
+        }
+        let ledger = Ledger::new();
+        ledger.set_budget(Budget::OneMemory(Some(15)));
+        let ask = Ask::VaeEncode { image: [1, 16, 16] };
+        let first = ledger.admit(&Ten, ask).unwrap();
+        assert_eq!(
+            ledger.admit(&Ten, ask).unwrap_err().code,
+            ErrorCode::QueueFull
+        );
+        drop(first);
+        ledger.admit(&Ten, ask).unwrap();
+        ledger.set_budget(Budget::OneMemory(Some(5)));
+        let never = ledger.admit(&Ten, ask).unwrap_err();
+        assert_eq!(never.code, ErrorCode::OutOfMemory);
+        assert_eq!(
+            never.message,
+            "The job needs 10 bytes of memory, and this worker has 5 bytes for it."
+        );
+    }
+
+    #[test]
+    fn without_a_budget_everything_is_let_in() {
+        let ledger = Ledger::new();
+        assert_eq!(ledger.room(), None);
+        let ask = Ask::VaeEncode { image: [1, 16, 16] };
+        ledger.admit(&Free, ask).unwrap();
+    }
+}

@@ -1,0 +1,257 @@
+//! How much memory there is, and numbers of bytes as people read them.
+
+use candle_core::Device;
+use sysinfo::System;
+
+use super::costs::Ask;
+use crate::layers::available_memory;
+
+/// The memory that jobs may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// On a CPU, one memory for tensors and operations; `None` for no bound.
+    OneMemory(Option<u64>),
+    /// On a GPU, the host's for tensors and the device's for operations; `None` for no bound.
+    TwoMemories {
+        /// Of the host.
+        host: Option<u64>,
+        /// Of the device.
+        device: Option<u64>,
+    },
+}
+
+/// Bytes left for whatever else the machine does, where no `--memory` was named: this share of
+/// what is free, and so many at least.
+const LEFT_SHARE: u64 = 16;
+const LEFT_AT_LEAST: u64 = 128 << 20;
+
+/// Bytes of GPU memory left for what is not counted: workspaces of libraries, gaps between
+/// tensors.
+const GPU_MARGIN: u64 = 256 << 20;
+
+impl Budget {
+    /// What the jobs of a model that is loaded may take on `device`: `memory` bytes of the
+    /// host's, or what the machine, or the container that the worker runs in, has left.
+    pub fn now(device: &Device, memory: Option<u64>) -> Self {
+        let host = memory.or_else(host_memory_left);
+        match device.is_cpu() {
+            true => Self::OneMemory(host),
+            false => Self::TwoMemories {
+                host,
+                device: device_memory_left(device),
+            },
+        }
+    }
+}
+
+/// Bytes of a GPU's memory that jobs may take now.
+pub fn device_memory_left(device: &Device) -> Option<u64> {
+    available_memory(device).map(|free| free.saturating_sub(GPU_MARGIN))
+}
+
+fn host_memory_left() -> Option<u64> {
+    let free = free_host_memory()?;
+    Some(free.saturating_sub((free / LEFT_SHARE).max(LEFT_AT_LEAST)))
+}
+
+/// Bytes of memory that this process can still have; `None` where the system does not tell.
+pub fn free_host_memory() -> Option<u64> {
+    let mut system = System::new();
+    system.refresh_memory();
+    let free = system.available_memory();
+    let in_container = system.cgroup_limits().map(|limits| limits.free_memory);
+    let free = in_container.map_or(free, |limit| limit.min(free));
+    (free > 0).then_some(free)
+}
+
+/// A number of bytes for people: `512 bytes`, `3.4 MiB`, `12.0 GiB`.
+pub fn shown_bytes(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match UNITS.iter().find(|(_, bits)| bytes >= 1 << bits) {
+        Some((unit, bits)) => format!("{:.1} {unit}", bytes as f64 / (1u64 << bits) as f64),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+/// A number of bytes as it is written in arguments: `12GiB`, `12G`, `800 MiB`, `5000000000`.
+/// K, M, G and T are powers of 1024, with or without `iB` or `B`.
+///
+/// # Errors
+/// It is not a number of bytes above 0.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'));
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let unit = unit.trim().to_ascii_lowercase();
+    let bits = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" => Some(0),
+        "k" => Some(10),
+        "m" => Some(20),
+        "g" => Some(30),
+        "t" => Some(40),
+        _ => None,
+    };
+    let bytes = number
+        .parse::<f64>()
+        .ok()
+        .zip(bits)
+        .map(|(number, bits)| number * (1u64 << bits) as f64);
+    match bytes {
+        Some(bytes) if (1.0..9.2e18).contains(&bytes) => Ok(bytes as u64),
+        _ => Err("it is not a number of bytes, such as 12GiB or 800MiB".into()),
+    }
+}
+
+impl Ask<'_> {
+    /// The largest job like this one that `fits`, as advice: with a smaller batch, else of a
+    /// smaller size.
+    pub fn largest_that(&self, fits: impl Fn(Ask) -> bool) -> Option<String> {
+        let batch = match *self {
+            Ask::Encode { prompts, .. } => prompts.len(),
+            Ask::Denoise { latent, .. } | Ask::Decode { latent } => latent[0],
+            Ask::VaeEncode { image } => image[0],
+        };
+        if let Some(batch) = largest(batch, |batch| fits(self.with_batch(batch))) {
+            return Some(match *self {
+                Ask::Encode { .. } => format!("{batch} of these prompts in one job would fit."),
+                _ => format!("A batch of {batch} at this size would fit."),
+            });
+        }
+        let (height, width) = self.pixels()?;
+        let steps = height.min(width) / 16;
+        let sixteenths = largest(steps, |n| fits(self.with_batch(1).scaled(n, steps)))?;
+        let (height, width) = self.with_batch(1).scaled(sixteenths, steps).pixels()?;
+        Some(format!("One image of {width} x {height} pixels would fit."))
+    }
+
+    fn with_batch(self, batch: usize) -> Self {
+        match self {
+            Self::Encode {
+                prompts,
+                max_sequence_length,
+            } => Self::Encode {
+                prompts: &prompts[..batch],
+                max_sequence_length,
+            },
+            Self::Denoise {
+                request,
+                latent: [_, c, h, w],
+                text,
+            } => Self::Denoise {
+                request,
+                latent: [batch, c, h, w],
+                text,
+            },
+            Self::Decode {
+                latent: [_, c, h, w],
+            } => Self::Decode {
+                latent: [batch, c, h, w],
+            },
+            Self::VaeEncode { image: [_, h, w] } => Self::VaeEncode {
+                image: [batch, h, w],
+            },
+        }
+    }
+
+    /// Height and width of its image.
+    fn pixels(self) -> Option<(usize, usize)> {
+        match self {
+            Self::Encode { .. } => None,
+            Self::Denoise {
+                latent: [_, _, h, w],
+                ..
+            }
+            | Self::Decode {
+                latent: [_, _, h, w],
+            } => Some((8 * h, 8 * w)),
+            Self::VaeEncode { image: [_, h, w] } => Some((h, w)),
+        }
+    }
+
+    /// `part` of `of` parts as high and wide, in multiples of 16 pixels.
+    fn scaled(self, part: usize, of: usize) -> Self {
+        let pixels = |side: usize| (side * part / of / 16 * 16).max(16);
+        match self {
+            Self::Encode { .. } => self,
+            Self::Denoise {
+                request,
+                latent: [b, c, h, w],
+                text,
+            } => Self::Denoise {
+                request,
+                latent: [b, c, pixels(8 * h) / 8, pixels(8 * w) / 8],
+                text,
+            },
+            Self::Decode {
+                latent: [b, c, h, w],
+            } => Self::Decode {
+                latent: [b, c, pixels(8 * h) / 8, pixels(8 * w) / 8],
+            },
+            Self::VaeEncode { image: [b, h, w] } => Self::VaeEncode {
+                image: [b, pixels(h), pixels(w)],
+            },
+        }
+    }
+}
+
+/// The largest number from 1 to below `end` that `fits`, where every one up to some does.
+fn largest(end: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    let (mut low, mut high) = (0, end);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        match fits(middle) {
+            true => low = middle,
+            false => high = middle,
+        }
+    }
+    (low > 0).then_some(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_and_read() {
+        assert_eq!(shown_bytes(17), "17 bytes");
+        assert_eq!(shown_bytes(3 << 29), "1.5 GiB");
+        for (text, bytes) in [
+            ("12GiB", 12 << 30),
+            ("12g", 12 << 30),
+            ("1.5 GB", 3 << 29),
+            ("800M", 800 << 20),
+            ("4096", 4096),
+            (" 1T ", 1 << 40),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "", "G", "0", "-1G", "1X", "nan", "inf", "1e9", "12 GiB x", "１G",
+        ] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn advice_names_the_largest_that_fits() {
+        let decode = Ask::Decode {
+            latent: [9, 16, 128, 64],
+        };
+        let advice = decode.largest_that(|ask| match ask {
+            Ask::Decode { latent } => latent.iter().product::<usize>() <= 4 * 16 * 128 * 64,
+            _ => false,
+        });
+        assert_eq!(advice.unwrap(), "A batch of 4 at this size would fit.");
+        let advice = decode.largest_that(|ask| match ask {
+            Ask::Decode { latent } => latent.iter().product::<usize>() <= 16 * 64 * 40,
+            _ => false,
+        });
+        assert_eq!(advice.unwrap(), "One image of 272 x 560 pixels would fit.");
+        assert_eq!(decode.largest_that(|_| false), None);
+    }
+
+    #[test]
+    fn this_machine_has_memory() {
+        assert!(free_host_memory().is_some_and(|bytes| bytes > 1 << 20));
+    }
+}
