@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::model_args::ModelArgs;
 use super::CliError;
 use crate::layers::{describe_paths, Placement};
-use crate::pipeline::{Parts, Pipeline};
+use crate::pipeline::{Parameters, Parts, Pipeline};
 use crate::weights::{Checkpoint, LoadProgress, Watch};
 
 /// Percents between two reports of one part.
@@ -31,7 +31,7 @@ pub fn open_whole(model: &ModelArgs) -> Result<Checkpoint, CliError> {
 /// Loads all parts that a checkpoint has; `say` gets a line now and then.
 ///
 /// # Errors
-/// A file is not what it should be.
+/// The weights do not fit, or a file is not what it should be.
 pub fn load(
     checkpoint: &Checkpoint,
     placement: &Placement,
@@ -39,6 +39,7 @@ pub fn load(
 ) -> Result<Pipeline, CliError> {
     let started = Instant::now();
     let say = Arc::new(say);
+    Parameters::of(checkpoint).check_fit(placement)?;
     checkpoint.watch(&reporter(say.clone()));
     let pipeline = Pipeline::load(checkpoint, placement, Parts::ALL)?;
     say(&format!(

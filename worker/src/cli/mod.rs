@@ -63,7 +63,8 @@ impl From<crate::weights::WeightsError> for CliError {
 impl From<crate::pipeline::Error> for CliError {
     fn from(error: crate::pipeline::Error) -> Self {
         let hint = match &error {
-            crate::pipeline::Error::Invalid { hint, .. } => hint.clone(),
+            crate::pipeline::Error::Invalid { hint, .. }
+            | crate::pipeline::Error::TooLarge { hint, .. } => hint.clone(),
             _ => String::new(),
         };
         Self::new(error.to_string(), hint)

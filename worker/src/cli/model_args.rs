@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::CliError;
 use crate::layers::{check_fp8, keep_freed_memory, Placement};
+use crate::pipeline::parse_bytes;
 use crate::weights::CheckpointArgs;
 
 /// Which files to load.
@@ -78,6 +79,15 @@ pub struct DeviceArgs {
     /// Type of weights and arithmetic: bf16 on a GPU and f32 on a CPU unless named.
     #[arg(long, value_enum, alias = "dtype")]
     pub precision: Option<Precision>,
+    /// Host memory for jobs, such as 12GiB: larger ones are refused, and decoding goes in parts
+    /// to stay within it. What the machine has left once the model is loaded, if not given.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "OVIS_WORKER_MEMORY",
+        value_parser = parse_bytes
+    )]
+    pub memory: Option<u64>,
 }
 
 /// Types of weights and arithmetic.

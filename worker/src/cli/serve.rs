@@ -143,7 +143,7 @@ async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
             let pipeline = loading::load(&checkpoint, &device.placement()?, say)?;
             loading::warm_up(&pipeline, say)?;
             say(&loading::paths(&pipeline)?);
-            Ok::<_, CliError>(pipeline)
+            Ok::<_, CliError>(pipeline.with_host_memory(device.memory))
         })
     })
     .await

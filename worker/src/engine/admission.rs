@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ovis_protocol::limits::MAX_TENSOR_BYTES;
 use ovis_protocol::{ErrorCode, WireError};
 
-use crate::pipeline::{shown_bytes, Ask, Budget, Cost, Costs};
+use crate::pipeline::{shown_bytes, Ask, Budget, Cost, Costs, Shortage};
 
 /// Tells what a job takes; any thread may ask.
 pub trait JobCosts: Send + Sync {
@@ -54,41 +54,28 @@ impl Book {
         }
     }
 
-    fn reserve(&mut self, cost: Cost) -> Result<(), Shortage> {
+    fn reserve(&mut self, cost: Cost) -> Result<(), Refusal> {
+        self.budget.check(cost).map_err(Refusal::Never)?;
         let host = self.host.saturating_add(cost.host);
-        let (needed, taken, there) = match self.budget {
+        let (together, there) = match self.budget {
             Budget::OneMemory(there) => {
                 let others = self.device.iter().copied().max().unwrap_or(0);
-                let alone = cost.host.saturating_add(cost.device());
-                let together = host.saturating_add(others.max(cost.device()));
-                (alone, together, there)
+                (host.saturating_add(others.max(cost.device())), there)
             }
-            Budget::TwoMemories {
-                host: there,
-                device,
-            } => {
-                if device.is_some_and(|there| cost.device() > there) {
-                    return Err(Shortage::Never {
-                        needed: cost.device(),
-                        there: device.unwrap_or(0),
-                        of: "GPU memory",
-                    });
-                }
-                (cost.host, host, there)
-            }
+            // Operations run one after the other, so each may take all of the device.
+            Budget::TwoMemories { host: there, .. } => (host, there),
         };
-        if let Some(there) = there {
-            if needed > there {
-                let of = "memory";
-                return Err(Shortage::Never { needed, there, of });
-            }
-            if taken > there {
-                return Err(Shortage::Now { needed, there });
+        match there {
+            Some(there) if together > there => Err(Refusal::Now {
+                needed: cost.host,
+                there,
+            }),
+            _ => {
+                self.host = host;
+                self.device.push(cost.device());
+                Ok(())
             }
         }
-        self.host = host;
-        self.device.push(cost.device());
-        Ok(())
     }
 
     fn release(&mut self, cost: Cost) {
@@ -101,13 +88,9 @@ impl Book {
 
 /// Why there is no memory for a job.
 #[derive(Debug, PartialEq, Eq)]
-enum Shortage {
+enum Refusal {
     /// Not even alone.
-    Never {
-        needed: u64,
-        there: u64,
-        of: &'static str,
-    },
+    Never(Shortage),
     /// Not beside the jobs that were let in already.
     Now { needed: u64, there: u64 },
 }
@@ -199,7 +182,7 @@ impl Ledger {
                 ledger: self.clone(),
                 cost,
             }),
-            Err(Shortage::Now { needed, there }) => Err(WireError::new(
+            Err(Refusal::Now { needed, there }) => Err(WireError::new(
                 ErrorCode::QueueFull,
                 format!(
                     "The job needs {} of memory, and other jobs hold too much of the {} that this worker may use.",
@@ -208,7 +191,7 @@ impl Ledger {
                 ),
                 "Wait for a job to end, then submit it again.",
             )),
-            Err(Shortage::Never { needed, there, of }) => Err(WireError::new(
+            Err(Refusal::Never(Shortage { needed, there, of })) => Err(WireError::new(
                 ErrorCode::OutOfMemory,
                 format!(
                     "The job needs {} of {of}, and this worker has {} for it.",
@@ -221,14 +204,8 @@ impl Ledger {
     }
 
     fn what_would_fit(&self, costs: &dyn JobCosts, ask: Ask) -> String {
-        let fits = |ask: Ask| {
-            let mut alone = Book {
-                budget: self.lock().budget,
-                host: 0,
-                device: Vec::new(),
-            };
-            alone.reserve(costs.cost(ask)).is_ok()
-        };
+        let budget = self.lock().budget;
+        let fits = |ask: Ask| budget.check(costs.cost(ask)).is_ok();
         ask.largest_that(fits).unwrap_or_else(|| {
             "Nothing like it fits: start the worker with a larger --memory, or on a machine with more."
                 .into()
@@ -274,7 +251,7 @@ mod tests {
         let mut book = book(Budget::OneMemory(Some(100)));
         assert!(matches!(
             book.reserve(cost(60, 41)),
-            Err(Shortage::Never { needed: 101, .. })
+            Err(Refusal::Never(Shortage { needed: 101, .. }))
         ));
         book.reserve(cost(20, 50)).unwrap();
         book.reserve(cost(20, 10)).unwrap();
@@ -282,7 +259,7 @@ mod tests {
         // Its tensors fit beside the others', but not with the first job's operation.
         assert_eq!(
             book.reserve(cost(11, 0)),
-            Err(Shortage::Now {
+            Err(Refusal::Now {
                 needed: 11,
                 there: 100
             })
@@ -300,18 +277,15 @@ mod tests {
         });
         assert!(matches!(
             book.reserve(cost(1, 101)),
-            Err(Shortage::Never {
+            Err(Refusal::Never(Shortage {
                 of: "GPU memory",
                 ..
-            })
+            }))
         ));
         book.reserve(cost(6, 100)).unwrap();
         // Operations run one after the other, so both may take all of the device.
         book.reserve(cost(4, 100)).unwrap();
-        assert!(matches!(
-            book.reserve(cost(1, 1)),
-            Err(Shortage::Now { .. })
-        ));
+        assert!(matches!(book.reserve(cost(1, 1)), Err(Refusal::Now { .. })));
     }
 
     #[test]

@@ -212,6 +212,7 @@ impl From<Output> for Product {
 pub fn wire_error(error: &Error) -> WireError {
     let (code, hint) = match error {
         Error::Invalid { hint, .. } => (ErrorCode::InvalidRequest, hint.as_str()),
+        Error::TooLarge { hint, .. } => (ErrorCode::OutOfMemory, hint.as_str()),
         Error::MissingPart { .. } => (
             ErrorCode::MissingModel,
             "Start the worker with a checkpoint that has it.",

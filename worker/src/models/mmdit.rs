@@ -50,6 +50,39 @@ impl MmditConfig {
     pub fn head_dim(&self) -> usize {
         self.hidden_size / self.num_heads
     }
+
+    /// How many numbers the weights are: 7.37 billion.
+    pub fn parameters(&self) -> u64 {
+        let [hidden, inner] = [self.hidden_size, self.mlp_hidden];
+        let linear = |inputs: usize, outputs: usize| (inputs + 1) * outputs;
+        let norms = 2 * self.head_dim();
+        let stream = linear(hidden, 6 * hidden)
+            + linear(hidden, 3 * hidden)
+            + linear(hidden, hidden)
+            + linear(hidden, 2 * inner)
+            + linear(inner, hidden)
+            + norms;
+        let single = linear(hidden, 3 * hidden)
+            + linear(hidden, 3 * hidden + 2 * inner)
+            + linear(hidden + inner, hidden)
+            + norms;
+        let ends = linear(self.in_channels, hidden)
+            + self.context_dim
+            + linear(self.context_dim, hidden)
+            + linear(TIME_EMBEDDING, hidden)
+            + linear(hidden, hidden)
+            + linear(hidden, 2 * hidden)
+            + linear(hidden, self.in_channels);
+        (2 * self.depth_double * stream + self.depth_single * single + ends) as u64
+    }
+
+    /// Those of them in the large products of the blocks, whose biases do not count.
+    pub fn large_parameters(&self) -> u64 {
+        let [hidden, inner] = [self.hidden_size, self.mlp_hidden];
+        let stream = 4 * hidden * hidden + 3 * hidden * inner;
+        let single = 4 * hidden * hidden + 3 * hidden * inner;
+        (2 * self.depth_double * stream + self.depth_single * single) as u64
+    }
 }
 
 /// Width of the sinusoidal time embedding.

@@ -34,6 +34,16 @@ pub struct Qwen3Config {
     pub rms_norm_eps: f64,
 }
 
+impl Qwen3Config {
+    /// How many numbers the weights are: 1.72 billion.
+    pub fn parameters(&self) -> u64 {
+        let (hidden, head) = (self.hidden_size, self.head_dim);
+        let attention = (2 * self.num_heads + 2 * self.num_kv_heads) * head * hidden + 2 * head;
+        let layer = attention + 3 * hidden * self.intermediate_size + 2 * hidden;
+        (self.vocab_size * hidden + self.num_layers * layer + hidden) as u64
+    }
+}
+
 /// Grouped-query causal self-attention with per-head q and k norms.
 struct SelfAttention {
     qkv: Linear,

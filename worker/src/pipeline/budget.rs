@@ -124,6 +124,16 @@ impl Ask<'_> {
         Some(format!("One image of {width} x {height} pixels would fit."))
     }
 
+    /// What it is, for a sentence.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Encode { .. } => "encoding these prompts",
+            Self::Denoise { .. } => "denoising images of this size and batch",
+            Self::Decode { .. } => "decoding images of this size and batch",
+            Self::VaeEncode { .. } => "encoding images of this size and batch",
+        }
+    }
+
     fn with_batch(self, batch: usize) -> Self {
         match self {
             Self::Encode {
@@ -246,7 +256,7 @@ mod tests {
             Ask::Decode { latent } => latent.iter().product::<usize>() <= 16 * 64 * 40,
             _ => false,
         });
-        assert_eq!(advice.unwrap(), "One image of 272 x 560 pixels would fit.");
+        assert_eq!(advice.unwrap(), "One image of 272 x 544 pixels would fit.");
         assert_eq!(decode.largest_that(|_| false), None);
     }
 

@@ -21,6 +21,14 @@ pub enum Error {
         /// The operation that needs it.
         operation: &'static str,
     },
+    /// The model or a job does not fit the memory that there is.
+    #[error("{message}")]
+    TooLarge {
+        /// What needs how much, and how much there is.
+        message: String,
+        /// What would fit.
+        hint: String,
+    },
     /// A result has values that are infinite or not numbers.
     #[error("the {name} that came out has values that are infinite or not numbers")]
     NotFinite {
@@ -55,6 +63,10 @@ impl Error {
 
     /// Whether the device ran out of memory.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Device(e) if is_out_of_memory(e))
+        match self {
+            Self::Device(error) => is_out_of_memory(error),
+            Self::TooLarge { .. } => true,
+            _ => false,
+        }
     }
 }

@@ -6,6 +6,7 @@ mod codec;
 mod costs;
 mod denoise;
 mod error;
+mod fit;
 mod geometry;
 mod load;
 mod plan;
@@ -18,6 +19,7 @@ pub use budget::{device_memory_left, free_host_memory, parse_bytes, shown_bytes,
 pub use costs::{Ask, Cost, Costs};
 pub use denoise::DenoiseState;
 pub use error::{Error, Result};
+pub use fit::{Parameters, Shortage};
 pub use geometry::Geometry;
 pub use load::{Parts, Pipeline};
 pub use plan::check_request;

@@ -6,7 +6,7 @@ use crate::cli::model_args::ModelArgs;
 use crate::cli::{loading, CliError};
 use crate::layers::Placement;
 use crate::models::mmdit::MmditConfig;
-use crate::pipeline::{Geometry, Pipeline};
+use crate::pipeline::{Geometry, Parameters, Pipeline};
 use crate::weights::Checkpoint;
 
 /// Geometries that can be had without a checkpoint.
@@ -75,7 +75,9 @@ impl Source {
         match self {
             Self::Random(named) => {
                 let name = "ovis-image-7b, random weights";
-                Ok(named.geometry().with_random_weights(name, placement)?)
+                let geometry = named.geometry();
+                Parameters::of_geometry(&geometry).check_fit(placement)?;
+                Ok(geometry.with_random_weights(name, placement)?)
             }
             Self::Files(checkpoint) => {
                 loading::load(checkpoint, placement, |line| eprintln!("{line}"))

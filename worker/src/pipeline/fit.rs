@@ -1,0 +1,224 @@
+//! Whether a model and its jobs fit the machine, told before work begins.
+
+use candle_core::{DType, Device};
+
+use super::budget::{device_memory_left, free_host_memory, shown_bytes, Budget};
+use super::costs::{Ask, Cost};
+use super::error::{Error, Result};
+use super::geometry::Geometry;
+use super::load::Pipeline;
+use crate::layers::Placement;
+use crate::weights::Checkpoint;
+
+/// Bytes of a GPU's memory that its libraries take beside the weights: handles, workspaces and
+/// kernels of cuBLASLt and cuDNN.
+const LIBRARIES: u64 = 512 << 20;
+
+/// How many numbers a model's weights are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parameters {
+    /// Of all parts.
+    pub all: u64,
+    /// Those in the large products of the transformer's blocks, which fp8 makes smaller.
+    pub large: u64,
+}
+
+impl Parameters {
+    /// Of a checkpoint's parts.
+    pub fn of(checkpoint: &Checkpoint) -> Self {
+        let parts = checkpoint.parts();
+        let transformer = checkpoint.transformer.as_ref();
+        Self {
+            all: parts.iter().map(|(_, part)| part.parameters()).sum(),
+            large: transformer.map_or(0, |part| part.config.large_parameters()),
+        }
+    }
+
+    /// Of a geometry, but for its autoencoder, which is less than a hundredth.
+    pub fn of_geometry(geometry: &Geometry) -> Self {
+        Self {
+            all: geometry.transformer.parameters() + geometry.text_encoder.parameters(),
+            large: geometry.transformer.large_parameters(),
+        }
+    }
+
+    /// Bytes that they take in types.
+    fn bytes(self, weights: DType, fp8: bool) -> u64 {
+        let size = weights.size_in_bytes() as u64;
+        match fp8 {
+            true => (self.all - self.large) * size + self.large,
+            false => self.all * size,
+        }
+    }
+
+    /// Checks that there is memory for them where they are to live.
+    ///
+    /// # Errors
+    /// There is too little, with the numbers and what would help.
+    pub fn check_fit(self, placement: &Placement) -> Result<()> {
+        let on_cpu = placement.device.is_cpu();
+        let bytes = self.bytes(placement.weights, placement.fp8);
+        let (needed, free) = match on_cpu {
+            true => (bytes, free_host_memory()),
+            false => (bytes + LIBRARIES, device_memory_left(&placement.device)),
+        };
+        match free {
+            Some(free) if needed > free => Err(Error::TooLarge {
+                message: format!(
+                    "the model needs {} of {} in {}, and {} is free",
+                    shown_bytes(needed),
+                    memory_of(&placement.device),
+                    placement.precision(),
+                    shown_bytes(free)
+                ),
+                hint: self.smaller_precision(placement, free),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What would help where there are only `free` bytes.
+    fn smaller_precision(self, placement: &Placement, free: u64) -> String {
+        let on_cpu = placement.device.is_cpu();
+        let now = self.bytes(placement.weights, placement.fp8);
+        // fp8 is only for GPUs.
+        let smaller = [(DType::BF16, false, "bf16"), (DType::BF16, true, "fp8")];
+        let fitting = smaller.into_iter().find(|&(weights, fp8, _)| {
+            let bytes = self.bytes(weights, fp8);
+            let besides = if on_cpu { 0 } else { LIBRARIES };
+            bytes < now && bytes + besides <= free && !(fp8 && on_cpu)
+        });
+        match (fitting, on_cpu) {
+            (Some((weights, fp8, name)), _) => format!(
+                "--precision {name} takes {}.",
+                shown_bytes(self.bytes(weights, fp8))
+            ),
+            (None, true) => "Close other programs, or use a machine with more memory.".into(),
+            (None, false) => "Close what else uses the GPU, or use a larger one.".into(),
+        }
+    }
+}
+
+/// What a device's memory is called.
+fn memory_of(device: &Device) -> &'static str {
+    match device.is_cpu() {
+        true => "memory",
+        false => "GPU memory",
+    }
+}
+
+/// A job that cannot fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// Bytes it needs.
+    pub needed: u64,
+    /// Bytes there are for it.
+    pub there: u64,
+    /// Of which memory.
+    pub of: &'static str,
+}
+
+impl Budget {
+    /// Checks that a job fits, were it alone.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check(self, cost: Cost) -> std::result::Result<(), Shortage> {
+        let short = |needed: u64, there: Option<u64>, of: &'static str| match there {
+            Some(there) if needed > there => Err(Shortage { needed, there, of }),
+            _ => Ok(()),
+        };
+        match self {
+            Self::OneMemory(there) => {
+                short(cost.host.saturating_add(cost.device()), there, "memory")
+            }
+            Self::TwoMemories { host, device } => {
+                short(cost.host, host, "memory")?;
+                short(cost.device(), device, "GPU memory")
+            }
+        }
+    }
+}
+
+impl Pipeline {
+    /// Checks that a job fits the memory that there is for this model's jobs, were it alone.
+    ///
+    /// # Errors
+    /// It does not, with the numbers and what would fit.
+    pub fn check_fits(&self, budget: Budget, ask: Ask) -> Result<()> {
+        let costs = self.costs();
+        budget.check(costs.cost(ask)).map_err(|shortage| {
+            let Shortage { needed, there, of } = shortage;
+            Error::TooLarge {
+                message: format!(
+                    "{} needs {} of {of}, and {} is free",
+                    ask.name(),
+                    shown_bytes(needed),
+                    shown_bytes(there)
+                ),
+                hint: ask
+                    .largest_that(|ask| budget.check(costs.cost(ask)).is_ok())
+                    .unwrap_or_default(),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::CheckpointArgs;
+
+    #[test]
+    fn the_large_products_are_nearly_all_of_the_transformer() {
+        let geometry = Geometry::ovis_image_7b();
+        let found = Parameters::of_geometry(&geometry);
+        // 7.37 and 1.72 billion, as the release says.
+        assert_eq!(geometry.transformer.parameters() / 10_000_000, 737);
+        assert_eq!(geometry.text_encoder.parameters() / 10_000_000, 172);
+        assert_eq!(
+            found.bytes(DType::BF16, false),
+            2 * (geometry.transformer.parameters() + geometry.text_encoder.parameters())
+        );
+        assert!(found.bytes(DType::BF16, true) < found.bytes(DType::BF16, false) * 7 / 10);
+    }
+
+    #[test]
+    fn a_geometry_has_the_parameters_of_its_files() {
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model");
+        let checkpoint = Checkpoint::open(&CheckpointArgs {
+            model: Some(demo.into()),
+            ..CheckpointArgs::default()
+        })
+        .unwrap();
+        let transformer = checkpoint.transformer.as_ref().unwrap();
+        let found = transformer.tensors.parameters();
+        assert_eq!(transformer.config.parameters(), found);
+        let text_encoder = checkpoint.text_encoder.as_ref().unwrap();
+        let found = text_encoder.tensors.parameters();
+        assert_eq!(text_encoder.config.parameters(), found);
+    }
+
+    #[test]
+    fn advice_is_a_precision_that_fits() {
+        let parameters = Parameters {
+            all: 10 << 30,
+            large: 8 << 30,
+        };
+        let placement = Placement {
+            device: Device::Cpu,
+            weights: DType::F32,
+            fp8: false,
+        };
+        let advice = |free_gib: u64| parameters.smaller_precision(&placement, free_gib << 30);
+        assert_eq!(advice(30), "--precision bf16 takes 20.0 GiB.");
+        assert!(advice(10).starts_with("Close other programs"));
+        let error = Parameters {
+            all: 1 << 50,
+            large: 0,
+        };
+        let error = error.check_fit(&placement).unwrap_err().to_string();
+        assert!(error.starts_with("the model needs 4096.0 TiB of memory in f32, and "));
+        assert!(Parameters::default().check_fit(&placement).is_ok());
+    }
+}
