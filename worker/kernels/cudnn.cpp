@@ -234,6 +234,9 @@ int ovis_cudnn_convolution(void *handle, int is_bf16, const int64_t *x_dims,
     });
 }
 
+// Frees a plan, which nothing may be running.
+void ovis_cudnn_free(void *plan) { delete static_cast<Plan *>(plan); }
+
 // Enqueues a plan on a stream. `pointers[i]` is the address of tensor i + 1.
 int ovis_cudnn_run(void *handle, void *plan, void *stream, const uint64_t *pointers, size_t count,
                    uint64_t workspace, char *error, size_t size) {

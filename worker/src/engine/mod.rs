@@ -12,6 +12,8 @@ mod device;
 mod job;
 mod queue;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{mpsc, Arc};

@@ -50,14 +50,14 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Mask) -> Result<Tenso
     while start < s {
         check_cancelled()?;
         let length = rows.min(s - start);
-        let scores = q.narrow(2, start, length)?.contiguous()?.matmul(&k)?;
-        let scores = match mask {
-            Mask::None => scores,
-            Mask::Causal => scores.broadcast_add(&causal_bias(start, length, s, &scores)?)?,
-        };
-        let weights =
-            candle_nn::ops::softmax_last_dim(&scores.to_dtype(DType::F32)?)?.to_dtype(v.dtype())?;
-        pieces.push(weights.matmul(&v)?);
+        // Each of these is as large as the scores and goes as soon as the next is made.
+        let mut scores = q.narrow(2, start, length)?.contiguous()?.matmul(&k)?;
+        if mask == Mask::Causal {
+            scores = scores.broadcast_add(&causal_bias(start, length, s, &scores)?)?;
+        }
+        scores = scores.to_dtype(DType::F32)?;
+        scores = candle_nn::ops::softmax_last_dim(&scores)?;
+        pieces.push(scores.to_dtype(v.dtype())?.matmul(&v)?);
         start += length;
     }
     let out = match pieces.len() {

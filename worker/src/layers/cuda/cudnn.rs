@@ -2,14 +2,16 @@
 //! shape, and their execution.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void, CStr};
 use std::hash::Hash;
 use std::ptr::null_mut;
 
+use candle_core::cuda_backend::cudarc::driver::sys::cuCtxSynchronize;
 use candle_core::{bail, CudaDevice, DType, Device, Result, Tensor};
+use lru::LruCache;
 
 use super::runtime::address;
+use super::MAX_PLANS;
 
 extern "C" {
     fn ovis_cudnn_open(handle: *mut *mut c_void, error: *mut c_char, size: usize) -> c_int;
@@ -62,6 +64,7 @@ extern "C" {
         error: *mut c_char,
         size: usize,
     ) -> c_int;
+    fn ovis_cudnn_free(plan: *mut c_void);
     fn ovis_cudnn_run(
         handle: *mut c_void,
         plan: *mut c_void,
@@ -145,19 +148,30 @@ enum Shape {
     Convolution(ConvolutionShape),
 }
 
-/// A compiled plan of the C side, kept as long as the process: the shapes of a
-/// worker's life are few.
-#[derive(Clone, Copy)]
+/// A compiled plan of the C side.
 struct Plan {
     plan: *mut c_void,
     workspace: usize,
 }
 
+impl Drop for Plan {
+    /// Waits for the device first: a plan may own the code of a kernel that still runs.
+    fn drop(&mut self) {
+        // SAFETY: the plan is the C side's and is freed once. A failure of the wait leaves
+        // nothing to do: the device is lost then.
+        unsafe {
+            let _ = cuCtxSynchronize();
+            ovis_cudnn_free(self.plan);
+        }
+    }
+}
+
 /// A handle of libcudnn and the plans made with it.
 pub(super) struct Cudnn {
     handle: *mut c_void,
-    /// `None` for a shape that cuDNN refused.
-    plans: RefCell<HashMap<Shape, Option<Plan>>>,
+    /// `None` for a shape that cuDNN refused. Those used longest ago make way: every length of a
+    /// prompt has an attention of its own.
+    plans: RefCell<LruCache<Shape, Option<Plan>>>,
 }
 
 impl Cudnn {
@@ -168,7 +182,7 @@ impl Cudnn {
         checked(|error, size| unsafe { ovis_cudnn_open(&mut handle, error, size) })?;
         Ok(Self {
             handle,
-            plans: RefCell::default(),
+            plans: RefCell::new(LruCache::new(MAX_PLANS)),
         })
     }
 
@@ -188,19 +202,23 @@ impl Cudnn {
     /// How many shapes it was asked for and has no plan for.
     pub(super) fn refused(&self) -> usize {
         let plans = self.plans.borrow();
-        plans.values().filter(|plan| plan.is_none()).count()
+        plans.iter().filter(|(_, plan)| plan.is_none()).count()
     }
 
-    fn plan(&self, shape: Shape) -> Option<Plan> {
-        if let Some(known) = self.plans.borrow().get(&shape) {
-            return *known;
-        }
+    /// Calls `with` with the plan of a shape, or with `None` where cuDNN has none.
+    fn with_plan<T>(&self, shape: Shape, with: impl FnOnce(Option<&Plan>) -> T) -> T {
+        let mut plans = self.plans.borrow_mut();
+        let plan = plans.get_or_insert(shape.clone(), || self.make(&shape));
+        with(plan.as_ref())
+    }
+
+    fn make(&self, shape: &Shape) -> Option<Plan> {
         let mut plan = null_mut();
         let mut workspace = 0;
         // SAFETY: the arrays have the four elements that the C side reads and
         // live through the call.
         let made = checked(|error, size| unsafe {
-            match &shape {
+            match shape {
                 Shape::Attention(s) => ovis_cudnn_attention(
                     self.handle,
                     s.q.as_ptr(),
@@ -251,7 +269,7 @@ impl Cudnn {
                 ),
             }
         });
-        let made = match made {
+        match made {
             Ok(()) => {
                 tracing::debug!(?shape, workspace, "cuDNN has a plan for this shape");
                 Some(Plan {
@@ -263,17 +281,19 @@ impl Cudnn {
                 tracing::debug!(?shape, %reason, "cuDNN has no plan for this shape");
                 None
             }
-        };
-        self.plans.borrow_mut().insert(shape, made);
-        made
+        }
     }
 
     /// Runs the plan of `shape` over `tensors`, in the C side's order. `false`
     /// when cuDNN has no plan for it.
     fn run(&self, device: &CudaDevice, shape: Shape, tensors: &[&Tensor]) -> Result<bool> {
-        let Some(plan) = self.plan(shape) else {
-            return Ok(false);
-        };
+        self.with_plan(shape, |plan| match plan {
+            Some(plan) => self.launch(device, plan, tensors).map(|()| true),
+            None => Ok(false),
+        })
+    }
+
+    fn launch(&self, device: &CudaDevice, plan: &Plan, tensors: &[&Tensor]) -> Result<()> {
         // SAFETY: cuDNN alone writes and reads its workspace.
         let workspace = unsafe {
             Tensor::empty(
@@ -302,7 +322,7 @@ impl Cudnn {
             )
         });
         match ran {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(()),
             Err(reason) => bail!("cuDNN failed: {reason}"),
         }
     }
@@ -320,7 +340,7 @@ impl Cudnn {
     /// Whether there is a plan for attention of E4M3 tensors.
     pub(super) fn takes_fp8(&self, shape: &AttentionShape, terms: Terms) -> bool {
         let shape = Shape::AttentionFp8(shape.clone(), terms);
-        self.plan(shape).is_some()
+        self.with_plan(shape, |plan| plan.is_some())
     }
 
     /// Attention of E4M3 tensors into one: q, k, v and the output, then the numbers of

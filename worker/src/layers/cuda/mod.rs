@@ -35,6 +35,12 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroUsize;
+
+/// Most plans that each library's part keeps. An image of one size takes about sixty; a plan
+/// is up to some hundreds of kilobytes of host memory.
+const MAX_PLANS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
+
 pub use attention::{attention, attention_and_swiglu, attention_into};
 pub use attention_fp8::{attention_fp8, attention_fp8_into, Fp8Heads};
 pub use block::{gated_linear, project_swiglu, HeadFactors};

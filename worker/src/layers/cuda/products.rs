@@ -4,7 +4,6 @@
 //! transposed, the one layout in which Ada and Hopper multiply fp8.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::c_void;
 use std::mem::size_of_val;
 use std::sync::Arc;
@@ -14,6 +13,9 @@ use candle_core::cuda_backend::cudarc::cublaslt::sys;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{Error, Result};
+use lru::LruCache;
+
+use super::MAX_PLANS;
 
 /// Bytes that a product may use besides its operands: what NVIDIA recommends for Hopper.
 const WORKSPACE: usize = 32 << 20;
@@ -78,8 +80,10 @@ pub(super) struct Products {
     workspace: CudaSlice<u8>,
     stream: Arc<CudaStream>,
     is_hopper: bool,
-    /// `None` for a product that cuBLASLt refused.
-    plans: RefCell<HashMap<Product, Option<Plan>>>,
+    /// `None` for a product that cuBLASLt refused. Those used longest ago make way: every
+    /// length of a prompt has products of its own. A plan is only read while it is launched, so
+    /// it may be freed while the device still works.
+    plans: RefCell<LruCache<Product, Option<Plan>>>,
 }
 
 impl Products {
@@ -96,7 +100,7 @@ impl Products {
             workspace,
             is_hopper: stream.context().compute_capability().w()?.0 == 9,
             stream,
-            plans: RefCell::default(),
+            plans: RefCell::new(LruCache::new(MAX_PLANS)),
         })
     }
 
@@ -118,7 +122,7 @@ impl Products {
     /// The addresses are of tensors alive now, as large as the product says.
     pub unsafe fn run(&self, product: Product, operands: &Operands) -> bool {
         let mut plans = self.plans.borrow_mut();
-        let plan = plans.entry(product).or_insert_with(|| {
+        let plan = plans.get_or_insert_mut(product, || {
             let made = self.plan(product, operands);
             match &made {
                 Ok(_) => tracing::debug!(?product, "cuBLASLt takes this product"),

@@ -10,6 +10,7 @@ mod channels_last;
 mod copy;
 mod fp8;
 mod latents;
+mod plans;
 mod pointwise;
 
 use candle_core::{DType, Device, Tensor};

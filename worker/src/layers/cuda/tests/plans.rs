@@ -1,0 +1,37 @@
+//! Plans that made way for others are made again, with the same result.
+
+use candle_core::DType;
+
+use super::{assert_close, random, there, tolerance};
+use crate::layers::cuda::{self, MAX_PLANS};
+use crate::layers::{attention, Linear, Mask};
+
+/// More shapes than are kept, and the first once more, while the device is still busy with what
+/// came before.
+#[test]
+fn more_shapes_than_plans() {
+    let dtype = DType::BF16;
+    let weight = random(&[32, 64], dtype);
+    let on_gpu = Linear::new(there(&weight, dtype), None);
+    let plain = Linear::new(weight, None);
+    let heads = random(&[1, MAX_PLANS.get() + 8, 2, 64], dtype);
+    let heads_there = there(&heads, dtype);
+    let rows = random(&[1, MAX_PLANS.get() + 8, 64], dtype);
+    let rows_there = there(&rows, dtype);
+    for length in (1..=MAX_PLANS.get() + 8).chain([1, 2]) {
+        let product = on_gpu.forward(&rows_there.narrow(1, 0, length).unwrap());
+        let q = heads_there.narrow(1, 0, length).unwrap();
+        let attended = cuda::attention(&q, &q, &q, true).unwrap();
+        if length % 100 > 2 {
+            continue;
+        }
+        let what = format!("{length} rows");
+        let wanted = plain.forward(&rows.narrow(1, 0, length).unwrap());
+        assert_close(&what, &product.unwrap(), &wanted.unwrap(), tolerance(dtype));
+        if let Some(attended) = attended {
+            let q = heads.narrow(1, 0, length).unwrap();
+            let wanted = attention(&q, &q, &q, Mask::Causal).unwrap();
+            assert_close(&what, &attended, &wanted, 4.0 * tolerance(dtype));
+        }
+    }
+}
