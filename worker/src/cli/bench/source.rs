@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use crate::cli::model_args::ModelArgs;
 use crate::cli::{loading, CliError};
 use crate::layers::Placement;
+use crate::logging;
 use crate::models::mmdit::MmditConfig;
 use crate::pipeline::{Geometry, Pipeline};
 use crate::weights::Checkpoint;
@@ -78,7 +79,7 @@ impl Source {
                 Ok(named.geometry().with_random_weights(name, placement)?)
             }
             Self::Files(checkpoint) => {
-                loading::load(checkpoint, placement, |line| eprintln!("{line}"))
+                loading::load(checkpoint, placement, logging::say)
             }
         }
     }
