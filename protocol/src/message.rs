@@ -5,6 +5,8 @@
 //! Variants and fields are only ever appended, and never without a new
 //! [`PROTOCOL_VERSION`](crate::limits::PROTOCOL_VERSION).
 
+use std::fmt;
+
 use bincode::{Decode, Encode};
 
 use crate::error::WireError;
@@ -47,8 +49,8 @@ pub enum ClientMessage {
     },
 }
 
-/// First message of a client.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+/// First message of a client. Its `Debug` form leaves the token out.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ClientHello {
     /// [`MAGIC`](crate::limits::MAGIC).
     pub magic: u32,
@@ -58,6 +60,16 @@ pub struct ClientHello {
     pub client: String,
     /// The worker's shared secret, when it asks for one.
     pub token: Option<String>,
+}
+
+impl fmt::Debug for ClientHello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientHello")
+            .field("magic", &self.magic)
+            .field("protocol", &self.protocol)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a job does, with everything but its tensors.

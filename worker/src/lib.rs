@@ -12,10 +12,13 @@
 //! - [`layers`]: linear, attention, norms, rope; the only place that asks which
 //!   device it is on
 //! - [`weights`]: which files are these, and where in them is each tensor
+//!
+//! Beside them is [`logging`]: the log, and how text from outside is made safe to show.
 
 pub mod cli;
 pub mod engine;
 pub mod layers;
+pub mod logging;
 pub mod models;
 pub mod pipeline;
 pub mod sampling;

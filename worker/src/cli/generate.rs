@@ -1,20 +1,31 @@
-//! `generate`: the whole path in one process, to PNG files.
+//! `generate`: the whole path in one process, to picture files.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+mod outputs;
+
+use std::path::PathBuf;
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
 use clap::Args;
+use ovis_protocol::limits::{MAX_PROMPT_BYTES, MAX_TENSOR_BYTES};
 use ovis_protocol::{DenoiseRequest, PromptCut, Schedule};
-use serde_json::json;
 
+use self::outputs::Outputs;
 use super::model_args::{DeviceArgs, ModelArgs};
+use super::picture::Format;
 use super::shortcut_args::ShortcutArgs;
-use super::{loading, png_file, CliError};
+use super::values::{number, parsed, text, whole, whole_within};
+use super::{loading, signals, CliError};
+use crate::logging;
 use crate::pipeline::{
-    check_length, check_request, DenoiseInputs, Forwards, Image, Latent, Pipeline,
+    check_length, check_request, most_conditioning, Ask, Budget, DenoiseInputs, Forwards, Latent,
+    Pipeline,
 };
+
+/// Longest side of an image in pixels.
+pub const MAX_SIDE: usize = 16_384;
+
+/// Most images of one run.
+const MAX_BATCH: usize = 1024;
 
 /// What to make, and of what.
 #[derive(Clone, Debug, Args)]
@@ -24,62 +35,116 @@ pub struct GenerateArgs {
     #[command(flatten)]
     device: DeviceArgs,
     /// What the image shows.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = text(), allow_hyphen_values = true)]
     prompt: String,
     /// What it does not show.
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        value_parser = text(),
+        allow_hyphen_values = true
+    )]
     negative: String,
     /// Width in pixels, a multiple of 16; the model's native size if not given.
-    #[arg(long, value_name = "W")]
+    #[arg(
+        long,
+        value_name = "W",
+        value_parser = whole_within(16, MAX_SIDE),
+        allow_hyphen_values = true
+    )]
     width: Option<usize>,
     /// Height in pixels, a multiple of 16; the model's native size if not given.
-    #[arg(long, value_name = "H")]
+    #[arg(
+        long,
+        value_name = "H",
+        value_parser = whole_within(16, MAX_SIDE),
+        allow_hyphen_values = true
+    )]
     height: Option<usize>,
-    /// Denoising steps.
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    /// Denoising steps, 1 to 1000.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 50,
+        value_parser = whole::<u32>(),
+        allow_hyphen_values = true
+    )]
     steps: u32,
-    /// Guidance scale; 1 switches guidance off.
+    /// Guidance scale, 0 to 100; 1 switches guidance off.
     #[arg(
         long,
         value_name = "X",
         default_value_t = 5.0,
-        allow_negative_numbers = true
+        value_parser = number(),
+        allow_hyphen_values = true
     )]
     cfg: f64,
-    /// Seed of the noise, as torch.manual_seed takes it.
-    #[arg(long, value_name = "K", default_value_t = 0)]
+    /// Seed of the noise, 0 to 2^64 - 1, as torch.manual_seed takes it.
+    #[arg(
+        long,
+        value_name = "K",
+        default_value_t = 0,
+        value_parser = parsed(parse_seed),
+        allow_hyphen_values = true
+    )]
     seed: u64,
     /// Images to make from one draw of noise.
-    #[arg(long, value_name = "B", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "B",
+        default_value_t = 1,
+        value_parser = whole_within(1, MAX_BATCH),
+        allow_hyphen_values = true
+    )]
     batch: usize,
     /// Shift of the schedule: auto (the model's own), or a constant.
     #[arg(
         long,
         value_name = "auto|X",
         default_value = "auto",
-        value_parser = parse_shift,
-        allow_negative_numbers = true
+        value_parser = parsed(parse_shift),
+        allow_hyphen_values = true
     )]
     shift: Shift,
     /// Solver, as in ComfyUI: euler, euler_ancestral, heun, dpm_2, dpmpp_2m,
     /// dpmpp_2m_sde, dpmpp_sde, res_multistep, uni_pc, lms, ddim.
-    #[arg(long, value_name = "NAME", default_value = "euler")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "euler",
+        value_parser = text(),
+        allow_hyphen_values = true
+    )]
     sampler: String,
     /// Where the sigmas stand: flux (the model's own), or one of ComfyUI's:
     /// simple, normal, sgm_uniform, ddim_uniform, karras, exponential, beta,
     /// linear_quadratic, kl_optimal.
-    #[arg(long, value_name = "NAME", default_value = "flux")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "flux",
+        value_parser = text(),
+        allow_hyphen_values = true
+    )]
     scheduler: String,
     #[command(flatten)]
     shortcuts: ShortcutArgs,
     /// Longest prompt in tokens; above 256 nothing is cut.
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    max_sequence_length: usize,
-    /// The PNG file; with a batch, files are numbered before the extension.
-    #[arg(long, value_name = "FILE.png")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 256,
+        value_parser = whole::<u32>(),
+        allow_hyphen_values = true
+    )]
+    max_sequence_length: u32,
+    /// The file to write; its suffix says how: .png, .jpg or .jpeg (lossy, quality 95),
+    /// .webp (lossless). With a batch, files are numbered before the suffix.
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     out: PathBuf,
     /// Also write the latents: `latents`, f32, `[B, 16, H/8, W/8]`.
-    #[arg(long, value_name = "FILE.safetensors")]
+    #[arg(long, value_name = "FILE.safetensors", allow_hyphen_values = true)]
     latents_out: Option<PathBuf>,
 }
 
@@ -100,33 +165,96 @@ fn parse_shift(text: &str) -> Result<Shift, String> {
     }
 }
 
+fn parse_seed(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("seeds are whole numbers from 0 to {} (2^64 - 1)", u64::MAX))
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// An argument, a file or the device is at fault.
 pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
+    signals::exit_when_asked()?;
     let request = request(args);
     // Before minutes are spent on loading.
-    if args.batch == 0 {
-        return Err(CliError::new(
-            "a batch of 0 makes no image",
-            "Use --batch 1 or more.",
-        ));
-    }
-    check_length(args.max_sequence_length)?;
+    let format = Format::of(&args.out)?;
+    check_length(args.max_sequence_length as usize)?;
+    check_prompts(args)?;
     let checkpoint = loading::open_whole(&args.model)?;
     let native = checkpoint.native_size();
     let size = (args.width.unwrap_or(native), args.height.unwrap_or(native));
     check_request(&request, args.batch, size)?;
+    check_pixels(args.batch, size)?;
+    let outputs = Outputs::check(args, format, size)?;
     let placement = args.device.placement()?;
-    let pipeline = loading::load(&checkpoint, &placement, |line| eprintln!("{line}"))?;
-    let latent = denoise(args, &request, size, &pipeline)?;
-    if let Some(path) = &args.latents_out {
-        write_latents(path, &latent)?;
+    let pipeline = loading::load(&checkpoint, &placement, logging::say)?;
+    let budget = Budget::now(&placement.device, args.device.host_memory());
+    check_fits(args, &request, size, &pipeline, budget)?;
+    budget.operation().run(|| {
+        let latent = denoise(args, &request, size, &pipeline)?;
+        outputs.write(args, &pipeline, &latent)
+    })
+}
+
+/// Everything that will run fits the memory.
+fn check_fits(
+    args: &GenerateArgs,
+    request: &DenoiseRequest,
+    (width, height): (usize, usize),
+    pipeline: &Pipeline,
+    budget: Budget,
+) -> Result<(), CliError> {
+    let channels = pipeline.latent_channels().unwrap_or(16);
+    let latent = [args.batch, channels, height / 8, width / 8];
+    let max_sequence_length = args.max_sequence_length as usize;
+    let prompts = [args.prompt.clone(), args.negative.clone()];
+    // Prompts are encoded one after the other.
+    let encodes = prompts.chunks(1).map(|prompts| Ask::Encode {
+        prompts,
+        max_sequence_length,
+    });
+    let longest = prompts.iter().map(String::len).max().unwrap_or(0);
+    let text = most_conditioning(longest, max_sequence_length);
+    let rest = [
+        Ask::Denoise {
+            request,
+            latent,
+            text,
+        },
+        Ask::Decode { latent },
+    ];
+    for ask in encodes.chain(rest) {
+        pipeline.check_fits(budget, ask)?;
     }
-    let image = pipeline.decode(&latent)?;
-    for path in write_images(args, &pipeline, &image)? {
-        println!("{}", path.display());
+    Ok(())
+}
+
+/// All images together are as large as a worker's answer may be.
+fn check_pixels(batch: usize, (width, height): (usize, usize)) -> Result<(), CliError> {
+    let most = MAX_TENSOR_BYTES / (3 * size_of::<f32>() as u64);
+    if batch as u64 * width as u64 * height as u64 > most {
+        return Err(CliError::new(
+            format!("{batch} image(s) of {width} x {height} have more than {most} pixels in all"),
+            "Make fewer at a time, or smaller ones.",
+        ));
+    }
+    Ok(())
+}
+
+/// Prompts are as long as a worker takes them.
+fn check_prompts(args: &GenerateArgs) -> Result<(), CliError> {
+    for (name, prompt) in [
+        ("prompt", &args.prompt),
+        ("negative prompt", &args.negative),
+    ] {
+        if prompt.len() > MAX_PROMPT_BYTES {
+            let length = prompt.len();
+            return Err(CliError::new(
+                format!("the {name} has {length} bytes, the most is {MAX_PROMPT_BYTES}"),
+                "Shorten it; the model reads 256 tokens, about 1000 letters.",
+            ));
+        }
     }
     Ok(())
 }
@@ -153,10 +281,12 @@ fn denoise(
     pipeline: &Pipeline,
 ) -> Result<Latent, CliError> {
     let encode = |prompt: &String, name: &str| -> Result<_, CliError> {
-        let (conditioning, cuts) =
-            pipeline.encode(std::slice::from_ref(prompt), args.max_sequence_length)?;
+        let (conditioning, cuts) = pipeline.encode(
+            std::slice::from_ref(prompt),
+            args.max_sequence_length as usize,
+        )?;
         for cut in cuts {
-            eprintln!("warning: {}", describe_cut(name, &cut));
+            logging::say(&format!("warning: {}", describe_cut(name, &cut)));
         }
         Ok(conditioning)
     };
@@ -175,16 +305,18 @@ fn denoise(
     loop {
         let report = job.step(pipeline.denoiser()?)?;
         let each = started.elapsed().as_secs_f32() / report.step as f32;
-        eprintln!(
+        logging::say(&format!(
             "step {}/{}  {each:.2} s/step  {:.0} s left",
             report.step,
             report.total,
             each * (report.total - report.step) as f32
-        );
+        ));
         if report.step == report.total {
             let Forwards { asked, answered } = job.forwards();
             if answered > 0 {
-                eprintln!("the cache answered {answered} of {asked} forwards");
+                logging::say(&format!(
+                    "the cache answered {answered} of {asked} forwards"
+                ));
             }
             return Ok(job.finish()?);
         }
@@ -211,80 +343,4 @@ fn describe_cut(name: &str, cut: &PromptCut) -> String {
         ),
         n => format!("the {name} is too long: its last {n} tokens were cut"),
     }
-}
-
-fn write_latents(path: &Path, latent: &Latent) -> Result<(), CliError> {
-    let tensors: HashMap<&str, Tensor> = HashMap::from([("latents", latent.tensor().clone())]);
-    candle_core::safetensors::save(&tensors, path).map_err(|e| {
-        CliError::new(
-            format!("{} cannot be written: {e}", path.display()),
-            "Check that the folder exists and has room.",
-        )
-    })
-}
-
-fn write_images(
-    args: &GenerateArgs,
-    pipeline: &Pipeline,
-    image: &Image,
-) -> Result<Vec<PathBuf>, CliError> {
-    let [batch, height, width, channels] = *image.dims() else {
-        unreachable!("an image has four dimensions");
-    };
-    let image = image.tensor().to_device(&Device::Cpu);
-    let pixels: Vec<f32> = image
-        .and_then(|t| t.flatten_all()?.to_vec1())
-        .map_err(crate::pipeline::Error::from)?;
-    let mut written = Vec::with_capacity(batch);
-    for (i, pixels) in pixels.chunks_exact(height * width * channels).enumerate() {
-        let path = match batch {
-            1 => args.out.clone(),
-            _ => numbered(&args.out, i),
-        };
-        let parameters = parameters(args, (width, height), pipeline, i);
-        png_file::write(&path, width, height, pixels, &parameters)?;
-        written.push(path);
-    }
-    Ok(written)
-}
-
-/// `poster.png` to `poster-2.png`.
-fn numbered(path: &Path, index: usize) -> PathBuf {
-    let part = |p: Option<&std::ffi::OsStr>| p.unwrap_or_default().to_string_lossy().into_owned();
-    let (stem, extension) = (part(path.file_stem()), part(path.extension()));
-    path.with_file_name(format!("{stem}-{index}.{extension}"))
-}
-
-/// Everything that made the image, as JSON.
-fn parameters(
-    args: &GenerateArgs,
-    (width, height): (usize, usize),
-    pipeline: &Pipeline,
-    index: usize,
-) -> String {
-    json!({
-        "worker": concat!("ovis-worker ", env!("CARGO_PKG_VERSION")),
-        "model": pipeline.name(),
-        "prompt": args.prompt,
-        "negative": args.negative,
-        "width": width,
-        "height": height,
-        "steps": args.steps,
-        "cfg": args.cfg,
-        "seed": args.seed,
-        "batch": args.batch,
-        "batch_entry": index,
-        "shift": match args.shift {
-            Shift::Auto => json!("auto"),
-            Shift::Constant(shift) => json!(shift),
-        },
-        "sampler": args.sampler,
-        "scheduler": args.scheduler,
-        "cache": args.shortcuts.cache.name(),
-        "guidance_interval": args.shortcuts.guidance_interval.map(|at| [at.start, at.end]),
-        "device": pipeline.placement().device_name(),
-        "precision": pipeline.placement().precision(),
-        "max_sequence_length": args.max_sequence_length,
-    })
-    .to_string()
 }

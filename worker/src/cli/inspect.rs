@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::{json, Value};
 
 use super::model_args::ModelArgs;
-use super::CliError;
+use super::{terminal, CliError};
+use crate::logging::clean;
 use crate::models::mmdit::MmditConfig;
 use crate::models::qwen3::Qwen3Config;
 use crate::models::vae::VaeConfig;
@@ -36,12 +37,10 @@ pub fn run(args: &InspectArgs) -> Result<(), CliError> {
     named.model = args.path.clone().or(named.model);
     let checkpoint = Checkpoint::open(&named)?;
     let report = report(&checkpoint)?;
-    if args.json {
-        println!("{report:#}");
-    } else {
-        print!("{}", as_text(&report));
+    match args.json {
+        true => terminal::print(&format!("{report:#}")),
+        false => terminal::print(&as_text(&report)),
     }
-    Ok(())
 }
 
 /// Everything `inspect` says, as JSON; a part that is not there is null.
@@ -208,8 +207,12 @@ fn as_text(report: &Value) -> String {
     text
 }
 
+/// A value for reading; names come from files and may hold anything.
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), Into::into)
+    match value.as_str() {
+        Some(text) => clean(text).into_owned(),
+        None => value.to_string(),
+    }
 }
 
 fn plain_list(value: &Value) -> String {

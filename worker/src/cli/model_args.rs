@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use clap::{Args, ValueEnum};
 
+use super::values::parsed;
 use super::CliError;
 use crate::layers::{check_fp8, keep_freed_memory, Placement};
 use crate::pipeline::parse_bytes;
@@ -80,14 +81,28 @@ pub struct DeviceArgs {
     #[arg(long, value_enum, alias = "dtype")]
     pub precision: Option<Precision>,
     /// Host memory for jobs, such as 12GiB: larger ones are refused, and decoding goes in parts
-    /// to stay within it. What the machine has left once the model is loaded, if not given.
+    /// to stay within it. `auto` is what the machine has left once the model is loaded.
     #[arg(
         long,
-        value_name = "SIZE",
+        value_name = "auto|SIZE",
         env = "OVIS_WORKER_MEMORY",
-        value_parser = parse_bytes
+        default_value = "auto",
+        value_parser = parsed(host_memory),
+        allow_hyphen_values = true
     )]
-    pub memory: Option<u64>,
+    memory: HostMemory,
+}
+
+/// The `--memory` argument: bytes, or `None` for what is left.
+#[derive(Clone, Copy, Debug)]
+struct HostMemory(Option<u64>);
+
+/// Blank, as an environment variable may be, is `auto`.
+fn host_memory(text: &str) -> Result<HostMemory, String> {
+    match text.trim() {
+        "" | "auto" => Ok(HostMemory(None)),
+        text => parse_bytes(text).map(|bytes| HostMemory(Some(bytes))),
+    }
 }
 
 /// Types of weights and arithmetic.
@@ -108,6 +123,11 @@ const NO_GPU_SUPPORT: &str =
     "This ovis-worker was built without GPU support; build it with --features cuda.";
 
 impl DeviceArgs {
+    /// Bytes of host memory for jobs, where they were named.
+    pub fn host_memory(&self) -> Option<u64> {
+        self.memory.0
+    }
+
     /// Opens the device.
     ///
     /// # Errors

@@ -1,22 +1,30 @@
 //! `serve`: a model kept on the device, for clients on a websocket.
 
-use std::future::Future;
-use std::net::SocketAddr;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
-use clap::{Args, ValueEnum};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::Args;
 use tokio::net::{lookup_host, TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
-use tracing_subscriber::EnvFilter;
 
-use super::loading;
 use super::model_args::{DeviceArgs, ModelArgs};
-use super::CliError;
+use super::values::{text, whole_within};
+use super::{loading, signals, CliError};
 use crate::engine::{self, EngineHandle};
-use crate::server::{self, Options};
+use crate::logging::{self, LogFormat};
+use crate::server::{self, Options, Token};
 use crate::weights::Checkpoint;
 
 /// Connections the system holds while they wait to be accepted.
 const BACKLOG: u32 = 1024;
+
+/// Most jobs that `--queue` lets wait.
+const MAX_QUEUE: usize = 1 << 16;
+
+/// How to make a token.
+const MAKE_A_TOKEN: &str = "export OVIS_WORKER_TOKEN=\"$(head -c 24 /dev/urandom | base64)\"";
 
 /// What to serve, and where.
 #[derive(Clone, Debug, Args)]
@@ -25,41 +33,87 @@ pub struct ServeArgs {
     model: ModelArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Address and port to listen on. Only this machine can reach the default.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7867")]
+    /// Address and port to listen on. Only this machine can reach the default; others take
+    /// a token.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7867",
+        value_parser = text(),
+        allow_hyphen_values = true
+    )]
     listen: String,
     /// Most jobs that may wait.
-    #[arg(long, value_name = "N", default_value_t = engine::DEFAULT_QUEUE)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = engine::DEFAULT_QUEUE,
+        value_parser = whole_within(1, MAX_QUEUE),
+        allow_hyphen_values = true
+    )]
     queue: usize,
-    /// Secret that clients must send.
+    /// Secret that clients must send; a blank one is none. Better set in the environment:
+    /// a command line can be read by every user of the machine.
     #[arg(
         long,
         value_name = "TEXT",
         env = "OVIS_WORKER_TOKEN",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = OsStringValueParser::new().map(GivenToken),
+        allow_hyphen_values = true
     )]
-    token: Option<String>,
-    /// How the log is written. `OVIS_WORKER_LOG` says how much of it: `debug`,
-    /// `info` (the default), `warn`, or a filter of the tracing library.
+    token: Option<GivenToken>,
+    /// Serve other machines although there is no token: whoever reaches the address can use
+    /// the worker.
+    #[arg(long)]
+    insecure: bool,
+    /// How the log is written. `OVIS_WORKER_LOG` says how much of it: `debug`, `info` (the
+    /// default), `warn`, `error`, `off`, or such a level for a part, as in
+    /// `warn,ovis_worker::server=debug`. It has no colours where `NO_COLOR` is set. Lines
+    /// that nothing takes are dropped and counted.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
-/// Forms of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// A line for reading.
-    Text,
-    /// A JSON object a line.
-    Json,
+/// The token as it was given, not yet looked at, so that no error of the command line
+/// shows it.
+#[derive(Clone)]
+struct GivenToken(OsString);
+
+impl fmt::Debug for GivenToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GivenToken")
+    }
 }
 
-/// Serves until SIGTERM or Ctrl-C, which finish the running step first.
+impl ServeArgs {
+    /// The token to ask clients for, if any.
+    ///
+    /// # Errors
+    /// It cannot be one.
+    fn token(&self) -> Result<Option<Token>, CliError> {
+        let Some(GivenToken(given)) = &self.token else {
+            return Ok(None);
+        };
+        let token = match given.to_str() {
+            Some(text) => Token::new(text),
+            None => Err("the token is not UTF-8 text".into()),
+        };
+        let token =
+            token.map_err(|why| CliError::new(why, format!("Make another: {MAKE_A_TOKEN}")))?;
+        if token.is_none() {
+            tracing::warn!("the token of --token or OVIS_WORKER_TOKEN is blank, which is no token");
+        }
+        Ok(token)
+    }
+}
+
+/// Serves until SIGTERM, Ctrl-C or SIGHUP, which finish the running step first.
 ///
 /// # Errors
 /// An argument, the address, a file or the device is at fault.
 pub fn run(args: &ServeArgs) -> Result<(), CliError> {
-    start_log(args.log_format)?;
+    logging::start(args.log_format);
     let runtime = runtime()?;
     let result = runtime.block_on(serve(args));
     // A model that is still loading when the worker is told to stop is not
@@ -80,39 +134,28 @@ pub(super) fn runtime() -> Result<Runtime, CliError> {
         .map_err(|e| CliError::new(format!("the server's threads cannot start: {e}"), ""))
 }
 
-fn start_log(format: LogFormat) -> Result<(), CliError> {
-    let filter = EnvFilter::builder()
-        .with_env_var("OVIS_WORKER_LOG")
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env()
-        .map_err(|e| {
-            CliError::new(
-                format!("OVIS_WORKER_LOG is not a log filter: {e}"),
-                "Use debug, info or warn.",
-            )
-        })?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
-}
-
 async fn serve(args: &ServeArgs) -> Result<(), CliError> {
-    let shutdown = stop_signal()?;
+    let stop = signals::when_asked_to_stop()?;
+    let shutdown = async move {
+        let (signal, _) = stop.await;
+        tracing::info!(signal, "asked to stop");
+    };
+    let token = args.token()?;
     tokio::pin!(shutdown);
     // Bound before the model is loaded, so that a taken port is told at once;
     // listening only afterwards, so that clients see no worker until it can
     // answer.
     let (socket, address) = bind(&args.listen).await?;
-    if !address.ip().is_loopback() && args.token.is_none() {
-        tracing::warn!(
-            %address,
-            "other machines can reach this worker and no --token is set: anyone there can use it"
-        );
+    if token.is_none() && !is_this_machine(address.ip()) {
+        if !args.insecure {
+            return Err(CliError::new(
+                format!("other machines can reach {address}, and there is no token to keep them out"),
+                format!(
+                    "Set one, for the clients too: {MAKE_A_TOKEN}; or give --insecure if everyone there may use this worker."
+                ),
+            ));
+        }
+        tracing::warn!(%address, "other machines can use this worker: there is no token, and --insecure is given");
     }
     let engine = tokio::select! {
         () = &mut shutdown => {
@@ -126,7 +169,7 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         .map_err(|e| cannot_listen(address, &e))?;
     announce(&listener, &engine);
     let options = Options {
-        token: args.token.clone(),
+        token,
         ..Options::default()
     };
     server::serve(listener, engine, options, shutdown)
@@ -143,7 +186,7 @@ async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
             let pipeline = loading::load(&checkpoint, &device.placement()?, say)?;
             loading::warm_up(&pipeline, say)?;
             say(&loading::paths(&pipeline)?);
-            Ok::<_, CliError>(pipeline.with_host_memory(device.memory))
+            Ok::<_, CliError>(pipeline.with_host_memory(device.host_memory()))
         })
     })
     .await
@@ -199,28 +242,23 @@ fn announce(listener: &TcpListener, engine: &EngineHandle) {
     }
 }
 
-/// Ready when the process is asked to end.
-#[cfg(unix)]
-fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
-    use tokio::signal::unix::{signal, SignalKind};
-    let cannot = |e| CliError::new(format!("signals cannot be watched: {e}"), "");
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
+/// Whether only programs of this machine can reach an address.
+fn is_this_machine(address: IpAddr) -> bool {
+    // An IPv4 address may be written as an IPv6 one.
+    address.to_canonical().is_loopback()
 }
 
-/// Ready when the process is asked to end.
-#[cfg(not(unix))]
-fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
-    Ok(async {
-        if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::warn!(%error, "Ctrl-C cannot be watched");
-            std::future::pending::<()>().await;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_this_machine_are_known() {
+        for address in ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(is_this_machine(address.parse().unwrap()), "{address}");
         }
-    })
+        for address in ["0.0.0.0", "::", "::ffff:10.0.0.1", "192.168.0.1"] {
+            assert!(!is_this_machine(address.parse().unwrap()), "{address}");
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use clap::{Args, ValueEnum};
 use ovis_protocol::{DenoiseRequest, GuidanceInterval, StepCaching};
 
+use super::values::parsed;
+
 /// What may be left out of an image's work.
 #[derive(Clone, Debug, Args)]
 pub struct ShortcutArgs {
@@ -13,7 +15,7 @@ pub struct ShortcutArgs {
     pub cache: Cache,
     /// The sigmas between which guidance is applied, the larger first; all of them
     /// if not given.
-    #[arg(long, value_name = "START,END", value_parser = parse_interval)]
+    #[arg(long, value_name = "START,END", value_parser = parsed(parse_interval), allow_hyphen_values = true)]
     pub guidance_interval: Option<GuidanceInterval>,
 }
 

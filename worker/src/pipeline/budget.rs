@@ -4,7 +4,7 @@ use candle_core::Device;
 use sysinfo::System;
 
 use super::costs::Ask;
-use crate::layers::available_memory;
+use crate::layers::{available_memory, Operation};
 
 /// The memory that jobs may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,17 @@ impl Budget {
                 host,
                 device: device_memory_left(device),
             },
+        }
+    }
+
+    /// An operation that may take all of it.
+    pub fn operation(self) -> Operation {
+        Operation {
+            host_memory: match self {
+                Self::OneMemory(bytes) => bytes,
+                Self::TwoMemories { .. } => None,
+            },
+            ..Operation::default()
         }
     }
 }

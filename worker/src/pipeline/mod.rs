@@ -23,5 +23,5 @@ pub use fit::{Parameters, Shortage};
 pub use geometry::Geometry;
 pub use load::{Parts, Pipeline};
 pub use plan::check_request;
-pub use prompt::{check_length, PREFIX_POSITIONS};
+pub use prompt::{check_length, most_conditioning, PREFIX_POSITIONS};
 pub use types::{Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport};

@@ -63,6 +63,14 @@ pub fn most_positions(prompt: &str, max_sequence_length: usize) -> usize {
     }
 }
 
+/// The most positions that the conditioning of a prompt of so many bytes can have.
+pub fn most_conditioning(bytes: usize, max_sequence_length: usize) -> usize {
+    match max_sequence_length > MAX_CUT_LENGTH {
+        true => (bytes + AFTER.len()).max(MAX_CUT_LENGTH),
+        false => max_sequence_length,
+    }
+}
+
 /// Puts a prompt into the chat template and tokenizes it. With a
 /// `max_sequence_length` up to [`MAX_CUT_LENGTH`] the tokens behind the prefix
 /// are cut to it; above, they are not cut, as in ComfyUI.

@@ -1,5 +1,6 @@
 //! Judging a client's first message.
 
+use super::token::Token;
 use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION};
 use ovis_protocol::{decode_client, ClientHello, ClientMessage, ErrorCode, WireError};
 
@@ -11,7 +12,7 @@ use ovis_protocol::{decode_client, ClientHello, ClientMessage, ErrorCode, WireEr
 ///
 /// # Errors
 /// What to refuse it with.
-pub fn judge(bytes: &[u8], token: Option<&str>) -> Result<ClientHello, WireError> {
+pub fn judge(bytes: &[u8], token: Option<&Token>) -> Result<ClientHello, WireError> {
     let word = |at: usize| {
         let bytes = bytes.get(at * 4..at * 4 + 4)?;
         Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
@@ -42,7 +43,7 @@ pub fn judge(bytes: &[u8], token: Option<&str>) -> Result<ClientHello, WireError
         Err(error) => return Err(bad(&error.to_string())),
     };
     match (token, &hello.token) {
-        (Some(wanted), Some(given)) if same(wanted.as_bytes(), given.as_bytes()) => Ok(hello),
+        (Some(wanted), Some(given)) if wanted.is(given) => Ok(hello),
         (Some(_), Some(_)) => Err(unauthorized("The client's token is not this worker's.")),
         (Some(_), None) => Err(unauthorized(
             "This worker wants a token and the client has sent none.",
@@ -67,11 +68,6 @@ fn unauthorized(message: &str) -> WireError {
     )
 }
 
-/// Compares in a time that does not depend on where the first difference is.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y)) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,7 +84,8 @@ mod tests {
     }
 
     fn code(bytes: &[u8], token: Option<&str>) -> ErrorCode {
-        judge(bytes, token).unwrap_err().code
+        let token = token.and_then(|text| Token::new(text).unwrap());
+        judge(bytes, token.as_ref()).unwrap_err().code
     }
 
     #[test]
@@ -108,7 +105,8 @@ mod tests {
     fn tokens_are_compared() {
         assert!(judge(&hello(PROTOCOL_VERSION, None), None).is_ok());
         assert!(judge(&hello(PROTOCOL_VERSION, Some("x")), None).is_ok());
-        assert!(judge(&hello(PROTOCOL_VERSION, Some("abc")), Some("abc")).is_ok());
+        let token = Token::new("abc").unwrap();
+        assert!(judge(&hello(PROTOCOL_VERSION, Some("abc")), token.as_ref()).is_ok());
         let wrong = hello(PROTOCOL_VERSION, Some("abd"));
         assert_eq!(code(&wrong, Some("abc")), ErrorCode::Unauthorized);
         let none = hello(PROTOCOL_VERSION, None);

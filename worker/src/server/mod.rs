@@ -4,6 +4,7 @@
 //! - `session`: one websocket, from handshake to close
 //! - `handshake`: judging a client's first message
 //! - `requests`: what a client's messages do
+//! - `token`: the secret that clients share with a worker
 //! - `tensors`: which tensors an operation takes
 //! - `outbox`: what waits to be sent, in bounded memory
 
@@ -15,6 +16,7 @@ mod session;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +30,8 @@ use tokio::time::timeout;
 
 use crate::engine::EngineHandle;
 
+pub use token::Token;
+
 /// Name and version of this worker, as clients see it.
 pub const WORKER: &str = concat!("ovis-worker ", env!("CARGO_PKG_VERSION"));
 
@@ -38,7 +42,7 @@ const MAX_CONNECTIONS: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The shared secret that clients must send, if any.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// How long a client may take to ask for something and say hello.
     pub handshake_timeout: Duration,
     /// How often a client is pinged; silent for three times as long, it is gone.

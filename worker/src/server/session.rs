@@ -129,7 +129,7 @@ async fn greet(
                 "No Hello came within the handshake's time.",
             )))
         })?;
-    let hello = handshake::judge(&bytes, options.token.as_deref()).map_err(End::Refuse)?;
+    let hello = handshake::judge(&bytes, options.token.as_ref()).map_err(End::Refuse)?;
     let name: String = hello.client.chars().take(64).collect();
     tracing::info!(name, "hello");
     outbox.push(WorkerMessage::Hello(WorkerHello {

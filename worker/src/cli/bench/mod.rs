@@ -25,15 +25,21 @@ use self::memory::Peak;
 use self::report::{Report, Times};
 use self::source::{Named, Source};
 use self::timed::{Clock, Timed};
+use super::generate::MAX_SIDE;
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::shortcut_args::ShortcutArgs;
-use super::{loading, serve, CliError};
+use super::values::{number, whole, whole_within};
+use super::{loading, serve, terminal, CliError};
 use crate::engine::{self, EngineHandle};
 use crate::layers::Placement;
+use crate::logging;
 use crate::server;
 
 /// Positions of a conditioning, as the reference pads it.
 const TEXT_POSITIONS: usize = 256;
+
+/// Most images of one run, and most before them.
+const MAX_IMAGES: u32 = 100_000;
 
 /// What to measure.
 #[derive(Clone, Debug, Args)]
@@ -46,24 +52,24 @@ pub struct BenchArgs {
     #[arg(long, value_enum, value_name = "GEOMETRY", conflicts_with = "model")]
     random_weights: Option<Named>,
     /// Width in pixels; the model's native size if not given.
-    #[arg(long, value_name = "W")]
+    #[arg(long, value_name = "W", value_parser = whole_within(16, MAX_SIDE), allow_hyphen_values = true)]
     width: Option<usize>,
     /// Height in pixels; the model's native size if not given.
-    #[arg(long, value_name = "H")]
+    #[arg(long, value_name = "H", value_parser = whole_within(16, MAX_SIDE), allow_hyphen_values = true)]
     height: Option<usize>,
-    /// Denoising steps of an image.
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    /// Denoising steps of an image, 1 to 1000.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = whole::<u32>(), allow_hyphen_values = true)]
     steps: u32,
     /// Guidance scale; 1 is one forward a step instead of two.
-    #[arg(long, value_name = "X", default_value_t = 5.0)]
+    #[arg(long, value_name = "X", default_value_t = 5.0, value_parser = number(), allow_hyphen_values = true)]
     cfg: f64,
     #[command(flatten)]
     shortcuts: ShortcutArgs,
     /// Images that count.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = whole_within(1, MAX_IMAGES), allow_hyphen_values = true)]
     repeats: u32,
     /// Images before them, which do not.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole_within(0, MAX_IMAGES), allow_hyphen_values = true)]
     warmup: u32,
     /// Also measure each operation of the transformer alone.
     #[arg(long)]
@@ -133,10 +139,9 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     let ended = runtime.block_on(server);
     ended.map_err(|e| format!("the server has ended unexpectedly: {e}"))??;
     match args.json {
-        true => println!("{:#}", report.json()),
-        false => print!("{report}"),
+        true => terminal::print(&format!("{:#}", report.json())),
+        false => terminal::print(&report.to_string()),
     }
-    Ok(())
 }
 
 fn request(args: &BenchArgs) -> DenoiseRequest {
@@ -155,7 +160,7 @@ async fn make_images(
     let mut times = Times::default();
     for image in 0..args.warmup + args.repeats {
         let mut one = images::make(args, &mut client, clock, shape).await?;
-        eprintln!("image {}: {:.3} s", image + 1, one.image[0]);
+        logging::say(&format!("image {}: {:.3} s", image + 1, one.image[0]));
         if image == 0 {
             times.first_image = one.first_image;
         }

@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use crate::cli::model_args::ModelArgs;
 use crate::cli::{loading, CliError};
 use crate::layers::Placement;
+use crate::logging;
 use crate::models::mmdit::MmditConfig;
 use crate::pipeline::{Geometry, Parameters, Pipeline};
 use crate::weights::Checkpoint;
@@ -79,9 +80,7 @@ impl Source {
                 Parameters::of_geometry(&geometry).check_fit(placement)?;
                 Ok(geometry.with_random_weights(name, placement)?)
             }
-            Self::Files(checkpoint) => {
-                loading::load(checkpoint, placement, |line| eprintln!("{line}"))
-            }
+            Self::Files(checkpoint) => loading::load(checkpoint, placement, logging::say),
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::fake::*;
-use crate::server::Options;
+use crate::server::{Options, Token};
 
 #[tokio::test]
 async fn hello_is_answered_with_capabilities() {
@@ -43,7 +43,7 @@ async fn other_versions_are_refused() {
 #[tokio::test]
 async fn a_wrong_token_is_refused() {
     let options = Options {
-        token: Some("right".into()),
+        token: Token::new("right").unwrap(),
         ..options()
     };
     let server = server_with(options, 8, 1).await;

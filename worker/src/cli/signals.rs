@@ -1,0 +1,140 @@
+//! Signals that ask the program to end.
+
+#[cfg(unix)]
+pub use unix::{exit_when_asked, when_asked_to_stop};
+
+#[cfg(not(unix))]
+pub use elsewhere::{exit_when_asked, when_asked_to_stop};
+
+use crate::cli::{out_file, CliError};
+use crate::logging;
+
+/// Says that the program was stopped, with no file left half-written.
+fn say_stopped(by: &str) {
+    out_file::abandon();
+    logging::say(&format!(
+        "error: stopped by {by}; no file was left half-written"
+    ));
+    logging::flush();
+}
+
+fn cannot_watch(error: std::io::Error) -> CliError {
+    CliError::new(format!("signals cannot be watched: {error}"), "")
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::future::Future;
+
+    use tokio::signal::unix::{signal, SignalKind};
+
+    use super::*;
+
+    /// Whether the program was started with a signal ignored, as `nohup` does.
+    fn is_ignored(kind: SignalKind) -> bool {
+        let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: with no new action the call only fills `action`, whose fields are all
+        // valid when zero.
+        let action = unsafe {
+            libc::sigaction(kind.as_raw_value(), std::ptr::null(), action.as_mut_ptr());
+            action.assume_init()
+        };
+        action.sa_sigaction == libc::SIG_IGN
+    }
+
+    /// Ready with the name of the signal that asks the program to stop: SIGTERM, Ctrl-C, or
+    /// a terminal that is closed. One that was ignored at the start stays ignored.
+    ///
+    /// # Errors
+    /// The system does not let them be watched.
+    pub fn when_asked_to_stop() -> Result<impl Future<Output = (&'static str, i32)>, CliError> {
+        let watch = |kind| match is_ignored(kind) {
+            true => Ok(None),
+            false => signal(kind).map(Some).map_err(cannot_watch),
+        };
+        let mut terminate = watch(SignalKind::terminate())?;
+        let mut interrupt = watch(SignalKind::interrupt())?;
+        let mut hangup = watch(SignalKind::hangup())?;
+        Ok(async move {
+            let came = async |signal: &mut Option<tokio::signal::unix::Signal>| match signal {
+                Some(signal) => drop(signal.recv().await),
+                None => std::future::pending().await,
+            };
+            tokio::select! {
+                () = came(&mut terminate) => ("SIGTERM", libc::SIGTERM),
+                () = came(&mut interrupt) => ("Ctrl-C (SIGINT)", libc::SIGINT),
+                () = came(&mut hangup) => ("SIGHUP", libc::SIGHUP),
+            }
+        })
+    }
+
+    /// From now on, a signal that asks the program to stop ends it at once, with a sentence
+    /// and the exit status that shells expect: 128 and the signal's number.
+    ///
+    /// # Errors
+    /// The system does not let signals be watched, or has no thread for that.
+    pub fn exit_when_asked() -> Result<(), CliError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .map_err(cannot_watch)?;
+        let asked = {
+            let _entered = runtime.enter();
+            when_asked_to_stop()?
+        };
+        let thread = std::thread::Builder::new().name("signals".into());
+        let watch = move || {
+            let (name, number) = runtime.block_on(asked);
+            super::say_stopped(name);
+            // SAFETY: ends the process. Nothing is cleaned up, which libraries could only
+            // do once the threads that still use them have ended.
+            unsafe { libc::_exit(128 + number) }
+        };
+        thread.spawn(watch).map(drop).map_err(cannot_watch)
+    }
+}
+
+#[cfg(not(unix))]
+mod elsewhere {
+    use std::future::Future;
+
+    use super::*;
+
+    /// Exit status of a program that Ctrl-C has ended.
+    const INTERRUPTED: i32 = 130;
+
+    /// Ready when Ctrl-C asks the program to stop.
+    ///
+    /// # Errors
+    /// None here.
+    pub fn when_asked_to_stop() -> Result<impl Future<Output = (&'static str, i32)>, CliError> {
+        Ok(async {
+            if let Err(error) = tokio::signal::ctrl_c().await {
+                tracing::warn!(%error, "Ctrl-C cannot be watched");
+                std::future::pending::<()>().await;
+            }
+            ("Ctrl-C", INTERRUPTED)
+        })
+    }
+
+    /// From now on, Ctrl-C ends the program at once, with a sentence.
+    ///
+    /// # Errors
+    /// The system does not let it be watched, or has no thread for that.
+    pub fn exit_when_asked() -> Result<(), CliError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .map_err(cannot_watch)?;
+        let thread = std::thread::Builder::new().name("signals".into());
+        let watch = move || {
+            let Ok(asked) = when_asked_to_stop() else {
+                return;
+            };
+            let (name, status) = runtime.block_on(asked);
+            super::say_stopped(name);
+            std::process::exit(status)
+        };
+        thread.spawn(watch).map(drop).map_err(cannot_watch)
+    }
+}

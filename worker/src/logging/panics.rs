@@ -1,0 +1,47 @@
+//! What is said of a defect: one line, and its backtrace only where `debug` is asked for.
+
+use std::backtrace::Backtrace;
+use std::panic::PanicHookInfo;
+
+use super::clean::excerpt;
+
+/// Most bytes of a panic's message.
+const MAX_MESSAGE: usize = 1 << 10;
+
+/// Most lines of a backtrace.
+const MAX_FRAMES: usize = 200;
+
+/// Makes every panic a line of the log, or of the terminal where there is no log.
+pub fn install() {
+    std::panic::set_hook(Box::new(report));
+}
+
+fn report(panic: &PanicHookInfo<'_>) {
+    let message = message(panic.payload());
+    let place = panic
+        .location()
+        .map_or_else(String::new, |l| format!("{}:{}", l.file(), l.line()));
+    if !tracing::event_enabled!(tracing::Level::ERROR) {
+        super::say(&format!("error: unexpected failure at {place}: {message}"));
+        return;
+    }
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    tracing::error!(message, place, thread, "unexpected failure");
+    if tracing::event_enabled!(tracing::Level::DEBUG) {
+        let backtrace = Backtrace::force_capture().to_string();
+        for frame in backtrace.lines().take(MAX_FRAMES) {
+            tracing::debug!(frame = frame.trim());
+        }
+    }
+}
+
+/// What a panic says, bounded.
+fn message(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no reason given");
+    excerpt(text, MAX_MESSAGE)
+}

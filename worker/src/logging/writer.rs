@@ -1,0 +1,291 @@
+//! Lines to a stream that may be slow, stuck or closed, from threads that must not wait.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Most bytes of lines that wait to be written; what comes then is dropped.
+const MAX_WAITING_BYTES: usize = 1 << 20;
+
+/// How long a stream that cannot take bytes just now is left alone.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Writes lines from a thread of its own. A line that the stream does not take is dropped
+/// and counted; nothing here waits for the stream, fails or panics.
+pub struct LineWriter {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// A line is with the stream.
+    is_writing: bool,
+    /// Lines dropped since the stream was last told of any.
+    untold: u64,
+    is_gone: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change below leaves the state whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drop_line(&self, state: &mut State) {
+        state.untold += 1;
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl LineWriter {
+    /// Starts the thread. `tell` makes the line that says how many were dropped.
+    pub fn start(
+        out: impl Write + Send + 'static,
+        tell: impl Fn(u64) -> Vec<u8> + Send + 'static,
+    ) -> Self {
+        let shared = Arc::new(Shared::default());
+        let theirs = shared.clone();
+        let thread = std::thread::Builder::new().name("log".into());
+        let started = thread.spawn(move || write_lines(&theirs, out, &tell));
+        shared.lock().is_gone = started.is_err();
+        Self { shared }
+    }
+
+    /// Queues a line, which ends with its newline, or drops it.
+    pub fn push(&self, line: Vec<u8>) {
+        let mut state = self.shared.lock();
+        if state.is_gone || state.bytes + line.len() > MAX_WAITING_BYTES {
+            return self.shared.drop_line(&mut state);
+        }
+        state.bytes += line.len();
+        state.waiting.push_back(line);
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until all lines are written, at most for `limit`.
+    pub fn flush(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let mut state = self.shared.lock();
+        while !state.is_gone && (state.is_writing || !state.waiting.is_empty()) {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                return;
+            };
+            let waited = self.shared.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Lines dropped since the start.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+}
+
+fn write_lines(shared: &Shared, out: impl Write, tell: &impl Fn(u64) -> Vec<u8>) {
+    let mut out = Lines {
+        out,
+        is_torn: false,
+    };
+    let mut state = shared.lock();
+    loop {
+        let Some(line) = state.waiting.pop_front() else {
+            state.is_writing = false;
+            shared.changed.notify_all();
+            let woken = shared.changed.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        state.bytes -= line.len();
+        state.is_writing = true;
+        drop(state);
+        let written = out.write(&line);
+        state = shared.lock();
+        match written {
+            Err(_) => shared.drop_line(&mut state),
+            // It flows again.
+            Ok(()) if state.untold > 0 && state.waiting.is_empty() => {
+                let count = std::mem::take(&mut state.untold);
+                drop(state);
+                let told = out.write(&tell(count));
+                state = shared.lock();
+                if told.is_err() {
+                    state.untold += count;
+                }
+            }
+            Ok(()) => {}
+        }
+    }
+}
+
+/// A stream that starts a new line after one it has taken only a part of.
+struct Lines<W> {
+    out: W,
+    is_torn: bool,
+}
+
+impl<W: Write> Lines<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.write_all(b"\n")?;
+        }
+        self.is_torn = false;
+        self.write_all(line)?;
+        self.out.flush()
+    }
+
+    /// As [`Write::write_all`], but patient with a stream that does not block.
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.out.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    bytes = &bytes[count..];
+                    self.is_torn = !bytes.is_empty();
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(RETRY),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{channel, sync_channel, Receiver, Sender};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// A stream that asks the test what to do with each write.
+    struct Asking {
+        asked: Sender<Vec<u8>>,
+        answers: Receiver<io::Result<usize>>,
+    }
+
+    impl Write for Asking {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.asked.send(bytes.to_vec());
+            // Once the test has hung up, all is taken.
+            self.answers.recv().unwrap_or(Ok(bytes.len()))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn start() -> (LineWriter, Receiver<Vec<u8>>, Sender<io::Result<usize>>) {
+        let (asked, written) = channel();
+        let (answer, answers) = channel();
+        let tell = |count| format!("{count} dropped\n").into_bytes();
+        let writer = LineWriter::start(Asking { asked, answers }, tell);
+        (writer, written, answer)
+    }
+
+    fn next(written: &Receiver<Vec<u8>>) -> String {
+        String::from_utf8(written.recv_timeout(LIMIT).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_stuck_stream_holds_nobody_and_is_told_what_it_missed() {
+        let (writer, written, answer) = start();
+        writer.push(b"first\n".to_vec());
+        assert_eq!(next(&written), "first\n");
+        // The thread is with the stream; these wait, then are too many.
+        let line = vec![b'x'; MAX_WAITING_BYTES / 4];
+        let begun = Instant::now();
+        for _ in 0..7 {
+            writer.push(line.clone());
+        }
+        writer.flush(Duration::from_millis(20));
+        assert!(begun.elapsed() < LIMIT);
+        assert_eq!(writer.dropped(), 3);
+        drop(answer);
+        writer.flush(LIMIT);
+        let rest: Vec<_> = written.try_iter().collect();
+        assert_eq!(rest[..4], vec![line; 4][..]);
+        assert_eq!(rest[4..], [b"3 dropped\n".to_vec()]);
+    }
+
+    #[test]
+    fn a_stream_that_fails_is_tried_again() {
+        let (writer, written, answer) = start();
+        writer.push(b"one\n".to_vec());
+        assert_eq!(next(&written), "one\n");
+        answer.send(Err(io::ErrorKind::BrokenPipe.into())).unwrap();
+        writer.push(b"two\n".to_vec());
+        assert_eq!(next(&written), "two\n");
+        answer.send(Ok(4)).unwrap();
+        assert_eq!(next(&written), "1 dropped\n");
+        assert_eq!(writer.dropped(), 1);
+    }
+
+    #[test]
+    fn a_torn_line_does_not_run_into_the_next() {
+        let (writer, written, answer) = start();
+        writer.push(b"torn\n".to_vec());
+        assert_eq!(next(&written), "torn\n");
+        answer.send(Ok(2)).unwrap();
+        assert_eq!(next(&written), "rn\n");
+        answer.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        drop(answer);
+        writer.push(b"next\n".to_vec());
+        assert_eq!(next(&written), "\n");
+        assert_eq!(next(&written), "next\n");
+    }
+
+    #[test]
+    fn a_stream_that_would_block_is_waited_for() {
+        let (writer, written, answer) = start();
+        writer.push(b"line\n".to_vec());
+        assert_eq!(next(&written), "line\n");
+        answer.send(Err(io::ErrorKind::WouldBlock.into())).unwrap();
+        assert_eq!(next(&written), "line\n");
+        drop(answer);
+        writer.flush(LIMIT);
+        assert_eq!(writer.dropped(), 0);
+    }
+
+    #[test]
+    fn lines_of_many_threads_stay_whole() {
+        let (sent, received) = sync_channel(10_000);
+        struct To(std::sync::mpsc::SyncSender<Vec<u8>>);
+        impl Write for To {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let _ = self.0.send(bytes.to_vec());
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let writer = LineWriter::start(To(sent), |_| Vec::new());
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let writer = &writer;
+                scope.spawn(move || {
+                    for line in 0..500 {
+                        writer.push(format!("{thread} {line}\n").into_bytes());
+                    }
+                });
+            }
+        });
+        writer.flush(LIMIT);
+        assert_eq!(received.try_iter().count(), 2000);
+    }
+}

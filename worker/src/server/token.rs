@@ -1,0 +1,95 @@
+//! The secret that clients share with a worker.
+
+use std::fmt;
+
+/// Most bytes of a token.
+const MAX_BYTES: usize = 1024;
+
+/// A token. It has no printable form, so that no log or error can show it.
+#[derive(Clone)]
+pub struct Token(Box<str>);
+
+impl Token {
+    /// A token of this text; an empty or blank text is none.
+    ///
+    /// # Errors
+    /// The text has characters that get lost on the way through files, environments and
+    /// settings, in a sentence that does not show it.
+    pub fn new(text: &str) -> Result<Option<Self>, String> {
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        if text.trim() != text {
+            return Err("the token begins or ends with white space".into());
+        }
+        if let Some((at, _)) = text
+            .char_indices()
+            .find(|&(_, c)| crate::logging::is_unsafe(c))
+        {
+            return Err(format!(
+                "the token has a control character or an invisible one at byte {at}"
+            ));
+        }
+        if text.len() > MAX_BYTES {
+            return Err(format!(
+                "the token has {} bytes, the most is {MAX_BYTES}",
+                text.len()
+            ));
+        }
+        Ok(Some(Self(text.into())))
+    }
+
+    /// Whether this text is the token, in a time that does not depend on where the first
+    /// difference is.
+    pub fn is(&self, given: &str) -> bool {
+        let (a, b) = (self.0.as_bytes(), given.as_bytes());
+        a.len() == b.len() && a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y)) == 0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blank_text_is_no_token() {
+        for text in ["", " ", "\n", "\t \r\n", "\u{3000}"] {
+            assert!(Token::new(text).unwrap().is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_gets_lost_on_the_way_is_refused_without_being_shown() {
+        for text in [
+            "s3cret\n",
+            " s3cret",
+            "s3\ncret",
+            "s3\u{1b}cret",
+            "s3\0cret",
+            "\u{feff}s3cret",
+        ] {
+            let why = Token::new(text).unwrap_err();
+            assert!(!why.contains("s3") && !why.contains("cret"), "{why}");
+        }
+        assert!(Token::new(&"x".repeat(MAX_BYTES + 1)).is_err());
+        for text in ["x", "two words", "пароль", "密码", "+/=~\"'"] {
+            assert!(Token::new(text).unwrap().is_some(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_compared_and_not_printed() {
+        let token = Token::new("abc").unwrap().unwrap();
+        assert!(token.is("abc"));
+        for other in ["", "ab", "abd", "abcd", "ABC"] {
+            assert!(!token.is(other));
+        }
+        assert_eq!(format!("{token:?} {:?}", Some(&token)), "Token Some(Token)");
+    }
+}
