@@ -85,7 +85,7 @@ impl Pipeline {
             _ => None,
         };
         let tokenizer = match &checkpoint.tokenizer {
-            Some(files) if parts.text_encoder => Some(files.load()?),
+            Some(files) if parts.text_encoder => Some(files.load(checkpoint.embeddings())?),
             _ => None,
         };
         Ok(Self {
