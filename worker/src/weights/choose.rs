@@ -139,8 +139,8 @@ fn named_like_ours(path: &Path) -> bool {
 /// How good a match a healthy file is, less being better: a name of the releases, then one
 /// of the same family; numbers as they were published before rounded ones; then the
 /// shortest way to it.
-fn rank(path: &Path, part: &str, tensors: &PartTensors) -> (bool, bool, usize, usize, PathBuf) {
-    let name = path.to_string_lossy().to_ascii_lowercase();
+fn rank(path: &Path, part: &str, tensors: &PartTensors) -> (u8, usize, usize, PathBuf) {
+    let name = folder::name_of(path).to_ascii_lowercase();
     let family = match part {
         TRANSFORMER => "ovis",
         TEXT_ENCODER => "qwen3",
@@ -149,8 +149,11 @@ fn rank(path: &Path, part: &str, tensors: &PartTensors) -> (bool, bool, usize, u
     let dtypes = ["BF16", "F32", "F16", "F64"];
     let stored = tensors.dtypes().into_iter().next().unwrap_or_default();
     (
-        !named_like_ours(path),
-        !name.contains(family),
+        match (named_like_ours(path), name.contains(family)) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => 2,
+        },
         dtypes
             .iter()
             .position(|d| *d == stored)

@@ -104,6 +104,14 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> WeightsError {
     }
 }
 
+/// The folder that a file is in.
+pub(super) fn around(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
 /// A file's name, for comparing and showing.
 pub(super) fn name_of(path: &Path) -> String {
     path.file_name()

@@ -160,16 +160,8 @@ pub(super) fn of_part(path: &Path, part: &str) -> Result<PathBuf, WeightsError> 
 
 fn recognise(path: &Path) -> Result<Found, WeightsError> {
     if !folder::metadata(path)?.is_dir() {
-        let beside = path.parent().unwrap_or(Path::new(""));
-        return match folder::name_of(path).as_str() {
-            "model_index.json" | "config.json" => in_folder(beside),
-            _ => one_part(path),
-        };
+        return one_part(path);
     }
-    in_folder(path)
-}
-
-fn in_folder(path: &Path) -> Result<Found, WeightsError> {
     let has_dir = |name: &str| path.join(name).is_dir();
     let component_folders = ["transformer", "text_encoder", "vae"].map(has_dir);
     if has_dir("transformer")
@@ -353,16 +345,12 @@ fn one_part(path: &Path) -> Result<Found, WeightsError> {
 
 /// Folders around a text encoder that may hold its tokenizer.
 fn tokenizer_near(text_encoder: &Path) -> Vec<PathBuf> {
-    let parent = text_encoder.parent().unwrap_or(Path::new(""));
-    let parent = match parent.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => parent,
-    };
+    let parent = folder::around(text_encoder);
     if text_encoder.is_dir() {
         return vec![text_encoder.to_owned(), parent.join("tokenizer")];
     }
     let mut folders = vec![
-        parent.to_owned(),
+        parent.clone(),
         parent.join("tokenizer"),
         parent.join("../tokenizer"),
     ];

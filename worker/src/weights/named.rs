@@ -13,11 +13,17 @@ use super::{folder, hub};
 /// # Errors
 /// Nothing is there, or it cannot be looked at.
 pub(super) fn resolve(typed: &Path) -> Result<PathBuf, WeightsError> {
-    let path = as_meant(typed);
+    let meant = as_meant(typed);
+    // Without doubled slashes, or one at the end.
+    let path: PathBuf = meant.components().collect();
     match folder::metadata(&path) {
         Ok(found) if found.is_dir() => hub::resolve(&path),
-        Ok(_) => Ok(path),
-        Err(error) => match hub::repository(&path) {
+        Ok(_) => Ok(match folder::name_of(&path).as_str() {
+            // What describes a folder stands for it.
+            "model_index.json" | "config.json" => folder::around(&path),
+            _ => path,
+        }),
+        Err(error) => match hub::repository(&meant) {
             Some(repository) => hub::cached(typed, &repository),
             None if is_address(typed) => Err(WeightsError::Address {
                 path: typed.to_owned(),
