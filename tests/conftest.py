@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     make(folder)
     return folder
+
+
+@pytest.fixture
+def models(tiny: Path, tmp_path: Path) -> Path:
+    """A ComfyUI's `models` folder of one's own, its tokenizer beside it."""
+    shutil.copytree(tiny / "comfyui", tmp_path / "ComfyUI")
+    return tmp_path / "ComfyUI" / "models"
+
+
+@pytest.fixture
+def diffusers(tiny: Path, tmp_path: Path) -> Path:
+    """A diffusers folder of one's own."""
+    shutil.copytree(tiny / "diffusers", tmp_path / "model")
+    return tmp_path / "model"
 
 
 @pytest.fixture(scope="session")

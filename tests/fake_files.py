@@ -4,10 +4,40 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import struct
 from pathlib import Path
 
 Shapes = dict[str, tuple[int, ...]]
+
+
+def write_header(path: Path, header: object, data: int = 0, length: int | None = None) -> Path:
+    """A safetensors file with this header, as text or to be written as JSON, that says it has
+    `length` bytes, and so many bytes of data."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = len(text) if length is None else length
+    path.write_bytes(struct.pack("<Q", size) + text + bytes(data))
+    return path
+
+
+def hub_cache(cache: Path, source: Path, name: str = "AIDC-AI/Ovis-Image-7B") -> Path:
+    """A folder in a cache of repositories as huggingface_hub keeps it: files are links to
+    blobs, and `refs/main` names the revision. Returns the repository's folder."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    snapshot, blobs = repository / "snapshots" / revision, repository / "blobs"
+    blobs.mkdir(parents=True)
+    for number, file in enumerate(sorted(p for p in source.rglob("*") if p.is_file())):
+        blob = blobs / f"{number:040x}"
+        shutil.copy(file, blob)
+        link = snapshot / file.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(revision)
+    return repository
 
 
 def write_hollow(path: Path, shapes: Shapes) -> Path:

@@ -1,24 +1,23 @@
 //! `inspect`: says what files are, without reading their weights.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{json, Value};
 
 use super::model_args::ModelArgs;
 use super::{terminal, CliError};
-use crate::logging::clean;
 use crate::models::mmdit::MmditConfig;
 use crate::models::qwen3::Qwen3Config;
 use crate::models::vae::VaeConfig;
-use crate::weights::{Checkpoint, PartTensors, TokenizerFiles};
+use crate::weights::{shown, Checkpoint, PartTensors, TokenizerFiles};
 
 /// Arguments of `inspect`.
 #[derive(Clone, Debug, Args)]
 pub struct InspectArgs {
     /// A diffusers folder, the original release's folder, a ComfyUI `models`
-    /// folder, or a single file.
+    /// folder, a repository in Hugging Face's cache or its name, or a single file.
     #[arg(value_name = "PATH", conflicts_with = "model")]
     pub path: Option<PathBuf>,
     #[command(flatten)]
@@ -60,11 +59,14 @@ pub fn report(checkpoint: &Checkpoint) -> Result<Value, CliError> {
         .vae
         .as_ref()
         .map(|p| part(&p.tensors, vae_geometry(&p.config)));
-    let tokenizer = checkpoint.tokenizer.as_ref().map(tokenizer).transpose()?;
+    let embeddings = checkpoint.embeddings();
+    let tokenizer = checkpoint.tokenizer.as_ref();
+    let tokenizer = tokenizer.map(|files| tokenizer_report(files, embeddings));
+    let tokenizer = tokenizer.transpose()?;
     let parts = checkpoint.parts();
     let total = |of: fn(&PartTensors) -> u64| parts.iter().map(|(_, t)| of(t)).sum::<u64>();
     let skipped = checkpoint.skipped.iter();
-    let skipped = skipped.map(|s| json!({ "path": s.path, "reason": s.reason }));
+    let skipped = skipped.map(|s| json!({ "path": text(&s.path), "reason": s.reason }));
     Ok(json!({
         "name": checkpoint.name,
         "layout": checkpoint.layout.name(),
@@ -76,7 +78,13 @@ pub fn report(checkpoint: &Checkpoint) -> Result<Value, CliError> {
         "bytes": total(PartTensors::bytes),
         "missing": checkpoint.missing(),
         "skipped": skipped.collect::<Vec<_>>(),
+        "notes": checkpoint.notes,
     }))
+}
+
+/// A path in a report; one that is not UTF-8 has no exact text.
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn part(tensors: &PartTensors, geometry: Value) -> Value {
@@ -84,7 +92,7 @@ fn part(tensors: &PartTensors, geometry: Value) -> Value {
     let ignored =
         ignored.map(|i| json!({ "name": i.name, "tensors": i.tensors, "bytes": i.bytes }));
     json!({
-        "path": tensors.path(),
+        "path": text(tensors.path()),
         "files": tensors.files(),
         "tensors": tensors.tensors(),
         "parameters": tensors.parameters(),
@@ -95,10 +103,10 @@ fn part(tensors: &PartTensors, geometry: Value) -> Value {
     })
 }
 
-fn tokenizer(files: &TokenizerFiles) -> Result<Value, CliError> {
-    let tokenizer = files.load()?;
+fn tokenizer_report(files: &TokenizerFiles, embeddings: Option<usize>) -> Result<Value, CliError> {
+    let tokenizer = files.load(embeddings)?;
     Ok(json!({
-        "path": files.path(),
+        "path": text(files.path()),
         "vocabulary": tokenizer.get_vocab_size(true),
     }))
 }
@@ -195,7 +203,12 @@ fn as_text(report: &Value) -> String {
         );
     }
     for file in report["skipped"].as_array().into_iter().flatten() {
-        let _ = writeln!(text, "\nleft aside: {}", plain(&file["reason"]));
+        // Already on one line, and longer than a name may be.
+        let reason = file["reason"].as_str().unwrap_or_default();
+        let _ = writeln!(text, "\nleft aside: {reason}");
+    }
+    for note in report["notes"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "\nnote: {}", note.as_str().unwrap_or_default());
     }
     let missing = plain_list(&report["missing"]);
     let missing = if missing.is_empty() {
@@ -207,12 +220,9 @@ fn as_text(report: &Value) -> String {
     text
 }
 
-/// A value for reading; names come from files and may hold anything.
+/// A value on one line of a terminal.
 fn plain(value: &Value) -> String {
-    match value.as_str() {
-        Some(text) => clean(text).into_owned(),
-        None => value.to_string(),
-    }
+    value.as_str().map_or_else(|| value.to_string(), shown)
 }
 
 fn plain_list(value: &Value) -> String {

@@ -22,9 +22,31 @@ pub fn open_whole(model: &ModelArgs) -> Result<Checkpoint, CliError> {
     match checkpoint.missing()[..] {
         [] => Ok(checkpoint),
         ref missing => Err(CliError::new(
-            format!("making an image takes parts that the named weights lack: {}", missing.join(", ")),
-            "Name them with --transformer, --text-encoder, --vae and --tokenizer; inspect says what was found.",
+            format!(
+                "making an image takes parts that the named weights lack: {}",
+                missing.join(", ")
+            ),
+            format!(
+                "Name them with --transformer, --text-encoder, --vae and --tokenizer; {}",
+                left_aside(&checkpoint)
+            ),
         )),
+    }
+}
+
+/// What was seen where a part is missing: most likely it is among what was left aside.
+fn left_aside(checkpoint: &Checkpoint) -> String {
+    const MOST: usize = 3;
+    let skipped = &checkpoint.skipped;
+    let reasons: Vec<_> = skipped.iter().take(MOST).map(|s| &s.reason[..]).collect();
+    match skipped.len() {
+        0 => "inspect says what was found.".into(),
+        n if n <= MOST => format!("left aside: {}.", reasons.join("; ")),
+        n => format!(
+            "left aside: {}; and {} more, which inspect names.",
+            reasons.join("; "),
+            n - MOST
+        ),
     }
 }
 
@@ -39,6 +61,9 @@ pub fn load(
 ) -> Result<Pipeline, CliError> {
     let started = Instant::now();
     let say = Arc::new(say);
+    for note in &checkpoint.notes {
+        say(note);
+    }
     Parameters::of(checkpoint).check_fit(placement)?;
     checkpoint.watch(&reporter(say.clone()));
     let pipeline = Pipeline::load(checkpoint, placement, Parts::ALL)?;

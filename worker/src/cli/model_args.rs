@@ -15,7 +15,8 @@ use crate::weights::CheckpointArgs;
 #[derive(Clone, Debug, Args)]
 pub struct ModelArgs {
     /// A diffusers folder, the original release's folder, a ComfyUI `models`
-    /// folder, or a single file. When nothing is named, `serve` and `generate`
+    /// folder, a repository in Hugging Face's cache or its name (nothing is ever
+    /// downloaded), or a single file. When nothing is named, `serve` and `generate`
     /// use the small demo model where it is installed.
     #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,

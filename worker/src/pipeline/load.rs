@@ -90,7 +90,9 @@ impl Pipeline {
             _ => None,
         };
         let tokenizer = match &checkpoint.tokenizer {
-            Some(files) if parts.text_encoder => Some(Arc::new(files.load()?)),
+            Some(files) if parts.text_encoder => {
+                Some(Arc::new(files.load(checkpoint.embeddings())?))
+            }
             _ => None,
         };
         Ok(Self {

@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use super::choose::{choose, Chosen};
 use super::error::WeightsError;
+use super::folder::Skipped;
 use super::json::Config;
-use super::layout::{self, Layout, Places};
+use super::layout::{self, Layout};
 use super::part::{PartTensors, Watch};
 use super::set::TensorSet;
 use super::tokenizer::TokenizerFiles;
-use super::{mmdit, qwen3, vae, TEXT_ENCODER, TRANSFORMER, VAE};
+use super::{
+    folder, hub, mmdit, named, qwen3, shards, text, vae, vae_others, TEXT_ENCODER, TRANSFORMER, VAE,
+};
 use crate::models::mmdit::MmditConfig;
 use crate::models::qwen3::Qwen3Config;
 use crate::models::vae::VaeConfig;
@@ -17,7 +21,7 @@ use crate::models::vae::VaeConfig;
 #[derive(Clone, Debug, Default)]
 pub struct CheckpointArgs {
     /// A diffusers folder, the original release's folder, a ComfyUI `models`
-    /// folder, or one part.
+    /// folder, a repository in Hugging Face's cache or its name, or one part.
     pub model: Option<PathBuf>,
     /// The transformer's file or folder, instead of what `model` has.
     pub transformer: Option<PathBuf>,
@@ -70,15 +74,6 @@ pub struct VaePart {
     pub tensors: PartTensors,
 }
 
-/// A file in a searched folder that was left aside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// The file.
-    pub path: PathBuf,
-    /// Why, as a sentence.
-    pub reason: String,
-}
-
 /// Everything that was found under the paths a person named. Any part may be
 /// absent.
 #[derive(Debug)]
@@ -95,8 +90,10 @@ pub struct Checkpoint {
     pub vae: Option<VaePart>,
     /// The tokenizer's files, not yet read.
     pub tokenizer: Option<TokenizerFiles>,
-    /// Files in searched folders that were left aside.
+    /// Files and folders that a search left aside.
     pub skipped: Vec<Skipped>,
+    /// What a person should know of the choice, a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Checkpoint {
@@ -111,29 +108,28 @@ impl Checkpoint {
             return Err(WeightsError::NoPath);
         }
         let found = layout::find(args)?;
-        let mut skipped = Vec::new();
-        let transformer = resolve(&found.transformer, TRANSFORMER, &mut skipped, |path| {
-            let opened = open_part(path, TRANSFORMER, mmdit::recognises, mmdit::accepts_config);
-            let (set, config) = opened?;
+        let mut chosen = Chosen {
+            skipped: found.skipped,
+            notes: Vec::new(),
+        };
+        let transformer = choose(&found.transformer, TRANSFORMER, &mut chosen, |path| {
+            let (set, config) = open_part(path, TRANSFORMER, mmdit::recognises)?;
             let (config, tensors) = mmdit::open(set, config.as_ref())?;
-            Ok(TransformerPart { config, tensors })
+            Ok((tensors, config))
         })?;
+        let transformer = transformer.map(|(tensors, config)| TransformerPart { config, tensors });
         let wanted = transformer.as_ref().map(|part| &part.config);
-        let text_encoder = resolve(&found.text_encoder, TEXT_ENCODER, &mut skipped, |path| {
-            let opened = open_part(path, TEXT_ENCODER, qwen3::recognises, qwen3::accepts_config);
-            let (set, config) = opened?;
+        let text_encoder = choose(&found.text_encoder, TEXT_ENCODER, &mut chosen, |path| {
+            let (set, config) = open_part(path, TEXT_ENCODER, qwen3::recognises)?;
             let (config, tensors) = qwen3::open(set, config.as_ref())?;
-            fits(
-                path,
-                TEXT_ENCODER,
-                "width",
-                config.hidden_size,
-                wanted.map(|w| w.context_dim),
-            )?;
-            Ok(TextEncoderPart { config, tensors })
+            let width = wanted.map(|w| w.context_dim);
+            fits(path, TEXT_ENCODER, "width", config.hidden_size, width)?;
+            Ok((tensors, config))
         })?;
-        let vae = resolve(&found.vae, VAE, &mut skipped, |path| {
-            let (set, config) = open_part(path, VAE, vae::recognises, vae::accepts_config)?;
+        let text_encoder =
+            text_encoder.map(|(tensors, config)| TextEncoderPart { config, tensors });
+        let vae = choose(&found.vae, VAE, &mut chosen, |path| {
+            let (set, config) = open_part(path, VAE, vae::recognises)?;
             let (config, tensors) = vae::open(set, config.as_ref())?;
             // The transformer sees patches of 2 x 2 latent pixels.
             let patch = 4 * config.latent_channels;
@@ -144,26 +140,52 @@ impl Checkpoint {
                 patch,
                 wanted.map(|w| w.in_channels),
             )?;
-            Ok(VaePart { config, tensors })
+            Ok((tensors, config))
         })?;
+        let vae = vae.map(|(tensors, config)| VaePart { config, tensors });
         let tokenizer = match &args.tokenizer {
-            Some(path) => Some(TokenizerFiles::named(path)?),
+            Some(path) => Some(TokenizerFiles::named(&layout::of_part(path, "tokenizer")?)?),
             None => layout::first_tokenizer(&found.tokenizer),
         };
         if transformer.is_none() && text_encoder.is_none() && vae.is_none() && tokenizer.is_none() {
+            let path = args.model.clone().unwrap_or_default();
             return Err(WeightsError::Nothing {
-                path: args.model.clone().unwrap_or_default(),
+                seen: match chosen.skipped.first() {
+                    Some(first) => format!("left aside: {}", first.reason),
+                    None => folder::seen(&path),
+                },
+                hint: "ovis-worker inspect says what lies there.".into(),
+                path,
             });
         }
-        Ok(Self {
+        let mut checkpoint = Self {
             name: name(args, transformer.as_ref()),
             layout: found.layout,
             transformer,
             text_encoder,
             vae,
             tokenizer,
-            skipped,
-        })
+            skipped: Vec::new(),
+            notes: chosen.notes,
+        };
+        checkpoint.skipped = checkpoint.left_aside(chosen.skipped);
+        Ok(checkpoint)
+    }
+
+    /// What no part was taken from, each once: where the parts lie side by side, the file
+    /// of one is no candidate for another.
+    fn left_aside(&self, skipped: Vec<Skipped>) -> Vec<Skipped> {
+        let mut left: Vec<Skipped> = Vec::new();
+        for file in skipped {
+            let taken = self
+                .parts()
+                .iter()
+                .any(|(_, part)| part.path() == file.path);
+            if !taken && !left.iter().any(|other| other.path == file.path) {
+                left.push(file);
+            }
+        }
+        left
     }
 
     /// Side of the square images that the model was trained on, as its VAE has
@@ -172,6 +194,13 @@ impl Checkpoint {
         self.vae
             .as_ref()
             .map_or(vae::NATIVE_SIZE, |part| part.config.native_size)
+    }
+
+    /// How many tokens the text encoder knows, if it is there.
+    pub fn embeddings(&self) -> Option<usize> {
+        self.text_encoder
+            .as_ref()
+            .map(|part| part.config.vocab_size)
     }
 
     /// The parts that are not there, as messages call them.
@@ -208,47 +237,54 @@ impl Checkpoint {
     }
 }
 
-/// A name for people: the folder's, or the transformer file's where folders
-/// say nothing.
+/// A name for people: the repository's, the folder's, or the transformer file's where
+/// folders say nothing.
 fn name(args: &CheckpointArgs, transformer: Option<&TransformerPart>) -> String {
     let from_transformer = transformer
         .map(|part| part.tensors.path())
         .filter(|path| path.is_file())
-        .and_then(Path::file_stem);
-    let from_folder = args
-        .model
-        .as_ref()
-        .and_then(|path| path.canonicalize().ok())
-        .filter(|path| path.is_dir())
-        .and_then(|path| path.file_name().map(ToOwned::to_owned));
-    from_transformer
-        .map(ToOwned::to_owned)
-        .or(from_folder)
-        .map_or_else(|| "unnamed".into(), |name| name.to_string_lossy().into())
+        .and_then(Path::file_stem)
+        .map(|name| name.to_string_lossy().into_owned());
+    let from_folder = || {
+        let path = named::resolve(args.model.as_ref()?).ok()?;
+        let path = path.canonicalize().ok().filter(|path| path.is_dir())?;
+        hub::repository_name(&path).or_else(|| Some(folder::name_of(&path)))
+    };
+    let name = from_transformer.or_else(from_folder);
+    text::shown(&name.unwrap_or_else(|| "unnamed".into()))
 }
 
-/// Opens a part's tensors, and the `config.json` beside them if it is theirs.
+/// Opens a part's tensors, and the `config.json` that belongs to them if there is one.
 fn open_part(
     path: &Path,
     part: &'static str,
     recognises: impl Fn(&TensorSet) -> bool,
-    accepts_config: impl Fn(&serde_json::Value) -> bool,
 ) -> Result<(TensorSet, Option<Config>), WeightsError> {
     let set = TensorSet::open(path)?;
     if !recognises(&set) {
+        vae_others::by_tensors(part, &set)?;
         return Err(WeightsError::OtherPart {
             file: path.to_owned(),
             part,
-            tensor: set.names().next().unwrap_or("(none)").to_owned(),
+            tensor: set.names().next().unwrap_or_default().to_owned(),
         });
     }
-    let folder = if path.is_dir() {
-        path
-    } else {
-        path.parent().unwrap_or(Path::new(""))
+    let config = match config_folder(path) {
+        Some(folder) => Config::of_part(folder, part)?,
+        None => None,
     };
-    let config = Config::beside(folder, accepts_config)?;
     Ok((set, config))
+}
+
+/// The folder whose `config.json` describes what is at `path`: a part's own folder, or the
+/// one around a file that a library named. In the folders that ComfyUI's models share, none.
+fn config_folder(path: &Path) -> Option<&Path> {
+    let folder = match path.is_dir() {
+        true => Some(path),
+        false if shards::is_of_a_library(path) => path.parent(),
+        false => None,
+    };
+    folder.filter(|_| !layout::is_shared(path))
 }
 
 /// Whether a part's width is the one the transformer works with.
@@ -267,74 +303,4 @@ fn fits(
         }),
         _ => Ok(()),
     }
-}
-
-/// Opens the one candidate that is the part. A path that was named must be it;
-/// among files that were searched for, others are left aside.
-fn resolve<P>(
-    places: &Places,
-    part: &'static str,
-    skipped: &mut Vec<Skipped>,
-    open: impl Fn(&Path) -> Result<P, WeightsError>,
-) -> Result<Option<P>, WeightsError> {
-    if !places.searched {
-        return places.candidates.first().map(|path| open(path)).transpose();
-    }
-    let mut good = Vec::new();
-    let mut refused: Option<(u8, WeightsError)> = None;
-    for path in &places.candidates {
-        match open(path) {
-            Ok(part) => good.push((path, part)),
-            Err(error) => {
-                skipped.push(Skipped {
-                    path: path.clone(),
-                    reason: error.to_string(),
-                });
-                let rank = blame(path, &error);
-                if rank > refused.as_ref().map_or(0, |(rank, _)| *rank) {
-                    refused = Some((rank, error));
-                }
-            }
-        }
-    }
-    if good.is_empty() {
-        return refused.map_or(Ok(None), |(_, error)| Err(error));
-    }
-    if good.len() > 1 && good.iter().any(|(path, _)| named_like_ours(path)) {
-        good.retain(|(path, _)| named_like_ours(path));
-    }
-    if good.len() > 1 {
-        let folder = good[0].0.parent().unwrap_or(Path::new(""));
-        return Err(WeightsError::Ambiguous {
-            folder: folder.to_owned(),
-            part,
-            candidates: good.iter().map(|(path, _)| (*path).clone()).collect(),
-        });
-    }
-    Ok(good.pop().map(|(_, part)| part))
-}
-
-/// How likely a refused file is the one that was meant: 0 when it is healthy
-/// and simply another model's.
-fn blame(path: &Path, error: &WeightsError) -> u8 {
-    let damaged = matches!(
-        error,
-        WeightsError::Truncated { .. }
-            | WeightsError::BadHeader { .. }
-            | WeightsError::NotSafetensors { .. }
-            | WeightsError::Unreadable { .. }
-    );
-    match (named_like_ours(path), damaged) {
-        (true, _) => 2,
-        (false, true) => 1,
-        (false, false) => 0,
-    }
-}
-
-/// Whether a file has the name that the releases give it.
-fn named_like_ours(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| {
-        let name = name.to_string_lossy().to_ascii_lowercase();
-        name.contains("ovis") || name == "ae.safetensors"
-    })
 }

@@ -1,29 +1,51 @@
 //! Why files are not the weights they should be.
 
+use std::fmt;
 use std::path::PathBuf;
 
-/// A refusal. Its text is one sentence that names the file and, where there is
-/// one, the tensor.
-#[derive(Debug, thiserror::Error)]
+use super::foreign::Foreign;
+use super::text;
+
+/// A refusal. Its text is one sentence on one line that names the file and, where there
+/// is one, the tensor; what comes from a file or a path is escaped in it.
+#[derive(Debug)]
 pub enum WeightsError {
     /// The operating system did not hand the file over.
-    #[error("`{}` cannot be read: {reason}", file.display())]
     Unreadable {
         /// The file or folder.
         file: PathBuf,
         /// The operating system's words.
         reason: String,
     },
+    /// A link leads to nothing.
+    DeadLink {
+        /// The link.
+        file: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// A file was wanted, and this is something else.
+    NotAFile {
+        /// The path.
+        file: PathBuf,
+        /// What it is, with its article.
+        what: &'static str,
+    },
     /// The file is something else: a pickle, a GGUF, a Git LFS pointer.
-    #[error("`{}` is {what}, not a safetensors file", file.display())]
     NotSafetensors {
         /// The file.
         file: PathBuf,
-        /// What it looks like, with its article.
-        what: &'static str,
+        /// What it looks like.
+        kind: Foreign,
+    },
+    /// What was named was downloaded in part.
+    Unfinished {
+        /// The file or folder.
+        file: PathBuf,
+        /// What shows it.
+        reason: String,
     },
     /// The file ends before one of its tensors does.
-    #[error("`{}` is truncated: tensor `{tensor}` needs {needed} bytes of file, there are {present}", file.display())]
     Truncated {
         /// The file.
         file: PathBuf,
@@ -35,7 +57,6 @@ pub enum WeightsError {
         present: u64,
     },
     /// The header contradicts itself.
-    #[error("the header of `{}` is damaged: {reason}", file.display())]
     BadHeader {
         /// The file.
         file: PathBuf,
@@ -43,7 +64,6 @@ pub enum WeightsError {
         reason: String,
     },
     /// A whole and healthy file of another model.
-    #[error("`{}` holds the {part} of {model}, not of Ovis-Image: it has the tensor `{tensor}`", file.display())]
     OtherModel {
         /// The file or folder.
         file: PathBuf,
@@ -54,18 +74,25 @@ pub enum WeightsError {
         /// A tensor that gives it away.
         tensor: String,
     },
+    /// A file whose name alone says that it is another model's.
+    OtherByName {
+        /// The file.
+        file: PathBuf,
+        /// The part it was found as.
+        part: &'static str,
+        /// The model that its name says.
+        model: &'static str,
+    },
     /// A healthy file that has nothing of the part it was named for.
-    #[error("`{}` holds no {part}: its first tensor is `{tensor}`", file.display())]
     OtherPart {
         /// The file or folder.
         file: PathBuf,
         /// The part it was opened as.
         part: &'static str,
-        /// Its first tensor by name.
+        /// Its first tensor by name; empty where it has none.
         tensor: String,
     },
     /// A tensor of the part is not there.
-    #[error("`{}` lacks the {part}'s tensor `{tensor}`", file.display())]
     Missing {
         /// The file or folder.
         file: PathBuf,
@@ -75,7 +102,6 @@ pub enum WeightsError {
         tensor: String,
     },
     /// A tensor has another shape than the geometry asks for.
-    #[error("tensor `{tensor}` in `{}` has the shape {found:?}, the {part}'s geometry asks for {expected:?}", file.display())]
     Shape {
         /// The file.
         file: PathBuf,
@@ -89,7 +115,6 @@ pub enum WeightsError {
         expected: Vec<usize>,
     },
     /// A tensor that is no part of the network, nor a known extra.
-    #[error("tensor `{tensor}` in `{}` is unknown to the {part}", file.display())]
     Unknown {
         /// The file.
         file: PathBuf,
@@ -99,7 +124,6 @@ pub enum WeightsError {
         tensor: String,
     },
     /// A tensor stored in a type that the worker does not compute with.
-    #[error("tensor `{tensor}` in `{}` is stored as {dtype}, which cannot be loaded", file.display())]
     Dtype {
         /// The file.
         file: PathBuf,
@@ -109,7 +133,6 @@ pub enum WeightsError {
         dtype: String,
     },
     /// A weight in 8-bit floats is scaled in a way that the worker does not know.
-    #[error("tensor `{tensor}` in `{}` scales a weight by {dtype} of shape {shape:?}, not by one F32", file.display())]
     Scale {
         /// The file.
         file: PathBuf,
@@ -121,7 +144,6 @@ pub enum WeightsError {
         shape: Vec<usize>,
     },
     /// Shapes or a configuration that no Ovis-Image can have.
-    #[error("the {part} in `{}` cannot be built: {reason}", file.display())]
     Geometry {
         /// The file or folder.
         file: PathBuf,
@@ -131,7 +153,6 @@ pub enum WeightsError {
         reason: String,
     },
     /// A JSON file beside the weights is not what it should be.
-    #[error("`{}` is not usable: {reason}", file.display())]
     Json {
         /// The file.
         file: PathBuf,
@@ -139,7 +160,6 @@ pub enum WeightsError {
         reason: String,
     },
     /// Several files could be the part, and nothing decides between them.
-    #[error("`{}` has several files that could be the {part}: {}", folder.display(), list(candidates))]
     Ambiguous {
         /// The folder searched.
         folder: PathBuf,
@@ -149,16 +169,30 @@ pub enum WeightsError {
         candidates: Vec<PathBuf>,
     },
     /// The path holds nothing that looks like a checkpoint.
-    #[error("`{}` holds no Ovis-Image weights in any known layout", path.display())]
     Nothing {
         /// The path.
         path: PathBuf,
+        /// What it has instead.
+        seen: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// Nothing is at a path that reads like a repository of Hugging Face, and none of its
+    /// caches on this machine has that.
+    NoRepository {
+        /// The path.
+        path: PathBuf,
+        /// The caches that were looked into.
+        caches: Vec<PathBuf>,
+    },
+    /// A web address was named.
+    Address {
+        /// The address.
+        path: PathBuf,
     },
     /// No path was given at all.
-    #[error("no weights were named")]
     NoPath,
     /// The tokenizer's files are there but do not make a tokenizer.
-    #[error("the tokenizer in `{}` cannot be built: {reason}", file.display())]
     Tokenizer {
         /// The file.
         file: PathBuf,
@@ -167,7 +201,6 @@ pub enum WeightsError {
     },
     /// The model asks for a tensor that its part's table does not have, or
     /// leaves one of it: the two disagree about the geometry.
-    #[error("the {part} in `{}` and the model disagree about `{tensor}`: {reason}", file.display())]
     Table {
         /// The file or folder.
         file: PathBuf,
@@ -179,7 +212,6 @@ pub enum WeightsError {
         reason: String,
     },
     /// The device did not take a tensor.
-    #[error("tensor `{tensor}` of `{}` could not be put on the device: {source}", file.display())]
     Device {
         /// The file or folder.
         file: PathBuf,
@@ -190,22 +222,152 @@ pub enum WeightsError {
     },
 }
 
+impl std::error::Error for WeightsError {}
+
+impl fmt::Display for WeightsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&text::sentence(&self.sentence()))
+    }
+}
+
 fn list(paths: &[PathBuf]) -> String {
-    let names: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
+    let names: Vec<_> = paths.iter().map(|p| format!("`{}`", p.display())).collect();
     names.join(", ")
 }
 
+/// candle's errors go on with a backtrace where one was asked for.
+fn first_line(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
 impl WeightsError {
-    /// What to do about it; empty when there is nothing to add.
-    pub fn hint(&self) -> &'static str {
+    fn sentence(&self) -> String {
         match self {
+            Self::Unreadable { file, reason } => {
+                format!("`{}` cannot be read: {reason}", file.display())
+            }
+            Self::DeadLink { file, target } => format!(
+                "`{}` is a link to `{}`, which is not there",
+                file.display(),
+                target.display()
+            ),
+            Self::NotAFile { file, what } => {
+                format!("`{}` is {what}, not a file", file.display())
+            }
+            Self::NotSafetensors { file, kind } => format!(
+                "`{}` is {}, not a safetensors file",
+                file.display(),
+                kind.what()
+            ),
+            Self::Unfinished { file, reason } => format!(
+                "`{}` is incomplete: {reason}",
+                file.display()
+            ),
+            Self::Truncated { file, tensor, needed, present } => format!(
+                "`{}` is truncated: tensor `{tensor}` needs {needed} bytes of file, there are {present}",
+                file.display()
+            ),
+            Self::BadHeader { file, reason } => {
+                format!("the header of `{}` is damaged: {reason}", file.display())
+            }
+            Self::OtherModel { file, part, model, tensor } => format!(
+                "`{}` holds the {part} of {model}, not of Ovis-Image: it has the tensor `{tensor}`",
+                file.display()
+            ),
+            Self::OtherByName { file, part, model } => format!(
+                "`{}` is by its name the {part} of {model}, whose tensors have the same shapes as Ovis-Image's",
+                file.display()
+            ),
+            Self::OtherPart { file, part, tensor } if tensor.is_empty() => {
+                format!("`{}` holds no {part}: it has no tensors", file.display())
+            }
+            Self::OtherPart { file, part, tensor } => format!(
+                "`{}` holds no {part}: its first tensor is `{tensor}`",
+                file.display()
+            ),
+            Self::Missing { file, part, tensor } => {
+                format!("`{}` lacks the {part}'s tensor `{tensor}`", file.display())
+            }
+            Self::Shape { file, part, tensor, found, expected } => format!(
+                "tensor `{tensor}` in `{}` has the shape {found:?}, the {part}'s geometry asks for {expected:?}",
+                file.display()
+            ),
+            Self::Unknown { file, part, tensor } => format!(
+                "tensor `{tensor}` in `{}` is unknown to the {part}",
+                file.display()
+            ),
+            Self::Dtype { file, tensor, dtype } => format!(
+                "tensor `{tensor}` in `{}` is stored as {dtype}, which cannot be loaded",
+                file.display()
+            ),
+            Self::Scale { file, tensor, dtype, shape } => format!(
+                "tensor `{tensor}` in `{}` scales a weight by {dtype} of shape {shape:?}, not by one F32",
+                file.display()
+            ),
+            Self::Geometry { file, part, reason } => {
+                format!("the {part} in `{}` cannot be built: {reason}", file.display())
+            }
+            Self::Json { file, reason } => {
+                format!("`{}` is not usable: {reason}", file.display())
+            }
+            Self::Ambiguous { folder, part, candidates } => format!(
+                "`{}` has several files that could be the {part}: {}",
+                folder.display(),
+                list(candidates)
+            ),
+            Self::Nothing { path, seen, .. } => format!(
+                "`{}` holds no Ovis-Image weights in any known layout: {seen}",
+                path.display()
+            ),
+            Self::NoRepository { path, caches } if caches.is_empty() => format!(
+                "there is no file or folder `{}`, and no Hugging Face cache on this machine",
+                path.display()
+            ),
+            Self::NoRepository { path, caches } => format!(
+                "there is no file or folder `{}`, and no such repository in the Hugging Face cache {}",
+                path.display(),
+                list(caches)
+            ),
+            Self::Address { path } => format!(
+                "`{}` is a web address, and weights are never downloaded",
+                path.display()
+            ),
+            Self::NoPath => "no weights were named".into(),
+            Self::Tokenizer { file, reason } => format!(
+                "the tokenizer in `{}` cannot be built: {reason}",
+                file.display()
+            ),
+            Self::Table { file, part, tensor, reason } => format!(
+                "the {part} in `{}` and the model disagree about `{tensor}`: {reason}",
+                file.display()
+            ),
+            Self::Device { file, tensor, source } => format!(
+                "tensor `{tensor}` of `{}` could not be put on the device: {}",
+                file.display(),
+                first_line(source)
+            ),
+        }
+    }
+
+    /// What to do about it; empty when there is nothing to add.
+    pub fn hint(&self) -> String {
+        let hint = match self {
             Self::Unreadable { .. } => "Check the path and its permissions.",
-            Self::NotSafetensors { .. } => {
-                "Use the .safetensors release of the weights; pickles can run code and are never opened."
+            Self::DeadLink { .. } => {
+                "Download it again; in a Hugging Face cache, `hf download` fetches what is missing."
+            }
+            Self::NotAFile { .. } => "Name a .safetensors file, or a folder that holds one.",
+            Self::NotSafetensors { kind, .. } => kind.hint(),
+            Self::Unfinished { .. } => {
+                "Download it again: `hf download AIDC-AI/Ovis-Image-7B` goes on where it ended."
             }
             Self::Truncated { .. } | Self::BadHeader { .. } => "Download the file again.",
             Self::OtherModel { .. } | Self::OtherPart { .. } => {
                 "Name the Ovis-Image file with --transformer, --text-encoder or --vae."
+            }
+            Self::OtherByName { .. } => {
+                "Put FLUX.1's ae.safetensors beside it, or name this file with --vae if it is that all the same."
             }
             Self::Missing { .. } | Self::Shape { .. } | Self::Unknown { .. } => {
                 "The file may belong to another model or an unfinished conversion; compare it with the published one."
@@ -214,16 +376,21 @@ impl WeightsError {
                 "Use the bf16, f16 or f32 release of the file, or ComfyUI's scaled fp8."
             }
             Self::Ambiguous { .. } => {
-                "Name the one to use with --transformer, --text-encoder, --vae or --tokenizer."
+                "Name the file itself with --transformer, --text-encoder or --vae."
             }
-            Self::Nothing { .. } => {
-                "Give a diffusers folder, a folder with ovis_image.safetensors, or a ComfyUI models folder."
+            Self::Nothing { hint, .. } => hint,
+            Self::NoRepository { .. } => {
+                "Check the path, or fetch the repository with `hf download`; the worker never downloads."
+            }
+            Self::Address { .. } => {
+                "Download the repository with `hf download AIDC-AI/Ovis-Image-7B`, and give that name or its folder."
             }
             Self::NoPath => "Give --model, or --transformer, --text-encoder, --vae and --tokenizer.",
             Self::Tokenizer { .. } | Self::Json { .. } => {
                 "Take the file from the model's repository again."
             }
             Self::Geometry { .. } | Self::Table { .. } | Self::Device { .. } => "",
-        }
+        };
+        text::sentence(hint)
     }
 }

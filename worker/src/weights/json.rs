@@ -5,20 +5,21 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::error::WeightsError;
+use super::{folder, TEXT_ENCODER, TRANSFORMER, VAE};
 
 /// Largest number a geometry's field may hold; keeps products within `usize`.
 const MAX_FIELD: u64 = 1 << 20;
+
+/// Largest JSON file that is read: an index of a large model has a few MB.
+const MAX_BYTES: u64 = 32 << 20;
 
 /// Reads and parses a JSON file.
 ///
 /// # Errors
 /// It cannot be read or is not JSON.
 pub(super) fn read(path: &Path) -> Result<Value, WeightsError> {
-    let text = std::fs::read(path).map_err(|e| WeightsError::Unreadable {
-        file: path.to_owned(),
-        reason: e.to_string(),
-    })?;
-    serde_json::from_slice(&text).map_err(|e| WeightsError::Json {
+    let text = folder::read_text(path, MAX_BYTES)?;
+    serde_json::from_str(&text).map_err(|e| WeightsError::Json {
         file: path.to_owned(),
         reason: format!("it is not JSON ({e})"),
     })
@@ -31,20 +32,49 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// The `config.json` in `folder`, if there is one that `accept`s.
+    /// The `config.json` in a part's own folder, if it describes the part.
     ///
     /// # Errors
-    /// It cannot be read or is not JSON.
-    pub fn beside(
-        folder: &Path,
-        accept: impl Fn(&Value) -> bool,
-    ) -> Result<Option<Self>, WeightsError> {
+    /// It cannot be read, is no JSON object, or says that it is of something else.
+    pub fn of_part(folder: &Path, part: &'static str) -> Result<Option<Self>, WeightsError> {
         let path = folder.join("config.json");
-        if !path.is_file() {
+        if !path.exists() {
             return Ok(None);
         }
-        let fields = read(&path)?;
-        Ok(accept(&fields).then_some(Self { path, fields }))
+        let config = Self {
+            fields: read(&path)?,
+            path,
+        };
+        if !config.fields.is_object() {
+            return Err(config.error("it is not a JSON object".into()));
+        }
+        let (class, wanted) = match part {
+            TRANSFORMER => ("_class_name", "OvisImageTransformer2DModel"),
+            VAE => ("_class_name", "AutoencoderKL"),
+            TEXT_ENCODER if config.fields["llm_config"].is_object() => return Ok(Some(config)),
+            _ => ("model_type", "qwen3"),
+        };
+        match &config.fields[class] {
+            Value::Null => Ok(None),
+            value if value == wanted => Ok(Some(config)),
+            value => Err(config.error(format!(
+                "its `{class}` is {value}, not \"{wanted}\" as a {part}'s of Ovis-Image"
+            ))),
+        }
+    }
+
+    /// Checks what a field says against the weights, where it says anything.
+    ///
+    /// # Errors
+    /// It holds no positive whole number, or another one than the weights have.
+    pub fn agrees(&self, field: &str, found: usize) -> Result<(), WeightsError> {
+        match self.count(field, found)? == found {
+            true => Ok(()),
+            false => Err(self.error(format!(
+                "its `{field}` is {}, and the weights beside it have {found}",
+                self.fields[field]
+            ))),
+        }
     }
 
     /// A refusal that names this file.
@@ -58,10 +88,10 @@ impl Config {
     /// A positive whole number, `default` when the field is absent or null.
     ///
     /// # Errors
-    /// The field holds something else, or is absent without a default.
-    pub fn count(&self, field: &str, default: Option<usize>) -> Result<usize, WeightsError> {
+    /// The field holds something else.
+    pub fn count(&self, field: &str, default: usize) -> Result<usize, WeightsError> {
         match &self.fields[field] {
-            Value::Null => default.ok_or_else(|| self.error(format!("it has no `{field}`"))),
+            Value::Null => Ok(default),
             value => value
                 .as_u64()
                 .filter(|n| (1..=MAX_FIELD).contains(n))
@@ -88,7 +118,7 @@ impl Config {
         }
     }
 
-    /// A number, `default` when the field is absent or null.
+    /// A finite number, `default` when the field is absent or null.
     ///
     /// # Errors
     /// The field holds something else.
@@ -97,7 +127,19 @@ impl Config {
             Value::Null => Ok(default),
             value => value
                 .as_f64()
+                .filter(|number| number.is_finite())
                 .ok_or_else(|| self.error(format!("its `{field}` is {value}"))),
+        }
+    }
+
+    /// A finite number above zero, `default` when the field is absent or null.
+    ///
+    /// # Errors
+    /// The field holds something else.
+    pub fn positive(&self, field: &str, default: f64) -> Result<f64, WeightsError> {
+        match self.number(field, default)? {
+            number if number > 0.0 => Ok(number),
+            number => Err(self.error(format!("its `{field}` is {number}, not above 0"))),
         }
     }
 }

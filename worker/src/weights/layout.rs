@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::error::WeightsError;
-use super::set::{file_names, TensorSet};
+use super::folder::{self, Skipped, Walk};
+use super::set::TensorSet;
 use super::tokenizer::TokenizerFiles;
-use super::{mmdit, qwen3, vae, CheckpointArgs};
+use super::{absent, mmdit, named, qwen3, shards, vae, vae_others, CheckpointArgs, VAE};
 
 /// How a checkpoint's files are arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,11 +75,26 @@ pub(super) struct Found {
     pub vae: Places,
     /// Folders that may hold the tokenizer, the likeliest first.
     pub tokenizer: Vec<PathBuf>,
+    /// What the search passed over.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Found {
+    fn nothing(layout: Layout) -> Self {
+        Self {
+            layout,
+            transformer: Places::default(),
+            text_encoder: Places::default(),
+            vae: Places::default(),
+            tokenizer: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
 }
 
 /// The original release's names.
-const ORIGINAL_TRANSFORMER: &str = "ovis_image.safetensors";
-const ORIGINAL_VAE: &str = "ae.safetensors";
+const ORIGINAL_TRANSFORMER: &str = "ovis_image";
+const ORIGINAL_VAE: &str = "ae";
 const ORIGINAL_TEXT_ENCODER: &str = "Ovis2.5-2B";
 
 /// ComfyUI's folders for each part.
@@ -88,44 +104,62 @@ const COMFY_VAE: [&str; 1] = ["vae"];
 /// How deep below those folders files are looked for.
 const COMFY_DEPTH: usize = 3;
 
+/// Folders that only ComfyUI has beside those: where one lies, configs are anyone's.
+const COMFY_MARKS: [&str; 5] = [
+    "checkpoints",
+    "clip",
+    "diffusion_models",
+    "loras",
+    "text_encoders",
+];
+
 /// Looks at what the arguments name.
 ///
 /// # Errors
 /// A path does not exist, or holds nothing that is recognised.
 pub(super) fn find(args: &CheckpointArgs) -> Result<Found, WeightsError> {
     let mut found = match &args.model {
-        Some(path) => recognise(path)?,
-        None => Found {
-            layout: Layout::Files,
-            transformer: Places::default(),
-            text_encoder: Places::default(),
-            vae: Places::default(),
-            tokenizer: Vec::new(),
-        },
+        Some(path) => recognise(&named::resolve(path)?)?,
+        None => Found::nothing(Layout::Files),
     };
     if let Some(path) = &args.transformer {
-        found.transformer = Places::named(path.clone());
+        found.transformer = Places::named(of_part(path, "transformer")?);
     }
     if let Some(path) = &args.text_encoder {
-        found.text_encoder = Places::named(path.clone());
-        let mut near = tokenizer_near(path);
+        let path = of_part(path, "text_encoder")?;
+        let mut near = tokenizer_near(&path);
         near.append(&mut found.tokenizer);
         found.tokenizer = near;
+        found.text_encoder = Places::named(path);
     }
     if let Some(path) = &args.vae {
-        found.vae = Places::named(path.clone());
+        found.vae = Places::named(of_part(path, "vae")?);
     }
     Ok(found)
 }
 
-fn recognise(path: &Path) -> Result<Found, WeightsError> {
-    if !path.exists() {
-        return Err(WeightsError::Unreadable {
-            file: path.to_owned(),
-            reason: "there is no such file or folder".into(),
-        });
+/// A file of the original release under either ending that safetensors have.
+fn stored(root: &Path, stem: &str) -> PathBuf {
+    let short = root.join(format!("{stem}.sft"));
+    match short.is_file() {
+        true => short,
+        false => root.join(format!("{stem}.safetensors")),
     }
-    if !path.is_dir() {
+}
+
+/// What a person named for one part: of a whole diffusers folder, the part's.
+///
+/// # Errors
+/// Nothing is there.
+pub(super) fn of_part(path: &Path, part: &str) -> Result<PathBuf, WeightsError> {
+    let path = named::resolve(path)?;
+    let inner = path.join(part);
+    let is_whole = path.join("model_index.json").is_file() && inner.is_dir();
+    Ok(if is_whole { inner } else { path })
+}
+
+fn recognise(path: &Path) -> Result<Found, WeightsError> {
+    if !folder::metadata(path)?.is_dir() {
         return one_part(path);
     }
     let has_dir = |name: &str| path.join(name).is_dir();
@@ -135,7 +169,7 @@ fn recognise(path: &Path) -> Result<Found, WeightsError> {
     {
         return Ok(diffusers(path));
     }
-    if path.join(ORIGINAL_TRANSFORMER).is_file() || has_dir(ORIGINAL_TEXT_ENCODER) {
+    if stored(path, ORIGINAL_TRANSFORMER).is_file() || has_dir(ORIGINAL_TEXT_ENCODER) {
         return Ok(original(path));
     }
     // The `models` folder, or the ComfyUI that holds it.
@@ -145,61 +179,132 @@ fn recognise(path: &Path) -> Result<Found, WeightsError> {
             .chain(&COMFY_TEXT_ENCODER)
             .chain(&COMFY_VAE);
         if folders.any(|name| root.join(name).is_dir()) {
-            return comfy(&root);
+            return Ok(comfy(&root));
         }
     }
-    one_part(path)
+    match side_by_side(path)? {
+        Some(found) => Ok(found),
+        None => one_part(path),
+    }
 }
 
 fn diffusers(root: &Path) -> Found {
     Found {
-        layout: Layout::Diffusers,
         transformer: Places::existing(root.join("transformer")),
         text_encoder: Places::existing(root.join("text_encoder")),
         vae: Places::existing(root.join("vae")),
         tokenizer: vec![root.join("tokenizer"), root.join("text_encoder")],
+        ..Found::nothing(Layout::Diffusers)
     }
 }
 
 fn original(root: &Path) -> Found {
     let text_encoder = root.join(ORIGINAL_TEXT_ENCODER);
     Found {
-        layout: Layout::Original,
-        transformer: Places::existing(root.join(ORIGINAL_TRANSFORMER)),
-        vae: Places::existing(root.join(ORIGINAL_VAE)),
+        transformer: Places::existing(stored(root, ORIGINAL_TRANSFORMER)),
+        vae: Places::existing(stored(root, ORIGINAL_VAE)),
         tokenizer: vec![text_encoder.clone(), root.join("tokenizer")],
         text_encoder: Places::existing(text_encoder),
+        ..Found::nothing(Layout::Original)
     }
 }
 
-fn comfy(root: &Path) -> Result<Found, WeightsError> {
-    let files = |folders: &[&str]| -> Result<Places, WeightsError> {
-        let mut files = Vec::new();
+fn comfy(root: &Path) -> Found {
+    let mut found = Found::nothing(Layout::ComfyUi);
+    let mut places = |folders: &[&str]| {
+        let mut walk = Walk::default();
         for folder in folders {
-            collect_files(&root.join(folder), COMFY_DEPTH, &mut files)?;
+            walk.add(&root.join(folder), COMFY_DEPTH);
         }
-        Ok(Places::searched(files))
+        found.skipped.append(&mut walk.skipped);
+        Places::searched(candidates(&walk))
     };
-    let mut tokenizer = Vec::new();
+    let transformer = places(&COMFY_TRANSFORMER);
+    let text_encoder = places(&COMFY_TEXT_ENCODER);
+    let vae = places(&COMFY_VAE);
+    let mut walk = Walk::default();
     for folder in COMFY_TEXT_ENCODER
         .iter()
         .chain(&["tokenizers", "tokenizer"])
     {
-        collect_folders(&root.join(folder), COMFY_DEPTH, &mut tokenizer)?;
+        walk.add(&root.join(folder), COMFY_DEPTH);
     }
+    let mut tokenizer: Vec<_> = walk.folders.into_iter().map(|(folder, _)| folder).collect();
     // A folder may hold tokenizers of several models; ours by name first.
     tokenizer.sort_by_key(|folder| {
         let name = folder.to_string_lossy().to_ascii_lowercase();
         (!name.contains("ovis"), !name.contains("qwen"))
     });
     tokenizer.extend(comfy_own_tokenizer(root));
-    Ok(Found {
-        layout: Layout::ComfyUi,
-        transformer: files(&COMFY_TRANSFORMER)?,
-        text_encoder: files(&COMFY_TEXT_ENCODER)?,
-        vae: files(&COMFY_VAE)?,
+    Found {
+        transformer,
+        text_encoder,
+        vae,
         tokenizer,
+        ..found
+    }
+}
+
+/// What may be a part in the folders of a walk: single files, and below the first folder
+/// also those that hold a model in shards. Foreign formats are among them, to be told.
+fn candidates(walk: &Walk) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for (folder, listing) in &walk.folders {
+        let in_shards = shards::has_shards(listing);
+        if in_shards {
+            found.push(folder.clone());
+        }
+        let files = listing.files.iter().filter(|file| {
+            let weights = folder::is_safetensors(file) && !(in_shards && shards::is_shard(file));
+            weights || folder::is_foreign_weights(file)
+        });
+        found.extend(files.cloned());
+    }
+    found
+}
+
+/// Whether a file or folder lies in the folders that a ComfyUI's models share, where a
+/// `config.json` may be any model's.
+pub(super) fn is_shared(path: &Path) -> bool {
+    let path = path.canonicalize();
+    let Ok(path) = path else { return false };
+    path.ancestors().take(COMFY_DEPTH + 2).any(|folder| {
+        let name = folder::name_of(folder);
+        let ours = COMFY_TRANSFORMER
+            .iter()
+            .chain(&COMFY_TEXT_ENCODER)
+            .chain(&COMFY_VAE);
+        let root = folder.parent().unwrap_or(Path::new(""));
+        let has_mark = || COMFY_MARKS.iter().any(|mark| root.join(mark).is_dir());
+        ours.into_iter().any(|shared| name == *shared) && has_mark()
     })
+}
+
+/// A folder with files of several parts side by side: each part is looked for in all.
+///
+/// # Errors
+/// The folder cannot be listed.
+fn side_by_side(path: &Path) -> Result<Option<Found>, WeightsError> {
+    let listing = folder::list(path)?;
+    let weights = listing
+        .files
+        .iter()
+        .filter(|file| folder::is_safetensors(file));
+    let weights: Vec<_> = weights.cloned().collect();
+    if weights.len() < 2
+        || shards::has_shards(&listing)
+        || weights.iter().any(|f| shards::is_of_a_library(f))
+    {
+        return Ok(None);
+    }
+    let places = || Places::searched(weights.clone());
+    Ok(Some(Found {
+        transformer: places(),
+        text_encoder: places(),
+        vae: places(),
+        tokenizer: vec![path.to_owned(), path.join("tokenizer")],
+        ..Found::nothing(Layout::Files)
+    }))
 }
 
 /// The Qwen tokenizer in the source of the ComfyUI that owns a `models` folder,
@@ -216,13 +321,7 @@ fn comfy_own_tokenizer(models: &Path) -> Option<PathBuf> {
 /// A file, or a folder of one part, by what is in it.
 fn one_part(path: &Path) -> Result<Found, WeightsError> {
     let set = TensorSet::open(path)?;
-    let mut found = Found {
-        layout: Layout::Files,
-        transformer: Places::default(),
-        text_encoder: Places::default(),
-        vae: Places::default(),
-        tokenizer: Vec::new(),
-    };
+    let mut found = Found::nothing(Layout::Files);
     let place = Places::named(path.to_owned());
     if mmdit::recognises(&set) {
         found.transformer = place;
@@ -231,9 +330,14 @@ fn one_part(path: &Path) -> Result<Found, WeightsError> {
         found.text_encoder = place;
     } else if vae::recognises(&set) {
         found.vae = place;
+    } else if path.is_dir() {
+        return Err(absent::refusal(path));
     } else {
-        return Err(WeightsError::Nothing {
-            path: path.to_owned(),
+        vae_others::by_tensors(VAE, &set)?;
+        return Err(WeightsError::OtherPart {
+            file: path.to_owned(),
+            part: "part of Ovis-Image",
+            tensor: set.names().next().unwrap_or_default().to_owned(),
         });
     }
     Ok(found)
@@ -241,12 +345,12 @@ fn one_part(path: &Path) -> Result<Found, WeightsError> {
 
 /// Folders around a text encoder that may hold its tokenizer.
 fn tokenizer_near(text_encoder: &Path) -> Vec<PathBuf> {
-    let parent = text_encoder.parent().unwrap_or(Path::new(""));
+    let parent = folder::around(text_encoder);
     if text_encoder.is_dir() {
         return vec![text_encoder.to_owned(), parent.join("tokenizer")];
     }
     let mut folders = vec![
-        parent.to_owned(),
+        parent.clone(),
         parent.join("tokenizer"),
         parent.join("../tokenizer"),
     ];
@@ -265,47 +369,4 @@ pub(super) fn first_tokenizer(folders: &[PathBuf]) -> Option<TokenizerFiles> {
         .iter()
         .filter_map(|folder| TokenizerFiles::in_folder(folder));
     tokenizers.find(TokenizerFiles::speaks_chat)
-}
-
-/// Safetensors files below a folder, to a depth; nothing when it is not there.
-fn collect_files(
-    folder: &Path,
-    depth: usize,
-    files: &mut Vec<PathBuf>,
-) -> Result<(), WeightsError> {
-    let mut folders = Vec::new();
-    collect_folders(folder, depth, &mut folders)?;
-    for folder in folders {
-        for name in file_names(&folder)? {
-            if name.ends_with(".safetensors") {
-                files.push(folder.join(name));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A folder and those below it, to a depth; nothing when it is not there.
-fn collect_folders(
-    folder: &Path,
-    depth: usize,
-    folders: &mut Vec<PathBuf>,
-) -> Result<(), WeightsError> {
-    if !folder.is_dir() || depth == 0 {
-        return Ok(());
-    }
-    folders.push(folder.to_owned());
-    let unreadable = |e: std::io::Error| WeightsError::Unreadable {
-        file: folder.to_owned(),
-        reason: e.to_string(),
-    };
-    let mut below = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        below.push(entry.map_err(unreadable)?.path());
-    }
-    below.sort();
-    for path in below {
-        collect_folders(&path, depth - 1, folders)?;
-    }
-    Ok(())
 }

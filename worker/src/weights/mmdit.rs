@@ -6,7 +6,7 @@
 
 use super::error::WeightsError;
 use super::json::Config;
-use super::part::{PartTensors, TableBuilder};
+use super::part::{in_range, PartTensors, TableBuilder};
 use super::set::TensorSet;
 use super::TRANSFORMER;
 use crate::models::mmdit::MmditConfig;
@@ -23,7 +23,13 @@ const ANCHORS: [&str; 5] = [
     "single_transformer_blocks.",
     "joint_blocks.",
 ];
-const PREFIXES: [&str; 3] = ["", "model.diffusion_model.", "diffusion_model."];
+const PREFIXES: [&str; 5] = [
+    "",
+    "model.diffusion_model.",
+    "diffusion_model.",
+    "transformer.",
+    "model.",
+];
 
 /// Names that other models have and Ovis-Image does not, most telling first.
 const OTHER_MODELS: [(&str, &str); 13] = [
@@ -49,11 +55,6 @@ pub(super) fn recognises(set: &TensorSet) -> bool {
             .iter()
             .any(|anchor| set.any_starts_with(&format!("{prefix}{anchor}")))
     })
-}
-
-/// Whether a `config.json` is the transformer's.
-pub(super) fn accepts_config(config: &serde_json::Value) -> bool {
-    config["_class_name"] == "OvisImageTransformer2DModel"
 }
 
 /// Maps the set's tensors to canonical names.
@@ -84,9 +85,10 @@ pub(super) fn open(
         set.rename(TRANSFORMER, original_spelling)?
     };
     let names = if diffusers { &DIFFUSERS } else { &ORIGINAL };
+    let shapes = infer(&set, names)?;
     let config = match config {
-        Some(config) => read_config(config)?,
-        None => infer(&set, names)?,
+        Some(config) => read_config(config, shapes)?,
+        None => with_family_axes(&set, shapes)?,
     };
     let mut table = TableBuilder::new(TRANSFORMER, set);
     if diffusers {
@@ -140,7 +142,10 @@ const DIFFUSERS: Landmarks = Landmarks {
     single_out: "proj_out.weight",
 };
 
-/// The geometry by shapes and the family's rules.
+/// Numbers of a patch that are one latent channel's.
+const PATCH: usize = 4;
+
+/// The geometry by shapes and the family's rules, but for the RoPE axes, which are left 0.
 fn infer(set: &TensorSet, names: &Landmarks) -> Result<MmditConfig, WeightsError> {
     let [hidden_size, in_channels] = set.dims(TRANSFORMER, names.img_in)?;
     let [_, context_dim] = set.dims(TRANSFORMER, names.txt_in)?;
@@ -162,17 +167,28 @@ fn infer(set: &TensorSet, names: &Landmarks) -> Result<MmditConfig, WeightsError
         part: TRANSFORMER,
         reason,
     };
-    if head_dim == 0 || hidden_size % head_dim != 0 {
+    for (what, dimension) in [
+        ("its width", hidden_size),
+        ("its latent patch", in_channels),
+        ("its text width", context_dim),
+        ("its heads' width", head_dim),
+        ("its MLPs' width", mlp_hidden),
+        ("its number of blocks", depth_double + depth_single),
+    ] {
+        in_range(what, dimension).map_err(wrong)?;
+    }
+    if hidden_size % head_dim != 0 {
         return Err(wrong(format!(
             "`{}` has {hidden_size} rows, which heads of {head_dim} do not divide",
             names.img_in
         )));
     }
-    let axes_dim = axes(head_dim).ok_or_else(|| {
-        wrong(format!(
-            "heads of {head_dim} have no RoPE axes of 1/8, 7/16 and 7/16 without a config.json"
-        ))
-    })?;
+    if in_channels % PATCH != 0 {
+        return Err(wrong(format!(
+            "`{}` has {in_channels} columns, which are no patches of 2 x 2 latent pixels",
+            names.img_in
+        )));
+    }
     Ok(MmditConfig {
         in_channels,
         context_dim,
@@ -181,9 +197,22 @@ fn infer(set: &TensorSet, names: &Landmarks) -> Result<MmditConfig, WeightsError
         mlp_hidden,
         depth_double,
         depth_single,
-        axes_dim,
+        axes_dim: [0; 3],
         theta: THETA,
     })
+}
+
+/// The geometry of shapes with the family's RoPE axes.
+fn with_family_axes(set: &TensorSet, shapes: MmditConfig) -> Result<MmditConfig, WeightsError> {
+    let head_dim = shapes.head_dim();
+    let axes_dim = axes(head_dim).ok_or_else(|| WeightsError::Geometry {
+        file: set.path().to_owned(),
+        part: TRANSFORMER,
+        reason: format!(
+            "heads of {head_dim} have no RoPE axes of 1/8, 7/16 and 7/16 without a config.json"
+        ),
+    })?;
+    Ok(MmditConfig { axes_dim, ..shapes })
 }
 
 /// The family's RoPE axes: 1/8, 7/16 and 7/16 of a head, each even.
@@ -192,38 +221,33 @@ fn axes(head_dim: usize) -> Option<[usize; 3]> {
     (head_dim % 32 == 0).then_some([head_dim / 8, spatial, spatial])
 }
 
-/// The geometry by diffusers' `config.json`, with that class's defaults.
-fn read_config(config: &Config) -> Result<MmditConfig, WeightsError> {
-    let head_dim = config.count("attention_head_dim", Some(128))?;
-    let num_heads = config.count("num_attention_heads", Some(24))?;
-    let hidden_size = head_dim * num_heads;
-    let in_channels = config.count("in_channels", Some(64))?;
+/// The geometry by diffusers' `config.json`, which must be that of the weights' shapes.
+/// These do not tell the RoPE axes.
+fn read_config(config: &Config, shapes: MmditConfig) -> Result<MmditConfig, WeightsError> {
     let axes_dim = match config.counts("axes_dims_rope")? {
         None => [16, 56, 56],
         Some(axes) => <[usize; 3]>::try_from(axes)
             .map_err(|axes| config.error(format!("its `axes_dims_rope` is {axes:?}")))?,
     };
+    let head_dim = shapes.head_dim();
+    for (field, found) in [
+        ("attention_head_dim", head_dim),
+        ("num_attention_heads", shapes.num_heads),
+        ("in_channels", shapes.in_channels),
+        ("out_channels", shapes.in_channels),
+        ("joint_attention_dim", shapes.context_dim),
+        ("num_layers", shapes.depth_double),
+        ("num_single_layers", shapes.depth_single),
+        ("patch_size", 1),
+    ] {
+        config.agrees(field, found)?;
+    }
     if axes_dim.iter().sum::<usize>() != head_dim || axes_dim.iter().any(|a| a % 2 == 1) {
         return Err(config.error(format!(
             "its `axes_dims_rope` {axes_dim:?} do not fill heads of {head_dim} with even axes"
         )));
     }
-    if config.count("patch_size", Some(1))? != 1
-        || config.count("out_channels", Some(in_channels))? != in_channels
-    {
-        return Err(config.error("its `patch_size` or `out_channels` is not Ovis-Image's".into()));
-    }
-    Ok(MmditConfig {
-        in_channels,
-        context_dim: config.count("joint_attention_dim", Some(2048))?,
-        hidden_size,
-        num_heads,
-        mlp_hidden: 4 * hidden_size,
-        depth_double: config.count("num_layers", Some(6))?,
-        depth_single: config.count("num_single_layers", Some(27))?,
-        axes_dim,
-        theta: THETA,
-    })
+    Ok(MmditConfig { axes_dim, ..shapes })
 }
 
 fn map_original(table: &mut TableBuilder, config: &MmditConfig) -> Result<(), WeightsError> {

@@ -172,13 +172,25 @@ impl PartTensors {
     /// Starts to bring the part's files into memory, for [`get`](Self::get) to find them
     /// there.
     pub fn read_ahead(&self) {
+        read_ahead(&self.opened());
+    }
+
+    /// The files that its tensors are in.
+    fn opened(&self) -> Vec<Arc<SafetensorsFile>> {
         let mut files: Vec<Arc<SafetensorsFile>> = Vec::new();
         for source in self.entries.values().flat_map(|e| e.recipe.sources()) {
             if !files.iter().any(|file| Arc::ptr_eq(file, &source.file)) {
                 files.push(source.file.clone());
             }
         }
-        read_ahead(&files);
+        files
+    }
+
+    /// Whether another part's files have the same bytes. Reads both as far as they agree.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.opened(), other.opened());
+        let mut pairs = ours.iter().zip(&theirs);
+        ours.len() == theirs.len() && pairs.all(|(a, b)| a.is_same(b))
     }
 
     /// How many bytes they take in the files.
@@ -283,6 +295,21 @@ fn candle_dtype(dtype: Dtype) -> Option<DType> {
         Dtype::BF16 => Some(DType::BF16),
         Dtype::F8_E4M3 => Some(DType::F8E4M3),
         _ => None,
+    }
+}
+
+/// Largest dimension of any network that is built; keeps products of three in range.
+const MAX_DIMENSION: usize = 1 << 20;
+
+/// Checks a dimension that shapes gave, before anything is divided or multiplied by it.
+///
+/// # Errors
+/// It is none that a network can have; the reason says so of `what`.
+pub(super) fn in_range(what: &str, dimension: usize) -> Result<(), String> {
+    match dimension {
+        0 => Err(format!("{what} would be 0")),
+        1..=MAX_DIMENSION => Ok(()),
+        _ => Err(format!("{what} would be {dimension}")),
     }
 }
 

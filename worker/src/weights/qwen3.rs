@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::error::WeightsError;
 use super::json::Config;
-use super::part::{PartTensors, TableBuilder};
+use super::part::{in_range, PartTensors, TableBuilder};
 use super::set::TensorSet;
 use super::TEXT_ENCODER;
 use crate::models::qwen3::Qwen3Config;
@@ -17,7 +17,14 @@ const ROPE_THETA: f64 = 1e6;
 const RMS_NORM_EPS: f64 = 1e-6;
 
 const EMBEDDING: &str = "embed_tokens.weight";
-const PREFIXES: [&str; 4] = ["", "model.", "llm.model.", "model.llm.model."];
+const PREFIXES: [&str; 6] = [
+    "",
+    "model.",
+    "llm.model.",
+    "model.llm.model.",
+    "text_encoder.",
+    "text_encoder.model.",
+];
 /// What Ovis2.5-2B has besides the language model's trunk.
 const EXTRAS: [&str; 5] = [
     "lm_head.",
@@ -32,11 +39,6 @@ pub(super) fn recognises(set: &TensorSet) -> bool {
     PREFIXES
         .iter()
         .any(|prefix| set.get(&format!("{prefix}{EMBEDDING}")).is_some())
-}
-
-/// Whether a `config.json` is Qwen3's or Ovis2.5's.
-pub(super) fn accepts_config(config: &Value) -> bool {
-    config["llm_config"].is_object() || config["model_type"] == "qwen3"
 }
 
 /// Maps the set's tensors to canonical names.
@@ -58,9 +60,10 @@ pub(super) fn open(
             tensor: source.name.clone(),
         });
     }
+    let shapes = infer(&set)?;
     let config = match config {
-        Some(config) => read_config(config)?,
-        None => infer(&set)?,
+        Some(config) => read_config(config, shapes)?,
+        None => shapes,
     };
     let mut table = TableBuilder::new(TEXT_ENCODER, set);
     map(&mut table, &config)?;
@@ -104,21 +107,38 @@ fn infer(set: &TensorSet) -> Result<Qwen3Config, WeightsError> {
         rope_theta: ROPE_THETA,
         rms_norm_eps: RMS_NORM_EPS,
     };
+    let wrong = |reason: String| WeightsError::Geometry {
+        file: set.path().to_owned(),
+        part: TEXT_ENCODER,
+        reason,
+    };
+    for (what, dimension) in [
+        ("its vocabulary", vocab_size),
+        ("its width", hidden_size),
+        ("its heads' width", head_dim),
+        ("its queries' width", rows("self_attn.q_proj")?),
+        ("its MLPs' width", config.intermediate_size),
+        ("its number of layers", config.num_layers),
+    ] {
+        in_range(what, dimension).map_err(wrong)?;
+    }
+    if head_dim % 2 != 0 {
+        return Err(wrong(format!(
+            "heads of {head_dim} cannot be rotated by halves"
+        )));
+    }
     if config.num_heads % config.num_kv_heads != 0 {
-        return Err(WeightsError::Geometry {
-            file: set.path().to_owned(),
-            part: TEXT_ENCODER,
-            reason: format!(
-                "{} key heads of `{layer}.self_attn.k_proj.weight` do not divide {} query heads",
-                config.num_kv_heads, config.num_heads
-            ),
-        });
+        return Err(wrong(format!(
+            "{} key heads of `{layer}.self_attn.k_proj.weight` do not divide {} query heads",
+            config.num_kv_heads, config.num_heads
+        )));
     }
     Ok(config)
 }
 
-/// The geometry by `config.json`: Qwen3's own, or Ovis2.5's `llm_config`.
-fn read_config(outer: &Config) -> Result<Qwen3Config, WeightsError> {
+/// The geometry by `config.json`: Qwen3's own, or Ovis2.5's `llm_config`. It must be that of
+/// the weights' shapes.
+fn read_config(outer: &Config, shapes: Qwen3Config) -> Result<Qwen3Config, WeightsError> {
     let fields = match &outer.fields["llm_config"] {
         Value::Null => outer.fields.clone(),
         inner => inner.clone(),
@@ -149,23 +169,21 @@ fn read_config(outer: &Config) -> Result<Qwen3Config, WeightsError> {
     if config.fields["attention_bias"] == true {
         return Err(config.error("its `attention_bias` is true, which Ovis-Image's is not".into()));
     }
-    let num_heads = config.count("num_attention_heads", None)?;
-    let num_kv_heads = config.count("num_key_value_heads", Some(num_heads))?;
-    if num_heads % num_kv_heads != 0 {
-        return Err(config.error(format!(
-            "its {num_kv_heads} `num_key_value_heads` do not divide {num_heads} heads"
-        )));
+    for (field, found) in [
+        ("vocab_size", shapes.vocab_size),
+        ("hidden_size", shapes.hidden_size),
+        ("intermediate_size", shapes.intermediate_size),
+        ("num_hidden_layers", shapes.num_layers),
+        ("num_attention_heads", shapes.num_heads),
+        ("num_key_value_heads", shapes.num_kv_heads),
+        ("head_dim", shapes.head_dim),
+    ] {
+        config.agrees(field, found)?;
     }
     Ok(Qwen3Config {
-        vocab_size: config.count("vocab_size", None)?,
-        hidden_size: config.count("hidden_size", None)?,
-        intermediate_size: config.count("intermediate_size", None)?,
-        num_layers: config.count("num_hidden_layers", None)?,
-        num_heads,
-        num_kv_heads,
-        head_dim: config.count("head_dim", Some(128))?,
-        rope_theta: rope.number("rope_theta", ROPE_THETA)?,
-        rms_norm_eps: config.number("rms_norm_eps", RMS_NORM_EPS)?,
+        rope_theta: rope.positive("rope_theta", ROPE_THETA)?,
+        rms_norm_eps: config.positive("rms_norm_eps", RMS_NORM_EPS)?,
+        ..shapes
     })
 }
 

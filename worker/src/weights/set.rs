@@ -8,7 +8,8 @@ use safetensors::tensor::TensorInfo;
 
 use super::error::WeightsError;
 use super::file::SafetensorsFile;
-use super::{json, scaled_fp8};
+use super::shards::{self, Stored};
+use super::{folder, scaled_fp8};
 
 /// A tensor in a file.
 #[derive(Clone, Debug)]
@@ -38,80 +39,56 @@ pub(super) struct TensorSet {
 }
 
 impl TensorSet {
-    /// Opens a safetensors file, or a folder that holds one, or one in shards.
+    /// Opens a safetensors file, the index of one in shards, or a folder that holds either.
     ///
     /// # Errors
     /// Nothing usable is there, or a file is refused.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let mut set = Self::open_as_it_is(path)?;
+        let mut set = Self::open_as_it_is(path)?.rename("model", unwrapped)?;
         scaled_fp8::fold(&mut set.tensors)?;
         Ok(set)
     }
 
     fn open_as_it_is(path: &Path) -> Result<Self, WeightsError> {
-        if !path.is_dir() {
-            return Self::from_files(path, &[path.to_owned()]);
+        if !folder::metadata(path)?.is_dir() {
+            return match (shards::is_index(path), path.parent()) {
+                (true, Some(folder)) => Self::from_index(folder, path),
+                _ => Self::from_files(path, &[path.to_owned()]),
+            };
         }
-        let names = file_names(path)?;
-        let indexes: Vec<_> = names
-            .iter()
-            .filter(|n| n.ends_with(".safetensors.index.json"))
-            .collect();
-        match indexes[..] {
-            [] => {}
-            [index] => return Self::from_index(path, &path.join(index)),
-            _ => return Err(ambiguous(path, indexes)),
-        }
-        let singles: Vec<_> = names
-            .iter()
-            .filter(|n| n.ends_with(".safetensors"))
-            .collect();
-        // Beside the plain file there may be variants, as `model.fp16.safetensors`.
-        let plain = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
-        if let Some(name) = plain.iter().find(|p| singles.iter().any(|s| s == *p)) {
-            return Self::from_files(path, &[path.join(name)]);
-        }
-        match singles[..] {
-            [one] => Self::from_files(path, &[path.join(one)]),
-            [] => Err(match names.iter().find(|n| is_pickle_name(n)) {
-                Some(pickle) => WeightsError::NotSafetensors {
-                    file: path.join(pickle),
-                    what: "a PyTorch pickle",
-                },
-                None => WeightsError::Nothing {
-                    path: path.to_owned(),
-                },
-            }),
-            _ => Err(ambiguous(path, singles)),
+        match shards::in_folder(path)? {
+            Stored::Index(index) => Self::from_index(path, &index),
+            Stored::Files(files) => Self::from_files(path, &files),
         }
     }
 
     fn from_index(folder: &Path, index: &Path) -> Result<Self, WeightsError> {
-        let value = json::read(index)?;
-        let bad = |reason: &str| WeightsError::Json {
+        let wrong = |reason: String| WeightsError::Json {
             file: index.to_owned(),
-            reason: reason.into(),
+            reason,
         };
-        let map = value["weight_map"]
-            .as_object()
-            .ok_or_else(|| bad("it has no `weight_map`"))?;
-        let mut shards = BTreeSet::new();
-        for shard in map.values() {
-            let name = shard
-                .as_str()
-                .filter(|n| !n.contains(['/', '\\']))
-                .ok_or_else(|| bad("its `weight_map` names something that is not a file"))?;
-            shards.insert(folder.join(name));
-        }
-        let shards: Vec<_> = shards.into_iter().collect();
-        let set = Self::from_files(folder, &shards)?;
-        match map.keys().find(|name| !set.tensors.contains_key(*name)) {
-            Some(name) => Err(WeightsError::Json {
+        let map = shards::read_index(index)?;
+        let shards: BTreeSet<_> = map.values().collect();
+        let shards: Vec<_> = shards.into_iter().map(|name| folder.join(name)).collect();
+        if let Some(missing) = shards.iter().find(|path| path.symlink_metadata().is_err()) {
+            return Err(WeightsError::Unfinished {
                 file: index.to_owned(),
-                reason: format!("none of the shards has its tensor `{name}`"),
-            }),
-            None => Ok(set),
+                reason: format!("its shard `{}` is missing", folder::name_of(missing)),
+            });
         }
+        let set = Self::from_files(folder, &shards)?;
+        for (name, shard) in &map {
+            let Some(source) = set.tensors.get(name) else {
+                return Err(wrong(format!("none of the shards has its tensor `{name}`")));
+            };
+            let found = folder::name_of(source.file.path());
+            if found != *shard {
+                return Err(wrong(format!(
+                    "it says that tensor `{name}` is in `{shard}`, and it is in `{found}`"
+                )));
+            }
+        }
+        Ok(set)
     }
 
     fn from_files(path: &Path, files: &[PathBuf]) -> Result<Self, WeightsError> {
@@ -255,37 +232,48 @@ impl TensorSet {
     }
 }
 
-/// Names of the plain files in a folder, sorted.
-///
-/// # Errors
-/// The folder cannot be listed.
-pub(super) fn file_names(folder: &Path) -> Result<Vec<String>, WeightsError> {
-    let unreadable = |e: std::io::Error| WeightsError::Unreadable {
-        file: folder.to_owned(),
-        reason: e.to_string(),
-    };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        if entry.path().is_file() {
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
+/// What PyTorch's wrappers put between the names of modules: `torch.compile`, FSDP and
+/// activation checkpointing.
+const WRAPPERS: [&str; 3] = [
+    "_orig_mod",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+];
+
+/// A tensor's name without wrappers; those of data parallelism stand in front.
+fn unwrapped(name: &str) -> String {
+    let kept: Vec<_> = name
+        .split('.')
+        .filter(|part| !WRAPPERS.contains(part))
+        .collect();
+    let mut name = &kept.join(".")[..];
+    while let Some(inner) = name.strip_prefix("module.") {
+        name = inner;
     }
-    names.sort();
-    Ok(names)
+    name.to_owned()
 }
 
-/// Whether a file's name is one that PyTorch pickles go by.
-fn is_pickle_name(name: &str) -> bool {
-    [".bin", ".pt", ".pth", ".ckpt"]
-        .iter()
-        .any(|ending| name.ends_with(ending))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn ambiguous(folder: &Path, names: Vec<&String>) -> WeightsError {
-    WeightsError::Ambiguous {
-        folder: folder.to_owned(),
-        part: "weights",
-        candidates: names.into_iter().map(PathBuf::from).collect(),
+    #[test]
+    fn wrappers_are_taken_off() {
+        let cases = [
+            ("_orig_mod.img_in.weight", "img_in.weight"),
+            ("module._orig_mod.module.img_in.weight", "img_in.weight"),
+            (
+                "model.diffusion_model._orig_mod.x.bias",
+                "model.diffusion_model.x.bias",
+            ),
+            (
+                "double_blocks.0._orig_mod.img_mod.lin.weight",
+                "double_blocks.0.img_mod.lin.weight",
+            ),
+            ("submodule.x", "submodule.x"),
+        ];
+        for (name, plain) in cases {
+            assert_eq!(unwrapped(name), plain);
+        }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Source: transformers `models/qwen2/tokenization_qwen2.py`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use tokenizers::models::bpe::{BpeBuilder, BPE};
+use tokenizers::models::bpe::{BpeBuilder, Vocab};
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
@@ -13,7 +13,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
 use super::error::WeightsError;
-use super::json;
+use super::{folder, json};
 
 /// How Qwen cuts text into words before the merges.
 const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -50,6 +50,12 @@ const QWEN3_ADDED: [&str; 26] = [
     "<think>",
     "</think>",
 ];
+
+/// Largest file of a tokenizer that is read: Qwen's have up to 11 MB.
+const MAX_BYTES: u64 = 128 << 20;
+
+/// Tokens of the prompt's template; without them it would be read as plain text.
+const TEMPLATE_TOKENS: [&str; 4] = ["<|im_start|>", "<|im_end|>", "<think>", "</think>"];
 
 /// Where a tokenizer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,12 +111,6 @@ impl TokenizerFiles {
                 none("the folder has neither tokenizer.json nor vocab.json with merges.txt")
             });
         }
-        if !path.is_file() {
-            return Err(WeightsError::Unreadable {
-                file: path.to_owned(),
-                reason: "there is no such file or folder".into(),
-            });
-        }
         let folder = path.parent().unwrap_or(Path::new(""));
         match path.file_name().and_then(|n| n.to_str()) {
             Some("vocab.json" | "merges.txt") => Self::vocab_in(folder)
@@ -123,8 +123,7 @@ impl TokenizerFiles {
     /// needs, or are a vocabulary alone: tokenizers of CLIP or T5 are not ours.
     pub(super) fn speaks_chat(&self) -> bool {
         let mentions = |path: &Path| {
-            let marker = b"<|im_start|>";
-            std::fs::read(path).is_ok_and(|text| text.windows(marker.len()).any(|w| w == marker))
+            folder::read_text(path, MAX_BYTES).is_ok_and(|text| text.contains("<|im_start|>"))
         };
         match self {
             Self::Json(path) => mentions(path),
@@ -142,14 +141,35 @@ impl TokenizerFiles {
         }
     }
 
-    /// Reads the files and builds the tokenizer.
+    /// Reads the files and builds the tokenizer. `embeddings` is how many tokens the text
+    /// encoder knows, where there is one.
     ///
     /// # Errors
-    /// A file cannot be read, or they do not make a tokenizer.
-    pub fn load(&self) -> Result<Tokenizer, WeightsError> {
+    /// A file cannot be read, they do not make a tokenizer, or it is another model's.
+    pub fn load(&self, embeddings: Option<usize>) -> Result<Tokenizer, WeightsError> {
+        let tokenizer = self.build()?;
+        let foreign = |reason: String| WeightsError::Tokenizer {
+            file: self.path().to_owned(),
+            reason: format!("it is another model's, since {reason}"),
+        };
+        let mut template = TEMPLATE_TOKENS.iter();
+        if let Some(token) = template.find(|token| tokenizer.token_to_id(token).is_none()) {
+            return Err(foreign(format!("it has no token `{token}`")));
+        }
+        let highest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
+        match embeddings {
+            Some(known) if highest as usize >= known => Err(foreign(format!(
+                "it has the token {highest}, and the text encoder knows {known}"
+            ))),
+            _ => Ok(tokenizer),
+        }
+    }
+
+    fn build(&self) -> Result<Tokenizer, WeightsError> {
         match self {
             Self::Json(path) => {
-                let mut tokenizer = Tokenizer::from_file(path).map_err(|e| broken(path, e))?;
+                let text = folder::read_text(path, MAX_BYTES)?;
+                let mut tokenizer = Tokenizer::from_bytes(text).map_err(|e| broken(path, e))?;
                 // The file also keeps how texts were last padded and cut when it was
                 // written. transformers sets both anew on every call; so do we.
                 tokenizer.with_padding(None);
@@ -176,8 +196,10 @@ fn broken(file: &Path, reason: impl ToString) -> WeightsError {
 
 fn build(vocab: &Path, merges: &Path, added: &[PathBuf]) -> Result<Tokenizer, WeightsError> {
     let broken = |reason: Box<dyn std::error::Error + Send + Sync>| broken(vocab, reason);
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    let (mut words, merges) = BPE::read_file(&text(vocab), &text(merges)).map_err(broken)?;
+    let entries: HashMap<String, u32> = serde_json::from_str(&folder::read_text(vocab, MAX_BYTES)?)
+        .map_err(|e| broken(e.into()))?;
+    let mut words: Vocab = entries.into_iter().collect();
+    let merges = read_merges(merges)?;
     let mut tokens = BTreeMap::new();
     for file in added.iter().rev() {
         tokens.extend(read_added(file)?);
@@ -231,6 +253,19 @@ fn build(vocab: &Path, merges: &Path, added: &[PathBuf]) -> Result<Tokenizer, We
     tokenizer.with_decoder(Some(ByteLevel::default()));
     tokenizer.add_tokens(tokens.into_values()).map_err(broken)?;
     Ok(tokenizer)
+}
+
+/// The pairs of a `merges.txt`, a line each.
+fn read_merges(path: &Path) -> Result<Vec<(String, String)>, WeightsError> {
+    let text = folder::read_text(path, MAX_BYTES)?;
+    let lines = text.lines().enumerate();
+    lines
+        .filter(|(_, line)| !line.starts_with("#version"))
+        .map(|(number, line)| match line.split_once(' ') {
+            Some((left, right)) if !right.contains(' ') => Ok((left.into(), right.into())),
+            _ => Err(broken(path, format!("its line {} is no pair", number + 1))),
+        })
+        .collect()
 }
 
 /// Gives Qwen3's meaning to ids that the files leave open or, being older than
@@ -296,6 +331,8 @@ fn read_added(path: &Path) -> Result<BTreeMap<u32, AddedToken>, WeightsError> {
 mod tests {
     use tokenizers::{PaddingParams, PaddingStrategy, TruncationParams};
 
+    use tokenizers::models::bpe::BPE;
+
     use super::*;
 
     fn completed(named: &[(&str, u32)], vocabulary: usize) -> BTreeMap<u32, String> {
@@ -356,7 +393,7 @@ mod tests {
         };
         tokenizer.with_truncation(Some(cut)).unwrap();
         tokenizer.save(&file, false).unwrap();
-        let loaded = TokenizerFiles::Json(file).load().unwrap();
+        let loaded = TokenizerFiles::Json(file).build().unwrap();
         assert_eq!(loaded.encode("redfox", false).unwrap().get_ids(), [0, 1]);
     }
 }

@@ -3,13 +3,11 @@
 //! Sources: AIDC-AI/Ovis-Image `ovis_image/model/autoencoder.py`, diffusers
 //! `models/autoencoders/vae.py` and `models/unets/unet_2d_blocks.py`.
 
-use serde_json::Value;
-
 use super::error::WeightsError;
 use super::json::Config;
-use super::part::{PartTensors, TableBuilder};
+use super::part::{in_range, PartTensors, TableBuilder};
 use super::set::TensorSet;
-use super::VAE;
+use super::{vae_others, VAE};
 use crate::models::vae::VaeConfig;
 
 /// FLUX.1's constants, for files without a config.
@@ -19,7 +17,7 @@ const SHIFT_FACTOR: f64 = 0.1159;
 pub const NATIVE_SIZE: usize = 1024;
 
 const ANCHORS: [&str; 2] = ["decoder.conv_in.weight", "encoder.conv_in.weight"];
-const PREFIXES: [&str; 3] = ["", "first_stage_model.", "vae."];
+const PREFIXES: [&str; 4] = ["", "first_stage_model.", "vae.", "model."];
 
 /// Whether the set looks like an image autoencoder at all.
 pub(super) fn recognises(set: &TensorSet) -> bool {
@@ -28,11 +26,6 @@ pub(super) fn recognises(set: &TensorSet) -> bool {
             .iter()
             .any(|anchor| set.get(&format!("{prefix}{anchor}")).is_some())
     })
-}
-
-/// Whether a `config.json` is the autoencoder's.
-pub(super) fn accepts_config(config: &Value) -> bool {
-    config["_class_name"] == "AutoencoderKL"
 }
 
 /// Maps the set's tensors to canonical names.
@@ -50,24 +43,13 @@ pub(super) fn open(
     } else {
         Names::Original
     };
+    vae_others::by_latents(&set)?;
+    let shapes = infer(&set, names)?;
     let config = match config {
-        Some(config) => read_config(config)?,
-        None => infer(&set, names)?,
+        Some(config) => read_config(config, shapes)?,
+        None => shapes,
     };
-    if let Some(&width) = config
-        .block_channels
-        .iter()
-        .find(|&&width| width == 0 || width % config.norm_groups != 0)
-    {
-        return Err(WeightsError::Geometry {
-            file: set.path().to_owned(),
-            part: VAE,
-            reason: format!(
-                "a level of {width} channels cannot be normed in {} groups",
-                config.norm_groups
-            ),
-        });
-    }
+    check(&set, &config)?;
     let mut mapping = Mapping {
         names,
         table: TableBuilder::new(VAE, set),
@@ -102,24 +84,68 @@ fn infer(set: &TensorSet, names: Names) -> Result<VaeConfig, WeightsError> {
     })
 }
 
-/// The geometry by diffusers' `config.json`.
-fn read_config(config: &Config) -> Result<VaeConfig, WeightsError> {
-    for field in ["in_channels", "out_channels"] {
-        if config.count(field, Some(3))? != 3 {
-            return Err(config.error(format!("its `{field}` is {}, not 3", config.fields[field])));
+/// Most levels: each halves the image's sides.
+const MAX_LEVELS: usize = 8;
+
+/// Checks what the network divides by and multiplies.
+fn check(set: &TensorSet, config: &VaeConfig) -> Result<(), WeightsError> {
+    let wrong = |reason: String| WeightsError::Geometry {
+        file: set.path().to_owned(),
+        part: VAE,
+        reason,
+    };
+    let (channels, groups) = (&config.block_channels, config.norm_groups);
+    if channels.len() > MAX_LEVELS {
+        return Err(wrong(format!("it has {} levels", channels.len())));
+    }
+    for &width in channels {
+        in_range("a level's channels", width).map_err(wrong)?;
+        if width % groups != 0 {
+            return Err(wrong(format!(
+                "a level of {width} channels cannot be normed in {groups} groups"
+            )));
         }
     }
+    in_range("its latent channels", config.latent_channels).map_err(wrong)?;
+    in_range("its residual blocks a level", config.layers_per_block).map_err(wrong)
+}
+
+/// Sides of an image that a model may say it was trained on.
+const NATIVE_SIZES: std::ops::RangeInclusive<usize> = 16..=4096;
+
+/// The geometry by diffusers' `config.json`, which must be that of the weights' shapes.
+fn read_config(config: &Config, shapes: VaeConfig) -> Result<VaeConfig, WeightsError> {
+    for (field, found) in [
+        ("in_channels", 3),
+        ("out_channels", 3),
+        ("layers_per_block", shapes.layers_per_block),
+        ("latent_channels", shapes.latent_channels),
+    ] {
+        config.agrees(field, found)?;
+    }
+    let channels = config.counts("block_out_channels")?;
+    if channels.is_some_and(|channels| channels != shapes.block_channels) {
+        return Err(config.error(format!(
+            "its `block_out_channels` are {}, and the weights beside it have {:?}",
+            config.fields["block_out_channels"], shapes.block_channels
+        )));
+    }
+    let scaling_factor = config.positive("scaling_factor", SCALING_FACTOR)?;
+    if let Some((scale, model)) = vae_others::by_scale(scaling_factor) {
+        return Err(config.error(format!(
+            "its `scaling_factor` is {scale}, which makes it the VAE of {model}, not of Ovis-Image"
+        )));
+    }
+    let native_size = config.count("sample_size", NATIVE_SIZE)?;
+    if !NATIVE_SIZES.contains(&native_size) {
+        return Err(config.error(format!("its `sample_size` is {native_size}")));
+    }
     Ok(VaeConfig {
-        block_channels: config
-            .counts("block_out_channels")?
-            .filter(|channels| !channels.is_empty())
-            .ok_or_else(|| config.error("it has no `block_out_channels`".into()))?,
-        layers_per_block: config.count("layers_per_block", Some(2))?,
-        latent_channels: config.count("latent_channels", Some(16))?,
-        norm_groups: config.count("norm_num_groups", Some(NORM_GROUPS))?,
-        scaling_factor: config.number("scaling_factor", SCALING_FACTOR)?,
+        norm_groups: config.count("norm_num_groups", NORM_GROUPS)?,
+        scaling_factor,
         shift_factor: config.number("shift_factor", SHIFT_FACTOR)?,
-        native_size: config.count("sample_size", Some(NATIVE_SIZE))?,
+        native_size,
+        ..shapes
     })
 }
 

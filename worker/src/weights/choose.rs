@@ -1,0 +1,164 @@
+//! Which of several candidates is taken as a part.
+
+use std::path::{Path, PathBuf};
+
+use super::error::WeightsError;
+use super::folder::{self, Skipped};
+use super::foreign::Foreign;
+use super::layout::Places;
+use super::part::PartTensors;
+use super::{text, vae_others, TEXT_ENCODER, TRANSFORMER};
+
+/// What choosing left aside, and what is to be said of it.
+pub(super) struct Chosen {
+    pub skipped: Vec<Skipped>,
+    pub notes: Vec<String>,
+}
+
+/// Opens the candidate that is the part. A path that was named must be it. Among files that
+/// were searched for, those of others are left aside, the same bytes count once, and of
+/// different ones the better match is taken.
+///
+/// # Errors
+/// A named path is not the part, or nothing that was searched is and one of them should be.
+pub(super) fn choose<C>(
+    places: &Places,
+    part: &'static str,
+    chosen: &mut Chosen,
+    open: impl Fn(&Path) -> Result<(PartTensors, C), WeightsError>,
+) -> Result<Option<(PartTensors, C)>, WeightsError> {
+    if !places.searched {
+        let Some(path) = places.candidates.first() else {
+            return Ok(None);
+        };
+        let opened = open(path)?;
+        if let Some(error) = vae_others::by_name(path, part) {
+            chosen
+                .notes
+                .push(format!("{error}; it is taken, since it was named"));
+        }
+        return Ok(Some(opened));
+    }
+    let mut good = Vec::new();
+    let mut refused: Option<(u8, WeightsError)> = None;
+    for path in &places.candidates {
+        match open_found(path, part, &open) {
+            Ok(opened) => good.push((path, opened)),
+            Err(error) => {
+                chosen.skipped.push(Skipped {
+                    path: path.clone(),
+                    reason: error.to_string(),
+                });
+                let rank = blame(path, &error);
+                if rank > refused.as_ref().map_or(0, |(rank, _)| *rank) {
+                    refused = Some((rank, error));
+                }
+            }
+        }
+    }
+    good.sort_by_key(|(path, (tensors, _))| rank(path, part, tensors));
+    let mut good = good.into_iter();
+    let Some((path, best)) = good.next() else {
+        return refused.map_or(Ok(None), |(_, error)| Err(error));
+    };
+    for (other, (tensors, _)) in good {
+        let reason = match best.0.is_same(&tensors) {
+            true => format!(
+                "`{}` has the same bytes as `{}`",
+                other.display(),
+                path.display()
+            ),
+            false => {
+                let flag = part.to_lowercase().replace(' ', "-");
+                let sentence = format!(
+                    "`{}` is the better match for the {part} than `{}`; --{flag} names another",
+                    path.display(),
+                    other.display()
+                );
+                chosen.notes.push(text::sentence(&sentence));
+                sentence
+            }
+        };
+        chosen.skipped.push(Skipped {
+            path: other.clone(),
+            reason: text::sentence(&reason),
+        });
+    }
+    Ok(Some(best))
+}
+
+/// Opens a file that a search found, which must not say by its name that it is another's.
+fn open_found<T>(
+    path: &Path,
+    part: &'static str,
+    open: impl Fn(&Path) -> Result<T, WeightsError>,
+) -> Result<T, WeightsError> {
+    if folder::is_foreign_weights(path) {
+        let kind = match folder::ending_of(path).as_str() {
+            "gguf" => Foreign::Gguf,
+            _ => Foreign::of_file(path).unwrap_or(Foreign::Pickle),
+        };
+        return Err(WeightsError::NotSafetensors {
+            file: path.to_owned(),
+            kind,
+        });
+    }
+    let opened = open(path)?;
+    vae_others::by_name(path, part).map_or(Ok(opened), Err)
+}
+
+/// How likely a refused file is the one that was meant: 0 when it is healthy
+/// and simply another model's.
+fn blame(path: &Path, error: &WeightsError) -> u8 {
+    let damaged = match error {
+        WeightsError::Truncated { .. }
+        | WeightsError::BadHeader { .. }
+        | WeightsError::Unfinished { .. }
+        | WeightsError::Unreadable { .. }
+        | WeightsError::DeadLink { .. }
+        | WeightsError::OtherByName { .. } => true,
+        // Whole files of another format are other models' more often than not.
+        WeightsError::NotSafetensors { kind, .. } => {
+            !matches!(kind, Foreign::Gguf | Foreign::Pickle | Foreign::Zip)
+        }
+        _ => false,
+    };
+    match (named_like_ours(path), damaged) {
+        (true, _) => 2,
+        (false, true) => 1,
+        (false, false) => 0,
+    }
+}
+
+/// Whether a file has the name that the releases give it.
+fn named_like_ours(path: &Path) -> bool {
+    let name = folder::name_of(path).to_ascii_lowercase();
+    name.contains("ovis") || matches!(&name[..], "ae.safetensors" | "ae.sft")
+}
+
+/// How good a match a healthy file is, less being better: a name of the releases, then one
+/// of the same family; numbers as they were published before rounded ones; then the
+/// shortest way to it.
+fn rank(path: &Path, part: &str, tensors: &PartTensors) -> (u8, usize, usize, PathBuf) {
+    let name = folder::name_of(path).to_ascii_lowercase();
+    let family = match part {
+        TRANSFORMER => "ovis",
+        TEXT_ENCODER => "qwen3",
+        _ => "flux",
+    };
+    let dtypes = ["BF16", "F32", "F16", "F64"];
+    let stored = tensors.dtypes().into_iter().next().unwrap_or_default();
+    (
+        match (named_like_ours(path), name.contains(family)) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => 2,
+        },
+        dtypes
+            .iter()
+            .position(|d| *d == stored)
+            .unwrap_or(dtypes.len()),
+        path.components().count(),
+        path.to_owned(),
+    )
+}

@@ -1,0 +1,155 @@
+//! What a file is that was taken for safetensors and is not.
+
+use std::io::Read;
+use std::path::Path;
+
+use super::folder;
+
+/// Bytes of a file's start that tell what it is.
+const START: usize = 512;
+
+/// A kind of file that lies where weights should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// Nothing in it.
+    Empty,
+    /// Room that a download reserved and has not filled.
+    Zeros,
+    /// What `torch.save` writes.
+    Pickle,
+    /// A ZIP archive that is no pickle.
+    Zip,
+    /// llama.cpp's format.
+    Gguf,
+    /// The text that git keeps in place of a large file.
+    LfsPointer,
+    /// HTML or XML that a server sent instead of a file.
+    WebPage,
+    /// JSON, such as a server's error or a config.
+    Json,
+    /// What macOS keeps beside a file on a foreign file system.
+    AppleDouble,
+    /// Anything else.
+    Other,
+}
+
+impl Foreign {
+    /// By the first bytes of a file that does not start as safetensors do.
+    pub(super) fn of(start: &[u8]) -> Self {
+        let start = &start[..start.len().min(START)];
+        let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+        let text = text.trim_ascii_start();
+        let begins = |word: &[u8]| {
+            text.get(..word.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(word))
+        };
+        if start.is_empty() {
+            Self::Empty
+        } else if start.iter().all(|&byte| byte == 0) {
+            Self::Zeros
+        } else if start.starts_with(b"PK\x03\x04") {
+            // The first entry of what torch.save writes is `NAME/data.pkl`.
+            match start.windows(4).any(|bytes| bytes == b".pkl") {
+                true => Self::Pickle,
+                false => Self::Zip,
+            }
+        } else if matches!(start, [0x80, 2..=5, ..]) {
+            Self::Pickle
+        } else if start.starts_with(b"GGUF") {
+            Self::Gguf
+        } else if start.starts_with(b"version https://git-lfs") {
+            Self::LfsPointer
+        } else if start.starts_with(b"\x00\x05\x16\x07") {
+            Self::AppleDouble
+        } else if [&b"<!doctype"[..], b"<html", b"<head", b"<?xml", b"<error"]
+            .into_iter()
+            .any(begins)
+        {
+            Self::WebPage
+        } else if begins(b"{") || begins(b"[") {
+            Self::Json
+        } else {
+            Self::Other
+        }
+    }
+
+    /// By a file's first bytes; nothing where it cannot be read.
+    pub(super) fn of_file(path: &Path) -> Option<Self> {
+        let mut start = Vec::with_capacity(START);
+        let file = folder::open_file(path).ok()?;
+        file.take(START as u64).read_to_end(&mut start).ok()?;
+        Some(Self::of(&start))
+    }
+
+    /// What it is, with its article.
+    pub(super) fn what(self) -> &'static str {
+        match self {
+            Self::Empty => "an empty file",
+            Self::Zeros => "a file of zeros (room that a download has not filled)",
+            Self::Pickle => "a PyTorch pickle",
+            Self::Zip => "a ZIP archive",
+            Self::Gguf => "a GGUF file",
+            Self::LfsPointer => "a Git LFS pointer (the real file was not downloaded)",
+            Self::WebPage => "a web page (a server sent it instead of the file)",
+            Self::Json => "a JSON file",
+            Self::AppleDouble => "what macOS keeps beside a file (AppleDouble)",
+            Self::Other => "a file of some other kind",
+        }
+    }
+
+    /// What to do about it.
+    pub(super) fn hint(self) -> &'static str {
+        match self {
+            Self::Pickle => {
+                "Use the .safetensors release of the weights; pickles can run code and are never opened."
+            }
+            Self::Gguf => {
+                "GGUF cannot be read yet: use the safetensors release, such as ovis_image_bf16.safetensors or the repository AIDC-AI/Ovis-Image-7B."
+            }
+            Self::LfsPointer => "Run `git lfs pull` in the repository, or download the file itself.",
+            Self::Empty | Self::Zeros => "Download the file again.",
+            Self::WebPage => {
+                "Download the file again; where a site asks for a login or a licence, accept it first."
+            }
+            Self::AppleDouble => "Name the file without `._` in front.",
+            Self::Zip => "Unpack it, and name the .safetensors file in it.",
+            Self::Json | Self::Other => "Use the .safetensors release of the weights.",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_tell_what_a_file_is() {
+        let cases: [(&[u8], Foreign); 16] = [
+            (b"", Foreign::Empty),
+            (&[0; 64], Foreign::Zeros),
+            (b"PK\x03\x04..archive/data.pkl", Foreign::Pickle),
+            (b"PK\x03\x04..readme.txt", Foreign::Zip),
+            (b"\x80\x02}q\x00.", Foreign::Pickle),
+            (b"GGUF\x03\0\0\0", Foreign::Gguf),
+            (
+                b"version https://git-lfs.github.com/spec/v1\n",
+                Foreign::LfsPointer,
+            ),
+            (
+                b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X",
+                Foreign::AppleDouble,
+            ),
+            (b"<!DOCTYPE html><html>", Foreign::WebPage),
+            (b"\xef\xbb\xbf\r\n<html lang=en>", Foreign::WebPage),
+            (b"<?xml version='1.0'?><Error>", Foreign::WebPage),
+            (b"{\"error\":\"not found\"}", Foreign::Json),
+            (b"[1]", Foreign::Json),
+            (b"Invalid username or password.", Foreign::Other),
+            (b"\x80", Foreign::Other),
+            (b"\xef\xbb\xbf", Foreign::Other),
+        ];
+        for (start, kind) in cases {
+            assert_eq!(Foreign::of(start), kind, "{start:?}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Which files of a folder are its weights: one, an index and its shards, or shards alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::error::WeightsError;
+use super::{absent, folder, json};
+
+/// What the libraries call a folder's weights: diffusers, and transformers.
+const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+
+/// Variants that lie beside or instead of the plain weights, the best first.
+const VARIANTS: [&str; 3] = ["bf16", "fp16", "fp32"];
+
+/// How a folder stores its weights.
+#[derive(Debug)]
+pub(super) enum Stored {
+    /// In the shards that an index names.
+    Index(PathBuf),
+    /// In these files.
+    Files(Vec<PathBuf>),
+}
+
+/// Whether a file is an index of shards by its name.
+pub(super) fn is_index(path: &Path) -> bool {
+    let name = folder::name_of(path);
+    name.ends_with(".json") && name.contains(".safetensors.index.")
+}
+
+/// Whether a file has the name that goes with a `config.json` beside it.
+pub(super) fn is_of_a_library(path: &Path) -> bool {
+    let name = folder::name_of(path);
+    STEMS.iter().any(|stem| {
+        let rest = name.strip_prefix(stem);
+        rest.is_some_and(|rest| rest.starts_with(['.', '-']))
+    })
+}
+
+/// Whether a folder has a model in shards.
+pub(super) fn has_shards(listing: &folder::Listing) -> bool {
+    let mut names = listing.files.iter();
+    names.any(|path| is_index(path) || is_shard(path))
+}
+
+/// Whether a file is one of several shards by its name.
+pub(super) fn is_shard(path: &Path) -> bool {
+    shard(path).is_some()
+}
+
+/// Picks the weights of a folder. Plain ones go before variants, and an index before a
+/// single file.
+///
+/// # Errors
+/// There are none, some are missing, or several could be meant.
+pub(super) fn in_folder(path: &Path) -> Result<Stored, WeightsError> {
+    let files = folder::list(path)?.files;
+    let named: Vec<_> = files.iter().filter_map(|file| Named::of(file)).collect();
+    if let Some(best) = named.iter().min_by_key(|named| named.rank()) {
+        let equal = named.iter().filter(|other| other.rank() == best.rank());
+        let equal: Vec<_> = equal.map(|named| named.path.clone()).collect();
+        return match (&equal[..], best.is_index) {
+            ([index], true) => Ok(Stored::Index(index.clone())),
+            ([file], false) => Ok(Stored::Files(vec![file.clone()])),
+            _ => Err(ambiguous(path, equal)),
+        };
+    }
+    let weights = files
+        .into_iter()
+        .filter(|file| folder::is_safetensors(file));
+    let (shards, singles): (Vec<_>, Vec<_>) = weights.partition(|file| is_shard(file));
+    match (singles.len(), shards.is_empty()) {
+        (0, true) => Err(absent::refusal(path)),
+        (1, true) => Ok(Stored::Files(singles)),
+        (0, false) => whole(path, shards),
+        _ => Err(ambiguous(path, [singles, shards].concat())),
+    }
+}
+
+/// A file that the libraries' naming makes a folder's weights.
+struct Named {
+    path: PathBuf,
+    is_index: bool,
+    variant: Option<String>,
+    stem: usize,
+}
+
+impl Named {
+    fn of(path: &Path) -> Option<Self> {
+        let name = folder::name_of(path);
+        let is_index = is_index(path);
+        let body = match is_index {
+            // `model.safetensors.index.fp16.json` and `model.fp16.safetensors.index.json`
+            true => name.replace(".safetensors.index.", "."),
+            false => name.strip_suffix(".safetensors")?.to_owned() + ".",
+        };
+        let body = body.strip_suffix("json").unwrap_or(&body);
+        let stem = STEMS.iter().position(|stem| {
+            body.strip_prefix(stem)
+                .is_some_and(|rest| rest.starts_with('.'))
+        });
+        if (stem.is_none() && !is_index) || is_shard(path) {
+            return None;
+        }
+        let rest = stem.map_or("", |stem| &body[STEMS[stem].len()..]);
+        let variant = rest.trim_matches('.');
+        Some(Self {
+            path: path.to_owned(),
+            is_index,
+            variant: Some(variant.to_owned()).filter(|v| !v.is_empty()),
+            stem: match is_index {
+                true => 0,
+                false => stem.unwrap_or(STEMS.len()),
+            },
+        })
+    }
+
+    /// Less is better.
+    fn rank(&self) -> (usize, bool, usize) {
+        let known = |variant: &String| VARIANTS.iter().position(|known| known == variant);
+        let variant = match &self.variant {
+            None => 0,
+            Some(variant) => 1 + known(variant).unwrap_or(VARIANTS.len()),
+        };
+        (variant, !self.is_index, self.stem)
+    }
+}
+
+/// A shard's number and how many there are, from `NAME-00002-of-00005.safetensors`.
+fn shard(path: &Path) -> Option<(u32, u32)> {
+    let name = folder::name_of(path);
+    let stem = name.strip_suffix(".safetensors")?;
+    let (rest, total) = stem.rsplit_once("-of-")?;
+    let (_, number) = rest.rsplit_once('-')?;
+    Some((number.parse().ok()?, total.parse().ok()?))
+}
+
+/// Shards without an index, if all of them are there.
+fn whole(path: &Path, shards: Vec<PathBuf>) -> Result<Stored, WeightsError> {
+    let numbers: Vec<_> = shards.iter().filter_map(|path| shard(path)).collect();
+    let totals: BTreeSet<_> = numbers.iter().map(|(_, total)| *total).collect();
+    let present: BTreeSet<_> = numbers.iter().map(|(number, _)| *number).collect();
+    let [total] = totals.into_iter().collect::<Vec<_>>()[..] else {
+        return Err(ambiguous(path, shards));
+    };
+    if present.len() < numbers.len() {
+        return Err(ambiguous(path, shards));
+    }
+    // Ends at the first that is missing, whatever number a name claims.
+    match (1..=total).find(|number| !present.contains(number)) {
+        None => Ok(Stored::Files(shards)),
+        Some(missing) => Err(WeightsError::Unfinished {
+            file: path.to_owned(),
+            reason: format!("of its {total} shards, number {missing} is missing"),
+        }),
+    }
+}
+
+/// Reads an index: each tensor, and the name of its shard.
+///
+/// # Errors
+/// It is no index, or names something outside its folder.
+pub(super) fn read_index(index: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
+    let wrong = |reason: String| WeightsError::Json {
+        file: index.to_owned(),
+        reason,
+    };
+    let value = json::read(index)?;
+    let map = value["weight_map"]
+        .as_object()
+        .filter(|map| !map.is_empty())
+        .ok_or_else(|| wrong("it has no `weight_map`".into()))?;
+    let is_name =
+        |name: &&str| !name.contains(['/', '\\', ':']) && folder::is_safetensors(Path::new(name));
+    map.iter()
+        .map(|(tensor, shard)| match shard.as_str().filter(is_name) {
+            Some(name) => Ok((tensor.clone(), name.to_owned())),
+            None => Err(wrong(format!(
+                "its `weight_map` names {shard}, which is no safetensors file in the same folder"
+            ))),
+        })
+        .collect()
+}
+
+fn ambiguous(folder: &Path, candidates: Vec<PathBuf>) -> WeightsError {
+    WeightsError::Ambiguous {
+        folder: folder.to_owned(),
+        part: "weights",
+        candidates: candidates
+            .iter()
+            .map(|path| folder::name_of(path).into())
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is picked of a folder with these files, or the refusal.
+    fn picked(names: &[&str]) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        match in_folder(folder.path()) {
+            Ok(Stored::Index(index)) => Ok(vec![folder::name_of(&index)]),
+            Ok(Stored::Files(files)) => Ok(files.iter().map(|f| folder::name_of(f)).collect()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn one_is_picked_of_what_lies_side_by_side() {
+        let plain = "diffusion_pytorch_model.safetensors";
+        let index = "diffusion_pytorch_model.safetensors.index.json";
+        let half = "diffusion_pytorch_model.fp16.safetensors";
+        let half_index = "diffusion_pytorch_model.safetensors.index.fp16.json";
+        let shards = [
+            "x-00001-of-00002.safetensors",
+            "x-00002-of-00002.safetensors",
+        ];
+        let cases: [(&[&str], &[&str]); 11] = [
+            (&[plain, half], &[plain]),
+            (&[half], &[half]),
+            (
+                &[half, "diffusion_pytorch_model.bf16.safetensors"],
+                &["diffusion_pytorch_model.bf16.safetensors"],
+            ),
+            (
+                &[
+                    half_index,
+                    "diffusion_pytorch_model.fp16-00001-of-00001.safetensors",
+                ],
+                &[half_index],
+            ),
+            (&[half_index, index], &[index]),
+            (&["model.fp16.safetensors.index.json", plain], &[plain]),
+            (
+                &[index, "._diffusion_pytorch_model.safetensors.index.json"],
+                &[index],
+            ),
+            (&["ae.safetensors", "._ae.safetensors"], &["ae.safetensors"]),
+            (&["ae.sft"], &["ae.sft"]),
+            (&shards, &shards),
+            (&["model.safetensors", plain], &[plain]),
+        ];
+        for (names, wanted) in cases {
+            assert_eq!(picked(names).unwrap(), wanted, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_picked_is_said() {
+        let cases: [(&[&str], &str); 5] = [
+            (&["a.safetensors", "b.safetensors"], "several files"),
+            (
+                &[
+                    "x-00001-of-00003.safetensors",
+                    "x-00003-of-00003.safetensors",
+                ],
+                "number 2 is missing",
+            ),
+            (
+                &["x-00001-of-4294967295.safetensors"],
+                "number 2 is missing",
+            ),
+            (
+                &["a-1-of-1.safetensors", "b-1-of-1.safetensors"],
+                "several files",
+            ),
+            (&["readme.md"], "`readme.md`"),
+        ];
+        for (names, words) in cases {
+            let refusal = picked(names).expect_err(words);
+            assert!(refusal.contains(words), "{refusal}");
+        }
+    }
+}
