@@ -186,6 +186,10 @@ CHINESE = {
     "Encode the prompt with Ovis Prompt Encode on the same worker.": (
         "请用同一个工作进程上的“Ovis 提示词编码”来编码提示词。"
     ),
+    "a SAMPLER": "采样器（SAMPLER）",
+    "Connect a node that makes a SAMPLER, such as KSamplerSelect.": (
+        "请连接能给出采样器的节点，例如“K采样器选择”。"
+    ),
     "SIGMAS, a list of floats in one tensor": "SIGMAS，即由浮点数组成的一维张量",
     "{count} whole numbers, one for each entry of the batch": "{count} 个整数，批次中每项一个",
     "Take the node away that selects from the batch, or use its whole output.": (

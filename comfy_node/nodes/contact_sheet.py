@@ -108,8 +108,8 @@ class OvisContactSheet(io.ComfyNode):
         sampler = inputs.choice("sampler", sampler, SAMPLERS)
         schedule = named_schedule(scheduler, shift)
         inputs.worker_label(worker)
-        first = _first(latent)
-        samples = latent_samples(first)
+        batch = latent_samples(latent)
+        first, samples = _first(latent, len(batch)), batch[:1]
         indices = batch_index(first, len(samples))
         # Both are looked at before the first image is made, which may not need the negative.
         guided = any(cell.cfg != 1.0 for cell in sheet.cells)
@@ -162,15 +162,14 @@ def _planned(seeds: object, steps: object, cfg: object, columns: object) -> Plan
     return plan(*texts, inputs.choice("columns", columns, AXES))
 
 
-def _first(latent: object) -> dict:
-    """The first of a batch, with what belongs to it."""
-    samples = inputs.latent("latent", latent)
-    first = {**latent, "samples": samples[:1]}
+def _first(latent: dict, batch: int) -> dict:
+    """What belongs to the first of a batch beside its samples."""
+    first = dict(latent)
     if latent.get("noise_mask") is not None:
         mask = inputs.mask("latent.noise_mask", latent["noise_mask"])
         first["noise_mask"] = mask.reshape((-1, 1, *mask.shape[-2:]))[:1]
     if latent.get("batch_index") is not None:
-        indices = inputs.indices("latent.batch_index", latent["batch_index"], len(samples))
+        indices = inputs.indices("latent.batch_index", latent["batch_index"], batch)
         first["batch_index"] = indices[:1]
     return first
 

@@ -155,6 +155,9 @@ def known_sampler(sampler: object) -> dict[str, object]:
 
     Raises :class:`WorkerError` where the worker has none like it.
     """
+    if not hasattr(sampler, "sampler_function") and not hasattr(type(sampler), "sample"):
+        hint = say("Connect a node that makes a SAMPLER, such as KSamplerSelect.")
+        raise inputs.refuse("custom_sampler", sampler, say("a SAMPLER"), hint)
     name, implied = _recognised(sampler)
     options = dict(sampler.extra_options)
     for option, value in list(options.items()):
