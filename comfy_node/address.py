@@ -72,12 +72,9 @@ class Address:
         scheme = {"ws": "http", "wss": "https"}[self.scheme]
         return f"{scheme}://{self.netloc}{self.path.removesuffix(SOCKET_PATH)}/{page}"
 
-    def login_parts(self) -> tuple[str, str] | None:
-        """User and password for HTTP's basic authentication."""
-        if self.login is None:
-            return None
-        user, _, password = self.login.reveal().partition(":")
-        return unquote(user), unquote(password)
+    def login_text(self) -> str | None:
+        """``user:password`` as HTTP's basic authentication sends it."""
+        return unquote(self.login.reveal()) if self.login else None
 
 
 def is_loopback(host: str | None) -> bool:
@@ -143,8 +140,6 @@ def _plain(text: str) -> str:
 
 def _host_and_port(text: str, place: str) -> tuple[str, int | None]:
     """Host and port of ``place``; ``None`` for a port that is not named."""
-    if not place:
-        raise _bad(text, say("it names no host"))
     if any(letter.isspace() for letter in place):
         raise _bad(text, say("there is a space in it"))
     bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", place)
@@ -153,6 +148,8 @@ def _host_and_port(text: str, place: str) -> tuple[str, int | None]:
     if place.count(":") > 1:
         return _ipv6(text, place), None
     host, _, port = place.partition(":")
+    if not host:
+        raise _bad(text, say("it names no host"))
     return _name(text, host), _port(text, port or None)
 
 

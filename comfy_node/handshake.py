@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import struct
 
 import aiohttp
@@ -28,10 +29,12 @@ _OTHER_PROGRAM = say(
 )
 
 
-def http_login(config: WorkerConfig) -> aiohttp.BasicAuth | None:
-    """What a proxy in front of the worker asks for, where the address holds it."""
-    parts = config.where.login_parts()
-    return aiohttp.BasicAuth(*parts, encoding="utf-8") if parts else None
+def http_login(config: WorkerConfig) -> dict[str, str]:
+    """The header that a proxy in front of the worker asks for, where the address has a login."""
+    login = config.where.login_text()
+    if login is None:
+        return {}
+    return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
 
 
 async def open_socket(
@@ -49,7 +52,7 @@ async def open_socket(
                 max_msg_size=wire.MAX_MESSAGE_BYTES,
                 compress=0,
                 heartbeat=HEARTBEAT_SECONDS,
-                auth=http_login(config),
+                headers=http_login(config),
             ),
             CONNECT_SECONDS + UPGRADE_SECONDS,
         )
@@ -116,7 +119,7 @@ async def refusal_in_words(session: aiohttp.ClientSession, config: WorkerConfig)
     try:
         async with session.get(
             config.where.http_url("health"),
-            auth=http_login(config),
+            headers=http_login(config),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=UPGRADE_SECONDS),
         ) as answer:

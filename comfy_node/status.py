@@ -126,6 +126,6 @@ def _bytes(text: str) -> int:
 
 async def _get(session: aiohttp.ClientSession, config: WorkerConfig, page: str) -> tuple[int, str]:
     url = config.where.http_url(page)
-    async with session.get(url, auth=http_login(config), allow_redirects=False) as answer:
+    async with session.get(url, headers=http_login(config), allow_redirects=False) as answer:
         body = await answer.content.read(_MOST_BYTES)
         return answer.status, body.decode("utf-8", "replace")
