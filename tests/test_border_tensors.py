@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import fake_comfy
+from comfy_node import wire
 from comfy_node.errors import WorkerError
 from fake_worker import WIDTH
 from test_border_nodes import latent, pack, run, says
@@ -167,6 +168,21 @@ def test_conditionings_into_denoising(pack, node, name, case):
     with pytest.raises(WorkerError, match=re.escape(wrong)) as caught:
         run(pack.nodes[node], **{name: given})
     says(caught.value, name)
+
+
+# Previews, which are a courtesy
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"), [(2, 2, 12), (2, 2, 11), (2, 2, 0), (0, 0, 0), (1 << 31, 2, 12)]
+)
+def test_a_preview_that_is_no_picture_is_not_shown(pack, width, height, size):
+    from comfy_node.nodes.previews import DenoiseBar
+
+    bar = DenoiseBar("7", 2)
+    bar.show(wire.Preview(bytes(16), 1, width, height, bytes(size)))
+    assert (bar._preview is not None) == (size == 12 and width == 2)
+    bar.show(wire.Progress(bytes(16), 1, 2, 0.5, 1.0))
 
 
 # Samplers and sigmas
