@@ -36,7 +36,8 @@ pub fn bounded(text: &str, most: usize) -> String {
 
 /// How a character that must not be shown as it is, is shown.
 fn escape(c: char) -> Option<String> {
-    let reverses = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let reverses =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let breaks = matches!(c, '\u{2028}' | '\u{2029}');
     (c.is_control() || reverses || breaks).then(|| c.escape_default().to_string())
 }

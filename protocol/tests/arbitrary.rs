@@ -194,16 +194,36 @@ fn what_is_wrong_with_a_message_is_said_without_names_of_types() {
         (&[1, 0, 0, 0, 9], "cut short"),
         (&[99, 0, 0, 0], "means nothing"),
         (&submit(&[77, 0, 0, 0]), "means nothing"),
-        (&submit(&[2, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]), "limit of a message"),
+        (
+            &submit(&[2, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]),
+            "limit of a message",
+        ),
         (&[0; 22], "follow the end"),
-        (&[0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 1, 0, 0, 0, 0, 0, 0, 0, 255, 0], "UTF-8"),
-        (&[0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 7], "means nothing"),
+        (
+            &[
+                0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 1, 0, 0, 0, 0, 0, 0, 0, 255, 0,
+            ],
+            "UTF-8",
+        ),
+        (
+            &[
+                0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 7,
+            ],
+            "means nothing",
+        ),
     ];
     for (bytes, words) in cases {
         let text = decode_client(bytes).map(drop).err();
         let text = text.map(|error| error.to_string()).unwrap_or_default();
         assert!(text.contains(words), "{bytes:?}: {text}");
-        for name in ["ClientMessage", "Request", "UnexpectedEnd", "Utf8Error", "type_name", "{"] {
+        for name in [
+            "ClientMessage",
+            "Request",
+            "UnexpectedEnd",
+            "Utf8Error",
+            "type_name",
+            "{",
+        ] {
             assert!(!text.contains(name), "{text}");
         }
     }

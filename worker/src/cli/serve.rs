@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tokio::net::{lookup_host, TcpListener, TcpSocket};
@@ -12,7 +13,7 @@ use super::loading;
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::CliError;
 use crate::engine::{self, EngineHandle};
-use crate::server::{self, Options};
+use crate::server::{self, Hosts, Options};
 use crate::weights::Checkpoint;
 
 /// Connections the system holds while they wait to be accepted.
@@ -28,7 +29,7 @@ pub struct ServeArgs {
     /// Address and port to listen on. Only this machine can reach the default.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7867")]
     listen: String,
-    /// Most jobs that may wait.
+    /// Places for jobs that wait. A client that is alone may take a third of them.
     #[arg(long, value_name = "N", default_value_t = engine::DEFAULT_QUEUE)]
     queue: usize,
     /// Secret that clients must send.
@@ -39,6 +40,18 @@ pub struct ServeArgs {
         hide_env_values = true
     )]
     token: Option<String>,
+    /// A host name that clients reach this worker by, besides that of --listen. Loopback names
+    /// and IP addresses need none. May be repeated.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "OVIS_WORKER_ALLOWED_HOSTS",
+        value_delimiter = ','
+    )]
+    allowed_host: Vec<String>,
+    /// Seconds that the running step may still take when the worker is told to stop.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
+    grace: f64,
     /// How the log is written. `OVIS_WORKER_LOG` says how much of it: `debug`,
     /// `info` (the default), `warn`, or a filter of the tracing library.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
@@ -54,7 +67,8 @@ enum LogFormat {
     Json,
 }
 
-/// Serves until SIGTERM or Ctrl-C, which finish the running step first.
+/// Serves until SIGTERM or Ctrl-C, which finish the running step first; a second one ends the
+/// process at once.
 ///
 /// # Errors
 /// An argument, the address, a file or the device is at fault.
@@ -125,8 +139,12 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         .listen(BACKLOG)
         .map_err(|e| cannot_listen(address, &e))?;
     announce(&listener, &engine);
+    let listened = args.listen.rsplit_once(':').map(|(name, _)| name);
+    let names = args.allowed_host.iter().map(String::as_str);
     let options = Options {
         token: args.token.clone(),
+        hosts: Hosts::new(names.chain(listened)),
+        grace: Duration::from_secs_f64(args.grace),
         ..Options::default()
     };
     server::serve(listener, engine, options, shutdown)
@@ -199,28 +217,57 @@ fn announce(listener: &TcpListener, engine: &EngineHandle) {
     }
 }
 
-/// Ready when the process is asked to end.
+/// A number of seconds, from none to a day.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("it is a number of seconds from 0 to 86400".into()),
+    }
+}
+
+/// Status of a process that a signal has ended: 128 and the signal's number.
+const ENDED_BY_SIGNAL: i32 = 128;
+
+/// Ready when the process is asked to end. From then on, being asked once more ends it at once.
 #[cfg(unix)]
 fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
     use tokio::signal::unix::{signal, SignalKind};
     let cannot = |e| CliError::new(format!("signals cannot be watched: {e}"), "");
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-    Ok(async move {
+    let mut next = async move || {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
         }
+    };
+    Ok(async move {
+        next().await;
+        tokio::spawn(async move {
+            let kind = next().await;
+            tracing::warn!("told to stop a second time: ending at once");
+            std::process::exit(ENDED_BY_SIGNAL + kind.as_raw_value());
+        });
     })
 }
 
-/// Ready when the process is asked to end.
+/// Ready when the process is asked to end. From then on, being asked once more ends it at once.
 #[cfg(not(unix))]
 fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
-    Ok(async {
+    /// The number of Ctrl-C's signal where there are signals.
+    const INTERRUPT: i32 = 2;
+    async fn next() {
         if let Err(error) = tokio::signal::ctrl_c().await {
             tracing::warn!(%error, "Ctrl-C cannot be watched");
             std::future::pending::<()>().await;
         }
+    }
+    Ok(async {
+        next().await;
+        tokio::spawn(async {
+            next().await;
+            tracing::warn!("told to stop a second time: ending at once");
+            std::process::exit(ENDED_BY_SIGNAL + INTERRUPT);
+        });
     })
 }

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::job::Ticket;
-use super::queue::ClientId;
+use super::ClientId;
 
 /// Most denoise jobs under way: each keeps its latents and its text on the device.
 const MOST: usize = 4;

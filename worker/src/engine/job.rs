@@ -10,7 +10,7 @@ use ovis_protocol::{
     DenoiseRequest, EncodeRequest, ErrorCode, JobId, Outcome, PromptCut, WireError,
 };
 
-use super::queue::ClientId;
+use super::ClientId;
 use crate::pipeline::{
     Conditioning, DenoiseInputs, Error, Image, Latent, Preview, Result, StepReport,
 };

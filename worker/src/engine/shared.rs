@@ -1,6 +1,6 @@
 //! What the sockets' side and the device thread share: one lock, one condition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +9,8 @@ use ovis_protocol::{ErrorCode, JobId, WireError};
 
 use super::active::Joining;
 use super::job::{Event, Job, Ticket};
-use super::queue::{ClientId, FairQueue};
+use super::queue::FairQueue;
+use super::ClientId;
 use crate::pipeline::Forwards;
 
 /// Counts since the start, for `/metrics`.
@@ -44,6 +45,8 @@ pub(super) struct Running {
 
 pub(super) struct State {
     pub queue: FairQueue<Job>,
+    /// Jobs that have a place in the queue and are still to come.
+    pub reserved: HashSet<JobId>,
     pub running: Vec<Running>,
     pub stopping: bool,
     pub counts: Counts,
@@ -68,6 +71,7 @@ impl Shared {
         Self {
             state: Mutex::new(State {
                 queue: FairQueue::new(capacity),
+                reserved: HashSet::new(),
                 running: Vec::new(),
                 stopping: false,
                 counts: Counts::default(),
@@ -137,9 +141,10 @@ impl State {
     }
 
     /// Whether an unfinished job has this UUID.
-    pub fn has(&mut self, id: JobId) -> bool {
-        self.running.iter().any(|r| r.ticket.id == id)
-            || self.queue.in_order().iter().any(|job| job.id == id)
+    pub fn has(&self, id: JobId) -> bool {
+        self.reserved.contains(&id)
+            || self.running.iter().any(|r| r.ticket.id == id)
+            || self.queue.iter().any(|job| job.id == id)
     }
 
     /// Drops a client's job: at once when queued, else at its next step.
@@ -153,7 +158,7 @@ impl State {
             .queue
             .remove(|job| job.client == client && job.id == id);
         for job in removed {
-            self.end(&job.ticket, Event::Cancelled);
+            self.finish(&job.ticket, Event::Cancelled);
         }
         self.tell_positions();
     }
@@ -163,8 +168,8 @@ impl State {
         for running in self.running.iter().filter(|r| r.client == client) {
             running.ticket.cancelled.store(true, Ordering::Release);
         }
-        for job in self.queue.remove_client(client) {
-            self.end(&job.ticket, Event::Cancelled);
+        for job in self.queue.remove(|job| job.client == client) {
+            self.finish(&job.ticket, Event::Cancelled);
         }
         self.tell_positions();
     }
@@ -173,13 +178,27 @@ impl State {
     pub fn stop(&mut self) {
         self.stopping = true;
         for job in self.queue.remove(|_| true) {
-            self.end(&job.ticket, Event::Failed(shutting_down()));
+            self.finish(&job.ticket, Event::Failed(shutting_down()));
+        }
+    }
+
+    /// Fails what is running, which the device thread may still be busy with.
+    pub fn abandon(&mut self) {
+        for running in std::mem::take(&mut self.running) {
+            self.finish(&running.ticket, Event::Failed(shutting_down()));
+        }
+    }
+
+    /// Ends a running job, unless it has ended already.
+    pub fn end(&mut self, ticket: &Ticket, event: Event) {
+        if let Some(at) = self.running.iter().position(|r| r.ticket.id == ticket.id) {
+            self.running.remove(at);
+            self.finish(ticket, event);
         }
     }
 
     /// Counts a job's end, logs it and tells its client.
-    pub fn end(&mut self, ticket: &Ticket, event: Event) {
-        self.running.retain(|r| r.ticket.id != ticket.id);
+    fn finish(&mut self, ticket: &Ticket, event: Event) {
         let outcome = match &event {
             Event::Done(outcome, _) => {
                 ticket.span.in_scope(|| {
