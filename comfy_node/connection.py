@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import struct
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import aiohttp
 
@@ -19,7 +21,9 @@ from .settings import WorkerConfig
 from .tensors import WireTensor
 from .texts import say
 
-CLIENT_NAME = "ovis-worker comfy_node 0.1.0"
+CLIENT_NAME = f"ovis-worker comfy_node 0.1.0 {secrets.token_hex(4)}"
+"""Tells the worker this ComfyUI from others at the same address, so that they take turns."""
+
 CONNECT_SECONDS = 10.0
 HELLO_SECONDS = 15.0
 HEARTBEAT_SECONDS = 60.0
@@ -222,6 +226,18 @@ async def _open_socket(
             heartbeat=HEARTBEAT_SECONDS,
         )
     except aiohttp.WSServerHandshakeError as error:
+        if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise NoWorker(
+                say("The worker at {address} is stopping.", address=config.address)
+            ) from error
+        if error.status == HTTPStatus.FORBIDDEN:
+            raise WorkerError(
+                say(
+                    "The worker at {address} refuses to be reached by this host name.",
+                    address=config.address,
+                ),
+                say("Start it with --allowed-host and the name, or use its IP address."),
+            ) from error
         raise WorkerError(
             say(
                 "What answers at {address} is not an ovis-worker (HTTP status {status}).",

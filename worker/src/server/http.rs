@@ -26,7 +26,7 @@ use super::House;
 use crate::engine::Health;
 
 /// Most bytes of a request's head.
-const MAX_HEAD: usize = 16 << 10;
+pub const MAX_HEAD: usize = 16 << 10;
 
 /// How long what a client still sends after its answer is read and thrown away: a socket that
 /// is closed with unread bytes is reset, and the answer lost.

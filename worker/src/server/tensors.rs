@@ -1,13 +1,10 @@
 //! Which requests and tensors each operation takes: all that can be known at `Submit`.
 
-use ovis_protocol::limits::MAX_PROMPT_BYTES;
+use ovis_protocol::limits::{MAX_PROMPTS, MAX_PROMPT_BYTES};
 use ovis_protocol::{shown, Capabilities, DType, ErrorCode, Request, TensorHeader, WireError};
 
 use crate::engine::wire_error;
 use crate::pipeline::{check_length, check_request};
-
-/// Most prompts in one encode job; a batch larger than this fits no size.
-const MAX_PROMPTS: usize = 64;
 
 fn invalid(message: impl Into<String>, hint: &str) -> WireError {
     WireError::new(ErrorCode::InvalidRequest, message, hint)

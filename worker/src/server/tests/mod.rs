@@ -4,6 +4,7 @@ mod border_http;
 mod border_wire;
 mod connections;
 mod crowds;
+mod document;
 mod fake;
 mod jobs;
 mod previews;
