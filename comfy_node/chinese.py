@@ -29,6 +29,13 @@ CHINESE = {
     "What answers at {address} is not an ovis-worker: it did not say hello.": (
         "{address} 上应答的不是 ovis-worker：它没有按协议问候。"
     ),
+    "The worker at {address} is stopping.": "{address} 上的工作进程正在停止。",
+    "The worker at {address} refuses to be reached by this host name.": (
+        "{address} 上的工作进程拒绝以此主机名访问。"
+    ),
+    "Start it with --allowed-host and the name, or use its IP address.": (
+        "请用 --allowed-host 加上该主机名启动它，或改用它的 IP 地址。"
+    ),
     "Another program may be using the port; give the worker another one with --listen.": (
         "该端口可能被其他程序占用；请用 --listen 给工作进程换一个端口。"
     ),

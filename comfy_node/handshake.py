@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import secrets
 import struct
 
 import aiohttp
@@ -14,7 +15,9 @@ from .errors import NoWorker, WorkerError
 from .settings import WorkerConfig
 from .texts import say, shown
 
-CLIENT_NAME = "ovis-worker comfy_node 0.1.0"
+CLIENT_NAME = f"ovis-worker comfy_node 0.1.0 {secrets.token_hex(4)}"
+"""Tells the worker this ComfyUI from others at the same address, so that they take turns."""
+
 CONNECT_SECONDS = 10.0
 UPGRADE_SECONDS = 15.0
 """How long the answer to the upgrade may take: what accepts a connection may never speak."""

@@ -244,4 +244,5 @@ def test_an_address_that_cannot_be_used(tiny: Path) -> None:
 def test_it_listens_on_this_machine_only_unless_told() -> None:
     text = command("serve", help=True).stdout
     assert "[default: 127.0.0.1:7867]" in text
-    assert "[default: 64]" in text
+    assert "[default: 192]" in text
+    assert "[default: 30]" in text

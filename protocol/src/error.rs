@@ -2,6 +2,8 @@
 
 use bincode::{Decode, Encode};
 
+use crate::text::{bounded, SENTENCE_CHARS};
+
 /// What kind of thing went wrong. Codes are stable: a code keeps its number and
 /// meaning for ever; new ones are appended. On the wire a `u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -59,12 +61,28 @@ pub struct WireError {
 }
 
 impl WireError {
-    /// An error with a code, a sentence and a hint.
+    /// An error with a code, a sentence and a hint. They may repeat what a stranger sent, so
+    /// they are cut to [`SENTENCE_CHARS`] and escaped to be one line, as [`bounded`] does.
     pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             code,
-            message: message.into(),
-            hint: hint.into(),
+            message: bounded(&message.into(), SENTENCE_CHARS),
+            hint: bounded(&hint.into(), SENTENCE_CHARS),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_error_repeats_is_bounded_and_on_one_line() {
+        let name = format!("no sampler `\n\u{1b}[2J{}`", "x".repeat(1 << 20));
+        let error = WireError::new(ErrorCode::InvalidRequest, name.clone(), name);
+        for text in [error.message, error.hint] {
+            assert!(text.starts_with("no sampler `\\n\\u{1b}[2Jxxx"));
+            assert_eq!(text.chars().count(), SENTENCE_CHARS + 1);
         }
     }
 }

@@ -14,14 +14,17 @@
 //! - [`error`]: error codes a client may match on
 //! - [`codec`]: bytes to messages and back, never past the limits
 //! - [`limits`]: the numbers both sides agree on
+//! - [`text`]: names and sentences made fit to be shown
 
 pub mod codec;
 pub mod error;
 pub mod limits;
 pub mod message;
 pub mod tensor;
+pub mod text;
 
 pub use codec::{decode_client, decode_worker, encode, CodecError};
 pub use error::{ErrorCode, WireError};
 pub use message::*;
 pub use tensor::{chunks, Assembler, DType, TensorError, TensorHeader};
+pub use text::shown;

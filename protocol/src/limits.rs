@@ -29,6 +29,9 @@ pub const MAX_TENSOR_BYTES: u64 = 1 << 30;
 /// Most bytes of UTF-8 in one prompt.
 pub const MAX_PROMPT_BYTES: usize = 48 << 10;
 
+/// Most prompts in one encode job; a batch larger than this fits no size.
+pub const MAX_PROMPTS: usize = 64;
+
 /// Most jobs one connection may have unfinished at a time.
 pub const MAX_JOBS_PER_CONNECTION: usize = 64;
 

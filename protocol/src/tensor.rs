@@ -4,6 +4,7 @@ use bincode::{Decode, Encode};
 
 use crate::limits::{MAX_CHUNK_BYTES, MAX_RANK, MAX_TENSORS, MAX_TENSOR_BYTES};
 use crate::message::{Chunk, JobId};
+use crate::text::shown;
 
 /// Element type of a tensor's bytes; all little-endian. On the wire a `u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -89,7 +90,7 @@ impl TensorHeader {
     /// [`MAX_TENSOR_BYTES`].
     pub fn byte_len(&self) -> Result<u64, TensorError> {
         let bad = |reason: String| TensorError::BadHeader {
-            name: self.name.chars().take(64).collect(),
+            name: shown(&self.name),
             shape: self.shape.iter().copied().take(MAX_RANK + 1).collect(),
             reason,
         };
@@ -151,6 +152,7 @@ impl Assembler {
             .iter()
             .map(TensorHeader::byte_len)
             .collect::<Result<Vec<_>, _>>()?;
+        // At most `MAX_TENSORS` times `MAX_TENSOR_BYTES`.
         let total: u64 = lengths.iter().sum();
         if total > MAX_TENSOR_BYTES {
             return Err(TensorError::BadSet(format!(
@@ -198,13 +200,15 @@ impl Assembler {
             )));
         }
         let length = self.lengths[self.done.len()];
+        // The offset is where the bytes so far end, so the sum stays small.
         if offset + data.len() as u64 > length {
             return Err(bad(format!("it runs past the tensor's {length} bytes")));
         }
-        if self.current.is_empty() {
-            // One allocation a tensor, bounded by what the header may announce;
-            // pages are touched only as bytes arrive.
-            self.current.reserve_exact(length as usize);
+        if self.current.capacity() - self.current.len() < data.len() {
+            // At most twice what has arrived, whatever the header announces.
+            let missing = length as usize - self.current.len();
+            let more = self.current.len().max(data.len()).min(missing);
+            self.current.reserve_exact(more);
         }
         self.current.extend_from_slice(data);
         if self.current.len() as u64 == length {

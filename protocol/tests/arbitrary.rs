@@ -3,9 +3,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use ovis_protocol::limits::MAX_MESSAGE_BYTES;
+use ovis_protocol::limits::{MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, MAX_TENSOR_BYTES};
 use ovis_protocol::{decode_client, decode_worker, encode, ClientMessage, CodecError, Request};
-use ovis_protocol::{EncodeRequest, TensorHeader};
+use ovis_protocol::{Assembler, DType, EncodeRequest, TensorHeader};
 use proptest::prelude::*;
 
 /// Counts the bytes this thread holds, and the most it has held.
@@ -168,4 +168,63 @@ fn too_large_is_refused_both_ways() {
         tensors: vec![],
     };
     assert!(encode(&message).is_err());
+}
+
+#[test]
+fn memory_grows_with_what_arrived_and_not_with_what_was_announced() {
+    let header = TensorHeader::new("latent", DType::F32, [MAX_TENSOR_BYTES / 4]);
+    let chunk = vec![0; MAX_CHUNK_BYTES];
+    let peak = peak_of(|| {
+        let mut assembler = Assembler::new(vec![header]).unwrap();
+        for part in 0..5 {
+            let offset = part * MAX_CHUNK_BYTES;
+            assembler.push(0, offset as u64, &chunk).unwrap();
+        }
+    });
+    // Twice what is there, and the old copy while it moves.
+    let most = 4 * 5 * MAX_CHUNK_BYTES as isize;
+    assert!(peak <= most, "held {peak} bytes");
+}
+
+#[test]
+fn what_is_wrong_with_a_message_is_said_without_names_of_types() {
+    let submit = |request: &[u8]| [&[1, 0, 0, 0][..], &[7; 16], request].concat();
+    let cases: [(&[u8], &str); 8] = [
+        (&[], "cut short"),
+        (&[1, 0, 0, 0, 9], "cut short"),
+        (&[99, 0, 0, 0], "means nothing"),
+        (&submit(&[77, 0, 0, 0]), "means nothing"),
+        (
+            &submit(&[2, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]),
+            "limit of a message",
+        ),
+        (&[0; 22], "follow the end"),
+        (
+            &[
+                0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 1, 0, 0, 0, 0, 0, 0, 0, 255, 0,
+            ],
+            "UTF-8",
+        ),
+        (
+            &[
+                0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 7,
+            ],
+            "means nothing",
+        ),
+    ];
+    for (bytes, words) in cases {
+        let text = decode_client(bytes).map(drop).err();
+        let text = text.map(|error| error.to_string()).unwrap_or_default();
+        assert!(text.contains(words), "{bytes:?}: {text}");
+        for name in [
+            "ClientMessage",
+            "Request",
+            "UnexpectedEnd",
+            "Utf8Error",
+            "type_name",
+            "{",
+        ] {
+            assert!(!text.contains(name), "{text}");
+        }
+    }
 }

@@ -225,7 +225,7 @@ fn worker_messages() -> Vec<(&'static str, WorkerMessage)> {
                 protocol: PROTOCOL_VERSION,
                 error: WireError::new(
                     ErrorCode::VersionMismatch,
-                    "The client speaks protocol 1 and this worker speaks protocol 2.",
+                    "The client speaks protocol 1 and this worker speaks protocol 3.",
                     "Update the older of the two.",
                 ),
             },

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::Args;
@@ -10,11 +11,11 @@ use tokio::net::{lookup_host, TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 
 use super::model_args::{DeviceArgs, ModelArgs};
-use super::values::{text, whole_within};
+use super::values::{parsed, text, whole_within};
 use super::{loading, signals, CliError};
 use crate::engine::{self, EngineHandle};
 use crate::logging::{self, LogFormat};
-use crate::server::{self, Options, Token};
+use crate::server::{self, Hosts, Options, Token};
 use crate::weights::Checkpoint;
 
 /// Connections the system holds while they wait to be accepted.
@@ -43,7 +44,7 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     listen: String,
-    /// Most jobs that may wait.
+    /// Places for jobs that wait. A client that is alone may take a third of them.
     #[arg(
         long,
         value_name = "N",
@@ -67,6 +68,26 @@ pub struct ServeArgs {
     /// the worker.
     #[arg(long)]
     insecure: bool,
+    /// A host name that clients reach this worker by, besides that of --listen. Loopback names
+    /// and IP addresses need none. May be repeated.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "OVIS_WORKER_ALLOWED_HOSTS",
+        value_delimiter = ',',
+        value_parser = text(),
+        allow_hyphen_values = true
+    )]
+    allowed_host: Vec<String>,
+    /// Seconds that the running step may still take when the worker is told to stop.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30.0,
+        value_parser = parsed(seconds),
+        allow_hyphen_values = true
+    )]
+    grace: f64,
     /// How the log is written. `OVIS_WORKER_LOG` says how much of it: `debug`, `info` (the
     /// default), `warn`, `error`, `off`, or such a level for a part, as in
     /// `warn,ovis_worker::server=debug`. It has no colours where `NO_COLOR` is set. Lines
@@ -108,7 +129,8 @@ impl ServeArgs {
     }
 }
 
-/// Serves until SIGTERM, Ctrl-C or SIGHUP, which finish the running step first.
+/// Serves until SIGTERM, Ctrl-C or SIGHUP, which finish the running step first; a second one
+/// ends the process at once.
 ///
 /// # Errors
 /// An argument, the address, a file or the device is at fault.
@@ -139,6 +161,7 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
     let shutdown = async move {
         let (signal, _) = stop.await;
         tracing::info!(signal, "asked to stop");
+        signals::end_when_asked_again();
     };
     let token = args.token()?;
     tokio::pin!(shutdown);
@@ -168,8 +191,12 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         .listen(BACKLOG)
         .map_err(|e| cannot_listen(address, &e))?;
     announce(&listener, &engine);
+    let listened = args.listen.rsplit_once(':').map(|(name, _)| name);
+    let names = args.allowed_host.iter().map(String::as_str);
     let options = Options {
         token,
+        hosts: Hosts::new(names.chain(listened)),
+        grace: Duration::from_secs_f64(args.grace),
         ..Options::default()
     };
     server::serve(listener, engine, options, shutdown)
@@ -239,6 +266,14 @@ fn announce(listener: &TcpListener, engine: &EngineHandle) {
             "ready"
         ),
         Err(error) => tracing::warn!(%error, "ready, at an address the system does not tell"),
+    }
+}
+
+/// A number of seconds, from none to a day.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("it is a number of seconds from 0 to 86400".into()),
     }
 }
 

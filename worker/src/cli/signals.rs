@@ -1,10 +1,10 @@
 //! Signals that ask the program to end.
 
 #[cfg(unix)]
-pub use unix::{exit_when_asked, when_asked_to_stop};
+pub use unix::{end_when_asked_again, exit_when_asked, when_asked_to_stop};
 
 #[cfg(not(unix))]
-pub use elsewhere::{exit_when_asked, when_asked_to_stop};
+pub use elsewhere::{end_when_asked_again, exit_when_asked, when_asked_to_stop};
 
 use crate::cli::{out_file, CliError};
 use crate::logging;
@@ -68,6 +68,25 @@ mod unix {
         })
     }
 
+    /// Ends the process at once, with exit status 128 and the signal's number, at the next signal
+    /// that asks it to stop. To be called on a runtime, when the first has come.
+    pub fn end_when_asked_again() {
+        let again = match when_asked_to_stop() {
+            Ok(again) => again,
+            Err(error) => {
+                return tracing::warn!(error = error.message, "a second signal would not be seen")
+            }
+        };
+        tokio::spawn(async move {
+            let (signal, number) = again.await;
+            tracing::warn!(signal, "asked to stop a second time: ending at once");
+            logging::flush();
+            // SAFETY: ends the process. Nothing is cleaned up, which could wait for threads
+            // that are still busy.
+            unsafe { libc::_exit(128 + number) }
+        });
+    }
+
     /// From now on, a signal that asks the program to stop ends it at once, with a sentence
     /// and the exit status that shells expect: 128 and the signal's number.
     ///
@@ -115,6 +134,20 @@ mod elsewhere {
             }
             ("Ctrl-C", INTERRUPTED)
         })
+    }
+
+    /// Ends the process at once at the next Ctrl-C. To be called on a runtime, when the first
+    /// has come.
+    pub fn end_when_asked_again() {
+        let Ok(again) = when_asked_to_stop() else {
+            return;
+        };
+        tokio::spawn(async move {
+            let (signal, status) = again.await;
+            tracing::warn!(signal, "asked to stop a second time: ending at once");
+            logging::flush();
+            std::process::exit(status)
+        });
     }
 
     /// From now on, Ctrl-C ends the program at once, with a sentence.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::admission::Reservation;
 use super::job::Ticket;
-use super::queue::ClientId;
+use super::ClientId;
 use crate::pipeline::Cost;
 
 /// Most denoise jobs under way: each keeps its latents and its text on the device.

@@ -11,7 +11,7 @@ use ovis_protocol::{
 };
 
 use super::admission::Reservation;
-use super::queue::ClientId;
+use super::ClientId;
 use crate::pipeline::{
     Conditioning, DenoiseInputs, Error, Image, Latent, Preview, Result, StepReport,
 };

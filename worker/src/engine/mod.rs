@@ -19,23 +19,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{mpsc, Arc};
 use std::time::Instant;
 
+use ovis_protocol::limits::MAX_JOBS_PER_CONNECTION;
 use ovis_protocol::{Capabilities, ErrorCode, JobId, Status, WireError};
 use tokio::sync::watch;
 
 pub use admission::{JobCosts, Reservation};
 pub use backend::Backend;
 pub use job::{wire_error, Event, EventSink, Output, Work};
-pub use queue::ClientId;
+pub use queue::{neighbourhood, Owner};
 pub use shared::Counts;
 
 use device::DeviceThread;
 use job::{Job, Ticket};
+use queue::Full;
 use shared::Shared;
 
 use crate::pipeline::Ask;
 
-/// Jobs the queue holds unless told otherwise.
-pub const DEFAULT_QUEUE: usize = 64;
+/// Places the queue has unless told otherwise: a client that is alone may take a third of
+/// them, which is as many jobs as a connection may have.
+pub const DEFAULT_QUEUE: usize = 3 * MAX_JOBS_PER_CONNECTION;
+
+/// Which connection a job belongs to; a number the engine gave out.
+pub type ClientId = u64;
 
 /// The sockets' side of the engine. Clones speak to the same engine; no method
 /// waits for the device, except [`stopped`](Self::stopped).
@@ -101,11 +107,12 @@ impl EngineHandle {
         self.clients.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether a job of this UUID would be taken now.
+    /// Takes a place in the queue for a job of `owner` whose tensors are still to come. It
+    /// is given back when the value is dropped.
     ///
     /// # Errors
-    /// Why not.
-    pub fn admits(&self, id: JobId) -> Result<(), WireError> {
+    /// The engine is stopping, the UUID is taken, or there is no place for this owner.
+    pub fn reserve(&self, owner: &Owner, id: JobId) -> Result<Place, WireError> {
         let mut state = self.shared.lock();
         if state.stopping {
             return Err(shared::shutting_down());
@@ -117,36 +124,39 @@ impl EngineHandle {
                 "Choose a new UUID for every job.",
             ));
         }
-        if !state.queue.has_room() {
-            return Err(queue_full(state.queue.len()));
-        }
-        Ok(())
+        state
+            .queue
+            .reserve(owner)
+            .map_err(|full| queue_full(&full))?;
+        state.reserved.insert(id);
+        Ok(Place {
+            shared: self.shared.clone(),
+            owner: owner.clone(),
+            id,
+        })
     }
 
     /// Takes the memory of a job, by its shapes alone, for [`submit`](Self::submit).
     ///
     /// # Errors
     /// There is too little, with the numbers and what would fit.
-    pub fn reserve(&self, ask: Ask) -> Result<Reservation, WireError> {
+    pub fn admit(&self, ask: Ask) -> Result<Reservation, WireError> {
         self.shared.ledger.admit(&*self.costs, ask)
     }
 
-    /// Queues a job.
+    /// Queues a job of the connection `client` at its place.
     ///
     /// # Errors
-    /// As [`admits`](Self::admits).
+    /// The engine is stopping.
     pub fn submit(
         &self,
         client: ClientId,
-        id: JobId,
+        place: Place,
         work: Work,
         sink: Arc<dyn EventSink>,
         reservation: Reservation,
     ) -> Result<(), WireError> {
-        // Between this look and the push another client may take the last
-        // place; the push looks again.
-        self.admits(id)?;
-        let operation = work.name();
+        let (id, operation) = (place.id, work.name());
         let uuid = uuid::Uuid::from_bytes(id);
         let span = tracing::info_span!("job", id = %uuid, operation, client);
         let job = Job {
@@ -167,11 +177,11 @@ impl EngineHandle {
         };
         let mut state = self.shared.lock();
         if state.stopping {
+            drop(state);
             return Err(shared::shutting_down());
         }
-        if state.queue.push(client, job).is_err() {
-            return Err(queue_full(state.queue.len()));
-        }
+        state.reserved.remove(&id);
+        state.queue.push(&place.owner, job);
         state.tell_positions();
         drop(state);
         self.shared.wake();
@@ -206,16 +216,32 @@ impl EngineHandle {
         self.shared.lock().counts.clone()
     }
 
-    /// Fails what is queued, and the running job after its present step.
+    /// Fails what is queued, and the running jobs after the present step.
     pub fn stop(&self) {
         self.shared.lock().stop();
         self.shared.wake();
     }
 
-    /// Fails the running jobs at once, without waiting for their present step; the device gives
-    /// them up as soon as it can.
+    /// [Stops](Self::stop), and fails the running jobs at once, whatever the device thread is
+    /// still busy with.
     pub fn abandon(&self) {
-        self.shared.lock().abandon();
+        let mut state = self.shared.lock();
+        state.stop();
+        state.abandon();
+        drop(state);
+        self.shared.wake();
+    }
+
+    /// Whether jobs are taken.
+    pub fn health(&self) -> Health {
+        // The thread's end drops its side, and a panic of it too.
+        if *self.ended.borrow() || self.ended.has_changed().is_err() {
+            Health::Ended
+        } else if self.shared.lock().stopping {
+            Health::Stopping
+        } else {
+            Health::Ok
+        }
     }
 
     /// Waits until the device thread has ended.
@@ -225,10 +251,48 @@ impl EngineHandle {
     }
 }
 
-fn queue_full(jobs: usize) -> WireError {
+/// Whether an engine takes jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Ok,
+    /// It finishes the present step.
+    Stopping,
+    /// The device thread has ended.
+    Ended,
+}
+
+/// A place in the queue and a UUID, for a job that is still to come. They are given back when
+/// it is dropped, unless [`submit`](EngineHandle::submit) has put the job there.
+pub struct Place {
+    shared: Arc<Shared>,
+    owner: Owner,
+    id: JobId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        if state.reserved.remove(&self.id) {
+            state.queue.release(&self.owner);
+        }
+    }
+}
+
+fn queue_full(full: &Full) -> WireError {
+    let Full {
+        owner,
+        address,
+        free,
+        capacity,
+    } = full;
     WireError::new(
         ErrorCode::QueueFull,
-        format!("The worker's queue is full ({jobs} jobs)."),
-        "Wait for a job to end, or start the worker with a larger --queue.",
+        format!(
+            "The worker's queue has no place for another job of this client: it has {owner} of \
+             the {capacity} places, all clients at its address have {address}, and {free} are free."
+        ),
+        "An address gets no more places than are free, and a client no more than that leaves: \
+         wait for a job to end, or start the worker with a larger --queue.",
     )
 }

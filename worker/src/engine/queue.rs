@@ -1,78 +1,218 @@
-//! A bounded queue that is fair between clients and first-in-first-out within
-//! each: the client that was served longest ago is next.
+//! A bounded queue that is fair between owners and first-in-first-out within each.
+//!
+//! Addresses take turns, and within an address clients do, by start-time fair queueing: each
+//! has a tag, which is when its next job may start, counted in jobs. The lowest tag is next,
+//! and what is served moves one further. Who comes anew, or comes back, starts at the present
+//! time or where it left off, whichever is later: to leave and return gains nothing.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr};
 
-/// Which client an entry belongs to; a number the engine gave out.
-pub type ClientId = u64;
+/// Whose a job is, for fairness: an address and, within it, a client's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The client's address, as [`Owner::new`] has it.
+    pub address: IpAddr,
+    /// The name that the client gave in its hello. It can be made up, so it divides only
+    /// what belongs to the address.
+    pub name: String,
+}
+
+impl Owner {
+    /// The owner at `address` that calls itself `name`.
+    pub fn new(address: IpAddr, name: impl Into<String>) -> Self {
+        Self {
+            address: neighbourhood(address),
+            name: name.into(),
+        }
+    }
+}
+
+/// What counts as one address: one of IPv4, and the 64 bits of IPv6 that a network is given,
+/// within which a machine may choose freely.
+pub fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let bits = u128::from(address) & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from(bits))
+        }
+        other => other,
+    }
+}
+
+/// Why a place was not given: what there is and who has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Places that the owner has.
+    pub owner: usize,
+    /// Places that its address has, the owner's among them.
+    pub address: usize,
+    /// Places that are free.
+    pub free: usize,
+    /// All places.
+    pub capacity: usize,
+}
 
 struct Lane<T> {
-    client: ClientId,
-    /// When the client was last served, counted in services; 0 for never.
-    served: u64,
+    name: String,
+    /// When its next job may start.
+    tag: u64,
+    /// Places that are taken for jobs still to come.
+    reserved: usize,
     jobs: VecDeque<T>,
+}
+
+impl<T> Lane<T> {
+    fn places(&self) -> usize {
+        self.jobs.len() + self.reserved
+    }
+}
+
+struct Address<T> {
+    address: IpAddr,
+    /// When its next job may start.
+    tag: u64,
+    /// The latest tag of a client that was served here.
+    now: u64,
+    /// In the order in which they came, which breaks ties.
+    lanes: Vec<Lane<T>>,
+}
+
+impl<T> Address<T> {
+    fn places(&self) -> usize {
+        self.lanes.iter().map(Lane::places).sum()
+    }
 }
 
 /// The queue. `T` is the job.
 pub struct FairQueue<T> {
-    lanes: Vec<Lane<T>>,
-    services: u64,
+    /// In the order in which they came, which breaks ties.
+    addresses: Vec<Address<T>>,
+    /// The latest tag of an address that was served.
+    now: u64,
     capacity: usize,
 }
 
 impl<T> FairQueue<T> {
-    /// An empty queue that holds at most `capacity` jobs.
+    /// An empty queue that has `capacity` places.
     pub fn new(capacity: usize) -> Self {
         Self {
-            lanes: Vec::new(),
-            services: 0,
+            addresses: Vec::new(),
+            now: 0,
             capacity,
         }
     }
 
     /// Jobs waiting.
     pub fn len(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.jobs.len()).sum()
+        self.iter().count()
     }
 
-    /// Whether another job fits.
-    pub fn has_room(&self) -> bool {
-        self.len() < self.capacity
-    }
-
-    /// Appends a job to its client's lane, or gives it back when full.
-    pub fn push(&mut self, client: ClientId, job: T) -> Result<(), T> {
-        if !self.has_room() {
-            return Err(job);
+    /// Takes a place for a job to come, until [`push`](Self::push) or
+    /// [`release`](Self::release).
+    ///
+    /// An address may have no more places than are free, and a client no more than its
+    /// address has left to take. So whoever is there, others find room: of 192 places, one
+    /// client alone gets 64, one address 96, and the next address 48.
+    ///
+    /// # Errors
+    /// There is no place for this owner.
+    pub fn reserve(&mut self, owner: &Owner) -> Result<(), Full> {
+        let taken: usize = self.addresses.iter().map(Address::places).sum();
+        let free = self.capacity.saturating_sub(taken);
+        let at = self.addresses.iter().find(|at| at.address == owner.address);
+        let address = at.map_or(0, Address::places);
+        let lane = at.and_then(|at| at.lanes.iter().find(|lane| lane.name == owner.name));
+        let client = lane.map_or(0, Lane::places);
+        if client >= free.saturating_sub(address) {
+            return Err(Full {
+                owner: client,
+                address,
+                free,
+                capacity: self.capacity,
+            });
         }
-        match self.lanes.iter_mut().find(|lane| lane.client == client) {
-            Some(lane) => lane.jobs.push_back(job),
-            None => self.lanes.push(Lane {
-                client,
-                served: 0,
-                jobs: VecDeque::from([job]),
-            }),
-        }
+        self.lane(owner).reserved += 1;
         Ok(())
+    }
+
+    /// Gives a reserved place back.
+    pub fn release(&mut self, owner: &Owner) {
+        let lane = self.lane(owner);
+        lane.reserved = lane.reserved.saturating_sub(1);
+        self.forget();
+    }
+
+    /// Puts a job where a place was [reserved](Self::reserve).
+    pub fn push(&mut self, owner: &Owner, job: T) {
+        let lane = self.lane(owner);
+        lane.reserved = lane.reserved.saturating_sub(1);
+        lane.jobs.push_back(job);
+    }
+
+    /// The owner's lane; one without jobs starts at the present time or where it left off.
+    fn lane(&mut self, owner: &Owner) -> &mut Lane<T> {
+        let known = self
+            .addresses
+            .iter()
+            .position(|at| at.address == owner.address);
+        let at = known.unwrap_or_else(|| {
+            self.addresses.push(Address {
+                address: owner.address,
+                tag: self.now,
+                now: 0,
+                lanes: Vec::new(),
+            });
+            self.addresses.len() - 1
+        });
+        let at = &mut self.addresses[at];
+        if at.lanes.iter().all(|lane| lane.jobs.is_empty()) {
+            at.tag = at.tag.max(self.now);
+        }
+        let known = at.lanes.iter().position(|lane| lane.name == owner.name);
+        let lane = known.unwrap_or_else(|| {
+            at.lanes.push(Lane {
+                name: owner.name.clone(),
+                tag: at.now,
+                reserved: 0,
+                jobs: VecDeque::new(),
+            });
+            at.lanes.len() - 1
+        });
+        let lane = &mut at.lanes[lane];
+        if lane.jobs.is_empty() {
+            lane.tag = lane.tag.max(at.now);
+        }
+        lane
     }
 
     /// Takes the next job of those whose turn it is and that `fits`. Only the
     /// first job of a client is looked at, so that its order holds.
     pub fn pop_if(&mut self, fits: impl Fn(&T) -> bool) -> Option<T> {
-        let lane = self
+        let fits = |lane: &Lane<T>| lane.jobs.front().is_some_and(&fits);
+        let at = self
+            .addresses
+            .iter_mut()
+            .filter(|at| at.lanes.iter().any(fits))
+            .min_by_key(|at| at.tag)?;
+        let lane = at
             .lanes
             .iter_mut()
-            .filter(|lane| lane.jobs.front().is_some_and(&fits))
-            .min_by_key(|lane| lane.served)?;
-        self.services += 1;
-        lane.served = self.services;
-        lane.jobs.pop_front()
+            .filter(|lane| fits(lane))
+            .min_by_key(|lane| lane.tag)?;
+        let job = lane.jobs.pop_front();
+        at.now = at.now.max(lane.tag);
+        lane.tag += 1;
+        self.now = self.now.max(at.tag);
+        at.tag += 1;
+        self.forget();
+        job
     }
 
     /// Takes out every job that `matches`, wherever it stands.
     pub fn remove(&mut self, matches: impl Fn(&T) -> bool) -> Vec<T> {
         let mut removed = Vec::new();
-        for lane in &mut self.lanes {
+        for lane in self.addresses.iter_mut().flat_map(|at| &mut at.lanes) {
             for job in std::mem::take(&mut lane.jobs) {
                 if matches(&job) {
                     removed.push(job);
@@ -81,31 +221,43 @@ impl<T> FairQueue<T> {
                 }
             }
         }
+        self.forget();
         removed
     }
 
-    /// Forgets a client and gives back its jobs.
-    pub fn remove_client(&mut self, client: ClientId) -> Vec<T> {
-        match self.lanes.iter().position(|lane| lane.client == client) {
-            Some(at) => self.lanes.remove(at).jobs.into(),
-            None => Vec::new(),
-        }
+    /// Forgets who has no place and would start at the present time anyway, so that names and
+    /// addresses that were once there take no memory.
+    fn forget(&mut self) {
+        let now = self.now;
+        self.addresses.retain_mut(|at| {
+            let present = at.now;
+            at.lanes
+                .retain(|lane| lane.places() > 0 || lane.tag > present);
+            at.places() > 0 || at.tag > now
+        });
+    }
+
+    /// Every job, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        let lanes = self.addresses.iter().flat_map(|at| &at.lanes);
+        lanes.flat_map(|lane| &lane.jobs)
     }
 
     /// Every job in the order in which they will run if nothing changes.
     pub fn in_order(&mut self) -> Vec<&mut T> {
-        let mut lanes: Vec<&mut Lane<T>> = self.lanes.iter_mut().collect();
-        // Stable, so that ties are broken as `pop_if` breaks them.
-        lanes.sort_by_key(|lane| lane.served);
-        let mut rounds: Vec<_> = lanes.into_iter().map(|lane| lane.jobs.iter_mut()).collect();
         let mut order = Vec::new();
-        loop {
-            let before = order.len();
-            order.extend(rounds.iter_mut().filter_map(Iterator::next));
-            if order.len() == before {
-                return order;
-            }
+        for at in &mut self.addresses {
+            let lanes = at.lanes.iter_mut();
+            let mut jobs: Vec<_> = lanes
+                .flat_map(|lane| (lane.tag..).zip(&mut lane.jobs))
+                .collect();
+            // Stable, so that ties are broken as `pop_if` breaks them; so below.
+            jobs.sort_by_key(|(tag, _)| *tag);
+            let turns = at.tag..;
+            order.extend(turns.zip(jobs).map(|(turn, (_, job))| (turn, job)));
         }
+        order.sort_by_key(|(turn, _)| *turn);
+        order.into_iter().map(|(_, job)| job).collect()
     }
 }
 
@@ -113,57 +265,163 @@ impl<T> FairQueue<T> {
 mod tests {
     use super::*;
 
-    fn order(queue: &mut FairQueue<&'static str>) -> Vec<&'static str> {
+    type Jobs = FairQueue<&'static str>;
+
+    fn owner(address: u8, name: &str) -> Owner {
+        Owner::new(IpAddr::from([10, 0, 0, address]), name)
+    }
+
+    fn push(queue: &mut Jobs, owner: &Owner, job: &'static str) -> Result<(), Full> {
+        queue.reserve(owner)?;
+        queue.push(owner, job);
+        Ok(())
+    }
+
+    fn order(queue: &mut Jobs) -> Vec<&'static str> {
         queue.in_order().into_iter().map(|job| *job).collect()
+    }
+
+    fn drain(queue: &mut Jobs) -> Vec<&'static str> {
+        std::iter::from_fn(|| queue.pop_if(|_| true)).collect()
     }
 
     #[test]
     fn clients_take_turns() {
-        let mut queue = FairQueue::new(9);
-        for job in ["a1", "a2", "a3"] {
-            queue.push(1, job).unwrap();
+        for (a, b) in [(owner(1, ""), owner(2, "")), (owner(1, "a"), owner(1, "b"))] {
+            let mut queue = FairQueue::new(99);
+            for job in ["a1", "a2", "a3"] {
+                push(&mut queue, &a, job).unwrap();
+            }
+            assert_eq!(queue.pop_if(|_| true), Some("a1"));
+            for job in ["b1", "b2"] {
+                push(&mut queue, &b, job).unwrap();
+            }
+            let expected = order(&mut queue);
+            assert_eq!(expected, ["b1", "a2", "b2", "a3"]);
+            assert_eq!(drain(&mut queue), expected);
         }
-        assert_eq!(queue.pop_if(|_| true), Some("a1"));
-        for job in ["b1", "b2"] {
-            queue.push(2, job).unwrap();
+    }
+
+    #[test]
+    fn addresses_take_turns_however_many_names_one_has() {
+        let mut queue = FairQueue::new(99);
+        for (name, job) in [("x", "x1"), ("y", "y1"), ("z", "z1"), ("z", "z2")] {
+            push(&mut queue, &owner(1, name), job).unwrap();
         }
-        let expected = order(&mut queue);
-        assert_eq!(expected, ["b1", "a2", "b2", "a3"]);
-        let popped: Vec<_> = std::iter::from_fn(|| queue.pop_if(|_| true)).collect();
-        assert_eq!(popped, expected);
+        push(&mut queue, &owner(2, ""), "b1").unwrap();
+        push(&mut queue, &owner(2, ""), "b2").unwrap();
+        let expected = ["x1", "b1", "y1", "b2", "z1", "z2"];
+        assert_eq!(order(&mut queue), expected);
+        assert_eq!(drain(&mut queue), expected);
+    }
+
+    /// A client that is new for every job, by its name or not, has every other turn.
+    #[test]
+    fn to_leave_and_return_gains_nothing() {
+        for names in [["x"; 4], ["w", "x", "y", "z"]] {
+            let mut queue = FairQueue::new(99);
+            for job in ["a1", "a2", "a3", "a4"] {
+                push(&mut queue, &owner(1, ""), job).unwrap();
+            }
+            let mut served = vec![queue.pop_if(|_| true).unwrap()];
+            for (name, job) in names.iter().zip(["b1", "b2", "b3", "b4"]) {
+                push(&mut queue, &owner(2, name), job).unwrap();
+                while !served.contains(&job) {
+                    served.push(queue.pop_if(|_| true).unwrap());
+                }
+            }
+            assert_eq!(served, ["a1", "b1", "a2", "b2", "a3", "b3", "a4", "b4"]);
+        }
+    }
+
+    #[test]
+    fn who_comes_late_does_not_make_up_for_it() {
+        let mut queue = FairQueue::new(999);
+        for _ in 0..50 {
+            push(&mut queue, &owner(1, ""), "a").unwrap();
+            push(&mut queue, &owner(2, ""), "b").unwrap();
+        }
+        for _ in 0..60 {
+            queue.pop_if(|_| true);
+        }
+        for _ in 0..20 {
+            push(&mut queue, &owner(3, ""), "c").unwrap();
+        }
+        let next: Vec<_> = drain(&mut queue).into_iter().take(12).collect();
+        let count = |name| next.iter().filter(|job| **job == name).count();
+        assert_eq!((count("a"), count("b"), count("c")), (4, 4, 4), "{next:?}");
+    }
+
+    #[test]
+    fn nobody_takes_the_last_places() {
+        let take = |queue: &mut Jobs, owner: Owner| {
+            (0..).take_while(|_| queue.reserve(&owner).is_ok()).count()
+        };
+        let mut queue = FairQueue::new(192);
+        assert_eq!(take(&mut queue, owner(1, "a")), 64);
+        let full = queue.reserve(&owner(1, "a")).unwrap_err();
+        assert_eq!((full.owner, full.address, full.free), (64, 64, 128));
+        // The other clients of that address together, by ever more names.
+        let rest: usize = (0..99)
+            .map(|i| take(&mut queue, owner(1, &i.to_string())))
+            .sum();
+        assert_eq!(rest, 32);
+        // Other addresses.
+        let others: Vec<_> = (2..9).map(|i| take(&mut queue, owner(i, "a"))).collect();
+        assert!(others.iter().all(|&places| places > 0), "{others:?}");
+        assert_eq!(others[0], 32);
     }
 
     #[test]
     fn full_means_full() {
         let mut queue = FairQueue::new(1);
-        queue.push(1, "a").unwrap();
-        assert_eq!(queue.push(2, "b"), Err("b"));
+        push(&mut queue, &owner(1, ""), "a").unwrap();
+        assert!(push(&mut queue, &owner(2, ""), "b").is_err());
         queue.pop_if(|_| true);
-        queue.push(2, "b").unwrap();
+        queue.reserve(&owner(2, "")).unwrap();
+        assert!(queue.reserve(&owner(3, "")).is_err());
+        queue.release(&owner(2, ""));
+        push(&mut queue, &owner(3, ""), "c").unwrap();
         assert_eq!(queue.len(), 1);
     }
 
     #[test]
     fn a_short_job_does_not_overtake_its_own_client() {
-        let mut queue = FairQueue::new(9);
-        queue.push(1, "long").unwrap();
-        queue.push(1, "short").unwrap();
+        let mut queue = FairQueue::new(99);
+        push(&mut queue, &owner(1, ""), "long").unwrap();
+        push(&mut queue, &owner(1, ""), "short").unwrap();
         assert_eq!(queue.pop_if(|job| *job == "short"), None);
-        queue.push(2, "short").unwrap();
+        push(&mut queue, &owner(2, ""), "short").unwrap();
         assert_eq!(queue.pop_if(|job| *job == "short"), Some("short"));
     }
 
     #[test]
-    fn removal_keeps_the_rest_in_order() {
-        let mut queue = FairQueue::new(9);
+    fn removal_keeps_the_rest_in_order_and_memory_is_freed() {
+        let mut queue = FairQueue::new(99);
         for job in ["a1", "a2", "a3"] {
-            queue.push(1, job).unwrap();
+            push(&mut queue, &owner(1, ""), job).unwrap();
         }
-        queue.push(2, "b1").unwrap();
+        push(&mut queue, &owner(2, ""), "b1").unwrap();
         assert_eq!(queue.remove(|job| *job == "a2"), ["a2"]);
         assert_eq!(order(&mut queue), ["a1", "b1", "a3"]);
-        assert_eq!(queue.remove_client(1), ["a1", "a3"]);
-        assert_eq!(order(&mut queue), ["b1"]);
-        assert!(queue.remove_client(1).is_empty());
+        for i in 0..=255 {
+            for name in ["x", "y", "z"] {
+                push(&mut queue, &owner(i, name), "c").unwrap();
+                queue.remove(|job| *job == "c");
+            }
+        }
+        assert_eq!(queue.addresses.len(), 2);
+        assert_eq!(queue.remove(|job| job.starts_with('a')), ["a1", "a3"]);
+        assert_eq!(drain(&mut queue), ["b1"]);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let parsed = |text: &str| neighbourhood(text.parse().unwrap());
+        assert_eq!(parsed("2001:db8::1"), parsed("2001:db8::ffff:2"));
+        assert_ne!(parsed("2001:db8::1"), parsed("2001:db8:0:1::1"));
+        assert_eq!(parsed("::ffff:10.0.0.1"), parsed("10.0.0.1"));
+        assert_ne!(parsed("10.0.0.1"), parsed("10.0.0.2"));
+        assert!(parsed("::1").is_loopback());
     }
 }

@@ -1,6 +1,6 @@
 //! What the sockets' side and the device thread share: one lock, one condition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use ovis_protocol::{ErrorCode, JobId, WireError};
 use super::active::Joining;
 use super::admission::Ledger;
 use super::job::{Event, Job, Ticket};
-use super::queue::{ClientId, FairQueue};
+use super::queue::FairQueue;
+use super::ClientId;
 use crate::pipeline::Forwards;
 
 /// Counts since the start, for `/metrics`.
@@ -45,6 +46,8 @@ pub(super) struct Running {
 
 pub(super) struct State {
     pub queue: FairQueue<Job>,
+    /// Jobs that have a place in the queue and are still to come.
+    pub reserved: HashSet<JobId>,
     pub running: Vec<Running>,
     pub stopping: bool,
     pub counts: Counts,
@@ -76,6 +79,7 @@ impl Shared {
         Self {
             state: Mutex::new(State {
                 queue: FairQueue::new(capacity),
+                reserved: HashSet::new(),
                 running: Vec::new(),
                 stopping: false,
                 counts: Counts::default(),
@@ -155,9 +159,10 @@ impl State {
     }
 
     /// Whether an unfinished job has this UUID.
-    pub fn has(&mut self, id: JobId) -> bool {
-        self.running.iter().any(|r| r.ticket.id == id)
-            || self.queue.in_order().iter().any(|job| job.id == id)
+    pub fn has(&self, id: JobId) -> bool {
+        self.reserved.contains(&id)
+            || self.running.iter().any(|r| r.ticket.id == id)
+            || self.queue.iter().any(|job| job.id == id)
     }
 
     /// Drops a client's job and says so at once. The device gives up one that is running as soon
@@ -183,7 +188,7 @@ impl State {
         for running in self.running.iter().filter(|r| r.client == client) {
             running.ticket.cancelled.store(true, Ordering::Release);
         }
-        for job in self.queue.remove_client(client) {
+        for job in self.queue.remove(|job| job.client == client) {
             self.end(&job.ticket, Event::Cancelled);
         }
         self.tell_positions();

@@ -1,5 +1,6 @@
 //! The engine with a backend whose operations last until they are told to end.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -192,7 +193,7 @@ impl Engine {
     /// Submits a denoise job under a number, of a client of the same number.
     fn denoise(&self, number: u8, batch: usize, steps: u32) -> std::result::Result<(), WireError> {
         let request = DenoiseRequest::new(0, steps, 1.0);
-        let reservation = self.engine.reserve(Ask::Denoise {
+        let reservation = self.engine.admit(Ask::Denoise {
             request: &request,
             latent: [batch, 16, 2, 2],
             text: 1,
@@ -209,7 +210,7 @@ impl Engine {
 
     fn decode(&self, number: u8, batch: usize) -> std::result::Result<(), WireError> {
         let latent = [batch, 16, 2, 2];
-        let reservation = self.engine.reserve(Ask::Decode { latent })?;
+        let reservation = self.engine.admit(Ask::Decode { latent })?;
         self.submit(number, Work::Decode(Self::latent(batch)), reservation)
     }
 
@@ -220,8 +221,9 @@ impl Engine {
         reservation: Reservation,
     ) -> std::result::Result<(), WireError> {
         let (client, sink) = (u64::from(number), self.events.clone());
-        self.engine
-            .submit(client, id(number), work, sink, reservation)
+        let owner = Owner::new(Ipv4Addr::LOCALHOST.into(), format!("client {number}"));
+        let place = self.engine.reserve(&owner, id(number))?;
+        self.engine.submit(client, place, work, sink, reservation)
     }
 
     /// How a job ended so far: `done`, `cancelled`, or its error's name.
@@ -381,7 +383,7 @@ fn a_lost_device_ends_the_engine() {
 #[test]
 fn a_result_that_is_not_numbers_is_not_sent() {
     let engine = Engine::unbounded();
-    let reservation = engine.engine.reserve(Ask::Encode {
+    let reservation = engine.engine.admit(Ask::Encode {
         prompts: &[],
         max_sequence_length: 1,
     });

@@ -1,244 +1,201 @@
-//! The first bytes of a connection: a websocket, or a plain question over HTTP.
+//! A connection's request: a websocket, or a plain question over HTTP.
+//!
+//! A connection has one request. Every path may become a websocket; `/health` and `/metrics`
+//! answer GET and HEAD, with any query.
 
-use std::fmt::Write as _;
-use std::io;
+use std::convert::Infallible;
+use std::future::{poll_fn, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
-use crate::engine::EngineHandle;
-use ovis_protocol::limits::PROTOCOL_VERSION;
+use super::health::{health, metrics};
+use super::House;
+use crate::engine::Health;
 
 /// Most bytes of a request's head.
-const MAX_HEAD: usize = 8 << 10;
+pub const MAX_HEAD: usize = 16 << 10;
 
-/// What a connection asks for.
-pub enum Ask {
-    /// To become a websocket.
-    WebSocket,
-    /// Something this server answers over HTTP and then closes.
-    Http {
-        /// Status line after `HTTP/1.1`.
-        status: &'static str,
-        /// The path, for the log.
-        path: String,
-    },
+/// How long what a client still sends after its answer is read and thrown away: a socket that
+/// is closed with unread bytes is reset, and the answer lost.
+const LINGER: Duration = Duration::from_secs(1);
+
+const ALLOWED: &str = "GET, HEAD";
+
+type Answer = Response<Full<Bytes>>;
+
+/// A request that has become a websocket: the socket, and what the client has sent already.
+pub struct Upgraded {
+    /// The socket.
+    pub stream: TcpStream,
+    /// Bytes after the request's head.
+    pub read: Vec<u8>,
 }
 
-/// Looks at a request's head without taking it from the socket.
-///
-/// # Errors
-/// The socket failed or sent no whole head; the caller's timeout bounds the
-/// wait.
-pub async fn look(stream: &TcpStream) -> io::Result<Ask> {
-    let mut buffer = vec![0; MAX_HEAD];
-    loop {
-        let length = stream.peek(&mut buffer).await?;
-        let head = &buffer[..length];
-        if head.windows(4).any(|w| w == b"\r\n\r\n") {
-            return Ok(judge(&String::from_utf8_lossy(head)));
-        }
-        if length == 0 || length == MAX_HEAD {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        // `peek` returns at once while bytes are there, so it has to be slowed
-        // down until the rest of a head in pieces arrives.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-fn judge(head: &str) -> Ask {
-    let head = head.split("\r\n\r\n").next().unwrap_or_default();
-    let mut lines = head.split("\r\n");
-    let mut request = lines.next().unwrap_or_default().split(' ');
-    let (method, path) = (request.next(), request.next().unwrap_or_default());
-    let header = |name: &str| {
-        lines.clone().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
-    };
-    let http = |status| Ask::Http {
-        status,
-        path: path.to_owned(),
-    };
-    if header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")) {
-        // Any web page may open a websocket to this machine, but it cannot hide
-        // that it is a page.
-        return match header("origin") {
-            Some(_) => http("403 Forbidden"),
-            None => Ask::WebSocket,
-        };
-    }
-    match (method, path) {
-        (Some("GET"), "/health" | "/metrics") => http("200 OK"),
-        (Some("GET"), _) => http("404 Not Found"),
-        _ => http("405 Method Not Allowed"),
-    }
-}
-
-/// Answers over HTTP and closes.
-///
-/// # Errors
-/// The socket failed.
-pub async fn answer(
-    mut stream: TcpStream,
-    status: &str,
-    path: &str,
-    engine: &EngineHandle,
-    connections: usize,
-) -> io::Result<()> {
-    // The head was only looked at; a socket closed with unread bytes would be
-    // reset, and the answer lost.
-    let mut head = vec![0; MAX_HEAD];
-    let _ = stream.read(&mut head).await?;
-    let (kind, body) = match (status, path) {
-        ("200 OK", "/health") => ("application/json", health(engine)),
-        ("200 OK", _) => ("text/plain; version=0.0.4", metrics(engine, connections)),
-        ("403 Forbidden", _) => (
-            "text/plain",
-            "This worker does not serve web pages: the request has an Origin.\n".into(),
-        ),
-        _ => (
-            "text/plain",
-            "An ovis-worker: connect by websocket, or GET /health or /metrics.\n".into(),
-        ),
-    };
-    let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await
-}
-
-fn health(engine: &EngineHandle) -> String {
-    let can = engine.capabilities();
-    let status = engine.status();
-    let body = serde_json::json!({
-        "status": "ok",
-        "worker": super::WORKER,
-        "protocol": PROTOCOL_VERSION,
-        "model": can.model,
-        "device": can.device,
-        "precision": can.precision,
-        "queued": status.queued,
-        "running": status.running,
+/// Answers a connection's request. Gives it back where it is a websocket from now on. The
+/// caller bounds the wait.
+pub async fn serve(stream: TcpStream, house: &House) -> Option<Upgraded> {
+    let upgraded = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = answer(&request, house);
+        tracing::debug!(
+            status = answer.status().as_u16(),
+            method = request.method().as_str(),
+            path = request.uri().path(),
+            "http"
+        );
+        let is_upgrade = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        upgraded.fetch_or(is_upgrade, Ordering::Relaxed);
+        ready(Ok::<_, Infallible>(answer))
     });
-    format!("{body}\n")
-}
-
-fn metrics(engine: &EngineHandle, connections: usize) -> String {
-    let (status, counts) = (engine.status(), engine.counts());
-    let mut text = String::new();
-    let mut metric = |name: &str, kind: &str, help: &str, value: f64| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "# HELP ovis_{name} {help}\n# TYPE ovis_{name} {kind}\novis_{name} {value}"
-        );
+    let mut connection = http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    // Without the library's own shutdown, as the socket may go on as a websocket.
+    let result = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
+    if let Err(error) = result {
+        tracing::debug!(%error, "no request");
+    } else if upgraded.load(Ordering::Relaxed) {
+        let read = parts.read_buf.to_vec();
+        return Some(Upgraded { stream, read });
+    }
+    let mut rest = [0; 4096];
+    let linger = async {
+        stream.shutdown().await?;
+        while stream.read(&mut rest).await? > 0 {}
+        std::io::Result::Ok(())
     };
-    metric(
-        "connections",
-        "gauge",
-        "Open connections.",
-        connections as f64,
-    );
-    metric(
-        "jobs_queued",
-        "gauge",
-        "Jobs waiting.",
-        status.queued.into(),
-    );
-    metric(
-        "jobs_running",
-        "gauge",
-        "Jobs on the device.",
-        status.running.into(),
-    );
-    metric(
-        "steps_total",
-        "counter",
-        "Denoise steps run.",
-        counts.steps as f64,
-    );
-    metric(
-        "step_seconds_total",
-        "counter",
-        "Seconds of these steps.",
-        counts.step_seconds,
-    );
-    metric(
-        "forwards_total",
-        "counter",
-        "Forwards of the transformer in these steps.",
-        counts.forwards.asked as f64,
-    );
-    metric(
-        "forwards_answered_total",
-        "counter",
-        "Forwards of which the step cache answered all but the first block.",
-        counts.forwards.answered as f64,
-    );
-    metric(
-        "busy_seconds_total",
-        "counter",
-        "Seconds the device thread has worked.",
-        counts.busy_seconds,
-    );
-    metric(
-        "uptime_seconds",
-        "gauge",
-        "Seconds since the start.",
-        status.uptime_seconds,
-    );
-    metric(
-        "device_bytes_used",
-        "gauge",
-        "Device memory in use, 0 when unknown.",
-        status.device_bytes_used as f64,
-    );
-    metric(
-        "device_bytes_total",
-        "gauge",
-        "Device memory, 0 when unknown.",
-        status.device_bytes_total as f64,
-    );
-    text.push_str("# HELP ovis_jobs_total Jobs ended.\n# TYPE ovis_jobs_total counter\n");
-    for ((operation, outcome), count) in counts.ended {
-        let _ = writeln!(
-            text,
-            "ovis_jobs_total{{operation=\"{operation}\",outcome=\"{outcome}\"}} {count}"
-        );
-    }
-    text
+    let _ = timeout(LINGER, linger).await;
+    None
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(head: &str) -> &'static str {
-        match judge(head) {
-            Ask::WebSocket => "websocket",
-            Ask::Http { status, .. } => status,
+fn answer(request: &Request<impl Sized>, house: &House) -> Answer {
+    if let Err(refusal) = check_host(request, house) {
+        return refusal;
+    }
+    let is_websocket = request
+        .headers()
+        .get_all(header::UPGRADE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"));
+    if is_websocket {
+        return upgrade(request, house);
+    }
+    let watch: fn(&House) -> Answer = match request.uri().path() {
+        "/health" => |house| {
+            let (well, body) = health(&house.engine);
+            let status = match well {
+                true => StatusCode::OK,
+                false => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            of_type(status, "application/json", body)
+        },
+        "/metrics" => |house| {
+            let body = metrics(&house.engine, &house.gate, house.budget.used());
+            of_type(StatusCode::OK, "text/plain; version=0.0.4", body)
+        },
+        _ => {
+            return text(
+                StatusCode::NOT_FOUND,
+                "An ovis-worker: connect by websocket, or GET /health or /metrics.",
+            )
         }
+    };
+    if [Method::GET, Method::HEAD].contains(request.method()) {
+        return watch(house);
     }
+    let mut refusal = text(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This is answered to GET and HEAD.",
+    );
+    let allowed = HeaderValue::from_static(ALLOWED);
+    refusal.headers_mut().insert(header::ALLOW, allowed);
+    refusal
+}
 
-    #[test]
-    fn requests_are_told_apart() {
-        let upgrade = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: WebSocket\r\n";
-        assert_eq!(status(&format!("{upgrade}\r\n")), "websocket");
-        let page = format!("{upgrade}Origin: http://example.org\r\n\r\n");
-        assert_eq!(status(&page), "403 Forbidden");
-        assert_eq!(status("GET /health HTTP/1.1\r\n\r\n"), "200 OK");
-        assert_eq!(status("GET /other HTTP/1.1\r\n\r\n"), "404 Not Found");
-        assert_eq!(
-            status("POST /health HTTP/1.1\r\n\r\n"),
-            "405 Method Not Allowed"
-        );
-        assert_eq!(status("\r\n\r\n"), "405 Method Not Allowed");
+/// Whether the request names this worker, by `Host` and in its first line.
+fn check_host(request: &Request<impl Sized>, house: &House) -> Result<(), Answer> {
+    let mut given = request.headers().get_all(header::HOST).iter();
+    let (first, second) = (given.next(), given.next());
+    if second.is_some() || (first.is_none() && request.version() >= Version::HTTP_11) {
+        return Err(text(
+            StatusCode::BAD_REQUEST,
+            "A request has one Host header.",
+        ));
     }
+    let first = first.map(|host| host.to_str().unwrap_or_default());
+    let authority = request.uri().authority().map(|a| a.as_str());
+    match [first, authority]
+        .into_iter()
+        .flatten()
+        .find(|host| !house.options.hosts.allows(host))
+    {
+        None => Ok(()),
+        Some(host) => Err(text(
+            StatusCode::FORBIDDEN,
+            &format!(
+                "This worker does not know itself as `{}`. If that is its name, start it with \
+                 --allowed-host NAME; its IP address works without.",
+                ovis_protocol::shown(host)
+            ),
+        )),
+    }
+}
+
+fn upgrade(request: &Request<impl Sized>, house: &House) -> Answer {
+    // Any web page may open a websocket to this machine, but it cannot hide
+    // that it is a page.
+    if request.headers().contains_key(header::ORIGIN) {
+        return text(
+            StatusCode::FORBIDDEN,
+            "This worker does not serve web pages: the request has an Origin.",
+        );
+    }
+    if house.engine.health() != Health::Ok {
+        return text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This worker is stopping. Connect again when it is back.",
+        );
+    }
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    match create_response(&head) {
+        Ok(response) => response.map(|()| Full::default()),
+        Err(_) => text(
+            StatusCode::BAD_REQUEST,
+            "A websocket begins with GET, HTTP/1.1, Connection: Upgrade, Upgrade: websocket, \
+             Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key.",
+        ),
+    }
+}
+
+fn text(status: StatusCode, sentence: &str) -> Answer {
+    of_type(status, "text/plain; charset=utf-8", format!("{sentence}\n"))
+}
+
+fn of_type(status: StatusCode, kind: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
 }

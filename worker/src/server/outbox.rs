@@ -3,40 +3,66 @@
 //! The engine puts events in without ever waiting; the connection's writer
 //! takes messages out as fast as the client reads. Memory stays bounded: an
 //! unsent position, progress or preview is replaced by its successor, results are cut
-//! into chunks only as they are sent, and too many unread results fail.
+//! into chunks only as they are sent, results and previews count towards one budget of all
+//! connections, and too many unread results fail.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use ovis_protocol::limits::{MAX_CHUNK_BYTES, MAX_JOBS_PER_CONNECTION, MAX_TENSOR_BYTES};
+use ovis_protocol::limits::{MAX_CHUNK_BYTES, MAX_TENSOR_BYTES};
 use ovis_protocol::{
-    Chunk, DType, ErrorCode, JobId, Preview, Progress, TensorHeader, WireError, WorkerMessage,
+    Chunk, DType, ErrorCode, JobId, Outcome, Preview, Progress, TensorHeader, WireError,
+    WorkerMessage,
 };
 use tokio::sync::Notify;
 
+use super::budget::{Account, Budget, Reader, Share};
+use super::jobs::{Jobs, OpenJob};
 use crate::engine::{Event, EventSink, Output};
 
 /// Most messages that wait before the connection stops reading requests.
 const MAX_WAITING: usize = 1024;
 
+/// Most previews that wait; a newer one takes the place of the oldest.
+const MAX_PREVIEWS: usize = 4;
+
 const CHUNK_VALUES: usize = MAX_CHUNK_BYTES / size_of::<f32>();
 
-/// One connection's outgoing messages and its unfinished jobs.
-#[derive(Default)]
+/// Why a connection is being closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// The client sent what ends it. Unsent results are not sent any more.
+    Refused,
+    /// The worker ends. What waits is still sent.
+    ShuttingDown,
+}
+
+/// One connection's outgoing messages.
 pub struct Outbox {
+    /// The connection's unfinished jobs.
+    pub jobs: Arc<Jobs>,
+    account: Account,
     inner: Mutex<Inner>,
     ready: Notify,
     taken: Notify,
+    cut: Notify,
 }
 
 #[derive(Default)]
 struct Inner {
-    messages: VecDeque<WorkerMessage>,
+    messages: VecDeque<Waiting>,
     results: VecDeque<Delivery>,
     result_bytes: u64,
-    /// Unfinished jobs and the tensor bytes each announced.
-    jobs: HashMap<JobId, u64>,
-    closed: bool,
+    closing: Option<Closing>,
+    /// Whether nothing is sent any more.
+    abandoned: bool,
+}
+
+/// A message, and what is held until it is taken to be sent.
+struct Waiting {
+    message: WorkerMessage,
+    _job: Option<OpenJob>,
+    _share: Option<Share>,
 }
 
 /// A result of which `sent` values are on their way.
@@ -44,59 +70,75 @@ struct Delivery {
     job: JobId,
     output: Output,
     sent: usize,
+    _open: Option<OpenJob>,
+    _share: Share,
 }
 
 impl Outbox {
+    /// An empty one whose results count towards `budget`.
+    pub fn new(budget: &Arc<Budget>) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| Self {
+            jobs: Arc::default(),
+            account: budget.open(this.clone()),
+            inner: Mutex::default(),
+            ready: Notify::new(),
+            taken: Notify::new(),
+            cut: Notify::new(),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a job of this UUID is unfinished here.
-    pub fn has_job(&self, job: JobId) -> bool {
-        self.lock().jobs.contains_key(&job)
-    }
-
-    /// Notes a new unfinished job that announces `bytes` of tensors.
-    ///
-    /// # Errors
-    /// The connection has too many of them, or of their bytes.
-    pub fn open_job(&self, job: JobId, bytes: u64) -> Result<(), WireError> {
-        let mut inner = self.lock();
-        if inner.jobs.len() >= MAX_JOBS_PER_CONNECTION {
-            return Err(WireError::new(
-                ErrorCode::QueueFull,
-                format!("This connection has {MAX_JOBS_PER_CONNECTION} unfinished jobs, the most there may be."),
-                "Wait for one to end, or cancel one.",
-            ));
-        }
-        let announced: u64 = inner.jobs.values().sum();
-        if announced + bytes > MAX_TENSOR_BYTES {
-            return Err(WireError::new(
-                ErrorCode::QueueFull,
-                format!("The tensors of this connection's unfinished jobs would exceed {MAX_TENSOR_BYTES} bytes."),
-                "Wait for a job to end, or send smaller ones.",
-            ));
-        }
-        inner.jobs.insert(job, bytes);
-        Ok(())
-    }
-
     /// Puts a message behind those that wait.
     pub fn push(&self, message: WorkerMessage) {
-        self.lock().push(message);
+        self.push_with(message, None, None);
+    }
+
+    fn push_with(&self, message: WorkerMessage, job: Option<OpenJob>, share: Option<Share>) {
+        let waiting = Waiting {
+            message,
+            _job: job,
+            _share: share,
+        };
+        self.lock().push(waiting);
         self.ready.notify_one();
     }
 
-    /// Lets no more in; what waits is still sent, unsent results only if
-    /// `with_results`.
-    pub fn close(&self, with_results: bool) {
+    /// Lets no more in; what waits is still sent.
+    pub fn close(&self, closing: Closing) {
         let mut inner = self.lock();
-        inner.closed = true;
-        if !with_results {
+        inner.closing = Some(closing);
+        if closing == Closing::Refused {
             inner.results.clear();
         }
         drop(inner);
         self.ready.notify_one();
+    }
+
+    /// Why it was closed, if it was.
+    pub fn closing(&self) -> Option<Closing> {
+        self.lock().closing
+    }
+
+    /// Lets no more in and frees what waits.
+    pub fn abandon(&self) {
+        let mut inner = self.lock();
+        inner.abandoned = true;
+        let (messages, results) = (
+            std::mem::take(&mut inner.messages),
+            std::mem::take(&mut inner.results),
+        );
+        drop(inner);
+        drop((messages, results));
+        self.ready.notify_one();
+        self.taken.notify_one();
+    }
+
+    /// Waits until the connection has to end because others need the room.
+    pub async fn was_cut(&self) {
+        self.cut.notified().await;
     }
 
     /// The next message to send; `None` once closed and empty.
@@ -109,12 +151,17 @@ impl Outbox {
                     self.taken.notify_one();
                     return Some(message);
                 }
-                if inner.closed {
+                if inner.closing.is_some() || inner.abandoned {
                     return None;
                 }
             }
             self.ready.notified().await;
         }
+    }
+
+    /// Notes that the client has read a message, or its system has.
+    pub fn has_sent(&self) {
+        self.account.has_read();
     }
 
     /// Waits until so few messages wait that more requests may be read.
@@ -123,26 +170,101 @@ impl Outbox {
             self.taken.notified().await;
         }
     }
+
+    fn push_result(&self, job: JobId, open: Option<OpenJob>, outcome: Outcome, output: Output) {
+        let bytes = (output.len() * size_of::<f32>()) as u64;
+        let refuse = |code, message: String, hint: &str, open| {
+            let error = WireError::new(code, message, hint);
+            self.push_with(WorkerMessage::Failed { job, error }, open, None);
+        };
+        if output.is_empty() || bytes > MAX_TENSOR_BYTES {
+            let message = format!("The result of {bytes} bytes cannot be sent.");
+            return refuse(
+                ErrorCode::Internal,
+                message,
+                "Use a smaller batch or size.",
+                open,
+            );
+        }
+        let waiting = self.lock().result_bytes;
+        // Only the engine adds results, one at a time, so there is no more by the push.
+        let share = match waiting + bytes > MAX_TENSOR_BYTES {
+            true => None,
+            false => self.account.take(bytes),
+        };
+        let Some(share) = share else {
+            return refuse(
+                ErrorCode::QueueFull,
+                format!(
+                    "There is no room to keep a result of {bytes} bytes until it is read; {waiting} \
+                     bytes wait for this client already."
+                ),
+                "Read results while submitting jobs, or try again.",
+                open,
+            );
+        };
+        let done = WorkerMessage::Done {
+            job,
+            outcome,
+            tensors: vec![TensorHeader::new(output.name, DType::F32, output.shape())],
+        };
+        let delivery = Delivery {
+            job,
+            output,
+            sent: 0,
+            _open: open,
+            _share: share,
+        };
+        self.lock().push_result(done, bytes, delivery);
+        self.ready.notify_one();
+    }
+
+    fn push_preview(&self, preview: Preview) {
+        // A client can do without.
+        if let Some(share) = self.account.take_if_free(preview.data.len() as u64) {
+            self.push_with(WorkerMessage::Preview(preview), None, Some(share));
+        }
+    }
+}
+
+impl Reader for Outbox {
+    fn cut(&self) {
+        self.abandon();
+        self.cut.notify_one();
+    }
 }
 
 impl Inner {
-    fn push(&mut self, message: WorkerMessage) {
-        if self.closed {
+    fn is_open(&self) -> bool {
+        self.closing.is_none() && !self.abandoned
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        if !self.is_open() {
             return;
         }
-        if let Some(waiting) = self.messages.iter_mut().find(|m| supersedes(&message, m)) {
-            *waiting = message;
-        } else {
-            self.messages.push_back(message);
+        let message = &waiting.message;
+        if let Some(old) = self
+            .messages
+            .iter_mut()
+            .find(|old| supersedes(message, &old.message))
+        {
+            *old = waiting;
+            return;
         }
+        let is_preview = |w: &Waiting| matches!(w.message, WorkerMessage::Preview(_));
+        if is_preview(&waiting)
+            && self.messages.iter().filter(|w| is_preview(w)).count() >= MAX_PREVIEWS
+        {
+            let oldest = self.messages.iter().position(is_preview);
+            oldest.and_then(|at| self.messages.remove(at));
+        }
+        self.messages.push_back(waiting);
     }
 
     fn pop(&mut self) -> Option<WorkerMessage> {
-        if let Some(message) = self.messages.pop_front() {
-            if let WorkerMessage::Failed { job, .. } | WorkerMessage::Cancelled { job } = &message {
-                self.jobs.remove(job);
-            }
-            return Some(message);
+        if let Some(waiting) = self.messages.pop_front() {
+            return Some(waiting.message);
         }
         let delivery = self.results.front_mut()?;
         let end = (delivery.sent + CHUNK_VALUES).min(delivery.output.len());
@@ -155,44 +277,39 @@ impl Inner {
         delivery.sent = end;
         if end == delivery.output.len() {
             self.result_bytes -= (end * size_of::<f32>()) as u64;
-            self.jobs.remove(&delivery.job);
             self.results.pop_front();
         }
         Some(WorkerMessage::Chunk(chunk))
     }
 
-    fn push_result(&mut self, job: JobId, outcome: ovis_protocol::Outcome, output: Output) {
-        let bytes = (output.len() * size_of::<f32>()) as u64;
-        if self.closed {
+    fn push_result(&mut self, done: WorkerMessage, bytes: u64, delivery: Delivery) {
+        if !self.is_open() {
             return;
         }
-        if output.is_empty() || bytes > MAX_TENSOR_BYTES {
-            let error = WireError::new(
-                ErrorCode::Internal,
-                format!("The result of {bytes} bytes cannot be sent."),
-                "Use a smaller batch or size.",
-            );
-            return self.push(WorkerMessage::Failed { job, error });
-        }
-        if self.result_bytes + bytes > MAX_TENSOR_BYTES {
-            let error = WireError::new(
-                ErrorCode::QueueFull,
-                "Too many results wait for this connection to read them.",
-                "Read results while submitting jobs.",
-            );
-            return self.push(WorkerMessage::Failed { job, error });
-        }
         self.result_bytes += bytes;
-        self.push(WorkerMessage::Done {
-            job,
-            outcome,
-            tensors: vec![TensorHeader::new(output.name, DType::F32, output.shape())],
+        self.messages.push_back(Waiting {
+            message: done,
+            _job: None,
+            _share: None,
         });
-        self.results.push_back(Delivery {
-            job,
-            output,
-            sent: 0,
-        });
+        self.results.push_back(delivery);
+    }
+}
+
+/// Where one job's events go. Its first `Done`, `Failed` or `Cancelled` is its last message,
+/// whatever comes after it.
+pub struct JobSink {
+    outbox: Arc<Outbox>,
+    open: Mutex<Option<OpenJob>>,
+}
+
+impl JobSink {
+    /// The sink of a job that is open at the outbox's connection.
+    pub fn new(outbox: Arc<Outbox>, open: OpenJob) -> Self {
+        Self {
+            outbox,
+            open: Mutex::new(Some(open)),
+        }
     }
 }
 
@@ -208,8 +325,12 @@ fn supersedes(new: &WorkerMessage, old: &WorkerMessage) -> bool {
     }
 }
 
-impl EventSink for Outbox {
+impl EventSink for JobSink {
     fn send(&self, job: JobId, event: Event) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.is_none() {
+            return;
+        }
         let message = match event {
             Event::Queued(position) => WorkerMessage::Queued { job, position },
             Event::Started => WorkerMessage::Started { job },
@@ -220,22 +341,28 @@ impl EventSink for Outbox {
                 sigma: report.sigma,
                 seconds_left,
             }),
-            Event::Preview(step, preview) => WorkerMessage::Preview(Preview {
-                job,
-                step,
-                width: preview.width,
-                height: preview.height,
-                data: preview.rgb,
-            }),
-            Event::Failed(error) => WorkerMessage::Failed { job, error },
-            Event::Cancelled => WorkerMessage::Cancelled { job },
+            Event::Preview(step, preview) => {
+                return self.outbox.push_preview(Preview {
+                    job,
+                    step,
+                    width: preview.width,
+                    height: preview.height,
+                    data: preview.rgb,
+                });
+            }
+            Event::Failed(error) => {
+                let message = WorkerMessage::Failed { job, error };
+                return self.outbox.push_with(message, open.take(), None);
+            }
+            Event::Cancelled => {
+                let message = WorkerMessage::Cancelled { job };
+                return self.outbox.push_with(message, open.take(), None);
+            }
             Event::Done(outcome, output) => {
-                self.lock().push_result(job, outcome, output);
-                self.ready.notify_one();
-                return;
+                return self.outbox.push_result(job, open.take(), outcome, output);
             }
         };
-        self.push(message);
+        self.outbox.push(message);
     }
 }
 
@@ -258,26 +385,39 @@ mod tests {
         Output::latent(&latent.unwrap()).unwrap()
     }
 
+    fn outbox() -> Arc<Outbox> {
+        Outbox::new(&Budget::new(u64::MAX))
+    }
+
+    fn sink(outbox: &Arc<Outbox>, job: JobId) -> JobSink {
+        let open = outbox.jobs.open(job, 0).unwrap();
+        JobSink::new(outbox.clone(), open)
+    }
+
     fn drain(outbox: &Outbox) -> Vec<WorkerMessage> {
         std::iter::from_fn(|| outbox.lock().pop()).collect()
     }
 
+    fn preview(side: u32) -> crate::pipeline::Preview {
+        crate::pipeline::Preview {
+            width: side,
+            height: side,
+            rgb: vec![0; 3 * (side * side) as usize],
+        }
+    }
+
     #[test]
     fn a_slow_reader_sees_only_the_latest_progress_and_preview() {
-        let outbox = Outbox::default();
+        let outbox = outbox();
+        let sink = sink(&outbox, [1; 16]);
         for step in 1..=1000 {
             let report = StepReport {
                 step,
                 total: 1000,
                 sigma: 0.5,
             };
-            outbox.send([1; 16], Event::Progress(report, 1.0));
-            let preview = crate::pipeline::Preview {
-                width: 1,
-                height: 1,
-                rgb: vec![0; 3],
-            };
-            outbox.send([1; 16], Event::Preview(step, preview));
+            sink.send([1; 16], Event::Progress(report, 1.0));
+            sink.send([1; 16], Event::Preview(step, preview(1)));
         }
         let messages = drain(&outbox);
         assert!(matches!(
@@ -288,46 +428,83 @@ mod tests {
     }
 
     #[test]
+    fn previews_of_many_jobs_stay_few() {
+        let budget = Budget::new(1000);
+        let outbox = Outbox::new(&budget);
+        for job in 0..9 {
+            sink(&outbox, [job; 16]).send([job; 16], Event::Preview(1, preview(8)));
+        }
+        assert_eq!(budget.used(), MAX_PREVIEWS as u64 * 192);
+        sink(&outbox, [9; 16]).send([9; 16], Event::Preview(1, preview(16)));
+        let messages = drain(&outbox);
+        assert_eq!(messages.len(), MAX_PREVIEWS, "no room for a large one");
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
     fn other_messages_pass_between_chunks() {
-        let outbox = Outbox::default();
-        outbox.open_job([1; 16], 0).unwrap();
-        outbox.send([1; 16], Event::Done(outcome(), output(CHUNK_VALUES + 1)));
+        let outbox = outbox();
+        let first = sink(&outbox, [1; 16]);
+        first.send([1; 16], Event::Done(outcome(), output(CHUNK_VALUES + 1)));
         assert!(matches!(
             outbox.lock().pop(),
             Some(WorkerMessage::Done { .. })
         ));
         assert!(matches!(outbox.lock().pop(), Some(WorkerMessage::Chunk(_))));
-        outbox.send([2; 16], Event::Started);
-        assert!(outbox.has_job([1; 16]));
+        sink(&outbox, [2; 16]).send([2; 16], Event::Started);
+        assert!(outbox.jobs.has([1; 16]));
         let rest = drain(&outbox);
         assert!(matches!(
             &rest[..],
             [WorkerMessage::Started { .. }, WorkerMessage::Chunk(c)]
                 if c.offset == MAX_CHUNK_BYTES as u64 && c.data.len() == 4
         ));
-        assert!(!outbox.has_job([1; 16]));
+        assert!(!outbox.jobs.has([1; 16]));
     }
 
     #[test]
-    fn jobs_and_their_bytes_are_bounded() {
-        let outbox = Outbox::default();
-        outbox.open_job([0; 16], MAX_TENSOR_BYTES - 1).unwrap();
-        assert!(outbox.open_job([1; 16], 2).is_err());
-        for i in 1..MAX_JOBS_PER_CONNECTION as u8 {
-            outbox.open_job([i; 16], 0).unwrap();
+    fn a_job_ends_once() {
+        let events = || {
+            let error = WireError::new(ErrorCode::Internal, "late", "");
+            [
+                Event::Failed(error),
+                Event::Done(outcome(), output(2)),
+                Event::Cancelled,
+            ]
+        };
+        for first in events() {
+            let outbox = outbox();
+            let sink = sink(&outbox, [1; 16]);
+            sink.send([1; 16], first);
+            let ends = drain(&outbox).len();
+            for late in events().into_iter().chain([Event::Started]) {
+                sink.send([1; 16], late);
+            }
+            assert!(ends > 0);
+            assert!(drain(&outbox).is_empty());
         }
-        assert!(outbox.open_job([99; 16], 0).is_err());
-        outbox.send([0; 16], Event::Cancelled);
-        drain(&outbox);
-        outbox.open_job([99; 16], 2).unwrap();
     }
 
     #[test]
     fn unread_results_are_bounded() {
-        let outbox = Outbox::default();
+        let outbox = outbox();
+        let done = || Event::Done(outcome(), output(2));
         outbox.lock().result_bytes = MAX_TENSOR_BYTES - 4;
-        outbox.send([1; 16], Event::Done(outcome(), output(2)));
+        sink(&outbox, [1; 16]).send([1; 16], done());
         let messages = drain(&outbox);
         assert!(matches!(&messages[..], [WorkerMessage::Failed { .. }]));
+
+        let budget = Budget::new(8);
+        let (first, second) = (Outbox::new(&budget), Outbox::new(&budget));
+        sink(&first, [1; 16]).send([1; 16], done());
+        sink(&second, [2; 16]).send([2; 16], done());
+        assert!(matches!(
+            &drain(&second)[..],
+            [WorkerMessage::Failed { .. }]
+        ));
+        first.cut();
+        assert!(drain(&first).is_empty() && budget.used() == 0);
+        sink(&second, [3; 16]).send([3; 16], done());
+        assert_eq!(drain(&second).len(), 2);
     }
 }

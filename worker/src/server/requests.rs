@@ -1,6 +1,6 @@
 //! What a client's messages do, once it has said hello.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ovis_protocol::{
@@ -8,18 +8,18 @@ use ovis_protocol::{
     WireError, WorkerMessage,
 };
 
-use super::outbox::Outbox;
-use super::tensors;
-use crate::engine::{ClientId, EngineHandle, Reservation};
+use super::jobs::OpenJob;
+use super::outbox::{JobSink, Outbox};
+use super::{tensors, values};
+use crate::engine::{ClientId, EngineHandle, Event, EventSink, Owner, Place, Reservation};
 
-/// How many jobs that need no more chunks are remembered, so that chunks that
-/// were already under way for them are passed over.
-const REMEMBERED: usize = 1024;
-
-/// A submitted job whose tensors are still arriving.
+/// A submitted job whose tensors are still arriving, with all that it holds: its place in the
+/// queue, and that among its connection's jobs.
 struct Upload {
     request: Request,
     assembler: Assembler,
+    place: Place,
+    open: OpenJob,
     reservation: Reservation,
 }
 
@@ -27,22 +27,20 @@ struct Upload {
 pub struct Requests {
     engine: EngineHandle,
     client: ClientId,
+    owner: Owner,
     outbox: Arc<Outbox>,
     uploads: HashMap<JobId, Upload>,
-    over: HashSet<JobId>,
-    over_order: VecDeque<JobId>,
 }
 
 impl Requests {
     /// A new client of `engine` whose answers go to `outbox`.
-    pub fn new(engine: EngineHandle, outbox: Arc<Outbox>) -> Self {
+    pub fn new(engine: EngineHandle, outbox: Arc<Outbox>, owner: Owner) -> Self {
         Self {
             client: engine.new_client(),
             engine,
+            owner,
             outbox,
             uploads: HashMap::new(),
-            over: HashSet::new(),
-            over_order: VecDeque::new(),
         }
     }
 
@@ -72,11 +70,9 @@ impl Requests {
                 Ok(())
             }
             ClientMessage::Cancel { job } => {
-                if self.uploads.remove(&job).is_some() {
-                    self.forget(job);
-                    self.outbox.push(WorkerMessage::Cancelled { job });
-                } else {
-                    self.engine.cancel(self.client, job);
+                match self.uploads.remove(&job) {
+                    Some(upload) => self.end(job, upload.open, Event::Cancelled),
+                    None => self.engine.cancel(self.client, job),
                 }
                 Ok(())
             }
@@ -86,12 +82,16 @@ impl Requests {
                 Ok(())
             }
             ClientMessage::Claim { job } => {
-                let error = WireError::new(
-                    ErrorCode::UnknownJob,
-                    "This worker keeps no jobs of earlier connections.",
-                    "Submit the job again.",
-                );
-                self.outbox.push(WorkerMessage::Failed { job, error });
+                // What is this connection's own need not be claimed, and a Failed would be
+                // taken for its end.
+                if !self.outbox.jobs.has(job) {
+                    let error = WireError::new(
+                        ErrorCode::UnknownJob,
+                        "This worker keeps no jobs of earlier connections.",
+                        "Submit the job again.",
+                    );
+                    self.outbox.push(WorkerMessage::Failed { job, error });
+                }
                 Ok(())
             }
         }
@@ -103,7 +103,7 @@ impl Requests {
         request: Request,
         headers: Vec<TensorHeader>,
     ) -> Result<(), WireError> {
-        if self.outbox.has_job(job) {
+        if self.outbox.jobs.has(job) {
             // A Failed would be taken for the other job's end.
             return Err(WireError::new(
                 ErrorCode::UnknownJob,
@@ -111,124 +111,134 @@ impl Requests {
                 "Choose a new UUID for every job.",
             ));
         }
-        match self.accept(job, &request, headers) {
-            Ok((assembler, reservation)) => {
-                let is_complete = assembler.is_complete();
-                let upload = Upload {
-                    request,
-                    assembler,
-                    reservation,
-                };
-                match is_complete {
-                    true => self.queue(job, upload).await,
-                    false => drop(self.uploads.insert(job, upload)),
-                }
+        match self.accept(job, request, headers) {
+            Ok(upload) if upload.assembler.is_complete() => self.queue(job, upload).await,
+            Ok(upload) => {
+                self.uploads.insert(job, upload);
             }
-            Err(error) => self.fail(job, error),
+            Err(error) => self.refuse(job, error),
         }
         Ok(())
     }
 
+    /// All that can be known of a job before its bytes arrive is judged here.
     fn accept(
         &self,
         job: JobId,
-        request: &Request,
+        request: Request,
         headers: Vec<TensorHeader>,
-    ) -> Result<(Assembler, Reservation), WireError> {
+    ) -> Result<Upload, WireError> {
         let announced = headers
             .iter()
             .map(TensorHeader::byte_len)
-            .sum::<Result<u64, TensorError>>()
-            .map_err(|e| WireError::new(ErrorCode::InvalidRequest, sentence(&e), ""))?;
+            .try_fold(0_u64, |sum, bytes| Ok(sum.saturating_add(bytes?)))
+            .map_err(|e: TensorError| {
+                WireError::new(ErrorCode::InvalidRequest, sentence(&e), "")
+            })?;
         let assembler = Assembler::new(headers.clone())
             .map_err(|e| WireError::new(ErrorCode::InvalidRequest, sentence(&e), ""))?;
-        tensors::check(request, &headers, self.engine.capabilities())?;
-        self.engine.admits(job)?;
-        let reservation = self.engine.reserve(tensors::ask(request, &headers))?;
-        self.outbox.open_job(job, announced)?;
-        Ok((assembler, reservation))
+        tensors::check(&request, &headers, self.engine.capabilities())?;
+        let open = self.outbox.jobs.open(job, announced)?;
+        let reservation = self.engine.admit(tensors::ask(&request, &headers))?;
+        let place = self.engine.reserve(&self.owner, job)?;
+        Ok(Upload {
+            request,
+            assembler,
+            place,
+            open,
+            reservation,
+        })
     }
 
     async fn chunk(&mut self, chunk: Chunk) {
         let job = chunk.job;
         let Some(upload) = self.uploads.get_mut(&job) else {
-            if !self.over.contains(&job) && !self.outbox.has_job(job) {
+            if !self.outbox.jobs.passes_over(job) {
                 let error = WireError::new(
                     ErrorCode::UnknownJob,
                     "A chunk came for a job that was never submitted.",
                     "Submit the job before its chunks.",
                 );
-                self.fail(job, error);
+                self.refuse(job, error);
             }
             return;
         };
-        match upload
+        let pushed = upload
             .assembler
-            .push(chunk.tensor, chunk.offset, &chunk.data)
-        {
-            Ok(false) => {}
-            Ok(true) => {
-                if let Some(upload) = self.uploads.remove(&job) {
-                    self.queue(job, upload).await;
-                }
-            }
+            .push(chunk.tensor, chunk.offset, &chunk.data);
+        if let Ok(false) = pushed {
+            return;
+        }
+        let Some(upload) = self.uploads.remove(&job) else {
+            return;
+        };
+        match pushed {
+            Ok(_) => self.queue(job, upload).await,
             Err(error) => {
-                self.uploads.remove(&job);
-                self.fail(
-                    job,
-                    WireError::new(ErrorCode::BadMessage, sentence(&error), ""),
-                );
+                let error = WireError::new(ErrorCode::BadMessage, sentence(&error), "");
+                self.fail(job, upload.open, error);
             }
         }
     }
 
     async fn queue(&mut self, job: JobId, upload: Upload) {
-        // Converting a large tensor takes long enough to keep other sockets
-        // waiting, so it has a thread of its own.
         let Upload {
             request,
             assembler,
+            place,
+            open,
             reservation,
         } = upload;
-        let work = tokio::task::spawn_blocking(move || tensors::work(request, assembler.finish()))
+        // Converting a large tensor takes long enough to keep other sockets
+        // waiting, so it has a thread of its own.
+        let work = tokio::task::spawn_blocking(move || values::work(request, assembler.finish()))
             .await
-            .unwrap_or_else(|error| {
+            .unwrap_or_else(|_| {
                 Err(WireError::new(
                     ErrorCode::Internal,
-                    format!("Reading the job's tensors failed: {error}."),
-                    "",
+                    "Reading the job's tensors failed unexpectedly.",
+                    "This is a defect of the worker; its log says where.",
                 ))
             });
-        let queued = work.and_then(|work| {
-            self.engine
-                .submit(self.client, job, work, self.outbox.clone(), reservation)
-        });
+        let work = match work {
+            Ok(work) => work,
+            Err(error) => return self.fail(job, open, error),
+        };
+        let sink = Arc::new(JobSink::new(self.outbox.clone(), open));
+        let queued = self
+            .engine
+            .submit(self.client, place, work, sink.clone(), reservation);
         if let Err(error) = queued {
-            self.fail(job, error);
+            note(job, &error);
+            sink.send(job, Event::Failed(error));
         }
     }
 
-    fn fail(&mut self, job: JobId, error: WireError) {
-        tracing::info!(
-            job = %uuid::Uuid::from_bytes(job),
-            code = error.code.name(),
-            %error,
-            "job not accepted"
-        );
-        self.forget(job);
+    /// Answers a job that was not taken, and holds nothing.
+    fn refuse(&self, job: JobId, error: WireError) {
+        note(job, &error);
+        self.outbox.jobs.remember(job);
         self.outbox.push(WorkerMessage::Failed { job, error });
     }
 
-    fn forget(&mut self, job: JobId) {
-        if self.over.insert(job) {
-            self.over_order.push_back(job);
-        }
-        if self.over_order.len() > REMEMBERED {
-            if let Some(oldest) = self.over_order.pop_front() {
-                self.over.remove(&oldest);
-            }
-        }
+    /// Ends a job that was taken and is not queued yet.
+    fn fail(&self, job: JobId, open: OpenJob, error: WireError) {
+        note(job, &error);
+        self.end(job, open, Event::Failed(error));
     }
+
+    fn end(&self, job: JobId, open: OpenJob, event: Event) {
+        JobSink::new(self.outbox.clone(), open).send(job, event);
+    }
+}
+
+fn note(job: JobId, error: &WireError) {
+    tracing::info!(
+        job = %uuid::Uuid::from_bytes(job),
+        code = error.code.name(),
+        %error,
+        "job not accepted"
+    );
 }
 
 impl Drop for Requests {

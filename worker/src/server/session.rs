@@ -6,19 +6,25 @@ use std::time::Duration;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use ovis_protocol::limits::{MAGIC, MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
-use ovis_protocol::{decode_client, encode, ErrorCode, WireError, WorkerHello, WorkerMessage};
+use ovis_protocol::{
+    decode_client, encode, shown, ErrorCode, WireError, WorkerHello, WorkerMessage,
+};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::time::{timeout, Instant};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio::task::JoinHandle;
+use tokio::time::{timeout, timeout_at, Instant};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::WebSocketStream;
 
+use super::gate::{Entry, Guest};
 use super::handshake;
-use super::outbox::Outbox;
+use super::http::Upgraded;
+use super::outbox::{Closing, Outbox};
 use super::requests::Requests;
-use super::{Options, WORKER};
-use crate::engine::EngineHandle;
+use super::{House, Leaving, WORKER};
+use crate::engine::Owner;
 
 type Socket = WebSocketStream<TcpStream>;
 
@@ -33,10 +39,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 enum End {
     /// The client closed, or its socket failed.
     Gone,
+    /// The client does not read, and others need the room.
+    Cut,
     /// The client sent what cannot be answered otherwise.
     Refuse(WireError),
-    /// The worker is going away.
-    ShuttingDown,
+    /// The worker is going away, for this reason.
+    ShuttingDown(&'static str),
 }
 
 fn refused(error: WireError) -> WorkerMessage {
@@ -51,141 +59,217 @@ fn bad_message(message: impl Into<String>) -> WireError {
     WireError::new(ErrorCode::BadMessage, message, "")
 }
 
-/// Serves one socket until it closes or `leaving` becomes true.
-pub async fn run(
-    stream: TcpStream,
-    engine: EngineHandle,
-    options: Arc<Options>,
-    mut leaving: watch::Receiver<bool>,
-) {
+const TEXT: &str = "A text message came; messages are binary.";
+
+/// A websocket whose two ends run apart from each other.
+struct Ends {
+    stream: SplitStream<Socket>,
+    writer: JoinHandle<()>,
+    outbox: Arc<Outbox>,
+    close_timeout: Duration,
+}
+
+impl Ends {
+    /// Says the last and closes.
+    async fn close(mut self, end: End) {
+        match end {
+            End::Gone | End::Cut => {
+                self.outbox.abandon();
+                self.writer.abort();
+                return;
+            }
+            End::Refuse(error) => {
+                tracing::warn!(code = error.code.name(), %error, "connection refused");
+                self.outbox.push(refused(error));
+                self.outbox.close(Closing::Refused);
+            }
+            End::ShuttingDown(reason) => {
+                self.outbox.push(WorkerMessage::ShuttingDown {
+                    reason: reason.into(),
+                });
+                self.outbox.close(Closing::ShuttingDown);
+            }
+        }
+        // Reading on lets the client's close arrive, and keeps bytes it still
+        // sends from resetting the socket.
+        let drain = async { while let Some(Ok(_)) = self.stream.next().await {} };
+        let writer = &mut self.writer;
+        let both = async { tokio::join!(&mut *writer, timeout(CLOSE_TIMEOUT, drain)) };
+        if timeout(self.close_timeout, both).await.is_err() {
+            self.writer.abort();
+        }
+        self.outbox.abandon();
+    }
+}
+
+impl Drop for Ends {
+    /// However the connection ends, so does its writer.
+    fn drop(&mut self) {
+        self.writer.abort();
+    }
+}
+
+/// A client that has said hello.
+pub struct Session {
+    ends: Ends,
+    requests: Requests,
+    ping_interval: Duration,
+    _entry: Entry,
+}
+
+/// Waits until `deadline` for the client's hello and answers it. Nothing where it is refused
+/// or does not come.
+pub async fn greet(
+    upgraded: Upgraded,
+    house: &House,
+    guest: &Guest,
+    deadline: Instant,
+) -> Option<Session> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    let upgrade = tokio_tungstenite::accept_async_with_config(stream, Some(config));
-    let socket = match timeout(options.handshake_timeout, upgrade).await {
-        Ok(Ok(socket)) => socket,
-        Ok(Err(error)) => return tracing::debug!(%error, "no websocket"),
-        Err(_) => return tracing::debug!("no websocket within the handshake's time"),
+    let Upgraded { stream, read } = upgraded;
+    let socket =
+        WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
+    let (sink, stream) = socket.split();
+    let outbox = Outbox::new(&house.budget);
+    let writer = write(sink, outbox.clone(), house.options.ping_interval);
+    let mut ends = Ends {
+        stream,
+        writer: tokio::spawn(writer),
+        outbox,
+        close_timeout: house.options.close_timeout,
     };
-    let (sink, mut stream) = socket.split();
-    let outbox = Arc::new(Outbox::default());
-    let writer = tokio::spawn(write(sink, outbox.clone(), options.ping_interval));
-
-    let end = match greet(&mut stream, &engine, &options, &outbox).await {
-        Ok(mut requests) => {
-            let client = requests.client();
-            tracing::info!(client, "connected");
-            let end = read(&mut stream, &mut requests, &outbox, &options, &mut leaving).await;
-            tracing::info!(client, "disconnected");
-            end
-        }
-        Err(end) => end,
+    let hello = timeout_at(deadline, first(&mut ends.stream)).await;
+    let late = || {
+        Err(End::Refuse(bad_message(
+            "No Hello came within the handshake's time.",
+        )))
     };
-    match end {
-        End::Gone => {
-            writer.abort();
-            return;
-        }
-        End::Refuse(error) => {
-            tracing::warn!(code = error.code.name(), %error, "connection refused");
-            outbox.push(refused(error));
-            outbox.close(false);
-        }
-        End::ShuttingDown => {
-            outbox.push(WorkerMessage::ShuttingDown {
-                reason: "The worker was asked to stop.".into(),
-            });
-            outbox.close(true);
-        }
-    }
-    // Reading on lets the client's close arrive, and keeps bytes it still
-    // sends from resetting the socket.
-    let drain = async { while let Some(Ok(_)) = stream.next().await {} };
-    let both = async { tokio::join!(writer, timeout(CLOSE_TIMEOUT, drain)) };
-    let _ = timeout(options.close_timeout, both).await;
-}
-
-/// Waits for the client's hello and answers it.
-async fn greet(
-    stream: &mut SplitStream<Socket>,
-    engine: &EngineHandle,
-    options: &Options,
-    outbox: &Arc<Outbox>,
-) -> Result<Requests, End> {
-    let first = async {
-        loop {
-            match stream.next().await {
-                Some(Ok(Message::Binary(bytes))) => return Ok(bytes),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Gone),
-                Some(Ok(_)) => return Err(End::Refuse(bad_message(TEXT))),
-            }
+    let hello = hello.unwrap_or_else(|_| late()).and_then(|bytes| {
+        let token = house.options.token.as_ref();
+        let hello = handshake::judge(&bytes, token).map_err(End::Refuse)?;
+        let entry = guest.enter().map_err(End::Refuse)?;
+        Ok((hello, entry))
+    });
+    let (hello, entry) = match hello {
+        Ok(hello) => hello,
+        Err(end) => {
+            ends.close(end).await;
+            return None;
         }
     };
-    let bytes = timeout(options.handshake_timeout, first)
-        .await
-        .unwrap_or_else(|_| {
-            Err(End::Refuse(bad_message(
-                "No Hello came within the handshake's time.",
-            )))
-        })?;
-    let hello = handshake::judge(&bytes, options.token.as_ref()).map_err(End::Refuse)?;
-    let name: String = hello.client.chars().take(64).collect();
+    let name = shown(&hello.client);
     tracing::info!(name, "hello");
-    outbox.push(WorkerMessage::Hello(WorkerHello {
+    ends.outbox.push(WorkerMessage::Hello(WorkerHello {
         magic: MAGIC,
         protocol: PROTOCOL_VERSION,
         worker: WORKER.into(),
-        capabilities: engine.capabilities().clone(),
+        capabilities: house.engine.capabilities().clone(),
     }));
-    Ok(Requests::new(engine.clone(), outbox.clone()))
+    let owner = Owner::new(guest.address, name);
+    Some(Session {
+        requests: Requests::new(house.engine.clone(), ends.outbox.clone(), owner),
+        ends,
+        ping_interval: house.options.ping_interval,
+        _entry: entry,
+    })
 }
 
-const TEXT: &str = "A text message came; messages are binary.";
-
-async fn read(
-    stream: &mut SplitStream<Socket>,
-    requests: &mut Requests,
-    outbox: &Outbox,
-    options: &Options,
-    leaving: &mut watch::Receiver<bool>,
-) -> End {
+/// The first binary message.
+async fn first(stream: &mut SplitStream<Socket>) -> Result<bytes::Bytes, End> {
     loop {
-        // A client that floods questions and reads no answers waits here.
-        if timeout(WRITE_TIMEOUT, outbox.has_room()).await.is_err() {
-            return End::Gone;
+        match stream.next().await {
+            Some(Ok(Message::Binary(bytes))) => return Ok(bytes),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Close(_))) | None => return Err(End::Gone),
+            Some(Ok(_)) => return Err(End::Refuse(bad_message(TEXT))),
+            Some(Err(error)) => return Err(broken(&error)),
         }
-        let silence = Instant::now() + 3 * options.ping_interval;
-        let message = tokio::select! {
-            message = stream.next() => message,
-            // An error means that the server itself is gone.
-            _ = leaving.wait_for(|leaving| *leaving) => return End::ShuttingDown,
-            () = tokio::time::sleep_until(silence) => {
-                tracing::info!("the client answers no pings");
-                return End::Gone;
-            }
-        };
-        let bytes = match message {
-            Some(Ok(Message::Binary(bytes))) => bytes,
-            Some(Ok(Message::Text(_))) => return End::Refuse(bad_message(TEXT)),
-            Some(Ok(Message::Close(_))) | None => return End::Gone,
-            Some(Ok(_)) => continue,
-            Some(Err(Error::Capacity(_))) => {
-                return End::Refuse(bad_message(format!(
-                    "A message is larger than the limit of {MAX_MESSAGE_BYTES} bytes."
-                )));
-            }
-            Some(Err(_)) => return End::Gone,
-        };
-        let message = match decode_client(&bytes) {
-            Ok(message) => message,
-            Err(error) => {
-                return End::Refuse(bad_message(format!("A message cannot be read: {error}.")));
-            }
-        };
-        if let Err(error) = requests.handle(message).await {
-            return End::Refuse(error);
+    }
+}
+
+/// How a session ends whose socket gives an error.
+fn broken(error: &Error) -> End {
+    match error {
+        Error::Capacity(_) => End::Refuse(bad_message(format!(
+            "A message is larger than the limit of {MAX_MESSAGE_BYTES} bytes."
+        ))),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
+        Error::Protocol(_) | Error::Utf8(_) => End::Refuse(bad_message(
+            "A frame does not keep to the websocket protocol.",
+        )),
+        _ => End::Gone,
+    }
+}
+
+impl Session {
+    /// Serves the client until it closes or `leaving` has a reason.
+    pub async fn run(mut self, mut leaving: Leaving) {
+        let client = self.requests.client();
+        tracing::info!(client, "connected");
+        let end = self.read(&mut leaving).await;
+        if matches!(end, End::Cut) {
+            tracing::warn!(
+                client,
+                "dropped: it does not read, and others need the room"
+            );
         }
+        // Its jobs end before its last message.
+        drop(self.requests);
+        tracing::info!(client, "disconnected");
+        self.ends.close(end).await;
+    }
+
+    async fn read(&mut self, leaving: &mut Leaving) -> End {
+        let Ends { stream, outbox, .. } = &mut self.ends;
+        loop {
+            // A client that floods questions and reads no answers waits here.
+            tokio::select! {
+                room = timeout(WRITE_TIMEOUT, outbox.has_room()) => {
+                    if room.is_err() {
+                        return End::Gone;
+                    }
+                }
+                () = outbox.was_cut() => return End::Cut,
+                reason = leave(leaving) => return End::ShuttingDown(reason),
+            }
+            let silence = Instant::now() + 3 * self.ping_interval;
+            let message = tokio::select! {
+                message = stream.next() => message,
+                () = outbox.was_cut() => return End::Cut,
+                reason = leave(leaving) => return End::ShuttingDown(reason),
+                () = tokio::time::sleep_until(silence) => {
+                    tracing::info!("the client answers no pings");
+                    return End::Gone;
+                }
+            };
+            let bytes = match message {
+                Some(Ok(Message::Binary(bytes))) => bytes,
+                Some(Ok(Message::Text(_))) => return End::Refuse(bad_message(TEXT)),
+                Some(Ok(Message::Close(_))) | None => return End::Gone,
+                Some(Ok(_)) => continue,
+                Some(Err(error)) => return broken(&error),
+            };
+            let message = match decode_client(&bytes) {
+                Ok(message) => message,
+                Err(error) => {
+                    return End::Refuse(bad_message(format!("A message cannot be read: {error}.")));
+                }
+            };
+            if let Err(error) = self.requests.handle(message).await {
+                return End::Refuse(error);
+            }
+        }
+    }
+}
+
+/// Waits until the server leaves, and says why.
+async fn leave(leaving: &mut Leaving) -> &'static str {
+    match leaving.wait_for(Option::is_some).await {
+        Ok(reason) => (*reason).unwrap_or_default(),
+        // The server itself is gone.
+        Err(_) => "The worker has ended.",
     }
 }
 
@@ -207,7 +291,7 @@ async fn write(mut sink: SplitSink<Socket, Message>, outbox: Arc<Outbox>, ping: 
             },
         };
         match timeout(WRITE_TIMEOUT, sink.send(message)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => outbox.has_sent(),
             Ok(Err(_)) => return,
             Err(_) => {
                 tracing::info!("the client does not read");
@@ -215,5 +299,14 @@ async fn write(mut sink: SplitSink<Socket, Message>, outbox: Arc<Outbox>, ping: 
             }
         }
     }
-    let _ = timeout(CLOSE_TIMEOUT, sink.close()).await;
+    let code = match outbox.closing() {
+        Some(Closing::Refused) => CloseCode::Policy,
+        Some(Closing::ShuttingDown) => CloseCode::Away,
+        None => CloseCode::Error,
+    };
+    let close = Message::Close(Some(CloseFrame {
+        code,
+        reason: "".into(),
+    }));
+    let _ = timeout(CLOSE_TIMEOUT, sink.send(close)).await;
 }

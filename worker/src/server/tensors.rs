@@ -1,15 +1,10 @@
-//! Which tensors each operation takes, and from wire bytes to typed tensors.
+//! Which requests and tensors each operation takes: all that can be known at `Submit`.
 
-use candle_core::{Device, Tensor};
-use half::{bf16, f16};
-use ovis_protocol::limits::MAX_PROMPT_BYTES;
-use ovis_protocol::{Capabilities, DType, ErrorCode, Request, TensorHeader, WireError};
+use ovis_protocol::limits::{MAX_PROMPTS, MAX_PROMPT_BYTES};
+use ovis_protocol::{shown, Capabilities, DType, ErrorCode, Request, TensorHeader, WireError};
 
-use crate::engine::{wire_error, Work};
-use crate::pipeline::{check_request, Ask, Conditioning, DenoiseInputs, Image, Latent};
-
-/// Most prompts in one encode job; a batch larger than this fits no size.
-const MAX_PROMPTS: usize = 64;
+use crate::engine::wire_error;
+use crate::pipeline::{check_length, check_request, Ask};
 
 fn invalid(message: impl Into<String>, hint: &str) -> WireError {
     WireError::new(ErrorCode::InvalidRequest, message, hint)
@@ -50,9 +45,8 @@ pub fn check(
     for (i, header) in headers.iter().enumerate() {
         let name = header.name.as_str();
         if !required.contains(&name) && !optional.contains(&name) {
-            let name: String = name.chars().take(64).collect();
             return Err(invalid(
-                format!("A {operation} job takes no tensor `{name}`."),
+                format!("A {operation} job takes no tensor `{}`.", shown(name)),
                 "",
             ));
         }
@@ -78,7 +72,12 @@ pub fn check(
     let latent = headers.iter().find(|header| header.name == "latent");
     match (request, latent.map(|header| &header.shape[..])) {
         (Request::Denoise(request), Some(&[batch, _, height, width])) => {
-            let size = (8 * width as usize, 8 * height as usize);
+            let side = |side: u64| {
+                usize::try_from(side)
+                    .unwrap_or(usize::MAX)
+                    .saturating_mul(8)
+            };
+            let size = (side(width), side(height));
             let checked = check_request(request, batch as usize, size);
             checked.map(drop).map_err(|e| wire_error(&e))
         }
@@ -103,16 +102,13 @@ fn check_values(request: &Request, can: &Capabilities) -> Result<(), WireError> 
                     format!("A prompt has {bytes} bytes, the most is {MAX_PROMPT_BYTES}."),
                     "Shorten the prompt.",
                 )),
-                _ => Ok(()),
+                _ => check_length(r.max_sequence_length as usize).map_err(|e| wire_error(&e)),
             }
         }
-        Request::Denoise(r) if !can.samplers.contains(&r.sampler) => {
-            let sampler: String = r.sampler.chars().take(64).collect();
-            Err(invalid(
-                format!("This worker has no sampler `{sampler}`."),
-                &format!("It has: {}.", can.samplers.join(", ")),
-            ))
-        }
+        Request::Denoise(r) if !can.samplers.contains(&r.sampler) => Err(invalid(
+            format!("This worker has no sampler `{}`.", shown(&r.sampler)),
+            &format!("It has: {}.", can.samplers.join(", ")),
+        )),
         Request::Denoise(r) => match r.preview.map(|preview| preview.kind.name()) {
             Some(kind) if !can.previews.iter().any(|known| known == kind) => Err(invalid(
                 format!("This worker's checkpoint makes no previews of the kind `{kind}`."),
@@ -129,7 +125,8 @@ fn check_shapes(headers: &[TensorHeader], can: &Capabilities) -> Result<(), Wire
         invalid(
             format!(
                 "The tensor `{}` has the shape {:?}, it should be {shape}.",
-                header.name, header.shape
+                shown(&header.name),
+                header.shape
             ),
             "",
         )
@@ -145,11 +142,12 @@ fn check_shapes(headers: &[TensorHeader], can: &Capabilities) -> Result<(), Wire
     };
     let channels = u64::from(can.latent_channels);
     let width = u64::from(can.conditioning_width);
+    let multiple = u64::from(can.size_multiple).max(1);
     let latent = headers.iter().find(|header| header.name == "latent");
     if let Some(header) = latent {
         match header.shape[..] {
             [b, c, h, w] if c == channels => {
-                let pixels = b.saturating_mul(h * w).saturating_mul(64);
+                let pixels = product(&[b, h, w, 64]);
                 if pixels > can.max_pixels {
                     return Err(too_large(pixels));
                 }
@@ -161,10 +159,18 @@ fn check_shapes(headers: &[TensorHeader], can: &Capabilities) -> Result<(), Wire
         let shape = &header.shape[..];
         match (header.name.as_str(), latent) {
             ("image", _) => match *shape {
-                [b, h, w, 3] if b.saturating_mul(h * w) > can.max_pixels => {
-                    return Err(too_large(b.saturating_mul(h * w)));
+                [b, h, w, 3] if product(&[b, h, w]) > can.max_pixels => {
+                    return Err(too_large(product(&[b, h, w])));
                 }
-                [_, _, _, 3] => {}
+                [_, h, w, 3] if h % multiple == 0 && w % multiple == 0 => {}
+                [_, h, w, 3] => {
+                    return Err(invalid(
+                        format!(
+                            "An image of {w} x {h} pixels is not a multiple of {multiple} both ways."
+                        ),
+                        &format!("Crop or resize it to multiples of {multiple}."),
+                    ));
+                }
                 _ => return Err(bad(header, "[B, H, W, 3]")),
             },
             ("positive" | "negative", Some(latent)) => match *shape {
@@ -212,79 +218,17 @@ pub fn ask<'a>(request: &'a Request, headers: &[TensorHeader]) -> Ask<'a> {
     }
 }
 
+/// A product that is at its largest where it would be larger.
+fn product(factors: &[u64]) -> u64 {
+    factors
+        .iter()
+        .fold(1, |n, &factor| n.saturating_mul(factor))
+}
+
 /// The batches that go with one of `batch` entries.
 fn one_or(batch: u64) -> String {
     match batch {
         1 => "1".into(),
         n => format!("1 or {n}"),
-    }
-}
-
-/// Row-major float32 values; U8 pixels become 0 to 1.
-fn values(dtype: DType, bytes: &[u8]) -> Vec<f32> {
-    let pair = |b: &[u8]| [b[0], b[1]];
-    match dtype {
-        DType::F32 => bytes
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect(),
-        DType::F16 => bytes
-            .chunks_exact(2)
-            .map(|b| f16::from_le_bytes(pair(b)).to_f32())
-            .collect(),
-        DType::Bf16 => bytes
-            .chunks_exact(2)
-            .map(|b| bf16::from_le_bytes(pair(b)).to_f32())
-            .collect(),
-        DType::U8 => bytes.iter().map(|&b| f32::from(b) / 255.0).collect(),
-    }
-}
-
-/// The engine's work for a [`check`]ed request whose bytes have arrived.
-///
-/// # Errors
-/// A tensor's bytes do not make the tensor.
-pub fn work(request: Request, tensors: Vec<(TensorHeader, Vec<u8>)>) -> Result<Work, WireError> {
-    let mut tensors: Vec<(String, Tensor)> = tensors
-        .into_iter()
-        .map(|(header, bytes)| {
-            let shape: Vec<usize> = header.shape.iter().map(|&d| d as usize).collect();
-            let tensor = Tensor::from_vec(values(header.dtype, &bytes), shape, &Device::Cpu)?;
-            Ok((header.name, tensor))
-        })
-        .collect::<Result<_, candle_core::Error>>()
-        .map_err(|error| wire_error(&error.into()))?;
-    let mut optional = |name: &str| {
-        let at = tensors.iter().position(|(other, _)| other == name)?;
-        Some(tensors.swap_remove(at).1)
-    };
-    let mut required = |name: &str| {
-        optional(name).ok_or_else(|| invalid(format!("The job lacks the tensor `{name}`."), ""))
-    };
-    let typed = |result: crate::pipeline::Result<Work>| result.map_err(|e| wire_error(&e));
-    match request {
-        Request::Encode(request) => Ok(Work::Encode(request)),
-        Request::Decode => {
-            let latent = required("latent")?;
-            typed(Latent::new(latent).map(Work::Decode))
-        }
-        Request::VaeEncode => {
-            let image = required("image")?;
-            typed(Image::new(image).map(Work::VaeEncode))
-        }
-        Request::Denoise(request) => {
-            let (positive, latent) = (required("positive")?, required("latent")?);
-            let negative = optional("negative").filter(|_| request.cfg != 1.0);
-            let noise_mask = optional("noise_mask");
-            typed((|| {
-                let inputs = DenoiseInputs {
-                    positive: Conditioning::new(positive)?,
-                    negative: negative.map(Conditioning::new).transpose()?,
-                    latent: Latent::new(latent)?,
-                    noise_mask,
-                };
-                Ok(Work::Denoise(request, inputs))
-            })())
-        }
     }
 }

@@ -139,11 +139,11 @@ async fn health_and_metrics_answer_over_http() {
     client.end(1).await;
     server.idle().await;
 
-    let health = get(&server, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let health = get(&server, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert!(health.starts_with("HTTP/1.1 200 OK\r\n"), "{health}");
     assert!(health.contains("\"status\":\"ok\""), "{health}");
 
-    let metrics = get(&server, "GET /metrics HTTP/1.1\r\n\r\n").await;
+    let metrics = get(&server, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     for line in [
         "ovis_steps_total 2",
         "ovis_forwards_total 4",
@@ -154,9 +154,9 @@ async fn health_and_metrics_answer_over_http() {
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
-    let page = "GET / HTTP/1.1\r\nUpgrade: websocket\r\nOrigin: http://example.org\r\n\r\n";
+    let page = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nOrigin: http://example.org\r\n\r\n";
     assert!(get(&server, page).await.starts_with("HTTP/1.1 403"));
-    let other = get(&server, "GET /x HTTP/1.1\r\n\r\n").await;
+    let other = get(&server, "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert!(other.starts_with("HTTP/1.1 404"));
 }
 

@@ -52,7 +52,9 @@ impl Backend for Fake {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            operations: ["encode", "denoise", "decode"].map(String::from).to_vec(),
+            operations: ["encode", "denoise", "decode", "vae-encode"]
+                .map(String::from)
+                .to_vec(),
             samplers: vec!["euler".into()],
             model: "fake".into(),
             device: "cpu".into(),
@@ -72,6 +74,11 @@ impl Backend for Fake {
         std::thread::sleep(self.pause);
         match name.as_str() {
             "panic" => panic!("the fake was asked to panic"),
+            // Long enough to be caught in.
+            "long" => {
+                std::thread::sleep(Duration::from_secs(2));
+                Err(Error::invalid("it took long", ""))
+            }
             "invalid" => Err(Error::invalid("the fake refuses", "ask otherwise")),
             _ => {
                 let (b, t) = (request.prompts.len(), request.max_sequence_length as usize);
@@ -143,8 +150,13 @@ impl Backend for Fake {
         Image::from_values(vec![0.5; shape.iter().product()], &shape)
     }
 
-    fn vae_encode(&mut self, _: Image) -> Result<Latent> {
-        unreachable!("not among the operations");
+    fn vae_encode(&mut self, image: Image) -> Result<Latent> {
+        self.note("vae-encode".into());
+        let &[b, h, w, _] = image.dims() else {
+            unreachable!("an image has four dimensions");
+        };
+        let shape = [b, 16, h / 8, w / 8];
+        Latent::from_values(vec![0.5; shape.iter().product()], &shape)
     }
 
     fn memory(&self) -> (u64, u64) {
@@ -194,7 +206,7 @@ pub async fn server_with(options: Options, queue: usize, pause_ms: u64) -> TestS
 }
 
 pub async fn server() -> TestServer {
-    server_with(options(), 8, 20).await
+    server_with(options(), 24, 20).await
 }
 
 impl TestServer {
@@ -306,8 +318,16 @@ impl Client {
     }
 
     pub async fn connect(server: &TestServer) -> Self {
+        Self::connect_as(server, "test").await
+    }
+
+    pub async fn connect_as(server: &TestServer, name: &str) -> Self {
         let mut client = Self::raw(server).await;
-        client.send(&ClientMessage::Hello(hello())).await;
+        let hello = ClientHello {
+            client: name.into(),
+            ..hello()
+        };
+        client.send(&ClientMessage::Hello(hello)).await;
         assert!(matches!(client.next().await, WorkerMessage::Hello(_)));
         client
     }
