@@ -57,6 +57,10 @@ def test_a_library_s_folder_inside_a_shared_one(models: Path) -> None:
     beside(models, "vae/FLUX1/config.json", SD3_CONFIG)
     for where in ({"model": models}, {"vae": weights}, {"vae": weights.parent}):
         assert report(**where)["vae"]["geometry"]["scaling_factor"] == 0.3611
+    # With nothing beside it that only ComfyUI has.
+    shutil.rmtree(models / "diffusion_models")
+    shutil.rmtree(models / "text_encoders")
+    assert report(model=models)["vae"]["geometry"]["scaling_factor"] == 0.3611
 
 
 def test_apple_double_everywhere(tiny: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ use super::choose::{choose, Chosen};
 use super::error::WeightsError;
 use super::folder::Skipped;
 use super::json::Config;
-use super::layout::{self, Layout};
+use super::layout::{self, Layout, Places};
 use super::part::{PartTensors, Watch};
 use super::set::TensorSet;
 use super::tokenizer::TokenizerFiles;
@@ -113,14 +113,16 @@ impl Checkpoint {
             notes: Vec::new(),
         };
         let transformer = choose(&found.transformer, TRANSFORMER, &mut chosen, |path| {
-            let (set, config) = open_part(path, TRANSFORMER, mmdit::recognises)?;
+            let (set, config) =
+                open_part(path, &found.transformer, TRANSFORMER, mmdit::recognises)?;
             let (config, tensors) = mmdit::open(set, config.as_ref())?;
             Ok((tensors, config))
         })?;
         let transformer = transformer.map(|(tensors, config)| TransformerPart { config, tensors });
         let wanted = transformer.as_ref().map(|part| &part.config);
         let text_encoder = choose(&found.text_encoder, TEXT_ENCODER, &mut chosen, |path| {
-            let (set, config) = open_part(path, TEXT_ENCODER, qwen3::recognises)?;
+            let (set, config) =
+                open_part(path, &found.text_encoder, TEXT_ENCODER, qwen3::recognises)?;
             let (config, tensors) = qwen3::open(set, config.as_ref())?;
             let width = wanted.map(|w| w.context_dim);
             fits(path, TEXT_ENCODER, "width", config.hidden_size, width)?;
@@ -129,7 +131,7 @@ impl Checkpoint {
         let text_encoder =
             text_encoder.map(|(tensors, config)| TextEncoderPart { config, tensors });
         let vae = choose(&found.vae, VAE, &mut chosen, |path| {
-            let (set, config) = open_part(path, VAE, vae::recognises)?;
+            let (set, config) = open_part(path, &found.vae, VAE, vae::recognises)?;
             let (config, tensors) = vae::open(set, config.as_ref())?;
             // The transformer sees patches of 2 x 2 latent pixels.
             let patch = 4 * config.latent_channels;
@@ -254,9 +256,11 @@ fn name(args: &CheckpointArgs, transformer: Option<&TransformerPart>) -> String 
     text::shown(&name.unwrap_or_else(|| "unnamed".into()))
 }
 
-/// Opens a part's tensors, and the `config.json` that belongs to them if there is one.
+/// Opens a part's tensors, and the `config.json` that belongs to them if there is one. Where
+/// files were searched for, none does.
 fn open_part(
     path: &Path,
+    places: &Places,
     part: &'static str,
     recognises: impl Fn(&TensorSet) -> bool,
 ) -> Result<(TensorSet, Option<Config>), WeightsError> {
@@ -269,7 +273,7 @@ fn open_part(
             tensor: set.names().next().unwrap_or_default().to_owned(),
         });
     }
-    let config = match config_folder(path) {
+    let config = match config_folder(path).filter(|_| !places.searched) {
         Some(folder) => Config::of_part(folder, part)?,
         None => None,
     };
