@@ -13,7 +13,8 @@
 //!   device it is on
 //! - [`weights`]: which files are these, and where in them is each tensor
 //!
-//! Beside them is [`logging`]: the log, and how text from outside is made safe to show.
+//! Beside them are [`logging`], the log, and [`text`], how text from outside is made safe to
+//! show.
 
 pub mod cli;
 pub mod engine;
@@ -23,4 +24,5 @@ pub mod models;
 pub mod pipeline;
 pub mod sampling;
 pub mod server;
+pub mod text;
 pub mod weights;

@@ -20,6 +20,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::logging;
+use crate::text::excerpt;
 
 /// Most bytes of a value that an error quotes.
 const MAX_QUOTED: usize = 200;
@@ -173,14 +174,14 @@ fn answer(error: &clap::Error) -> ExitCode {
     match (error.kind(), named, std::error::Error::source(error)) {
         (ErrorKind::ValueValidation, (Some(argument), Some(value)), Some(why)) => {
             let name = argument.split(' ').next().unwrap_or(argument);
-            let value = logging::excerpt(value, MAX_QUOTED);
+            let value = excerpt(value, MAX_QUOTED);
             CliError::new(
                 format!("{name} is `{value}`: {why}"),
                 "--help says what each argument takes.",
             )
             .say();
         }
-        _ => logging::say_lines(&logging::excerpt(&text.to_string(), MAX_USAGE)),
+        _ => logging::say_lines(&excerpt(&text.to_string(), MAX_USAGE)),
     }
     ExitCode::from(USAGE)
 }

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use super::CliError;
 use crate::logging;
+use crate::text::clean_lines;
 
 /// Prints lines: as they are for a program that reads them, escaped for a terminal. A
 /// reader that has seen enough and is gone is no error.
@@ -12,7 +13,7 @@ use crate::logging;
 /// Standard output takes nothing for another reason.
 pub fn print(lines: &str) -> Result<(), CliError> {
     match io::stdout().is_terminal() {
-        true => print_own(&logging::clean_lines(lines)),
+        true => print_own(&clean_lines(lines)),
         false => print_own(lines),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 
-use super::clean::{quoted, Bounded};
+use crate::text::{quoted, Bounded};
 
 /// Most bytes of one value.
 const MAX_VALUE: usize = 1 << 10;

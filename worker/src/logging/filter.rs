@@ -18,7 +18,7 @@ pub fn parse(value: Option<&OsStr>) -> (EnvFilter, Option<String>) {
         let value = value.unwrap_or_default().to_string_lossy().into_owned();
         let complaint = format!(
             "{VARIABLE} is {}, {why}; logging at {DEFAULT}; use debug, info, warn or error",
-            super::clean::quoted(&value),
+            crate::text::quoted(&value),
         );
         (default(), Some(complaint))
     };

@@ -8,9 +8,9 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::clean::{clean, is_unsafe};
 use super::fields::Fields;
 use super::writer::LineWriter;
+use crate::text::{clean, is_unsafe};
 
 /// Forms of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -5,14 +5,12 @@
 //! comes from outside is escaped in it, so that it can neither forge lines nor steer a
 //! terminal.
 //!
-//! - `clean`: text from outside, made safe
 //! - `fields`: what an event carries, within bounds
 //! - `layer`: events to lines
 //! - `filter`: how much is logged
 //! - `panics`: what is said of a defect
 //! - `writer`: lines to a stream that may be stuck
 
-mod clean;
 mod fields;
 mod filter;
 mod layer;
@@ -25,10 +23,10 @@ use std::time::Duration;
 
 use tracing_subscriber::layer::SubscriberExt;
 
-pub use clean::{clean, clean_lines, excerpt, is_unsafe};
 pub use layer::LogFormat;
 pub use panics::install as install_panic_hook;
 
+use crate::text::{clean, clean_lines};
 use layer::LogLayer;
 use writer::LineWriter;
 

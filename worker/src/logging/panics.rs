@@ -3,7 +3,7 @@
 use std::backtrace::Backtrace;
 use std::panic::PanicHookInfo;
 
-use super::clean::excerpt;
+use crate::text::excerpt;
 
 /// Most bytes of a panic's message.
 const MAX_MESSAGE: usize = 1 << 10;

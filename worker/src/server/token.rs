@@ -24,7 +24,7 @@ impl Token {
         }
         if let Some((at, _)) = text
             .char_indices()
-            .find(|&(_, c)| crate::logging::is_unsafe(c))
+            .find(|&(_, c)| crate::text::is_unsafe(c))
         {
             return Err(format!(
                 "the token has a control character or an invisible one at byte {at}"

@@ -1,5 +1,7 @@
 //! Text that comes from files, made fit for one line of a terminal or a log.
 
+use crate::text::{escape_into, is_unsafe};
+
 /// Longest sentence that is shown, in characters.
 const LONGEST_SENTENCE: usize = 2000;
 
@@ -27,7 +29,7 @@ fn one_line(text: &str, most: usize) -> String {
         false => (count, 0),
     };
     let mut push = |c: char| match is_unsafe(c) {
-        true => line.extend(c.escape_default()),
+        true => escape_into(&mut line, c),
         false => line.push(c),
     };
     text.chars().take(head).for_each(&mut push);
@@ -36,17 +38,6 @@ fn one_line(text: &str, most: usize) -> String {
         text.chars().skip(count - tail).for_each(&mut push);
     }
     line
-}
-
-/// Whether a character moves the cursor, starts a line or reorders what stands around it.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
-        )
-        || ('\u{202a}'..='\u{202e}').contains(&c)
-        || ('\u{2066}'..='\u{2069}').contains(&c)
 }
 
 #[cfg(test)]

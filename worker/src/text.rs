@@ -16,7 +16,8 @@ pub fn is_unsafe(c: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-fn escape_into(text: &mut String, c: char) {
+/// Appends a character as its escape: `\n`, `\u{1b}`.
+pub fn escape_into(text: &mut String, c: char) {
     match c {
         '\n' => text.push_str("\\n"),
         '\r' => text.push_str("\\r"),
