@@ -9,6 +9,7 @@
 //! - `requests`: what a client's messages do
 //! - `tensors`, `values`: which tensors an operation takes, and what may be in them
 //! - `jobs`: a connection's unfinished jobs
+//! - `sink`: from a job's events to its connection's messages
 //! - `outbox`: what waits to be sent, in bounded memory
 //! - `budget`: one bound on that over all connections
 
@@ -22,6 +23,7 @@ mod jobs;
 mod outbox;
 mod requests;
 mod session;
+mod sink;
 mod tensors;
 #[cfg(test)]
 mod tests;
