@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
+use ovis_protocol::shown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -84,7 +85,7 @@ pub async fn serve(stream: TcpStream, house: &House) -> Option<Upgraded> {
 }
 
 fn answer(request: &Request<impl Sized>, house: &House) -> Answer {
-    if let Err(refusal) = check_host(request, house) {
+    if let Some(refusal) = wrong_host(request, house) {
         return refusal;
     }
     let is_websocket = request
@@ -129,33 +130,29 @@ fn answer(request: &Request<impl Sized>, house: &House) -> Answer {
     refusal
 }
 
-/// Whether the request names this worker, by `Host` and in its first line.
-fn check_host(request: &Request<impl Sized>, house: &House) -> Result<(), Answer> {
+/// The answer to a request that does not name this worker, by `Host` and in its first line.
+fn wrong_host(request: &Request<impl Sized>, house: &House) -> Option<Answer> {
     let mut given = request.headers().get_all(header::HOST).iter();
     let (first, second) = (given.next(), given.next());
     if second.is_some() || (first.is_none() && request.version() >= Version::HTTP_11) {
-        return Err(text(
+        return Some(text(
             StatusCode::BAD_REQUEST,
             "A request has one Host header.",
         ));
     }
+    // A header that is no text names nobody.
     let first = first.map(|host| host.to_str().unwrap_or_default());
     let authority = request.uri().authority().map(|a| a.as_str());
-    match [first, authority]
-        .into_iter()
-        .flatten()
-        .find(|host| !house.options.hosts.allows(host))
-    {
-        None => Ok(()),
-        Some(host) => Err(text(
-            StatusCode::FORBIDDEN,
-            &format!(
-                "This worker does not know itself as `{}`. If that is its name, start it with \
-                 --allowed-host NAME; its IP address works without.",
-                ovis_protocol::shown(host)
-            ),
-        )),
-    }
+    let mut named = [first, authority].into_iter().flatten();
+    let host = named.find(|host| !house.options.hosts.allows(host))?;
+    Some(text(
+        StatusCode::FORBIDDEN,
+        &format!(
+            "This worker does not know itself as `{}`. If that is its name, start it with \
+             --allowed-host NAME; its IP address works without.",
+            shown(host)
+        ),
+    ))
 }
 
 fn upgrade(request: &Request<impl Sized>, house: &House) -> Answer {

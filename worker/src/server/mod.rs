@@ -10,6 +10,7 @@
 //! - `tensors`, `values`: which tensors an operation takes, and what may be in them
 //! - `token`: the secret that clients share with a worker
 //! - `jobs`: a connection's unfinished jobs
+//! - `sink`: from a job's events to its connection's messages
 //! - `outbox`: what waits to be sent, in bounded memory
 //! - `budget`: one bound on that over all connections
 
@@ -23,6 +24,7 @@ mod jobs;
 mod outbox;
 mod requests;
 mod session;
+mod sink;
 mod tensors;
 #[cfg(test)]
 mod tests;

@@ -11,14 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ovis_protocol::limits::{MAX_CHUNK_BYTES, MAX_TENSOR_BYTES};
 use ovis_protocol::{
-    Chunk, DType, ErrorCode, JobId, Outcome, Preview, Progress, TensorHeader, WireError,
-    WorkerMessage,
+    Chunk, DType, ErrorCode, JobId, Outcome, Preview, TensorHeader, WireError, WorkerMessage,
 };
 use tokio::sync::Notify;
 
 use super::budget::{Account, Budget, Reader, Share};
 use super::jobs::{Jobs, OpenJob};
-use crate::engine::{Event, EventSink, Output};
+use crate::engine::Output;
 
 /// Most messages that wait before the connection stops reading requests.
 const MAX_WAITING: usize = 1024;
@@ -96,7 +95,8 @@ impl Outbox {
         self.push_with(message, None, None);
     }
 
-    fn push_with(&self, message: WorkerMessage, job: Option<OpenJob>, share: Option<Share>) {
+    /// [Pushes](Self::push) a message that keeps a job open, and bytes taken, until it is sent.
+    pub fn push_with(&self, message: WorkerMessage, job: Option<OpenJob>, share: Option<Share>) {
         let waiting = Waiting {
             message,
             _job: job,
@@ -171,7 +171,8 @@ impl Outbox {
         }
     }
 
-    fn push_result(&self, job: JobId, open: Option<OpenJob>, outcome: Outcome, output: Output) {
+    /// Puts a result behind those that wait, or tells that there is no room for it.
+    pub fn push_result(&self, job: JobId, open: Option<OpenJob>, outcome: Outcome, output: Output) {
         let bytes = (output.len() * size_of::<f32>()) as u64;
         let refuse = |code, message: String, hint: &str, open| {
             let error = WireError::new(code, message, hint);
@@ -219,7 +220,8 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    fn push_preview(&self, preview: Preview) {
+    /// Puts a preview behind what waits, if there is room.
+    pub fn push_preview(&self, preview: Preview) {
         // A client can do without.
         if let Some(share) = self.account.take_if_free(preview.data.len() as u64) {
             self.push_with(WorkerMessage::Preview(preview), None, Some(share));
@@ -296,23 +298,6 @@ impl Inner {
     }
 }
 
-/// Where one job's events go. Its first `Done`, `Failed` or `Cancelled` is its last message,
-/// whatever comes after it.
-pub struct JobSink {
-    outbox: Arc<Outbox>,
-    open: Mutex<Option<OpenJob>>,
-}
-
-impl JobSink {
-    /// The sink of a job that is open at the outbox's connection.
-    pub fn new(outbox: Arc<Outbox>, open: OpenJob) -> Self {
-        Self {
-            outbox,
-            open: Mutex::new(Some(open)),
-        }
-    }
-}
-
 /// Whether `new` makes the waiting message `old` pointless.
 fn supersedes(new: &WorkerMessage, old: &WorkerMessage) -> bool {
     match (new, old) {
@@ -325,51 +310,12 @@ fn supersedes(new: &WorkerMessage, old: &WorkerMessage) -> bool {
     }
 }
 
-impl EventSink for JobSink {
-    fn send(&self, job: JobId, event: Event) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.is_none() {
-            return;
-        }
-        let message = match event {
-            Event::Queued(position) => WorkerMessage::Queued { job, position },
-            Event::Started => WorkerMessage::Started { job },
-            Event::Progress(report, seconds_left) => WorkerMessage::Progress(Progress {
-                job,
-                step: report.step,
-                total: report.total,
-                sigma: report.sigma,
-                seconds_left,
-            }),
-            Event::Preview(step, preview) => {
-                return self.outbox.push_preview(Preview {
-                    job,
-                    step,
-                    width: preview.width,
-                    height: preview.height,
-                    data: preview.rgb,
-                });
-            }
-            Event::Failed(error) => {
-                let message = WorkerMessage::Failed { job, error };
-                return self.outbox.push_with(message, open.take(), None);
-            }
-            Event::Cancelled => {
-                let message = WorkerMessage::Cancelled { job };
-                return self.outbox.push_with(message, open.take(), None);
-            }
-            Event::Done(outcome, output) => {
-                return self.outbox.push_result(job, open.take(), outcome, output);
-            }
-        };
-        self.outbox.push(message);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{Event, EventSink};
     use crate::pipeline::{Latent, StepReport};
+    use crate::server::sink::JobSink;
     use ovis_protocol::Outcome;
 
     fn outcome() -> Outcome {

@@ -9,7 +9,8 @@ use ovis_protocol::{
 };
 
 use super::jobs::OpenJob;
-use super::outbox::{JobSink, Outbox};
+use super::outbox::Outbox;
+use super::sink::JobSink;
 use super::{tensors, values};
 use crate::engine::{ClientId, EngineHandle, Event, EventSink, Owner, Place, Reservation};
 
