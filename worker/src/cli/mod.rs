@@ -80,9 +80,7 @@ impl CliError {
 
     /// Says it on standard error.
     fn say(&self) {
-        // Words of a library may have lines of their own.
-        let lines: Vec<_> = self.message.lines().map(str::trim).collect();
-        logging::say(&format!("error: {}", lines.join(" ")));
+        logging::say(&format!("error: {}", self.message));
         if !self.hint.is_empty() {
             logging::say(&format!("hint: {}", self.hint));
         }

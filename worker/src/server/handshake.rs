@@ -114,6 +114,15 @@ mod tests {
     }
 
     #[test]
+    fn a_hello_is_printed_without_its_token() {
+        let Ok(ClientMessage::Hello(hello)) = decode_client(&hello(3, Some("s3cret"))) else {
+            panic!("not a hello");
+        };
+        let text = format!("{hello:?} {:?}", ClientMessage::Hello(hello.clone()));
+        assert!(text.contains("client: \"test\"") && !text.contains("s3cret"), "{text}");
+    }
+
+    #[test]
     fn anything_else_is_refused() {
         assert_eq!(code(b"", None), ErrorCode::BadMessage);
         assert_eq!(code(b"GET / HTTP/1.1", None), ErrorCode::BadMessage);
