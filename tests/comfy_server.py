@@ -81,6 +81,8 @@ class ComfyServer:
         command = [os.environ.get("OVIS_COMFYUI_PYTHON", sys.executable), "main.py", "--cpu"]
         command += ["--port", str(self.port), "--base-directory", str(base)]
         command += ["--disable-auto-launch", "--disable-api-nodes", "--preview-method", "auto"]
+        if frontend := os.environ.get("OVIS_COMFYUI_FRONTEND"):
+            command += ["--front-end-root", frontend]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
@@ -174,16 +176,15 @@ class ComfyServer:
                     kind = int.from_bytes(frame.data[:4], "big")
                     if kind == 1:  # a preview; four bytes name its format
                         run.previews.append(frame.data[8:])
-                    if kind != 3:
-                        continue
-                    size = int.from_bytes(frame.data[4:8], "big")
-                    run.texts.append(frame.data[8 + size :].decode())
+                    continue
+                message = json.loads(frame.data)
+                if message["type"] == "ovis-worker.text":
+                    run.texts.append(message["data"]["text"])
                     message = {"type": "text", "data": run.texts[-1]}
-                else:
-                    message = json.loads(frame.data)
-                    if message["data"].get("prompt_id") != queued["prompt_id"]:
-                        continue
+                elif message["data"].get("prompt_id") == queued["prompt_id"]:
                     run.messages.append(message)
+                else:
+                    continue
                 path = on_message(message)
                 if path:
                     await session.post(f"{address}{path}", json={})

@@ -5,6 +5,7 @@ import { app } from "../../../scripts/app.js";
 import { get, post } from "./ask.js";
 import { html } from "./panel.js";
 import { text } from "./texts.js";
+import { canRestart, restart, restartOf, routeOf, statusOf } from "./worker_status.js";
 
 const FIELDS = ["url", "token", "binary", "model"];
 const INPUT =
@@ -22,7 +23,8 @@ function button(name, action) {
 
 /**
  * One worker's fields. `worker` is as the server describes it; without, it is a new one.
- * `note` is said beside the buttons; `changed(label)` is called when it was saved.
+ * `note` is said beside the buttons; `changed(label, outdated)` is called when it was saved,
+ * `outdated` where its process still has the settings of before.
  */
 function form(worker, note, changed) {
   const inputs = {};
@@ -58,8 +60,8 @@ function form(worker, note, changed) {
   const ask = async (action, content) => {
     const label = worker?.label ?? inputs.label.value.trim();
     try {
-      await post(`workers/${encodeURIComponent(label)}/${action}`, content);
-      await changed(label);
+      const answer = await post(routeOf(label, action), content);
+      await changed(label, answer.restart_needed);
     } catch (problem) {
       said.textContent = problem.message;
     }
@@ -76,10 +78,31 @@ function form(worker, note, changed) {
   buttons.style.cssText = "display:flex;align-items:center;gap:8px";
   const title = html("strong", { textContent: worker?.label ?? text("settings.add") });
   const whole = html("div", { className: "ovis-worker-form" }, title, grid, buttons);
+  whole.offerRestart = () => offerRestart(worker.label, buttons, said);
   whole.style.cssText =
     "display:flex;flex-direction:column;gap:8px;padding:12px;border-radius:8px;" +
     "border:1px solid var(--border-color,#555)";
   return whole;
+}
+
+/** Says that a worker's process has earlier settings, with a button where it can be ended. */
+async function offerRestart(label, buttons, said) {
+  const status = await statusOf(label);
+  said.textContent = [text("settings.saved"), restartOf(status)].filter(Boolean).join(" ");
+  if (!canRestart(status)) return;
+  const again = button("worker.restart", async () => {
+    again.disabled = true;
+    said.textContent = text("worker.restarting");
+    try {
+      await restart(label);
+      said.textContent = text("worker.restarted");
+      again.remove();
+    } catch (problem) {
+      said.textContent = problem.message;
+      again.disabled = false;
+    }
+  });
+  said.before(again);
 }
 
 /** The element that the settings dialog shows. */
@@ -94,16 +117,18 @@ function editor() {
   whole.style.width = "min(520px,100%)";
   // Letters typed here are no shortcuts of ComfyUI's.
   whole.addEventListener("keydown", (event) => event.stopPropagation());
-  const fill = async (saved) => {
+  const fill = async (saved, outdated) => {
     const { workers, may_edit: mayEdit } = await get("workers");
     const shown = mayEdit ? [...workers, null] : [];
     forms.replaceChildren(...shown.map((worker) => {
-      const isSaved = worker && worker.label === saved && !worker.problem;
-      const note = isSaved ? text("settings.saved") : worker?.problem ?? "";
-      return form(worker, note, async (label) => {
-        await fill(label);
+      const problem = worker?.error ?? worker?.problem ?? "";
+      const isSaved = worker && worker.label === saved && !problem;
+      const made = form(worker, isSaved ? text("settings.saved") : problem, async (label, old) => {
+        await fill(label, old);
         await app.refreshComboInNodes?.();
       });
+      if (isSaved && outdated) made.offerRestart();
+      return made;
     }));
     if (!mayEdit) forms.append(text("settings.elsewhere"));
   };
