@@ -5,16 +5,18 @@ async def comfy_entrypoint():
     """What ComfyUI asks for the nodes; importing them needs ComfyUI, the rest does not."""
     from server import PromptServer
 
-    from . import reader
+    from . import private_folder, reader
     from .nodes import OvisExtension
-    from .nodes.worker import places
+    from .nodes.here import places
     from .routes import language, prompts, workers
 
+    here = places()
+    private_folder.prepare(here.private, here.user)
     server = PromptServer.instance
     reader.runs_for(lambda: server.client_id)
     server.add_on_prompt_handler(reader.check_for)
     routes = server.routes
     language.add_routes(routes)
-    prompts.add_routes(routes, places().user)
+    prompts.add_routes(routes, here.user)
     workers.add_routes(routes, places)
     return OvisExtension()

@@ -70,7 +70,7 @@ class _Number(Codec):
         try:
             out += self.packer.pack(value)
         except (struct.error, OverflowError, TypeError) as error:
-            raise WireFormatError(f"{value!r} does not fit the wire: {error}") from error
+            raise WireFormatError(f"{value!r:.60} does not fit the wire: {error}") from error
 
     def read(self, reader: Reader) -> Any:
         return self.packer.unpack(reader.take(self.packer.size))[0]
@@ -113,6 +113,8 @@ class _Bytes(Codec):
 
 class _String(Codec):
     def write(self, out: bytearray, value: Any) -> None:
+        if not isinstance(value, str):
+            raise WireFormatError(f"a {type(value).__name__} came where a text is sent")
         try:
             data = value.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -176,6 +178,14 @@ class _Enum(Codec):
             return self.kind(number)
         except ValueError as error:
             raise WireFormatError(f"{number} is no {self.kind.__name__}") from error
+
+
+class OpenEnum(_Enum):
+    """An ``IntEnum`` that grows: a number that is not in it is read as it is."""
+
+    def read(self, reader: Reader) -> int:
+        number = _U32.read(reader)
+        return self.kind(number) if number in self.kind._value2member_map_ else number
 
 
 class _Struct(Codec):

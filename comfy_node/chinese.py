@@ -37,18 +37,43 @@ CHINESE = {
     ),
     "Update the worker, which is the older of the two.": "请更新工作进程，它较旧。",
     "Update the node pack, which is the older of the two.": "请更新节点包，它较旧。",
-    # Starting and stopping one
-    "Start it there: ovis-worker serve --model PATH --listen {address}": (
-        "请在那台机器上启动：ovis-worker serve --model PATH --listen {address}"
+    "A proxy at {address} asks for a login (HTTP status {status}).": (
+        "{address} 上的代理要求登录（HTTP 状态 {status}）。"
     ),
-    "Start one: ovis-worker serve --model PATH --listen {address}\n"
-    "Or set OVIS_WORKER_BIN to the binary (`cargo build --release` in this node pack's folder "
-    "makes target/release/ovis-worker) and OVIS_WORKER_MODEL to the weights, restart "
-    "ComfyUI, and it is started for you.": (
-        "请启动一个：ovis-worker serve --model PATH --listen {address}\n"
-        "或者把 OVIS_WORKER_BIN 设为程序文件（在节点包的文件夹中运行 `cargo build --release` "
-        "会生成 target/release/ovis-worker），把 OVIS_WORKER_MODEL 设为权重，"
-        "重启 ComfyUI 后会自动启动。"
+    "Write the address with its login: wss://USER:PASSWORD@HOST:PORT": (
+        "请在地址中写上登录信息：wss://USER:PASSWORD@HOST:PORT"
+    ),
+    "a proxy answers with HTTP status {status}": "代理的应答是 HTTP 状态 {status}",
+    "it accepts connections, but says no hello": "它接受连接，但未收到握手响应",
+    "it closed the connection before its hello": "它在握手响应之前关闭了连接",
+    "The worker at {address} refuses: {words}": "{address} 上的工作进程拒绝了请求：{words}",
+    "Use an address that the worker was told, or its IP address.": (
+        "请使用启动工作进程时指定的地址，或它的 IP 地址。"
+    ),
+    "The connection to the worker at {address} was closed here.": (
+        "与 {address} 上工作进程的连接已在本机关闭。"
+    ),
+    "Run the workflow again.": "请重新运行工作流。",
+    # Starting and stopping one
+    "Check in the settings that host, port and token are right, that no firewall is between, and "
+    "that it runs there: ovis-worker serve --model PATH --listen 0.0.0.0:{port} --token TOKEN": (
+        "请检查设置中的主机、端口和令牌是否正确，中间有没有防火墙，以及它是否在那台机器上运行："
+        "ovis-worker serve --model PATH --listen 0.0.0.0:{port} --token TOKEN"
+    ),
+    "Start it in the sidebar's tab Ovis, or by hand: {binary} serve --model PATH --listen "
+    "{address}": (
+        "请在侧边栏的 Ovis 页启动它，或手动运行：{binary} serve --model PATH --listen {address}"
+    ),
+    "Install Rust from https://rustup.rs, then build the worker: run `{build}` in {folder}. The "
+    "nodes start it then. One that is elsewhere is named in OVIS_WORKER_BIN.": (
+        "请先从 https://rustup.rs 安装 Rust，再编译工作进程：在 {folder} 中运行 `{build}`，"
+        "之后节点会自动启动它。程序文件若在别处，请用 OVIS_WORKER_BIN 指定。"
+    ),
+    "Build the worker: run `{build}` in {folder}. The nodes start it then. One that is elsewhere "
+    "is named in OVIS_WORKER_BIN, or started by hand: ovis-worker serve --model PATH --listen "
+    "{address}": (
+        "请编译工作进程：在 {folder} 中运行 `{build}`，之后节点会自动启动它。程序文件若在别处，"
+        "请用 OVIS_WORKER_BIN 指定，或手动运行：ovis-worker serve --model PATH --listen {address}"
     ),
     "The worker binary {path} could not be started: {why}.": "无法启动工作进程 {path}：{why}。",
     "The worker that was started ended with status {status}.": (
@@ -71,6 +96,15 @@ CHINESE = {
     "The connection to the worker at {address} was lost during the job.": (
         "任务进行中，与 {address} 上工作进程的连接断开了。"
     ),
+    "The connection to the worker at {address} was lost.": (
+        "与 {address} 上工作进程的连接断开了。"
+    ),
+    "The worker at {address} is shutting down.": "{address} 上的工作进程正在关闭。",
+    "The worker ended while it ran this job, so the job was not sent again: it may be the "
+    "cause.": "工作进程在运行这个任务时退出了，因此没有重新发送该任务：它可能就是原因。",
+    "Queue it again to try once more.": "如需再试一次，请重新加入队列。",
+    "The job failed in the node pack: {why} ({kind}).": "任务在节点包中出错：{why}（{kind}）。",
+    "ComfyUI's log has the details.": "详情见 ComfyUI 的日志。",
     "See the worker's log; if it ended by itself, its last lines say why.": (
         "请查看工作进程的日志；如果它自行退出，最后几行会说明原因。"
     ),
@@ -78,7 +112,6 @@ CHINESE = {
     "{lost} It was not there again after {seconds:.0f} seconds.": (
         "{lost}{seconds:.0f} 秒后仍未恢复。"
     ),
-    "The worker at {address} is shutting down: {why}": "{address} 上的工作进程正在关闭：{why}",
     "Run the workflow again when it is back.": "等它恢复后，请重新运行工作流。",
     "The worker dropped the job as if it had been cancelled.": "工作进程放弃了任务，如同已被取消。",
     "The worker at {address} sent what is not a message: {why}.": (
@@ -86,6 +119,82 @@ CHINESE = {
     ),
     "The worker's answer has no `{name}`.": "工作进程的答复中没有“{name}”。",
     "The request cannot be sent: {why}.": "无法发送请求：{why}。",
+    # What comes into a node
+    "The input `{name}` takes {takes}, but was given {got}.": (
+        "输入“{name}”应为{takes}，收到的却是{got}。"
+    ),
+    "Connect a node that makes such a value, or take the link away.": (
+        "请连接能给出这种值的节点，或删除该连线。"
+    ),
+    "nothing (None)": "空值（None）",
+    "the text `{text}`": "文本“{text}”",
+    "a tensor of shape {shape} ({kind})": "形状为 {shape} 的张量（{kind}）",
+    "a number of more than 38 digits": "超过 38 位的数",
+    "a {kind} of length {count}": "长度为 {count} 的 {kind}",
+    "a value of type {kind}": "类型为 {kind} 的值",
+    "a worker's label": "工作进程的标签",
+    "Connect the output of an Ovis Worker.": "请连接 Ovis 工作进程节点的输出。",
+    "a whole number from {least} to {most}": "{least} 到 {most} 的整数",
+    "a number from {least:g} to {most:g}": "{least:g} 到 {most:g} 的数",
+    "a text": "文本",
+    "one of: {names}": "以下之一：{names}",
+    "The input `{name}` holds half of a character, which is no text.": (
+        "输入“{name}”含有半个字符，不是有效的文本。"
+    ),
+    "Type the text anew near `{place}`.": "请重新输入“{place}”附近的文字。",
+    "The input `{name}` holds {length} bytes of text, the most is {most}.": (
+        "输入“{name}”的文本有 {length} 字节，最多为 {most} 字节。"
+    ),
+    "Shorten the text.": "请缩短文本。",
+    "an IMAGE of floats, [batch, height, width, 3 or more channels]": (
+        "浮点数的图像（IMAGE），形状为 [批次, 高, 宽, 3 个以上通道]"
+    ),
+    "Connect a node that makes an IMAGE, such as Load Image.": (
+        "请连接能给出图像的节点，例如“加载图像”。"
+    ),
+    "The input `{name}` is {width} × {height} pixels, the least is {least} each way.": (
+        "输入“{name}”为 {width} × {height} 像素，每边至少为 {least}。"
+    ),
+    "Make the image larger, for example with Upscale Image.": "请放大图像，例如使用“图像缩放”。",
+    "The input `{name}` holds values from {low:g} to {high:g}, an IMAGE's are 0 to 1.": (
+        "输入“{name}”的值为 {low:g} 到 {high:g}，图像的值应为 0 到 1。"
+    ),
+    "Divide values of 0 to 255 by 255.": "如果值为 0 到 255，请除以 255。",
+    "The input `{name}` cannot be read: {why}.": "无法读取输入“{name}”：{why}。",
+    "Run the node before this one again.": "请重新运行上一个节点。",
+    "The input `{name}` holds NaN or infinity in {bad} of {count} values.": (
+        "输入“{name}”的 {count} 个值中有 {bad} 个是 NaN 或无穷大。"
+    ),
+    "Look at the nodes before this one: a step in half precision may have overflowed.": (
+        "请检查前面的节点：半精度计算可能溢出了。"
+    ),
+    "a LATENT with samples of floats": "含有浮点数 samples 的 LATENT",
+    "Connect a node that makes a LATENT, such as Ovis Empty Latent.": (
+        "请连接能给出 LATENT 的节点，例如“Ovis 空 Latent”。"
+    ),
+    "a MASK of floats, [batch, height, width]": "浮点数的遮罩（MASK），形状为 [批次, 高, 宽]",
+    "Take the node away that sets the mask, or connect a mask to it.": (
+        "请去掉设置遮罩的节点，或给它连接一个遮罩。"
+    ),
+    "a CONDITIONING": "条件（CONDITIONING）",
+    "Connect an Ovis Prompt Encode, or another node that makes a CONDITIONING.": (
+        "请连接“Ovis 提示词编码”，或其他能给出条件的节点。"
+    ),
+    "The {name} conditioning is {width} wide, the worker's model takes {wanted}.": (
+        "{name} 条件的宽度为 {width}，工作进程的模型需要 {wanted}。"
+    ),
+    "Encode the prompt with Ovis Prompt Encode on the same worker.": (
+        "请用同一个工作进程上的“Ovis 提示词编码”来编码提示词。"
+    ),
+    "a SAMPLER": "采样器（SAMPLER）",
+    "Connect a node that makes a SAMPLER, such as KSamplerSelect.": (
+        "请连接能给出采样器的节点，例如“K采样器选择”。"
+    ),
+    "SIGMAS, a list of floats in one tensor": "SIGMAS，即由浮点数组成的一维张量",
+    "{count} whole numbers, one for each entry of the batch": "{count} 个整数，批次中每项一个",
+    "Take the node away that selects from the batch, or use its whole output.": (
+        "请去掉从批次中挑选的节点，或使用它的全部输出。"
+    ),
     # Denoising
     "The {name} conditioning has {count} entries, Ovis Denoise takes one.": (
         "{name} 条件有 {count} 项，而 Ovis 去噪只接受一项。"
@@ -159,6 +268,7 @@ CHINESE = {
     "The house template `{name}` ({path}) {why}.": "模板“{name}”（{path}）{why}。",
     "is larger than 64 KiB": "超过 64 KiB",
     "cannot be read: {why}": "无法读取：{why}",
+    "is not a file": "不是文件",
     "is not a JSON object": "不是 JSON 对象",
     "has no `prompt`, a text or a list of texts": "缺少 `prompt`，它应是文本或文本列表",
     "has a `negative`, `about` or `defaults` that is not text": (
@@ -179,9 +289,24 @@ CHINESE = {
         '请选择“{default}”，或在 {path} 中描述它：{{"workers": {{"{label}": '
         '{{"url": "ws://HOST:7867", "token": "..."}}}}}}'
     ),
-    "`{url}` is not a worker's address.": "“{url}”不是工作进程的地址。",
-    "Write it as ws://HOST:PORT or wss://HOST:PORT.": (
-        "请写成 ws://HOST:PORT 或 wss://HOST:PORT。"
+    "`{url}` is not a worker's address: {why}.": "“{url}”不是工作进程的地址：{why}。",
+    "Write it as HOST:PORT, ws://HOST:PORT or wss://HOST:PORT.": (
+        "请写成 HOST:PORT、ws://HOST:PORT 或 wss://HOST:PORT。"
+    ),
+    "`{scheme}` is not one of its schemes": "不支持协议“{scheme}”",
+    "it names no host": "没有写主机",
+    "there is a space in it": "其中有空格",
+    "`{host}` is not an IPv6 address": "“{host}”不是 IPv6 地址",
+    "`{host}` is not a host's name": "“{host}”不是主机名",
+    "`{port}` is not a port, 1 to 65535": "“{port}”不是端口，端口为 1 到 65535",
+    "The login in the address is hidden, and belongs to another host.": (
+        "地址中的登录信息被隐藏了，而且属于另一台主机。"
+    ),
+    "Put the file right, or put back {backup}, the settings before the last change.": (
+        "请修正该文件，或恢复 {backup}，即上次修改之前的设置。"
+    ),
+    "Nothing was changed. Let ComfyUI's user write to that folder, and save again.": (
+        "没有任何改动。请允许运行 ComfyUI 的用户写入该文件夹，然后重新保存。"
     ),
     "The worker settings in {path} cannot be read: {why}.": "无法读取 {path} 中的设置：{why}。",
     "The worker settings in {path} cannot be written: {why}.": "无法写入 {path} 中的设置：{why}。",
@@ -212,10 +337,12 @@ CHINESE = {
     "This request comes from another web page.": "该请求来自其他网页。",
     "This request names a host that this machine is not.": "该请求中的主机名不是本机。",
     "Settings that name programs and secrets are changed in a browser on the machine that "
-    "ComfyUI runs on, or in ovis_worker.json there.": (
+    "ComfyUI runs on, or in ovis_worker.json there, and programs are started and stopped there "
+    "only.": (
         "涉及程序和密钥的设置，只能在运行 ComfyUI 的机器上的浏览器中修改，或修改那里的 "
-        "ovis_worker.json。"
+        "ovis_worker.json；程序也只能在那里启动和停止。"
     ),
+    "The request is larger than {most} KiB.": "请求超过 {most} KiB。",
     "Advice is given for a prompt, and numbers of steps and cfg.": (
         "建议需要提示词，以及数值形式的 steps 和 cfg。"
     ),

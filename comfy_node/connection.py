@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import struct
+import logging
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,22 +15,28 @@ import aiohttp
 from . import tensors as tensor_bytes
 from . import wire
 from .bincode import WireFormatError
-from .errors import ConnectionLost, NoWorker, WorkerError
+from .errors import ConnectionLost, WorkerError
+from .handshake import CONNECT_SECONDS, exchange_hellos, open_socket
 from .settings import WorkerConfig
 from .tensors import WireTensor
-from .texts import say
+from .texts import say, shown
 
-CLIENT_NAME = "ovis-worker comfy_node 0.1.0"
-CONNECT_SECONDS = 10.0
-HELLO_SECONDS = 15.0
-HEARTBEAT_SECONDS = 60.0
+log = logging.getLogger("ovis-worker")
 
-_OTHER_PROGRAM = say(
-    "Another program may be using the port; give the worker another one with --listen."
-)
+STATUS_SECONDS = 15.0
+CANCEL_SECONDS = 5.0
+"""How long a cancelled job may try to tell the worker, whose network may be away."""
 
 Event = wire.Queued | wire.Started | wire.Progress | wire.Preview
 """What a job reports while it runs."""
+
+_ENDS = (
+    aiohttp.WSMsgType.CLOSE,
+    aiohttp.WSMsgType.CLOSING,
+    aiohttp.WSMsgType.CLOSED,
+    aiohttp.WSMsgType.ERROR,
+)
+"""Frames that say that the connection has ended; a missed heartbeat is an ``ERROR``."""
 
 
 @dataclass
@@ -44,17 +51,37 @@ class JobResult:
 class _Job:
     future: asyncio.Future[JobResult]
     on_event: Callable[[Event], None]
+    started_at: float | None = None
     outcome: wire.Outcome | None = None
     assembler: tensor_bytes.Assembler | None = None
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         if not self.future.done():
             self.future.set_exception(error)
+
+    def report(self, event: Event) -> None:
+        """Tells who waits; what goes wrong there ends this job and no other."""
+        if isinstance(event, wire.Started):
+            self.started_at = time.monotonic()
+        try:
+            self.on_event(event)
+        except Exception as error:
+            log.exception("An event of a job could not be shown.")
+            self.fail(unexpected(error))
 
     def finish_if_complete(self) -> None:
         if self.assembler.complete and not self.future.done():
             arrived = {tensor.header.name: tensor for tensor in self.assembler.finish()}
             self.future.set_result(JobResult(arrived, self.outcome))
+
+
+def unexpected(error: BaseException) -> WorkerError:
+    """An error that nothing here foresees, as a sentence."""
+    kind = type(error).__name__
+    return WorkerError(
+        say("The job failed in the node pack: {why} ({kind}).", why=shown(error), kind=kind),
+        say("ComfyUI's log has the details."),
+    )
 
 
 @dataclass
@@ -67,7 +94,12 @@ class Connection:
     hello: wire.WorkerHello
     jobs: dict[bytes, _Job] = field(default_factory=dict)
     ended: bool = False
+    lost_at: float | None = None
+    """When it ended, or the worker said that it will, by ``time.monotonic``."""
+    leaving: str | None = None
+    """What the worker said when it announced its end."""
     reader: asyncio.Task | None = None
+    _statuses: list[asyncio.Future[wire.Status]] = field(default_factory=list)
 
     @classmethod
     async def open(cls, config: WorkerConfig) -> Connection:
@@ -80,8 +112,8 @@ class Connection:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
         )
         try:
-            socket = await _open_socket(session, config)
-            hello = await _exchange_hellos(socket, config)
+            socket = await open_socket(session, config)
+            hello = await exchange_hellos(socket, config)
         except BaseException:
             await session.close()
             raise
@@ -89,39 +121,69 @@ class Connection:
         connection.reader = asyncio.create_task(connection._read())
         return connection
 
+    @property
+    def usable(self) -> bool:
+        """Whether a new job may be sent on it."""
+        return not self.ended and self.leaving is None
+
     async def run(
         self,
         request: object,
         tensors: Sequence[WireTensor],
         on_event: Callable[[Event], None],
     ) -> JobResult:
-        """Runs one job to its end; cancelling this cancels the job on the worker."""
+        """Runs one job to its end; cancelling this cancels the job on the worker.
+
+        Whatever goes wrong on the way ends the job with an exception.
+        """
         headers = [tensor.header for tensor in tensors]
         tensor_bytes.check_set(headers)
         name = uuid.uuid4().bytes
         job = _Job(asyncio.get_running_loop().create_future(), on_event)
-        if self.ended:
-            raise self._lost()
+        if not self.usable:
+            raise self._lost(job)
         self.jobs[name] = job
         sender = asyncio.create_task(self._send_job(name, job, request, headers, tensors))
         try:
             return await job.future
         except asyncio.CancelledError:
             sender.cancel()
-            with contextlib.suppress(ConnectionError):
-                await self._send(wire.Cancel(name))
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._send(wire.Cancel(name)), CANCEL_SECONDS)
             raise
         finally:
             sender.cancel()
             self.jobs.pop(name, None)
 
+    async def uptime(self) -> float | None:
+        """For how many seconds the worker's process has run; ``None`` where it does not say."""
+        answer = asyncio.get_running_loop().create_future()
+        self._statuses.append(answer)
+        try:
+            await self._send(wire.StatusRequest())
+            status = await asyncio.wait_for(answer, STATUS_SECONDS)
+            return status.uptime_seconds
+        except (asyncio.TimeoutError, aiohttp.ClientError, OSError, RuntimeError):
+            return None
+        finally:
+            if answer in self._statuses:
+                self._statuses.remove(answer)
+
     async def close(self) -> None:
         """Ends the socket; unfinished jobs fail with :class:`ConnectionLost`."""
-        self.ended = True
+        self._end(None)
         await self.socket.close()
         await self.session.close()
-        for job in self.jobs.values():
-            job.fail(self._lost())
+
+    def _end(self, problem: WorkerError | None) -> None:
+        """Nothing comes any more: every job ends, with its own account of it."""
+        self.ended = True
+        self.lost_at = self.lost_at or time.monotonic()
+        for job in list(self.jobs.values()):
+            job.fail(problem or self._lost(job))
+        for answer in self._statuses:
+            if not answer.done():
+                answer.set_exception(ConnectionResetError())
 
     async def _send(self, message: object) -> None:
         await self.socket.send_bytes(wire.encode_client(message))
@@ -141,14 +203,20 @@ class Connection:
                     return
                 await self._send(chunk)
         except WireFormatError as error:
-            job.fail(WorkerError(say("The request cannot be sent: {why}.", why=error)))
-        except ConnectionError:
-            job.fail(self._lost())
+            job.fail(cannot_be_sent(error))
+        except (aiohttp.ClientError, OSError) as error:
+            log.debug("A job could not be sent: %s", error)
+            job.fail(self._lost(job))
+        except Exception as error:
+            log.exception("A job could not be sent.")
+            job.fail(unexpected(error))
 
     async def _read(self) -> None:
-        problem: Exception | None = None
+        problem: WorkerError | None = None
         try:
             async for frame in self.socket:
+                if frame.type in _ENDS:
+                    break
                 if frame.type is not aiohttp.WSMsgType.BINARY:
                     raise WireFormatError(f"a {frame.type.name} frame came")
                 problem = self._take(wire.decode_worker(frame.data)) or problem
@@ -157,35 +225,38 @@ class Connection:
                 say(
                     "The worker at {address} sent what is not a message: {why}.",
                     address=self.config.address,
-                    why=error,
+                    why=shown(error),
                 )
             )
+        except (aiohttp.ClientError, OSError) as error:
+            log.debug("The connection ended: %s", error)
+        except Exception as error:
+            log.exception("What the worker sent could not be taken.")
+            problem = unexpected(error)
         finally:
-            self.ended = True
-            for job in list(self.jobs.values()):
-                job.fail(problem or self._lost())
-            await self.socket.close()
-            await self.session.close()
+            self._end(problem)
+            with contextlib.suppress(Exception):
+                await self.socket.close()
+                await self.session.close()
 
     def _take(self, message: object) -> WorkerError | None:
-        """Handles one message; returns the reason when it announces the end."""
+        """Handles one message; returns the reason when it refuses to go on."""
         if isinstance(message, wire.Refused):
             return WorkerError.from_wire(message.error)
         if isinstance(message, wire.ShuttingDown):
-            return WorkerError(
-                say(
-                    "The worker at {address} is shutting down: {why}",
-                    address=self.config.address,
-                    why=message.reason,
-                ),
-                say("Run the workflow again when it is back."),
-                wire.ErrorCode.SHUTTING_DOWN,
-            )
+            self._leaves(message.reason)
+            return None
+        if isinstance(message, wire.Status):
+            if self._statuses:
+                answer = self._statuses.pop(0)
+                if not answer.done():
+                    answer.set_result(message)
+            return None
         job = self.jobs.get(getattr(message, "job", b""))
         if job is None:
-            return None  # a cancelled job's last words
+            return None  # a cancelled job's last words, or a message of a newer worker
         if isinstance(message, Event):
-            job.on_event(message)
+            job.report(message)
         elif isinstance(message, wire.Done):
             job.outcome = message.outcome
             job.assembler = tensor_bytes.Assembler(message.tensors)
@@ -196,92 +267,41 @@ class Connection:
             job.assembler.push(message)
             job.finish_if_complete()
         elif isinstance(message, wire.Failed):
-            job.fail(WorkerError.from_wire(message.error))
+            self._failed(job, message.error)
         elif isinstance(message, wire.Cancelled):
             job.fail(WorkerError(say("The worker dropped the job as if it had been cancelled.")))
         return None
 
-    def _lost(self) -> ConnectionLost:
+    def _failed(self, job: _Job, error: wire.WireError) -> None:
+        if error.code == wire.ErrorCode.SHUTTING_DOWN:
+            # The worker goes away; the job has done nothing wrong.
+            self._leaves(error.message)
+            job.fail(self._lost(job))
+        else:
+            job.fail(WorkerError.from_wire(error))
+
+    def _leaves(self, why: str) -> None:
+        self.leaving = self.leaving or shown(why)
+        self.lost_at = self.lost_at or time.monotonic()
+
+    def _lost(self, job: _Job) -> ConnectionLost:
+        if self.leaving is not None:
+            return ConnectionLost(
+                say("The worker at {address} is shutting down.", address=self.config.address),
+                say("Run the workflow again when it is back."),
+                announced=True,
+                started_at=job.started_at,
+            )
         return ConnectionLost(
             say(
                 "The connection to the worker at {address} was lost during the job.",
                 address=self.config.address,
             ),
             say("See the worker's log; if it ended by itself, its last lines say why."),
+            started_at=job.started_at,
         )
 
 
-async def _open_socket(
-    session: aiohttp.ClientSession, config: WorkerConfig
-) -> aiohttp.ClientWebSocketResponse:
-    try:
-        return await session.ws_connect(
-            config.url,
-            max_msg_size=wire.MAX_MESSAGE_BYTES,
-            compress=0,
-            heartbeat=HEARTBEAT_SECONDS,
-        )
-    except aiohttp.WSServerHandshakeError as error:
-        raise WorkerError(
-            say(
-                "What answers at {address} is not an ovis-worker (HTTP status {status}).",
-                address=config.address,
-                status=error.status,
-            ),
-            _OTHER_PROGRAM,
-        ) from error
-    except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-        why = say("it took too long") if isinstance(error, asyncio.TimeoutError) else error
-        raise NoWorker(
-            say("No ovis-worker answers at {address}: {why}.", address=config.address, why=why)
-        ) from error
-
-
-async def _exchange_hellos(
-    socket: aiohttp.ClientWebSocketResponse, config: WorkerConfig
-) -> wire.WorkerHello:
-    not_ours = WorkerError(
-        say(
-            "What answers at {address} is not an ovis-worker: it did not say hello.",
-            address=config.address,
-        ),
-        _OTHER_PROGRAM,
-    )
-    hello = wire.ClientHello(wire.MAGIC, wire.PROTOCOL_VERSION, CLIENT_NAME, config.token)
-    try:
-        await socket.send_bytes(wire.encode_client(hello))
-        frame = await asyncio.wait_for(socket.receive(), HELLO_SECONDS)
-    except (ConnectionError, asyncio.TimeoutError) as error:
-        raise not_ours from error
-    if frame.type is not aiohttp.WSMsgType.BINARY or len(frame.data) < 12:
-        raise not_ours
-    # These three fields keep their place in every version; the rest may not.
-    _, magic, protocol = struct.unpack_from("<III", frame.data)
-    if magic != wire.MAGIC:
-        raise not_ours
-    if protocol != wire.PROTOCOL_VERSION:
-        older = (
-            say("Update the worker, which is the older of the two.")
-            if protocol < wire.PROTOCOL_VERSION
-            else say("Update the node pack, which is the older of the two.")
-        )
-        raise WorkerError(
-            say(
-                "The worker at {address} speaks protocol version {theirs}, this node pack version "
-                "{ours}.",
-                address=config.address,
-                theirs=protocol,
-                ours=wire.PROTOCOL_VERSION,
-            ),
-            older,
-            wire.ErrorCode.VERSION_MISMATCH,
-        )
-    try:
-        answer = wire.decode_worker(frame.data)
-    except WireFormatError as error:
-        raise not_ours from error
-    if isinstance(answer, wire.Refused):
-        raise WorkerError.from_wire(answer.error)
-    if not isinstance(answer, wire.WorkerHello):
-        raise not_ours
-    return answer
+def cannot_be_sent(error: WireFormatError) -> WorkerError:
+    """A request whose values have no place on the wire."""
+    return WorkerError(say("The request cannot be sent: {why}.", why=shown(error)))

@@ -1,33 +1,35 @@
 """What a worker's label means: address, secret, and the binary to start.
 
 A workflow names a worker by a label, so that it can be shared. What the label
-means is the user's own: ``ovis_worker.json`` in ComfyUI's user directory,
+means is the user's own: ``ovis_worker.json`` in a folder that ComfyUI serves to
+nobody (:mod:`.private_folder`),
 
     {"workers": {"local": {"url": "ws://127.0.0.1:7867", "token": "...",
                            "binary": "...", "model": "...", "args": ["--device", "cuda"]}}}
 
 and, for the label ``local``, environment variables that override it:
 ``OVIS_WORKER_URL``, ``OVIS_WORKER_TOKEN``, ``OVIS_WORKER_BIN``,
-``OVIS_WORKER_MODEL``.
+``OVIS_WORKER_MODEL``. A blank one counts as unset.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from .address import Address, read_address
 from .errors import WorkerError
-from .texts import say
+from .secret import Secret
+from .settings_file import SETTINGS_FILE, entries
+from .texts import say, shown
 
 DEFAULT_LABEL = "local"
 DEFAULT_URL = "ws://127.0.0.1:7867/ws"
-SOCKET_PATH = "/ws"
-SETTINGS_FILE = "ovis_worker.json"
 PACK_ROOT = Path(__file__).resolve().parent.parent
 
 ENVIRONMENT = {
@@ -38,115 +40,120 @@ ENVIRONMENT = {
 }
 """What overrides the settings of the label `local`."""
 
-_SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 _TEXTS = ("url", "token", "binary", "model")
+_KEY = secrets.token_bytes(32)
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """One worker: where it listens and, if it may be started, how."""
+    """One worker: where it listens and, if it may be started, how.
+
+    A login in ``url`` is taken out of it. Raises :class:`WorkerError` for a ``url`` that
+    is none.
+    """
 
     label: str = DEFAULT_LABEL
     url: str = DEFAULT_URL
-    token: str | None = field(default=None, repr=False)
+    token: Secret | str | None = field(default=None, repr=False)
     binary: str | None = None
     model: str | None = None
     args: tuple[str, ...] = ()
     log: str | None = None
+    where: Address = field(init=False, repr=False)
+    """The address, with a proxy's login where it has one."""
+
+    def __post_init__(self) -> None:
+        where = read_address(self.url)
+        for name, value in (
+            ("where", where),
+            ("url", where.url),
+            ("token", Secret.of(self.token)),
+        ):
+            object.__setattr__(self, name, value)
 
     @property
     def address(self) -> str:
         """``host:port``, for sentences and for ``--listen``."""
-        return urlsplit(self.url).netloc
+        return self.where.netloc
 
     @property
     def is_on_this_machine(self) -> bool:
         """Whether the address is a loopback one, where a worker may be started."""
-        return urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")
+        return self.where.is_loopback
 
 
 @dataclass(frozen=True)
 class Places:
     """The folders of the ComfyUI that the nodes run in; ``None`` outside one."""
 
-    user: Path | None = None
+    private: Path | None = None
+    """Settings, logs and notes of processes: a folder that no route serves."""
     models: Path | None = None
     tokenizer: Path | None = None
     """The Qwen tokenizer in ComfyUI's own source."""
+    user: Path | None = None
+    """The user's folder that ComfyUI serves, where house templates lie."""
 
 
 def resolve(label: str, places: Places, environ: Mapping[str, str] = os.environ) -> WorkerConfig:
     """What ``label`` means here; raises :class:`WorkerError` when it means nothing."""
     label = label.strip() or DEFAULT_LABEL
-    entry = _from_file(label, places.user)
+    entry = _from_file(label, places.private)
     if label == DEFAULT_LABEL:
-        entry = dict(entry or {})
-        for key, name in ENVIRONMENT.items():
-            if environ.get(name):
-                entry[key] = environ[name]
+        entry = {**(entry or {}), **_from_environment(environ)}
     if entry is None:
-        where = places.user / SETTINGS_FILE if places.user else SETTINGS_FILE
+        where = places.private / SETTINGS_FILE if places.private else SETTINGS_FILE
         raise WorkerError(
             say(
                 "This workflow runs on a worker called `{label}`, which is not set up here.",
-                label=label,
+                label=shown(label, 60),
             ),
             say(
                 'Choose `{default}`, or describe it in {path}: {{"workers": {{"{label}": '
                 '{{"url": "ws://HOST:7867", "token": "..."}}}}}}',
                 default=DEFAULT_LABEL,
                 path=where,
-                label=label,
+                label=shown(label, 60),
             ),
         )
     # ComfyUI's own models folder is one of the layouts the worker recognises.
-    model = entry.get("model") or (str(places.models) if places.models else None)
+    model = _text(entry, "model") or (str(places.models) if places.models else None)
     args = entry.get("args", [])
     names_tokenizer = any(arg.partition("=")[0] == "--tokenizer" for arg in args)
     if places.models and model == str(places.models) and not names_tokenizer:
         args = [*args, *_tokenizer_args(places)]
+    log = places.private / f"ovis_worker_{_file_safe(label)}.log" if places.private else None
     return WorkerConfig(
         label=label,
-        url=normal_url(entry.get("url") or DEFAULT_URL),
-        token=entry.get("token"),
-        binary=entry.get("binary") or known_binary(environ),
+        url=_text(entry, "url") or DEFAULT_URL,
+        token=Secret.of(entry.get("token")),
+        binary=_text(entry, "binary") or known_binary(environ),
         model=model,
         args=tuple(args),
-        log=str(places.user / f"ovis_worker_{_file_safe(label)}.log") if places.user else None,
+        log=str(log) if log else None,
     )
 
 
 def labels(places: Places) -> list[str]:
     """Every worker that is described here, `local` first; it needs no description."""
     try:
-        described = entries(places.user)
+        described = entries(places.private)
     except WorkerError:
         described = {}  # said when a worker is used
-    return [DEFAULT_LABEL, *sorted(label for label in described if label != DEFAULT_LABEL)]
+    return [DEFAULT_LABEL, *sorted({label.strip() for label in described} - {DEFAULT_LABEL, ""})]
 
 
 def overridden(label: str, environ: Mapping[str, str] = os.environ) -> list[str]:
     """Which of the worker's settings the environment decides."""
-    if label != DEFAULT_LABEL:
-        return []
-    return [key for key, name in ENVIRONMENT.items() if environ.get(name)]
+    return list(_from_environment(environ)) if label == DEFAULT_LABEL else []
 
 
-def normal_url(url: str) -> str:
-    """``host:port``, ``http://…`` or ``ws://…`` as the websocket's URL."""
-    text = url.strip()
-    parts = urlsplit(text if "://" in text else f"ws://{text}")
-    scheme = _SCHEMES.get(parts.scheme)
-    try:
-        usable = scheme is not None and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise WorkerError(
-            say("`{url}` is not a worker's address.", url=url),
-            say("Write it as ws://HOST:PORT or wss://HOST:PORT."),
-        )
-    return f"{scheme}://{parts.netloc}{parts.path.rstrip('/') or SOCKET_PATH}"
+def fingerprint(config: WorkerConfig) -> str:
+    """What changes with the settings, and tells nothing about them outside this process."""
+    token = config.token.reveal() if config.token else None
+    login = config.where.login.reveal() if config.where.login else None
+    whole = repr((config, config.where, token, login)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(whole, key=_KEY, digest_size=16).hexdigest()
 
 
 def known_binary(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -156,6 +163,17 @@ def known_binary(environ: Mapping[str, str] = os.environ) -> str | None:
     if built.is_file():
         return str(built)
     return shutil.which("ovis-worker", path=environ.get("PATH"))
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings that variables give, by the settings' names."""
+    values = {key: environ.get(name, "").strip() for key, name in ENVIRONMENT.items()}
+    return {key: value for key, value in values.items() if value}
+
+
+def _text(entry: Mapping[str, object], key: str) -> str | None:
+    """A setting's text, or ``None`` where it is missing or blank."""
+    return (entry.get(key) or "").strip() or None
 
 
 def _tokenizer_args(places: Places) -> list[str]:
@@ -174,21 +192,8 @@ def _tokenizer_args(places: Places) -> list[str]:
     return [] if has_one else ["--tokenizer", str(places.tokenizer)]
 
 
-def entries(user: Path | None) -> dict[str, object]:
-    """What the settings file says, by label; raises :class:`WorkerError` when it is unreadable."""
-    path = user / SETTINGS_FILE if user else None
-    if path is None or not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")).get("workers", {}))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise WorkerError(
-            say("The worker settings in {path} cannot be read: {why}.", path=path, why=error)
-        ) from error
-
-
-def _from_file(label: str, user: Path | None) -> dict | None:
-    entry = entries(user).get(label)
+def _from_file(label: str, folder: Path | None) -> dict | None:
+    entry = entries(folder).get(label)
     if entry is None:
         return None
     texts_are_texts = isinstance(entry, dict) and all(
@@ -198,8 +203,8 @@ def _from_file(label: str, user: Path | None) -> dict | None:
         raise WorkerError(
             say(
                 "The worker `{label}` in {path} is not understood.",
-                label=label,
-                path=user / SETTINGS_FILE,
+                label=shown(label, 60),
+                path=folder / SETTINGS_FILE,
             ),
             say(
                 'It is {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": '
@@ -210,4 +215,4 @@ def _from_file(label: str, user: Path | None) -> dict | None:
 
 
 def _file_safe(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in label)
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in label)[:60]

@@ -1,24 +1,24 @@
-"""Writes a worker's settings: ``ovis_worker.json`` in ComfyUI's user folder."""
+"""Changes a worker's settings as the browser asks."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from .address import Address, read_address
 from .errors import WorkerError
-from .settings import DEFAULT_LABEL, SETTINGS_FILE, entries, normal_url
-from .texts import say
+from .secret import HIDDEN
+from .settings import DEFAULT_LABEL
+from .settings_file import entries, write
+from .texts import say, shown
 
 FIELDS = ("url", "token", "binary", "model")
 _LABEL = re.compile(r"[\w.-]{1,40}")
 
 
-def save(user: Path, label: str, changes: Mapping[str, str]) -> None:
+def save(folder: Path, label: str, changes: Mapping[str, object]) -> None:
     """Changes some fields of a worker; an empty text takes a field away.
 
     What the browser does not show, such as ``args``, stays. Raises
@@ -26,43 +26,72 @@ def save(user: Path, label: str, changes: Mapping[str, str]) -> None:
     """
     if not _LABEL.fullmatch(label):
         raise WorkerError(
-            say("`{label}` is not a worker's label.", label=label),
+            say("`{label}` is not a worker's label.", label=shown(label, 60)),
             say("Use up to 40 letters, digits, points, hyphens and underscores."),
         )
     unknown = sorted(set(changes) - set(FIELDS))
     if unknown or not all(isinstance(value, str) for value in changes.values()):
         raise WorkerError(say("A worker has the text settings {names}.", names=", ".join(FIELDS)))
     changes = {key: value.strip() for key, value in changes.items()}
-    _check(changes)
-    workers = entries(user)
+    workers = entries(folder)
     entry = workers.get(label)
-    entry = {**(entry if isinstance(entry, dict) else {}), **changes}
+    entry = entry if isinstance(entry, dict) else {}
+    if changes.get("url"):
+        changes["url"] = _with_login(changes["url"], entry.get("url"))
+    _check(changes)
+    entry = {**entry, **changes}
     workers[label] = {key: value for key, value in entry.items() if value != ""}
-    _write(user, workers)
+    write(folder, workers, DEFAULT_LABEL)
 
 
-def remove(user: Path, label: str) -> None:
+def remove(folder: Path, label: str) -> None:
     """Takes a worker away; `local` then means what it means without settings."""
-    workers = entries(user)
+    workers = entries(folder)
     if workers.pop(label, None) is None:
-        raise WorkerError(say("There are no settings for a worker called `{label}`.", label=label))
-    _write(user, workers)
+        raise WorkerError(
+            say("There are no settings for a worker called `{label}`.", label=shown(label, 60))
+        )
+    write(folder, workers, DEFAULT_LABEL)
+
+
+def _with_login(url: str, before: object) -> str:
+    """The address with the login that it had, where the browser sends it back hidden."""
+    new = read_address(url)
+    if new.login is None or new.login.reveal() != HIDDEN:
+        return url
+    old = _address_or_none(before)
+    if old is None or old.login is None or old.netloc != new.netloc:
+        raise WorkerError(
+            say("The login in the address is hidden, and belongs to another host."),
+            say("Write the address with its login: wss://USER:PASSWORD@HOST:PORT"),
+        )
+    return new.url.replace("://", f"://{old.login.reveal()}@", 1)
+
+
+def _address_or_none(text: object) -> Address | None:
+    try:
+        return read_address(text) if isinstance(text, str) else None
+    except WorkerError:
+        return None
 
 
 def _check(changes: Mapping[str, str]) -> None:
     if changes.get("url"):
-        normal_url(changes["url"])
+        read_address(changes["url"])
+    for key in ("binary", "model"):
+        if "\0" in changes.get(key, ""):
+            raise WorkerError(say("There is nothing at {path}.", path=shown(changes[key])))
     binary, model = changes.get("binary"), changes.get("model")
-    if binary and not (Path(binary).is_file() and os.access(binary, os.X_OK)):
+    if binary and not (_is(Path.is_file, binary) and os.access(binary, os.X_OK)):
         raise WorkerError(
-            say("There is no program {path}.", path=binary),
+            say("There is no program {path}.", path=shown(binary)),
             say(
                 "Name the ovis-worker binary by its whole path on the machine that ComfyUI runs on."
             ),
         )
-    if model and not Path(model).exists():
+    if model and not _is(Path.exists, model):
         raise WorkerError(
-            say("There is nothing at {path}.", path=model),
+            say("There is nothing at {path}.", path=shown(model)),
             say(
                 "Name the folder or file with the weights, or leave it empty for ComfyUI's own "
                 "models folder."
@@ -70,23 +99,9 @@ def _check(changes: Mapping[str, str]) -> None:
         )
 
 
-def _write(user: Path, workers: Mapping[str, object]) -> None:
-    """As a whole or not at all; it holds secrets, so only its owner may read it."""
-    path = user / SETTINGS_FILE
-    whole: dict = {}
-    if path.is_file():
-        with contextlib.suppress(ValueError):
-            whole = json.loads(path.read_text(encoding="utf-8"))
-    first = {DEFAULT_LABEL: workers[DEFAULT_LABEL]} if DEFAULT_LABEL in workers else {}
-    whole["workers"] = {**first, **workers}
+def _is(question, path: str) -> bool:
+    """Answers a question about a path; one that cannot be a path, or not be looked at, is not."""
     try:
-        user.mkdir(parents=True, exist_ok=True)
-        handle, new = tempfile.mkstemp(dir=user, prefix=SETTINGS_FILE)  # mode 0600
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(whole, file, indent=2, ensure_ascii=False)
-            file.write("\n")
-        os.replace(new, path)
-    except OSError as error:
-        raise WorkerError(
-            say("The worker settings in {path} cannot be written: {why}.", path=path, why=error)
-        ) from error
+        return question(Path(path))
+    except (OSError, ValueError):
+        return False

@@ -12,7 +12,7 @@ from PIL import Image
 
 from . import labels
 from .errors import WorkerError
-from .texts import say
+from .texts import say, shown
 
 MOST_CELLS = 64
 MOST_SEED = 0xFFFFFFFFFFFFFFFF
@@ -21,7 +21,8 @@ LEAST_CFG, MOST_CFG = 1.0, 20.0
 AXES = ("seeds", "steps", "cfg")
 MOST_SIDE = 16384
 """Most pixels each way of a page."""
-_RANGE = re.compile(r"(\d+)\s*[-–…]\s*(\d+)")
+MOST_DIGITS = 30
+_RANGE = re.compile(rf"(\d{{1,{MOST_DIGITS}}})\s*[-–…]\s*(\d{{1,{MOST_DIGITS}}})")
 _SEPARATORS = re.compile(r"[,，;；、\n]+")
 
 
@@ -106,13 +107,14 @@ def _whole(name: str, text: str, least: int, most: int) -> list[int]:
             first, last = int(span[1]), int(span[2])
             # Only as many as it takes to be too many.
             numbers += range(first, min(last, first + MOST_CELLS) + 1)
-        elif piece.isdecimal():
+        elif piece.isdecimal() and len(piece) <= MOST_DIGITS:
             numbers.append(int(piece))
-        if not (span or piece.isdecimal()) or not all(least <= one <= most for one in numbers):
+        understood = span or (piece.isdecimal() and len(piece) <= MOST_DIGITS)
+        if not understood or not all(least <= one <= most for one in numbers):
             raise WorkerError(
                 say(
                     "`{piece}` is not one of the {name}, {least} to {most}.",
-                    piece=piece,
+                    piece=shown(piece, 60),
                     name=name,
                     least=least,
                     most=most,
@@ -133,7 +135,7 @@ def _numbers(name: str, text: str, least: float, most: float) -> list[float]:
             raise WorkerError(
                 say(
                     "`{piece}` is not a {name}, {least:g} to {most:g}.",
-                    piece=piece,
+                    piece=shown(piece, 60),
                     name=name,
                     least=least,
                     most=most,

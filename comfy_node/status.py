@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from dataclasses import dataclass, fields
-from urllib.parse import urlsplit
 
 import aiohttp
 
 from . import worker_process
 from .client import known_client
 from .errors import WorkerError
-from .settings import SOCKET_PATH, WorkerConfig
-from .texts import say
+from .handshake import http_login, refused_by_http
+from .settings import WorkerConfig
+from .texts import say, shown
 
 ANSWER_SECONDS = 3.0
 _MOST_BYTES = 64 << 10
@@ -43,6 +44,8 @@ class WorkerStatus:
     steps: int | None = None
     can_start: bool = False
     can_stop: bool = False
+    restart_needed: bool = False
+    """Whether it was started from here with other settings than those of now."""
 
     def as_json(self, language: str = "en") -> dict:
         """For the browser, with the problem in its language."""
@@ -52,8 +55,11 @@ class WorkerStatus:
         }
 
 
-async def look_at(config: WorkerConfig) -> WorkerStatus:
-    """Asks the worker over HTTP, which neither starts it nor needs its secret."""
+async def look_at(config: WorkerConfig, *, may_act: bool = True) -> WorkerStatus:
+    """Asks the worker over HTTP, which neither starts it nor needs its secret.
+
+    ``may_act``: whether who asks may start and stop it.
+    """
     status = WorkerStatus(config.label, config.address)
     client = known_client(config)
     try:
@@ -73,38 +79,53 @@ async def look_at(config: WorkerConfig) -> WorkerStatus:
         if pace.steps:
             status.step, status.steps = pace.step, pace.steps
     startable = config.is_on_this_machine and config.binary is not None
-    status.can_start = startable and status.state == "away"
-    # Reads files, and on some systems runs a program.
+    status.can_start = may_act and startable and status.state == "away"
+    # Both read files, and on some systems run a program.
     is_ours = await asyncio.to_thread(worker_process.may_stop, config)
-    status.can_stop = status.state != "away" and is_ours
+    status.restart_needed = await asyncio.to_thread(worker_process.needs_restart, config)
+    # One with another address than the settings' does not answer here, but runs.
+    status.can_stop = may_act and is_ours and (status.state != "away" or status.restart_needed)
     return status
 
 
 async def _ask(config: WorkerConfig, status: WorkerStatus) -> None:
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        health, metrics = [await _get(session, config, path) for path in ("health", "metrics")]
+        code, health = await _get(session, config, "health")
+        _, metrics = await _get(session, config, "metrics")
+    if code == 403:
+        status.state, status.problem = "other", refused_by_http(config, shown(health))
+        return
     try:
         said = json.loads(health)
-        status.model, status.device = str(said["model"]), str(said["device"])
-        status.precision = str(said["precision"])
+        status.model, status.device = shown(said["model"], 200), shown(said["device"], 200)
+        status.precision = shown(said["precision"], 20)
         status.queued, status.running = int(said["queued"]), int(said["running"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         status.state = "other"
+        status.model = status.device = status.precision = None
         status.problem = WorkerError(
             say("What answers at {address} is not an ovis-worker.", address=config.address)
         )
         return
     status.state = "ready"
-    memory = {name: int(float(value)) for name, value in _METRIC.findall(metrics)}
+    memory = {name: _bytes(value) for name, value in _METRIC.findall(metrics)}
     # 0 is a device that does not say.
     status.memory_used = memory.get("device_bytes_used") or None
     status.memory_total = memory.get("device_bytes_total") or None
 
 
-async def _get(session: aiohttp.ClientSession, config: WorkerConfig, path: str) -> str:
-    url = urlsplit(config.url)
-    scheme = {"ws": "http", "wss": "https"}[url.scheme]
-    folder = url.path.removesuffix(SOCKET_PATH)
-    async with session.get(f"{scheme}://{url.netloc}{folder}/{path}") as answer:
-        return (await answer.content.read(_MOST_BYTES)).decode("utf-8", "replace")
+def _bytes(text: str) -> int:
+    """A metric's value; 0 for one that is no number of bytes."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0
+    return int(value) if math.isfinite(value) and value > 0 else 0
+
+
+async def _get(session: aiohttp.ClientSession, config: WorkerConfig, page: str) -> tuple[int, str]:
+    url = config.where.http_url(page)
+    async with session.get(url, headers=http_login(config), allow_redirects=False) as answer:
+        body = await answer.content.read(_MOST_BYTES)
+        return answer.status, body.decode("utf-8", "replace")

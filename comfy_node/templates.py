@@ -12,14 +12,14 @@ the headline in quotation marks, its lines one after another.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import WorkerError
-from .texts import say
+from .settings_file import read_json
+from .texts import say, shown
 
 SHIPPED = Path(__file__).parent / "templates"
 USER_FOLDER = "ovis_templates"
@@ -27,6 +27,7 @@ USER_FOLDER = "ovis_templates"
 
 BOXES = ("headline", "style", "subject", "colours")
 _BOX = re.compile(r"\{([^{}]*)\}")
+MOST_FILES = 1000
 _MOST_BYTES = 64 << 10
 _SHAPE = say(
     'It is {{"prompt": [TEXT], "negative": TEXT, "about": TEXT, "defaults": {{BOX: TEXT}}}}, '
@@ -67,6 +68,7 @@ class Found:
     def named(self, name: str) -> Template:
         """The template called ``name``; raises :class:`WorkerError` when it is not here."""
         if name not in self.templates:
+            name = shown(name, 60)
             bad = next((text for text in self.problems if f"`{name}`" in text), "")
             raise WorkerError(
                 bad or say("The house template `{name}` is not here.", name=name),
@@ -95,7 +97,7 @@ def find(places: Iterable[Path]) -> Found:
     """Reads every template of the folders."""
     found = Found({}, [])
     for folder in places:
-        for path in sorted(folder.glob("*.json")):
+        for path in _files(folder):
             try:
                 found.templates[path.stem] = read(path)
             except WorkerError as error:
@@ -103,19 +105,30 @@ def find(places: Iterable[Path]) -> Found:
     return found
 
 
+def _files(folder: Path) -> list[Path]:
+    """The folder's templates; none where it cannot be listed."""
+    try:
+        files = sorted(folder.glob("*.json"))
+    except OSError:
+        return []
+    return [path for path in files[:MOST_FILES] if not path.name.startswith("._")]
+
+
 def read(path: Path) -> Template:
     """One template file; raises :class:`WorkerError` with one sentence that names it."""
 
     def bad(why: str) -> WorkerError:
-        about = {"name": path.stem, "path": path, "why": why}
+        about = {"name": shown(path.stem, 60), "path": shown(path), "why": why}
         return WorkerError(say("The house template `{name}` ({path}) {why}.", **about), _SHAPE)
 
     try:
+        if not path.is_file():
+            raise bad(say("is not a file"))
         if path.stat().st_size > _MOST_BYTES:
             raise bad(say("is larger than 64 KiB"))
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, _MOST_BYTES)
     except (OSError, ValueError) as error:
-        raise bad(say("cannot be read: {why}", why=error)) from error
+        raise bad(say("cannot be read: {why}", why=shown(error))) from error
     if not isinstance(content, dict):
         raise bad(say("is not a JSON object"))
     pieces = content.get("prompt")

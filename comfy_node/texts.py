@@ -10,6 +10,9 @@ from .chinese import CHINESE
 
 LANGUAGES = ("en", "zh")
 
+MOST_SHOWN = 400
+"""The most characters of somebody else's text in a sentence of ours."""
+
 
 class Sentence(str):
     """English words that know what they are in Chinese."""
@@ -38,3 +41,16 @@ def translated(text: str, language: str) -> str:
         for name, value in text.about.items()
     }
     return text.chinese.format(**about)
+
+
+def shown(text: object, most: int = MOST_SHOWN) -> str:
+    """Somebody else's words as they may stand in a sentence: bounded, nothing invisible.
+
+    Line breaks become spaces, other control characters and half pairs of surrogates
+    their escapes. What is cut ends in an ellipsis.
+    """
+    words = str(text)
+    cut = words[: most + 1]
+    lines = " ".join(cut.split())
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in lines)
+    return safe if len(words) <= most and len(safe) <= most else safe[:most] + "…"

@@ -11,7 +11,19 @@ import enum
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from .bincode import F32, F64, U32, U64, Bytes, Codec, OneOf, Reader, Uuid, WireFormatError
+from .bincode import (
+    F32,
+    F64,
+    U32,
+    U64,
+    Bytes,
+    Codec,
+    OneOf,
+    OpenEnum,
+    Reader,
+    Uuid,
+    WireFormatError,
+)
 
 __all__ = ["WireFormatError", "decode_client", "decode_worker", "encode_client", "encode_worker"]
 
@@ -76,7 +88,8 @@ class ErrorCode(enum.IntEnum):
 class WireError:
     """An error as a person should see it: one sentence and, unless empty, a hint."""
 
-    code: ErrorCode
+    code: Annotated[int, OpenEnum(ErrorCode)]
+    """An :class:`ErrorCode`, or the number of one that a newer worker knows."""
     message: str
     hint: str
 
@@ -216,7 +229,7 @@ class ClientHello:
     magic: U32
     protocol: U32
     client: str
-    token: str | None
+    token: str | None = field(repr=False)
 
 
 @dataclass
@@ -388,6 +401,13 @@ class Status:
 
 
 @dataclass
+class Unknown:
+    """A message of a newer worker: its variant's number. It is passed over."""
+
+    variant: int
+
+
+@dataclass
 class ShuttingDown:
     """The worker is going away; this connection's unfinished jobs have failed."""
 
@@ -429,14 +449,24 @@ def decode_client(frame: bytes | bytearray | memoryview) -> object:
 def decode_worker(frame: bytes | bytearray | memoryview) -> object:
     """The message a worker sent; raises :class:`WireFormatError` and nothing else.
 
-    A chunk's ``data`` is a view into ``frame``.
+    A chunk's ``data`` is a view into ``frame``. One whose variant is not known here is
+    :class:`Unknown`.
     """
+    if len(frame) >= 4:
+        variant = int.from_bytes(frame[:4], "little")
+        if variant >= len(_WORKER.kinds):
+            return Unknown(variant)
     return _decode(_WORKER, frame)
 
 
 def _encode(codec: Codec, message: object) -> bytearray:
     out = bytearray()
-    codec.write(out, message)
+    try:
+        codec.write(out, message)
+    except WireFormatError:
+        raise
+    except Exception as error:  # a value of a type that no codec expects
+        raise WireFormatError(f"a value has no bytes: {error}") from error
     if len(out) > MAX_MESSAGE_BYTES:
         raise WireFormatError(
             f"a message of {len(out)} bytes is larger than the limit of {MAX_MESSAGE_BYTES}"

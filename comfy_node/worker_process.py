@@ -3,44 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import NoWorker, WorkerError
-from .settings import WorkerConfig
-from .texts import say
+from .errors import StartFailed, WorkerError
+from .next_step import how_to_start
+from .settings import ENVIRONMENT, WorkerConfig
+from .settings_file import read_json, replace
+from .texts import say, shown
 
 _LOG_TAIL_BYTES = 2000
+_NOTE_BYTES = 4096
 
 _children: dict[str, subprocess.Popen] = {}
-"""What this process has started, by address."""
+"""What this process has started, by the path of its note."""
+_stopped: dict[str, int] = {}
+"""Processes that were asked to stop, by the path of their note."""
 
 
-def how_to_start(config: WorkerConfig) -> str:
-    """The hint that ends every "no worker answers"."""
-    if not config.is_on_this_machine:
-        return say(
-            "Start it there: ovis-worker serve --model PATH --listen {address}",
-            address=config.address,
-        )
-    return say(
-        "Start one: ovis-worker serve --model PATH --listen {address}\n"
-        "Or set OVIS_WORKER_BIN to the binary (`cargo build --release` in this node pack's folder "
-        "makes target/release/ovis-worker) and OVIS_WORKER_MODEL to the weights, restart "
-        "ComfyUI, and it is started for you.",
-        address=config.address,
-    )
+@dataclass(frozen=True)
+class _Note:
+    """What is kept of a started worker for a later ComfyUI."""
+
+    pid: int
+    address: str
+    settings: str
+    """What it was started with, as :func:`_settings_of` writes it; empty where unknown."""
 
 
 class WorkerProcess:
     """A started worker: detached, with its output in a log file."""
 
     def __init__(self, config: WorkerConfig) -> None:
-        """Starts the binary of ``config``; raises :class:`NoWorker` when it does not start."""
+        """Starts the binary of ``config``; raises :class:`StartFailed` when it does not start."""
         self.has_answered = False
         """Whether it was ready once, so that its end is no failed start."""
         self.log = _log_of(config)
@@ -48,36 +49,37 @@ class WorkerProcess:
         if config.model:
             self.command += ["--model", config.model]
         self.command += config.args
-        environ = dict(os.environ)
-        if config.token:
-            # Not on the command line, where every user of the machine can read it.
-            environ["OVIS_WORKER_TOKEN"] = config.token
         try:
-            self.log.parent.mkdir(parents=True, exist_ok=True)
+            self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Why the one before this ended may stand in its log.
             with contextlib.suppress(OSError):
                 os.replace(self.log, self.log.with_suffix(".before.log"))
-            with self.log.open("wb") as log:
+            with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
                 self._process = subprocess.Popen(
                     self.command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=environ,
+                    env=_environment(config),
                     **_detached(),
                 )
-        except OSError as error:
-            raise NoWorker(
+        except (OSError, ValueError) as error:
+            raise StartFailed(
                 say(
                     "The worker binary {path} could not be started: {why}.",
-                    path=config.binary,
-                    why=error,
+                    path=shown(config.binary),
+                    why=shown(error),
                 ),
                 how_to_start(config),
             ) from error
-        _children[config.address] = self._process
-        note = {"pid": self._process.pid, "address": config.address}
-        _note_of(config).write_text(json.dumps(note), encoding="utf-8")
+        _children[str(_note_of(config))] = self._process
+        note = {
+            "pid": self._process.pid,
+            "address": config.address,
+            "settings": _settings_of(config),
+        }
+        with contextlib.suppress(OSError):  # without it, a later ComfyUI cannot stop the worker
+            replace(_note_of(config), json.dumps(note).encode())
 
     @property
     def exit_code(self) -> int | None:
@@ -85,49 +87,97 @@ class WorkerProcess:
         return self._process.poll()
 
     def log_tail(self) -> str:
-        """The end of what it wrote."""
+        """The end of what it wrote, without what a terminal or a page would obey."""
         try:
-            return self.log.read_bytes()[-_LOG_TAIL_BYTES:].decode("utf-8", "replace").strip()
+            end = self.log.read_bytes()[-_LOG_TAIL_BYTES:].decode("utf-8", "replace").strip()
         except OSError:
             return ""
+        return "\n".join(shown(line, _LOG_TAIL_BYTES) for line in end.splitlines())
 
 
 def may_stop(config: WorkerConfig) -> bool:
     """Whether the pack started the worker, now or before ComfyUI's last restart."""
-    return config.is_on_this_machine and (_child(config) or _noted_pid(config)) is not None
+    return config.is_on_this_machine and _running(config) is not None
+
+
+def needs_restart(config: WorkerConfig) -> bool:
+    """Whether the worker that the pack started still has other settings than these."""
+    note = _note(config)
+    if note is None or _running(config) is None:
+        return False
+    other = bool(note.settings) and note.settings != _settings_of(config)
+    return other or note.address != config.address
+
+
+def is_stopping(config: WorkerConfig) -> bool:
+    """Whether the worker was asked to stop, and has not ended yet."""
+    note = str(_note_of(config))
+    if note not in _stopped:
+        return False
+    if _running(config) == _stopped[note]:
+        return True
+    del _stopped[note]
+    return False
+
+
+def has_ended(config: WorkerConfig) -> bool:
+    """Whether the pack started a worker whose process is gone."""
+    return _note(config) is not None and _running(config) is None
 
 
 def stop(config: WorkerConfig) -> None:
     """Asks a worker that the pack started to finish its step and end."""
-    child, pid = _child(config), _noted_pid(config)
-    if child is not None:
-        child.terminate()
-    elif pid is not None:
-        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-            os.kill(pid, signal.SIGTERM)
-    else:
+    pid = _running(config) if config.is_on_this_machine else None
+    if pid is None:
         raise WorkerError(
             say("The worker at {address} was not started from here.", address=config.address),
             say("End it where it was started."),
         )
+    child = _children.get(str(_note_of(config)))
+    _stopped[str(_note_of(config))] = pid
+    if child is not None and child.pid == pid:
+        child.terminate()
+    else:
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, signal.SIGTERM)
 
 
-def _child(config: WorkerConfig) -> subprocess.Popen | None:
-    child = _children.get(config.address)
-    return child if child is not None and child.poll() is None else None
+def _environment(config: WorkerConfig) -> dict[str, str]:
+    """The child's environment: what describes the worker `local` is not every worker's."""
+    environ = {name: text for name, text in os.environ.items() if name not in ENVIRONMENT.values()}
+    if config.token:
+        # Not on the command line, where every user of the machine can read it.
+        environ[ENVIRONMENT["token"]] = config.token.reveal()
+    return environ
 
 
-def _noted_pid(config: WorkerConfig) -> int | None:
-    """The process an earlier ComfyUI started, if that number is still the same program's."""
-    try:
-        note = json.loads(_note_of(config).read_text(encoding="utf-8"))
-        pid = int(note["pid"])
-        if note["address"] != config.address:
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
+def _settings_of(config: WorkerConfig) -> str:
+    """What a process is started with, as a hash: it holds a secret."""
+    token = config.token.reveal() if config.token else ""
+    whole = json.dumps([config.binary, config.model, list(config.args), token])
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _running(config: WorkerConfig) -> int | None:
+    """The process that the pack started for this label, if it still runs."""
+    child = _children.get(str(_note_of(config)))
+    if child is not None and child.poll() is None:
+        return child.pid
+    note = _note(config)
+    if note is None or (child is not None and child.pid == note.pid):
         return None
-    words = _command_line(pid)
-    return pid if "serve" in words and config.address in words else None
+    # The number may be another program's by now.
+    words = _command_line(note.pid)
+    return note.pid if "serve" in words and note.address in words else None
+
+
+def _note(config: WorkerConfig) -> _Note | None:
+    try:
+        note = read_json(_note_of(config), _NOTE_BYTES)
+        pid = int(note["pid"])
+        return _Note(pid, str(note["address"]), str(note.get("settings", ""))) if pid > 0 else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None
 
 
 def _command_line(pid: int) -> list[str]:

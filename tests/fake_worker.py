@@ -6,7 +6,10 @@ HOST:PORT`` runs it as a process.
 
 What a job does follows from its values: a prompt ``fail`` fails, ``hang up``
 ends the connection, one of too many words reports a cut; a denoise step takes
-:attr:`FakeWorker.step_seconds`, and all of them together add noise.
+:attr:`FakeWorker.step_seconds`, and all of them together add noise. Of a worker's
+deaths it can play each: :meth:`FakeWorker.shut_down` says that it goes away,
+:attr:`FakeWorker.drops` keeps silent as a broken network does, and leaving its context is
+a process that dies.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import asyncio
 import contextlib
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +48,17 @@ class FakeWorker:
     received: list[dict[str, np.ndarray]] = field(default_factory=list)
     cancelled: list[bytes] = field(default_factory=list)
     connections: int = 0
+    drops: bool = False
+    """Whether new connections are accepted, and nothing is said on them."""
+    busy: bool = False
+    """Whether the device belongs to somebody else, so that every job stays queued."""
+    frames_after_hello: list[bytes] = field(default_factory=list)
+    """What it sends besides, right after its hello."""
+    health: dict = field(default_factory=dict)
+    """What its `/health` says otherwise than a healthy worker's."""
+    born: float = field(default_factory=time.monotonic)
+    """When its process began, by ``time.monotonic``."""
+    sessions: list[_Session] = field(default_factory=list)
 
     def __enter__(self) -> FakeWorker:
         self._loop = asyncio.new_event_loop()
@@ -74,18 +89,44 @@ class FakeWorker:
         await web.TCPSite(self._runner, host, self.port).start()
         self.port = self._runner.addresses[0][1]
 
+    def shut_down(self) -> None:
+        """Fails all jobs as one that was asked to stop, says so, and closes."""
+
+        async def leave() -> None:
+            for session in list(self.sessions):
+                await session.leave()
+
+        asyncio.run_coroutine_threadsafe(leave(), self._loop).result(10)
+
+    def cut(self) -> None:
+        """Closes every connection, as a network that fails; the process lives on."""
+
+        async def close() -> None:
+            for session in list(self.sessions):
+                session.socket._req.transport.abort()
+
+        asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
+
     async def _health(self, _: web.Request) -> web.Response:
         about = {"model": "no model", "device": "cpu", "precision": "f32"}
-        return web.json_response({**about, "queued": 0, "running": int(self._device.locked())})
+        about |= {"queued": 0, "running": int(self._device.locked()), **self.health}
+        return web.json_response(about)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(text="ovis_device_bytes_used 6e9\novis_device_bytes_total 24e9\n")
 
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=wire.MAX_MESSAGE_BYTES)
+        if self.drops:
+            await asyncio.Event().wait()
         await socket.prepare(request)
         self.connections += 1
-        await _Session(self, socket).run()
+        session = _Session(self, socket)
+        self.sessions.append(session)
+        try:
+            await session.run()
+        finally:
+            self.sessions.remove(session)
         return socket
 
 
@@ -119,6 +160,8 @@ class _Session:
         await self.send(
             wire.WorkerHello(self.worker.magic, self.worker.protocol, "fake", capabilities)
         )
+        for extra in self.worker.frames_after_hello:
+            await self.socket.send_bytes(extra)
         try:
             async for frame in self.socket:
                 if frame.type is WSMsgType.BINARY:
@@ -132,7 +175,20 @@ class _Session:
         await self.send(wire.Refused(self.worker.magic, self.worker.protocol, error))
         await self.socket.close()
 
+    async def leave(self) -> None:
+        for job, task in list(self.tasks.items()):
+            if not task.done():
+                task.cancel()
+                code = wire.ErrorCode.SHUTTING_DOWN
+                error = wire.WireError(code, "The worker is shutting down.", "Start it again.")
+                await self.send(wire.Failed(job, error))
+        await self.send(wire.ShuttingDown("The worker is shutting down."))
+        await self.socket.close()
+
     async def take(self, message: object) -> None:
+        if isinstance(message, wire.StatusRequest):
+            uptime = time.monotonic() - self.worker.born
+            await self.send(wire.Status(0, 0, 0, uptime, 0, 0))
         if isinstance(message, wire.Submit):
             self.worker.submitted.append(message)
             self.arriving[message.job] = (message, tensors.Assembler(message.tensors))
@@ -160,6 +216,8 @@ class _Session:
 
     async def work(self, submit: wire.Submit, arrays: dict[str, np.ndarray]) -> None:
         await self.send(wire.Queued(submit.job, 0))
+        while self.worker.busy:
+            await asyncio.sleep(0.01)
         async with self.worker._device:
             await self.send(wire.Started(submit.job))
             try:
@@ -231,6 +289,7 @@ if __name__ == "__main__":
     parser.add_argument("command", choices=["serve"])
     parser.add_argument("--listen", required=True)
     parser.add_argument("--model")
+    parser.add_argument("--tokenizer")
     arguments = parser.parse_args()
     if arguments.model == "broken":
         sys.exit("The weights are broken.")

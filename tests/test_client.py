@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from comfy_node import client as clients
 from comfy_node import settings, wire
-from comfy_node.client import Lost, WorkerClient, client_for
+from comfy_node.client import WorkerClient, client_for
 from comfy_node.errors import NoWorker, WorkerError
 from comfy_node.settings import Places, WorkerConfig
 from comfy_node.tensors import WireTensor
-from comfy_node.worker_process import WorkerProcess
 from fake_worker import WIDTH, FakeWorker
 
 TIMEOUT = 20
@@ -54,6 +54,12 @@ def wait_until(condition) -> None:
 def worker():
     with FakeWorker() as fake:
         yield fake
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(clients, "RETURN_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(clients, "REAP_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -137,11 +143,11 @@ def test_a_lost_connection_is_made_again_and_the_job_sent_once_more(client, work
     assert worker.submitted[0].job != worker.submitted[1].job
 
 
-def test_a_job_that_ends_the_connection_every_time_fails(client, worker):
+def test_a_job_that_ends_the_connection_every_time_fails(client, worker, quick):
     worker.hang_ups = 10
     with pytest.raises(WorkerError, match="was lost during the job"):
         client.submit(wire.EncodeRequest(["hang up"], 8)).result(TIMEOUT)
-    assert worker.connections == 2
+    assert worker.connections == clients.MOST_LOSSES
 
 
 def test_a_worker_that_was_restarted_is_found_again():
@@ -205,7 +211,7 @@ def test_without_a_worker_the_error_says_how_to_start_one():
     assert isinstance(error, NoWorker)
     assert f"No ovis-worker answers at 127.0.0.1:{port}" in error.message
     assert f"ovis-worker serve --model PATH --listen 127.0.0.1:{port}" in error.hint
-    assert "OVIS_WORKER_BIN" in error.hint
+    assert "OVIS_WORKER_BIN" in error.hint and str(settings.PACK_ROOT) in error.hint
 
 
 @pytest.fixture
@@ -242,34 +248,6 @@ print(client.submit(wire.EncodeRequest(["a"], 8)).result(60) and client._process
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in binary is a shell script")
-def test_a_started_worker_that_is_lost_is_started_again_even_if_it_seems_to_run(
-    binary, tmp_path, monkeypatch
-):
-    url, log = f"ws://127.0.0.1:{free_port()}/ws", tmp_path / "worker.log"
-    client = WorkerClient(WorkerConfig(url=url, binary=binary, log=str(log)))
-    events: list[object] = []
-    job = client.submit(denoise(100), [latent()], events.append)
-    wait_until(lambda: any(isinstance(event, wire.Progress) for event in events))
-    lost = client._process
-    log.write_text("Why it ended.")
-    # A process that is killed closes its socket a moment before it is gone.
-    looks = iter([None] * 3)
-    exit_code = WorkerProcess.exit_code.fget
-    monkeypatch.setattr(
-        WorkerProcess, "exit_code", property(lambda process: next(looks, exit_code(process)))
-    )
-    os.kill(lost._process.pid, signal.SIGKILL)
-    try:
-        assert job.result(TIMEOUT)
-        assert any(isinstance(event, Lost) for event in events)
-        assert client._process is not lost
-        assert (tmp_path / "worker.before.log").read_text() == "Why it ended."
-    finally:
-        client._process._process.terminate()
-        client.close()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="the stand-in binary is a shell script")
 def test_a_binary_that_ends_at_once_shows_its_last_words(binary, tmp_path):
     url = f"ws://127.0.0.1:{free_port()}/ws"
     config = WorkerConfig(url=url, binary=binary, model="broken", log=str(tmp_path / "log"))
@@ -282,7 +260,7 @@ def test_a_worker_elsewhere_is_never_started(binary):
     config = WorkerConfig(url="ws://worker.invalid:7867/ws", binary=binary)
     error = failure_of(config)
     assert "No ovis-worker answers at worker.invalid:7867" in error.message
-    assert error.hint.startswith("Start it there")
+    assert "host, port and token are right" in error.hint
 
 
 def test_a_client_is_shared_by_equal_settings(worker):
@@ -308,14 +286,14 @@ def test_the_environment_describes_the_local_worker(tmp_path):
     }
     config = settings.resolve("", Places(tmp_path, tmp_path / "models"), environ)
     assert config.url == "ws://10.0.0.5:9000/ws"
-    assert (config.token, config.binary, config.model) == ("t", "/bin/w", "/m")
+    assert (config.token.reveal(), config.binary, config.model) == ("t", "/bin/w", "/m")
 
 
 def test_the_settings_file_describes_any_worker_but_the_environment_only_local(tmp_path):
     workers = {"studio": {"url": "wss://gpu.example:443/ovis", "token": "t"}}
     (tmp_path / "ovis_worker.json").write_text(json.dumps({"workers": workers}))
     config = settings.resolve("studio", Places(tmp_path), {"OVIS_WORKER_TOKEN": "other"})
-    assert (config.url, config.token) == ("wss://gpu.example:443/ovis", "t")
+    assert (config.url, config.token.reveal()) == ("wss://gpu.example:443/ovis", "t")
     assert not config.is_on_this_machine
 
 
@@ -359,32 +337,3 @@ def test_settings_that_are_wrong_are_refused_with_a_sentence(tmp_path, text, sen
     (tmp_path / "ovis_worker.json").write_text(text)
     with pytest.raises(WorkerError, match=sentence):
         settings.resolve("x", Places(tmp_path), {})
-
-
-def test_a_lost_worker_is_waited_for_and_found_again(monkeypatch):
-    monkeypatch.setattr("comfy_node.client.RETURN_POLL_SECONDS", 0.05)
-    events: list[object] = []
-    with FakeWorker(step_seconds=10) as first:
-        client = WorkerClient(WorkerConfig(url=first.url))
-        job = client.submit(denoise(2), [latent()], events.append)
-        wait_until(lambda: any(isinstance(event, wire.Started) for event in events))
-    wait_until(lambda: any(isinstance(event, Lost) for event in events))
-    assert "was lost during the job" in events[-1].message
-    assert not job.done()
-    with FakeWorker(port=first.port) as second:
-        assert job.result(TIMEOUT)
-        assert len(second.submitted) == 1
-        client.close()
-
-
-def test_a_lost_worker_that_stays_away_ends_the_wait_with_a_sentence(monkeypatch):
-    monkeypatch.setattr("comfy_node.client.RETURN_SECONDS", 0.2)
-    monkeypatch.setattr("comfy_node.client.RETURN_POLL_SECONDS", 0.05)
-    events: list[object] = []
-    with FakeWorker(step_seconds=10) as worker:
-        client = WorkerClient(WorkerConfig(url=worker.url))
-        job = client.submit(denoise(2), [latent()], events.append)
-        wait_until(lambda: any(isinstance(event, wire.Started) for event in events))
-    with pytest.raises(NoWorker, match="was not there again after"):
-        job.result(TIMEOUT)
-    client.close()

@@ -18,7 +18,8 @@ from comfy_node import client as clients
 from comfy_node import reader
 from comfy_node.errors import NoWorker
 from comfy_node.routes import language, prompts, workers
-from comfy_node.settings import ENVIRONMENT, SETTINGS_FILE, Places
+from comfy_node.settings import ENVIRONMENT, Places
+from comfy_node.settings_file import SETTINGS_FILE
 from fake_worker import FakeWorker
 from test_client import FAKE, denoise, free_port, latent
 

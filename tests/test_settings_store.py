@@ -10,7 +10,8 @@ import pytest
 
 from comfy_node import settings, settings_store
 from comfy_node.errors import WorkerError
-from comfy_node.settings import SETTINGS_FILE, Places
+from comfy_node.settings import Places
+from comfy_node.settings_file import BACKUP_SUFFIX, SETTINGS_FILE
 
 
 def written(user) -> dict:
@@ -28,7 +29,8 @@ def test_fields_change_one_by_one_and_the_rest_stays(tmp_path):
     assert settings.labels(Places(tmp_path)) == ["local", "a"]
     settings_store.remove(tmp_path, "a")
     assert settings.labels(Places(tmp_path)) == ["local"]
-    assert [path.name for path in tmp_path.iterdir()] == [SETTINGS_FILE]
+    kept = {SETTINGS_FILE, SETTINGS_FILE + BACKUP_SUFFIX}
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")

@@ -50,7 +50,7 @@ def test_a_chinese_sentence_is_about_the_same_things(english, chinese):
 
 
 def test_every_error_is_a_sentence_of_the_table():
-    for where, call in calls("WorkerError", "NoWorker"):
+    for where, call in calls("WorkerError", "NoWorker", "StartFailed", "ConnectionLost"):
         for part in call.args[:2]:
             words = isinstance(part, ast.JoinedStr) or (
                 isinstance(part, ast.Constant) and isinstance(part.value, str)

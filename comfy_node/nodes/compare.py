@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..compare import LAYOUTS, compare
+from . import inputs
 from .worker import CATEGORY
 
 
@@ -76,7 +77,12 @@ class OvisCompare(io.ComfyNode):
         after_label: str,
     ) -> io.NodeOutput:
         """``[B, H, W, 3]``; the shorter batch goes on with its last image."""
-        before, after = before[..., :3], after[..., :3]
+        before, after = inputs.image("before", before), inputs.image("after", after)
+        layout = inputs.choice("layout", layout, LAYOUTS)
+        position = inputs.number("position", position, 0.0, 1.0)
+        gain = inputs.number("gain", gain, 1.0, 20.0)
+        before_label = inputs.text("before_label", before_label)
+        after_label = inputs.text("after_label", after_label)
         height, width = before.shape[1:3]
         if after.shape[1:3] != before.shape[1:3]:
             channels_first = after.movedim(-1, 1)
@@ -87,10 +93,8 @@ class OvisCompare(io.ComfyNode):
             for index in range(max(len(before), len(after)))
         ]
         names = (before_label.strip(), after_label.strip())
-        pages = [
-            compare(one.cpu().numpy(), two.cpu().numpy(), layout, names, position, gain)
-            for one, two in pairs
-        ]
+        arrays = [[image.float().cpu().numpy() for image in pair] for pair in pairs]
+        pages = [compare(one, two, layout, names, position, gain) for one, two in arrays]
         shown = [cls._saved(image) for image in pairs[0]]
         image = torch.stack([torch.from_numpy(page) for page in pages])
         return io.NodeOutput(image, ui={"ovis_compare": shown})

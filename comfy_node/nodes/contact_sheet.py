@@ -8,17 +8,19 @@ import torch
 from comfy_api.latest import io
 
 from .. import wire
-from ..client import client_for
 from ..connection import JobResult
 from ..errors import WorkerError
-from ..settings import WorkerConfig
-from ..sheet import AXES, Cell, lay_out, plan
+from ..sheet import AXES, Cell, Plan, lay_out, plan
+from . import inputs
 from .denoise import negative_input
-from .denoise_inputs import batch_index, denoise_tensors, latent_samples
+from .denoise_inputs import batch_index, check_width, denoise_tensors, latent_samples
+from .here import client_of
 from .jobs import from_wire, run_job, to_wire, wait_for
 from .previews import DenoiseBar, wanted_preview
-from .samplers import named_schedule, sampler_input, scheduler_input, shift_input
+from .samplers import SAMPLERS, named_schedule, sampler_input, scheduler_input, shift_input
 from .worker import CATEGORY, Worker
+
+MOST_LIST_BYTES = 10_000
 
 
 class OvisContactSheet(io.ComfyNode):
@@ -72,13 +74,14 @@ class OvisContactSheet(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, seeds: str | None, steps: str | None, cfg: str | None, columns: str | None
+        cls, seeds: object, steps: object, cfg: object, columns: object
     ) -> bool | str:
         """Says what is wrong with a list before anything runs."""
-        if None in (seeds, steps, cfg, columns):  # from another node, and known when it runs
+        given = (seeds, steps, cfg, columns)
+        if any(value is None for value in given):  # from another node, and known when it runs
             return True
         try:
-            plan(seeds, steps, cfg, columns)
+            _planned(*given)
         except WorkerError as error:
             return str(error)
         return True
@@ -86,7 +89,7 @@ class OvisContactSheet(io.ComfyNode):
     @classmethod
     async def execute(
         cls,
-        worker: WorkerConfig,
+        worker: str,
         positive: list,
         latent: dict,
         seeds: str,
@@ -100,11 +103,19 @@ class OvisContactSheet(io.ComfyNode):
         negative: list | None = None,
     ) -> io.NodeOutput:
         """The page ``[1, H, W, 3]``, and the images in its order ``[B, h, w, 3]``."""
-        sheet = plan(seeds, steps, cfg, columns)
-        first = _first(latent)
-        samples = latent_samples(first)
+        sheet = _planned(seeds, steps, cfg, columns)
+        cell_size = inputs.whole("cell_size", cell_size, 0, 4096)
+        sampler = inputs.choice("sampler", sampler, SAMPLERS)
         schedule = named_schedule(scheduler, shift)
-        hello = await wait_for(client_for(worker).connect())
+        inputs.worker_label(worker)
+        batch = latent_samples(latent)
+        first, samples = _first(latent, len(batch)), batch[:1]
+        indices = batch_index(first, len(samples))
+        # Both are looked at before the first image is made, which may not need the negative.
+        guided = any(cell.cfg != 1.0 for cell in sheet.cells)
+        checked = denoise_tensors(positive, negative, guided, first, samples)
+        hello = await wait_for(client_of(worker).connect())
+        check_width(checked, hello.capabilities)
         preview = wanted_preview(hello.capabilities)
         bar = _SheetBar(cls.hidden.unique_id, sheet.cells)
         images = []
@@ -114,7 +125,7 @@ class OvisContactSheet(io.ComfyNode):
                 steps=cell.steps,
                 cfg=cell.cfg,
                 sampler=sampler,
-                batch_index=batch_index(first),
+                batch_index=indices,
                 preview=preview,
                 **schedule,
             )
@@ -145,18 +156,25 @@ class _SheetBar:
         self._done += cell.steps
 
 
-def _first(latent: dict) -> dict:
-    """The first of a batch, with what belongs to it."""
-    first = {**latent, "samples": latent["samples"][:1]}
+def _planned(seeds: object, steps: object, cfg: object, columns: object) -> Plan:
+    lists = {"seeds": seeds, "steps": steps, "cfg": cfg}
+    texts = [inputs.text(name, value, MOST_LIST_BYTES) for name, value in lists.items()]
+    return plan(*texts, inputs.choice("columns", columns, AXES))
+
+
+def _first(latent: dict, batch: int) -> dict:
+    """What belongs to the first of a batch beside its samples."""
+    first = dict(latent)
     if latent.get("noise_mask") is not None:
-        mask = latent["noise_mask"]
+        mask = inputs.mask("latent.noise_mask", latent["noise_mask"])
         first["noise_mask"] = mask.reshape((-1, 1, *mask.shape[-2:]))[:1]
     if latent.get("batch_index") is not None:
-        first["batch_index"] = latent["batch_index"][:1]
+        indices = inputs.indices("latent.batch_index", latent["batch_index"], batch)
+        first["batch_index"] = indices[:1]
     return first
 
 
-async def _decoded(worker: WorkerConfig, node_id: str, result: JobResult) -> torch.Tensor:
+async def _decoded(worker: object, node_id: str, result: JobResult) -> torch.Tensor:
     tensors = [to_wire("latent", from_wire(result, "latent"))]
     decoded = await run_job(worker, node_id, wire.DecodeRequest(), tensors)
     return from_wire(decoded, "image")

@@ -7,15 +7,25 @@ import math
 from comfy_api.latest import io
 
 from .. import wire
-from ..client import client_for
-from ..settings import WorkerConfig
-from .denoise_inputs import batch_index, denoise_tensors, latent_samples
+from . import inputs
+from .denoise_inputs import (
+    batch_index,
+    check_width,
+    denoise_tensors,
+    latent_samples,
+    plain_conditioning,
+)
+from .here import client_of
 from .jobs import from_wire, run_job, wait_for
 from .latent import PIXELS_KEY
 from .previews import DenoiseBar, wanted_preview
-from .samplers import named_schedule, sampler_input, scheduler_input, shift_input
+from .samplers import SAMPLERS, named_schedule, sampler_input, scheduler_input, shift_input
 from .speed import cache_input, speed_fields
 from .worker import CATEGORY, Worker
+
+MOST_STEPS = 1000
+MOST_CFG = 100.0
+"""What the worker takes; the widgets end earlier."""
 
 
 class OvisDenoise(io.ComfyNode):
@@ -60,7 +70,7 @@ class OvisDenoise(io.ComfyNode):
     @classmethod
     async def execute(
         cls,
-        worker: WorkerConfig,
+        worker: str,
         positive: list,
         latent: dict,
         seed: int,
@@ -74,17 +84,20 @@ class OvisDenoise(io.ComfyNode):
         cache: str = "off",
     ) -> io.NodeOutput:
         """The latent with new samples; its mask and batch index stay."""
-        if denoise <= 0:
-            return unchanged(latent)
+        denoise = inputs.number("denoise", denoise, 0.0, 1.0)
         request = wire.DenoiseRequest(
-            seed=seed,
-            steps=steps,
-            cfg=cfg,
-            sampler=sampler,
+            seed=inputs.whole("seed", seed, 0, inputs.MOST_SEED),
+            steps=inputs.whole("steps", steps, 1, MOST_STEPS),
+            cfg=inputs.number("cfg", cfg, 0.0, MOST_CFG),
+            sampler=inputs.choice("sampler", sampler, SAMPLERS),
             denoise=denoise,
             **speed_fields(cache),
             **named_schedule(scheduler, shift),
         )
+        if denoise == 0:
+            inputs.worker_label(worker)
+            plain_conditioning(positive, "positive", 1)
+            return unchanged(latent)
         return await run_denoise(cls.hidden.unique_id, worker, request, positive, negative, latent)
 
 
@@ -94,7 +107,7 @@ def seed_input(name: str) -> io.Int.Input:
         name,
         default=0,
         min=0,
-        max=0xFFFFFFFFFFFFFFFF,
+        max=inputs.MOST_SEED,
         control_after_generate=True,
         tooltip="The same seed gives the same noise as in ComfyUI's KSampler.",
     )
@@ -140,19 +153,21 @@ def unchanged(latent: dict) -> io.NodeOutput:
 
 async def run_denoise(
     node_id: str,
-    worker: WorkerConfig,
+    worker: object,
     request: wire.DenoiseRequest,
     positive: list,
     negative: list | None,
     latent: dict,
 ) -> io.NodeOutput:
     """Runs a job whose request lacks only what follows from the latent and ComfyUI's settings."""
+    inputs.worker_label(worker)
     samples = latent_samples(latent)
     if math.isclose(request.cfg, 1.0):
         request.cfg = 1.0
     tensors = denoise_tensors(positive, negative, request.cfg != 1.0, latent, samples)
-    request.batch_index = batch_index(latent)
-    hello = await wait_for(client_for(worker).connect())
+    request.batch_index = batch_index(latent, len(samples))
+    hello = await wait_for(client_of(worker).connect())
+    check_width(tensors, hello.capabilities)
     request.preview = wanted_preview(hello.capabilities)
     bar = DenoiseBar(node_id, request.steps)
     result = await run_job(worker, node_id, request, tensors, bar.show)

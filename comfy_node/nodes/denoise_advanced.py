@@ -6,9 +6,19 @@ import torch
 from comfy_api.latest import io
 
 from .. import wire
-from ..settings import WorkerConfig
-from .denoise import cfg_input, negative_input, run_denoise, seed_input, steps_input, unchanged
+from . import inputs
+from .denoise import (
+    MOST_CFG,
+    MOST_STEPS,
+    cfg_input,
+    negative_input,
+    run_denoise,
+    seed_input,
+    steps_input,
+    unchanged,
+)
 from .samplers import (
+    SAMPLERS,
     given_schedule,
     known_sampler,
     named_schedule,
@@ -19,6 +29,7 @@ from .samplers import (
 from .speed import cache_input, guidance_inputs, speed_fields
 from .worker import CATEGORY, Worker
 
+SWITCH = ("enable", "disable")
 LAST_STEP = 10_000
 """An ``end_at_step`` past every schedule, as in ComfyUI."""
 
@@ -92,7 +103,7 @@ class OvisDenoiseAdvanced(io.ComfyNode):
     @classmethod
     async def execute(
         cls,
-        worker: WorkerConfig,
+        worker: str,
         positive: list,
         latent: dict,
         add_noise: str,
@@ -113,22 +124,29 @@ class OvisDenoiseAdvanced(io.ComfyNode):
         guidance_end: float = 0.0,
     ) -> io.NodeOutput:
         """The latent with new samples; its mask and batch index stay."""
-        fields: dict[str, object] = {"sampler": sampler, "steps": steps}
+        fields: dict[str, object] = {
+            "sampler": inputs.choice("sampler", sampler, SAMPLERS),
+            "steps": inputs.whole("steps", steps, 1, MOST_STEPS),
+        }
         fields |= named_schedule(scheduler, shift)
         if custom_sampler is not None:
             fields |= known_sampler(custom_sampler)
+        short = False
         if sigmas is not None:
-            if len(sigmas) < 2:
-                return unchanged(latent)
-            fields |= given_schedule(sigmas, shift)
+            sigmas = inputs.sigmas("sigmas", sigmas)
+            short = len(sigmas) < 2
+            fields |= {} if short else given_schedule(sigmas, shift)
+        leftover = inputs.choice("return_with_leftover_noise", return_with_leftover_noise, SWITCH)
         request = wire.DenoiseRequest(
-            seed=noise_seed,
-            cfg=cfg,
-            start_step=start_at_step,
-            end_step=end_at_step,
-            add_noise=add_noise == "enable",
-            leftover_noise=return_with_leftover_noise == "enable",
+            seed=inputs.whole("noise_seed", noise_seed, 0, inputs.MOST_SEED),
+            cfg=inputs.number("cfg", cfg, 0.0, MOST_CFG),
+            start_step=inputs.whole("start_at_step", start_at_step, 0, LAST_STEP),
+            end_step=inputs.whole("end_at_step", end_at_step, 0, LAST_STEP),
+            add_noise=inputs.choice("add_noise", add_noise, SWITCH) == "enable",
+            leftover_noise=leftover == "enable",
             **speed_fields(cache, guidance_start, guidance_end),
             **fields,
         )
+        if short:
+            return unchanged(latent)
         return await run_denoise(cls.hidden.unique_id, worker, request, positive, negative, latent)

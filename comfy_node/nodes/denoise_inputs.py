@@ -5,10 +5,12 @@ from __future__ import annotations
 import comfy.utils
 import torch
 
+from .. import wire
 from ..errors import WorkerError
 from ..sizes import LATENT_CHANNELS, LATENT_PIXELS
 from ..tensors import WireTensor
-from ..texts import say
+from ..texts import say, shown
+from . import inputs
 from .jobs import to_wire
 from .latent import PIXELS_KEY
 
@@ -19,27 +21,26 @@ _WITHOUT_EFFECT = {"pooled_output", "guidance"}
 _DEFAULTS = {"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0}
 
 
-def plain_conditioning(conditioning: list, name: str, batch: int) -> torch.Tensor:
+def plain_conditioning(conditioning: object, name: str, batch: int) -> torch.Tensor:
     """The one tensor ``[1 or B, T, D]`` of a CONDITIONING that is nothing more.
 
     Raises :class:`WorkerError` for what would otherwise be silently ignored.
     """
-    if len(conditioning) != 1:
+    entries = inputs.conditioning(name, conditioning)
+    if len(entries) != 1:
         raise WorkerError(
             say(
                 "The {name} conditioning has {count} entries, Ovis Denoise takes one.",
                 name=name,
-                count=len(conditioning),
+                count=len(entries),
             ),
             say("Put the texts into one prompt instead of combining conditionings."),
         )
-    tensor, options = conditioning[0]
+    tensor, options = entries[0]
     used = sorted(
-        key
+        shown(key, 60)
         for key, value in options.items()
-        if value is not None
-        and key not in _WITHOUT_EFFECT
-        and not (key in _DEFAULTS and value == _DEFAULTS[key])
+        if value is not None and key not in _WITHOUT_EFFECT and not _is_default(key, value)
     )
     if used:
         raise WorkerError(
@@ -55,18 +56,46 @@ def plain_conditioning(conditioning: list, name: str, batch: int) -> torch.Tenso
     return comfy.utils.repeat_to_batch_size(tensor, batch)
 
 
-def latent_samples(latent: dict) -> torch.Tensor:
+def _is_default(key: str, value: object) -> bool:
+    return isinstance(value, int | float) and _DEFAULTS.get(key) == value
+
+
+def check_width(tensors: list[WireTensor], capabilities: wire.Capabilities) -> None:
+    """Raises :class:`WorkerError` for a conditioning of another model's text encoder."""
+    for tensor in tensors:
+        width = tensor.header.shape[-1]
+        is_conditioning = tensor.header.name in ("positive", "negative")
+        if is_conditioning and width != capabilities.conditioning_width:
+            raise WorkerError(
+                say(
+                    "The {name} conditioning is {width} wide, the worker's model takes {wanted}.",
+                    name=tensor.header.name,
+                    width=width,
+                    wanted=capabilities.conditioning_width,
+                ),
+                say("Encode the prompt with Ovis Prompt Encode on the same worker."),
+            )
+
+
+def latent_samples(latent: object) -> torch.Tensor:
     """The samples ``[B, 16, H/8, W/8]``; an empty latent of another model is reshaped.
 
     Newer ComfyUI's empty latents say how many pixels a position stands for.
     """
-    samples = latent["samples"]
+    samples = inputs.latent("latent", latent)
     if samples.ndim == 4 and not samples.any():
-        scale = latent.get(PIXELS_KEY, LATENT_PIXELS) / LATENT_PIXELS
+        pixels = latent.get(PIXELS_KEY, LATENT_PIXELS)
+        scale = inputs.number(f"latent.{PIXELS_KEY}", pixels, 1, 256) / LATENT_PIXELS
         batch, _, height, width = samples.shape
         samples = samples.new_zeros(
             [batch, LATENT_CHANNELS, round(height * scale), round(width * scale)]
         )
+    check_latent_shape(samples)
+    return samples
+
+
+def check_latent_shape(samples: torch.Tensor) -> None:
+    """Raises :class:`WorkerError` for the latents of another kind of model."""
     if samples.ndim != 4 or samples.shape[1] != LATENT_CHANNELS:
         raise WorkerError(
             say(
@@ -77,24 +106,23 @@ def latent_samples(latent: dict) -> torch.Tensor:
             ),
             say("Encode the image with Ovis VAE Encode or with FLUX.1's VAE."),
         )
-    return samples
 
 
 def latent_mask(latent: dict, samples: torch.Tensor) -> torch.Tensor | None:
     """The noise mask ``[1 or B, H/8, W/8]``, resized as ComfyUI's samplers do."""
-    mask = latent.get("noise_mask")
-    if mask is None:
+    if latent.get("noise_mask") is None:
         return None
+    mask = inputs.mask("latent.noise_mask", latent["noise_mask"])
     height, width = samples.shape[-2:]
     entries = mask.reshape((-1, 1, mask.shape[-2], mask.shape[-1])).shape[0]
     batch = 1 if entries == 1 else samples.shape[0]
-    return comfy.utils.reshape_mask(mask.float(), (batch, 1, height, width))[:, 0]
+    return comfy.utils.reshape_mask(mask.detach().float(), (batch, 1, height, width))[:, 0]
 
 
-def batch_index(latent: dict) -> list[int] | None:
+def batch_index(latent: dict, batch: int) -> list[int] | None:
     """Which of the seed's draws the entries take, where the LATENT says it."""
     indices = latent.get("batch_index")
-    return None if indices is None else [int(index) for index in indices]
+    return None if indices is None else inputs.indices("latent.batch_index", indices, batch)
 
 
 def denoise_tensors(

@@ -7,16 +7,19 @@ from comfy_api.latest import io
 
 from .. import wire
 from ..sizes import SIZE_MULTIPLE
+from . import inputs
+from .denoise_inputs import check_latent_shape
 from .jobs import from_wire, run_job, to_wire
 from .worker import CATEGORY, Worker
 
 
-def encodable(pixels: torch.Tensor) -> torch.Tensor:
+def encodable(image: object) -> torch.Tensor:
     """Pixels as the native VAE Encode takes them: no alpha, the middle that fits.
 
-    The native node crops to multiples of 8; the model needs 16.
+    The native node crops to multiples of 8; the model needs 16. Raises
+    :class:`WorkerError` for what is no IMAGE of at least 16 pixels each way.
     """
-    pixels = pixels[..., :3]
+    pixels = inputs.image("image", image, SIZE_MULTIPLE)
     for dim in (1, 2):
         extra = pixels.shape[dim] % SIZE_MULTIPLE
         pixels = pixels.narrow(dim, extra // 2, pixels.shape[dim] - extra)
@@ -40,9 +43,11 @@ class OvisDecode(io.ComfyNode):
         )
 
     @classmethod
-    async def execute(cls, worker, latent: dict) -> io.NodeOutput:
+    async def execute(cls, worker: str, latent: dict) -> io.NodeOutput:
         """``[B, H, W, 3]``, 0 to 1."""
-        tensors = [to_wire("latent", latent["samples"])]
+        samples = inputs.latent("latent", latent)
+        check_latent_shape(samples)
+        tensors = [to_wire("latent", samples)]
         result = await run_job(worker, cls.hidden.unique_id, wire.DecodeRequest(), tensors)
         return io.NodeOutput(from_wire(result, "image"))
 
@@ -65,7 +70,7 @@ class OvisVAEEncode(io.ComfyNode):
         )
 
     @classmethod
-    async def execute(cls, worker, image: torch.Tensor) -> io.NodeOutput:
+    async def execute(cls, worker: str, image: torch.Tensor) -> io.NodeOutput:
         """``[B, 16, H/8, W/8]``, raw VAE latents."""
         tensors = [to_wire("image", encodable(image))]
         result = await run_job(worker, cls.hidden.unique_id, wire.VaeEncodeRequest(), tensors)

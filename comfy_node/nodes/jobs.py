@@ -13,12 +13,13 @@ import torch
 from server import PromptServer
 
 from .. import reader, wire
-from ..client import JobEvent, Lost, client_for
+from ..client import JobEvent, Lost
 from ..connection import JobResult
 from ..errors import WorkerError
-from ..settings import WorkerConfig
 from ..tensors import WireTensor
 from ..texts import say, translated
+from .here import client_of
+from .inputs import finite
 
 POLL_SECONDS = 0.05
 """How often ComfyUI's interrupt flag is read, and how late progress may show."""
@@ -35,8 +36,11 @@ _TORCH_TYPES = {
 
 
 def to_wire(name: str, tensor: torch.Tensor) -> WireTensor:
-    """Any tensor as float32 for the wire; no copy if it is that already."""
-    values = tensor.detach().to("cpu", torch.float32).contiguous()
+    """Any tensor as float32 for the wire; no copy if it is that already.
+
+    Raises :class:`WorkerError` where a value is no number.
+    """
+    values = finite(name, tensor).contiguous()
     header = wire.TensorHeader(name, wire.DType.F32, list(values.shape))
     return WireTensor(header, memoryview(values.numpy()).cast("B"))
 
@@ -52,19 +56,20 @@ def from_wire(result: JobResult, name: str) -> torch.Tensor:
 
 
 async def run_job(
-    config: WorkerConfig,
+    worker: object,
     node_id: str,
     request: object,
     tensors: Sequence[WireTensor] = (),
     on_progress: Callable[[wire.Progress | wire.Preview], None] = lambda _: None,
 ) -> JobResult:
-    """Runs a job to its end.
+    """Runs a job to its end on what a `worker` input was given.
 
     ComfyUI's interrupt cancels it on the worker, also while it waits there or
     for the connection. ``on_progress`` is called in this task, where ComfyUI
     knows which node runs. Raises :class:`WorkerError`.
     """
     events: queue.SimpleQueue[JobEvent] = queue.SimpleQueue()
+    future = client_of(worker).submit(request, tensors, events.put)
 
     def show_events() -> None:
         while not events.empty():
@@ -74,13 +79,10 @@ async def run_job(
             elif isinstance(event, wire.Queued) and event.position > 0:
                 show_text(node_id, _waiting_behind(event.position))
             elif isinstance(event, Lost):
-                show_text(
-                    node_id, say("{lost} Waiting until it is there again.", lost=event.message)
-                )
+                show_text(node_id, _waiting_for(event))
             elif isinstance(event, wire.Started):
                 show_text(node_id)
 
-    future = client_for(config).submit(request, tensors, events.put)
     try:
         return await wait_for(future, show_events)
     finally:
@@ -90,17 +92,39 @@ async def run_job(
 async def wait_for(
     future: concurrent.futures.Future, on_poll: Callable[[], None] = lambda: None
 ) -> Any:
-    """The future's result; an interrupt or the prompt's end cancels it."""
+    """The future's result; an interrupt or the prompt's end cancels it.
+
+    ComfyUI maps a list over a node as tasks of one loop, which ends with the prompt, and
+    whoever reads its interrupt flag first clears it: one interrupt is for all of them.
+    """
+    global _interrupted
+    loop = asyncio.get_running_loop()
     waiting = asyncio.wrap_future(future)
     try:
         while True:
             done, _ = await asyncio.wait([waiting], timeout=POLL_SECONDS)
-            comfy.model_management.throw_exception_if_processing_interrupted()
+            if _interrupted is loop:
+                raise comfy.model_management.InterruptProcessingException
+            try:
+                comfy.model_management.throw_exception_if_processing_interrupted()
+            except comfy.model_management.InterruptProcessingException:
+                _interrupted = loop
+                raise
             on_poll()
             if done:
                 return waiting.result()
     finally:
         waiting.cancel()
+
+
+def show_lost(node_id: str, events: queue.SimpleQueue[Lost]) -> None:
+    """Says on the node that the worker is waited for."""
+    while not events.empty():
+        show_text(node_id, _waiting_for(events.get()))
+
+
+def _waiting_for(lost: Lost) -> str:
+    return say("{lost} Waiting until it is there again.", lost=lost.message)
 
 
 def _waiting_behind(jobs: int) -> str:
@@ -125,3 +149,5 @@ def show_text(node_id: str, *texts: str) -> None:
 
 
 _with_text: set[str] = set()
+_interrupted: asyncio.AbstractEventLoop | None = None
+"""The loop of the prompt that was interrupted last."""

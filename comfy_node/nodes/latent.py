@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..sizes import FREE, LATENT_CHANNELS, LATENT_PIXELS, PRESETS, ratio_of, size_of
+from . import inputs
 from .worker import CATEGORY
 
 PIXELS_KEY = "downscale_ratio_spacial"
@@ -76,6 +77,10 @@ class OvisEmptyLatent(io.ComfyNode):
         cls, aspect_ratio: float, megapixels: float, batch_size: int, preset: str = FREE
     ) -> io.NodeOutput:
         """Zeros ``[B, 16, H/8, W/8]``, width and height."""
+        aspect_ratio = inputs.number("aspect_ratio", aspect_ratio, 0.25, 4.0)
+        megapixels = inputs.number("megapixels", megapixels, 0.05, 4.0)
+        batch_size = inputs.whole("batch_size", batch_size, 1, 64)
+        preset = inputs.choice("preset", preset, [FREE, *PRESETS])
         width, height = size_of(ratio_of(preset, aspect_ratio), megapixels)
         samples = torch.zeros(
             [batch_size, LATENT_CHANNELS, height // LATENT_PIXELS, width // LATENT_PIXELS],

@@ -13,7 +13,8 @@ from comfy_api.latest import io
 
 from .. import wire
 from ..errors import WorkerError
-from ..texts import say
+from ..texts import say, shown
+from . import inputs
 
 SAMPLERS = [
     "euler",
@@ -62,6 +63,16 @@ _OPTIONS = {
     "lms": {"order"},
 }
 
+MOST_SHIFT = 100.0
+_OPTION = {
+    "eta": lambda value: inputs.number("custom_sampler.eta", value, 0, 100),
+    "s_noise": lambda value: inputs.number("custom_sampler.s_noise", value, 0, 100),
+    "r": lambda value: inputs.number("custom_sampler.r", value, 0, 100),
+    "order": lambda value: inputs.whole("custom_sampler.order", value, 0, 100),
+    "solver_type": lambda value: inputs.text("custom_sampler.solver_type", value, 100),
+}
+"""How each option of a SAMPLER is read; what it may be, the worker says."""
+
 # Options that change nothing at these values: no churn. Without churn the
 # strength of its noise has no effect either.
 _WITHOUT_CHURN = {"s_churn": 0.0, "s_tmin": 0.0, "s_tmax": math.inf}
@@ -109,7 +120,12 @@ def shift_input() -> io.Float.Input:
 
 
 def named_schedule(scheduler: str, shift: float) -> dict[str, object]:
-    """The fields of a request for a scheduler; a ``shift`` of 0 is the model's own."""
+    """The fields of a request for a scheduler; a ``shift`` of 0 is the model's own.
+
+    Raises :class:`WorkerError` for what no widget gives.
+    """
+    scheduler = inputs.choice("scheduler", scheduler, SCHEDULERS)
+    shift = inputs.number("shift", shift, 0.0, MOST_SHIFT)
     if shift > 0:
         # Before there was a choice of schedulers, a shift meant `simple`.
         name = "simple" if scheduler == "flux" else scheduler
@@ -139,13 +155,17 @@ def known_sampler(sampler: object) -> dict[str, object]:
 
     Raises :class:`WorkerError` where the worker has none like it.
     """
+    if not hasattr(sampler, "sampler_function") and not hasattr(type(sampler), "sample"):
+        hint = say("Connect a node that makes a SAMPLER, such as KSamplerSelect.")
+        raise inputs.refuse("custom_sampler", sampler, say("a SAMPLER"), hint)
     name, implied = _recognised(sampler)
     options = dict(sampler.extra_options)
     for option, value in list(options.items()):
-        has_no_effect = _WITHOUT_CHURN.get(option, math.nan) == value
+        is_number = isinstance(value, int | float)
+        has_no_effect = is_number and _WITHOUT_CHURN.get(option, math.nan) == value
         if has_no_effect or (option == "s_noise" and name in _WITHOUT_NOISE):
             del options[option]
-    unknown = sorted(options.keys() - _OPTIONS.get(name, set()))
+    unknown = sorted(shown(option, 40) for option in options.keys() - _OPTIONS.get(name, set()))
     if unknown:
         raise WorkerError(
             say(
@@ -155,7 +175,8 @@ def known_sampler(sampler: object) -> dict[str, object]:
             ),
             say("Use the sampler without these options."),
         )
-    return {"sampler": name, "options": wire.SamplerOptions(**{**implied, **options})}
+    checked = {option: _OPTION[option](value) for option, value in options.items()}
+    return {"sampler": name, "options": wire.SamplerOptions(**{**implied, **checked})}
 
 
 def _recognised(sampler: object) -> tuple[str, dict[str, object]]:
@@ -171,9 +192,10 @@ def _recognised(sampler: object) -> tuple[str, dict[str, object]]:
             for name, meaning in {**names, **_OTHER_NAMES}.items()
         }
         native_names |= {getattr(native_uni_pc, name): _UNI_PC[name] for name in _UNI_PC}
-        if function is not None and function in native_names and not inpaint.get("random"):
+        if callable(function) and function in native_names and not inpaint.get("random"):
             return native_names[function]
-    called = getattr(function, "__name__", type(sampler).__name__).removeprefix("sample_")
+    called = shown(getattr(function, "__name__", type(sampler).__name__), 60)
+    called = called.removeprefix("sample_")
     raise WorkerError(
         say("Ovis Denoise has no sampler like the connected {name}.", name=called),
         say("Choose one of: {names}.", names=", ".join(SAMPLERS)),

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from .. import wire
 from ..errors import WorkerError
 from ..texts import say
+from . import inputs
 
 CACHES = {"off": wire.StepCaching.OFF, "safe": wire.StepCaching.SAFE, "fast": wire.StepCaching.FAST}
 
@@ -48,6 +49,9 @@ def speed_fields(cache: str, start: float = 1.0, end: float = 0.0) -> dict[str, 
 
     Raises :class:`WorkerError` where the sigmas are the wrong way round.
     """
+    cache = inputs.choice("cache", cache, list(CACHES))
+    start = inputs.number("guidance_start", start, 0.0, 1.0)
+    end = inputs.number("guidance_end", end, 0.0, 1.0)
     if end > start:
         raise WorkerError(
             say("guidance_start is {start:g}, below guidance_end, {end:g}.", start=start, end=end),

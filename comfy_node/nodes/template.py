@@ -6,8 +6,10 @@ from comfy_api.latest import io
 
 from .. import templates
 from ..errors import WorkerError
+from . import inputs
+from .here import places
 from .jobs import show_text
-from .worker import CATEGORY, places
+from .worker import CATEGORY
 
 
 def house_templates() -> templates.Found:
@@ -67,21 +69,22 @@ class OvisPromptTemplate(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, template: str | None) -> bool | str:
+    def validate_inputs(cls, template: object) -> bool | str:
         """Says what to do about a colleague's template that is not here."""
         if template is None:  # comes from another node, and is known only when it runs
             return True
         try:
-            house_templates().named(template)
+            house_templates().named(inputs.text("template", template))
         except WorkerError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, template: str, **_: str) -> object:
+    def fingerprint_inputs(cls, template: object, **_: object) -> object:
         """Runs again when the template's file changes."""
         found = house_templates()
-        return repr(found.templates.get(template)), tuple(found.problems)
+        chosen = found.templates.get(template) if isinstance(template, str) else None
+        return repr(chosen), tuple(found.problems)
 
     @classmethod
     def execute(
@@ -90,6 +93,7 @@ class OvisPromptTemplate(io.ComfyNode):
         """The prompt and the template's negative; bad files are named on the node."""
         found = house_templates()
         boxes = {"headline": headline, "style": style, "subject": subject, "colours": colours}
-        chosen = found.named(template)
+        boxes = {name: inputs.text(name, value) for name, value in boxes.items()}
+        chosen = found.named(inputs.text("template", template))
         show_text(cls.hidden.unique_id, *found.problems)
         return io.NodeOutput(chosen.compose(boxes), chosen.negative)

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from .. import reader, wire
 from ..advice import about_cut, advise
+from . import inputs
 from .jobs import from_wire, run_job, show_text
 from .worker import CATEGORY, Worker
 
@@ -47,9 +48,11 @@ class OvisEncode(io.ComfyNode):
         )
 
     @classmethod
-    async def execute(cls, worker, prompt: str, max_sequence_length: int) -> io.NodeOutput:
+    async def execute(cls, worker: str, prompt: str, max_sequence_length: int) -> io.NodeOutput:
         """Encodes. What was cut is shown on the node, logged, and reported with the advice."""
         node_id = cls.hidden.unique_id
+        prompt = inputs.text("prompt", prompt, wire.MAX_PROMPT_BYTES)
+        max_sequence_length = inputs.whole("max_sequence_length", max_sequence_length, 1, 4096)
         request = wire.EncodeRequest([prompt], max_sequence_length)
         result = await run_job(worker, node_id, request)
         cuts = [about_cut(cut, max_sequence_length) for cut in result.outcome.cuts]

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import queue
 
-import folder_paths
 from comfy_api.latest import io
 
 from .. import settings
-from ..client import client_for
+from ..client import Lost
 from ..errors import WorkerError
-from ..settings import Places, WorkerConfig
-from .jobs import wait_for
+from ..texts import shown
+from . import inputs
+from .here import client_of, places
+from .jobs import show_lost, show_text, wait_for
 
 Worker = io.Custom("OVIS_WORKER")
-"""A :class:`WorkerConfig` between nodes; never saved in a workflow."""
+"""A worker's label between nodes: what it means stays with the settings."""
 
 CATEGORY = "ovis"
-
-
-def places() -> Places:
-    """This ComfyUI's folders."""
-    user = Path(folder_paths.get_user_directory()) / "default"
-    source = Path(folder_paths.__file__).parent
-    tokenizer = source / "comfy" / "text_encoders" / "qwen25_tokenizer"
-    return Places(user, Path(folder_paths.models_dir), tokenizer)
 
 
 class OvisWorker(io.ComfyNode):
@@ -49,26 +42,35 @@ class OvisWorker(io.ComfyNode):
                 ),
             ],
             outputs=[Worker.Output(display_name="worker")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, worker: str | None) -> bool:
+    def validate_inputs(cls, worker: object) -> bool:
         """Any label may stand in a workflow; one that means nothing here says so when it runs."""
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, worker: str) -> object:
+    def fingerprint_inputs(cls, worker: object) -> object:
         """Runs again when the label comes to mean something else."""
+        if not isinstance(worker, str):
+            return None  # comes from another node, and is known only when it runs
         try:
-            return hash(settings.resolve(worker, places()))
+            return settings.fingerprint(settings.resolve(worker, places()))
         except WorkerError as error:
             return error.message
 
     @classmethod
     async def execute(cls, worker: str) -> io.NodeOutput:
-        """Resolves the label and connects."""
-        config: WorkerConfig = settings.resolve(worker, places())
-        hello = await wait_for(client_for(config).connect())
+        """Resolves the label and connects. The label goes on to the other nodes."""
+        label = inputs.worker_label(worker)
+        node_id = cls.hidden.unique_id
+        lost: queue.SimpleQueue[Lost] = queue.SimpleQueue()
+        try:
+            connecting = client_of(label).connect(lost.put)
+            hello = await wait_for(connecting, lambda: show_lost(node_id, lost))
+        finally:
+            show_text(node_id)
         can = hello.capabilities
-        told = f"{can.model} on {can.device}, {can.precision}"
-        return io.NodeOutput(config, ui={"ovis_worker": [told]})
+        told = shown(f"{can.model} on {can.device}, {can.precision}")
+        return io.NodeOutput(label, ui={"ovis_worker": [told]})

@@ -7,42 +7,41 @@ come from this machine besides.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from ..address import is_loopback
 from ..errors import WorkerError
 from ..texts import LANGUAGES, say, translated
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _FORWARDED = (
-    "Forwarded",
-    "Via",
-    "X-Forwarded-For",
-    "X-Forwarded-Host",
-    "X-Forwarded-Proto",
-    "X-Real-IP",
+    "forwarded",
+    "via",
+    "x-forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-",
+    "x-envoy-",
+    "true-client-ip",
+    "cf-",
+    "fly-",
+    "tailscale-",
 )
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a host's name or address is this machine's own; names are not looked up."""
-    if host is None:
-        return False
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+"""How the headers begin that proxies and tunnels add."""
 
 
 def is_local(request: web.Request) -> bool:
     """Whether a browser on this machine asks this machine, and no proxy stands between."""
-    forwarded = any(name in request.headers for name in _FORWARDED)
-    return is_loopback(request.remote) and is_loopback(_host(request)) and not forwarded
+    return (
+        is_loopback(request.remote)
+        and is_loopback(_host(request))
+        and not _is_forwarded(request)
+        and _is_same_origin(request)
+    )
 
 
 def language_of(request: web.Request) -> str:
@@ -56,13 +55,10 @@ def refusal(request: web.Request) -> str | None:
     if request.content_type != "application/json":
         # Another origin's page can send a form without asking, but not JSON.
         return say("Only JSON is taken here.")
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+    if not _is_same_origin(request):
         return say("This request comes from another web page.")
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        return say("This request comes from another web page.")
-    forwarded = any(name in request.headers for name in _FORWARDED)
-    if is_loopback(request.remote) and not is_loopback(_host(request)) and not forwarded:
+    at_home = is_loopback(request.remote) and not _is_forwarded(request)
+    if at_home and not is_loopback(_host(request)):
         # A page whose name was made to point to this machine.
         return say("This request names a host that this machine is not.")
     return None
@@ -79,7 +75,8 @@ def guarded(handler: Handler, *, local: bool = False) -> Handler:
         if why is None and local and not is_local(request):
             why = say(
                 "Settings that name programs and secrets are changed in a browser on the machine "
-                "that ComfyUI runs on, or in ovis_worker.json there."
+                "that ComfyUI runs on, or in ovis_worker.json there, and programs are started and "
+                "stopped there only."
             )
         if why is not None:
             return web.json_response({"error": translated(why, language_of(request))}, status=403)
@@ -101,6 +98,21 @@ def spoken(handler: Handler) -> Handler:
             return web.json_response(body, status=400)
 
     return answer
+
+
+def _is_forwarded(request: web.Request) -> bool:
+    return any(name.lower().startswith(_FORWARDED) for name in request.headers)
+
+
+def _is_same_origin(request: web.Request) -> bool:
+    """Whether no other page asks; what is no browser names no page."""
+    origin = request.headers.get("Origin")
+    try:
+        if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+            return False
+    except ValueError:
+        return False
+    return request.headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
 
 
 def _host(request: web.Request) -> str | None:

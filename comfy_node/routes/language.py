@@ -8,7 +8,7 @@ from .. import reader
 from ..errors import WorkerError
 from ..texts import say
 from .guard import guarded
-from .prompts import asked_for
+from .json_body import asked_for
 
 MOST_LETTERS = 100
 

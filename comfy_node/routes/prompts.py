@@ -11,6 +11,7 @@ from ..advice import advise
 from ..errors import WorkerError
 from ..texts import say, translated
 from .guard import guarded, language_of
+from .json_body import asked_for, is_number
 
 MOST_LETTERS = 50_000
 
@@ -23,7 +24,7 @@ def add_routes(routes: web.RouteTableDef, user: Path) -> None:
         asked = await asked_for(request)
         prompt, steps, cfg = asked.get("prompt", ""), asked.get("steps"), asked.get("cfg")
         language = asked.get("language", "en")
-        numbers = all(value is None or isinstance(value, int | float) for value in (steps, cfg))
+        numbers = all(value is None or is_number(value) for value in (steps, cfg))
         if not isinstance(prompt, str) or len(prompt) > MOST_LETTERS or not numbers:
             raise WorkerError(say("Advice is given for a prompt, and numbers of steps and cfg."))
         found = [
@@ -40,7 +41,10 @@ def add_routes(routes: web.RouteTableDef, user: Path) -> None:
         if not texts or sum(map(len, boxes.values())) > MOST_LETTERS:
             raise WorkerError(say("A template is filled with texts."))
         found = templates.find(templates.folders(user))
-        chosen = found.named(str(asked.get("template")))
+        name = asked.get("template")
+        if not isinstance(name, str):
+            raise WorkerError(say("A template is filled with texts."))
+        chosen = found.named(name)
         problems = [translated(one, language_of(request)) for one in found.problems]
         return web.json_response(
             {"prompt": chosen.compose(boxes), "about": chosen.about, "problems": problems}
@@ -48,14 +52,3 @@ def add_routes(routes: web.RouteTableDef, user: Path) -> None:
 
     routes.post("/ovis-worker/advice")(guarded(advice))
     routes.post("/ovis-worker/compose")(guarded(compose))
-
-
-async def asked_for(request: web.Request) -> dict:
-    """The request's JSON object; raises :class:`WorkerError` when it is none."""
-    try:
-        asked = await request.json()
-    except ValueError as error:
-        raise WorkerError(say("The request is not JSON.")) from error
-    if not isinstance(asked, dict):
-        raise WorkerError(say("The request is not a JSON object."))
-    return asked

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
 
-from .. import settings, settings_store, worker_process
+from .. import settings, settings_file, settings_store, worker_process
+from ..address import read_address, without_login
 from ..client import client_for
 from ..errors import NoWorker, WorkerError
+from ..next_step import how_to_start
 from ..settings import Places, WorkerConfig
 from ..status import look_at
 from ..texts import say, translated
 from .guard import guarded, is_local, language_of, spoken
-from .prompts import asked_for
+from .json_body import asked_for
 
 WORKER = "/ovis-worker/workers/{label}"
 
@@ -35,8 +38,9 @@ def add_routes(routes: web.RouteTableDef, places: Callable[[], Places]) -> None:
         return web.json_response({"workers": workers, "may_edit": local})
 
     async def status(request: web.Request) -> web.Response:
-        """How one is."""
-        return web.json_response((await look_at(meant(request))).as_json(language_of(request)))
+        """How one is; who may not start and stop it is not told that it can be."""
+        found = await look_at(meant(request), may_act=is_local(request))
+        return web.json_response(found.as_json(language_of(request)))
 
     async def start(request: web.Request) -> web.Response:
         """Starts the binary that the settings name; the status says how that goes on."""
@@ -44,7 +48,7 @@ def add_routes(routes: web.RouteTableDef, places: Callable[[], Places]) -> None:
         if not (config.is_on_this_machine and config.binary):
             raise NoWorker(
                 say("The worker `{label}` cannot be started from here.", label=config.label),
-                worker_process.how_to_start(config),
+                how_to_start(config),
             )
         # It goes on after this answer; a failure is kept for the status.
         client_for(config).connect()
@@ -56,19 +60,21 @@ def add_routes(routes: web.RouteTableDef, places: Callable[[], Places]) -> None:
         return web.json_response({}, status=202)
 
     async def save(request: web.Request) -> web.Response:
-        """Changes a worker's settings."""
-        settings_store.save(_user(places()), request.match_info["label"], await asked_for(request))
-        return web.json_response({})
+        """Changes a worker's settings; ``restart_needed``: its process still has others."""
+        label = request.match_info["label"]
+        settings_store.save(_folder(places()), label, await asked_for(request))
+        return web.json_response({"restart_needed": await _needs_restart(label, places())})
 
     async def remove(request: web.Request) -> web.Response:
-        """Takes a worker's settings away."""
-        settings_store.remove(_user(places()), request.match_info["label"])
-        return web.json_response({})
+        """Takes a worker's settings away; the answer is as that of ``save``."""
+        label = request.match_info["label"]
+        settings_store.remove(_folder(places()), label)
+        return web.json_response({"restart_needed": await _needs_restart(label, places())})
 
     routes.get("/ovis-worker/workers")(spoken(list_all))
     routes.get(f"{WORKER}/status")(spoken(status))
-    routes.post(f"{WORKER}/start")(guarded(start))
-    routes.post(f"{WORKER}/stop")(guarded(stop))
+    routes.post(f"{WORKER}/start")(guarded(start, local=True))
+    routes.post(f"{WORKER}/stop")(guarded(stop, local=True))
     routes.post(f"{WORKER}/save")(guarded(save, local=True))
     routes.post(f"{WORKER}/remove")(guarded(remove, local=True))
 
@@ -88,18 +94,38 @@ def _kept(label: str, places: Places) -> dict:
     """What the settings dialog shows of a worker, also of one that is described wrongly."""
     entry = None
     with contextlib.suppress(WorkerError):  # an unreadable file is the worker's problem already
-        entry = settings.entries(places.user).get(label)
+        entry = settings_file.entries(places.private).get(label)
     texts = entry if isinstance(entry, dict) else {}
     overridden = settings.overridden(label)
     return {
         "described": entry is not None,
-        "settings": {key: str(texts.get(key) or "") for key in ("url", "binary", "model")},
+        "settings": {
+            "url": _shown_url(str(texts.get("url") or "")),
+            **{key: str(texts.get(key) or "") for key in ("binary", "model")},
+        },
         "has_token": bool(texts.get("token")) or "token" in overridden,
         "overridden": overridden,
     }
 
 
-def _user(places: Places) -> Path:
-    if places.user is None:
+def _shown_url(url: str) -> str:
+    """An address for its owner to change: as it was typed, but for a login."""
+    try:
+        address = read_address(url)
+    except WorkerError:
+        return without_login(url)
+    return address.shown_url if address.login else url
+
+
+async def _needs_restart(label: str, places: Places) -> bool:
+    try:
+        config = settings.resolve(label, places)
+    except WorkerError:
+        return False  # removed, or saved while another of its settings is wrong
+    return await asyncio.to_thread(worker_process.needs_restart, config)
+
+
+def _folder(places: Places) -> Path:
+    if places.private is None:
         raise WorkerError(say("ComfyUI has no user folder to keep settings in."))
-    return places.user
+    return places.private

@@ -1,0 +1,227 @@
+"""Stand-ins for what the nodes use of ComfyUI, so that they run without it.
+
+They do what ComfyUI 0.18.1 does with these calls. :func:`installed` puts them where
+``import`` finds them, and takes them and the nodes away again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import math
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+NAMES = ("comfy", "comfy_api", "latent_preview", "server", "folder_paths", "comfy_node.nodes")
+
+
+@dataclass
+class Socket:
+    """An input or output of a node, as its schema names it."""
+
+    kind: str
+    id: str | None = None
+    optional: bool = False
+    settings: dict = field(default_factory=dict)
+
+
+def kind_of_socket(kind: str) -> types.SimpleNamespace:
+    """Like ``io.Int``: makes inputs and outputs of one kind."""
+
+    def make(name: str | None = None, *, optional: bool = False, **settings: object) -> Socket:
+        return Socket(kind, name, optional, settings)
+
+    return types.SimpleNamespace(Input=make, Output=make)
+
+
+class NodeOutput:
+    """What a node gives."""
+
+    def __init__(self, *values: object, ui: dict | None = None) -> None:
+        self.values, self.ui = values, ui
+
+
+class ComfyNode:
+    """A node whose number in the graph is 7."""
+
+    hidden = types.SimpleNamespace(unique_id="7", prompt=None, extra_pnginfo=None)
+
+
+class InterruptProcessingException(Exception):
+    """ComfyUI's interrupt."""
+
+
+class Interrupt:
+    """ComfyUI's flag: whoever reads it clears it."""
+
+    wanted = False
+
+    @classmethod
+    def throw(cls) -> None:
+        """Raises once for each interrupt."""
+        if cls.wanted:
+            cls.wanted = False
+            raise InterruptProcessingException
+
+
+class KSAMPLER:
+    """A native SAMPLER."""
+
+    def __init__(self, function: object, options: dict | None = None) -> None:
+        self.sampler_function = function
+        self.extra_options = options or {}
+        self.inpaint_options = {}
+
+
+class LatentPreviewMethod(enum.Enum):
+    """ComfyUI's choice of previews."""
+
+    NoPreviews = "none"
+    Auto = "auto"
+    Latent2RGB = "latent2rgb"
+    TAESD = "taesd"
+
+
+class ProgressBar:
+    """Takes progress and shows it to nobody."""
+
+    def __init__(self, total: int, node_id: str | None = None) -> None:
+        self.total = total
+
+    def update_absolute(self, value: int, total: int, preview: object = None) -> None:
+        """Nothing to see."""
+
+
+class PromptServer:
+    """Keeps the texts that nodes show."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def send_progress_text(self, text: str, node_id: str) -> None:
+        """A text on a node."""
+        self.texts.append(text)
+
+
+def repeat_to_batch_size(tensor: torch.Tensor, batch: int) -> torch.Tensor:
+    """As ``comfy.utils`` has it."""
+    if tensor.shape[0] < batch:
+        tensor = tensor.repeat(math.ceil(batch / tensor.shape[0]), *[1] * (tensor.ndim - 1))
+    return tensor[:batch]
+
+
+def reshape_mask(mask: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """As ``comfy.utils`` has it, for images."""
+    mask = mask.reshape((-1, 1, mask.shape[-2], mask.shape[-1]))
+    mask = torch.nn.functional.interpolate(mask, size=shape[2:], mode="bilinear")
+    return repeat_to_batch_size(mask, shape[0])
+
+
+def common_upscale(samples: torch.Tensor, width: int, height: int, *_: str) -> torch.Tensor:
+    """Another size, in whatever way."""
+    return torch.nn.functional.interpolate(samples.float(), size=(height, width))
+
+
+def save_images(images: torch.Tensor, *_: object, **__: object) -> list[dict]:
+    """Says that it is saved."""
+    return [{"filename": "x.png", "subfolder": "", "type": "temp"}]
+
+
+def folder_paths(base: Path, *, has_system_user: bool = True) -> types.ModuleType:
+    """ComfyUI's folders under ``base``; since 0.3.76 with a system user's."""
+    made = types.ModuleType("folder_paths")
+    made.__file__ = str(base / "folder_paths.py")
+    made.models_dir = str(base / "models")
+    made.folder_names_and_paths = {"vae": ([str(base / "models" / "vae")], {".safetensors"})}
+    for name in ("user", "output", "input", "temp"):
+        setattr(made, f"get_{name}_directory", lambda name=name: str(base / name))
+    if has_system_user:
+        made.get_system_user_directory = lambda name: str(base / "user" / f"__{name}")
+    return made
+
+
+def _modules(base: Path) -> dict[str, types.ModuleType]:
+    def module(name: str, **values: object) -> types.ModuleType:
+        made = types.ModuleType(name)
+        vars(made).update(values)
+        return made
+
+    kinds = ("Int", "Float", "String", "Combo", "Image", "Latent", "Conditioning", "Sampler")
+    io = types.SimpleNamespace(
+        **{kind: kind_of_socket(kind) for kind in (*kinds, "Sigmas")},
+        Custom=kind_of_socket,
+        ComfyNode=ComfyNode,
+        NodeOutput=NodeOutput,
+        Schema=types.SimpleNamespace,
+        NumberDisplay=types.SimpleNamespace(slider="slider"),
+        FolderType=types.SimpleNamespace(temp="temp"),
+        Hidden=types.SimpleNamespace(unique_id="u", prompt="p", extra_pnginfo="e"),
+    )
+    ui = types.SimpleNamespace(ImageSaveHelper=types.SimpleNamespace(save_images=save_images))
+    args = types.SimpleNamespace(preview_method=LatentPreviewMethod.NoPreviews)
+    native = module("comfy.k_diffusion.sampling", sample_euler=lambda: None, sample_lms=lambda: 0)
+    uni_pc = module("uni_pc", sample_unipc=lambda: None, sample_unipc_bh2=lambda: None)
+    server = module("server", PromptServer=PromptServer)
+    PromptServer.instance = PromptServer()
+    made = {
+        "comfy": module("comfy"),
+        "comfy.utils": module(
+            "comfy.utils",
+            repeat_to_batch_size=repeat_to_batch_size,
+            reshape_mask=reshape_mask,
+            common_upscale=common_upscale,
+            ProgressBar=ProgressBar,
+        ),
+        "comfy.model_management": module(
+            "comfy.model_management",
+            InterruptProcessingException=InterruptProcessingException,
+            throw_exception_if_processing_interrupted=Interrupt.throw,
+            intermediate_device=lambda: torch.device("cpu"),
+        ),
+        "comfy.samplers": module("comfy.samplers", KSAMPLER=KSAMPLER),
+        "comfy.k_diffusion": module("comfy.k_diffusion"),
+        "comfy.k_diffusion.sampling": native,
+        "comfy.extra_samplers": module("comfy.extra_samplers"),
+        "comfy.extra_samplers.uni_pc": uni_pc,
+        "comfy.cli_args": module(
+            "comfy.cli_args", args=args, LatentPreviewMethod=LatentPreviewMethod
+        ),
+        "comfy_api": module("comfy_api"),
+        "comfy_api.latest": module(
+            "comfy_api.latest", io=io, ui=ui, ComfyExtension=type("ComfyExtension", (), {})
+        ),
+        "latent_preview": module("latent_preview", MAX_PREVIEW_RESOLUTION=512),
+        "server": server,
+        "folder_paths": folder_paths(base),
+    }
+    for name, one in made.items():
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(made[parent], child, one)
+    return made
+
+
+def _is_stand_in(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in NAMES)
+
+
+@contextlib.contextmanager
+def installed(base: Path) -> Iterator[types.ModuleType]:
+    """The nodes' package, with stand-ins for ComfyUI around it."""
+    before = {name: one for name, one in sys.modules.items() if _is_stand_in(name)}
+    for name in before:
+        del sys.modules[name]
+    sys.modules.update(_modules(base))
+    try:
+        import comfy_node.nodes
+
+        yield comfy_node.nodes
+    finally:
+        for name in list(filter(_is_stand_in, sys.modules)):
+            del sys.modules[name]
+        sys.modules.update(before)

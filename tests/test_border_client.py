@@ -1,0 +1,336 @@
+"""Between a node and the wire nothing leaves a job unanswered; what a worker says is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from comfy_node import client as clients
+from comfy_node import connection, tensors, wire
+from comfy_node.client import WorkerClient
+from comfy_node.errors import MOST_WORDS, NoWorker, WorkerError
+from comfy_node.settings import WorkerConfig
+from comfy_node.tensors import WireTensor
+from fake_worker import FakeWorker
+from test_client import TIMEOUT, client, denoise, free_port, latent, quick, wait_until, worker
+
+FIXTURES = (client, quick, worker)  # pytest finds them by name
+ENCODE = wire.EncodeRequest(["a"], 8)
+
+
+@pytest.fixture(autouse=True)
+def pace(quick):
+    """Lost connections are made again at once."""
+
+
+class Odd:
+    """Whatever is asked of it fails."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(f"{name} is odd")
+
+    def __len__(self) -> int:
+        raise RuntimeError("its length is odd")
+
+
+WITHOUT_BYTES = [
+    wire.EncodeRequest([None], 8),
+    wire.EncodeRequest([3], 8),
+    wire.EncodeRequest([b"x"], 8),
+    wire.EncodeRequest(None, 8),
+    wire.EncodeRequest(Odd(), 8),
+    wire.EncodeRequest(["\ud800"], 8),
+    wire.EncodeRequest(["a"], None),
+    wire.EncodeRequest(["a"], -1),
+    wire.EncodeRequest(["a"], 1 << 40),
+    wire.EncodeRequest(["a"], 1.5),
+    wire.EncodeRequest(["a"], "8"),
+    wire.EncodeRequest(["x" * wire.MAX_MESSAGE_BYTES], 8),
+    wire.DenoiseRequest(1, 2, 1.0, None, wire.AutoSchedule()),
+    wire.DenoiseRequest(1, 2, 1.0, "euler", None),
+    wire.DenoiseRequest(1, 2, None, "euler", wire.AutoSchedule()),
+    wire.DenoiseRequest(1, 2, 1.0, "euler", wire.AutoSchedule(), batch_index=[None]),
+    wire.DenoiseRequest(1, 2, 1.0, "euler", wire.AutoSchedule(), batch_index=3),
+    wire.DenoiseRequest(1, 2, 1.0, "euler", wire.AutoSchedule(), options=None),
+    wire.DenoiseRequest(1, 2, 1.0, "euler", wire.AutoSchedule(), cache="fast"),
+    wire.DenoiseRequest(1 << 64, 2, 1.0, "euler", wire.AutoSchedule()),
+    None,
+    Odd(),
+    object(),
+]
+
+
+@pytest.mark.parametrize("request_", WITHOUT_BYTES, ids=range(len(WITHOUT_BYTES)))
+def test_a_request_that_has_no_bytes_ends_with_a_sentence(client, worker, request_):
+    with pytest.raises(WorkerError) as caught:
+        client.submit(request_).result(TIMEOUT)
+    assert "cannot be sent" in caught.value.message and len(caught.value.message) < 600
+    assert client.submit(ENCODE).result(TIMEOUT), "the connection goes on"
+    assert worker.connections == 1
+
+
+BAD_TENSORS = [
+    None,
+    Odd(),
+    WireTensor(None, b""),
+    WireTensor(wire.TensorHeader("latent", wire.DType.F32, None), b""),
+    WireTensor(wire.TensorHeader("latent", None, [1]), b"1234"),
+    WireTensor(wire.TensorHeader(None, wire.DType.F32, [1]), b"1234"),
+    WireTensor(wire.TensorHeader("latent", wire.DType.F32, [1]), None),
+    WireTensor(wire.TensorHeader("latent", wire.DType.F32, [1]), "text"),
+    WireTensor(wire.TensorHeader("latent", wire.DType.F32, [0]), b""),
+    WireTensor(wire.TensorHeader("latent", wire.DType.F32, [-1]), b""),
+]
+
+
+@pytest.mark.parametrize("tensor", BAD_TENSORS, ids=range(len(BAD_TENSORS)))
+def test_a_tensor_that_is_none_ends_its_job_with_a_sentence(client, tensor):
+    with pytest.raises(WorkerError):
+        client.submit(denoise(1), [tensor]).result(TIMEOUT)
+    assert client.submit(ENCODE).result(TIMEOUT)
+
+
+ERRORS = [RuntimeError, ValueError, KeyError, MemoryError, AssertionError, OSError, StopIteration]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (wire, "encode_client"),
+        (wire, "decode_worker"),
+        (tensors, "chunks"),
+        (tensors, "check_set"),
+        (tensors.Assembler, "push"),
+        (connection.Connection, "_take"),
+        (connection.Connection, "_send"),
+        (connection.Connection, "run"),
+        (connection.Connection, "open"),
+        (clients.WorkerClient, "_connect"),
+        (clients.Pace, "see"),
+    ],
+)
+def test_wherever_an_error_is_raised_the_job_ends(monkeypatch, owner, name, error):
+    def fail(*_: object, **__: object) -> None:
+        raise error("out of order")
+
+    with FakeWorker() as fake:
+        client = WorkerClient(WorkerConfig(url=fake.url))
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, fail)
+            with pytest.raises(WorkerError):
+                client.submit(denoise(1), [latent()]).result(TIMEOUT)
+        assert client.submit(denoise(1), [latent()]).result(TIMEOUT), "the thread goes on"
+        client.close()
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_what_ends_a_loop_ends_neither_the_thread_nor_leaves_a_job(monkeypatch, error):
+    def fail(*_: object) -> None:
+        raise error("now")
+
+    with FakeWorker() as fake:
+        client = WorkerClient(WorkerConfig(url=fake.url))
+        with monkeypatch.context() as patch:
+            patch.setattr(connection.Connection, "run", fail)
+            with pytest.raises(WorkerError):
+                client.submit(ENCODE).result(TIMEOUT)
+        client._loop.call_soon_threadsafe(fail)
+        assert client.submit(ENCODE).result(TIMEOUT)
+        client.close()
+
+
+@pytest.mark.parametrize("kind", [wire.Queued, wire.Started, wire.Progress])
+def test_a_node_that_cannot_show_an_event_ends_its_own_job_only(client, worker, kind):
+    def fail(event: object) -> None:
+        if isinstance(event, kind):
+            raise RuntimeError("cannot be shown")
+
+    other = client.submit(denoise(20), [latent()])
+    with pytest.raises(WorkerError, match="cannot be shown"):
+        client.submit(denoise(2), [latent()], fail).result(TIMEOUT)
+    assert other.result(TIMEOUT) and worker.connections == 1
+
+
+def test_a_client_that_was_closed_answers_at_once(worker):
+    client = WorkerClient(WorkerConfig(url=worker.url))
+    client.close()
+    client.close()
+    for job in (client.submit(ENCODE), client.connect()):
+        with pytest.raises(NoWorker, match="was closed here"):
+            job.result(TIMEOUT)
+
+
+def test_a_client_with_earlier_settings_retires_after_its_jobs(worker, monkeypatch):
+    monkeypatch.setattr(clients, "_clients", {})
+    earlier = clients.client_for(WorkerConfig("a", url=worker.url))
+    job = earlier.submit(denoise(30), [latent()])
+    wait_until(lambda: worker.received)
+    later = clients.client_for(WorkerConfig("a", url=worker.url, token="new"))
+    assert later is not earlier and list(clients._clients) == [later.config]
+    assert job.result(TIMEOUT)
+    wait_until(lambda: not earlier._thread.is_alive())
+    later.close()
+
+
+# What a worker says
+
+JOB = bytes(16)
+
+
+def test_messages_of_a_newer_worker_are_passed_over():
+    unknown = [struct.pack("<I", number) + b"what is this" for number in (12, 13, 1 << 31)]
+    with FakeWorker(frames_after_hello=[*unknown, struct.pack("<I", 12)]) as fake:
+        client = WorkerClient(WorkerConfig(url=fake.url))
+        assert client.submit(ENCODE).result(TIMEOUT)
+        assert fake.connections == 1
+        client.close()
+
+
+@pytest.mark.parametrize("code", [10, 99, 1 << 31])
+def test_an_error_code_of_a_newer_worker_is_an_error_like_any_other(code):
+    frame = wire.encode_worker(wire.Failed(JOB, wire.WireError(code, "It is odd.", "Wait.")))
+    error = WorkerError.from_wire(wire.decode_worker(frame).error)
+    assert (error.code, error.text("en")) == (code, "It is odd.\nWait.")
+    assert error.text("zh") == "It is odd.\nWait."
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("line\r\nline", "line line"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("a\u202eb", "a\\u202eb"),
+        ("x" * 10_000, "x" * MOST_WORDS + "…"),
+        ("\0", "\\x00"),
+        ("{curly} {0} %s", "{curly} {0} %s"),
+    ],
+)
+def test_a_workers_words_are_bounded_and_escaped(said, shown):
+    error = WorkerError.from_wire(wire.WireError(wire.ErrorCode.INTERNAL, said, said))
+    assert error.message == error.hint == shown
+    assert shown in error.text("zh")
+
+
+NOT_MESSAGES = {
+    "a text": "hello",
+    "no bytes": b"",
+    "half a number": b"\x02\x00",
+    "a chunk of no job's": None,
+    "a damaged message": struct.pack("<I", 4) + b"short",
+}
+
+
+@pytest.mark.parametrize("case", NOT_MESSAGES)
+def test_what_is_no_message_ends_the_connection_and_not_the_client(case, monkeypatch):
+    frame = NOT_MESSAGES[case]
+    if frame is None:  # of no job: passed over
+        frame = bytes(wire.encode_worker(wire.Chunk(JOB, 0, 0, b"1234")))
+    with FakeWorker() as fake:
+        client = WorkerClient(WorkerConfig(url=fake.url))
+        job = client.submit(denoise(50), [latent()])
+        wait_until(lambda: fake.received)
+        socket = fake.sessions[0].socket
+        send = socket.send_str if isinstance(frame, str) else socket.send_bytes
+        asyncio.run_coroutine_threadsafe(send(frame), fake._loop).result(TIMEOUT)
+        if case == "a chunk of no job's":
+            assert job.result(TIMEOUT)
+        else:
+            with pytest.raises(WorkerError, match="sent what is not a message"):
+                job.result(TIMEOUT)
+        assert client.submit(denoise(1), [latent()]).result(TIMEOUT)
+        client.close()
+
+
+# What else may answer at the address
+
+
+def answering(status: int, text: str):
+    """A handler that always answers so."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, text=text)
+
+    return answer
+
+
+def failure_at(handler, path: str = "/ws") -> WorkerError:
+    """The client's error where ``handler`` answers every request."""
+
+    async def ask() -> WorkerError:
+        app = web.Application()
+        app.router.add_route("*", "/{all:.*}", handler)
+        async with TestServer(app) as server:
+            client = WorkerClient(WorkerConfig(url=f"ws://127.0.0.1:{server.port}{path}"))
+            try:
+                await asyncio.wrap_future(client.submit(ENCODE))
+            except WorkerError as error:
+                return error
+            finally:
+                await asyncio.to_thread(client.close)
+        raise AssertionError("it was taken for a worker")
+
+    return asyncio.run(asyncio.wait_for(ask(), TIMEOUT))
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "said", "kind"),
+    [
+        (200, "a page", "is not an ovis-worker (HTTP status 200)", WorkerError),
+        (404, "", "is not an ovis-worker (HTTP status 404)", WorkerError),
+        (403, "The host `x` is none of this worker's.", "refuses: The host `x`", WorkerError),
+        (403, "", "is not an ovis-worker (HTTP status 403)", WorkerError),
+        (401, "", "asks for a login", WorkerError),
+        (502, "", "a proxy answers with HTTP status 502", NoWorker),
+        (503, "", "a proxy answers with HTTP status 503", NoWorker),
+    ],
+)
+def test_what_answers_over_http(status, text, said, kind):
+    error = failure_at(answering(status, text))
+    assert said in error.message and type(error) is kind and error.hint
+
+
+def test_a_socket_that_closes_before_its_hello_is_away():
+    async def close(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.close()
+        return socket
+
+    error = failure_at(close)
+    assert isinstance(error, NoWorker) and "closed the connection before its hello" in error.message
+
+
+def test_a_login_goes_to_the_proxy_and_nowhere_else():
+    seen: list[str | None] = []
+
+    async def look(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization"))
+        return web.Response(status=404)
+
+    async def ask() -> WorkerError:
+        app = web.Application()
+        app.router.add_route("*", "/{all:.*}", look)
+        async with TestServer(app) as server:
+            config = WorkerConfig(url=f"http://us%65r:p%40ss@127.0.0.1:{server.port}")
+            client = WorkerClient(config)
+            with pytest.raises(WorkerError) as caught:
+                await asyncio.wrap_future(client.submit(ENCODE))
+            await asyncio.to_thread(client.close)
+        assert "p@ss" not in repr(config) + repr(caught.value) + config.url
+        return caught.value
+
+    asyncio.run(asyncio.wait_for(ask(), TIMEOUT))
+    assert seen == ["Basic dXNlcjpwQHNz"]
+
+
+def test_nothing_at_all_at_the_address():
+    client = WorkerClient(WorkerConfig(url=f"wss://user:hidden@127.0.0.1:{free_port()}"))
+    with pytest.raises(NoWorker) as caught:
+        client.submit(ENCODE).result(TIMEOUT)
+    assert "hidden" not in str(caught.value) + repr(caught.value)
+    client.close()

@@ -1,0 +1,565 @@
+# ruff: noqa: RUF001 - addresses as input methods write them
+"""Everything that settings, addresses and the environment can hold: read, or one sentence.
+
+And where they lie: no route of ComfyUI serves the folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import pickle
+import stat
+from pathlib import Path
+
+import pytest
+
+import fake_comfy
+from comfy_node import private_folder, settings, settings_store, templates, worker_process
+from comfy_node.address import read_address, without_login
+from comfy_node.errors import WorkerError
+from comfy_node.next_step import Machine, how_to_start
+from comfy_node.secret import Secret
+from comfy_node.settings import PACK_ROOT, Places, WorkerConfig
+from comfy_node.settings_file import BACKUP_SUFFIX, SETTINGS_FILE, entries
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
+
+ADDRESSES = {
+    # As it should be typed.
+    "127.0.0.1:7867": "ws://127.0.0.1:7867/ws",
+    "ws://127.0.0.1:7867/ws": "ws://127.0.0.1:7867/ws",
+    "wss://gpu.example:8443/ovis": "wss://gpu.example:8443/ovis",
+    # No port: the worker's own, or that of TLS.
+    "127.0.0.1": "ws://127.0.0.1:7867/ws",
+    "gpu": "ws://gpu:7867/ws",
+    "http://gpu.example": "ws://gpu.example:7867/ws",
+    "ws://gpu.example/": "ws://gpu.example:7867/ws",
+    "https://gpu.example": "wss://gpu.example:443/ws",
+    "wss://gpu.example/ovis/": "wss://gpu.example:443/ovis",
+    "gpu.example:": "ws://gpu.example:7867/ws",
+    # An input method's full-width forms.
+    "127.0.0.1：7867": "ws://127.0.0.1:7867/ws",
+    "１２７。０．０．１：７８６７": "ws://127.0.0.1:7867/ws",
+    "ｗｓ：／／ｇｐｕ：１": "ws://gpu:1/ws",
+    "ｗｓｓ：／／ｇｐｕ．example／ｗｓ": "wss://gpu.example:443/ws",
+    # Copied with what stood around it.
+    "  gpu:1\n": "ws://gpu:1/ws",
+    "\u3000gpu : 1\u3000": "ws://gpu:1/ws",
+    '"ws://gpu:1"': "ws://gpu:1/ws",
+    "“gpu:1”": "ws://gpu:1/ws",
+    "「gpu:1」": "ws://gpu:1/ws",
+    "<http://gpu:1/>": "ws://gpu:1/ws",
+    "gpu:1\u200b": "ws://gpu:1/ws",
+    "\ufeffgpu:1": "ws://gpu:1/ws",
+    "http:\\\\gpu:1\\ws": "ws://gpu:1/ws",
+    "HTTP://GPU:1/": "ws://gpu:1/ws",
+    "gpu:1/ws///": "ws://gpu:1/ws",
+    "gpu:1/ws?x=1#y": "ws://gpu:1/ws",
+    "gpu:007": "ws://gpu:7/ws",
+    # IPv6.
+    "[::1]:7867": "ws://[::1]:7867/ws",
+    "[::1]": "ws://[::1]:7867/ws",
+    "::1": "ws://[::1]:7867/ws",
+    "ws://[2001:DB8::1]:1/x": "ws://[2001:db8::1]:1/x",
+    "2001:db8::1": "ws://[2001:db8::1]:7867/ws",
+    "wss://[::1]": "wss://[::1]:443/ws",
+    # What a worker listens on is no place to connect to.
+    "0.0.0.0:7867": "ws://127.0.0.1:7867/ws",
+    "[::]:7867": "ws://[::1]:7867/ws",
+    # Names in other scripts.
+    "bücher.example:1": "ws://xn--bcher-kva.example:1/ws",
+    "服务器。中国": "ws://xn--zfru1ggxt.xn--fiqs8s:7867/ws",
+    "my_gpu.lan.:1": "ws://my_gpu.lan.:1/ws",
+    # A login, for a proxy.
+    "wss://user:secret@gpu.example": "wss://gpu.example:443/ws",
+    "user:se:cr@et@gpu:1": "ws://gpu:1/ws",
+    "ｗｓｓ：／／user:secret＠ｇｐｕ：１": "wss://gpu:1/ws",
+    "token@[::1]:1": "ws://[::1]:1/ws",
+}
+BAD_ADDRESSES = {
+    "": "no host",
+    "   ": "no host",
+    ":7867": "no host",
+    "ws://": "no host",
+    "ws:///ws": "no host",
+    "/ws": "no host",
+    "user:secret@": "no host",
+    "gpu:0": "`0` is not a port",
+    "gpu:65536": "not a port",
+    "gpu:99999": "not a port",
+    "gpu:-1": "not a port",
+    "gpu:port": "`port` is not a port",
+    "gpu:1.5": "not a port",
+    "gpu:٣x": "not a port",
+    "gpu:1" + "0" * 5000: "not a port",
+    "two hosts:1": "a space",
+    "ftp://gpu": "`ftp` is not one of its schemes",
+    "file:///etc/passwd": "schemes",
+    "javascript://x": "schemes",
+    "[::1": "not an IPv6 address",
+    "[::1]x:1": "not an IPv6 address",
+    "[gpu]:1": "not an IPv6 address",
+    "1:2:3": "not an IPv6 address",
+    "a..b": "not a host's name",
+    "-gpu": "not a host's name",
+    "gpu!": "not a host's name",
+    "g" * 300: "not a host's name",
+    "x" * 100_000: "not a host's name",
+    "gpu\x00:1": "not a host's name",
+    "user:secret@gpu:0": "not a port",
+    "ftp://user:secret@gpu": "schemes",
+    "wss://user:secret@/ws": "no host",
+}
+
+
+@pytest.mark.parametrize("typed", ADDRESSES)
+def test_an_address_is_read_as_it_is_meant(typed):
+    address = read_address(typed)
+    assert address.url == ADDRESSES[typed]
+    assert read_address(address.url) == read_address(address.url)
+    for shown in (
+        repr(address),
+        address.url,
+        address.shown_url,
+        address.netloc,
+        without_login(typed),
+    ):
+        assert "secret" not in shown and "se:cr" not in shown
+    assert WorkerConfig(url=typed).url == address.url
+
+
+@pytest.mark.parametrize("typed", BAD_ADDRESSES)
+def test_a_bad_address_is_a_sentence_without_its_login(typed):
+    with pytest.raises(WorkerError, match="is not a worker's address") as caught:
+        read_address(typed)
+    assert BAD_ADDRESSES[typed] in caught.value.message
+    whole = caught.value.text("en") + caught.value.text("zh") + repr(caught.value)
+    assert "secret" not in whole and len(caught.value.message) < 400
+
+
+def test_logins_are_kept_for_the_proxy_alone():
+    typed = {
+        "wss://user:se%63ret@gpu": "user:secret",
+        "user:se:cr@et@gpu:1": "user:se:cr@et",
+        "＠gpu": None,
+    }
+    for text, login in typed.items():
+        assert read_address(text).login_text() == login
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("localhost", True),
+        ("LOCALHOST.:1", True),
+        ("127.0.0.2", True),
+        ("[::1]", True),
+        ("[::ffff:127.0.0.1]", True),
+        ("0.0.0.0", True),
+        ("127.0.0.1.example", False),
+        ("10.0.0.1", False),
+        ("[2001:db8::1]", False),
+    ],
+)
+def test_which_addresses_are_this_machine(url, here):
+    assert WorkerConfig(url=url).is_on_this_machine is here
+
+
+# Secrets
+
+
+def test_a_secret_has_no_printable_form():
+    secret = Secret("s3cret")
+    config = WorkerConfig(url="ws://user:s3cret@gpu", token="s3cret")
+    for one in (secret, config, config.where):
+        for shown in (repr(one), str(one), f"{one} {one!r}"):
+            assert "s3cret" not in shown
+    for write in (json.dumps, pickle.dumps):
+        with pytest.raises(TypeError):
+            write(secret)
+    assert copy.deepcopy(config) == config
+    assert secret.reveal() == "s3cret" and secret == Secret("s3cret") != Secret("other")
+    assert (Secret.of(" "), Secret.of(""), Secret.of(None)) == (None, None, None)
+
+
+def test_a_fingerprint_changes_with_the_settings_and_tells_nothing():
+    one = WorkerConfig(token="s3cret")
+    prints = {
+        settings.fingerprint(config)
+        for config in (
+            one,
+            WorkerConfig(token="other"),
+            WorkerConfig(url="user:a@127.0.0.1"),
+            WorkerConfig(url="user:b@127.0.0.1"),
+        )
+    }
+    assert len(prints) == 4 and settings.fingerprint(WorkerConfig(token="s3cret")) in prints
+
+
+# The environment
+
+BLANK = ["", " ", "\t\n"]
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_a_blank_variable_counts_as_unset(tmp_path, blank):
+    entry = {"url": "gpu:1", "token": "t", "binary": "/b", "model": "/m"}
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": entry}}))
+    environ = dict.fromkeys(settings.ENVIRONMENT.values(), blank)
+    config = settings.resolve("local", Places(tmp_path), environ)
+    assert (config.url, config.token.reveal()) == ("ws://gpu:1/ws", "t")
+    assert (config.binary, config.model) == ("/b", "/m")
+    assert settings.overridden("local", environ) == []
+    bare = settings.resolve("local", Places(), environ)
+    assert bare.token is None and bare.model is None
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_a_blank_setting_counts_as_unset(tmp_path, blank):
+    entry = dict.fromkeys(("url", "token", "binary", "model"), blank)
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": entry}}))
+    config = settings.resolve("local", Places(tmp_path), {})
+    assert (config.url, config.token, config.model) == (settings.DEFAULT_URL, None, None)
+
+
+# The file
+
+GOOD = {"workers": {"local": {"url": "gpu:1", "token": "密"}}}
+TEXT = json.dumps(GOOD, ensure_ascii=False)
+READABLE = {
+    "UTF-8": TEXT.encode(),
+    "with a byte-order mark": b"\xef\xbb\xbf" + TEXT.encode(),
+    "UTF-16": TEXT.encode("utf-16"),
+    "UTF-16, the other way round": b"\xfe\xff" + TEXT.encode("utf-16-be"),
+    "UTF-16 without a mark": TEXT.encode("utf-16-le"),
+    "UTF-32": TEXT.encode("utf-32"),
+    "lines of Windows": json.dumps(GOOD, indent=1).replace("\n", "\r\n").encode(),
+    "more beside the workers": json.dumps({**GOOD, "more": [1]}).encode(),
+}
+UNREADABLE = {
+    "nothing": b"",
+    "half written": TEXT.encode()[:20],
+    "no JSON": b"workers: local",
+    "a list": b"[]",
+    "null": b"null",
+    "a number": b"3",
+    "a list of workers": b'{"workers": []}',
+    "a text for workers": b'{"workers": "local"}',
+    "bytes of no encoding": b"\xff\x80\x00\xd8{",
+    "nested a thousand times": b'{"workers":' + b"[" * 100_000,
+    "larger than a megabyte": b'{"workers": {"a": {"url": "' + b"x" * (1 << 20) + b'"}}}',
+}
+
+
+@pytest.mark.parametrize("case", READABLE)
+def test_a_file_in_any_encoding_is_read(tmp_path, case):
+    (tmp_path / SETTINGS_FILE).write_bytes(READABLE[case])
+    config = settings.resolve("local", Places(tmp_path), {})
+    assert config.url == "ws://gpu:1/ws" and config.token
+    settings_store.save(tmp_path, "b", {"url": "gpu:2"})
+    assert settings.labels(Places(tmp_path)) == ["local", "b"]
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_file_that_cannot_be_read_is_a_sentence_and_stays(tmp_path, case):
+    path = tmp_path / SETTINGS_FILE
+    path.write_bytes(UNREADABLE[case])
+    for act in (
+        lambda: settings.resolve("local", Places(tmp_path), {}),
+        lambda: settings_store.save(tmp_path, "a", {"url": "gpu:1"}),
+        lambda: settings_store.remove(tmp_path, "a"),
+    ):
+        with pytest.raises(WorkerError, match="cannot be read") as caught:
+            act()
+        assert BACKUP_SUFFIX in caught.value.hint and len(caught.value.message) < 900
+    assert path.read_bytes() == UNREADABLE[case]
+    assert settings.labels(Places(tmp_path)) == ["local"]
+
+
+def test_a_folder_in_the_files_place_is_a_sentence(tmp_path):
+    (tmp_path / SETTINGS_FILE).mkdir()
+    with pytest.raises(WorkerError, match="it is not a file"):
+        settings_store.save(tmp_path, "a", {"url": "gpu:1"})
+    with pytest.raises(WorkerError, match="it is not a file"):
+        settings.resolve("local", Places(tmp_path), {})
+
+
+@POSIX
+def test_a_pipe_in_the_files_place_is_a_sentence(tmp_path):
+    os.mkfifo(tmp_path / SETTINGS_FILE)
+    with pytest.raises(WorkerError, match="it is not a file"):
+        settings.resolve("local", Places(tmp_path), {})
+
+
+def test_a_file_that_may_not_be_read_is_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / SETTINGS_FILE).write_text(TEXT)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(WorkerError, match=r"cannot be read: .*Permission denied"):
+        settings.resolve("local", Places(tmp_path), {})
+
+
+@pytest.mark.parametrize("broken", ["mkstemp", "replace", "fsync"])
+def test_a_change_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch, broken):
+    (tmp_path / SETTINGS_FILE).write_text(TEXT)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    owner = settings_store.write.__globals__["tempfile" if broken == "mkstemp" else "os"]
+    monkeypatch.setattr(owner, broken, refuse)
+    with pytest.raises(WorkerError, match=r"cannot be written: .*Read-only"):
+        settings_store.save(tmp_path, "b", {"url": "gpu:2"})
+    monkeypatch.undo()
+    assert (tmp_path / SETTINGS_FILE).read_text() == TEXT
+    assert [path.name for path in tmp_path.iterdir()] == [SETTINGS_FILE], "nothing is left over"
+
+
+def test_the_settings_before_a_change_are_kept(tmp_path):
+    settings_store.save(tmp_path, "a", {"url": "gpu:1"})
+    before = (tmp_path / SETTINGS_FILE).read_bytes()
+    settings_store.save(tmp_path, "a", {"url": "gpu:2"})
+    assert (tmp_path / (SETTINGS_FILE + BACKUP_SUFFIX)).read_bytes() == before
+
+
+WRONG_ENTRIES = [
+    None,
+    3,
+    "gpu",
+    [],
+    True,
+    {"url": 3},
+    {"token": {}},
+    {"args": "--x"},
+    {"url": "a b"},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_ENTRIES, ids=str)
+def test_one_bad_entry_hides_no_other(tmp_path, wrong):
+    workers = {"bad": wrong, "good": {"url": "gpu:1"}}
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": workers}))
+    places = Places(tmp_path)
+    assert set(settings.labels(places)) == {"local", "bad", "good"}
+    assert settings.resolve("good", places, {}).address == "gpu:1"
+    with pytest.raises(WorkerError):
+        settings.resolve("bad", places, {})
+    settings_store.save(tmp_path, "bad", {"url": "gpu:2", "token": ""})
+    entry = entries(tmp_path)["bad"]
+    assert entry["url"] == "gpu:2" and entry.get("token") != 3
+
+
+def test_odd_labels_neither_hide_nor_double_another(tmp_path):
+    labels = {"": {}, "  ": {}, "local ": {}, "a/b": {}, "x" * 500: {}, "è": {}}
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": labels}))
+    listed = settings.labels(Places(tmp_path))
+    assert listed.count("local") == 1 and "" not in listed and "è" in listed
+    log = settings.resolve("x" * 500, Places(tmp_path), {}).log
+    assert len(Path(log).name) < 100
+
+
+@pytest.mark.parametrize("field", ["binary", "model"])
+@pytest.mark.parametrize("path", ["\0", "x\0y", "x" * 10_000, "/nowhere", "."])
+def test_paths_that_are_none(tmp_path, field, path):
+    if (field, path) == ("model", "."):
+        return settings_store.save(tmp_path, "a", {field: path})
+    with pytest.raises(WorkerError, match="There is no"):
+        settings_store.save(tmp_path, "a", {field: path})
+
+
+def test_a_hidden_login_comes_back_unchanged_and_goes_to_no_other_host(tmp_path):
+    settings_store.save(tmp_path, "a", {"url": "wss://user:secret@gpu.example/ovis"})
+    shown = settings.resolve("a", Places(tmp_path), {}).where.shown_url
+    assert shown == "wss://***@gpu.example:443/ovis"
+    settings_store.save(tmp_path, "a", {"url": shown})
+    where = settings.resolve("a", Places(tmp_path), {}).where
+    assert (where.url, where.login_text()) == ("wss://gpu.example:443/ovis", "user:secret")
+    with pytest.raises(WorkerError, match="belongs to another host"):
+        settings_store.save(tmp_path, "a", {"url": shown.replace("gpu.", "evil.")})
+
+
+# Where it lies
+
+
+@pytest.mark.parametrize("has_system_user", [True, False])
+def test_the_folder_is_the_system_users(tmp_path, has_system_user):
+    made = fake_comfy.folder_paths(tmp_path, has_system_user=has_system_user)
+    assert private_folder.folder_of(made) == tmp_path / "user" / "__ovis_worker"
+
+
+@pytest.mark.parametrize("served", ["output", "input", "temp", "models"])
+def test_the_folder_lies_in_nothing_that_is_served(tmp_path, monkeypatch, served):
+    made = fake_comfy.folder_paths(tmp_path / "base")
+    # Somebody gave ComfyUI its own base folder, through a link, as that of outputs.
+    (tmp_path / "base").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "base", target_is_directory=True)
+    if served == "models":
+        made.folder_names_and_paths["all"] = ([str(tmp_path / "link")], set())
+    else:
+        setattr(made, f"get_{served}_directory", lambda: str(tmp_path / "link"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("APPDATA", str(tmp_path / "home"))
+    folder = private_folder.folder_of(made)
+    assert not folder.resolve().is_relative_to((tmp_path / "base").resolve())
+    assert folder.name == "ovis_worker"
+
+
+def old_and_new(tmp_path: Path) -> tuple[Path, Path]:
+    old, new = tmp_path / "user" / "default", tmp_path / "user" / "__ovis_worker"
+    old.mkdir(parents=True)
+    return old, new
+
+
+@POSIX
+def test_settings_move_once_with_logs_and_notes_and_only_their_owner_reads_them(tmp_path):
+    old, new = old_and_new(tmp_path)
+    (old / SETTINGS_FILE).write_text(TEXT)
+    for name in ("ovis_worker_local.log", "ovis_worker_local.before.log", "ovis_worker_local.pid"):
+        (old / name).write_text(name)
+    (old / "ovis_templates").mkdir()
+    private_folder.prepare(new, old)
+    assert (new / SETTINGS_FILE).read_text() == TEXT
+    assert [path.name for path in old.iterdir()] == ["ovis_templates"]
+    assert len(list(new.iterdir())) == 4
+    assert stat.S_IMODE(new.stat().st_mode) == 0o700
+    for path in new.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_a_file_that_reappears_in_the_old_place_is_not_believed(tmp_path, caplog):
+    old, new = old_and_new(tmp_path)
+    private_folder.prepare(new, old)  # a ComfyUI that never had settings
+    evil = json.dumps({"workers": {"local": {"binary": "/tmp/evil"}}})
+    (old / SETTINGS_FILE).write_text(evil)
+    with caplog.at_level(logging.WARNING):
+        private_folder.prepare(new, old)
+    assert "is not read" in caplog.text
+    config = settings.resolve("local", Places(new, user=old), {"PATH": ""})
+    assert config.binary != "/tmp/evil" and (old / SETTINGS_FILE).exists()
+
+
+def test_settings_that_cannot_be_read_move_as_they_are(tmp_path):
+    old, new = old_and_new(tmp_path)
+    (old / SETTINGS_FILE).write_text("{")
+    private_folder.prepare(new, old)
+    with pytest.raises(WorkerError, match="cannot be read"):
+        settings.resolve("local", Places(new), {})
+
+
+def test_settings_that_cannot_be_moved_stay_and_are_said(tmp_path, caplog, monkeypatch):
+    old, new = old_and_new(tmp_path)
+    (old / SETTINGS_FILE).write_text(TEXT)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(private_folder, "replace", refuse)
+    private_folder.prepare(new, old)
+    assert (old / SETTINGS_FILE).read_text() == TEXT and "No space left" in caplog.text
+    monkeypatch.undo()
+    private_folder.prepare(new, old)
+    assert (new / SETTINGS_FILE).read_text() == TEXT and not (old / SETTINGS_FILE).exists()
+
+
+# A worker's log and note
+
+
+@POSIX
+def test_a_log_and_a_note_are_their_owners_alone_and_hold_no_token(tmp_path):
+    folder = tmp_path / "private"
+    (tmp_path / "w").write_text("#!/bin/sh\nsleep 0\n")
+    (tmp_path / "w").chmod(0o755)
+    config = WorkerConfig(binary=str(tmp_path / "w"), token="s3cret", log=str(folder / "l.log"))
+    worker_process.WorkerProcess(config)._process.wait(20)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for path in (folder / "l.log", folder / "l.pid"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600 and "s3cret" not in path.read_text()
+
+
+NOTES = [
+    "",
+    "{",
+    "[]",
+    "null",
+    '{"pid": "x"}',
+    '{"pid": 1e400}',
+    '{"pid": -1, "address": "a"}',
+    "3",
+]
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_a_damaged_note_is_no_process(tmp_path, note):
+    config = WorkerConfig(log=str(tmp_path / "l.log"))
+    (tmp_path / "l.pid").write_text(note)
+    assert not worker_process.may_stop(config) and not worker_process.needs_restart(config)
+    with pytest.raises(WorkerError, match="was not started from here"):
+        worker_process.stop(config)
+
+
+# The next step on this machine
+
+NEXT = {
+    (True, True): "worker/cuda-toolchain build",
+    (False, True): "cargo build --release",
+    (True, False): "Install Rust",
+    (False, False): "Install Rust",
+}
+
+
+@pytest.mark.parametrize(("has_nvidia", "has_cargo"), NEXT)
+def test_the_next_step_suits_the_machine(has_nvidia, has_cargo):
+    machine = Machine(has_nvidia, has_cargo)
+    hint = how_to_start(WorkerConfig(), machine)
+    assert NEXT[has_nvidia, has_cargo] in hint and str(PACK_ROOT) in hint
+    build = "worker/cuda-toolchain build" if has_nvidia else "cargo build --release"
+    assert build in hint and build in hint.chinese.format(**hint.about)
+
+
+def test_a_binary_that_is_there_is_started_from_the_sidebar():
+    hint = how_to_start(WorkerConfig(binary="/opt/ovis-worker"), Machine(True, True))
+    assert "sidebar" in hint and "/opt/ovis-worker" in hint and "build" not in hint
+
+
+def test_of_another_machine_the_network_is_named():
+    hint = how_to_start(WorkerConfig(url="gpu.example:9"), Machine(True, True))
+    assert "firewall" in hint and "0.0.0.0:9" in hint and "build" not in hint
+
+
+@pytest.mark.parametrize("found", [None, "/usr/bin/nvidia-smi"])
+def test_a_driver_is_seen_by_its_program_or_its_files(monkeypatch, found):
+    monkeypatch.setattr("shutil.which", lambda name, **_: found if "nvidia" in name else None)
+    monkeypatch.setattr(os.path, "exists", lambda _: False)
+    monkeypatch.setattr(Path, "is_file", lambda _: False)
+    assert Machine.look() == Machine(has_nvidia=found is not None, has_cargo=False)
+
+
+# House templates lie where anyone who reaches ComfyUI can write: they are data
+
+TEMPLATES = {
+    "nested": b"[" * 60_000,
+    "large": b'{"prompt": "' + b"x" * 70_000 + b'"}',
+    "no text": b"\xff\xfe\xff",
+    "reaching": b'{"prompt": "{__class__}"}',
+    "a format": b'{"prompt": "{0.__init__}"}',
+    "a path": b'{"prompt": "{headline}", "include": "../../secrets.json"}',
+    "a number": b'{"prompt": 3}',
+}
+
+
+@pytest.mark.parametrize("case", TEMPLATES)
+def test_a_hostile_template_is_a_sentence_or_plain_text(tmp_path, case):
+    (tmp_path / "odd.json").write_bytes(TEMPLATES[case])
+    (tmp_path / "good.json").write_bytes(b"\xef\xbb\xbf" + b'{"prompt": "A {subject}"}')
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "._good.json").write_bytes(b"\0\5\x16\7")
+    found = templates.find([tmp_path])
+    assert found.named("good").compose({"subject": "{headline} {0}"}) == "A {headline} {0}"
+    assert set(found.templates) == ({"good", "odd"} if case == "a path" else {"good"})
+    assert len(found.problems) == (1 if case == "a path" else 2)

@@ -1,0 +1,247 @@
+"""A worker that is lost: which jobs are sent again, which wait, and which are parked.
+
+A job that was running when its worker's process died may have been the cause, and is
+not sent to the next one. Every other loss is nobody's fault.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from comfy_node import client as clients
+from comfy_node import connection, handshake, wire, worker_process
+from comfy_node.client import Lost, WorkerClient
+from comfy_node.errors import ConnectionLost, NoWorker, WorkerError
+from comfy_node.settings import WorkerConfig
+from comfy_node.worker_process import WorkerProcess
+from fake_worker import FakeWorker
+from test_client import TIMEOUT, binary, denoise, free_port, latent, quick, wait_until
+
+FIXTURES = (binary, quick)  # pytest finds them by name
+PARKED = "ended while it ran this job, so the job was not sent again"
+SHELL = pytest.mark.skipif(os.name == "nt", reason="the stand-in binary is a shell script")
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+def started(events: list) -> bool:
+    return any(isinstance(event, wire.Started) for event in events)
+
+
+def running(fake: FakeWorker, steps: int = 2) -> tuple[WorkerClient, object, list]:
+    """A client, a job that has the device, and its events."""
+    client, events = WorkerClient(WorkerConfig(url=fake.url)), []
+    job = client.submit(denoise(steps), [latent()], events.append)
+    wait_until(lambda: started(events))
+    return client, job, events
+
+
+def test_a_running_job_whose_worker_dies_is_parked_and_does_not_end_the_next_one():
+    with FakeWorker(step_seconds=10) as first:
+        client, job, events = running(first)
+    wait_until(lambda: any(isinstance(event, Lost) for event in events))
+    with FakeWorker(port=first.port) as second:
+        with pytest.raises(WorkerError, match=PARKED) as caught:
+            job.result(TIMEOUT)
+        assert "Queue it again" in caught.value.hint
+        assert second.submitted == []
+        assert client.submit(denoise(1), [latent()]).result(TIMEOUT), "queued again, it runs"
+        client.close()
+
+
+def test_a_job_that_never_had_the_device_outlives_two_workers():
+    events: list = []
+    with FakeWorker(busy=True) as first:
+        client = WorkerClient(WorkerConfig(url=first.url))
+        job = client.submit(denoise(1), [latent()], events.append)
+        wait_until(lambda: first.received)
+    with FakeWorker(port=first.port, busy=True) as second:
+        wait_until(lambda: second.received)
+    assert not started(events)
+    with FakeWorker(port=first.port) as third:
+        assert job.result(TIMEOUT)
+        assert len(third.submitted) == 1
+        client.close()
+
+
+def test_a_running_job_whose_network_drops_is_sent_again():
+    with FakeWorker(step_seconds=0.05) as fake:
+        client, job, events = running(fake, steps=20)
+        fake.cut()
+        assert job.result(TIMEOUT)
+        assert any(isinstance(event, Lost) for event in events)
+        assert len(fake.submitted) == 2 and fake.connections == 2
+        assert fake.submitted[0].job != fake.submitted[1].job
+        client.close()
+
+
+def test_a_running_job_whose_worker_says_that_it_stops_is_sent_to_the_next_one():
+    with FakeWorker(step_seconds=10) as first:
+        client, job, events = running(first)
+        first.shut_down()
+        wait_until(lambda: any(isinstance(event, Lost) for event in events))
+        assert "is shutting down" in events[-1].message and not job.done()
+    with FakeWorker(port=first.port) as second:
+        assert job.result(TIMEOUT)
+        assert len(second.submitted) == 1
+        client.close()
+
+
+def test_a_worker_that_says_no_uptime_parks_the_job(monkeypatch):
+    async def silent(_: object) -> None:
+        return None
+
+    monkeypatch.setattr(connection.Connection, "uptime", silent)
+    with FakeWorker(step_seconds=0.05) as fake:
+        client, job, _ = running(fake, steps=20)
+        fake.cut()
+        with pytest.raises(WorkerError, match=PARKED):
+            job.result(TIMEOUT)
+        client.close()
+
+
+def test_a_missed_heartbeat_is_a_lost_connection_and_no_bad_message(monkeypatch):
+    monkeypatch.setattr(handshake, "HEARTBEAT_SECONDS", 0.2)
+    with FakeWorker(step_seconds=0.3) as fake:
+        client, job, events = running(fake, steps=6)
+        # What a network does that drops packets: no pong comes, and no end either.
+        session = fake.sessions[0]
+        fake._loop.call_soon_threadsafe(session.socket._req.transport.pause_reading)
+        wait_until(lambda: any(isinstance(event, Lost) for event in events))
+        assert job.result(TIMEOUT)
+        assert not any("not a message" in getattr(e, "message", "") for e in events)
+        client.close()
+
+
+def test_a_new_job_waits_for_a_worker_that_restarts():
+    with FakeWorker() as first:
+        client = WorkerClient(WorkerConfig(url=first.url))
+        assert client.submit(denoise(1), [latent()]).result(TIMEOUT)
+    events: list = []
+    job = client.submit(denoise(1), [latent()], events.append)
+    wait_until(lambda: any(isinstance(event, Lost) for event in events))
+    assert not job.done()
+    with FakeWorker(port=first.port):
+        assert job.result(TIMEOUT)
+        client.close()
+
+
+def test_one_that_accepts_and_keeps_silent_is_waited_for(monkeypatch):
+    monkeypatch.setattr(handshake, "UPGRADE_SECONDS", 0.1)
+    monkeypatch.setattr(handshake, "CONNECT_SECONDS", 0.1)
+    with FakeWorker() as first:
+        client = WorkerClient(WorkerConfig(url=first.url))
+        assert client.submit(denoise(1), [latent()]).result(TIMEOUT)
+        first.drops = True
+        first.cut()
+        job = client.submit(denoise(1), [latent()])
+        time.sleep(0.5)
+        assert not job.done()
+        first.drops = False
+        assert job.result(TIMEOUT)
+        client.close()
+
+
+def test_one_that_was_never_there_is_not_waited_for():
+    client = WorkerClient(WorkerConfig(url=f"127.0.0.1:{free_port()}"))
+    begun = time.monotonic()
+    with pytest.raises(NoWorker, match="No ovis-worker answers"):
+        client.submit(denoise(1), [latent()]).result(TIMEOUT)
+    assert time.monotonic() - begun < 5
+    client.close()
+
+
+@pytest.mark.parametrize("has_started", [True, False])
+def test_a_worker_that_stays_away_ends_the_wait_with_a_sentence(monkeypatch, has_started):
+    monkeypatch.setattr(clients, "RETURN_SECONDS", 0.3)
+    with FakeWorker(step_seconds=10) as worker:
+        client, first, _ = running(worker)
+        second = client.submit(denoise(1), [latent()])
+        wait_until(lambda: len(worker.received) == 2)
+    with pytest.raises(NoWorker, match="was not there again after"):
+        (first if has_started else second).result(TIMEOUT)
+    client.close()
+
+
+def test_a_worker_that_refuses_for_ever_because_it_stops_is_given_up(monkeypatch):
+    monkeypatch.setattr(clients, "RETURN_SECONDS", 0.3)
+    refusal = wire.WireError(wire.ErrorCode.SHUTTING_DOWN, "It stops.", "")
+
+    async def refuse(*_: object) -> None:
+        raise ConnectionLost(refusal.message, announced=True)
+
+    monkeypatch.setattr(connection.Connection, "run", refuse)
+    with FakeWorker() as fake:
+        client = WorkerClient(WorkerConfig(url=fake.url))
+        with pytest.raises(ConnectionLost, match="It stops"):
+            client.submit(denoise(1), [latent()]).result(TIMEOUT)
+        client.close()
+
+
+@SHELL
+def test_a_started_worker_that_is_killed_parks_its_job_and_is_started_for_the_next(
+    binary, tmp_path, monkeypatch
+):
+    url, log = f"ws://127.0.0.1:{free_port()}/ws", tmp_path / "worker.log"
+    client = WorkerClient(WorkerConfig(url=url, binary=binary, log=str(log)))
+    events: list = []
+    job = client.submit(denoise(100), [latent()], events.append)
+    wait_until(lambda: any(isinstance(event, wire.Progress) for event in events))
+    lost = client._process
+    log.write_text("Why it ended.")
+    # A process that is killed closes its socket a moment before it is gone.
+    looks = iter([None] * 2)
+    exit_code = WorkerProcess.exit_code.fget
+    monkeypatch.setattr(
+        WorkerProcess, "exit_code", property(lambda process: next(looks, exit_code(process)))
+    )
+    monkeypatch.setattr(clients, "REAP_SECONDS", 5)
+    os.kill(lost._process.pid, signal.SIGKILL)
+    try:
+        with pytest.raises(WorkerError, match=PARKED):
+            job.result(TIMEOUT)
+        assert client.submit(denoise(1), [latent()]).result(TIMEOUT)
+        assert client._process is not lost
+        assert (tmp_path / "worker.before.log").read_text() == "Why it ended."
+    finally:
+        client._process._process.terminate()
+        client.close()
+
+
+@SHELL
+def test_a_worker_that_an_earlier_comfyui_started_parks_its_job_at_once(binary, tmp_path):
+    url, log = f"ws://127.0.0.1:{free_port()}/ws", tmp_path / "worker.log"
+    config = WorkerConfig(url=url, binary=binary, log=str(log))
+    starter = WorkerClient(config)
+    starter.connect().result(TIMEOUT)
+    process = starter._process._process
+    starter.close()
+    worker_process._children.clear()
+    client, events = WorkerClient(config), []
+    job = client.submit(denoise(100), [latent()], events.append)
+    wait_until(lambda: started(events))
+    process.kill()
+    process.wait()
+    with pytest.raises(WorkerError, match=PARKED):
+        job.result(TIMEOUT)
+    client.close()
+
+
+@SHELL
+def test_each_worker_has_its_own_token_and_none_of_the_environments(binary, tmp_path, monkeypatch):
+    shown = tmp_path / "environment"
+    script = tmp_path / "shows"
+    script.write_text(f'#!/bin/sh\nenv > "{shown}"\n')
+    script.chmod(0o755)
+    for name in ("OVIS_WORKER_TOKEN", "OVIS_WORKER_URL", "OVIS_WORKER_BIN", "OVIS_WORKER_MODEL"):
+        monkeypatch.setenv(name, "of-local")
+    for token in (None, "", "own"):
+        config = WorkerConfig("second", binary=str(script), token=token, log=str(tmp_path / "l"))
+        process = WorkerProcess(config)
+        process._process.wait(TIMEOUT)
+        said = shown.read_text()
+        assert "of-local" not in said
+        assert ("OVIS_WORKER_TOKEN=own" in said) == (token == "own")
