@@ -30,10 +30,7 @@ export async function workflow(comfy, { name }) {
     window.app.graph._nodes.filter((node) => node.type === "SaveImage" && node.imgs?.length).length);
   const done = await comfy.troubles();
   // What a node said while it waited is gone when it is done.
-  const said = await comfy.page.evaluate(() => window.app.graph._nodes
-    .flatMap((node) => node.widgets ?? [])
-    .filter((widget) => widget.name === "$$node-text-preview")
-    .map((widget) => widget.value));
+  const said = await comfy.said();
 
   const [saved] = first.images.filter((image) => image.type === "output");
   const png = await comfy.bytesOf(saved);

@@ -60,20 +60,13 @@ export class LinesPanel {
     if (lines && !this.list.offsetHeight) return;
     const height = lines ? this.list.offsetHeight + MARGINS : 0;
     if (height === this.height) return;
+    const { node, height: before } = this;
     this.height = height;
-    this.makeRoom();
-  }
-
-  makeRoom() {
-    const { node } = this;
-    if (!this.height && this.grown === node.size[1]) {
-      node.setSize([node.size[0], this.before]);
-      node.setDirtyCanvas?.(true, true);
-    } else {
-      if (this.grown !== node.size[1]) this.before = node.size[1];
-      fit(node);
-    }
-    this.grown = this.height ? node.size[1] : undefined;
+    if (!before) this.without = node.size[1];
+    if (height) return fit(node);
+    const [width, current] = node.size;
+    node.setSize([width, Math.max(this.without, current - before)]);
+    node.setDirtyCanvas?.(true, true);
   }
 }
 
