@@ -58,6 +58,8 @@ class Run:
 class ComfyServer:
     """``main.py --cpu`` of the checkout, with the node pack in ``custom_nodes``."""
 
+    ours: dict[str, dict]
+    """What ComfyUI says of the pack's nodes."""
     worker_port: int
     """Where the label ``local`` leads."""
 
@@ -93,6 +95,7 @@ class ComfyServer:
             )
         self._wait()
         self.info = self.get("/object_info")
+        self.ours = {name: one for name, one in self.info.items() if one["category"] == "ovis"}
         version = self.get("/system_stats")["system"]["comfyui_version"]
         self.version = tuple(int(part) for part in version.split(".")[:2])
 
@@ -215,7 +218,7 @@ class ComfyServer:
                     continue
                 # Where a native node got one more widget since the graph was saved,
                 # the frontend leaves its default. Our own nodes' values are complete.
-                is_native = not node["type"].startswith("Ovis")
+                is_native = node["type"] not in self.ours
                 default = settings.get("default") if is_native else None
                 inputs[name] = next(values, default)
                 assert inputs[name] is not None, f"{node['type']} has no value for `{name}`"

@@ -89,7 +89,7 @@ def test_no_password_of_an_address_is_shown_wherever_the_server_names_it(locale)
     wrong = f"`{address}` is not a worker's address."
     listed = [
         entry("a", address=address, settings={"url": address, "binary": "", "model": ""}),
-        entry("b", address=address, error=wrong),
+        entry("b", address=address, problem=wrong),
         entry("c", problem=wrong),
         entry("d"),
     ]
@@ -107,10 +107,9 @@ def test_no_password_of_an_address_is_shown_wherever_the_server_names_it(locale)
     assert "wss://***@host:7867" in sidebar and "wss://***@host:7867" in settings
 
 
-@pytest.mark.parametrize("field", ["error", "problem"])
 @pytest.mark.parametrize(("locale", "word"), [("en", "wrong settings"), ("zh", "设置有误")])
-def test_a_bad_entry_is_shown_as_bad_beside_the_others(locale, word, field):
-    listed = [entry(), entry("odd", **{field: "The port 99999 is none."})]
+def test_a_bad_entry_is_shown_as_bad_beside_the_others(locale, word):
+    listed = [entry(), entry("odd", problem="The port 99999 is none.")]
     server = {"list": listed, "statuses": {"local": RUNNING}}
     sidebar, settings = play(
         PAGE + "return [seen(await sidebar()), seen(await settings())];",

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from fake_worker import FakeWorker
-from test_comfyui import WORKFLOWS, comfy
+from test_comfyui import SETTINGS, WORKFLOWS, comfy
 
 FIXTURES = (comfy,)  # pytest finds it by name
 HERE = Path(__file__).parent
@@ -139,12 +139,14 @@ def test_a_worker_is_described_in_the_settings_dialog_and_used(comfy, act):
     assert seen["offered"] == ["local", "full", "studio"]
     assert "no model" in seen["line"]
     assert not seen["shown"] and not seen["saved"]
-    user = comfy.base / "user" / "default"
-    described = json.loads((user / "ovis_worker.json").read_text())["workers"]
+    settings = comfy.base / SETTINGS
+    described = json.loads(settings.read_text())["workers"]
     assert described["studio"] == {"url": url, "token": token}
-    assert token not in (user / "comfy.settings.json").read_text()
+    served = comfy.base / "user" / "default"
+    assert token not in (served / "comfy.settings.json").read_text()
+    assert not (served / "ovis_worker.json").exists()
     assert act("forget", label="studio") == ["local", "full", "Add a worker"]
-    assert "studio" not in json.loads((user / "ovis_worker.json").read_text())["workers"]
+    assert "studio" not in json.loads(settings.read_text())["workers"]
 
 
 def test_every_node_speaks_chinese(comfy, act):

@@ -58,16 +58,14 @@ class AnyType(str):
 
 
 class AnyValue:
-    """A value of a Python type that an input need not expect; ``salt`` makes it another run's."""
+    """A value of a type that an input need not expect."""
 
-    INPUT_TYPES = classmethod(
-        lambda _: {"required": {"kind": (list(VALUES),), "salt": ("INT", {"default": 0})}}
-    )
+    INPUT_TYPES = classmethod(lambda _: {"required": {"kind": (list(VALUES),)}})
     RETURN_TYPES = (AnyType("*"),)
     FUNCTION = "make"
     CATEGORY = "test"
 
-    def make(self, kind: str, salt: int) -> tuple:
+    def make(self, kind: str) -> tuple:
         """The value, which nothing is done to on its way."""
         return (VALUES[kind](),)
 

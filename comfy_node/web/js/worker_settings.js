@@ -121,7 +121,7 @@ function editor() {
     const { workers, may_edit: mayEdit } = await get("workers");
     const shown = mayEdit ? [...workers, null] : [];
     forms.replaceChildren(...shown.map((worker) => {
-      const problem = worker?.error ?? worker?.problem ?? "";
+      const problem = worker?.problem ?? "";
       const isSaved = worker && worker.label === saved && !problem;
       const made = form(worker, isSaved ? text("settings.saved") : problem, async (label, old) => {
         await fill(label, old);

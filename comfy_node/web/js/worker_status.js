@@ -21,8 +21,7 @@ const COLOURS = {
  * worker in the server's list: one whose settings are wrong is `bad`, and is not asked.
  */
 export async function statusOf(label, entry = {}) {
-  const wrong = entry.error ?? entry.problem;
-  if (wrong) return { label, state: "bad", problem: wrong };
+  if (entry.problem) return { label, state: "bad", problem: entry.problem };
   try {
     return await get(routeOf(label, "status"));
   } catch (problem) {
