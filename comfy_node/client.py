@@ -25,7 +25,7 @@ from .next_step import how_to_start
 from .pace import Pace
 from .settings import WorkerConfig
 from .tensors import WireTensor
-from .texts import say
+from .texts import say, shown
 from .worker_process import WorkerProcess
 
 log = logging.getLogger("ovis-worker")
@@ -289,10 +289,10 @@ class WorkerClient:
                 hello = self._connection.hello
                 log.info(
                     "Connected to %s at %s: %s on %s",
-                    hello.worker,
+                    shown(hello.worker, 100),
                     self.config.address,
-                    hello.capabilities.model,
-                    hello.capabilities.device,
+                    shown(hello.capabilities.model, 100),
+                    shown(hello.capabilities.device, 100),
                 )
             return self._connection
 

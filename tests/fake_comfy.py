@@ -100,12 +100,18 @@ class ProgressBar:
 class PromptServer:
     """Keeps the texts that nodes show."""
 
+    client_id = None
+
     def __init__(self) -> None:
         self.texts: list[str] = []
 
     def send_progress_text(self, text: str, node_id: str) -> None:
         """A text on a node."""
         self.texts.append(text)
+
+    def send_sync(self, event: str, data: dict, page: str | None = None) -> None:
+        """A message of a pack's own."""
+        self.texts.append(data.get("text", ""))
 
 
 def repeat_to_batch_size(tensor: torch.Tensor, batch: int) -> torch.Tensor:

@@ -19,6 +19,7 @@ from test_comfyui import SETTINGS, comfy, graph, latents_of, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name
 LOST = "was lost during the job"
+PARKED = "ended while it ran this job, so the job was not sent again"
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def run_and(comfy, made: dict, act: Callable[[], None]) -> Run:
     return run
 
 
-def test_a_worker_that_is_killed_and_comes_back_finishes_the_job(comfy, lone):
+def test_a_job_whose_worker_is_killed_is_parked_and_runs_when_it_is_queued_again(comfy, lone):
     made = long(worker__worker="lone", denoise__seed=201)
     undisturbed = latents_of(comfy, comfy.run(made))
     # The same, but made anew: this empty latent is as good, and ComfyUI keeps no result for it.
@@ -64,10 +65,24 @@ def test_a_worker_that_is_killed_and_comes_back_finishes_the_job(comfy, lone):
         lone.__enter__()
 
     run = run_and(comfy, made, restart)
-    assert np.array_equal(latents_of(comfy, run), undisturbed)
-    said = [text for text in run.texts if LOST in text]
-    assert said and "Waiting until it is there again." in said[0]
+    assert run.of("execution_error")[0]["node_type"] == "OvisDenoise"
+    assert PARKED in run.error
     assert not run.texts[-1].strip(), "it is still said to be lost"
+    assert np.array_equal(latents_of(comfy, comfy.run(made)), undisturbed)
+
+
+def test_a_job_whose_worker_is_asked_to_stop_is_sent_to_the_next_one(comfy, lone):
+    def restart() -> None:
+        lone.process.send_signal(signal.SIGTERM)
+        assert lone.process.wait(30) == 0
+        lone.client.close()
+        lone.__enter__()
+
+    run = run_and(comfy, long(worker__worker="lone", denoise__seed=202), restart)
+    assert run.of("execution_success"), run.error
+    said = [text for text in run.texts if "is shutting down" in text]
+    assert said and "Waiting until it is there again." in said[0]
+    assert not run.texts[-1].strip(), "it is still said to be waited for"
 
 
 def test_an_interrupt_ends_the_wait_for_a_lost_worker(comfy, lone):
@@ -82,24 +97,7 @@ def test_an_interrupt_ends_the_wait_for_a_lost_worker(comfy, lone):
     assert not run.texts[-1].strip(), "it is still said to be waited for"
 
 
-def test_a_worker_that_is_shut_down_ends_the_job_with_a_sentence_and_the_next_runs(comfy, lone):
-    def shut_down() -> None:
-        lone.process.send_signal(signal.SIGTERM)
-
-    run = run_and(comfy, long(worker__worker="lone", denoise__seed=202), shut_down)
-    assert run.of("execution_error")[0]["node_type"] == "OvisDenoise"
-    assert "is shutting down.\nStart it again and repeat the job." in run.error
-    assert lone.process.wait(30) == 0
-
-    away = comfy.run(long(worker__worker="lone", denoise__seed=203))
-    assert f"No ovis-worker answers at {lone.address}" in away.error
-
-    lone.client.close()
-    lone.__enter__()
-    assert comfy.run(long(worker__worker="lone", denoise__seed=202)).of("execution_success")
-
-
-def test_a_killed_worker_that_the_pack_has_started_is_started_again(comfy):
+def test_a_killed_worker_that_the_pack_has_started_is_started_for_the_next_job(comfy):
     assert comfy.run(graph(denoise__seed=204)).of("execution_success")
     note = (comfy.base / SETTINGS).parent / "ovis_worker_local.pid"
     first = json.loads(note.read_text())
@@ -108,6 +106,7 @@ def test_a_killed_worker_that_the_pack_has_started_is_started_again(comfy):
         os.kill(first["pid"], signal.SIGKILL)
 
     run = run_and(comfy, long(denoise__seed=205), kill)
-    assert run.of("execution_success"), run.error
-    assert any(LOST in text for text in run.texts)
+    assert PARKED in run.error
+    assert json.loads(note.read_text())["pid"] == first["pid"]
+    assert comfy.run(graph(denoise__seed=207)).of("execution_success")
     assert json.loads(note.read_text())["pid"] != first["pid"]

@@ -14,8 +14,7 @@ from ..sheet import AXES, Cell, Plan, lay_out, plan
 from . import inputs
 from .denoise import negative_input
 from .denoise_inputs import batch_index, check_width, denoise_tensors, latent_samples
-from .here import client_of
-from .jobs import from_wire, run_job, to_wire, wait_for
+from .jobs import connected, from_wire, run_job, to_wire
 from .previews import DenoiseBar, wanted_preview
 from .samplers import SAMPLERS, named_schedule, sampler_input, scheduler_input, shift_input
 from .worker import CATEGORY, Worker
@@ -114,7 +113,7 @@ class OvisContactSheet(io.ComfyNode):
         # Both are looked at before the first image is made, which may not need the negative.
         guided = any(cell.cfg != 1.0 for cell in sheet.cells)
         checked = denoise_tensors(positive, negative, guided, first, samples)
-        hello = await wait_for(client_of(worker).connect())
+        hello = await connected(worker, cls.hidden.unique_id)
         check_width(checked, hello.capabilities)
         preview = wanted_preview(hello.capabilities)
         bar = _SheetBar(cls.hidden.unique_id, sheet.cells)

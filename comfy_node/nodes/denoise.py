@@ -15,8 +15,7 @@ from .denoise_inputs import (
     latent_samples,
     plain_conditioning,
 )
-from .here import client_of
-from .jobs import from_wire, run_job, wait_for
+from .jobs import connected, from_wire, run_job
 from .latent import PIXELS_KEY
 from .previews import DenoiseBar, wanted_preview
 from .samplers import SAMPLERS, named_schedule, sampler_input, scheduler_input, shift_input
@@ -166,7 +165,7 @@ async def run_denoise(
         request.cfg = 1.0
     tensors = denoise_tensors(positive, negative, request.cfg != 1.0, latent, samples)
     request.batch_index = batch_index(latent, len(samples))
-    hello = await wait_for(client_of(worker).connect())
+    hello = await connected(worker, node_id)
     check_width(tensors, hello.capabilities)
     request.preview = wanted_preview(hello.capabilities)
     bar = DenoiseBar(node_id, request.steps)

@@ -117,10 +117,21 @@ async def wait_for(
         waiting.cancel()
 
 
-def show_lost(node_id: str, events: queue.SimpleQueue[Lost]) -> None:
-    """Says on the node that the worker is waited for."""
-    while not events.empty():
-        show_text(node_id, _waiting_for(events.get()))
+async def connected(worker: object, node_id: str) -> wire.WorkerHello:
+    """The hello of what a `worker` input was given; the node says while it is waited for.
+
+    Raises :class:`WorkerError`.
+    """
+    lost: queue.SimpleQueue[Lost] = queue.SimpleQueue()
+
+    def show_lost() -> None:
+        while not lost.empty():
+            show_text(node_id, _waiting_for(lost.get()))
+
+    try:
+        return await wait_for(client_of(worker).connect(lost.put), show_lost)
+    finally:
+        show_text(node_id)
 
 
 def _waiting_for(lost: Lost) -> str:

@@ -44,6 +44,8 @@ class DenoiseBar:
             self._bar.update_absolute(event.step, event.total, self._preview)
             self._preview = None
             return
+        if not 0 < event.width * event.height * 3 == len(event.data):
+            return  # not the pixels that it says: the picture is made all the same
         image = Image.frombytes("RGB", (event.width, event.height), bytes(event.data))
         # ComfyUI brings it to the size of its previews.
         self._preview = ("JPEG", image, latent_preview.MAX_PREVIEW_RESOLUTION)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import queue
-
 from comfy_api.latest import io
 
 from .. import settings
-from ..client import Lost
 from ..errors import WorkerError
 from ..texts import shown
 from . import inputs
-from .here import client_of, places
-from .jobs import show_lost, show_text, wait_for
+from .here import places
+from .jobs import connected
 
 Worker = io.Custom("OVIS_WORKER")
 """A worker's label between nodes: what it means stays with the settings."""
@@ -64,13 +61,7 @@ class OvisWorker(io.ComfyNode):
     async def execute(cls, worker: str) -> io.NodeOutput:
         """Resolves the label and connects. The label goes on to the other nodes."""
         label = inputs.worker_label(worker)
-        node_id = cls.hidden.unique_id
-        lost: queue.SimpleQueue[Lost] = queue.SimpleQueue()
-        try:
-            connecting = client_of(label).connect(lost.put)
-            hello = await wait_for(connecting, lambda: show_lost(node_id, lost))
-        finally:
-            show_text(node_id)
+        hello = await connected(label, cls.hidden.unique_id)
         can = hello.capabilities
         told = shown(f"{can.model} on {can.device}, {can.precision}")
         return io.NodeOutput(label, ui={"ovis_worker": [told]})

@@ -1,0 +1,153 @@
+# ruff: noqa: RUF001 - addresses as input methods write them
+"""Every way in which a worker's address is typed: read as it is meant, or one sentence.
+
+A login in it is never shown.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from comfy_node.address import read_address, without_login
+from comfy_node.errors import WorkerError
+from comfy_node.settings import WorkerConfig
+
+ADDRESSES = {
+    # As it should be typed.
+    "127.0.0.1:7867": "ws://127.0.0.1:7867/ws",
+    "ws://127.0.0.1:7867/ws": "ws://127.0.0.1:7867/ws",
+    "wss://gpu.example:8443/ovis": "wss://gpu.example:8443/ovis",
+    # No port: the worker's own, or that of TLS.
+    "127.0.0.1": "ws://127.0.0.1:7867/ws",
+    "gpu": "ws://gpu:7867/ws",
+    "http://gpu.example": "ws://gpu.example:7867/ws",
+    "ws://gpu.example/": "ws://gpu.example:7867/ws",
+    "https://gpu.example": "wss://gpu.example:443/ws",
+    "wss://gpu.example/ovis/": "wss://gpu.example:443/ovis",
+    "gpu.example:": "ws://gpu.example:7867/ws",
+    # An input method's full-width forms.
+    "127.0.0.1：7867": "ws://127.0.0.1:7867/ws",
+    "１２７。０．０．１：７８６７": "ws://127.0.0.1:7867/ws",
+    "ｗｓ：／／ｇｐｕ：１": "ws://gpu:1/ws",
+    "ｗｓｓ：／／ｇｐｕ．example／ｗｓ": "wss://gpu.example:443/ws",
+    # Copied with what stood around it.
+    "  gpu:1\n": "ws://gpu:1/ws",
+    "\u3000gpu : 1\u3000": "ws://gpu:1/ws",
+    '"ws://gpu:1"': "ws://gpu:1/ws",
+    "“gpu:1”": "ws://gpu:1/ws",
+    "「gpu:1」": "ws://gpu:1/ws",
+    "<http://gpu:1/>": "ws://gpu:1/ws",
+    "gpu:1\u200b": "ws://gpu:1/ws",
+    "\ufeffgpu:1": "ws://gpu:1/ws",
+    "http:\\\\gpu:1\\ws": "ws://gpu:1/ws",
+    "HTTP://GPU:1/": "ws://gpu:1/ws",
+    "gpu:1/ws///": "ws://gpu:1/ws",
+    "gpu:1/ws?x=1#y": "ws://gpu:1/ws",
+    "gpu:007": "ws://gpu:7/ws",
+    # IPv6.
+    "[::1]:7867": "ws://[::1]:7867/ws",
+    "[::1]": "ws://[::1]:7867/ws",
+    "::1": "ws://[::1]:7867/ws",
+    "ws://[2001:DB8::1]:1/x": "ws://[2001:db8::1]:1/x",
+    "2001:db8::1": "ws://[2001:db8::1]:7867/ws",
+    "wss://[::1]": "wss://[::1]:443/ws",
+    # What a worker listens on is no place to connect to.
+    "0.0.0.0:7867": "ws://127.0.0.1:7867/ws",
+    "[::]:7867": "ws://[::1]:7867/ws",
+    # Names in other scripts.
+    "bücher.example:1": "ws://xn--bcher-kva.example:1/ws",
+    "服务器。中国": "ws://xn--zfru1ggxt.xn--fiqs8s:7867/ws",
+    "my_gpu.lan.:1": "ws://my_gpu.lan.:1/ws",
+    # A login, for a proxy.
+    "wss://user:secret@gpu.example": "wss://gpu.example:443/ws",
+    "user:se:cr@et@gpu:1": "ws://gpu:1/ws",
+    "ｗｓｓ：／／user:secret＠ｇｐｕ：１": "wss://gpu:1/ws",
+    "token@[::1]:1": "ws://[::1]:1/ws",
+}
+BAD_ADDRESSES = {
+    "": "no host",
+    "   ": "no host",
+    ":7867": "no host",
+    "ws://": "no host",
+    "ws:///ws": "no host",
+    "/ws": "no host",
+    "user:secret@": "no host",
+    "gpu:0": "`0` is not a port",
+    "gpu:65536": "not a port",
+    "gpu:99999": "not a port",
+    "gpu:-1": "not a port",
+    "gpu:port": "`port` is not a port",
+    "gpu:1.5": "not a port",
+    "gpu:٣x": "not a port",
+    "gpu:1" + "0" * 5000: "not a port",
+    "two hosts:1": "a space",
+    "ftp://gpu": "`ftp` is not one of its schemes",
+    "file:///etc/passwd": "schemes",
+    "javascript://x": "schemes",
+    "[::1": "not an IPv6 address",
+    "[::1]x:1": "not an IPv6 address",
+    "[gpu]:1": "not an IPv6 address",
+    "1:2:3": "not an IPv6 address",
+    "a..b": "not a host's name",
+    "-gpu": "not a host's name",
+    "gpu!": "not a host's name",
+    "g" * 300: "not a host's name",
+    "x" * 100_000: "not a host's name",
+    "gpu\x00:1": "not a host's name",
+    "user:secret@gpu:0": "not a port",
+    "ftp://user:secret@gpu": "schemes",
+    "wss://user:secret@/ws": "no host",
+}
+
+
+@pytest.mark.parametrize("typed", ADDRESSES)
+def test_an_address_is_read_as_it_is_meant(typed):
+    address = read_address(typed)
+    assert address.url == ADDRESSES[typed]
+    assert read_address(address.url) == read_address(address.url)
+    for shown in (
+        repr(address),
+        address.url,
+        address.shown_url,
+        address.netloc,
+        without_login(typed),
+    ):
+        assert "secret" not in shown and "se:cr" not in shown
+    assert WorkerConfig(url=typed).url == address.url
+
+
+@pytest.mark.parametrize("typed", BAD_ADDRESSES)
+def test_a_bad_address_is_a_sentence_without_its_login(typed):
+    with pytest.raises(WorkerError, match="is not a worker's address") as caught:
+        read_address(typed)
+    assert BAD_ADDRESSES[typed] in caught.value.message
+    whole = caught.value.text("en") + caught.value.text("zh") + repr(caught.value)
+    assert "secret" not in whole and len(caught.value.message) < 400
+
+
+def test_logins_are_kept_for_the_proxy_alone():
+    typed = {
+        "wss://user:se%63ret@gpu": "user:secret",
+        "user:se:cr@et@gpu:1": "user:se:cr@et",
+        "＠gpu": None,
+    }
+    for text, login in typed.items():
+        assert read_address(text).login_text() == login
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("localhost", True),
+        ("LOCALHOST.:1", True),
+        ("127.0.0.2", True),
+        ("[::1]", True),
+        ("[::ffff:127.0.0.1]", True),
+        ("0.0.0.0", True),
+        ("127.0.0.1.example", False),
+        ("10.0.0.1", False),
+        ("[2001:db8::1]", False),
+    ],
+)
+def test_which_addresses_are_this_machine(url, here):
+    assert WorkerConfig(url=url).is_on_this_machine is here
