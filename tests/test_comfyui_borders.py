@@ -254,12 +254,16 @@ def ways_to(comfy, settings) -> list[str]:
         "workflows/../../__ovis_worker/ovis_worker.json",
         str(settings),
     ]
-    return names + [name.replace("/", "\\") for name in names]
+    names += [name.replace("/", "\\") for name in names]
+    return names + [f"{name}.bak" for name in names]
 
 
 @pytest.mark.parametrize("user", [None, "default", "__ovis_worker", "../__ovis_worker"])
 def test_no_route_of_comfyui_reads_or_writes_the_settings(comfy, secret, user):
+    # The settings before a change are kept beside them.
+    comfy.post("/ovis-worker/workers/secret/save", {"url": "ws://127.0.0.1:8"})
     before = secret.read_bytes()
+    assert TOKEN.encode() in secret.with_name(f"{secret.name}.bak").read_bytes()
     assert TOKEN.encode() in before
     headers = {"comfy-user": user} if user else {}
     evil = json.dumps({"workers": {"local": {"binary": "/bin/false", "token": "x"}}}).encode()

@@ -154,6 +154,21 @@ export async function settings(comfy, { url, token }) {
   return { offered, line, shown: html.includes(token), saved: graph.includes(token) };
 }
 
+/** Settings of a worker that runs are changed, and it is restarted from the settings dialog. */
+export async function outdated(comfy, { label, token }) {
+  await openSettings(comfy);
+  const form = formOf(comfy, label);
+  await form.getByLabel("Token").fill(token);
+  await form.getByText("Save", { exact: true }).click();
+  const again = form.getByText("Restart", { exact: true });
+  await again.waitFor();
+  const said = await form.locator(".ovis-said").innerText();
+  await comfy.see("settings-outdated");
+  await again.click();
+  await form.getByText("Restarted with the new settings.").waitFor({ timeout: 60_000 });
+  return { said, offered: await again.count() };
+}
+
 /** Every node in another language. */
 export async function titles(comfy, { names }) {
   await comfy.openTemplate("ovis-worker", "ovis_inpaint_headline");
