@@ -45,7 +45,8 @@ export class LinesPanel {
     for (const line of lines) {
       line.style.cssText +=
         "padding:4px 6px;border-left:3px solid #e0a83b;border-radius:3px;" +
-        "background:#e0a83b22;color:var(--input-text,#ddd);white-space:pre-wrap";
+        "background:#e0a83b22;color:var(--input-text,#ddd);white-space:pre-wrap;" +
+        "overflow-wrap:anywhere";
     }
     this.list.replaceChildren(...lines);
     this.measure();

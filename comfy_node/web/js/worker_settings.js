@@ -23,10 +23,10 @@ function button(name, action) {
 
 /**
  * One worker's fields. `worker` is as the server describes it; without, it is a new one.
- * `note` is said beside the buttons; `changed(label, outdated)` is called when it was saved,
- * `outdated` where its process still has the settings of before.
+ * What to know of it is said beside the buttons, first of all that it was `saved`;
+ * `changed(label)` is called when it was.
  */
-function form(worker, note, changed) {
+function form(worker, saved, changed) {
   const inputs = {};
   const grid = html("div");
   grid.style.cssText =
@@ -55,13 +55,14 @@ function form(worker, note, changed) {
     }
     row(field, input);
   }
-  const said = html("span", { className: "ovis-said", textContent: note });
+  const note = saved ? text("settings.saved") : "";
+  const said = html("span", { className: "ovis-said", textContent: worker?.problem ?? note });
   said.style.cssText = "white-space:pre-wrap;font-size:12px;color:var(--descrip-text,#999)";
   const ask = async (action, content) => {
     const label = worker?.label ?? inputs.label.value.trim();
     try {
-      const answer = await post(routeOf(label, action), content);
-      await changed(label, answer.restart_needed);
+      await post(routeOf(label, action), content);
+      await changed(label);
     } catch (problem) {
       said.textContent = problem.message;
     }
@@ -78,17 +79,17 @@ function form(worker, note, changed) {
   buttons.style.cssText = "display:flex;align-items:center;gap:8px";
   const title = html("strong", { textContent: worker?.label ?? text("settings.add") });
   const whole = html("div", { className: "ovis-worker-form" }, title, grid, buttons);
-  whole.offerRestart = () => offerRestart(worker.label, buttons, said);
+  if (worker && !worker.problem) offerRestart(worker.label, said);
   whole.style.cssText =
     "display:flex;flex-direction:column;gap:8px;padding:12px;border-radius:8px;" +
     "border:1px solid var(--border-color,#555)";
   return whole;
 }
 
-/** Says that a worker's process has earlier settings, with a button where it can be ended. */
-async function offerRestart(label, buttons, said) {
+/** Adds that a worker's process has earlier settings, with a button where it can be ended. */
+async function offerRestart(label, said) {
   const status = await statusOf(label);
-  said.textContent = [text("settings.saved"), restartOf(status)].filter(Boolean).join(" ");
+  said.textContent = [said.textContent, restartOf(status)].filter(Boolean).join(" ");
   if (!canRestart(status)) return;
   const again = button("worker.restart", async () => {
     again.disabled = true;
@@ -117,18 +118,15 @@ function editor() {
   whole.style.width = "min(520px,100%)";
   // Letters typed here are no shortcuts of ComfyUI's.
   whole.addEventListener("keydown", (event) => event.stopPropagation());
-  const fill = async (saved, outdated) => {
+  const fill = async (saved) => {
     const { workers, may_edit: mayEdit } = await get("workers");
     const shown = mayEdit ? [...workers, null] : [];
     forms.replaceChildren(...shown.map((worker) => {
-      const problem = worker?.problem ?? "";
-      const isSaved = worker && worker.label === saved && !problem;
-      const made = form(worker, isSaved ? text("settings.saved") : problem, async (label, old) => {
-        await fill(label, old);
+      const isSaved = worker !== null && worker.label === saved;
+      return form(worker, isSaved, async (label) => {
+        await fill(label);
         await app.refreshComboInNodes?.();
       });
-      if (isSaved && outdated) made.offerRestart();
-      return made;
     }));
     if (!mayEdit) forms.append(text("settings.elsewhere"));
   };
