@@ -58,6 +58,8 @@ class Run:
 class ComfyServer:
     """``main.py --cpu`` of the checkout, with the node pack in ``custom_nodes``."""
 
+    ours: dict[str, dict]
+    """What ComfyUI says of the pack's nodes."""
     worker_port: int
     """Where the label ``local`` leads."""
 
@@ -81,6 +83,8 @@ class ComfyServer:
         command = [os.environ.get("OVIS_COMFYUI_PYTHON", sys.executable), "main.py", "--cpu"]
         command += ["--port", str(self.port), "--base-directory", str(base)]
         command += ["--disable-auto-launch", "--disable-api-nodes", "--preview-method", "auto"]
+        if frontend := os.environ.get("OVIS_COMFYUI_FRONTEND"):
+            command += ["--front-end-root", frontend]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
@@ -91,6 +95,7 @@ class ComfyServer:
             )
         self._wait()
         self.info = self.get("/object_info")
+        self.ours = {name: one for name, one in self.info.items() if one["category"] == "ovis"}
         version = self.get("/system_stats")["system"]["comfyui_version"]
         self.version = tuple(int(part) for part in version.split(".")[:2])
 
@@ -174,16 +179,15 @@ class ComfyServer:
                     kind = int.from_bytes(frame.data[:4], "big")
                     if kind == 1:  # a preview; four bytes name its format
                         run.previews.append(frame.data[8:])
-                    if kind != 3:
-                        continue
-                    size = int.from_bytes(frame.data[4:8], "big")
-                    run.texts.append(frame.data[8 + size :].decode())
+                    continue
+                message = json.loads(frame.data)
+                if message["type"] == "ovis-worker.text":
+                    run.texts.append(message["data"]["text"])
                     message = {"type": "text", "data": run.texts[-1]}
-                else:
-                    message = json.loads(frame.data)
-                    if message["data"].get("prompt_id") != queued["prompt_id"]:
-                        continue
+                elif message["data"].get("prompt_id") == queued["prompt_id"]:
                     run.messages.append(message)
+                else:
+                    continue
                 path = on_message(message)
                 if path:
                     await session.post(f"{address}{path}", json={})
@@ -214,7 +218,7 @@ class ComfyServer:
                     continue
                 # Where a native node got one more widget since the graph was saved,
                 # the frontend leaves its default. Our own nodes' values are complete.
-                is_native = not node["type"].startswith("Ovis")
+                is_native = node["type"] not in self.ours
                 default = settings.get("default") if is_native else None
                 inputs[name] = next(values, default)
                 assert inputs[name] is not None, f"{node['type']} has no value for `{name}`"

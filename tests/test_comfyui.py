@@ -30,6 +30,7 @@ from comfy_server import ROOT, ComfyServer, Run, free_port
 from real_worker import binary
 
 COMFYUI = os.environ.get("OVIS_COMFYUI")
+SETTINGS = "user/__ovis_worker/ovis_worker.json"
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
 if not COMFYUI:
@@ -85,7 +86,7 @@ def comfy(tiny, tmp_path_factory):
     native_models.write(base / "models")
     workers = Workers(base)
     full = {"url": f"ws://127.0.0.1:{workers.ports['full']}", "binary": str(workers.binary)}
-    settings = base / "user" / "default" / "ovis_worker.json"
+    settings = base / SETTINGS
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"workers": {"full": full}}))
     environ = {
@@ -176,7 +177,7 @@ def test_every_node_is_there_with_its_sliders(comfy):
 
 
 def test_every_node_has_its_help_page(comfy):
-    for node in [name for name in comfy.info if name.startswith("Ovis")]:
+    for node in comfy.ours:
         page = comfy.get_bytes(f"/extensions/ovis-worker/docs/{node}/en.md")
         assert page.startswith(b"# Ovis")
 

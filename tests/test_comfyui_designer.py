@@ -204,8 +204,7 @@ def test_another_origin_starts_nothing(comfy):
 def test_every_widget_has_a_tooltip(comfy):
     bare = [
         f"{node}.{name}"
-        for node, info in comfy.info.items()
-        if node.startswith("Ovis")
+        for node, info in comfy.ours.items()
         for group in ("required", "optional")
         for name, (kind, *settings) in info["input"].get(group, {}).items()
         if kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") or isinstance(kind, list)
@@ -216,9 +215,7 @@ def test_every_widget_has_a_tooltip(comfy):
 
 def test_the_english_texts_are_those_of_the_nodes_and_comfyui_serves_both_languages(comfy):
     served = comfy.get("/i18n")
-    for node, info in comfy.info.items():
-        if not node.startswith("Ovis"):
-            continue
+    for node, info in comfy.ours.items():
         english = served["en"]["nodeDefs"][node]
         assert (english["display_name"], english["description"]) == (
             info["display_name"],

@@ -15,7 +15,7 @@ import pytest
 
 from comfy_server import Run
 from real_worker import RealWorker
-from test_comfyui import comfy, graph, latents_of, undecoded
+from test_comfyui import SETTINGS, comfy, graph, latents_of, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name
 LOST = "was lost during the job"
@@ -99,7 +99,7 @@ def test_an_interrupt_ends_the_wait_for_a_lost_worker(comfy, lone):
 
 def test_a_killed_worker_that_the_pack_has_started_is_started_for_the_next_job(comfy):
     assert comfy.run(graph(denoise__seed=204)).of("execution_success")
-    note = comfy.base / "user" / "__ovis_worker" / "ovis_worker_local.pid"
+    note = (comfy.base / SETTINGS).parent / "ovis_worker_local.pid"
     first = json.loads(note.read_text())
 
     def kill() -> None:

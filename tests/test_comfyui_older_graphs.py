@@ -41,9 +41,8 @@ def widgets(info: dict, *groups: str) -> list[str]:
 
 
 def test_every_widget_keeps_its_place(comfy):
-    nodes = {name: info for name, info in comfy.info.items() if name.startswith("Ovis")}
     assert {
-        name: " ".join(widgets(info, "required", "optional")) for name, info in nodes.items()
+        name: " ".join(widgets(info, "required", "optional")) for name, info in comfy.ours.items()
     } == PLACES
 
 

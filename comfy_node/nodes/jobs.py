@@ -24,6 +24,9 @@ from .inputs import finite
 POLL_SECONDS = 0.05
 """How often ComfyUI's interrupt flag is read, and how late progress may show."""
 
+TEXT_MESSAGE = "ovis-worker.text"
+"""ComfyUI's websocket carries it: a text for the page to show on a node."""
+
 _TORCH_TYPES = {
     wire.DType.F32: torch.float32,
     wire.DType.F16: torch.float16,
@@ -150,8 +153,10 @@ def show_text(node_id: str, *texts: str) -> None:
         return
     else:
         _with_text.discard(node_id)
-    # Frontends drop an empty text; `web/js/node_text.js` knows what a blank means.
-    PromptServer.instance.send_progress_text(text or " ", node_id)
+    # To a panel of our own, `web/js/node_text.js`: newer frontends clear ComfyUI's text preview
+    # when the job ends.
+    server = PromptServer.instance
+    server.send_sync(TEXT_MESSAGE, {"node": node_id, "text": text}, server.client_id)
 
 
 _with_text: set[str] = set()

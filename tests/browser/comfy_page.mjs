@@ -89,6 +89,11 @@ export class ComfyPage {
     }));
   }
 
+  /** What nodes of ours say: the lines that can be read on them. */
+  said() {
+    return this.page.locator(".ovis-text-line:visible").allInnerTexts();
+  }
+
   /** Sets widgets without the mouse: `{KIND: {WIDGET: VALUE}}`. */
   set(values) {
     return this.page.evaluate((values) => {

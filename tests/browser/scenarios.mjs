@@ -30,10 +30,7 @@ export async function workflow(comfy, { name }) {
     window.app.graph._nodes.filter((node) => node.type === "SaveImage" && node.imgs?.length).length);
   const done = await comfy.troubles();
   // What a node said while it waited is gone when it is done.
-  const said = await comfy.page.evaluate(() => window.app.graph._nodes
-    .flatMap((node) => node.widgets ?? [])
-    .filter((widget) => widget.name === "$$node-text-preview")
-    .map((widget) => widget.value));
+  const said = await comfy.said();
 
   const [saved] = first.images.filter((image) => image.type === "output");
   const png = await comfy.bytesOf(saved);
@@ -155,6 +152,21 @@ export async function settings(comfy, { url, token }) {
   const line = await page.locator(".ovis-worker-line").first().innerText();
   const graph = await page.evaluate(() => JSON.stringify(window.app.graph.serialize()));
   return { offered, line, shown: html.includes(token), saved: graph.includes(token) };
+}
+
+/** Settings of a worker that runs are changed, and it is restarted from the settings dialog. */
+export async function outdated(comfy, { label, token }) {
+  await openSettings(comfy);
+  const form = formOf(comfy, label);
+  await form.getByLabel("Token").fill(token);
+  await form.getByText("Save", { exact: true }).click();
+  const again = form.getByText("Restart", { exact: true });
+  await again.waitFor();
+  const said = await form.locator(".ovis-said").innerText();
+  await comfy.see("settings-outdated");
+  await again.click();
+  await form.getByText("Restarted with the new settings.").waitFor({ timeout: 60_000 });
+  return { said, offered: await again.count() };
 }
 
 /** Every node in another language. */

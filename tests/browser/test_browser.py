@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from fake_worker import FakeWorker
-from test_comfyui import WORKFLOWS, comfy
+from test_comfyui import SETTINGS, WORKFLOWS, comfy, graph, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name
 HERE = Path(__file__).parent
@@ -139,12 +139,26 @@ def test_a_worker_is_described_in_the_settings_dialog_and_used(comfy, act):
     assert seen["offered"] == ["local", "full", "studio"]
     assert "no model" in seen["line"]
     assert not seen["shown"] and not seen["saved"]
-    user = comfy.base / "user" / "default"
-    described = json.loads((user / "ovis_worker.json").read_text())["workers"]
+    settings = comfy.base / SETTINGS
+    described = json.loads(settings.read_text())["workers"]
     assert described["studio"] == {"url": url, "token": token}
-    assert token not in (user / "comfy.settings.json").read_text()
+    served = comfy.base / "user" / "default"
+    assert token not in (served / "comfy.settings.json").read_text()
+    assert not (served / "ovis_worker.json").exists()
     assert act("forget", label="studio") == ["local", "full", "Add a worker"]
-    assert "studio" not in json.loads((user / "ovis_worker.json").read_text())["workers"]
+    assert "studio" not in json.loads(settings.read_text())["workers"]
+
+
+def test_a_running_worker_is_restarted_for_settings_that_have_changed(comfy, act):
+    assert comfy.run(undecoded(graph(worker__worker="full"))).of("execution_success")
+    note = (comfy.base / SETTINGS).parent / "ovis_worker_full.pid"
+    first = json.loads(note.read_text())["pid"]
+    seen = act("outdated", label="full", token="another-secret")
+    assert seen["said"].startswith("Saved. It still runs with its previous settings.")
+    assert seen["offered"] == 0
+    made = undecoded(graph(worker__worker="full", denoise__seed=401))
+    assert comfy.run(made).of("execution_success")
+    assert json.loads(note.read_text())["pid"] != first
 
 
 def test_every_node_speaks_chinese(comfy, act):

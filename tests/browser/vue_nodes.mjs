@@ -73,10 +73,7 @@ export async function vue(comfy) {
     await prompt.fill(typed);
     await comfy.run();
     await comfy.settle(1500);
-    // The prompt's own box is the first.
-    const boxes = encode.locator("textarea");
-    const words = await boxes.evaluateAll((all) => all.map((one) => one.value));
-    told.said.push(words.slice(1));
+    told.said.push(await encode.locator(".ovis-text-line:visible").allInnerTexts());
     await comfy.see(`vue-said-${told.said.length}`);
   }
   return told;

@@ -50,4 +50,77 @@ class EmptyLatentOfAnotherModel:
         return ({"samples": samples, "downscale_ratio_spacial": 16},)
 
 
-NODE_CLASS_MAPPINGS = {"EmptyLatentOfAnotherModel": EmptyLatentOfAnotherModel}
+class AnyType(str):
+    """The type that node packs give to an output which may go into any input."""
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+class AnyValue:
+    """A value of a type that an input need not expect."""
+
+    INPUT_TYPES = classmethod(lambda _: {"required": {"kind": (list(VALUES),)}})
+    RETURN_TYPES = (AnyType("*"),)
+    FUNCTION = "make"
+    CATEGORY = "test"
+
+    def make(self, kind: str) -> tuple:
+        """The value, which nothing is done to on its way."""
+        return (VALUES[kind](),)
+
+
+VALUES = {
+    "none": lambda: None,
+    "int": lambda: 7,
+    "list": lambda: [1, "two", None],
+    "dict": lambda: {"samples": None},
+    "tensor": lambda: torch.full([2, 3], float("nan")),
+}
+
+
+class EndOfAnything:
+    """An output node for whatever comes."""
+
+    INPUT_TYPES = classmethod(lambda _: {"required": {"value": (AnyType("*"),)}})
+    RETURN_TYPES = ()
+    FUNCTION = "take"
+    CATEGORY = "test"
+    OUTPUT_NODE = True
+
+    def take(self, value: object) -> dict:
+        """Nothing comes of it."""
+        return {}
+
+
+class ListOfSeeds:
+    """A list, for each of whose entries ComfyUI runs the node after it."""
+
+    INPUT_TYPES = classmethod(lambda _: {"required": {"first": ("INT",), "count": ("INT",)}})
+    RETURN_TYPES = ("INT",)
+    OUTPUT_IS_LIST = (True,)
+    FUNCTION = "make"
+    CATEGORY = "test"
+
+    def make(self, first: int, count: int) -> tuple[list[int]]:
+        """As many numbers, one after the other."""
+        return (list(range(first, first + count)),)
+
+
+class OvisU1ModelLoader:
+    """A node of another pack, whose name begins as the names of ours do."""
+
+    INPUT_TYPES = classmethod(lambda _: {"required": {"preset": (["free", "poster"],)}})
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "load"
+    CATEGORY = "test"
+
+    def load(self, preset: str) -> tuple:
+        """There is no model."""
+        return (None,)
+
+
+CLASSES = (
+    EmptyLatentOfAnotherModel, AnyValue, EndOfAnything, ListOfSeeds, OvisU1ModelLoader,
+)  # fmt: skip
+NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in CLASSES}

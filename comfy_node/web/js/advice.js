@@ -2,11 +2,10 @@
 
 import { app } from "../../../scripts/app.js";
 import { post, whileThere } from "./ask.js";
-import { addPanel, fit, html, widgetOf } from "./panel.js";
+import { html, LinesPanel, widgetOf } from "./panel.js";
 import { language, text } from "./texts.js";
 
 const LOOK_MILLISECONDS = 700;
-const MARGINS = 24; // ComfyUI's above and below a DOM widget, and a little air
 const DENOISE = new Set(["OvisDenoise", "OvisDenoiseAdvanced", "OvisContactSheet"]);
 /** What belongs to the sampling, and is said there. */
 const OF_SAMPLING = new Set(["vertical", "guidance"]);
@@ -55,12 +54,7 @@ function question(node) {
 class AdvicePanel {
   constructor(node) {
     this.node = node;
-    this.list = html("div", { className: "ovis-advice" });
-    this.list.style.cssText = "display:flex;flex-direction:column;gap:4px";
-    const frame = html("div", {}, this.list);
-    frame.style.cssText = "overflow:hidden;font:12px/1.35 sans-serif";
-    this.height = 0;
-    addPanel(node, "ovis_advice", frame, () => this.height);
+    this.panel = new LinesPanel(node, "ovis_advice", "ovis-advice");
     whileThere(node, LOOK_MILLISECONDS, () => this.look());
   }
 
@@ -72,23 +66,16 @@ class AdvicePanel {
       this.key = key;
       try {
         const { advice } = await post("advice", asked);
-        if (key === this.key) this.show(advice.filter(shown));
+        if (key === this.key) this.panel.show(...advice.filter(shown).map((one) => this.line(one)));
       } catch {
         this.key = undefined; // ComfyUI is away; asked again when it is back
       }
     }
-    this.measure();
-  }
-
-  show(advice) {
-    this.list.replaceChildren(...advice.map((one) => this.line(one)));
+    this.panel.measure();
   }
 
   line(one) {
     const line = html("div", { className: "ovis-advice-line" }, one.sentence);
-    line.style.cssText =
-      "padding:4px 6px;border-left:3px solid #e0a83b;border-radius:3px;" +
-      "background:#e0a83b22;color:var(--input-text,#ddd)";
     const prompt = widgetOf(this.node, "prompt");
     if (one.fixed != null && prompt) {
       const button = html("button", { type: "button", textContent: text("advice.apply") });
@@ -102,14 +89,6 @@ class AdvicePanel {
       line.append(" ", button);
     }
     return line;
-  }
-
-  /** The panel is as high as its lines, which break anew when the node gets wider. */
-  measure() {
-    const height = this.list.childElementCount ? this.list.offsetHeight + MARGINS : 0;
-    if (height === this.height) return;
-    this.height = height;
-    fit(this.node);
   }
 }
 

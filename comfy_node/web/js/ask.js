@@ -3,12 +3,27 @@
 import { api } from "../../../scripts/api.js";
 import { language, text } from "./texts.js";
 
+/** A text in which user and password of every address are hidden. */
+export function hidingPasswords(text) {
+  const BEFORE_AT = "[^\\s/?#\"'`“]*@(?=[\\w[])"; // up to the last @ before a host
+  return text
+    .replace(new RegExp(`([a-z][a-z+.-]*://)${BEFORE_AT}`, "gi"), "$1***@")
+    .replace(new RegExp(`[^\\s/?#"'\`“:]*:${BEFORE_AT}`, "g"), "***@");
+}
+
+/** An answer's values; where it is about workers, no address in it shows a password. */
+function parsed(path, json) {
+  const clean = path.startsWith("workers");
+  return JSON.parse(json, (_, value) =>
+    clean && typeof value === "string" ? hidingPasswords(value) : value);
+}
+
 async function answerOf(path, options = {}) {
   let answer, body;
   const headers = { ...options.headers, "Accept-Language": language() };
   try {
     answer = await api.fetchApi(`/ovis-worker/${path}`, { ...options, headers });
-    body = await answer.json();
+    body = parsed(path, await answer.text());
   } catch (problem) {
     throw new Error(text("ask.away", problem.message));
   }

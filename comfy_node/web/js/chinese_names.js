@@ -52,28 +52,18 @@ export const OPTIONS = {
   },
 };
 
-/** Titles of nodes and groups in the shipped workflows. */
+/** Titles of our nodes in the shipped workflows. */
 export const TITLES = {
   "Banner, English and Chinese": "横幅：英文与中文",
-  "FLUX.1's VAE, in models/vae": "FLUX.1 的 VAE，位于 models/vae",
   "Fill in the boxes": "填写各栏",
   "First pass, with a native sampler": "第一遍：使用原生采样器",
-  "Larger, as pixels": "在像素中放大",
   "Negative prompt": "负向提示词",
   "Negative prompt (empty)": "负向提示词（空）",
   "Negative, from the template": "来自模板的负向提示词",
-  "Negative: nothing": "负向条件：无",
   "Prompt": "提示词",
   "Prompt, from the template": "来自模板的提示词",
   "Second pass, sharper": "第二遍：更清晰",
-  "Soft edges": "柔化边缘",
-  "The headline's box, made anew": "标题所在的方框，重新生成",
-  "The part to change: edit, or paint a mask": "要修改的部分：在此编辑，或绘制遮罩",
-  "The picture": "原图",
-  "The sheet": "样张页",
-  "The whole picture, kept": "整张图，保持不变",
   "What it must not show": "不应出现的内容",
   "What the new part shows": "新的部分显示什么",
   "What the poster shows": "海报的内容",
-  "Where the box stands": "方框的位置",
 };

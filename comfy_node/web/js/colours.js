@@ -1,16 +1,22 @@
 // One colour for all of the pack's nodes, so that they are found in a large graph.
-// A graph that was saved with other colours keeps them.
+// A graph that was saved with other colours, or without any, keeps that.
 
 import { app } from "../../../scripts/app.js";
+import { isOurs } from "./ours.js";
 
-const TITLE = "#23395b";
-const BODY = "#2b3444";
+const COLOURS = { color: "#23395b", bgcolor: "#2b3444" };
 
 app.registerExtension({
   name: "ovis-worker.colours",
   nodeCreated(node) {
-    if (!/^Ovis[A-Z]/.test(node.comfyClass ?? "")) return;
-    node.color ??= TITLE;
-    node.bgcolor ??= BODY;
+    if (!isOurs(node)) return;
+    for (const [name, colour] of Object.entries(COLOURS)) node[name] ??= colour;
+    const configured = node.onConfigure;
+    node.onConfigure = function (saved, ...given) {
+      configured?.call(this, saved, ...given);
+      for (const name of Object.keys(COLOURS)) {
+        if (saved[name] === undefined) this[name] = undefined;
+      }
+    };
   },
 });

@@ -26,6 +26,51 @@ export function addPanel(node, name, element, height, grows = false) {
   return widget;
 }
 
+const MARGINS = 24; // ComfyUI's above and below a DOM widget, and a little air
+
+/** A panel that is as high as the lines in it, and takes no room without any. */
+export class LinesPanel {
+  constructor(node, name, className) {
+    this.node = node;
+    this.list = html("div", { className });
+    this.list.style.cssText = "display:flex;flex-direction:column;gap:4px";
+    const frame = html("div", {}, this.list);
+    frame.style.cssText = "overflow:hidden;font:12px/1.35 sans-serif";
+    this.height = 0;
+    addPanel(node, name, frame, () => this.height);
+  }
+
+  /** Shows these elements in the place of those before. */
+  show(...lines) {
+    for (const line of lines) {
+      line.style.cssText +=
+        "padding:4px 6px;border-left:3px solid #e0a83b;border-radius:3px;" +
+        "background:#e0a83b22;color:var(--input-text,#ddd);white-space:pre-wrap;" +
+        "overflow-wrap:anywhere";
+    }
+    this.list.replaceChildren(...lines);
+    this.measure();
+  }
+
+  /**
+   * Makes room for the lines, which break anew when the node gets wider, or takes it back
+   * when there are none. To be called again and again: out of sight they have no height.
+   */
+  measure() {
+    const lines = this.list.childElementCount;
+    if (lines && !this.list.offsetHeight) return;
+    const height = lines ? this.list.offsetHeight + MARGINS : 0;
+    if (height === this.height) return;
+    const { node, height: before } = this;
+    this.height = height;
+    if (!before) this.without = node.size[1];
+    if (height) return fit(node);
+    const [width, current] = node.size;
+    node.setSize([width, Math.max(this.without, current - before)]);
+    node.setDirtyCanvas?.(true, true);
+  }
+}
+
 /** Grows the node so that all of it fits, and keeps a width that the user has chosen. */
 export function fit(node) {
   const [width, height] = node.computeSize();

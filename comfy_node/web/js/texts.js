@@ -17,6 +17,7 @@ const TEXTS = {
     "worker.away": "not running",
     "worker.other": "not a worker",
     "worker.unknown": "not set up here",
+    "worker.bad": "wrong settings",
     "worker.model": "Model",
     "worker.device": "Device",
     "worker.precision": "Precision",
@@ -25,6 +26,19 @@ const TEXTS = {
     "worker.pace": "Pace",
     "worker.start": "Start",
     "worker.stop": "Stop",
+    "worker.restart": "Restart",
+    "worker.restarting": "Restarting …",
+    "worker.restarted": "Restarted with the new settings.",
+    "worker.outdated": "It still runs with its previous settings. Restart it to apply the new ones.",
+    "worker.outdated.elsewhere":
+      "It still runs with its previous settings. Restart it on the machine that ComfyUI runs on, " +
+      "or where it was started, to apply the new ones.",
+    "worker.busy": (seconds) =>
+      `It is still running ${seconds} seconds after it was asked to stop. Its log says what it ` +
+      "is doing; start it when it has ended.",
+    "worker.far":
+      "For safety, a worker can be started and stopped only in a browser on the machine that " +
+      "ComfyUI runs on.",
     "worker.settings": "Worker settings …",
     "worker.idle": "idle",
     "worker.jobs": (running, queued) => `${running} running, ${queued} waiting`,
@@ -48,8 +62,8 @@ const TEXTS = {
     "settings.remove": "Remove",
     "settings.add": "Add a worker",
     "settings.elsewhere":
-      "Worker settings can be changed in a browser on the machine that ComfyUI runs on, or in " +
-      "ovis_worker.json in its user folder.",
+      "For safety, worker settings can be changed only in a browser on the machine that ComfyUI " +
+      "runs on, or in ovis_worker.json there.",
     "settings.about":
       "A workflow names a worker by its label. What a label means is kept on this machine, in " +
       "ovis_worker.json, and never in a workflow.",
@@ -67,6 +81,7 @@ const TEXTS = {
     "worker.away": "未运行",
     "worker.other": "不是工作进程",
     "worker.unknown": "此处未设置",
+    "worker.bad": "设置有误",
     "worker.model": "模型",
     "worker.device": "设备",
     "worker.precision": "精度",
@@ -75,6 +90,15 @@ const TEXTS = {
     "worker.pace": "速度",
     "worker.start": "启动",
     "worker.stop": "停止",
+    "worker.restart": "重启",
+    "worker.restarting": "正在重启…",
+    "worker.restarted": "已用新设置重启。",
+    "worker.outdated": "它仍在使用之前的设置运行。重启后新设置才会生效。",
+    "worker.outdated.elsewhere":
+      "它仍在使用之前的设置运行。请在运行 ComfyUI 的机器上，或在启动它的地方重启，新设置才会生效。",
+    "worker.busy": (seconds) =>
+      `收到停止请求 ${seconds} 秒后它仍在运行。它的日志会说明正在做什么；请等它退出后再启动。`,
+    "worker.far": "出于安全考虑，只能在运行 ComfyUI 的机器上的浏览器里启动和停止。",
     "worker.settings": "工作进程设置…",
     "worker.idle": "空闲",
     "worker.jobs": (running, queued) => `${running} 个运行中，${queued} 个等待`,
@@ -98,7 +122,7 @@ const TEXTS = {
     "settings.remove": "删除",
     "settings.add": "添加工作进程",
     "settings.elsewhere":
-      "只能在运行 ComfyUI 的机器上的浏览器里修改这些设置，或修改其用户文件夹中的 ovis_worker.json。",
+      "出于安全考虑，只能在运行 ComfyUI 的机器上的浏览器里修改这些设置，或修改那里的 ovis_worker.json。",
     "settings.about":
       "工作流只通过标签指明工作进程。标签的含义保存在本机的 ovis_worker.json 中，从不写入工作流。",
   },

@@ -3,7 +3,9 @@
 import { app } from "../../../scripts/app.js";
 import { whileThere } from "./ask.js";
 import { addPanel, fit, html, onChange, widgetOf } from "./panel.js";
-import { activityOf, colourOf, memoryOf, paceOf, stateOf, statusOf } from "./worker_status.js";
+import {
+  activityOf, colourOf, memoryOf, paceOf, restartOf, stateOf, statusOf,
+} from "./worker_status.js";
 
 const NODE = "OvisWorker";
 const LOOK_MILLISECONDS = 2000;
@@ -40,7 +42,8 @@ function setUp(node) {
     second.textContent =
       [status.model, status.device, status.precision, memoryOf(status)]
         .filter(Boolean).join(" · ") || status.problem?.split("\n")[0] || "";
-    element.title = status.problem ?? "";
+    if (status.restart_needed) second.textContent = restartOf(status);
+    element.title = [status.problem, restartOf(status)].filter(Boolean).join("\n");
   };
   onChange(label, look);
   whileThere(node, LOOK_MILLISECONDS, look);

@@ -5,6 +5,7 @@ import { app } from "../../../scripts/app.js";
 import { get, post } from "./ask.js";
 import { html } from "./panel.js";
 import { text } from "./texts.js";
+import { canRestart, restart, restartOf, routeOf, statusOf } from "./worker_status.js";
 
 const FIELDS = ["url", "token", "binary", "model"];
 const INPUT =
@@ -22,9 +23,10 @@ function button(name, action) {
 
 /**
  * One worker's fields. `worker` is as the server describes it; without, it is a new one.
- * `note` is said beside the buttons; `changed(label)` is called when it was saved.
+ * What to know of it is said beside the buttons, first of all that it was `saved`;
+ * `changed(label)` is called when it was.
  */
-function form(worker, note, changed) {
+function form(worker, saved, changed) {
   const inputs = {};
   const grid = html("div");
   grid.style.cssText =
@@ -53,12 +55,13 @@ function form(worker, note, changed) {
     }
     row(field, input);
   }
-  const said = html("span", { className: "ovis-said", textContent: note });
+  const note = saved ? text("settings.saved") : "";
+  const said = html("span", { className: "ovis-said", textContent: worker?.problem ?? note });
   said.style.cssText = "white-space:pre-wrap;font-size:12px;color:var(--descrip-text,#999)";
   const ask = async (action, content) => {
     const label = worker?.label ?? inputs.label.value.trim();
     try {
-      await post(`workers/${encodeURIComponent(label)}/${action}`, content);
+      await post(routeOf(label, action), content);
       await changed(label);
     } catch (problem) {
       said.textContent = problem.message;
@@ -76,10 +79,31 @@ function form(worker, note, changed) {
   buttons.style.cssText = "display:flex;align-items:center;gap:8px";
   const title = html("strong", { textContent: worker?.label ?? text("settings.add") });
   const whole = html("div", { className: "ovis-worker-form" }, title, grid, buttons);
+  if (worker && !worker.problem) offerRestart(worker.label, said);
   whole.style.cssText =
     "display:flex;flex-direction:column;gap:8px;padding:12px;border-radius:8px;" +
     "border:1px solid var(--border-color,#555)";
   return whole;
+}
+
+/** Adds that a worker's process has earlier settings, with a button where it can be ended. */
+async function offerRestart(label, said) {
+  const status = await statusOf(label);
+  said.textContent = [said.textContent, restartOf(status)].filter(Boolean).join(" ");
+  if (!canRestart(status)) return;
+  const again = button("worker.restart", async () => {
+    again.disabled = true;
+    said.textContent = text("worker.restarting");
+    try {
+      await restart(label);
+      said.textContent = text("worker.restarted");
+      again.remove();
+    } catch (problem) {
+      said.textContent = problem.message;
+      again.disabled = false;
+    }
+  });
+  said.before(again);
 }
 
 /** The element that the settings dialog shows. */
@@ -98,9 +122,8 @@ function editor() {
     const { workers, may_edit: mayEdit } = await get("workers");
     const shown = mayEdit ? [...workers, null] : [];
     forms.replaceChildren(...shown.map((worker) => {
-      const isSaved = worker && worker.label === saved && !worker.problem;
-      const note = isSaved ? text("settings.saved") : worker?.problem ?? "";
-      return form(worker, note, async (label) => {
+      const isSaved = worker !== null && worker.label === saved;
+      return form(worker, isSaved, async (label) => {
         await fill(label);
         await app.refreshComboInNodes?.();
       });

@@ -4,7 +4,10 @@ import { app } from "../../../scripts/app.js";
 import { get, post } from "./ask.js";
 import { html } from "./panel.js";
 import { text } from "./texts.js";
-import { activityOf, colourOf, memoryOf, paceOf, stateOf, statusOf } from "./worker_status.js";
+import {
+  activityOf, canRestart, colourOf, memoryOf, paceOf, restart, restartOf, routeOf, stateOf,
+  statusOf,
+} from "./worker_status.js";
 
 const LOOK_MILLISECONDS = 2000;
 const BUTTON =
@@ -55,8 +58,10 @@ class Card {
       "background:var(--comfy-input-bg,#222);font-size:13px;color:var(--input-text,#ddd)";
   }
 
-  async look() {
-    const status = await statusOf(this.label);
+  /** `entry` is the worker in the list; `mayAct`: whether this page may start programs. */
+  async look(entry = this.entry, mayAct = this.mayAct) {
+    Object.assign(this, { entry, mayAct });
+    const status = await statusOf(this.label, entry);
     this.dot.style.background = colourOf(status);
     this.state.textContent = stateOf(status);
     this.facts.replaceChildren(
@@ -66,10 +71,14 @@ class Card {
       ...fact("worker.memory", memoryOf(status)),
       ...fact("worker.queue", activityOf(status)),
       ...fact("worker.pace", paceOf(status)));
-    this.problem.textContent = this.said || status.problem || "";
+    const far = entry.here && !mayAct ? text("worker.far") : "";
+    this.problem.textContent =
+      [this.said || status.problem, restartOf(status), far].filter(Boolean).join("\n");
     // Buttons stay while nothing changes, so that a click is never lost between two looks.
-    const wanted = [status.can_start && "worker.start", status.can_stop && "worker.stop"]
-      .filter(Boolean);
+    const wanted = [
+      canRestart(status) ? "worker.restart" : status.can_start && "worker.start",
+      status.can_stop && "worker.stop",
+    ].filter(Boolean);
     const shown = [...this.buttons.children].map((one) => one.dataset.action);
     if (wanted.join() !== shown.join()) {
       this.buttons.replaceChildren(...wanted.map((name) => button(name, () => this.ask(name))));
@@ -79,7 +88,8 @@ class Card {
   async ask(name) {
     this.said = "";
     try {
-      await post(`workers/${encodeURIComponent(this.label)}/${name.replace("worker.", "")}`);
+      if (name === "worker.restart") await restart(this.label);
+      else await post(routeOf(this.label, name.replace("worker.", "")));
     } catch (problem) {
       this.said = problem.message;
     }
@@ -105,14 +115,14 @@ class Tab {
   }
 
   async look() {
-    const { workers } = await get("workers");
+    const { workers, may_edit: mayAct } = await get("workers");
     const now = JSON.stringify(workers.map(({ label, address }) => [label, address]));
     if (now !== this.known) {
       this.known = now;
       this.list = workers.map(({ label, address }) => new Card(label, address));
       this.cards.replaceChildren(...this.list.map((card) => card.element));
     }
-    await Promise.all(this.list.map((card) => card.look()));
+    await Promise.all(this.list.map((card, place) => card.look(workers[place], mayAct)));
   }
 }
 

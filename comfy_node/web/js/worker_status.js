@@ -1,9 +1,11 @@
-// How a worker is, in words.
+// How a worker is, in words, and how it is started anew.
 
-import { get } from "./ask.js";
+import { get, post } from "./ask.js";
 import { text } from "./texts.js";
 
 const GIGABYTE = 1e9;
+const LOOK_MILLISECONDS = 500;
+const STOP_MILLISECONDS = 60_000; // it finishes its running step first
 const COLOURS = {
   connected: "#4caf50",
   ready: "#4caf50",
@@ -11,15 +13,47 @@ const COLOURS = {
   away: "#8a8a8a",
   other: "#e05252",
   unknown: "#e05252",
+  bad: "#e05252",
 };
 
-/** A worker's status; one that means nothing here has the state `unknown`. */
-export async function statusOf(label) {
+/**
+ * A worker's status; one that means nothing here has the state `unknown`. `entry` is the
+ * worker in the server's list: one whose settings are wrong is `bad`, and is not asked.
+ */
+export async function statusOf(label, entry = {}) {
+  if (entry.problem) return { label, state: "bad", problem: entry.problem };
   try {
-    return await get(`workers/${encodeURIComponent(label)}/status`);
+    return await get(routeOf(label, "status"));
   } catch (problem) {
     return { label, state: "unknown", problem: problem.message };
   }
+}
+
+/** Starts, stops, saves or removes a worker, or tells its status: the route for it. */
+export function routeOf(label, action) {
+  return `workers/${encodeURIComponent(label)}/${action}`;
+}
+
+/** Whether its process still has earlier settings, and can be ended from this page. */
+export function canRestart(status) {
+  return Boolean(status.restart_needed && status.can_stop);
+}
+
+/** What to know of its settings while its process has earlier ones; else empty. */
+export function restartOf(status) {
+  if (!status.restart_needed) return "";
+  return text(canRestart(status) ? "worker.outdated" : "worker.outdated.elsewhere");
+}
+
+/** Ends a worker, and starts it with its settings of now; an error is a sentence. */
+export async function restart(label) {
+  await post(routeOf(label, "stop"));
+  const deadline = Date.now() + STOP_MILLISECONDS;
+  while ((await get(routeOf(label, "status"))).can_stop) {
+    if (Date.now() > deadline) throw new Error(text("worker.busy", STOP_MILLISECONDS / 1000));
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MILLISECONDS));
+  }
+  await post(routeOf(label, "start"));
 }
 
 /** The colour of a state's dot. */
