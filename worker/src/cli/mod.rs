@@ -3,6 +3,7 @@
 mod bench;
 mod generate;
 mod inspect;
+mod listening;
 mod loading;
 mod model_args;
 mod out_file;
@@ -56,6 +57,8 @@ enum Command {
 pub struct CliError {
     message: String,
     hint: String,
+    /// The program's exit status.
+    status: u8,
 }
 
 impl CliError {
@@ -64,7 +67,13 @@ impl CliError {
         Self {
             message: message.into(),
             hint: hint.into(),
+            status: 1,
         }
+    }
+
+    /// The error with another exit status than 1.
+    pub fn with_status(self, status: u8) -> Self {
+        Self { status, ..self }
     }
 
     /// One error of several, none of which kept the others from happening.
@@ -139,7 +148,7 @@ fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.say();
-            ExitCode::FAILURE
+            ExitCode::from(error.status)
         }
     }
 }

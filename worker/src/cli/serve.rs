@@ -2,14 +2,15 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::Args;
-use tokio::net::{lookup_host, TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use super::listening::Bound;
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::values::{parsed, text, whole_within};
 use super::{loading, signals, CliError};
@@ -17,9 +18,6 @@ use crate::engine::{self, EngineHandle};
 use crate::logging::{self, LogFormat};
 use crate::server::{self, Hosts, Options, Token};
 use crate::weights::Checkpoint;
-
-/// Connections the system holds while they wait to be accepted.
-const BACKLOG: u32 = 1024;
 
 /// Most jobs that `--queue` lets wait.
 const MAX_QUEUE: usize = 1 << 16;
@@ -168,7 +166,8 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
     // Bound before the model is loaded, so that a taken port is told at once;
     // listening only afterwards, so that clients see no worker until it can
     // answer.
-    let (socket, address) = bind(&args.listen).await?;
+    let bound = Bound::take(&args.listen).await?;
+    let address = bound.address;
     if token.is_none() && !is_this_machine(address.ip()) {
         if !args.insecure {
             return Err(CliError::new(
@@ -187,9 +186,7 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         }
         engine = load(args) => engine?,
     };
-    let listener = socket
-        .listen(BACKLOG)
-        .map_err(|e| cannot_listen(address, &e))?;
+    let listener = bound.listen()?;
     announce(&listener, &engine);
     let listened = args.listen.rsplit_once(':').map(|(name, _)| name);
     let names = args.allowed_host.iter().map(String::as_str);
@@ -218,40 +215,6 @@ async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
     })
     .await
     .unwrap_or_else(|e| Err(CliError::new(format!("loading the model failed: {e}"), "")))
-}
-
-async fn bind(listen: &str) -> Result<(TcpSocket, SocketAddr), CliError> {
-    let address = lookup_host(listen)
-        .await
-        .ok()
-        .and_then(|mut all| all.next());
-    let address = address.ok_or_else(|| {
-        CliError::new(
-            format!("`{listen}` is not an address to listen on"),
-            "Use HOST:PORT, such as 127.0.0.1:7867, or 0.0.0.0:7867 for every network.",
-        )
-    })?;
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    };
-    let bound = socket.and_then(|socket| {
-        // A worker started again must not wait for its old connections' ends.
-        #[cfg(unix)]
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        Ok(socket)
-    });
-    bound
-        .map(|socket| (socket, address))
-        .map_err(|e| cannot_listen(address, &e))
-}
-
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> CliError {
-    CliError::new(
-        format!("the worker cannot listen on {address}: {error}"),
-        "Is another worker running there? Choose another port with --listen.",
-    )
 }
 
 fn announce(listener: &TcpListener, engine: &EngineHandle) {

@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Device};
 
-use super::budget::{device_memory_left, free_host_memory, shown_bytes, Budget};
+use super::budget::{device_memory_left, shown_bytes, Budget};
 use super::costs::{Ask, Cost};
 use super::error::{Error, Result};
+use super::free_memory::free_host_memory;
 use super::geometry::Geometry;
 use super::load::Pipeline;
 use crate::layers::Placement;

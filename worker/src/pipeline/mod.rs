@@ -7,6 +7,7 @@ mod costs;
 mod denoise;
 mod error;
 mod fit;
+mod free_memory;
 mod geometry;
 mod load;
 mod plan;
@@ -15,7 +16,7 @@ mod prompt;
 mod types;
 mod warm_up;
 
-pub use budget::{device_memory_left, free_host_memory, parse_bytes, shown_bytes, Budget};
+pub use budget::{device_memory_left, parse_bytes, shown_bytes, Budget};
 pub use costs::{Ask, Cost, Costs};
 pub use denoise::DenoiseState;
 pub use error::{Error, Result};
