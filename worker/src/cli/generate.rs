@@ -9,11 +9,11 @@ use clap::Args;
 use ovis_protocol::limits::{MAX_PROMPT_BYTES, MAX_TENSOR_BYTES};
 use ovis_protocol::{DenoiseRequest, PromptCut, Schedule};
 
-use super::model_args::{DeviceArgs, ModelArgs};
-use super::shortcut_args::ShortcutArgs;
 use self::outputs::Outputs;
-use super::values::{number, parsed, text, whole, whole_within};
+use super::model_args::{DeviceArgs, ModelArgs};
 use super::picture::Format;
+use super::shortcut_args::ShortcutArgs;
+use super::values::{number, parsed, text, whole, whole_within};
 use super::{loading, signals, CliError};
 use crate::logging;
 use crate::pipeline::{check_length, check_request, DenoiseInputs, Forwards, Latent, Pipeline};
@@ -204,7 +204,10 @@ fn check_pixels(batch: usize, (width, height): (usize, usize)) -> Result<(), Cli
 
 /// Prompts are as long as a worker takes them.
 fn check_prompts(args: &GenerateArgs) -> Result<(), CliError> {
-    for (name, prompt) in [("prompt", &args.prompt), ("negative prompt", &args.negative)] {
+    for (name, prompt) in [
+        ("prompt", &args.prompt),
+        ("negative prompt", &args.negative),
+    ] {
         if prompt.len() > MAX_PROMPT_BYTES {
             let length = prompt.len();
             return Err(CliError::new(
@@ -238,8 +241,10 @@ fn denoise(
     pipeline: &Pipeline,
 ) -> Result<Latent, CliError> {
     let encode = |prompt: &String, name: &str| -> Result<_, CliError> {
-        let (conditioning, cuts) =
-            pipeline.encode(std::slice::from_ref(prompt), args.max_sequence_length as usize)?;
+        let (conditioning, cuts) = pipeline.encode(
+            std::slice::from_ref(prompt),
+            args.max_sequence_length as usize,
+        )?;
         for cut in cuts {
             logging::say(&format!("warning: {}", describe_cut(name, &cut)));
         }
@@ -299,4 +304,3 @@ fn describe_cut(name: &str, cut: &PromptCut) -> String {
         n => format!("the {name} is too long: its last {n} tokens were cut"),
     }
 }
-

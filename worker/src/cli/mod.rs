@@ -163,7 +163,10 @@ fn answer(error: &clap::Error) -> ExitCode {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
-    let named = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
+    let named = (
+        context(ContextKind::InvalidArg),
+        context(ContextKind::InvalidValue),
+    );
     match (error.kind(), named, std::error::Error::source(error)) {
         (ErrorKind::ValueValidation, (Some(argument), Some(value)), Some(why)) => {
             let name = argument.split(' ').next().unwrap_or(argument);

@@ -97,7 +97,10 @@ impl OutFile {
         let path = self.target.with_file_name(name);
         let mut file = {
             let mut temporary = temporary();
-            let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+            let file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&path)?;
             *temporary = Some(path);
             file
         };
@@ -230,7 +233,10 @@ mod tests {
             use std::os::unix::fs::PermissionsExt;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
             file.write(b"third").unwrap();
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+            assert_eq!(
+                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o640
+            );
 
             let link = folder.path().join("link.png");
             std::os::unix::fs::symlink("a.png", &link).unwrap();

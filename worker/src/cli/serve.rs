@@ -99,7 +99,8 @@ impl ServeArgs {
             Some(text) => Token::new(text),
             None => Err("the token is not UTF-8 text".into()),
         };
-        let token = token.map_err(|why| CliError::new(why, format!("Make another: {MAKE_A_TOKEN}")))?;
+        let token =
+            token.map_err(|why| CliError::new(why, format!("Make another: {MAKE_A_TOKEN}")))?;
         if token.is_none() {
             tracing::warn!("the token of --token or OVIS_WORKER_TOKEN is blank, which is no token");
         }

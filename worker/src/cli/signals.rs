@@ -12,7 +12,9 @@ use crate::logging;
 /// Says that the program was stopped, with no file left half-written.
 fn say_stopped(by: &str) {
     out_file::abandon();
-    logging::say(&format!("error: stopped by {by}; no file was left half-written"));
+    logging::say(&format!(
+        "error: stopped by {by}; no file was left half-written"
+    ));
     logging::flush();
 }
 
@@ -126,7 +128,9 @@ mod elsewhere {
             .map_err(cannot_watch)?;
         let thread = std::thread::Builder::new().name("signals".into());
         let watch = move || {
-            let Ok(asked) = when_asked_to_stop() else { return };
+            let Ok(asked) = when_asked_to_stop() else {
+                return;
+            };
             let (name, status) = runtime.block_on(asked);
             super::say_stopped(name);
             std::process::exit(status)

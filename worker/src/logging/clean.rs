@@ -150,11 +150,17 @@ mod tests {
     #[test]
     fn nothing_that_a_terminal_obeys_is_left() {
         for (dirty, expected) in [
-            ("plain — 雪 👩\u{200d}🎨 e\u{301}", "plain — 雪 👩\u{200d}🎨 e\u{301}"),
+            (
+                "plain — 雪 👩\u{200d}🎨 e\u{301}",
+                "plain — 雪 👩\u{200d}🎨 e\u{301}",
+            ),
             ("a\nb\r\tc", "a\\nb\\r\\tc"),
             ("\u{1b}[31m", "\\u{1b}[31m"),
             ("\u{9b}2J\u{7f}\0", "\\u{9b}2J\\u{7f}\\u{0}"),
-            ("a\u{202e}b\u{2028}c\u{feff}", "a\\u{202e}b\\u{2028}c\\u{feff}"),
+            (
+                "a\u{202e}b\u{2028}c\u{feff}",
+                "a\\u{202e}b\\u{2028}c\\u{feff}",
+            ),
             ("C:\\new", "C:\\new"),
         ] {
             assert_eq!(clean(dirty), expected);

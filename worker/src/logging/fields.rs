@@ -42,7 +42,10 @@ impl Fields {
     }
 
     fn push(&mut self, field: &Field, value: Value) {
-        let known = self.values.iter_mut().find(|(name, _)| *name == field.name());
+        let known = self
+            .values
+            .iter_mut()
+            .find(|(name, _)| *name == field.name());
         match known {
             Some((_, old)) => *old = value,
             None => self.values.push((field.name(), value)),

@@ -59,8 +59,14 @@ mod tests {
             ("WARN", "warn"),
             ("off", "off"),
             (" error ", "error"),
-            ("ovis_worker::server=debug", "ovis_worker::server=debug,info"),
-            ("warn,ovis_worker::engine=trace", "ovis_worker::engine=trace,warn"),
+            (
+                "ovis_worker::server=debug",
+                "ovis_worker::server=debug,info",
+            ),
+            (
+                "warn,ovis_worker::engine=trace",
+                "ovis_worker::engine=trace,warn",
+            ),
         ] {
             assert_eq!(told(value), (expected.into(), None), "{value:?}");
         }
@@ -70,7 +76,15 @@ mod tests {
 
     #[test]
     fn what_cannot_leaves_the_default_and_is_told() {
-        for value in ["debgu", "ovis_worker=loud", "info,nonsense", "a=b=c", "[", "１", "\u{1b}"] {
+        for value in [
+            "debgu",
+            "ovis_worker=loud",
+            "info,nonsense",
+            "a=b=c",
+            "[",
+            "１",
+            "\u{1b}",
+        ] {
             let (filter, complaint) = told(value);
             assert_eq!(filter, "info", "{value:?}");
             let complaint = complaint.unwrap();

@@ -5,8 +5,8 @@ use std::panic::PanicHookInfo;
 
 use super::clean::excerpt;
 
-/// Most bytes of a panic's message.
-const MAX_MESSAGE: usize = 1 << 10;
+/// Most bytes of a panic's message, so that a field of the log holds it and its note.
+const MAX_MESSAGE: usize = 900;
 
 /// Most lines of a backtrace.
 const MAX_FRAMES: usize = 200;
@@ -18,14 +18,16 @@ pub fn install() {
 
 fn report(panic: &PanicHookInfo<'_>) {
     let message = message(panic.payload());
-    let place = panic.location().map_or_else(String::new, |l| format!("{}:{}", l.file(), l.line()));
+    let place = panic
+        .location()
+        .map_or_else(String::new, |l| format!("{}:{}", l.file(), l.line()));
     if !tracing::event_enabled!(tracing::Level::ERROR) {
         super::say(&format!("error: unexpected failure at {place}: {message}"));
         return;
     }
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
-    tracing::error!(message, place, thread, "unexpected failure");
+    tracing::error!(panic = message, place, thread, "unexpected failure");
     if tracing::event_enabled!(tracing::Level::DEBUG) {
         let backtrace = Backtrace::force_capture().to_string();
         for frame in backtrace.lines().take(MAX_FRAMES) {

@@ -94,7 +94,10 @@ impl LineWriter {
 }
 
 fn write_lines(shared: &Shared, out: impl Write, tell: &impl Fn(u64) -> Vec<u8>) {
-    let mut out = Lines { out, is_torn: false };
+    let mut out = Lines {
+        out,
+        is_torn: false,
+    };
     let mut state = shared.lock();
     loop {
         let Some(line) = state.waiting.pop_front() else {

@@ -119,7 +119,10 @@ mod tests {
             panic!("not a hello");
         };
         let text = format!("{hello:?} {:?}", ClientMessage::Hello(hello.clone()));
-        assert!(text.contains("client: \"test\"") && !text.contains("s3cret"), "{text}");
+        assert!(
+            text.contains("client: \"test\"") && !text.contains("s3cret"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -22,7 +22,10 @@ impl Token {
         if text.trim() != text {
             return Err("the token begins or ends with white space".into());
         }
-        if let Some((at, _)) = text.char_indices().find(|&(_, c)| crate::logging::is_unsafe(c)) {
+        if let Some((at, _)) = text
+            .char_indices()
+            .find(|&(_, c)| crate::logging::is_unsafe(c))
+        {
             return Err(format!(
                 "the token has a control character or an invisible one at byte {at}"
             ));
@@ -63,7 +66,14 @@ mod tests {
 
     #[test]
     fn what_gets_lost_on_the_way_is_refused_without_being_shown() {
-        for text in ["s3cret\n", " s3cret", "s3\ncret", "s3\u{1b}cret", "s3\0cret", "\u{feff}s3cret"] {
+        for text in [
+            "s3cret\n",
+            " s3cret",
+            "s3\ncret",
+            "s3\u{1b}cret",
+            "s3\0cret",
+            "\u{feff}s3cret",
+        ] {
             let why = Token::new(text).unwrap_err();
             assert!(!why.contains("s3") && !why.contains("cret"), "{why}");
         }

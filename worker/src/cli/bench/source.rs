@@ -78,9 +78,7 @@ impl Source {
                 let name = "ovis-image-7b, random weights";
                 Ok(named.geometry().with_random_weights(name, placement)?)
             }
-            Self::Files(checkpoint) => {
-                loading::load(checkpoint, placement, logging::say)
-            }
+            Self::Files(checkpoint) => loading::load(checkpoint, placement, logging::say),
         }
     }
 }

@@ -56,7 +56,10 @@ impl Outputs {
         if let Some(latents) = &latents {
             if pictures.iter().any(|picture| picture.is(latents)) {
                 return Err(CliError::new(
-                    format!("{} is to hold both a picture and the latents", latents.path().display()),
+                    format!(
+                        "{} is to hold both a picture and the latents",
+                        latents.path().display()
+                    ),
                     "Give --out and --latents-out different names.",
                 ));
             }
@@ -81,7 +84,11 @@ impl Outputs {
     ) -> Result<(), CliError> {
         let mut failures = Vec::new();
         if let Some(file) = &self.latents {
-            failures.extend(latent_bytes(latent).and_then(|bytes| file.write(&bytes)).err());
+            failures.extend(
+                latent_bytes(latent)
+                    .and_then(|bytes| file.write(&bytes))
+                    .err(),
+            );
         }
         let mut written = Vec::new();
         match pictures(pipeline, latent) {
@@ -117,9 +124,8 @@ impl Outputs {
             ));
         }
         let bytes = self.format.encode(picture, &parameters);
-        let bytes = bytes.map_err(|why| {
-            format!("{} cannot be written: {why}", file.path().display())
-        })?;
+        let bytes =
+            bytes.map_err(|why| format!("{} cannot be written: {why}", file.path().display()))?;
         file.write(&bytes)
     }
 }
@@ -141,7 +147,9 @@ fn pictures(pipeline: &Pipeline, latent: &Latent) -> Result<Vec<Picture>, CliErr
         .and_then(|t| t.flatten_all()?.to_vec1())
         .map_err(crate::pipeline::Error::from)?;
     let each = pixels.chunks_exact(height * width * channels);
-    Ok(each.map(|p| Picture::from_floats(width, height, p)).collect())
+    Ok(each
+        .map(|p| Picture::from_floats(width, height, p))
+        .collect())
 }
 
 /// `poster.png` to `poster-2.png`.
@@ -156,12 +164,7 @@ fn numbered(path: &Path, index: usize) -> PathBuf {
 }
 
 /// Everything that made the image, as JSON.
-fn parameters(
-    args: &GenerateArgs,
-    picture: &Picture,
-    pipeline: &Pipeline,
-    index: usize,
-) -> String {
+fn parameters(args: &GenerateArgs, picture: &Picture, pipeline: &Pipeline, index: usize) -> String {
     json!({
         "worker": concat!("ovis-worker ", env!("CARGO_PKG_VERSION")),
         "model": pipeline.name(),

@@ -48,7 +48,10 @@ impl Format {
         }
         let Some(suffix) = path.extension() else {
             return Err(CliError::new(
-                format!("`{}` has no suffix that says which format to write", path.display()),
+                format!(
+                    "`{}` has no suffix that says which format to write",
+                    path.display()
+                ),
                 HINT,
             ));
         };
@@ -57,7 +60,10 @@ impl Format {
             "jpg" | "jpeg" => Ok(Self::Jpeg),
             "webp" => Ok(Self::WebP),
             other => Err(CliError::new(
-                format!("`{}` would be a .{other} file, which is not written", path.display()),
+                format!(
+                    "`{}` would be a .{other} file, which is not written",
+                    path.display()
+                ),
                 HINT,
             )),
         }
