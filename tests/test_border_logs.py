@@ -75,9 +75,11 @@ def logged(tiny: Path, folder: Path, act: Callable, **values: object) -> list[st
     """The lines of a worker's log while something was done."""
     log = folder / "log"
     env = values.pop("env", {})
-    with log.open("wb") as file:
-        with Served(tiny / "diffusers", file.fileno(), env, **values) as worker:
-            act(worker)
+    with (
+        log.open("wb") as file,
+        Served(tiny / "diffusers", file.fileno(), env, **values) as worker,
+    ):
+        act(worker)
     text = log.read_bytes().decode()
     assert text.endswith("\n")
     return text.splitlines()
@@ -144,7 +146,7 @@ def test_a_stalled_reader_of_generate(tiny: Path, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     out = tmp_path / "x.png"
-    values = {"model": tiny / "diffusers", "prompt": "a", "width": 64, "height": 48, "steps": 300}
+    values = {"model": tiny / "diffusers", "prompt": "a", "width": 64, "height": 48, "steps": 200}
     process = subprocess.Popen(
         [binary(), "generate", *flags(**values, cfg=1, device="cpu", out=out)], stderr=writing
     )
@@ -156,9 +158,11 @@ def test_a_stalled_reader_of_generate(tiny: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_disk_without_room_for_the_log(tiny: Path) -> None:
-    with Path("/dev/full").open("wb") as full:
-        with Served(tiny / "diffusers", full.fileno(), {}) as worker:
-            many_jobs(worker, 5)
+    with (
+        Path("/dev/full").open("wb") as full,
+        Served(tiny / "diffusers", full.fileno(), {}) as worker,
+    ):
+        many_jobs(worker, 5)
 
 
 # What is written

@@ -208,6 +208,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
+    use tracing_subscriber::filter::LevelFilter;
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
@@ -227,6 +228,15 @@ mod tests {
 
     /// The log of what is done, in lines.
     fn logged(format: LogFormat, has_colours: bool, act: impl FnOnce()) -> Vec<String> {
+        logged_to(Level::TRACE, format, has_colours, act)
+    }
+
+    fn logged_to(
+        least: Level,
+        format: LogFormat,
+        has_colours: bool,
+        act: impl FnOnce(),
+    ) -> Vec<String> {
         let kept = Kept::default();
         let writer = LineWriter::start(kept.clone(), |_| Vec::new());
         let layer = LogLayer {
@@ -235,7 +245,8 @@ mod tests {
             writer: Box::leak(Box::new(writer)),
         };
         let writer = layer.writer;
-        let subscriber = tracing_subscriber::registry().with(layer);
+        let least = LevelFilter::from_level(least);
+        let subscriber = tracing_subscriber::registry().with(least).with(layer);
         tracing::subscriber::with_default(subscriber, act);
         writer.flush(Duration::from_secs(20));
         let bytes = kept.0.lock().unwrap().clone();
@@ -305,6 +316,24 @@ mod tests {
         assert!(logged(LogFormat::Text, true, say)[0].contains("\u{1b}[33m"));
         assert!(!logged(LogFormat::Text, false, say)[0].contains('\u{1b}'));
         assert!(!logged(LogFormat::Json, true, say)[0].contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_panic_is_one_line_and_its_frames_are_for_debug() {
+        crate::logging::install_panic_hook();
+        let fail = || {
+            let failed = std::panic::catch_unwind(|| panic!("a\n\u{1b}{}", "x".repeat(1 << 20)));
+            assert!(failed.is_err());
+        };
+        let lines = logged_to(Level::INFO, LogFormat::Text, false, fail);
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].contains("ERROR ovis_worker::logging::panics: unexpected failure"));
+        assert!(
+            lines[0].contains("panic=\"a\\n\\u{1b}xxx") && lines[0].contains("(1048579 bytes)")
+        );
+        assert!(lines[0].contains("layer.rs:") && lines[0].len() < 2048);
+        let lines = logged_to(Level::DEBUG, LogFormat::Text, false, fail);
+        assert!(lines.len() > 2 && lines[1].contains(" DEBUG ") && lines[1].contains("frame="));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::panic::PanicHookInfo;
 
 use crate::text::excerpt;
 
-/// Most bytes of a panic's message.
-const MAX_MESSAGE: usize = 1 << 10;
+/// Most bytes of a panic's message, so that a field of the log holds it and its note.
+const MAX_MESSAGE: usize = 900;
 
 /// Most lines of a backtrace.
 const MAX_FRAMES: usize = 200;
@@ -27,7 +27,7 @@ fn report(panic: &PanicHookInfo<'_>) {
     }
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
-    tracing::error!(message, place, thread, "unexpected failure");
+    tracing::error!(panic = message, place, thread, "unexpected failure");
     if tracing::event_enabled!(tracing::Level::DEBUG) {
         let backtrace = Backtrace::force_capture().to_string();
         for frame in backtrace.lines().take(MAX_FRAMES) {
