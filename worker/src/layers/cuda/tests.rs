@@ -10,6 +10,7 @@ mod channels_last;
 mod copy;
 mod fp8;
 mod latents;
+mod lost_device;
 mod plans;
 mod pointwise;
 
