@@ -20,7 +20,7 @@ pub enum ErrorCode {
     QueueFull,
     /// `5`: The loaded checkpoint lacks the part that the job needs.
     MissingModel,
-    /// `6`: The device ran out of memory during the job.
+    /// `6`: The job can never fit the memory there is, or the device ran out of it.
     OutOfMemory,
     /// `7`: The worker is shutting down.
     ShuttingDown,
