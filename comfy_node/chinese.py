@@ -11,7 +11,7 @@ WORKER_SAYS = {
     ErrorCode.INVALID_REQUEST: "工作进程拒绝了这个请求：{words}",
     ErrorCode.QUEUE_FULL: "工作进程的队列已满：{words}",
     ErrorCode.MISSING_MODEL: "工作进程加载的模型缺少所需的部分：{words}",
-    ErrorCode.OUT_OF_MEMORY: "工作进程的显存不足：{words}",
+    ErrorCode.OUT_OF_MEMORY: "工作进程的内存或显存不足：{words}",
     ErrorCode.SHUTTING_DOWN: "工作进程正在关闭：{words}",
     ErrorCode.INTERNAL: "工作进程内部出错：{words}",
     ErrorCode.UNKNOWN_JOB: "工作进程不认识这个任务：{words}",
