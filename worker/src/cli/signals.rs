@@ -12,7 +12,7 @@ use crate::logging;
 /// Says that the program was stopped, with no file left half-written.
 fn say_stopped(by: &str) {
     out_file::abandon();
-    logging::say(&format!(
+    logging::say_last(&format!(
         "error: stopped by {by}; no file was left half-written"
     ));
     logging::flush();

@@ -74,6 +74,11 @@ pub fn say(line: &str) {
     stderr().push(format!("{}\n", clean(line)).into_bytes());
 }
 
+/// Says a line as [`say`] does, and nothing after it: the program ends.
+pub fn say_last(line: &str) {
+    stderr().push_last(format!("{}\n", clean(line)).into_bytes());
+}
+
 /// Says lines on standard error, each of them escaped.
 pub fn say_lines(lines: &str) {
     stderr().push(format!("{}\n", clean_lines(lines.trim_end())).into_bytes());

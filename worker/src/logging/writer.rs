@@ -33,7 +33,10 @@ struct State {
     is_writing: bool,
     /// Lines dropped since the stream was last told of any.
     untold: u64,
+    /// There is no thread to write.
     is_gone: bool,
+    /// The last line has been queued.
+    is_closed: bool,
 }
 
 impl Shared {
@@ -64,8 +67,19 @@ impl LineWriter {
 
     /// Queues a line, which ends with its newline, or drops it.
     pub fn push(&self, line: Vec<u8>) {
+        self.queue(line, false);
+    }
+
+    /// Queues the last line: what other threads still say is dropped.
+    pub fn push_last(&self, line: Vec<u8>) {
+        self.queue(line, true);
+    }
+
+    fn queue(&self, line: Vec<u8>, is_last: bool) {
         let mut state = self.shared.lock();
-        if state.is_gone || state.bytes + line.len() > MAX_WAITING_BYTES {
+        let was_closed = state.is_closed;
+        state.is_closed |= is_last;
+        if state.is_gone || was_closed || state.bytes + line.len() > MAX_WAITING_BYTES {
             return self.shared.drop_line(&mut state);
         }
         state.bytes += line.len();
@@ -115,7 +129,7 @@ fn write_lines(shared: &Shared, out: impl Write, tell: &impl Fn(u64) -> Vec<u8>)
         match written {
             Err(_) => shared.drop_line(&mut state),
             // It flows again.
-            Ok(()) if state.untold > 0 && state.waiting.is_empty() => {
+            Ok(()) if state.untold > 0 && state.waiting.is_empty() && !state.is_closed => {
                 let count = std::mem::take(&mut state.untold);
                 drop(state);
                 let told = out.write(&tell(count));
@@ -233,6 +247,21 @@ mod tests {
         answer.send(Ok(4)).unwrap();
         assert_eq!(next(&written), "1 dropped\n");
         assert_eq!(writer.dropped(), 1);
+    }
+
+    #[test]
+    fn nothing_follows_the_last_line() {
+        let (writer, written, answer) = start();
+        drop(answer);
+        writer.push(b"one\n".to_vec());
+        writer.push_last(b"last\n".to_vec());
+        writer.push(b"late\n".to_vec());
+        writer.flush(LIMIT);
+        assert_eq!(
+            (next(&written), next(&written)),
+            ("one\n".into(), "last\n".into())
+        );
+        assert!(written.try_iter().all(|line| line != b"late\n"));
     }
 
     #[test]
