@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .address import Address, read_address
+from .cleaning import cleaned, cleaned_path
 from .errors import WorkerError
 from .secret import HIDDEN
 from .settings import DEFAULT_LABEL
@@ -15,6 +16,7 @@ from .settings_file import entries, write
 from .texts import say, shown
 
 FIELDS = ("url", "token", "binary", "model")
+_PATHS = ("binary", "model")
 _LABEL = re.compile(r"[\w.-]{1,40}")
 
 
@@ -32,7 +34,10 @@ def save(folder: Path, label: str, changes: Mapping[str, object]) -> None:
     unknown = sorted(set(changes) - set(FIELDS))
     if unknown or not all(isinstance(value, str) for value in changes.values()):
         raise WorkerError(say("A worker has the text settings {names}.", names=", ".join(FIELDS)))
-    changes = {key: value.strip() for key, value in changes.items()}
+    changes = {
+        key: (cleaned_path if key in _PATHS else cleaned)(value) or ""
+        for key, value in changes.items()
+    }
     workers = entries(folder)
     entry = workers.get(label)
     entry = entry if isinstance(entry, dict) else {}
@@ -78,7 +83,7 @@ def _address_or_none(text: object) -> Address | None:
 def _check(changes: Mapping[str, str]) -> None:
     if changes.get("url"):
         read_address(changes["url"])
-    for key in ("binary", "model"):
+    for key in _PATHS:
         if "\0" in changes.get(key, ""):
             raise WorkerError(say("There is nothing at {path}.", path=shown(changes[key])))
     binary, model = changes.get("binary"), changes.get("model")
