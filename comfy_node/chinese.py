@@ -29,13 +29,6 @@ CHINESE = {
     "What answers at {address} is not an ovis-worker: it did not say hello.": (
         "{address} 上应答的不是 ovis-worker：它没有按协议问候。"
     ),
-    "The worker at {address} is stopping.": "{address} 上的工作进程正在停止。",
-    "The worker at {address} refuses to be reached by this host name.": (
-        "{address} 上的工作进程拒绝以此主机名访问。"
-    ),
-    "Start it with --allowed-host and the name, or use its IP address.": (
-        "请用 --allowed-host 加上该主机名启动它，或改用它的 IP 地址。"
-    ),
     "Another program may be using the port; give the worker another one with --listen.": (
         "该端口可能被其他程序占用；请用 --listen 给工作进程换一个端口。"
     ),
@@ -85,6 +78,16 @@ CHINESE = {
     "The worker binary {path} could not be started: {why}.": "无法启动工作进程 {path}：{why}。",
     "The worker that was started ended with status {status}.": (
         "启动的工作进程已退出，状态为 {status}。"
+    ),
+    "The system ended the worker that was started (status {status}), most likely because memory "
+    "ran out.": "系统结束了刚启动的工作进程（状态 {status}），多半是内存不足。",
+    "Close other programs, choose a smaller --precision, or limit the worker with --memory. "
+    "{log}": "请关闭其他程序，选择更小的 --precision，或用 --memory 限制工作进程。{log}",
+    "Another program holds {address}, and no worker answers there after {seconds:.0f} seconds.": (
+        "{address} 被另一个程序占用，{seconds:.0f} 秒后仍没有工作进程应答。"
+    ),
+    "End that program, or give the worker another address in the settings.": (
+        "请结束那个程序，或在设置中给工作进程换一个地址。"
     ),
     "The worker that was started does not answer at {address} after {seconds:.0f} seconds.": (
         "启动的工作进程在 {seconds:.0f} 秒后仍未在 {address} 应答。"

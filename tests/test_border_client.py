@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import struct
+import sys
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from comfy_node import client as clients
-from comfy_node import connection, tensors, wire
+from comfy_node import connection, tensors, wire, worker_process
 from comfy_node.client import WorkerClient
-from comfy_node.errors import MOST_WORDS, NoWorker, WorkerError
+from comfy_node.errors import MOST_WORDS, NoWorker, StartFailed, WorkerError
 from comfy_node.settings import WorkerConfig
 from comfy_node.tensors import WireTensor
 from fake_worker import FakeWorker
@@ -175,6 +179,76 @@ def test_a_client_with_earlier_settings_retires_after_its_jobs(worker, monkeypat
     assert job.result(TIMEOUT)
     wait_until(lambda: not earlier._thread.is_alive())
     later.close()
+
+
+# A worker that is started
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="the stand-in binary is a shell script")
+
+
+def starts(tmp_path: Path, script: str, port: int) -> WorkerConfig:
+    """A worker whose binary is a shell script."""
+    binary = tmp_path / "w"
+    binary.write_text(f"#!/bin/sh\n{script}\n")
+    binary.chmod(0o755)
+    url = f"ws://127.0.0.1:{port}/ws"
+    return WorkerConfig(url=url, binary=str(binary), log=str(tmp_path / "w.log"))
+
+
+@POSIX
+def test_another_worker_that_still_loads_at_the_address_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(clients, "OTHER_SECONDS", 0.5)
+    port = free_port()
+    config = starts(tmp_path, f"echo x >> {tmp_path}/runs; exit 98", port)
+    note = json.dumps({"pid": os.getpid(), "address": config.address}).encode()
+    (tmp_path / "w.pid").write_bytes(note)
+    client = WorkerClient(config)
+    job = client.submit(ENCODE)
+    runs = tmp_path / "runs"
+    wait_until(lambda: runs.exists() and len(runs.read_text().split()) > 1)
+    assert client.starting and not job.done()
+    with FakeWorker(port=port):
+        assert job.result(TIMEOUT)
+        assert not client.starting
+        client._process._process.wait(TIMEOUT)
+        worker_process.may_stop(config)
+        assert (tmp_path / "w.pid").read_bytes() == note
+    client.close()
+
+
+@POSIX
+def test_where_the_other_one_is_gone_the_worker_is_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(clients, "OTHER_SECONDS", 0.5)
+    fake = Path(__file__).parent / "fake_worker.py"
+    once = f"[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; exit 98; }}"
+    run = f'{once}\nexec "{sys.executable}" "{fake}" "$@"'
+    client = WorkerClient(starts(tmp_path, run, free_port()))
+    try:
+        assert client.submit(ENCODE).result(TIMEOUT)
+    finally:
+        client._process._process.kill()
+        client.close()
+
+
+@POSIX
+def test_an_address_that_something_else_holds_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(clients, "START_SECONDS", 1)
+    client = WorkerClient(starts(tmp_path, "exit 98", free_port()))
+    with pytest.raises(StartFailed, match="Another program holds") as caught:
+        client.submit(ENCODE).result(TIMEOUT)
+    assert caught.value.hint
+    client.close()
+
+
+@POSIX
+@pytest.mark.parametrize("script", ["kill -9 $$", "exit 137"])
+def test_a_worker_that_the_system_killed_had_too_little_memory(tmp_path, script):
+    client = WorkerClient(starts(tmp_path, f"echo loading; {script}", free_port()))
+    with pytest.raises(StartFailed, match="memory ran out") as caught:
+        client.submit(ENCODE).result(TIMEOUT)
+    assert "--precision" in caught.value.hint and "ends:\nloading" in caught.value.hint
+    assert "内存不足" in caught.value.text("zh")
+    client.close()
 
 
 # What a worker says
