@@ -51,7 +51,7 @@ async def open_socket(
     try:
         return await asyncio.wait_for(
             session.ws_connect(
-                config.url,
+                config.where.socket_url,
                 max_msg_size=wire.MAX_MESSAGE_BYTES,
                 compress=0,
                 heartbeat=HEARTBEAT_SECONDS,

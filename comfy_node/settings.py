@@ -50,7 +50,7 @@ _KEY = secrets.token_bytes(32)
 class WorkerConfig:
     """One worker: where it listens and, if it may be started, how.
 
-    A login in ``url`` is taken out of it, and a ``--token`` out of ``args``: both are
+    Login and query of ``url`` are taken out of it, and a ``--token`` out of ``args``: both are
     printed. Raises :class:`WorkerError` for a ``url`` that is none.
     """
 
@@ -62,7 +62,7 @@ class WorkerConfig:
     args: tuple[str, ...] = ()
     log: str | None = None
     where: Address = field(init=False, repr=False)
-    """The address, with a proxy's login where it has one."""
+    """The address, with a proxy's login and query where it has them."""
 
     def __post_init__(self) -> None:
         where = read_address(self.url)
@@ -156,7 +156,7 @@ def fingerprint(config: WorkerConfig) -> str:
     """What changes with the settings, and tells nothing about them outside this process."""
     token = config.token.reveal() if config.token else None
     login = config.where.login.reveal() if config.where.login else None
-    whole = repr((config, config.where, token, login)).encode("utf-8", "surrogatepass")
+    whole = repr((config, token, login, config.where.socket_url)).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(whole, key=_KEY, digest_size=16).hexdigest()
 
 

@@ -345,6 +345,19 @@ def test_a_hidden_login_comes_back_unchanged_and_goes_to_no_other_host(tmp_path)
         settings_store.save(tmp_path, "a", {"url": shown.replace("gpu.", "evil.")})
 
 
+def test_a_hidden_query_comes_back_unchanged_and_goes_to_no_other_host(tmp_path):
+    typed = "wss://user:secret@gpu.example/ws?token=k3y"
+    settings_store.save(tmp_path, "a", {"url": typed})
+    shown = settings.resolve("a", Places(tmp_path), {}).where.shown_url
+    assert shown == "wss://***@gpu.example:443/ws?***"
+    settings_store.save(tmp_path, "a", {"url": shown})
+    where = settings.resolve("a", Places(tmp_path), {}).where
+    assert where.socket_url == "wss://gpu.example:443/ws?token=k3y"
+    assert where.login_text() == "user:secret"
+    with pytest.raises(WorkerError, match="belongs to another host"):
+        settings_store.save(tmp_path, "a", {"url": "wss://evil.example/ws?***"})
+
+
 # Where it lies
 
 
