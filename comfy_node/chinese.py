@@ -43,6 +43,50 @@ CHINESE = {
     "Write the address with its login: wss://USER:PASSWORD@HOST:PORT": (
         "请在地址中写上登录信息：wss://USER:PASSWORD@HOST:PORT"
     ),
+    "What answers at {address} leads to another page, such as a login page (HTTP status "
+    "{status}).": "{address} 的应答指向另一个页面，例如登录页（HTTP 状态 {status}）。",
+    "What answers at {address} forbids the connection (HTTP status 403).": (
+        "{address} 的应答禁止此连接（HTTP 状态 403）。"
+    ),
+    "Let the proxy in front of the worker pass it on, or write the login it asks for into the "
+    "address: wss://USER:PASSWORD@HOST:PORT": (
+        "请让工作进程前面的代理放行，或在地址中写上它要求的登录信息：wss://USER:PASSWORD@HOST:PORT"
+    ),
+    "What answers at {address} has no ovis-worker at the path {path} (HTTP status 404).": (
+        "{address} 的路径 {path} 上没有 ovis-worker（HTTP 状态 404）。"
+    ),
+    "Write the address with the worker's path, such as wss://HOST/ovis/ws; or another program "
+    "uses the port.": (
+        "请在地址中写上工作进程的路径，例如 wss://HOST/ovis/ws；也可能是其他程序占用了该端口。"
+    ),
+    "What answers at {address} does not take a websocket (HTTP status {status}).": (
+        "{address} 的应答不接受 websocket（HTTP 状态 {status}）。"
+    ),
+    "Let the proxy in front of the worker pass websockets on; for nginx: proxy_http_version 1.1; "
+    'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";': (
+        "请让工作进程前面的代理转发 websocket；nginx 的写法：proxy_http_version 1.1; "
+        'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
+    ),
+    "The certificate of {address} is not trusted on this machine: {why}.": (
+        "本机不信任 {address} 的证书：{why}。"
+    ),
+    "Use a certificate of a known authority for this host name, or name its certificate file to "
+    "ComfyUI in the environment variable SSL_CERT_FILE.": (
+        "请使用公认机构为此主机名签发的证书，或在 ComfyUI 的环境变量 SSL_CERT_FILE 中指定证书文件。"
+    ),
+    "What answers at {address} does not speak TLS.": "{address} 的应答没有使用 TLS。",
+    "Write the address with ws:// instead of wss://: ws://{address}": (
+        "请把地址中的 wss:// 改为 ws://：ws://{address}"
+    ),
+    "There is no TLS connection to {address}: {why}.": "无法与 {address} 建立 TLS 连接：{why}。",
+    "Look at the TLS settings of the proxy in front of the worker.": (
+        "请检查工作进程前面的代理的 TLS 设置。"
+    ),
+    "What answers at {address} speaks TLS only.": "{address} 只接受 TLS 连接。",
+    "Write the address with wss:// instead of ws://: wss://{address}": (
+        "请把地址中的 ws:// 改为 wss://：wss://{address}"
+    ),
+    "it is not an address": "这不是一个地址",
     "a proxy answers with HTTP status {status}": "代理的应答是 HTTP 状态 {status}",
     "it accepts connections, but says no hello": "它接受连接，但未收到握手响应",
     "it closed the connection before its hello": "它在握手响应之前关闭了连接",
