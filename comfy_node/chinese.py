@@ -48,9 +48,13 @@ CHINESE = {
     "What answers at {address} forbids the connection (HTTP status 403).": (
         "{address} 的应答禁止此连接（HTTP 状态 403）。"
     ),
-    "Let the proxy in front of the worker pass it on, or write the login it asks for into the "
-    "address: wss://USER:PASSWORD@HOST:PORT": (
-        "请让工作进程前面的代理放行，或在地址中写上它要求的登录信息：wss://USER:PASSWORD@HOST:PORT"
+    "Start the worker with --allowed-host and this host name, or write the login that a proxy "
+    "asks for into the address: wss://USER:PASSWORD@HOST:PORT": (
+        "请用 --allowed-host 加上此主机名启动工作进程，或在地址中写上代理要求的登录信息："
+        "wss://USER:PASSWORD@HOST:PORT"
+    ),
+    "it is stopping, or a proxy says so (HTTP status 503)": (
+        "它正在停止，或代理报告如此（HTTP 状态 503）"
     ),
     "What answers at {address} has no ovis-worker at the path {path} (HTTP status 404).": (
         "{address} 的路径 {path} 上没有 ovis-worker（HTTP 状态 404）。"

@@ -39,7 +39,13 @@ def by_status(config: WorkerConfig, status: int, *, redirected: bool = False) ->
     about = {"address": config.address, "status": status}
     with_login = say("Write the address with its login: wss://USER:PASSWORD@HOST:PORT")
     if status in _AWAY:
-        return no_answer(config, say("a proxy answers with HTTP status {status}", status=status))
+        # A worker that stops says 503 itself.
+        why = (
+            say("it is stopping, or a proxy says so (HTTP status 503)")
+            if status == 503
+            else say("a proxy answers with HTTP status {status}", status=status)
+        )
+        return no_answer(config, why)
     if status in _LOGINS:
         return WorkerError(
             say("A proxy at {address} asks for a login (HTTP status {status}).", **about),
@@ -58,8 +64,8 @@ def by_status(config: WorkerConfig, status: int, *, redirected: bool = False) ->
         return WorkerError(
             say("What answers at {address} forbids the connection (HTTP status 403).", **about),
             say(
-                "Let the proxy in front of the worker pass it on, or write the login it asks for "
-                "into the address: wss://USER:PASSWORD@HOST:PORT"
+                "Start the worker with --allowed-host and this host name, or write the login that "
+                "a proxy asks for into the address: wss://USER:PASSWORD@HOST:PORT"
             ),
         )
     if status == 404:

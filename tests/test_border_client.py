@@ -369,7 +369,7 @@ def failure_at(handler, path: str = "/ws") -> WorkerError:
         (403, "", "forbids the connection (HTTP status 403)", WorkerError),
         (401, "", "asks for a login", WorkerError),
         (502, "", "a proxy answers with HTTP status 502", NoWorker),
-        (503, "", "a proxy answers with HTTP status 503", NoWorker),
+        (503, "", "it is stopping, or a proxy says so (HTTP status 503)", NoWorker),
     ],
 )
 def test_what_answers_over_http(status, text, said, kind):
