@@ -2,8 +2,8 @@
 
 People type addresses with an input method that writes full-width colons, copy them
 with quotation marks around them, or leave out the scheme and the port. All of these
-mean one address. What may stand before an ``@`` is for a proxy in front of the worker
-and is never shown.
+mean one address. What may stand before an ``@``, and the values of a query (``?key=…``), are
+for a proxy in front of the worker and are never shown.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _RAW_SCHEME = re.compile(r"\s*([^\W\d_][\w+.-]*)\s*[:\uff1a]\s*[/\uff0f\\]{2}")
 """As :data:`_SCHEME`, before full-width forms are read as ASCII."""
 _LOGIN = re.compile(r"(.*)[@\uff20](.*)", re.DOTALL)
 """Up to the last ``@``: a password may hold more of them, and a part of it is never shown."""
+_QUERY = re.compile(r"([^?\uff1f]*)[?\uff1f](.*)", re.DOTALL)
+_MISSING_COLON = re.compile(r"^(wss?|https?)//", re.IGNORECASE)
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _QUOTES = "\"'`“”\u2018\u2019「」『』《》<>"
 _AROUND_MARKS = re.compile(r"\s*([:/@])\s*")
@@ -45,6 +47,8 @@ class Address:
     path: str = SOCKET_PATH
     login: Secret | None = field(default=None, repr=False)
     """``user:password`` for a proxy, as it stands in the address."""
+    query: Secret | None = field(default=None, repr=False)
+    """What follows the ``?``, for a proxy that reads a key there."""
 
     @property
     def netloc(self) -> str:
@@ -53,14 +57,20 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The websocket's URL, without the login."""
+        """The websocket's URL, without login and query."""
         return f"{self.scheme}://{self.netloc}{self.path}"
 
     @property
+    def socket_url(self) -> str:
+        """The websocket's URL to connect to, with the query; not to be shown."""
+        return self.url + self._query_text()
+
+    @property
     def shown_url(self) -> str:
-        """The URL for a person who may change it: a login is there, but hidden."""
+        """The URL for a person who may change it: login and query are there, but hidden."""
         login = f"{HIDDEN}@" if self.login else ""
-        return f"{self.scheme}://{login}{self.netloc}{self.path}"
+        query = f"?{HIDDEN}" if self.query else ""
+        return f"{self.scheme}://{login}{self.netloc}{self.path}{query}"
 
     @property
     def is_loopback(self) -> bool:
@@ -68,9 +78,14 @@ class Address:
         return is_loopback(self.host)
 
     def http_url(self, page: str) -> str:
-        """The URL of one of the worker's HTTP pages, without the login."""
+        """The URL of one of the worker's HTTP pages, with the query; not to be shown."""
         scheme = {"ws": "http", "wss": "https"}[self.scheme]
-        return f"{scheme}://{self.netloc}{self.path.removesuffix(SOCKET_PATH)}/{page}"
+        return f"{scheme}://{self.netloc}{self.path.removesuffix(SOCKET_PATH)}/{page}" + (
+            self._query_text()
+        )
+
+    def _query_text(self) -> str:
+        return f"?{self.query.reveal()}" if self.query else ""
 
     def login_text(self) -> str | None:
         """``user:password`` as HTTP's basic authentication sends it."""
@@ -96,9 +111,10 @@ def read_address(text: str) -> Address:
     """``host``, ``host:port``, ``http://…`` or ``ws://…`` as an :class:`Address`.
 
     Without a port it is 7867, or 443 for ``wss://`` and ``https://``. Raises
-    :class:`WorkerError` with a sentence that hides the login.
+    :class:`WorkerError` with a sentence that hides login and query.
     """
     whole = text.strip().strip(_QUOTES).strip()
+    whole, query = _split_query(whole)
     login, rest = "", whole
     with_login = _LOGIN.fullmatch(whole)
     if with_login:
@@ -113,29 +129,52 @@ def read_address(text: str) -> Address:
         if not scheme:
             raise _bad(text, say("`{scheme}` is not one of its schemes", scheme=shown(head[1], 20)))
     place, _, path = rest.partition("/")
-    path = re.split(r"[?#]", path, maxsplit=1)[0].strip("/")
-    host, port = _host_and_port(text, re.split(r"[?#]", place, maxsplit=1)[0])
+    path = path.partition("#")[0].strip("/")
+    host, port = _host_and_port(text, place.partition("#")[0])
     if port is None:
         port = TLS_PORT if scheme == "wss" else DEFAULT_PORT
     if any(letter.isspace() for letter in path):
         raise _bad(text, say("there is a space in it"))
-    return Address(scheme, host, port, f"/{path}" if path else SOCKET_PATH, Secret.of(login))
+    path = f"/{path}" if path else SOCKET_PATH
+    return Address(scheme, host, port, path, Secret.of(login), Secret.of(query))
 
 
 def without_login(text: str) -> str:
-    """An address as it was typed, bounded, with what stands before its ``@`` hidden."""
-    parts = _LOGIN.fullmatch(text.strip())
+    """An address as it was typed, bounded, with its query and what is before ``@`` hidden."""
+    whole, query = _split_query(text.strip())
+    query = f"?{HIDDEN}" if query else ""
+    parts = _LOGIN.fullmatch(whole)
     if not parts:
-        return shown(text.strip(), 200)
+        return shown(whole, 200) + query
     head = _RAW_SCHEME.match(parts[1])
-    return shown(f"{head[0] if head else ''}{HIDDEN}@{parts[2]}", 200)
+    return shown(f"{head[0] if head else ''}{HIDDEN}@{parts[2]}", 200) + query
+
+
+def _split_query(text: str) -> tuple[str, str]:
+    """An address and its query, without a fragment.
+
+    A ``?`` may stand in a password too, and an ``@`` in a query: what comes after a path
+    is a query.
+    """
+    parts = _QUERY.fullmatch(text)
+    if not parts:
+        return text, ""
+    before, query = parts.groups()
+    head = _RAW_SCHEME.match(before)
+    has_path = re.search(r"[/\uff0f]", before[head.end() :] if head else before)
+    if has_path or not re.search("[@\uff20]", query):
+        return before, query.partition("#")[0]
+    behind_login = _LOGIN.fullmatch(text)
+    place, query = _split_query(behind_login[2])
+    return f"{behind_login[1]}@{place}", query
 
 
 def _plain(text: str) -> str:
     """Full-width forms as ASCII, without invisible characters and spaces beside marks."""
     plain = unicodedata.normalize("NFKC", text).replace("。", ".").replace("\\", "/")
     plain = "".join(letter for letter in plain if unicodedata.category(letter) != "Cf")
-    return _AROUND_MARKS.sub(r"\1", plain).strip().strip(_QUOTES).strip()
+    plain = _AROUND_MARKS.sub(r"\1", plain).strip().strip(_QUOTES).strip()
+    return _MISSING_COLON.sub(r"\1://", plain)
 
 
 def _host_and_port(text: str, place: str) -> tuple[str, int | None]:

@@ -29,13 +29,6 @@ CHINESE = {
     "What answers at {address} is not an ovis-worker: it did not say hello.": (
         "{address} 上应答的不是 ovis-worker：它没有按协议问候。"
     ),
-    "The worker at {address} is stopping.": "{address} 上的工作进程正在停止。",
-    "The worker at {address} refuses to be reached by this host name.": (
-        "{address} 上的工作进程拒绝以此主机名访问。"
-    ),
-    "Start it with --allowed-host and the name, or use its IP address.": (
-        "请用 --allowed-host 加上该主机名启动它，或改用它的 IP 地址。"
-    ),
     "Another program may be using the port; give the worker another one with --listen.": (
         "该端口可能被其他程序占用；请用 --listen 给工作进程换一个端口。"
     ),
@@ -50,6 +43,54 @@ CHINESE = {
     "Write the address with its login: wss://USER:PASSWORD@HOST:PORT": (
         "请在地址中写上登录信息：wss://USER:PASSWORD@HOST:PORT"
     ),
+    "What answers at {address} leads to another page, such as a login page (HTTP status "
+    "{status}).": "{address} 的应答指向另一个页面，例如登录页（HTTP 状态 {status}）。",
+    "What answers at {address} forbids the connection (HTTP status 403).": (
+        "{address} 的应答禁止此连接（HTTP 状态 403）。"
+    ),
+    "Start the worker with --allowed-host and this host name, or write the login that a proxy "
+    "asks for into the address: wss://USER:PASSWORD@HOST:PORT": (
+        "请用 --allowed-host 加上此主机名启动工作进程，或在地址中写上代理要求的登录信息："
+        "wss://USER:PASSWORD@HOST:PORT"
+    ),
+    "it is stopping, or a proxy says so (HTTP status 503)": (
+        "它正在停止，或代理报告如此（HTTP 状态 503）"
+    ),
+    "What answers at {address} has no ovis-worker at the path {path} (HTTP status 404).": (
+        "{address} 的路径 {path} 上没有 ovis-worker（HTTP 状态 404）。"
+    ),
+    "Write the address with the worker's path, such as wss://HOST/ovis/ws; or another program "
+    "uses the port.": (
+        "请在地址中写上工作进程的路径，例如 wss://HOST/ovis/ws；也可能是其他程序占用了该端口。"
+    ),
+    "What answers at {address} does not take a websocket (HTTP status {status}).": (
+        "{address} 的应答不接受 websocket（HTTP 状态 {status}）。"
+    ),
+    "Let the proxy in front of the worker pass websockets on; for nginx: proxy_http_version 1.1; "
+    'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";': (
+        "请让工作进程前面的代理转发 websocket；nginx 的写法：proxy_http_version 1.1; "
+        'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
+    ),
+    "The certificate of {address} is not trusted on this machine: {why}.": (
+        "本机不信任 {address} 的证书：{why}。"
+    ),
+    "Use a certificate of a known authority for this host name, or name its certificate file to "
+    "ComfyUI in the environment variable SSL_CERT_FILE.": (
+        "请使用公认机构为此主机名签发的证书，或在 ComfyUI 的环境变量 SSL_CERT_FILE 中指定证书文件。"
+    ),
+    "What answers at {address} does not speak TLS.": "{address} 的应答没有使用 TLS。",
+    "Write the address with ws:// instead of wss://: ws://{address}": (
+        "请把地址中的 wss:// 改为 ws://：ws://{address}"
+    ),
+    "There is no TLS connection to {address}: {why}.": "无法与 {address} 建立 TLS 连接：{why}。",
+    "Look at the TLS settings of the proxy in front of the worker.": (
+        "请检查工作进程前面的代理的 TLS 设置。"
+    ),
+    "What answers at {address} speaks TLS only.": "{address} 只接受 TLS 连接。",
+    "Write the address with wss:// instead of ws://: wss://{address}": (
+        "请把地址中的 ws:// 改为 wss://：wss://{address}"
+    ),
+    "it is not an address": "这不是一个地址",
     "a proxy answers with HTTP status {status}": "代理的应答是 HTTP 状态 {status}",
     "it accepts connections, but says no hello": "它接受连接，但未收到握手响应",
     "it closed the connection before its hello": "它在握手响应之前关闭了连接",
@@ -85,6 +126,16 @@ CHINESE = {
     "The worker binary {path} could not be started: {why}.": "无法启动工作进程 {path}：{why}。",
     "The worker that was started ended with status {status}.": (
         "启动的工作进程已退出，状态为 {status}。"
+    ),
+    "The system ended the worker that was started (status {status}), most likely because memory "
+    "ran out.": "系统结束了刚启动的工作进程（状态 {status}），多半是内存不足。",
+    "Close other programs, choose a smaller --precision, or limit the worker with --memory. "
+    "{log}": "请关闭其他程序，选择更小的 --precision，或用 --memory 限制工作进程。{log}",
+    "Another program holds {address}, and no worker answers there after {seconds:.0f} seconds.": (
+        "{address} 被另一个程序占用，{seconds:.0f} 秒后仍没有工作进程应答。"
+    ),
+    "End that program, or give the worker another address in the settings.": (
+        "请结束那个程序，或在设置中给工作进程换一个地址。"
     ),
     "The worker that was started does not answer at {address} after {seconds:.0f} seconds.": (
         "启动的工作进程在 {seconds:.0f} 秒后仍未在 {address} 应答。"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import wire, worker_process
+from . import start_failure, wire, worker_process
 from .bincode import WireFormatError
 from .connection import Connection, Event, JobResult, cannot_be_sent, unexpected
 from .errors import ConnectionLost, NoWorker, StartFailed, WorkerError
@@ -33,6 +33,8 @@ log = logging.getLogger("ovis-worker")
 START_SECONDS = 600.0
 """How long a started worker may take to answer: it may read 20 GB from a slow disk."""
 START_POLL_SECONDS = 0.25
+OTHER_SECONDS = 10.0
+"""How often it is looked whether another worker, which still loads, is there no more."""
 STOP_SECONDS = 120.0
 """How long a worker that was asked to stop is waited for before another one is started."""
 CLOSE_SECONDS = 1.0
@@ -109,7 +111,9 @@ class WorkerClient:
     def starting(self) -> bool:
         """Whether a worker that was started does not answer yet."""
         process = self._process
-        return process is not None and process.exit_code is None and not self.connected
+        if process is None or self.connected:
+            return False
+        return process.exit_code is None or (process.found_another and self._connecting.locked())
 
     def close(self) -> None:
         """Ends the connection and the thread; a started worker stays."""
@@ -318,7 +322,8 @@ class WorkerClient:
         return self._process
 
     async def _wait_for_start(self, process: WorkerProcess) -> Connection:
-        deadline = time.monotonic() + START_SECONDS
+        started = time.monotonic()
+        deadline = started + START_SECONDS
         while True:
             try:
                 connection = await Connection.open(self.config)
@@ -329,23 +334,14 @@ class WorkerClient:
                 if status is not None and process.has_answered:
                     # Its socket ended before it did, and it still ran when it was looked at.
                     process = self._start()
+                elif process.found_another:
+                    # Another ComfyUI's worker still loads there; if it is given up, ours is next.
+                    if time.monotonic() > started + OTHER_SECONDS:
+                        process, started = self._start(), time.monotonic()
                 elif status is not None:
-                    raise StartFailed(
-                        say(
-                            "The worker that was started ended with status {status}.", status=status
-                        ),
-                        _end_of_log(process),
-                    ) from error
-                elif time.monotonic() > deadline:
-                    raise StartFailed(
-                        say(
-                            "The worker that was started does not answer at {address} after "
-                            "{seconds:.0f} seconds.",
-                            address=self.config.address,
-                            seconds=START_SECONDS,
-                        ),
-                        _end_of_log(process),
-                    ) from error
+                    raise start_failure.ended(process) from error
+                if time.monotonic() > deadline:
+                    raise start_failure.silent(self.config, process, START_SECONDS) from error
             await asyncio.sleep(START_POLL_SECONDS)
 
 
@@ -365,10 +361,6 @@ def _parked() -> WorkerError:
         ),
         say("Queue it again to try once more."),
     )
-
-
-def _end_of_log(process: WorkerProcess) -> str:
-    return say("Its log, {path}, ends:\n{end}", path=process.log, end=process.log_tail())
 
 
 _clients: dict[WorkerConfig, WorkerClient] = {}

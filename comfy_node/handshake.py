@@ -11,7 +11,8 @@ import aiohttp
 
 from . import wire
 from .bincode import WireFormatError
-from .errors import NoWorker, WorkerError
+from .errors import WorkerError
+from .not_a_worker import OTHER_PROGRAM, by_plain, by_status, by_tls, no_answer
 from .settings import WorkerConfig
 from .texts import say, shown
 
@@ -24,12 +25,6 @@ UPGRADE_SECONDS = 15.0
 HELLO_SECONDS = 15.0
 HEARTBEAT_SECONDS = 60.0
 _MOST_WORDS_BYTES = 2000
-_PROXYS_OWN = (502, 503, 504)
-"""HTTP statuses by which a proxy says that the worker behind it is away."""
-
-_OTHER_PROGRAM = say(
-    "Another program may be using the port; give the worker another one with --listen."
-)
 
 
 def http_login(config: WorkerConfig) -> dict[str, str]:
@@ -51,7 +46,7 @@ async def open_socket(
     try:
         return await asyncio.wait_for(
             session.ws_connect(
-                config.url,
+                config.where.socket_url,
                 max_msg_size=wire.MAX_MESSAGE_BYTES,
                 compress=0,
                 heartbeat=HEARTBEAT_SECONDS,
@@ -60,11 +55,15 @@ async def open_socket(
             CONNECT_SECONDS + UPGRADE_SECONDS,
         )
     except aiohttp.WSServerHandshakeError as error:
-        raise await _no_websocket(session, config, error.status) from error
+        raise await _no_websocket(session, config, error) from error
     except asyncio.TimeoutError as error:
-        raise _no_answer(config, say("it took too long")) from error
+        raise no_answer(config, say("it took too long")) from error
+    except aiohttp.ClientConnectorError as error:
+        raise by_tls(config, error) or no_answer(config, shown(error)) from error
+    except aiohttp.InvalidURL as error:  # its words are the address, with its secrets
+        raise no_answer(config, say("it is not an address")) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise _no_answer(config, shown(error)) from error
+        raise await by_plain(config) or no_answer(config, shown(error)) from error
 
 
 async def exchange_hellos(
@@ -80,7 +79,7 @@ async def exchange_hellos(
             "What answers at {address} is not an ovis-worker: it did not say hello.",
             address=config.address,
         ),
-        _OTHER_PROGRAM,
+        OTHER_PROGRAM,
     )
     token = config.token.reveal() if config.token else None
     hello = wire.ClientHello(wire.MAGIC, wire.PROTOCOL_VERSION, CLIENT_NAME, token)
@@ -88,16 +87,16 @@ async def exchange_hellos(
         await socket.send_bytes(wire.encode_client(hello))
         frame = await asyncio.wait_for(socket.receive(), HELLO_SECONDS)
     except asyncio.TimeoutError as error:
-        raise _no_answer(config, say("it accepts connections, but says no hello")) from error
+        raise no_answer(config, say("it accepts connections, but says no hello")) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise _no_answer(config, shown(error)) from error
+        raise no_answer(config, shown(error)) from error
     if frame.type in (
         aiohttp.WSMsgType.CLOSE,
         aiohttp.WSMsgType.CLOSING,
         aiohttp.WSMsgType.CLOSED,
         aiohttp.WSMsgType.ERROR,
     ):
-        raise _no_answer(config, say("it closed the connection before its hello"))
+        raise no_answer(config, say("it closed the connection before its hello"))
     if frame.type is not aiohttp.WSMsgType.BINARY or len(frame.data) < 12:
         raise not_ours
     # These three fields keep their place in every version; the rest may not.
@@ -143,36 +142,14 @@ def refused_by_http(config: WorkerConfig, words: str) -> WorkerError:
 
 
 async def _no_websocket(
-    session: aiohttp.ClientSession, config: WorkerConfig, status: int
+    session: aiohttp.ClientSession, config: WorkerConfig, error: aiohttp.WSServerHandshakeError
 ) -> WorkerError:
-    if status in _PROXYS_OWN:
-        return _no_answer(config, say("a proxy answers with HTTP status {status}", status=status))
-    if status == 401:
-        return WorkerError(
-            say(
-                "A proxy at {address} asks for a login (HTTP status {status}).",
-                address=config.address,
-                status=status,
-            ),
-            say("Write the address with its login: wss://USER:PASSWORD@HOST:PORT"),
-        )
-    words = await refusal_in_words(session, config) if status == 403 else ""
+    words = await refusal_in_words(session, config) if error.status == 403 else ""
     if words:
         return refused_by_http(config, words)
-    return WorkerError(
-        say(
-            "What answers at {address} is not an ovis-worker (HTTP status {status}).",
-            address=config.address,
-            status=status,
-        ),
-        _OTHER_PROGRAM,
-    )
-
-
-def _no_answer(config: WorkerConfig, why: str) -> NoWorker:
-    return NoWorker(
-        say("No ovis-worker answers at {address}: {why}.", address=config.address, why=why)
-    )
+    # nginx says 400 in plain HTTP where its port is one for TLS.
+    speaks_tls = await by_plain(config) if error.status == 400 else None
+    return speaks_tls or by_status(config, error.status, redirected=bool(error.history))
 
 
 def _other_version(config: WorkerConfig, theirs: int) -> WorkerError:

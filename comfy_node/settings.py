@@ -9,7 +9,8 @@ nobody (:mod:`.private_folder`),
 
 and, for the label ``local``, environment variables that override it:
 ``OVIS_WORKER_URL``, ``OVIS_WORKER_TOKEN``, ``OVIS_WORKER_BIN``,
-``OVIS_WORKER_MODEL``. A blank one counts as unset.
+``OVIS_WORKER_MODEL``. A blank one counts as unset. A ``--token`` among ``args`` is taken as
+``token``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .address import Address, read_address
+from .cleaning import cleaned, cleaned_path, without_token
 from .errors import WorkerError
 from .secret import Secret
 from .settings_file import SETTINGS_FILE, entries
@@ -48,8 +50,8 @@ _KEY = secrets.token_bytes(32)
 class WorkerConfig:
     """One worker: where it listens and, if it may be started, how.
 
-    A login in ``url`` is taken out of it. Raises :class:`WorkerError` for a ``url`` that
-    is none.
+    Login and query of ``url`` are taken out of it, and a ``--token`` out of ``args``: both are
+    printed. Raises :class:`WorkerError` for a ``url`` that is none.
     """
 
     label: str = DEFAULT_LABEL
@@ -60,14 +62,16 @@ class WorkerConfig:
     args: tuple[str, ...] = ()
     log: str | None = None
     where: Address = field(init=False, repr=False)
-    """The address, with a proxy's login where it has one."""
+    """The address, with a proxy's login and query where it has them."""
 
     def __post_init__(self) -> None:
         where = read_address(self.url)
+        args, token = without_token(self.args)
         for name, value in (
             ("where", where),
             ("url", where.url),
-            ("token", Secret.of(self.token)),
+            ("args", args),
+            ("token", Secret.of(self.token) or Secret.of(token)),
         ):
             object.__setattr__(self, name, value)
 
@@ -117,7 +121,7 @@ def resolve(label: str, places: Places, environ: Mapping[str, str] = os.environ)
             ),
         )
     # ComfyUI's own models folder is one of the layouts the worker recognises.
-    model = _text(entry, "model") or (str(places.models) if places.models else None)
+    model = cleaned_path(entry.get("model")) or (str(places.models) if places.models else None)
     args = entry.get("args", [])
     names_tokenizer = any(arg.partition("=")[0] == "--tokenizer" for arg in args)
     if places.models and model == str(places.models) and not names_tokenizer:
@@ -125,9 +129,9 @@ def resolve(label: str, places: Places, environ: Mapping[str, str] = os.environ)
     log = places.private / f"ovis_worker_{_file_safe(label)}.log" if places.private else None
     return WorkerConfig(
         label=label,
-        url=_text(entry, "url") or DEFAULT_URL,
-        token=Secret.of(entry.get("token")),
-        binary=_text(entry, "binary") or known_binary(environ),
+        url=cleaned(entry.get("url")) or DEFAULT_URL,
+        token=Secret.of(cleaned(entry.get("token"))),
+        binary=cleaned_path(entry.get("binary")) or known_binary(environ),
         model=model,
         args=tuple(args),
         log=str(log) if log else None,
@@ -152,7 +156,7 @@ def fingerprint(config: WorkerConfig) -> str:
     """What changes with the settings, and tells nothing about them outside this process."""
     token = config.token.reveal() if config.token else None
     login = config.where.login.reveal() if config.where.login else None
-    whole = repr((config, config.where, token, login)).encode("utf-8", "surrogatepass")
+    whole = repr((config, token, login, config.where.socket_url)).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(whole, key=_KEY, digest_size=16).hexdigest()
 
 
@@ -167,13 +171,8 @@ def known_binary(environ: Mapping[str, str] = os.environ) -> str | None:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The settings that variables give, by the settings' names."""
-    values = {key: environ.get(name, "").strip() for key, name in ENVIRONMENT.items()}
+    values = {key: cleaned(environ.get(name)) for key, name in ENVIRONMENT.items()}
     return {key: value for key, value in values.items() if value}
-
-
-def _text(entry: Mapping[str, object], key: str) -> str | None:
-    """A setting's text, or ``None`` where it is missing or blank."""
-    return (entry.get(key) or "").strip() or None
 
 
 def _tokenizer_args(places: Places) -> list[str]:

@@ -66,7 +66,11 @@ def write(folder: Path, workers: Mapping[str, object], first: str) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Writes a file as a whole or not at all; it may hold secrets, so only its owner reads it."""
+    """Writes a file as a whole or not at all; it may hold secrets, so only its owner reads it.
+
+    A link stays one: what it leads to is written.
+    """
+    path = Path(os.path.realpath(path))
     handle, new = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
     try:
         with os.fdopen(handle, "wb") as file:

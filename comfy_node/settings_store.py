@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .address import Address, read_address
+from .cleaning import cleaned, cleaned_path
 from .errors import WorkerError
-from .secret import HIDDEN
+from .secret import HIDDEN, Secret
 from .settings import DEFAULT_LABEL
 from .settings_file import entries, write
 from .texts import say, shown
 
 FIELDS = ("url", "token", "binary", "model")
+_PATHS = ("binary", "model")
 _LABEL = re.compile(r"[\w.-]{1,40}")
 
 
@@ -32,12 +34,15 @@ def save(folder: Path, label: str, changes: Mapping[str, object]) -> None:
     unknown = sorted(set(changes) - set(FIELDS))
     if unknown or not all(isinstance(value, str) for value in changes.values()):
         raise WorkerError(say("A worker has the text settings {names}.", names=", ".join(FIELDS)))
-    changes = {key: value.strip() for key, value in changes.items()}
+    changes = {
+        key: (cleaned_path if key in _PATHS else cleaned)(value) or ""
+        for key, value in changes.items()
+    }
     workers = entries(folder)
     entry = workers.get(label)
     entry = entry if isinstance(entry, dict) else {}
     if changes.get("url"):
-        changes["url"] = _with_login(changes["url"], entry.get("url"))
+        changes["url"] = _with_secrets(changes["url"], entry.get("url"))
     _check(changes)
     entry = {**entry, **changes}
     workers[label] = {key: value for key, value in entry.items() if value != ""}
@@ -54,18 +59,29 @@ def remove(folder: Path, label: str) -> None:
     write(folder, workers, DEFAULT_LABEL)
 
 
-def _with_login(url: str, before: object) -> str:
-    """The address with the login that it had, where the browser sends it back hidden."""
+def _with_secrets(url: str, before: object) -> str:
+    """The address with the login and query that it had, where the browser sends them hidden."""
     new = read_address(url)
-    if new.login is None or new.login.reveal() != HIDDEN:
+    login, query = new.login, new.query
+    if not (_is_hidden(login) or _is_hidden(query)):
         return url
     old = _address_or_none(before)
-    if old is None or old.login is None or old.netloc != new.netloc:
+    same = old is not None and old.netloc == new.netloc
+    if _is_hidden(login):
+        login = old.login if same else None
+    if _is_hidden(query):
+        query = old.query if same else None
+    if (new.login and login is None) or (new.query and query is None):
         raise WorkerError(
             say("The login in the address is hidden, and belongs to another host."),
             say("Write the address with its login: wss://USER:PASSWORD@HOST:PORT"),
         )
-    return new.url.replace("://", f"://{old.login.reveal()}@", 1)
+    with_login = new.url.replace("://", f"://{login.reveal()}@", 1) if login else new.url
+    return f"{with_login}?{query.reveal()}" if query else with_login
+
+
+def _is_hidden(secret: Secret | None) -> bool:
+    return secret is not None and secret.reveal() == HIDDEN
 
 
 def _address_or_none(text: object) -> Address | None:
@@ -78,7 +94,7 @@ def _address_or_none(text: object) -> Address | None:
 def _check(changes: Mapping[str, str]) -> None:
     if changes.get("url"):
         read_address(changes["url"])
-    for key in ("binary", "model"):
+    for key in _PATHS:
         if "\0" in changes.get(key, ""):
             raise WorkerError(say("There is nothing at {path}.", path=shown(changes[key])))
     binary, model = changes.get("binary"), changes.get("model")

@@ -12,8 +12,9 @@ import aiohttp
 
 from . import worker_process
 from .client import known_client
-from .errors import WorkerError
+from .errors import NoWorker, WorkerError
 from .handshake import http_login, refused_by_http
+from .not_a_worker import by_status, by_tls
 from .settings import WorkerConfig
 from .texts import say, shown
 
@@ -64,8 +65,11 @@ async def look_at(config: WorkerConfig, *, may_act: bool = True) -> WorkerStatus
     client = known_client(config)
     try:
         await _ask(config, status)
-    except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
-        if client is not None:
+    except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+        no_tls = by_tls(config, error)
+        if no_tls is not None:
+            status.state, status.problem = "other", no_tls
+        elif client is not None:
             status.state = "starting" if client.starting else "away"
             status.problem = client.problem
     else:
@@ -91,9 +95,9 @@ async def look_at(config: WorkerConfig, *, may_act: bool = True) -> WorkerStatus
 async def _ask(config: WorkerConfig, status: WorkerStatus) -> None:
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        code, health = await _get(session, config, "health")
-        _, metrics = await _get(session, config, "metrics")
-    if code == 403:
+        code, kind, health = await _get(session, config, "health")
+        _, _, metrics = await _get(session, config, "metrics")
+    if code == 403 and kind == "text/plain":
         status.state, status.problem = "other", refused_by_http(config, shown(health))
         return
     try:
@@ -102,17 +106,23 @@ async def _ask(config: WorkerConfig, status: WorkerStatus) -> None:
         status.precision = shown(said["precision"], 20)
         status.queued, status.running = int(said["queued"]), int(said["running"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        status.state = "other"
         status.model = status.device = status.precision = None
-        status.problem = WorkerError(
-            say("What answers at {address} is not an ovis-worker.", address=config.address)
-        )
+        status.problem = _not_a_workers_page(config, code)
+        status.state = "away" if isinstance(status.problem, NoWorker) else "other"
         return
     status.state = "ready"
     memory = {name: _bytes(value) for name, value in _METRIC.findall(metrics)}
     # 0 is a device that does not say.
     status.memory_used = memory.get("device_bytes_used") or None
     status.memory_total = memory.get("device_bytes_total") or None
+
+
+def _not_a_workers_page(config: WorkerConfig, code: int) -> WorkerError:
+    if code == 200:
+        return WorkerError(
+            say("What answers at {address} is not an ovis-worker.", address=config.address)
+        )
+    return by_status(config, code)
 
 
 def _bytes(text: str) -> int:
@@ -124,8 +134,10 @@ def _bytes(text: str) -> int:
     return int(value) if math.isfinite(value) and value > 0 else 0
 
 
-async def _get(session: aiohttp.ClientSession, config: WorkerConfig, page: str) -> tuple[int, str]:
+async def _get(
+    session: aiohttp.ClientSession, config: WorkerConfig, page: str
+) -> tuple[int, str, str]:
     url = config.where.http_url(page)
     async with session.get(url, headers=http_login(config), allow_redirects=False) as answer:
         body = await answer.content.read(_MOST_BYTES)
-        return answer.status, body.decode("utf-8", "replace")
+        return answer.status, answer.content_type, body.decode("utf-8", "replace")

@@ -20,9 +20,13 @@ from .texts import say, shown
 
 _LOG_TAIL_BYTES = 2000
 _NOTE_BYTES = 4096
+_ADDRESS_IN_USE = 98
+"""A worker's exit status where another program has its address."""
 
 _children: dict[str, subprocess.Popen] = {}
 """What this process has started, by the path of its note."""
+_notes_before: dict[str, bytes] = {}
+"""What the notes of those in ``_children`` were before, by their paths."""
 _stopped: dict[str, int] = {}
 """Processes that were asked to stop, by the path of their note."""
 
@@ -72,6 +76,9 @@ class WorkerProcess:
                 ),
                 how_to_start(config),
             ) from error
+        _give_way(_note_of(config))
+        with contextlib.suppress(OSError):
+            _notes_before[str(_note_of(config))] = _note_of(config).read_bytes()
         _children[str(_note_of(config))] = self._process
         note = {
             "pid": self._process.pid,
@@ -85,6 +92,11 @@ class WorkerProcess:
     def exit_code(self) -> int | None:
         """The exit status, or ``None`` while it runs."""
         return self._process.poll()
+
+    @property
+    def found_another(self) -> bool:
+        """Whether it ended at once because another worker, or program, has its address."""
+        return self.exit_code == _ADDRESS_IN_USE
 
     def log_tail(self) -> str:
         """The end of what it wrote, without what a terminal or a page would obey."""
@@ -171,7 +183,21 @@ def _running(config: WorkerConfig) -> int | None:
     return note.pid if "serve" in words and note.address in words else None
 
 
+def _give_way(path: Path) -> None:
+    """Puts a note back where the process started last found its address in use.
+
+    The worker before it may be the one that has the address.
+    """
+    child = _children.get(str(path))
+    if child is not None and child.poll() == _ADDRESS_IN_USE:
+        before = _notes_before.pop(str(path), None)
+        if before is not None:
+            with contextlib.suppress(OSError):
+                replace(path, before)
+
+
 def _note(config: WorkerConfig) -> _Note | None:
+    _give_way(_note_of(config))
     try:
         note = read_json(_note_of(config), _NOTE_BYTES)
         pid = int(note["pid"])

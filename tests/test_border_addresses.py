@@ -10,7 +10,7 @@ import pytest
 
 from comfy_node.address import read_address, without_login
 from comfy_node.errors import WorkerError
-from comfy_node.settings import WorkerConfig
+from comfy_node.settings import WorkerConfig, fingerprint
 
 ADDRESSES = {
     # As it should be typed.
@@ -41,6 +41,7 @@ ADDRESSES = {
     "\ufeffgpu:1": "ws://gpu:1/ws",
     "http:\\\\gpu:1\\ws": "ws://gpu:1/ws",
     "HTTP://GPU:1/": "ws://gpu:1/ws",
+    "wss//gpu:1": "wss://gpu:1/ws",
     "gpu:1/ws///": "ws://gpu:1/ws",
     "gpu:1/ws?x=1#y": "ws://gpu:1/ws",
     "gpu:007": "ws://gpu:7/ws",
@@ -63,6 +64,14 @@ ADDRESSES = {
     "user:se:cr@et@gpu:1": "ws://gpu:1/ws",
     "ｗｓｓ：／／user:secret＠ｇｐｕ：１": "wss://gpu:1/ws",
     "token@[::1]:1": "ws://[::1]:1/ws",
+    # A query, for a proxy.
+    "wss://gpu.example/ws?token=secret": "wss://gpu.example:443/ws",
+    "gpu?token=secret": "ws://gpu:7867/ws",
+    "wss://gpu/ovis/ws?a=1&token=secret@x": "wss://gpu:443/ovis/ws",
+    "wss://user:secret@gpu/ws?token=secret": "wss://gpu:443/ws",
+    "wss://user:se?secret@gpu/ws": "wss://gpu:443/ws",
+    "wss://user:se?secret@gpu/ws?token=secret": "wss://gpu:443/ws",
+    "ｗｓｓ：／／ｇｐｕ／ｗｓ？token=secret": "wss://gpu:443/ws",
 }
 BAD_ADDRESSES = {
     "": "no host",
@@ -97,6 +106,15 @@ BAD_ADDRESSES = {
     "user:secret@gpu:0": "not a port",
     "ftp://user:secret@gpu": "schemes",
     "wss://user:secret@/ws": "no host",
+    "gpu:0/ws?token=secret": "not a port",
+    "wss://?token=secret": "no host",
+    # Slips of the hand.
+    "gpu..local:7867": "not a host's name",
+    ".:7867": "not a host's name",
+    "a" * 70 + ".local:7867": "not a host's name",
+    "ws://[::1:7867": "not an IPv6 address",
+    "127.0.0.1:7867:7867": "not an IPv6 address",
+    "127.0.0.1:78670": "not a port",
 }
 
 
@@ -133,6 +151,22 @@ def test_logins_are_kept_for_the_proxy_alone():
     }
     for text, login in typed.items():
         assert read_address(text).login_text() == login
+
+
+def test_a_query_is_kept_for_the_proxy_alone():
+    typed = {
+        "wss://gpu/ws?token=Se%2Fc": "wss://gpu:443/ws?token=Se%2Fc",
+        "gpu/ovis/ws?a=1&b=x@y#part": "ws://gpu:7867/ovis/ws?a=1&b=x@y",
+        "“gpu?k=v”": "ws://gpu:7867/ws?k=v",
+        "gpu?": "ws://gpu:7867/ws",
+    }
+    for text, url in typed.items():
+        assert read_address(text).socket_url == url
+    address = read_address("wss://gpu/ovis/ws?token=a")
+    assert address.http_url("health") == "https://gpu:443/ovis/health?token=a"
+    assert address.shown_url == "wss://gpu:443/ovis/ws?***"
+    prints = {fingerprint(WorkerConfig(url=f"gpu?k={key}")) for key in "ab"}
+    assert len(prints) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import shutil
+import ssl
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from comfy_node import client as clients
-from comfy_node import connection, tensors, wire
+from comfy_node import connection, tensors, wire, worker_process
 from comfy_node.client import WorkerClient
-from comfy_node.errors import MOST_WORDS, NoWorker, WorkerError
+from comfy_node.errors import MOST_WORDS, NoWorker, StartFailed, WorkerError
 from comfy_node.settings import WorkerConfig
+from comfy_node.status import look_at
 from comfy_node.tensors import WireTensor
 from fake_worker import FakeWorker
 from test_client import TIMEOUT, client, denoise, free_port, latent, quick, wait_until, worker
@@ -177,6 +185,76 @@ def test_a_client_with_earlier_settings_retires_after_its_jobs(worker, monkeypat
     later.close()
 
 
+# A worker that is started
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="the stand-in binary is a shell script")
+
+
+def starts(tmp_path: Path, script: str, port: int) -> WorkerConfig:
+    """A worker whose binary is a shell script."""
+    binary = tmp_path / "w"
+    binary.write_text(f"#!/bin/sh\n{script}\n")
+    binary.chmod(0o755)
+    url = f"ws://127.0.0.1:{port}/ws"
+    return WorkerConfig(url=url, binary=str(binary), log=str(tmp_path / "w.log"))
+
+
+@POSIX
+def test_another_worker_that_still_loads_at_the_address_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(clients, "OTHER_SECONDS", 0.5)
+    port = free_port()
+    config = starts(tmp_path, f"echo x >> {tmp_path}/runs; exit 98", port)
+    note = json.dumps({"pid": os.getpid(), "address": config.address}).encode()
+    (tmp_path / "w.pid").write_bytes(note)
+    client = WorkerClient(config)
+    job = client.submit(ENCODE)
+    runs = tmp_path / "runs"
+    wait_until(lambda: runs.exists() and len(runs.read_text().split()) > 1)
+    assert client.starting and not job.done()
+    with FakeWorker(port=port):
+        assert job.result(TIMEOUT)
+        assert not client.starting
+        client._process._process.wait(TIMEOUT)
+        worker_process.may_stop(config)
+        assert (tmp_path / "w.pid").read_bytes() == note
+    client.close()
+
+
+@POSIX
+def test_where_the_other_one_is_gone_the_worker_is_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(clients, "OTHER_SECONDS", 0.5)
+    fake = Path(__file__).parent / "fake_worker.py"
+    once = f"[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; exit 98; }}"
+    run = f'{once}\nexec "{sys.executable}" "{fake}" "$@"'
+    client = WorkerClient(starts(tmp_path, run, free_port()))
+    try:
+        assert client.submit(ENCODE).result(TIMEOUT)
+    finally:
+        client._process._process.kill()
+        client.close()
+
+
+@POSIX
+def test_an_address_that_something_else_holds_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(clients, "START_SECONDS", 1)
+    client = WorkerClient(starts(tmp_path, "exit 98", free_port()))
+    with pytest.raises(StartFailed, match="Another program holds") as caught:
+        client.submit(ENCODE).result(TIMEOUT)
+    assert caught.value.hint
+    client.close()
+
+
+@POSIX
+@pytest.mark.parametrize("script", ["kill -9 $$", "exit 137"])
+def test_a_worker_that_the_system_killed_had_too_little_memory(tmp_path, script):
+    client = WorkerClient(starts(tmp_path, f"echo loading; {script}", free_port()))
+    with pytest.raises(StartFailed, match="memory ran out") as caught:
+        client.submit(ENCODE).result(TIMEOUT)
+    assert "--precision" in caught.value.hint and "ends:\nloading" in caught.value.hint
+    assert "内存不足" in caught.value.text("zh")
+    client.close()
+
+
 # What a worker says
 
 JOB = bytes(16)
@@ -281,17 +359,115 @@ def failure_at(handler, path: str = "/ws") -> WorkerError:
     ("status", "text", "said", "kind"),
     [
         (200, "a page", "is not an ovis-worker (HTTP status 200)", WorkerError),
-        (404, "", "is not an ovis-worker (HTTP status 404)", WorkerError),
+        (404, "", "has no ovis-worker at the path /ws (HTTP status 404)", WorkerError),
+        (400, "", "does not take a websocket (HTTP status 400)", WorkerError),
+        (426, "", "does not take a websocket (HTTP status 426)", WorkerError),
+        (302, "", "such as a login page (HTTP status 302)", WorkerError),
+        (407, "", "asks for a login", WorkerError),
+        (500, "", "is not an ovis-worker (HTTP status 500)", WorkerError),
         (403, "The host `x` is none of this worker's.", "refuses: The host `x`", WorkerError),
-        (403, "", "is not an ovis-worker (HTTP status 403)", WorkerError),
+        (403, "", "forbids the connection (HTTP status 403)", WorkerError),
         (401, "", "asks for a login", WorkerError),
         (502, "", "a proxy answers with HTTP status 502", NoWorker),
-        (503, "", "a proxy answers with HTTP status 503", NoWorker),
+        (503, "", "it is stopping, or a proxy says so (HTTP status 503)", NoWorker),
     ],
 )
 def test_what_answers_over_http(status, text, said, kind):
     error = failure_at(answering(status, text))
     assert said in error.message and type(error) is kind and error.hint
+
+
+def test_a_login_page_is_one_and_not_another_program():
+    async def lead(request: web.Request) -> web.Response:
+        if request.path == "/ws":
+            raise web.HTTPFound("/login?next=/ws")
+        return web.Response(text="Log in, please.")
+
+    error = failure_at(lead)
+    assert "such as a login page" in error.message and "USER:PASSWORD" in error.hint
+
+
+def test_where_a_proxy_passes_no_upgrade_on_its_setting_is_named():
+    assert "proxy_set_header Upgrade" in failure_at(answering(426, "")).hint
+
+
+@pytest.mark.parametrize(
+    ("status", "state"), [(502, "away"), (503, "away"), (302, "other"), (401, "other")]
+)
+def test_the_status_of_a_worker_behind_a_proxy(status, state):
+    async def ask() -> None:
+        app = web.Application()
+        app.router.add_route("*", "/{all:.*}", answering(status, "<html>"))
+        async with TestServer(app) as server:
+            found = await look_at(WorkerConfig(url=f"ws://127.0.0.1:{server.port}"))
+        assert (found.state, str(status) in found.problem.message) == (state, True)
+
+    asyncio.run(asyncio.wait_for(ask(), TIMEOUT))
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> ssl.SSLContext:
+    """A server's context with a certificate that it has signed itself."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("no openssl here")
+    folder = tmp_path_factory.mktemp("tls")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    command = f"{program} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1"
+    files = ["-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*command.split(), *files], capture_output=True, check=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    return context
+
+
+def failure_with_tls(context: ssl.SSLContext, scheme: str) -> WorkerError:
+    """The client's error, and the status', where a server speaks TLS."""
+
+    async def ask() -> WorkerError:
+        async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=context)
+        port = server.sockets[0].getsockname()[1]
+        config = WorkerConfig(url=f"{scheme}://127.0.0.1:{port}/ws?key=s3cret", binary="/none")
+        client = WorkerClient(config)
+        try:
+            await asyncio.wrap_future(client.submit(ENCODE))
+        except WorkerError as error:
+            if scheme == "wss":
+                assert (await look_at(config)).problem.message == error.message
+            return error
+        finally:
+            await asyncio.to_thread(client.close)
+            server.close()
+        raise AssertionError("it was taken for a worker")
+
+    return asyncio.run(asyncio.wait_for(ask(), TIMEOUT))
+
+
+def test_a_certificate_of_its_own_is_named_as_the_trouble(certificate):
+    error = failure_with_tls(certificate, "wss")
+    assert "certificate of 127.0.0.1" in error.message and "self" in error.message
+    assert "SSL_CERT_FILE" in error.hint and "serve" not in error.hint
+    assert "s3cret" not in str(error)
+
+
+def test_a_plain_address_of_a_port_with_tls(certificate):
+    error = failure_with_tls(certificate, "ws")
+    assert "speaks TLS only" in error.message and "wss://127.0.0.1:" in error.hint
+    assert "s3cret" not in str(error)
+
+
+def test_an_address_with_tls_of_a_plain_worker(worker):
+    client = WorkerClient(WorkerConfig(url=worker.url.replace("ws:", "wss:"), binary="/none"))
+    with pytest.raises(WorkerError, match="does not speak TLS") as caught:
+        client.submit(ENCODE).result(TIMEOUT)
+    assert f"ws://127.0.0.1:{worker.port}" in caught.value.hint
+    client.close()
 
 
 def test_a_socket_that_closes_before_its_hello_is_away():

@@ -121,9 +121,9 @@ def answers(head: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("head", "kind", "words"),
     [
-        ("HTTP/1.1 403 Forbidden", WorkerError, "refuses to be reached by this host name"),
+        ("HTTP/1.1 403 Forbidden", WorkerError, "forbids the connection"),
         ("HTTP/1.1 503 Service Unavailable", NoWorker, "is stopping"),
-        ("HTTP/1.1 404 Not Found", WorkerError, "is not an ovis-worker"),
+        ("HTTP/1.1 404 Not Found", WorkerError, "has no ovis-worker at the path"),
     ],
 )
 def test_what_a_node_says_of_a_refused_handshake(

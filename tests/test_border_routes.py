@@ -356,7 +356,7 @@ def test_an_odd_health_is_shown_bounded_or_called_another_program(tmp_path, case
         (200, "[" * 60_000, "", "other", "is not an ovis-worker"),
         (200, "3", "", "other", "is not an ovis-worker"),
         (200, '{"model": "m"', "", "other", "is not an ovis-worker"),
-        (302, "", "", "other", "is not an ovis-worker"),
+        (302, "", "", "other", "such as a login page"),
         (403, "The host `x` is none of this worker's.", "", "other", "refuses: The host `x`"),
         (200, None, "ovis_device_bytes_used nan\novis_device_bytes_total 1e999\n", "ready", ""),
         (200, None, "ovis_device_bytes_used x\novis_device_bytes_total -5\n", "ready", ""),

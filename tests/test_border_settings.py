@@ -17,6 +17,7 @@ import pytest
 
 import fake_comfy
 from comfy_node import private_folder, settings, settings_store, templates, worker_process
+from comfy_node.client import WorkerClient
 from comfy_node.errors import WorkerError
 from comfy_node.next_step import Machine, how_to_start
 from comfy_node.secret import Secret
@@ -80,6 +81,96 @@ def test_a_blank_setting_counts_as_unset(tmp_path, blank):
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": entry}}))
     config = settings.resolve("local", Places(tmp_path), {})
     assert (config.url, config.token, config.model) == (settings.DEFAULT_URL, None, None)
+
+
+CLEAN = {
+    "{}": "plain",
+    " {} ": "blanks",
+    "{}\r\n": "a line end of Windows",
+    "{}\n": "a line end",
+    '"{}"': "quotes",
+    "'{}'": "single quotes",
+    '"{}"\r\n': "quotes and a line end",
+    "“{}”": "quotes of a text processor",
+    "\u202a{}\u202c": "marks of direction",
+    "\ufeff{}": "a byte-order mark",
+}
+
+
+@pytest.mark.parametrize("frame", CLEAN, ids=CLEAN.values())
+@pytest.mark.parametrize("source", ["environment", "file", "browser"])
+def test_a_value_is_read_without_what_was_copied_with_it(tmp_path, frame, source):
+    (tmp_path / "w").write_text("#!/bin/sh\n")
+    (tmp_path / "w").chmod(0o755)
+    meant = {"url": "gpu:1", "token": "s3 cret", "model": str(tmp_path)}
+    meant["binary"] = str(tmp_path / "w")
+    typed = {key: frame.format(value) for key, value in meant.items()}
+    environ = {}
+    if source == "environment":
+        environ = {settings.ENVIRONMENT[key]: value for key, value in typed.items()}
+    elif source == "file":
+        (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": typed}}))
+    else:
+        settings_store.save(tmp_path, "local", typed)
+    config = settings.resolve("local", Places(tmp_path), environ)
+    assert (config.address, config.token.reveal()) == ("gpu:1", "s3 cret")
+    assert (config.binary, config.model) == (meant["binary"], meant["model"])
+
+
+@pytest.mark.parametrize("blank", ['""', "''", '" "', '"\r'])
+def test_quotes_around_nothing_are_unset_and_a_lone_one_stays(blank):
+    config = settings.resolve("local", Places(), {"OVIS_WORKER_TOKEN": blank})
+    assert (config.token and config.token.reveal()) == ('"' if "\r" in blank else None)
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    environ = {"OVIS_WORKER_BIN": "~/bin/w", "OVIS_WORKER_MODEL": '"~"'}
+    config = settings.resolve("local", Places(), environ)
+    assert (config.binary, config.model) == (os.path.join(tmp_path, "bin/w"), str(tmp_path))
+    odd = settings.resolve("local", Places(), {"OVIS_WORKER_MODEL": "~root/x\0"})
+    assert odd.model == "~root/x\0"
+    settings_store.save(tmp_path, "a", {"model": "~"})
+    assert entries(tmp_path)["a"]["model"] == str(tmp_path)
+
+
+TOKEN_ARGS = {
+    "two words": ["--token", "s3cret"],
+    "one word": ["--token=s3cret"],
+    "one word with a space": ["--token s3cret"],
+    "a line end": ["--token", "s3cret\r\n"],
+    "twice": ["--token", "s3cret-not", "--token=s3cret"],
+}
+
+
+@pytest.mark.parametrize("case", TOKEN_ARGS)
+def test_a_token_among_the_arguments_is_a_secret_like_any_other(tmp_path, caplog, case):
+    (tmp_path / "w").write_text("#!/bin/sh\nsleep 0\n")
+    (tmp_path / "w").chmod(0o755)
+    entry = {
+        "binary": str(tmp_path / "w"),
+        "model": "/m",
+        "args": ["--device", "cpu", *TOKEN_ARGS[case], "--precision=f32"],
+    }
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": entry}}))
+    config = settings.resolve("local", Places(tmp_path), {})
+    assert config.token.reveal() == "s3cret"
+    assert config.args == ("--device", "cpu", "--precision=f32")
+    assert "s3cret" not in repr(config)
+    client = WorkerClient(config)
+    with caplog.at_level(logging.DEBUG):
+        process = client._start()
+    process._process.wait(20)
+    client.close()
+    assert "Started" in caplog.text and "--precision=f32" in caplog.text
+    assert "s3cret" not in caplog.text + " ".join(process.command)
+
+
+def test_a_token_of_its_own_goes_before_one_among_the_arguments():
+    config = WorkerConfig(token="own", args=("--token", "other"))
+    assert (config.token.reveal(), config.args) == ("own", ())
+    assert WorkerConfig(args=("--token",)).args == ()
 
 
 # The file
@@ -185,6 +276,19 @@ def test_the_settings_before_a_change_are_kept(tmp_path):
     assert (tmp_path / (SETTINGS_FILE + BACKUP_SUFFIX)).read_bytes() == before
 
 
+@POSIX
+def test_a_file_that_is_a_link_stays_one(tmp_path):
+    (tmp_path / "dotfiles").mkdir()
+    kept, link = tmp_path / "dotfiles" / "ovis.json", tmp_path / "private" / SETTINGS_FILE
+    kept.write_text(TEXT)
+    link.parent.mkdir()
+    link.symlink_to(Path("..") / "dotfiles" / "ovis.json")
+    settings_store.save(link.parent, "b", {"url": "gpu:2"})
+    assert link.is_symlink() and set(json.loads(kept.read_text())["workers"]) == {"local", "b"}
+    assert [path.name for path in kept.parent.iterdir()] == ["ovis.json"]
+    assert (link.parent / (SETTINGS_FILE + BACKUP_SUFFIX)).read_text() == TEXT
+
+
 WRONG_ENTRIES = [
     None,
     3,
@@ -239,6 +343,19 @@ def test_a_hidden_login_comes_back_unchanged_and_goes_to_no_other_host(tmp_path)
     assert (where.url, where.login_text()) == ("wss://gpu.example:443/ovis", "user:secret")
     with pytest.raises(WorkerError, match="belongs to another host"):
         settings_store.save(tmp_path, "a", {"url": shown.replace("gpu.", "evil.")})
+
+
+def test_a_hidden_query_comes_back_unchanged_and_goes_to_no_other_host(tmp_path):
+    typed = "wss://user:secret@gpu.example/ws?token=k3y"
+    settings_store.save(tmp_path, "a", {"url": typed})
+    shown = settings.resolve("a", Places(tmp_path), {}).where.shown_url
+    assert shown == "wss://***@gpu.example:443/ws?***"
+    settings_store.save(tmp_path, "a", {"url": shown})
+    where = settings.resolve("a", Places(tmp_path), {}).where
+    assert where.socket_url == "wss://gpu.example:443/ws?token=k3y"
+    assert where.login_text() == "user:secret"
+    with pytest.raises(WorkerError, match="belongs to another host"):
+        settings_store.save(tmp_path, "a", {"url": "wss://evil.example/ws?***"})
 
 
 # Where it lies

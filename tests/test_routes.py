@@ -254,7 +254,7 @@ def test_something_that_is_no_worker_is_called_that(tmp_path):
         return await until(client, lambda status: True)
 
     status = asking(tmp_path, question)
-    assert status["state"] == "other" and "is not an ovis-worker" in status["problem"]
+    assert status["state"] == "other" and "has no ovis-worker at the path" in status["problem"]
 
 
 def test_advice_comes_in_the_language_that_is_asked_for(tmp_path):

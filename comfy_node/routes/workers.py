@@ -109,12 +109,12 @@ def _kept(label: str, places: Places) -> dict:
 
 
 def _shown_url(url: str) -> str:
-    """An address for its owner to change: as it was typed, but for a login."""
+    """An address for its owner to change: as it was typed, but for login and query."""
     try:
         address = read_address(url)
     except WorkerError:
         return without_login(url)
-    return address.shown_url if address.login else url
+    return address.shown_url if address.login or address.query else url
 
 
 async def _needs_restart(label: str, places: Places) -> bool:
