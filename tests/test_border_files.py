@@ -74,8 +74,8 @@ FILES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         ("damaged", "`a` twice"),
     ),
     "unknown type": (
-        header_file({"a": tensor([1], 0, 4, dtype="F99")}),
-        ("damaged", "`a` is not described"),
+        header_file({"a": tensor([1], 0, 4, dtype="NVF4")}),
+        ("tensor `a`", "stored as `NVF4`, a type that this ovis-worker does not know"),
     ),
     "bytes overflow": (header_file({"a": tensor([2**62, 8], 0, 4)}), ("damaged", "cannot lie")),
     "bytes overflow and offsets are reversed": (
@@ -83,6 +83,8 @@ FILES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         ("damaged", "`b`"),
     ),
     "negative shape": (header_file({"a": tensor([-1], 0, 4)}), ("damaged", "`a`")),
+    "no offsets": (header_file({"a": {"dtype": "F32", "shape": [1]}}), ("damaged", "`a`")),
+    "tensor that is a number": (header_file({"a": 3}), ("damaged", "`a`")),
     "name with a newline": (
         header_file({"a\nerror: \x1b[2Jforged": tensor([1], 0, 4)}),
         (r"a\nerror: \u{1b}[2Jforged",),
@@ -99,6 +101,8 @@ def test_a_file_of_another_kind(tmp_path: Path, kind: str, flag: str) -> None:
     said = refused(run("inspect", **{flag: tmp_path / "ae.safetensors"}), *words)
     assert len(said) < 5000
     assert ("pickle" in said) == (kind == "pickle")
+    assert not any(name in said for name in ("variant", "struct", "usize", "TensorInfo"))
+    assert kind != "unknown type" or "Download" not in said
 
 
 @pytest.mark.parametrize("kind", ["pipe", "GGUF", "link to a device", "header beyond the file"])
@@ -295,6 +299,95 @@ def test_shards_without_their_index(shards: Path) -> None:
     assert report(model=shards)["transformer"] == expected
     max((shards / "transformer").glob("*.safetensors")).unlink()
     refused(run("inspect", model=shards), shards / "transformer", "is incomplete", "is missing")
+
+
+def test_one_shard_stands_for_all(shards: Path) -> None:
+    expected = report(transformer=shards / "transformer")["transformer"]
+    files = sorted((shards / "transformer").glob("*.safetensors"))
+    assert len(files) > 1
+    for file in (files[0], files[-1]):
+        for where in ({"transformer": file}, {"model": file}):
+            assert report(**where)["transformer"] == expected
+    index_of(shards).unlink()
+    assert report(transformer=files[0])["transformer"] == expected
+    files[-1].unlink()
+    said = refused(run("inspect", transformer=files[0]), shards / "transformer", "is incomplete")
+    assert f"of its {len(files)} shards, number {len(files)} is missing" in said
+
+
+@pytest.mark.parametrize("part", ["transformer", "text_encoder"])
+def test_a_left_over_index_beside_the_whole(diffusers: Path, part: str) -> None:
+    expected = report(model=diffusers)[part]
+    (file,) = (diffusers / part).glob("*.safetensors")
+    index = file.with_name(file.name + ".index.json")
+    gone = file.stem + "-00001-of-00030.safetensors"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(load_file(file), gone)}))
+    for where in ({"model": diffusers}, {part: diffusers / part}):
+        found = report(**where)
+        assert found[part] == expected
+        (note,) = found["notes"]
+        assert str(index) in note and "the whole weights lie beside it" in note
+    refused(run("inspect", **{part: index}), index, f"`{gone}` is missing")
+    (diffusers / part / gone).write_bytes(b"")
+    refused(run("inspect", model=diffusers), gone, "an empty file")
+
+
+# --- More than a part, and less than one -----------------------------------------------
+
+
+@pytest.mark.parametrize("vae", ["vae.", "first_stage_model."])
+def test_an_all_in_one_checkpoint(models: Path, tmp_path: Path, vae: str) -> None:
+    file = tmp_path / "everything.safetensors"
+    starts = {
+        "transformer": "model.diffusion_model.",
+        "text_encoder": "text_encoders.ovis25_2b.transformer.",
+        "vae": vae,
+    }
+    tensors = {
+        start + name: value
+        for part, start in starts.items()
+        for name, value in load_file(models / COMFYUI[part]).items()
+    }
+    save_file(tensors, file)
+    for flag in ("model", *COMFYUI):
+        said = refused(run("inspect", **{flag: file}), file, "all-in-one checkpoint", "not read")
+        assert "Name a file for each part with --transformer" in said
+    shutil.copy(file, models / "diffusion_models")
+    found = report(model=models)
+    assert found["missing"] == [] and "all-in-one" in reasons(found)[file.name]
+
+
+LORAS = {
+    "diffusers": (
+        "transformer.transformer_blocks.0.attn.to_q.",
+        ("lora_A.weight", "lora_B.weight"),
+    ),
+    "ComfyUI": (
+        "diffusion_model.double_blocks.0.img_attn.qkv.",
+        ("lora_up.weight", "lora_down.weight", "alpha"),
+    ),
+    "kohya": ("lora_unet_double_blocks_0_img_attn_qkv.", ("lora_up.weight", "lora_down.weight")),
+    "LoHa": ("double_blocks.0.img_attn.qkv.", ("hada_w1_a", "hada_w1_b", "hada_w2_a", "alpha")),
+    "LoKr": ("double_blocks.0.img_attn.qkv.", ("lokr_w1", "lokr_w2", "alpha")),
+}
+
+
+@pytest.mark.parametrize("kind", LORAS)
+def test_a_lora(models: Path, kind: str) -> None:
+    start, names = LORAS[kind]
+    file = models / "diffusion_models" / "style.safetensors"
+    save_file({start + name: torch.zeros(4, 4) for name in names}, file)
+    for flag in ("model", "transformer"):
+        said = refused(run("inspect", **{flag: file}), file, "a LoRA adapter")
+        assert "name the file of the model itself" in said
+    found = report(model=models)
+    assert found["missing"] == [] and "a LoRA adapter" in reasons(found)[file.name]
+    (models / COMFYUI["transformer"]).unlink()
+    found = report(model=models)
+    assert found["missing"] == ["transformer"] and "a LoRA adapter" in reasons(found)[file.name]
+    out = models / "image.png"
+    result = run("generate", model=models, prompt="a", device="cpu", out=out)
+    assert "a LoRA adapter" in refused(result, "transformer")
 
 
 def lie(shards: Path, change: Callable[[dict], object]) -> Path:

@@ -26,6 +26,13 @@ pub fn escape_into(text: &mut String, c: char) {
     }
 }
 
+/// The first line of an error's text: those of candle go on with a backtrace where one was
+/// asked for.
+pub fn first_line(error: &impl fmt::Display) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
 /// One line of text with nothing in it that a terminal obeys: newlines become `\n`,
 /// escape characters `\u{1b}`.
 pub fn clean(text: &str) -> Cow<'_, str> {

@@ -9,6 +9,7 @@ use super::values::parsed;
 use super::CliError;
 use crate::layers::{check_fp8, keep_freed_memory, Placement};
 use crate::pipeline::parse_bytes;
+use crate::text::first_line;
 use crate::weights::CheckpointArgs;
 
 /// Which files to load.
@@ -120,8 +121,8 @@ pub enum Precision {
 }
 
 /// What to do about a GPU that this program cannot use.
-const NO_GPU_SUPPORT: &str =
-    "This ovis-worker was built without GPU support; build it with --features cuda.";
+const NO_GPU_SUPPORT: &str = "In a clone of its repository, `worker/cuda-toolchain build` makes \
+     one with GPU support.";
 
 impl DeviceArgs {
     /// Bytes of host memory for jobs, where they were named.
@@ -167,15 +168,19 @@ impl DeviceArgs {
 
     fn open(&self) -> Result<Device, CliError> {
         let cuda = |ordinal: usize| {
+            if !candle_core::utils::cuda_is_available() {
+                return Err(CliError::new(
+                    "this ovis-worker was built without GPU support",
+                    format!("Use --device cpu. {NO_GPU_SUPPORT}"),
+                ));
+            }
             let opened = Device::new_cuda(ordinal);
             let kept = opened.and_then(|device| keep_freed_memory(&device).map(|()| device));
             kept.map_err(|e| {
-                let hint = if candle_core::utils::cuda_is_available() {
-                    "nvidia-smi lists the GPUs of this machine."
-                } else {
-                    NO_GPU_SUPPORT
-                };
-                CliError::new(format!("GPU {ordinal} cannot be opened: {e}"), hint)
+                CliError::new(
+                    format!("GPU {ordinal} cannot be opened: {}", first_line(&e)),
+                    "nvidia-smi lists the GPUs of this machine.",
+                )
             })
         };
         match self.device.as_deref() {
@@ -191,6 +196,31 @@ impl DeviceArgs {
                     )
                 })?)
             }
+        }
+    }
+}
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        device: DeviceArgs,
+    }
+
+    #[test]
+    fn a_gpu_takes_a_program_that_is_built_for_it() {
+        for name in ["cuda", "cuda:1"] {
+            let line = Line::parse_from(["x", "--device", name]);
+            let refusal = format!("{:?}", line.device.placement().unwrap_err());
+            assert!(refusal.contains("built without GPU support"), "{refusal}");
+            let hint = "`worker/cuda-toolchain build` makes one with GPU support.";
+            assert!(refusal.contains(hint), "{refusal}");
+            assert!(!refusal.contains("candle"), "{refusal}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong between a request and its tensors.
 
 use crate::layers::is_out_of_memory;
+use crate::text::first_line;
 
 /// An operation's failure. Its text is one sentence for the person who asked.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +46,6 @@ pub enum Error {
 
 /// Result of a pipeline operation.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// candle's errors go on with a backtrace where one was asked for.
-fn first_line(error: &candle_core::Error) -> String {
-    let text = error.to_string();
-    text.lines().next().unwrap_or_default().to_owned()
-}
 
 impl Error {
     /// An [`Error::Invalid`].

@@ -11,7 +11,8 @@ use super::part::{PartTensors, Watch};
 use super::set::TensorSet;
 use super::tokenizer::TokenizerFiles;
 use super::{
-    folder, hub, mmdit, named, qwen3, shards, text, vae, vae_others, TEXT_ENCODER, TRANSFORMER, VAE,
+    folder, hub, mixed, mmdit, named, qwen3, shards, text, vae, vae_others, TEXT_ENCODER,
+    TRANSFORMER, VAE,
 };
 use crate::models::mmdit::MmditConfig;
 use crate::models::qwen3::Qwen3Config;
@@ -147,7 +148,7 @@ impl Checkpoint {
         let vae = vae.map(|(tensors, config)| VaePart { config, tensors });
         let tokenizer = match &args.tokenizer {
             Some(path) => Some(TokenizerFiles::named(&layout::of_part(path, "tokenizer")?)?),
-            None => layout::first_tokenizer(&found.tokenizer),
+            None => layout::first_tokenizer(&found.tokenizer)?,
         };
         if transformer.is_none() && text_encoder.is_none() && vae.is_none() && tokenizer.is_none() {
             let path = args.model.clone().unwrap_or_default();
@@ -265,6 +266,7 @@ fn open_part(
     recognises: impl Fn(&TensorSet) -> bool,
 ) -> Result<(TensorSet, Option<Config>), WeightsError> {
     let set = TensorSet::open(path)?;
+    mixed::refuse(part, &set)?;
     if !recognises(&set) {
         vae_others::by_tensors(part, &set)?;
         return Err(WeightsError::OtherPart {

@@ -7,7 +7,7 @@ use super::folder::{self, Skipped};
 use super::foreign::Foreign;
 use super::layout::Places;
 use super::part::PartTensors;
-use super::{text, vae_others, TEXT_ENCODER, TRANSFORMER};
+use super::{shards, text, vae_others, TEXT_ENCODER, TRANSFORMER};
 
 /// What choosing left aside, and what is to be said of it.
 pub(super) struct Chosen {
@@ -32,6 +32,7 @@ pub(super) fn choose<C>(
             return Ok(None);
         };
         let opened = open(path)?;
+        chosen.notes.extend(note_of_index(path));
         if let Some(error) = vae_others::by_name(path, part) {
             chosen
                 .notes
@@ -61,6 +62,7 @@ pub(super) fn choose<C>(
     let Some((path, best)) = good.next() else {
         return refused.map_or(Ok(None), |(_, error)| Err(error));
     };
+    chosen.notes.extend(note_of_index(path));
     for (other, (tensors, _)) in good {
         let reason = match best.0.is_same(&tensors) {
             true => format!(
@@ -85,6 +87,12 @@ pub(super) fn choose<C>(
         });
     }
     Ok(Some(best))
+}
+
+/// What to say of an index that a part's folder has besides the weights that were taken.
+fn note_of_index(path: &Path) -> Option<String> {
+    let note = shards::passed_over(path).filter(|_| path.is_dir());
+    note.map(|note| text::sentence(&note))
 }
 
 /// Opens a file that a search found, which must not say by its name that it is another's.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::foreign::Foreign;
 use super::text;
+use crate::text::first_line;
 
 /// A refusal. Its text is one sentence on one line that names the file and, where there
 /// is one, the tensor; what comes from a file or a path is escaped in it.
@@ -92,6 +93,22 @@ pub enum WeightsError {
         /// Its first tensor by name; empty where it has none.
         tensor: String,
     },
+    /// All parts of a model in one file.
+    AllInOne {
+        /// The file.
+        file: PathBuf,
+        /// A tensor of another part than the transformer.
+        tensor: String,
+    },
+    /// An adapter, which changes a model and is none.
+    Adapter {
+        /// The file.
+        file: PathBuf,
+        /// The part it was opened as.
+        part: &'static str,
+        /// A tensor that gives it away.
+        tensor: String,
+    },
     /// A tensor of the part is not there.
     Missing {
         /// The file or folder.
@@ -125,6 +142,15 @@ pub enum WeightsError {
     },
     /// A tensor stored in a type that the worker does not compute with.
     Dtype {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The file's name for the type.
+        dtype: String,
+    },
+    /// A tensor stored in a type that is newer than the worker, or misspelt.
+    NewDtype {
         /// The file.
         file: PathBuf,
         /// The tensor.
@@ -235,12 +261,6 @@ fn list(paths: &[PathBuf]) -> String {
     names.join(", ")
 }
 
-/// candle's errors go on with a backtrace where one was asked for.
-fn first_line(error: &candle_core::Error) -> String {
-    let text = error.to_string();
-    text.lines().next().unwrap_or_default().to_owned()
-}
-
 impl WeightsError {
     fn sentence(&self) -> String {
         match self {
@@ -286,6 +306,14 @@ impl WeightsError {
                 "`{}` holds no {part}: its first tensor is `{tensor}`",
                 file.display()
             ),
+            Self::AllInOne { file, tensor } => format!(
+                "`{}` is an all-in-one checkpoint, which is not read: beside the transformer it has `{tensor}`",
+                file.display()
+            ),
+            Self::Adapter { file, part, tensor } => format!(
+                "`{}` is a LoRA adapter and holds no {part}: it has the tensor `{tensor}`",
+                file.display()
+            ),
             Self::Missing { file, part, tensor } => {
                 format!("`{}` lacks the {part}'s tensor `{tensor}`", file.display())
             }
@@ -299,6 +327,10 @@ impl WeightsError {
             ),
             Self::Dtype { file, tensor, dtype } => format!(
                 "tensor `{tensor}` in `{}` is stored as {dtype}, which cannot be loaded",
+                file.display()
+            ),
+            Self::NewDtype { file, tensor, dtype } => format!(
+                "tensor `{tensor}` in `{}` is stored as `{dtype}`, a type that this ovis-worker does not know",
                 file.display()
             ),
             Self::Scale { file, tensor, dtype, shape } => format!(
@@ -372,7 +404,13 @@ impl WeightsError {
             Self::Missing { .. } | Self::Shape { .. } | Self::Unknown { .. } => {
                 "The file may belong to another model or an unfinished conversion; compare it with the published one."
             }
-            Self::Dtype { .. } | Self::Scale { .. } => {
+            Self::AllInOne { .. } => {
+                "Name a file for each part with --transformer, --text-encoder and --vae, such as ovis_image_bf16.safetensors, ovis_2.5.safetensors and ae.safetensors."
+            }
+            Self::Adapter { .. } => {
+                "LoRAs are not loaded: name the file of the model itself, such as ovis_image_bf16.safetensors."
+            }
+            Self::Dtype { .. } | Self::NewDtype { .. } | Self::Scale { .. } => {
                 "Use the bf16, f16 or f32 release of the file, or ComfyUI's scaled fp8."
             }
             Self::Ambiguous { .. } => {

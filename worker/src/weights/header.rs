@@ -6,16 +6,28 @@ use std::fmt;
 use std::path::Path;
 
 use safetensors::tensor::TensorInfo;
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use safetensors::Dtype;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
 
 use super::error::WeightsError;
 use super::foreign::Foreign;
+use super::text;
 
 /// Longest header that is believed, as in the safetensors library.
 const MAX_BYTES: u64 = 100_000_000;
 
+/// A tensor as a header has it.
+#[derive(Deserialize)]
+struct Described {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (usize, usize),
+}
+
 /// Tensors by name; a name may stand in a header once.
-struct Tensors(BTreeMap<String, TensorInfo>);
+struct Tensors(BTreeMap<String, Described>);
 
 impl<'de> Deserialize<'de> for Tensors {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -45,8 +57,12 @@ impl<'de> Visitor<'de> for TensorsVisitor {
                     return Err(M::Error::custom(format!("it names tensor `{name}` twice")));
                 }
                 Entry::Vacant(place) => {
-                    let info = map.next_value().map_err(|e| {
-                        M::Error::custom(format!("tensor `{}` is not described ({e})", place.key()))
+                    // The library's words would name types of this program.
+                    let info = map.next_value().map_err(|_| {
+                        M::Error::custom(format!(
+                            "tensor `{}` is not described by a type, a shape and two offsets",
+                            place.key()
+                        ))
                     })?;
                     place.insert(info);
                 }
@@ -87,12 +103,41 @@ pub(super) fn parse(
     let Tensors(tensors) = serde_json::from_slice(header).map_err(|e| WeightsError::BadHeader {
         file: path.to_owned(),
         reason: match e.is_data() {
-            true => e.to_string(),
+            true => without_place(&e),
             false => format!("it is not JSON ({e})"),
         },
     })?;
+    let typed = tensors.into_iter().map(|(name, tensor)| {
+        let info = typed(path, &name, tensor)?;
+        Ok((name, info))
+    });
+    let tensors = typed.collect::<Result<BTreeMap<_, _>, _>>()?;
     check_offsets(path, &tensors, data_start as u64, map.len() as u64)?;
     Ok((data_start, tensors))
+}
+
+/// An error's words without the line and column that are put behind them.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let words = text.rsplit_once(" at line ").map(|(words, _)| words);
+    words.unwrap_or(&text).to_owned()
+}
+
+/// A tensor with its type read.
+///
+/// # Errors
+/// The type is none that the safetensors library knows.
+fn typed(path: &Path, name: &str, tensor: Described) -> Result<TensorInfo, WeightsError> {
+    let dtype = Dtype::deserialize(StrDeserializer::<ValueError>::new(&tensor.dtype));
+    Ok(TensorInfo {
+        dtype: dtype.map_err(|_| WeightsError::NewDtype {
+            file: path.to_owned(),
+            tensor: name.to_owned(),
+            dtype: text::shown(&tensor.dtype),
+        })?,
+        shape: tensor.shape,
+        data_offsets: tensor.data_offsets,
+    })
 }
 
 /// Every tensor has the bytes its shape asks for, inside the file, one after
@@ -184,7 +229,7 @@ mod tests {
             (one("[1e3]", "0", "4"), "`a` is not described"),
             (
                 one("[1]", "0", "4").replace("F32", "F12"),
-                "`a` is not described",
+                "`F12`, a type that this ovis-worker does not know",
             ),
             (format!(r#"{{"a":{good},"a":{good}}}"#), "`a` twice"),
             // Its bytes overflow and its end is before its start: neither may hide the other.

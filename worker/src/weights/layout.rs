@@ -6,7 +6,7 @@ use super::error::WeightsError;
 use super::folder::{self, Skipped, Walk};
 use super::set::TensorSet;
 use super::tokenizer::TokenizerFiles;
-use super::{absent, mmdit, named, qwen3, shards, vae, vae_others, CheckpointArgs, VAE};
+use super::{absent, mixed, mmdit, named, qwen3, shards, vae, vae_others, CheckpointArgs, VAE};
 
 /// How a checkpoint's files are arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,9 +318,13 @@ fn comfy_own_tokenizer(models: &Path) -> Option<PathBuf> {
         .find(|folder| folder.is_dir())
 }
 
+/// What a path that nothing says the part of is opened as.
+const ANY_PART: &str = "part of Ovis-Image";
+
 /// A file, or a folder of one part, by what is in it.
 fn one_part(path: &Path) -> Result<Found, WeightsError> {
     let set = TensorSet::open(path)?;
+    mixed::refuse(ANY_PART, &set)?;
     let mut found = Found::nothing(Layout::Files);
     let place = Places::named(path.to_owned());
     if mmdit::recognises(&set) {
@@ -336,7 +340,7 @@ fn one_part(path: &Path) -> Result<Found, WeightsError> {
         vae_others::by_tensors(VAE, &set)?;
         return Err(WeightsError::OtherPart {
             file: path.to_owned(),
-            part: "part of Ovis-Image",
+            part: ANY_PART,
             tensor: set.names().next().unwrap_or_default().to_owned(),
         });
     }
@@ -364,9 +368,20 @@ fn tokenizer_near(text_encoder: &Path) -> Vec<PathBuf> {
 }
 
 /// The tokenizer in the first of `folders` that has one for chats.
-pub(super) fn first_tokenizer(folders: &[PathBuf]) -> Option<TokenizerFiles> {
-    let mut tokenizers = folders
-        .iter()
-        .filter_map(|folder| TokenizerFiles::in_folder(folder));
-    tokenizers.find(TokenizerFiles::speaks_chat)
+///
+/// # Errors
+/// None has, and the files of one do not tell: they are the ones that were meant.
+pub(super) fn first_tokenizer(folders: &[PathBuf]) -> Result<Option<TokenizerFiles>, WeightsError> {
+    let mut broken = None;
+    for folder in folders {
+        let Some(tokenizer) = TokenizerFiles::in_folder(folder) else {
+            continue;
+        };
+        match tokenizer.speaks_chat() {
+            Ok(true) => return Ok(Some(tokenizer)),
+            Ok(false) => {}
+            Err(error) => broken = broken.or(Some(error)),
+        }
+    }
+    broken.map_or(Ok(None), Err)
 }

@@ -9,6 +9,7 @@
 //! - `folder`, `shards`: listing folders, and which files in one are its weights
 //! - `file`, `header`, `set`: one safetensors file, and a part's tensors from its shards
 //! - `foreign`, `absent`: what lies there instead of weights
+//! - `mixed`: how all-in-one checkpoints and adapters are told
 //! - `part`: the table of canonical names and how each tensor is made
 //! - `read_ahead`: has the system map the files before they are read
 //! - `scaled_fp8`: ComfyUI's 8-bit floats and their scales
@@ -32,6 +33,7 @@ mod header;
 mod hub;
 mod json;
 mod layout;
+mod mixed;
 mod mmdit;
 mod named;
 mod part;

@@ -39,7 +39,8 @@ pub(super) struct TensorSet {
 }
 
 impl TensorSet {
-    /// Opens a safetensors file, the index of one in shards, or a folder that holds either.
+    /// Opens a safetensors file, one of several shards (which stands for all), their index,
+    /// or a folder that holds any of these.
     ///
     /// # Errors
     /// Nothing usable is there, or a file is refused.
@@ -51,9 +52,11 @@ impl TensorSet {
 
     fn open_as_it_is(path: &Path) -> Result<Self, WeightsError> {
         if !folder::metadata(path)?.is_dir() {
-            return match (shards::is_index(path), path.parent()) {
-                (true, Some(folder)) => Self::from_index(folder, path),
-                _ => Self::from_files(path, &[path.to_owned()]),
+            let folder = folder::around(path);
+            return match (shards::is_index(path), shards::siblings(path)?) {
+                (true, _) => Self::from_index(&folder, path),
+                (false, Some(shards)) => Self::from_files(&folder, &shards),
+                (false, None) => Self::from_files(path, &[path.to_owned()]),
             };
         }
         match shards::in_folder(path)? {
@@ -70,7 +73,7 @@ impl TensorSet {
         let map = shards::read_index(index)?;
         let shards: BTreeSet<_> = map.values().collect();
         let shards: Vec<_> = shards.into_iter().map(|name| folder.join(name)).collect();
-        if let Some(missing) = shards.iter().find(|path| path.symlink_metadata().is_err()) {
+        if let Some(missing) = shards.iter().find(|path| shards::is_gone(path)) {
             return Err(WeightsError::Unfinished {
                 file: index.to_owned(),
                 reason: format!("its shard `{}` is missing", folder::name_of(missing)),

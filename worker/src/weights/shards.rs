@@ -47,14 +47,52 @@ pub(super) fn is_shard(path: &Path) -> bool {
     shard(path).is_some()
 }
 
+/// Whether there is nothing at a path; a link to nothing is something.
+pub(super) fn is_gone(path: &Path) -> bool {
+    path.symlink_metadata().is_err()
+}
+
+/// All shards of the model that a file is one of several shards of, by their names.
+///
+/// # Errors
+/// Some are missing.
+pub(super) fn siblings(path: &Path) -> Result<Option<Vec<PathBuf>>, WeightsError> {
+    let Some((_, total)) = shard(path).filter(|(_, total)| *total > 1) else {
+        return Ok(None);
+    };
+    let folder = folder::around(path);
+    let listing = folder::list(&folder)?;
+    let of_the_same = |other: &PathBuf| {
+        model_of(other) == model_of(path) && shard(other).is_some_and(|(_, n)| n == total)
+    };
+    let shards: Vec<_> = listing.files.into_iter().filter(of_the_same).collect();
+    if shards.is_empty() {
+        return Ok(None);
+    }
+    whole(&folder, shards).map(Some)
+}
+
+/// What says that a folder's index was passed over, if one was: its shards are gone, and the
+/// whole weights lie beside it.
+pub(super) fn passed_over(path: &Path) -> Option<String> {
+    let files = folder::list(path).ok()?.files;
+    let named: Vec<_> = files.iter().filter_map(|file| Named::of(file)).collect();
+    let index = named.iter().find(|index| index.is_left_over(&named))?;
+    Some(format!(
+        "`{}` is left aside: shards that it names are missing, and the whole weights lie beside it",
+        index.path.display()
+    ))
+}
+
 /// Picks the weights of a folder. Plain ones go before variants, and an index before a
-/// single file.
+/// single file, unless its shards are gone and the file is there.
 ///
 /// # Errors
 /// There are none, some are missing, or several could be meant.
 pub(super) fn in_folder(path: &Path) -> Result<Stored, WeightsError> {
     let files = folder::list(path)?.files;
-    let named: Vec<_> = files.iter().filter_map(|file| Named::of(file)).collect();
+    let all: Vec<_> = files.iter().filter_map(|file| Named::of(file)).collect();
+    let named: Vec<_> = all.iter().filter(|one| !one.is_left_over(&all)).collect();
     if let Some(best) = named.iter().min_by_key(|named| named.rank()) {
         let equal = named.iter().filter(|other| other.rank() == best.rank());
         let equal: Vec<_> = equal.map(|named| named.path.clone()).collect();
@@ -71,7 +109,7 @@ pub(super) fn in_folder(path: &Path) -> Result<Stored, WeightsError> {
     match (singles.len(), shards.is_empty()) {
         (0, true) => Err(absent::refusal(path)),
         (1, true) => Ok(Stored::Files(singles)),
-        (0, false) => whole(path, shards),
+        (0, false) => whole(path, shards).map(Stored::Files),
         _ => Err(ambiguous(path, [singles, shards].concat())),
     }
 }
@@ -114,6 +152,17 @@ impl Named {
         })
     }
 
+    /// Whether this is an index, a shard of it is gone, and a whole file of the same variant
+    /// is among `all`.
+    fn is_left_over(&self, all: &[Self]) -> bool {
+        let whole = |other: &Self| !other.is_index && other.variant == self.variant;
+        let folder = folder::around(&self.path);
+        self.is_index
+            && all.iter().any(whole)
+            && read_index(&self.path)
+                .is_ok_and(|map| map.values().any(|name| is_gone(&folder.join(name))))
+    }
+
     /// Less is better.
     fn rank(&self) -> (usize, bool, usize) {
         let known = |variant: &String| VARIANTS.iter().position(|known| known == variant);
@@ -123,6 +172,13 @@ impl Named {
         };
         (variant, !self.is_index, self.stem)
     }
+}
+
+/// What the names of one model's shards have in common: all before the number.
+fn model_of(path: &Path) -> Option<String> {
+    let name = folder::name_of(path);
+    let (rest, _) = name.rsplit_once("-of-")?;
+    Some(rest.rsplit_once('-')?.0.to_owned())
 }
 
 /// A shard's number and how many there are, from `NAME-00002-of-00005.safetensors`.
@@ -135,7 +191,7 @@ fn shard(path: &Path) -> Option<(u32, u32)> {
 }
 
 /// Shards without an index, if all of them are there.
-fn whole(path: &Path, shards: Vec<PathBuf>) -> Result<Stored, WeightsError> {
+fn whole(path: &Path, shards: Vec<PathBuf>) -> Result<Vec<PathBuf>, WeightsError> {
     let numbers: Vec<_> = shards.iter().filter_map(|path| shard(path)).collect();
     let totals: BTreeSet<_> = numbers.iter().map(|(_, total)| *total).collect();
     let present: BTreeSet<_> = numbers.iter().map(|(number, _)| *number).collect();
@@ -147,7 +203,7 @@ fn whole(path: &Path, shards: Vec<PathBuf>) -> Result<Stored, WeightsError> {
     }
     // Ends at the first that is missing, whatever number a name claims.
     match (1..=total).find(|number| !present.contains(number)) {
-        None => Ok(Stored::Files(shards)),
+        None => Ok(shards),
         Some(missing) => Err(WeightsError::Unfinished {
             file: path.to_owned(),
             reason: format!("of its {total} shards, number {missing} is missing"),

@@ -12,6 +12,9 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
 use super::error::WeightsError;
 use super::{folder, json};
 
@@ -75,10 +78,10 @@ pub enum TokenizerFiles {
 }
 
 impl TokenizerFiles {
-    /// The tokenizer that lies in a folder, if one does.
+    /// The tokenizer that lies in a folder, if one does. A link to nothing counts, to be told.
     pub fn in_folder(folder: &Path) -> Option<Self> {
         let json = folder.join("tokenizer.json");
-        if json.is_file() {
+        if json.is_file() || json.is_symlink() {
             return Some(Self::Json(json));
         }
         Self::vocab_in(folder)
@@ -121,14 +124,18 @@ impl TokenizerFiles {
 
     /// Whether its files mention the chat markers that the prompt template
     /// needs, or are a vocabulary alone: tokenizers of CLIP or T5 are not ours.
-    pub(super) fn speaks_chat(&self) -> bool {
-        let mentions = |path: &Path| {
-            folder::read_text(path, MAX_BYTES).is_ok_and(|text| text.contains("<|im_start|>"))
-        };
+    ///
+    /// # Errors
+    /// A file that would tell cannot be read, or is no JSON.
+    pub(super) fn speaks_chat(&self) -> Result<bool, WeightsError> {
         match self {
-            Self::Json(path) => mentions(path),
+            Self::Json(path) => mentions_chat(path),
             Self::VocabMerges { added, .. } => {
-                added.is_empty() || added.iter().any(|path| mentions(path))
+                let mut speaks = added.is_empty();
+                for path in added {
+                    speaks |= mentions_chat(path)?;
+                }
+                Ok(speaks)
             }
         }
     }
@@ -169,7 +176,8 @@ impl TokenizerFiles {
         match self {
             Self::Json(path) => {
                 let text = folder::read_text(path, MAX_BYTES)?;
-                let mut tokenizer = Tokenizer::from_bytes(text).map_err(|e| broken(path, e))?;
+                let mut tokenizer =
+                    Tokenizer::from_bytes(&text).map_err(|_| broken(path, unbuilt(&text)))?;
                 // The file also keeps how texts were last padded and cut when it was
                 // written. transformers sets both anew on every call; so do we.
                 tokenizer.with_padding(None);
@@ -187,6 +195,33 @@ impl TokenizerFiles {
     }
 }
 
+/// Whether a file has the marker that begins a chat's message.
+fn mentions_chat(path: &Path) -> Result<bool, WeightsError> {
+    let text = folder::read_text(path, MAX_BYTES)?;
+    let mentions = text.contains("<|im_start|>");
+    if !mentions {
+        // Another model's is whole; of one that is cut off nobody knows.
+        serde_json::from_str::<IgnoredAny>(&text).map_err(|e| broken(path, not_json(&e)))?;
+    }
+    Ok(mentions)
+}
+
+/// Why the tokenizers library does not build a `tokenizer.json`. Its own words name types of
+/// that library, and seldom what is wrong.
+fn unbuilt(text: &str) -> String {
+    match serde_json::from_str::<Value>(text) {
+        Err(error) => not_json(&error),
+        Ok(value) if value["model"].is_object() => "its form is not known to this ovis-worker: \
+            it was written by another version of the tokenizers library, perhaps a newer one"
+            .into(),
+        Ok(_) => "it is no JSON object with a `model`".into(),
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> String {
+    format!("it is not JSON ({error})")
+}
+
 fn broken(file: &Path, reason: impl ToString) -> WeightsError {
     WeightsError::Tokenizer {
         file: file.to_owned(),
@@ -197,7 +232,10 @@ fn broken(file: &Path, reason: impl ToString) -> WeightsError {
 fn build(vocab: &Path, merges: &Path, added: &[PathBuf]) -> Result<Tokenizer, WeightsError> {
     let broken = |reason: Box<dyn std::error::Error + Send + Sync>| broken(vocab, reason);
     let entries: HashMap<String, u32> = serde_json::from_str(&folder::read_text(vocab, MAX_BYTES)?)
-        .map_err(|e| broken(e.into()))?;
+        .map_err(|e| match e.is_data() {
+            true => broken("it does not give each of its words a number from 0 on".into()),
+            false => broken(not_json(&e).into()),
+        })?;
     let mut words: Vocab = entries.into_iter().collect();
     let merges = read_merges(merges)?;
     let mut tokens = BTreeMap::new();
