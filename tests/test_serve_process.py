@@ -233,8 +233,8 @@ def test_an_address_that_cannot_be_used(tiny: Path) -> None:
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         result = command("serve", **model, listen=address)
-    assert result.returncode == 1
-    assert f"error: the worker cannot listen on {address}" in result.stderr
+    assert result.returncode == 98
+    assert f"error: another program has the address {address}" in result.stderr
     assert "--listen" in result.stderr.splitlines()[-1]
     wrong = command("serve", **model, listen="nonsense")
     assert wrong.returncode == 1

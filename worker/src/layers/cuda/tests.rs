@@ -10,7 +10,6 @@ mod channels_last;
 mod copy;
 mod fp8;
 mod latents;
-mod lost_device;
 mod plans;
 mod pointwise;
 
