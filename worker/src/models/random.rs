@@ -45,7 +45,7 @@ impl RandomWeights {
         let pool = self.pool.elem_count();
         let scaled = (&self.pool * (inputs as f64).powf(-0.5))?.to_dtype(*weights)?;
         let mut pieces = vec![scaled.clone(); count / pool];
-        if count % pool > 0 {
+        if !count.is_multiple_of(pool) {
             pieces.push(scaled.narrow(0, 0, count % pool)?);
         }
         Tensor::cat(&pieces, 0)?.reshape(shape)

@@ -51,7 +51,7 @@ pub fn check_request(
 }
 
 fn check_size(width: usize, height: usize) -> Result<()> {
-    if width == 0 || height == 0 || width % 16 != 0 || height % 16 != 0 {
+    if width == 0 || height == 0 || !width.is_multiple_of(16) || !height.is_multiple_of(16) {
         return Err(Error::invalid(
             format!("a size of {width} x {height} pixels is not a multiple of 16 both ways"),
             "Round width and height to multiples of 16.",

@@ -74,7 +74,7 @@ impl TorchGenerator {
                 .with_min_len(BLOCKS_A_TASK)
                 .for_each(box_muller);
         }
-        if n % BLOCK != 0 {
+        if !n.is_multiple_of(BLOCK) {
             // PyTorch draws the last 16 values afresh rather than a part of
             // a block.
             let tail = &mut values[n - BLOCK..];
@@ -92,7 +92,7 @@ impl TorchGenerator {
         if n < BLOCK {
             return self.normals(n).map(drop);
         }
-        let mut words = n + if n % BLOCK != 0 { BLOCK } else { 0 };
+        let mut words = n + if !n.is_multiple_of(BLOCK) { BLOCK } else { 0 };
         let rest = STATE - self.next;
         if words <= rest {
             self.next += words;

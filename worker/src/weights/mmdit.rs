@@ -218,7 +218,9 @@ fn with_family_axes(set: &TensorSet, shapes: MmditConfig) -> Result<MmditConfig,
 /// The family's RoPE axes: 1/8, 7/16 and 7/16 of a head, each even.
 fn axes(head_dim: usize) -> Option<[usize; 3]> {
     let spatial = head_dim / 16 * 7;
-    (head_dim % 32 == 0).then_some([head_dim / 8, spatial, spatial])
+    head_dim
+        .is_multiple_of(32)
+        .then_some([head_dim / 8, spatial, spatial])
 }
 
 /// The geometry by diffusers' `config.json`, which must be that of the weights' shapes.

@@ -127,7 +127,7 @@ fn infer(set: &TensorSet) -> Result<Qwen3Config, WeightsError> {
             "heads of {head_dim} cannot be rotated by halves"
         )));
     }
-    if config.num_heads % config.num_kv_heads != 0 {
+    if !config.num_heads.is_multiple_of(config.num_kv_heads) {
         return Err(wrong(format!(
             "{} key heads of `{layer}.self_attn.k_proj.weight` do not divide {} query heads",
             config.num_kv_heads, config.num_heads
