@@ -183,12 +183,8 @@ def test_a_job_stays_within_what_it_was_let_in_with(
 
 def test_jobs_that_wait_are_counted_together(small: RealWorker) -> None:
     """Each fits alone; what does not fit beside the others is told so and may come again."""
-    conditioning = Announced("positive", 1, 2000, WIDTH)
-    latent = Announced("latent", 1, 16, 2, 2)
-    jobs = [
-        small.client.submit(request("denoise"), [conditioning, latent], lambda _: None)
-        for _ in range(40)
-    ]
+    latent = Announced("latent", 1, 16, 32, 32)
+    jobs = [small.client.submit(request("decode"), [latent], lambda _: None) for _ in range(48)]
     # Those that were let in wait for bytes that never come.
     refusals = [job.exception(10) for job in jobs if job.done() or has_ended(job)]
     assert 0 < len(refusals) < len(jobs)
