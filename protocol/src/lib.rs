@@ -27,4 +27,4 @@ pub use codec::{decode_client, decode_worker, encode, CodecError};
 pub use error::{ErrorCode, WireError};
 pub use message::*;
 pub use tensor::{chunks, Assembler, DType, TensorError, TensorHeader};
-pub use text::shown;
+pub use text::{escape_into, is_unsafe, shown};

@@ -19,27 +19,40 @@ pub fn bounded(text: &str, most: usize) -> String {
     let mut out = String::new();
     let mut left = most;
     for c in text.chars() {
-        let escaped = escape(c);
-        let length = escaped.as_ref().map_or(1, String::len);
+        let mut shown = String::new();
+        match is_unsafe(c) {
+            true => escape_into(&mut shown, c),
+            false => shown.push(c),
+        }
+        let length = shown.chars().count();
         if length > left {
             out.push('…');
             return out;
         }
         left -= length;
-        match escaped {
-            Some(escaped) => out.push_str(&escaped),
-            None => out.push(c),
-        }
+        out.push_str(&shown);
     }
     out
 }
 
-/// How a character that must not be shown as it is, is shown.
-fn escape(c: char) -> Option<String> {
-    let reverses =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let breaks = matches!(c, '\u{2028}' | '\u{2029}');
-    (c.is_control() || reverses || breaks).then(|| c.escape_default().to_string())
+/// Whether a character could change how the text around it is shown: control characters,
+/// line separators, and the invisible ones that reorder or hide text.
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Appends a character as its escape: `\n`, `\u{1b}`.
+pub fn escape_into(text: &mut String, c: char) {
+    match c {
+        '\n' => text.push_str("\\n"),
+        '\r' => text.push_str("\\r"),
+        '\t' => text.push_str("\\t"),
+        c => text.extend(c.escape_unicode()),
+    }
 }
 
 #[cfg(test)]

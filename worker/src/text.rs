@@ -1,36 +1,28 @@
 //! Text from outside, made safe for a line of a log or a terminal.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 
+pub use ovis_protocol::{escape_into, is_unsafe};
+
 /// What an escaped character counts for in a [`Bounded`] text: `\u{10ffff}`.
 const ESCAPED_COST: usize = 10;
-
-/// Whether a character could change how the text around it is shown: control characters,
-/// line separators, and the invisible ones that reorder or hide text.
-pub fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
-}
-
-/// Appends a character as its escape: `\n`, `\u{1b}`.
-pub fn escape_into(text: &mut String, c: char) {
-    match c {
-        '\n' => text.push_str("\\n"),
-        '\r' => text.push_str("\\r"),
-        '\t' => text.push_str("\\t"),
-        c => text.extend(c.escape_unicode()),
-    }
-}
 
 /// The first line of an error's text: those of candle go on with a backtrace where one was
 /// asked for.
 pub fn first_line(error: &impl fmt::Display) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// What a panic says.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no reason given")
 }
 
 /// One line of text with nothing in it that a terminal obeys: newlines become `\n`,

@@ -1,6 +1,5 @@
 //! The device thread's loop: denoise jobs a step at a time, short jobs in between.
 
-use std::any::Any;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use super::job::{wire_error, Event, Job, Output, Product, Ticket, Work};
 use super::shared::{shutting_down, Next, Shared};
 use crate::layers::Operation;
 use crate::pipeline::{Cost, Result};
+use crate::text::panic_text;
 
 /// How old what a device told of its memory may be, while it has work.
 const MEMORY_EVERY: Duration = Duration::from_secs(1);
@@ -40,14 +40,6 @@ fn guarded<T>(
             "This is a defect of the worker; its log says where.",
         )),
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no reason given")
 }
 
 /// Seconds left when `left` more steps follow these. The first step also warms

@@ -3,7 +3,7 @@
 use std::backtrace::Backtrace;
 use std::panic::PanicHookInfo;
 
-use crate::text::excerpt;
+use crate::text::{excerpt, panic_text};
 
 /// Most bytes of a panic's message, so that a field of the log holds it and its note.
 const MAX_MESSAGE: usize = 900;
@@ -17,7 +17,7 @@ pub fn install() {
 }
 
 fn report(panic: &PanicHookInfo<'_>) {
-    let message = message(panic.payload());
+    let message = excerpt(panic_text(panic.payload()), MAX_MESSAGE);
     let place = panic
         .location()
         .map_or_else(String::new, |l| format!("{}:{}", l.file(), l.line()));
@@ -34,14 +34,4 @@ fn report(panic: &PanicHookInfo<'_>) {
             tracing::debug!(frame = frame.trim());
         }
     }
-}
-
-/// What a panic says, bounded.
-fn message(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no reason given");
-    excerpt(text, MAX_MESSAGE)
 }
