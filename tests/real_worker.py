@@ -121,12 +121,16 @@ class RealWorker:
                 self._command, stdout=log, stderr=subprocess.STDOUT, env=self._environment
             )
         self.client = WorkerClient(self.config)
+        self._reach()
+        return self
+
+    def _reach(self) -> None:
+        """Waits until the worker answers; one that does not is ended."""
         try:
             self._wait()
         except BaseException:
             self.__exit__()
             raise
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.client.close()

@@ -51,11 +51,7 @@ class Served(RealWorker):
         )
 
     def __enter__(self) -> Served:
-        try:
-            self._wait()
-        except BaseException:
-            self.__exit__()
-            raise
+        self._reach()
         return self
 
 
