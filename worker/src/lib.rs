@@ -9,20 +9,20 @@
 //! - [`pipeline`]: encode, denoise step by step, decode; typed tensors
 //! - [`sampling`]: sigma schedules, solvers, PyTorch's noise
 //! - [`models`]: the three networks, as their papers have them
-//! - [`layers`]: linear, attention, norms, rope; the only place that asks which
+//! - [`nn`]: linear, attention, norms, rope; the only place that asks which
 //!   device it is on
-//! - [`weights`]: which files are these, and where in them is each tensor
+//! - [`checkpoint`]: which files are these, and where in them is each tensor
 //!
 //! Beside them are [`logging`], the log, and [`text`], how text from outside is made safe to
 //! show.
 
+pub mod checkpoint;
 pub mod cli;
 pub mod engine;
-pub mod layers;
 pub mod logging;
 pub mod models;
+pub mod nn;
 pub mod pipeline;
 pub mod sampling;
 pub mod server;
 pub mod text;
-pub mod weights;

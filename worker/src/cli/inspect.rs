@@ -8,10 +8,10 @@ use serde_json::{json, Value};
 
 use super::model_args::ModelArgs;
 use super::{terminal, CliError};
+use crate::checkpoint::{shown, Checkpoint, PartTensors, TokenizerFiles};
 use crate::models::mmdit::MmditConfig;
 use crate::models::qwen3::Qwen3Config;
 use crate::models::vae::VaeConfig;
-use crate::weights::{shown, Checkpoint, PartTensors, TokenizerFiles};
 
 /// Arguments of `inspect`.
 #[derive(Clone, Debug, Args)]

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::model_args::ModelArgs;
 use super::CliError;
-use crate::layers::{describe_paths, Placement};
+use crate::checkpoint::{Checkpoint, LoadProgress, Watch};
+use crate::nn::{describe_paths, Placement};
 use crate::pipeline::{Parameters, Parts, Pipeline};
-use crate::weights::{Checkpoint, LoadProgress, Watch};
 
 /// Percents between two reports of one part.
 const REPORT_EVERY: u64 = 20;

@@ -102,8 +102,8 @@ impl From<String> for CliError {
     }
 }
 
-impl From<crate::weights::WeightsError> for CliError {
-    fn from(error: crate::weights::WeightsError) -> Self {
+impl From<crate::checkpoint::WeightsError> for CliError {
+    fn from(error: crate::checkpoint::WeightsError) -> Self {
         Self::new(error.to_string(), error.hint())
     }
 }

@@ -7,10 +7,10 @@ use clap::{Args, ValueEnum};
 
 use super::values::parsed;
 use super::CliError;
-use crate::layers::{check_fp8, keep_freed_memory, Placement};
+use crate::checkpoint::CheckpointArgs;
+use crate::nn::{check_fp8, keep_freed_memory, Placement};
 use crate::pipeline::parse_bytes;
 use crate::text::first_line;
-use crate::weights::CheckpointArgs;
 
 /// Which files to load.
 #[derive(Clone, Debug, Args)]

@@ -14,10 +14,10 @@ use super::listening::Bound;
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::values::{parsed, text, whole_within};
 use super::{loading, signals, CliError};
+use crate::checkpoint::Checkpoint;
 use crate::engine::{self, EngineHandle};
 use crate::logging::{self, LogFormat};
 use crate::server::{self, Hosts, Options, Token};
-use crate::weights::Checkpoint;
 
 /// Most jobs that `--queue` lets wait.
 const MAX_QUEUE: usize = 1 << 16;

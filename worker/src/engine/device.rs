@@ -11,7 +11,7 @@ use super::admission::no_device_memory;
 use super::backend::Backend;
 use super::job::{wire_error, Event, Job, Output, Product, Ticket, Work};
 use super::shared::{shutting_down, Next, Shared};
-use crate::layers::Operation;
+use crate::nn::Operation;
 use crate::pipeline::{Cost, Result};
 use crate::text::panic_text;
 

@@ -11,7 +11,7 @@ use ovis_protocol::{
 };
 
 use super::*;
-use crate::layers::check_cancelled;
+use crate::nn::check_cancelled;
 use crate::pipeline::{
     Budget, Conditioning, Cost, DenoiseInputs, Forwards, Image, Latent, Preview, Result, StepReport,
 };

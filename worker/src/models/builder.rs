@@ -3,8 +3,8 @@
 use candle_core::Tensor;
 
 use super::random::RandomWeights;
-use crate::layers::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds};
-use crate::weights::{PartTensors, WeightsError};
+use crate::checkpoint::{PartTensors, WeightsError};
+use crate::nn::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds};
 
 /// Where tensors come from.
 #[derive(Clone, Copy)]

@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor};
 
 use super::builder::{Builder, Built};
 use super::step_cache::StepCache;
-use crate::layers::{
+use crate::nn::{
     add, cast, concat, dense, gated_linear, modulated_layer_norm, project_heads, project_jointly,
     project_swiglu, rms_norm, silu, subtract, timestep_embedding, HeadNorms, HeadProjection, Heads,
     Linear, Normed, Placement, QkBounds, RopeTable,

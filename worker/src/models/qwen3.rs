@@ -6,7 +6,7 @@
 use candle_core::{Result, Tensor};
 
 use super::builder::{Builder, Built};
-use crate::layers::{
+use crate::nn::{
     add, attention, cast, embed, qk_norm_rope, rms_norm, swiglu, HeadNorms, Heads, Linear, Mask,
     Pairs, Placement, RopeTable,
 };

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use crate::layers::Placement;
+use crate::nn::Placement;
 
 /// Normal values on a device that weights are made of: of a size as a trained network's,
 /// so that activations stay finite, and random bits, so that a GPU takes the power it takes.

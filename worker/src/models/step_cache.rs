@@ -7,7 +7,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::layers::mean_magnitude;
+use crate::nn::mean_magnitude;
 
 /// What one branch of guidance remembers of the last step whose blocks all ran.
 pub struct StepCache {

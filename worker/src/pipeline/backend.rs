@@ -10,7 +10,7 @@ use super::error::Result;
 use super::load::Pipeline;
 use super::types::{Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport};
 use crate::engine::{Backend, JobCosts};
-use crate::layers::device_memory;
+use crate::nn::device_memory;
 use crate::sampling::{Scheduler, SAMPLERS};
 
 /// Width and height are multiples of this: 8 for the VAE, 2 for the patches.

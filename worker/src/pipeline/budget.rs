@@ -4,7 +4,7 @@ use candle_core::Device;
 
 use super::costs::Ask;
 use super::free_memory::free_host_memory;
-use crate::layers::{available_memory, Operation};
+use crate::nn::{available_memory, Operation};
 
 /// The memory that jobs may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

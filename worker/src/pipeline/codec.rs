@@ -4,8 +4,8 @@ use candle_core::Device;
 
 use super::error::{Error, Result};
 use super::types::{Image, Latent};
-use crate::layers::to_pixels;
 use crate::models::vae::Vae;
+use crate::nn::to_pixels;
 
 /// Latents to pixels.
 ///

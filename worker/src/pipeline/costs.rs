@@ -12,10 +12,10 @@ use tokenizers::Tokenizer;
 use super::denoise::SIGMAS_A_PORTION;
 use super::load::Pipeline;
 use super::prompt::{most_positions, tokenize, MAX_CUT_LENGTH};
-use crate::layers::{MAX_SCORES, MAX_SCORES_ON_CPU};
 use crate::models::mmdit::MmditConfig;
 use crate::models::qwen3::Qwen3Config;
 use crate::models::vae::VaeMemory;
+use crate::nn::{MAX_SCORES, MAX_SCORES_ON_CPU};
 
 /// Bytes that one value takes on the host: float32.
 const HOST_VALUE: u64 = 4;

@@ -6,10 +6,10 @@ use ovis_protocol::{DenoiseRequest, GuidanceInterval, PreviewRequest, StepCachin
 use super::error::{Error, Result};
 use super::plan::{check_request, Plan};
 use super::types::{Conditioning, DenoiseInputs, Forwards, Latent, StepReport};
-use crate::layers::{concat, guided_velocity, patchify, scaled_sum, RopeTable};
 use crate::models::mmdit::{Mmdit, Modulations};
 use crate::models::step_cache::StepCache;
 use crate::models::vae::VaeConfig;
+use crate::nn::{concat, guided_velocity, patchify, scaled_sum, RopeTable};
 use crate::sampling::{batch_noise, Run, Start};
 
 /// Scale and shift between raw VAE latents and the model's.

@@ -1,6 +1,6 @@
 //! What can go wrong between a request and its tensors.
 
-use crate::layers::is_out_of_memory;
+use crate::nn::is_out_of_memory;
 use crate::text::first_line;
 
 /// An operation's failure. Its text is one sentence for the person who asked.

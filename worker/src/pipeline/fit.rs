@@ -8,8 +8,8 @@ use super::error::{Error, Result};
 use super::free_memory::free_host_memory;
 use super::geometry::Geometry;
 use super::load::Pipeline;
-use crate::layers::Placement;
-use crate::weights::Checkpoint;
+use crate::checkpoint::Checkpoint;
+use crate::nn::Placement;
 
 /// Bytes of a GPU's memory that its libraries take beside the weights: handles, workspaces and
 /// kernels of cuBLASLt and cuDNN.
@@ -168,7 +168,7 @@ impl Pipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::CheckpointArgs;
+    use crate::checkpoint::CheckpointArgs;
 
     #[test]
     fn the_large_products_are_nearly_all_of_the_transformer() {

@@ -1,14 +1,14 @@
 //! Geometries by name, for models without a checkpoint.
 
 use super::load::Pipeline;
-use crate::layers::Placement;
+use crate::checkpoint::WeightsError;
 use crate::models::builder::Builder;
 use crate::models::mmdit::{Mmdit, MmditConfig};
 use crate::models::qwen3::{Qwen3, Qwen3Config};
 use crate::models::random::RandomWeights;
 use crate::models::vae::{Vae, VaeConfig};
+use crate::nn::Placement;
 use crate::sampling::batch_noise;
-use crate::weights::WeightsError;
 
 /// Values that random weights are cut from.
 const POOL: usize = 1 << 22;
@@ -165,7 +165,7 @@ mod tests {
     fn distance(one: &Placement, other: &Placement) -> f64 {
         let latents = |placement| one_step(placement).0.tensor().to_device(&Device::Cpu);
         let (one, other) = (latents(one).unwrap(), latents(other).unwrap());
-        f64::from(crate::layers::relative_error(&one, &other))
+        f64::from(crate::nn::relative_error(&one, &other))
     }
 
     #[test]

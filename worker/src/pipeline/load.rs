@@ -13,12 +13,12 @@ use super::error::{Error, Result};
 use super::preview;
 use super::prompt::tokenize;
 use super::types::{Conditioning, DenoiseInputs, Image, Latent, Preview};
-use crate::layers::Placement;
+use crate::checkpoint::{Checkpoint, WeightsError, NATIVE_SIZE};
 use crate::models::builder::Builder;
 use crate::models::mmdit::Mmdit;
 use crate::models::qwen3::{Qwen3, Qwen3Config};
 use crate::models::vae::{Vae, VaeMemory};
-use crate::weights::{Checkpoint, WeightsError, NATIVE_SIZE};
+use crate::nn::Placement;
 
 /// Which parts of a checkpoint to load.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use std::f64::consts::TAU;
 use candle_core::Result;
 use rayon::prelude::*;
 
-use crate::layers::check_cancelled;
+use crate::nn::check_cancelled;
 
 /// Words of the Mersenne Twister's state.
 const STATE: usize = 624;
@@ -224,7 +224,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::*;
-    use crate::layers::Operation;
+    use crate::nn::Operation;
 
     #[test]
     fn only_the_low_32_bits_of_a_seed_count() {

@@ -9,7 +9,7 @@ use super::sampler::{NoiseKind, Sampler};
 use super::solver::{combine, scaled, Denoiser, Solver};
 use super::step_noise::{BrownianNoise, SeededNoise, StepNoise};
 use super::table::FlowTable;
-use crate::layers::blend;
+use crate::nn::blend;
 
 /// What a run starts from: float32 on one device.
 pub struct Start {

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::step_noise::StepNoise;
-use crate::layers::{scaled_sum, subtract};
+use crate::nn::{scaled_sum, subtract};
 
 /// The model: latents and their sigma to the denoised estimate.
 pub type Denoiser<'a> = dyn FnMut(&Tensor, f32) -> Result<Tensor> + 'a;

@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor};
 
 use super::solver::{combine, scaled, slope, Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
-use crate::layers::subtract;
+use crate::nn::subtract;
 
 /// Highest order.
 const ORDER: usize = 3;

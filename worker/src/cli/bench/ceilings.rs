@@ -6,8 +6,8 @@ use std::time::Instant;
 use candle_core::{Result, Tensor};
 use serde_json::{json, Value};
 
-use crate::layers::{quantize_rows, unmasked_attention, Linear, Placement, QkBounds};
 use crate::models::mmdit::MmditConfig;
+use crate::nn::{quantize_rows, unmasked_attention, Linear, Placement, QkBounds};
 
 /// Measured this often; the median counts.
 const REPEATS: usize = 9;

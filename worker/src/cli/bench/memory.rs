@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use candle_core::Device;
 
-use crate::layers::device_memory;
+use crate::nn::device_memory;
 
 /// How often a GPU is asked; a decode's peak lasts for tens of milliseconds.
 const EVERY: Duration = Duration::from_millis(2);

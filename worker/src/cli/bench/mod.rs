@@ -31,8 +31,8 @@ use super::shortcut_args::ShortcutArgs;
 use super::values::{number, whole, whole_within};
 use super::{loading, serve, terminal, CliError};
 use crate::engine::{self, EngineHandle};
-use crate::layers::Placement;
 use crate::logging;
+use crate::nn::Placement;
 use crate::server;
 
 /// Positions of a conditioning, as the reference pads it.

@@ -7,11 +7,11 @@ use candle_core::{Result, Tensor};
 use serde_json::{json, Value};
 
 use super::ceilings::usual_bounds;
-use crate::layers::{
+use crate::models::mmdit::MmditConfig;
+use crate::nn::{
     gated_linear, project_heads, project_jointly, project_swiglu, unmasked_attention, HeadNorms,
     HeadProjection, Linear, Normed, Placement, QkBounds, RopeTable,
 };
-use crate::models::mmdit::MmditConfig;
 
 /// Runs in a row between two looks at the clock, so that starting them costs nothing.
 const RUNS: u32 = 20;

@@ -2,13 +2,13 @@
 
 use clap::ValueEnum;
 
+use crate::checkpoint::Checkpoint;
 use crate::cli::model_args::ModelArgs;
 use crate::cli::{loading, CliError};
-use crate::layers::Placement;
 use crate::logging;
 use crate::models::mmdit::MmditConfig;
+use crate::nn::Placement;
 use crate::pipeline::{Geometry, Parameters, Pipeline};
-use crate::weights::Checkpoint;
 
 /// Geometries that can be had without a checkpoint.
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -10,7 +10,7 @@ use candle_core::{Result, Tensor};
 
 use super::shapes::{most_values, output, Scratch, Size, StepShape};
 use super::steps::{run, Norms, Step};
-use crate::layers::{concat, GroupMoments, GroupNorm};
+use crate::nn::{concat, GroupMoments, GroupNorm};
 
 /// How steps are run in bands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor};
 
 use super::steps::Norms;
 use super::EPS;
-use crate::layers::{add, single_head, Conv2d, GroupNorm, Linear};
 use crate::models::builder::{Builder, Built};
+use crate::nn::{add, single_head, Conv2d, GroupNorm, Linear};
 
 /// Two convolutions around a shortcut.
 pub struct ResidualBlock {

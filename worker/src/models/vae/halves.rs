@@ -3,8 +3,8 @@
 use super::blocks::{AttentionBlock, ResidualBlock};
 use super::steps::Step;
 use super::{VaeConfig, EPS};
-use crate::layers::{Conv2d, GroupNorm};
 use crate::models::builder::{Builder, Built};
+use crate::nn::{Conv2d, GroupNorm};
 
 /// The blocks at the lowest resolution.
 struct Middle {

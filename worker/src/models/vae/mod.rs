@@ -17,7 +17,7 @@ pub use self::memory::VaeMemory;
 use self::plan::{run_first_that_fits, Batch, Plan};
 use self::steps::shapes;
 use super::builder::{Builder, Built};
-use crate::layers::{cast, dense, Placement};
+use crate::nn::{cast, dense, Placement};
 
 /// Epsilon of the group norms.
 const EPS: f64 = 1e-6;

@@ -5,7 +5,7 @@ use candle_core::{Device, Result, Tensor};
 use super::bands::{alignment, margin, Bands};
 use super::shapes::{most_values, output, Scratch, Size, StepShape};
 use super::steps::{run, OfTheWhole, Step};
-use crate::layers::{available_memory, check_cancelled, concat, is_out_of_memory};
+use crate::nn::{available_memory, check_cancelled, concat, is_out_of_memory};
 
 /// Rows, at the resolution where bands begin, that a band answers for: the fewer, the less memory
 /// and the more work twice.
@@ -230,11 +230,11 @@ mod tests {
     use candle_core::DType;
 
     use super::*;
-    use crate::layers::{relative_error, Placement};
     use crate::models::builder::Builder;
     use crate::models::random::RandomWeights;
     use crate::models::vae::steps::shapes;
     use crate::models::vae::{Vae, VaeConfig};
+    use crate::nn::{relative_error, Placement};
 
     /// A small autoencoder of random weights on a device, in a type.
     fn vae(device: &Device, weights: DType) -> Vae {

@@ -3,7 +3,7 @@
 
 use candle_core::Device;
 
-use crate::layers::{MAX_SCORES, MAX_SCORES_ON_CPU, MAX_UNFOLDED};
+use crate::nn::{MAX_SCORES, MAX_SCORES_ON_CPU, MAX_UNFOLDED};
 
 /// An image between two steps: channels, rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::blocks::{AttentionBlock, ResidualBlock};
 use super::shapes::StepShape;
-use crate::layers::{upsample_nearest, Conv2d, GroupNorm};
+use crate::nn::{upsample_nearest, Conv2d, GroupNorm};
 
 /// Where group norms, which are about a whole image, get their moments from.
 pub trait Norms {

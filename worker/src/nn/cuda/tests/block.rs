@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor, D};
 
 use super::{assert_close, gpu, random, there};
-use crate::layers::{
+use crate::nn::{
     cuda, gated_linear, project_heads, project_jointly, project_swiglu, HeadNorms, HeadProjection,
     Heads, Linear, Normed, QkBounds, RopeTable,
 };

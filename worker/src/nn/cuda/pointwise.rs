@@ -9,7 +9,7 @@ use super::runtime::{address, output, pack, shared_gpu, typed_output, Arg, Kerne
 /// Most terms of the kernel `scaled_sum`.
 const SUM_TERMS: usize = 4;
 
-/// See [`add`](crate::layers::add).
+/// See [`add`](crate::nn::add).
 ///
 /// # Errors
 /// The shapes differ, or the device fails.
@@ -17,7 +17,7 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
     signed_sum(x, y, 1.0)
 }
 
-/// See [`subtract`](crate::layers::subtract).
+/// See [`subtract`](crate::nn::subtract).
 ///
 /// # Errors
 /// The shapes differ, or the device fails.
@@ -45,7 +45,7 @@ fn signed_sum(x: &Tensor, y: &Tensor, sign: f32) -> Result<Option<Tensor>> {
     Ok(Some(out))
 }
 
-/// See [`silu`](crate::layers::silu).
+/// See [`silu`](crate::nn::silu).
 ///
 /// # Errors
 /// The device fails.
@@ -58,7 +58,7 @@ pub fn silu(x: &Tensor) -> Result<Option<Tensor>> {
     Ok(Some(out))
 }
 
-/// See [`cast`](crate::layers::cast).
+/// See [`cast`](crate::nn::cast).
 ///
 /// # Errors
 /// The device fails.
@@ -76,7 +76,7 @@ pub fn cast(x: &Tensor, dtype: DType) -> Result<Option<Tensor>> {
     Ok(Some(out))
 }
 
-/// See [`scaled_sum`](crate::layers::scaled_sum); answers `None` also for other types than
+/// See [`scaled_sum`](crate::nn::scaled_sum); answers `None` also for other types than
 /// float32.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use super::runtime::{address, cudnn, output, pack, row_grid, shared_gpu, Arg, Ke
 
 /// Convolves `x` `[B, C, H, W]` with `weight` `[O, C, k, k]` and adds `bias`
 /// `[O]`; `before` zero rows and columns in front, `after` behind. See
-/// [`Conv2d`](crate::layers::Conv2d).
+/// [`Conv2d`](crate::nn::Conv2d).
 ///
 /// Answers `None` also where cuDNN is missing or does not take the shape.
 ///

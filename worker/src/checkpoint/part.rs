@@ -14,7 +14,7 @@ use super::file::SafetensorsFile;
 use super::read_ahead::read_ahead;
 use super::scaled_fp8;
 use super::set::{Source, TensorSet};
-use crate::layers::concat;
+use crate::nn::concat;
 
 /// How far the loading of a part is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use super::attention_fp8::Fp8Heads;
 use super::copy::dense;
 use super::hopper::{End, Factors, Gated, Projected, TILE_COLUMNS};
 use super::runtime::{address, hopper, one_row_an_entry, typed_output};
-use crate::layers::block::ReadyHeads;
-use crate::layers::{HeadNorms, Heads, QkBounds, RopeTable};
+use crate::nn::block::ReadyHeads;
+use crate::nn::{HeadNorms, Heads, QkBounds, RopeTable};
 
 /// Width of the heads that these products norm and turn.
 const HEAD_DIM: usize = 128;
@@ -114,11 +114,11 @@ fn end_at(heads: &ReadyHeads) -> Result<Projected> {
     })
 }
 
-/// See [`project_heads`](crate::layers::project_heads).
+/// See [`project_heads`](crate::nn::project_heads).
 ///
 /// # Errors
 /// The device fails.
-pub(in crate::layers) fn project_heads(
+pub(in crate::nn) fn project_heads(
     streams: &[HeadFactors],
     heads: Heads,
     rope: &RopeTable,
@@ -153,12 +153,12 @@ pub(in crate::layers) fn project_heads(
     Ok(Some(to))
 }
 
-/// See [`project_jointly`](crate::layers::project_jointly): the heads, and `[B, S, H D + I]`
+/// See [`project_jointly`](crate::nn::project_jointly): the heads, and `[B, S, H D + I]`
 /// with the MLP's inner activations in its last columns.
 ///
 /// # Errors
 /// The device fails.
-pub(in crate::layers) fn project_jointly(
+pub(in crate::nn) fn project_jointly(
     projection: &HeadFactors,
     heads: Heads,
     rope: &RopeTable,
@@ -188,7 +188,7 @@ pub(in crate::layers) fn project_jointly(
     Ok(done.then_some((to, joint)))
 }
 
-/// See [`project_swiglu`](crate::layers::project_swiglu).
+/// See [`project_swiglu`](crate::nn::project_swiglu).
 ///
 /// # Errors
 /// The device fails.
@@ -212,7 +212,7 @@ pub fn project_swiglu(factors: &Factors, bias: Option<&Tensor>) -> Result<Option
     Ok(run(factors, bias, &End::Projected(end))?.then_some(y))
 }
 
-/// See [`gated_linear`](crate::layers::gated_linear).
+/// See [`gated_linear`](crate::nn::gated_linear).
 ///
 /// # Errors
 /// The device fails.

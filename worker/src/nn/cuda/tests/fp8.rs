@@ -4,9 +4,9 @@
 use candle_core::{DType, Device, Tensor, D};
 
 use super::{assert_close, gpu, random, there, values, DTYPES};
-use crate::layers::cuda;
-use crate::layers::cuda::fp8_linear::{fp8_linear_by, Scaling};
-use crate::layers::{modulated_layer_norm_fp8, quantize_rows, Linear, ScaledRows};
+use crate::nn::cuda;
+use crate::nn::cuda::fp8_linear::{fp8_linear_by, Scaling};
+use crate::nn::{modulated_layer_norm_fp8, quantize_rows, Linear, ScaledRows};
 
 /// Rows on another device.
 fn moved(rows: &ScaledRows, device: &Device, dtype: DType) -> ScaledRows {
@@ -112,7 +112,7 @@ fn modulated_layer_norms() {
                 let part = |t: &Tensor, i: usize| t.narrow(1, i * width, width).unwrap();
                 let (shift, scale) = (part(&modulation, 0), part(&modulation, 2));
                 let plain = modulated_layer_norm_fp8(&x, &shift, &scale, 1e-6).unwrap();
-                let whole = crate::layers::modulated_layer_norm(&x, &shift, &scale, 1e-6).unwrap();
+                let whole = crate::nn::modulated_layer_norm(&x, &shift, &scale, 1e-6).unwrap();
                 let modulation = there(&modulation, dtype);
                 let (shift, scale) = (part(&modulation, 0), part(&modulation, 2));
                 let x = there(&x, dtype);

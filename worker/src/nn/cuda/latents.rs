@@ -6,7 +6,7 @@ use super::channels_last::{self, lies_together};
 use super::copy::dense;
 use super::runtime::{address, output, shared_gpu, typed_output, Arg, Kernel, THREADS};
 
-/// See [`patchify`](crate::layers::patchify).
+/// See [`patchify`](crate::nn::patchify).
 ///
 /// # Errors
 /// The device fails.
@@ -22,7 +22,7 @@ pub fn patchify(latents: &Tensor, dtype: DType) -> Result<Option<Tensor>> {
     Ok(Some(tokens))
 }
 
-/// See [`blend`](crate::layers::blend).
+/// See [`blend`](crate::nn::blend).
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
@@ -48,7 +48,7 @@ pub fn blend(inside: &Tensor, outside: &Tensor, mask: &Tensor) -> Result<Option<
     Ok(Some(out))
 }
 
-/// See [`guided_velocity`](crate::layers::guided_velocity).
+/// See [`guided_velocity`](crate::nn::guided_velocity).
 ///
 /// # Errors
 /// The shapes differ, or the device fails.
@@ -81,7 +81,7 @@ pub fn guided_velocity(
     Ok(Some(latents))
 }
 
-/// See [`upsample_nearest`](crate::layers::upsample_nearest).
+/// See [`upsample_nearest`](crate::nn::upsample_nearest).
 ///
 /// # Errors
 /// The device fails.
@@ -100,7 +100,7 @@ pub fn upsample_nearest(x: &Tensor) -> Result<Option<Tensor>> {
     Ok(Some(y))
 }
 
-/// See [`to_pixels`](crate::layers::to_pixels).
+/// See [`to_pixels`](crate::nn::to_pixels).
 ///
 /// # Errors
 /// The device fails.

@@ -7,7 +7,7 @@ use super::runtime::{
     address, output, pack, shared_gpu, threads_for, typed_output, Arg, Kernel, THREADS,
 };
 
-/// See [`single_head`](crate::layers::single_head): for heads too wide for
+/// See [`single_head`](crate::nn::single_head): for heads too wide for
 /// cuDNN's fused attention. Two products around a softmax in place, over as many
 /// queries at a time as `max_scores` allows.
 ///
@@ -59,7 +59,7 @@ pub fn single_head(
     }
 }
 
-/// See [`embed`](crate::layers::embed).
+/// See [`embed`](crate::nn::embed).
 ///
 /// # Errors
 /// An id is outside the table, or the device fails.
@@ -102,7 +102,7 @@ pub fn embed(table: &Tensor, ids: &[u32]) -> Result<Option<Tensor>> {
 /// Elements whose magnitudes one block sums up.
 const MAGNITUDES: usize = 1 << 14;
 
-/// See [`mean_magnitude`](crate::layers::mean_magnitude): the sums of pieces, and their sum, in
+/// See [`mean_magnitude`](crate::nn::mean_magnitude): the sums of pieces, and their sum, in
 /// the same order each time.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::{assert_close, random, there, DTYPES};
-use crate::layers::cuda;
+use crate::nn::cuda;
 
 fn parts(tensor: &Tensor) -> Vec<(&'static str, Tensor)> {
     let (b, c, h, w) = tensor.dims4().unwrap();

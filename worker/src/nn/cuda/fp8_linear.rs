@@ -6,7 +6,7 @@ use super::fp8::rescale;
 use super::linear::add_bias;
 use super::products::{Factors, Operands, Product};
 use super::runtime::{address, products, typed_output};
-use crate::layers::ScaledRows;
+use crate::nn::ScaledRows;
 
 /// Who multiplies a product by the scales of its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(super) enum Scaling {
     Kernel,
 }
 
-/// See [`Linear::forward_rows`](crate::layers::Linear::forward_rows), for rows that were
+/// See [`Linear::forward_rows`](crate::nn::Linear::forward_rows), for rows that were
 /// bf16.
 ///
 /// # Errors

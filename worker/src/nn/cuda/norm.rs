@@ -9,7 +9,7 @@ use super::runtime::{
     THREADS,
 };
 
-/// See [`rms_norm`](crate::layers::rms_norm).
+/// See [`rms_norm`](crate::nn::rms_norm).
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
@@ -51,7 +51,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Option<Tensor>>
     Ok(Some(y))
 }
 
-/// See [`modulated_layer_norm`](crate::layers::modulated_layer_norm).
+/// See [`modulated_layer_norm`](crate::nn::modulated_layer_norm).
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
@@ -140,7 +140,7 @@ const ROWS_A_BLOCK: usize = 4;
 /// Elements of a group that one block takes.
 const CHUNK: usize = 16_384;
 
-/// See [`group_norm`](crate::layers::group_norm).
+/// See [`group_norm`](crate::nn::group_norm).
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.

@@ -11,13 +11,13 @@ use super::attention::key_heads;
 use super::cudnn::{AttentionShape, Cudnn, Terms};
 use super::fp8_heads::{widen_into, widened, Attended, Rows, Slots, CUDNN_SLOTS};
 use super::runtime::{address, cudnn, shared_gpu, typed_output};
-use crate::layers::fp8::{LARGEST, LEAST};
-use crate::layers::{Heads, QkBounds};
+use crate::nn::fp8::{LARGEST, LEAST};
+use crate::nn::{Heads, QkBounds};
 
 /// Heads must be a multiple of this, cuDNN's own limit: 16 bytes.
 const MULTIPLE: usize = 16;
 
-/// See [`unmasked_attention`](crate::layers::unmasked_attention).
+/// See [`unmasked_attention`](crate::nn::unmasked_attention).
 ///
 /// Answers `None` also for tensors that are not bf16, where cuDNN is missing, and for what it
 /// does not take: GPUs older than Hopper, heads of more than 256 or no multiple of 16.

@@ -6,7 +6,7 @@ use super::runtime::{
     address, output, pack, row_grid, rows, shared_gpu, threads_for, typed_output, Arg, Kernel,
     THREADS,
 };
-use crate::layers::QkBounds;
+use crate::nn::QkBounds;
 
 /// Most blocks that look for the largest value of a batch entry: enough to fill a GPU.
 const MOST_BLOCKS: usize = 512;

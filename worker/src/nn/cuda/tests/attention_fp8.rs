@@ -6,10 +6,10 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 
 use super::{assert_close, gpu, random, there, values};
-use crate::layers::cuda;
-use crate::layers::cuda::attention_fp8::attention_fp8_by;
-use crate::layers::cuda::cudnn::Terms;
-use crate::layers::{attention, Mask, QkBounds};
+use crate::nn::cuda;
+use crate::nn::cuda::attention_fp8::attention_fp8_by;
+use crate::nn::cuda::cudnn::Terms;
+use crate::nn::{attention, Mask, QkBounds};
 
 const BOTH: [Terms; 2] = [Terms::Graph, Terms::Operation];
 

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::{assert_close, gpu, random, there, tolerance, DTYPES};
-use crate::layers::{cuda, mean_magnitude, scaled_sum};
+use crate::nn::{cuda, mean_magnitude, scaled_sum};
 
 #[test]
 fn pointwise() {

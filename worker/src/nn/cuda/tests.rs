@@ -15,7 +15,7 @@ mod pointwise;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::layers::{
+use crate::nn::{
     attention, attention_and_swiglu, embed, gated_residual, group_norm, modulated_layer_norm,
     qk_norm_rope, rms_norm, single_head, swiglu, Conv2d, HeadNorms, Heads, Linear, Mask, Pairs,
     RopeTable,

@@ -7,7 +7,7 @@ use super::runtime::{
     address, one_row_an_entry, pack, row_grid, shared_gpu, threads_up_to, typed_output, with_rows,
     Arg, Kernel, THREADS,
 };
-use crate::layers::ScaledRows;
+use crate::nn::ScaledRows;
 
 /// Most threads of a block that makes a row: with the packs that each keeps in
 /// registers, a row of 16384 bf16 is read once.
@@ -33,7 +33,7 @@ fn kernel(name: &'static str, dtype: DType, pack: usize) -> Kernel {
     }
 }
 
-/// See [`quantize_rows`](crate::layers::quantize_rows).
+/// See [`quantize_rows`](crate::nn::quantize_rows).
 ///
 /// # Errors
 /// `x` has no dimension, or the device fails.
@@ -63,7 +63,7 @@ pub fn quantize_rows(x: &Tensor) -> Result<Option<ScaledRows>> {
     Ok(Some(rows))
 }
 
-/// See [`modulated_layer_norm_fp8`](crate::layers::modulated_layer_norm_fp8). Nothing is
+/// See [`modulated_layer_norm_fp8`](crate::nn::modulated_layer_norm_fp8). Nothing is
 /// rounded between the norm and the fp8 numbers.
 ///
 /// # Errors

@@ -5,9 +5,9 @@ use candle_core::{CudaDevice, DType, Result};
 
 use super::products::{Factors, Products};
 use super::runtime::{cudnn, hopper, products};
-use crate::layers::Placement;
+use crate::nn::Placement;
 
-/// See [`describe_paths`](crate::layers::describe_paths).
+/// See [`describe_paths`](crate::nn::describe_paths).
 ///
 /// # Errors
 /// The device fails.

@@ -7,7 +7,7 @@ use super::runtime::{address, launch, output, Arg, THREADS};
 /// Dimensions that the kernels take.
 const DIMENSIONS: usize = 4;
 
-/// See [`dense`](crate::layers::dense).
+/// See [`dense`](crate::nn::dense).
 ///
 /// # Errors
 /// The device fails.
@@ -25,7 +25,7 @@ pub fn dense(x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// See [`concat`](crate::layers::concat).
+/// See [`concat`](crate::nn::concat).
 ///
 /// # Errors
 /// The shapes do not fit together, or the device fails.

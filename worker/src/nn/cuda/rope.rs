@@ -7,7 +7,7 @@ use super::super::rope::{HeadNorms, Heads, Pairs};
 use super::copy::dense;
 use super::runtime::{address, output, pack, shared_gpu, threads_for, Arg, Kernel, THREADS};
 
-/// See [`qk_norm_rope`](crate::layers::qk_norm_rope): each projection may be
+/// See [`qk_norm_rope`](crate::nn::qk_norm_rope): each projection may be
 /// columns of a wider tensor, `cos` and `sin` are `[sum of S, D/2]` f32. The v of a
 /// lone projection is a view of it where that is possible, which saves a copy.
 ///

@@ -12,7 +12,7 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, DType, Result, Tensor};
 
 use super::runtime::{address, function};
-use crate::layers::ScaledRows;
+use crate::nn::ScaledRows;
 
 /// Rows of a block's tile of the result.
 const TILE_ROWS: usize = 128;

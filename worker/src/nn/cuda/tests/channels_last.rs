@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::{assert_close, random, there, tolerance, DTYPES};
-use crate::layers::{group_norm, upsample_nearest, Conv2d, GroupNorm};
+use crate::nn::{group_norm, upsample_nearest, Conv2d, GroupNorm};
 
 /// The same image, its channels together.
 fn together(x: &Tensor) -> Tensor {

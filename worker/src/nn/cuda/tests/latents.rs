@@ -3,7 +3,7 @@
 use candle_core::DType;
 
 use super::{assert_close, random, there, tolerance, DTYPES};
-use crate::layers::{blend, cuda, guided_velocity, patchify, to_pixels, upsample_nearest};
+use crate::nn::{blend, cuda, guided_velocity, patchify, to_pixels, upsample_nearest};
 
 #[test]
 fn latents_tokens_and_pixels() {

@@ -9,7 +9,7 @@ use super::runtime::{address, cudnn, output, shared_gpu};
 
 /// Attention of `q` `[B, S, H, D]` over `k` and `v` `[B, T, G, D]`, scaled by
 /// `D^-1/2`; `[B, S, H D]`. Any strides, as long as heads are dense. See
-/// [`attention`](crate::layers::attention).
+/// [`attention`](crate::nn::attention).
 ///
 /// Answers `None` also for f32, where cuDNN is missing, and for shapes it does
 /// not take.

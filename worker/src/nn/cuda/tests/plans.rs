@@ -3,8 +3,8 @@
 use candle_core::DType;
 
 use super::{assert_close, random, there, tolerance};
-use crate::layers::cuda::{self, MAX_PLANS};
-use crate::layers::{attention, Linear, Mask};
+use crate::nn::cuda::{self, MAX_PLANS};
+use crate::nn::{attention, Linear, Mask};
 
 /// More shapes than are kept, and the first once more, while the device is still busy with what
 /// came before.

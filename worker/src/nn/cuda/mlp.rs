@@ -8,7 +8,7 @@ use super::runtime::{
     THREADS,
 };
 
-/// See [`swiglu`](crate::layers::swiglu).
+/// See [`swiglu`](crate::nn::swiglu).
 ///
 /// # Errors
 /// The last dimension is odd, or the device fails.
@@ -65,7 +65,7 @@ pub(super) fn swiglu_into(up_gate: &Tensor, out: &Tensor) -> Result<()> {
     }
 }
 
-/// See [`gated_residual`](crate::layers::gated_residual).
+/// See [`gated_residual`](crate::nn::gated_residual).
 ///
 /// # Errors
 /// The shapes do not fit, or the device fails.
