@@ -5,14 +5,12 @@
 //! `models/normalization.py`.
 
 use super::error::WeightsError;
+use super::geometry::{MmditConfig, TIME_EMBEDDING_WIDTH};
 use super::json::Config;
 use super::part::{in_range, PartTensors, TableBuilder};
 use super::set::TensorSet;
 use super::TRANSFORMER;
-use crate::models::mmdit::MmditConfig;
 
-/// Width of the sinusoidal time embedding, fixed by the family.
-const TIME_WIDTH: usize = 256;
 /// RoPE base, fixed by the family.
 const THETA: f64 = 10_000.0;
 /// Blocks' names under both spellings, which also give the part away.
@@ -262,7 +260,7 @@ fn map_original(table: &mut TableBuilder, config: &MmditConfig) -> Result<(), We
     same(table, "img_in", [h, config.in_channels])?;
     norm(table, "txt_norm.weight".into(), config.context_dim)?;
     same(table, "txt_in", [h, config.context_dim])?;
-    same(table, "time_in.in_layer", [h, TIME_WIDTH])?;
+    same(table, "time_in.in_layer", [h, TIME_EMBEDDING_WIDTH])?;
     same(table, "time_in.out_layer", [h, h])?;
     for i in 0..config.depth_double {
         for stream in ["img", "txt"] {
@@ -307,7 +305,7 @@ fn map_diffusers(table: &mut TableBuilder, config: &MmditConfig) -> Result<(), W
     table.linear(
         "time_in.in_layer",
         "timestep_embedder.linear_1",
-        [h, TIME_WIDTH],
+        [h, TIME_EMBEDDING_WIDTH],
     )?;
     table.linear("time_in.out_layer", "timestep_embedder.linear_2", [h, h])?;
     for i in 0..config.depth_double {

@@ -6,11 +6,11 @@
 use serde_json::Value;
 
 use super::error::WeightsError;
+use super::geometry::Qwen3Config;
 use super::json::Config;
 use super::part::{in_range, PartTensors, TableBuilder};
 use super::set::TensorSet;
 use super::TEXT_ENCODER;
-use crate::models::qwen3::Qwen3Config;
 
 /// RoPE base and norm epsilon of the family, for files without a config.
 const ROPE_THETA: f64 = 1e6;

@@ -4,17 +4,14 @@
 //! `models/autoencoders/vae.py` and `models/unets/unet_2d_blocks.py`.
 
 use super::error::WeightsError;
+use super::geometry::{VaeConfig, FLUX_SCALING_FACTOR, FLUX_SHIFT_FACTOR, NATIVE_SIZE};
 use super::json::Config;
 use super::part::{in_range, PartTensors, TableBuilder};
 use super::set::TensorSet;
 use super::{vae_others, VAE};
-use crate::models::vae::VaeConfig;
 
-/// FLUX.1's constants, for files without a config.
+/// Groups of FLUX.1's group norms, for files without a config.
 const NORM_GROUPS: usize = 32;
-const SCALING_FACTOR: f64 = 0.3611;
-const SHIFT_FACTOR: f64 = 0.1159;
-pub const NATIVE_SIZE: usize = 1024;
 
 const ANCHORS: [&str; 2] = ["decoder.conv_in.weight", "encoder.conv_in.weight"];
 const PREFIXES: [&str; 4] = ["", "first_stage_model.", "vae.", "model."];
@@ -78,8 +75,8 @@ fn infer(set: &TensorSet, names: Names) -> Result<VaeConfig, WeightsError> {
         layers_per_block: set.count(&format!("{levels}.0.{blocks}")),
         latent_channels,
         norm_groups: NORM_GROUPS,
-        scaling_factor: SCALING_FACTOR,
-        shift_factor: SHIFT_FACTOR,
+        scaling_factor: FLUX_SCALING_FACTOR,
+        shift_factor: FLUX_SHIFT_FACTOR,
         native_size: NATIVE_SIZE,
     })
 }
@@ -130,7 +127,7 @@ fn read_config(config: &Config, shapes: VaeConfig) -> Result<VaeConfig, WeightsE
             config.fields["block_out_channels"], shapes.block_channels
         )));
     }
-    let scaling_factor = config.positive("scaling_factor", SCALING_FACTOR)?;
+    let scaling_factor = config.positive("scaling_factor", FLUX_SCALING_FACTOR)?;
     if let Some((scale, model)) = vae_others::by_scale(scaling_factor) {
         return Err(config.error(format!(
             "its `scaling_factor` is {scale}, which makes it the VAE of {model}, not of Ovis-Image"
@@ -143,7 +140,7 @@ fn read_config(config: &Config, shapes: VaeConfig) -> Result<VaeConfig, WeightsE
     Ok(VaeConfig {
         norm_groups: config.count("norm_num_groups", NORM_GROUPS)?,
         scaling_factor,
-        shift_factor: config.number("shift_factor", SHIFT_FACTOR)?,
+        shift_factor: config.number("shift_factor", FLUX_SHIFT_FACTOR)?,
         native_size,
         ..shapes
     })

@@ -8,10 +8,9 @@ use serde_json::{json, Value};
 
 use super::model_args::ModelArgs;
 use super::{terminal, CliError};
-use crate::checkpoint::{shown, Checkpoint, PartTensors, TokenizerFiles};
-use crate::models::mmdit::MmditConfig;
-use crate::models::qwen3::Qwen3Config;
-use crate::models::vae::VaeConfig;
+use crate::checkpoint::{
+    shown, Checkpoint, MmditConfig, PartTensors, Qwen3Config, TokenizerFiles, VaeConfig,
+};
 
 /// Arguments of `inspect`.
 #[derive(Clone, Debug, Args)]

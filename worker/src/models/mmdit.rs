@@ -8,85 +8,20 @@ use candle_core::{Result, Tensor};
 
 use super::builder::{Builder, Built};
 use super::step_cache::StepCache;
+use crate::checkpoint::{MmditConfig, TIME_EMBEDDING_WIDTH};
 use crate::nn::{
     add, cast, concat, dense, gated_linear, modulated_layer_norm, project_heads, project_jointly,
     project_swiglu, rms_norm, silu, subtract, timestep_embedding, HeadNorms, HeadProjection, Heads,
     Linear, Normed, Placement, QkBounds, RopeTable,
 };
 
-/// Geometry of the transformer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MmditConfig {
-    /// Latent channels times the 2 x 2 patch: 64.
-    pub in_channels: usize,
-    /// Width of the text conditioning: 2048.
-    pub context_dim: usize,
-    /// Width of the transformer: 3072.
-    pub hidden_size: usize,
-    /// Attention heads: 24.
-    pub num_heads: usize,
-    /// Inner width of the SwiGLU MLPs: 12288.
-    pub mlp_hidden: usize,
-    /// Double-stream blocks: 6.
-    pub depth_double: usize,
-    /// Single-stream blocks: 27.
-    pub depth_single: usize,
-    /// RoPE dimensions of a head over (index, row, column): (16, 56, 56).
-    pub axes_dim: [usize; 3],
-    /// RoPE base: 10000.
-    pub theta: f64,
-}
-
-impl MmditConfig {
-    /// As many of each kind: 24.
-    pub fn heads(&self) -> Heads {
-        Heads {
-            query: self.num_heads,
-            key: self.num_heads,
-        }
-    }
-
-    /// Width of a head: 128.
-    pub fn head_dim(&self) -> usize {
-        self.hidden_size / self.num_heads
-    }
-
-    /// How many numbers the weights are: 7.37 billion.
-    pub fn parameters(&self) -> u64 {
-        let [hidden, inner] = [self.hidden_size, self.mlp_hidden];
-        let linear = |inputs: usize, outputs: usize| (inputs + 1) * outputs;
-        let norms = 2 * self.head_dim();
-        let stream = linear(hidden, 6 * hidden)
-            + linear(hidden, 3 * hidden)
-            + linear(hidden, hidden)
-            + linear(hidden, 2 * inner)
-            + linear(inner, hidden)
-            + norms;
-        let single = linear(hidden, 3 * hidden)
-            + linear(hidden, 3 * hidden + 2 * inner)
-            + linear(hidden + inner, hidden)
-            + norms;
-        let ends = linear(self.in_channels, hidden)
-            + self.context_dim
-            + linear(self.context_dim, hidden)
-            + linear(TIME_EMBEDDING, hidden)
-            + linear(hidden, hidden)
-            + linear(hidden, 2 * hidden)
-            + linear(hidden, self.in_channels);
-        (2 * self.depth_double * stream + self.depth_single * single + ends) as u64
-    }
-
-    /// Those of them in the large products of the blocks, whose biases do not count.
-    pub fn large_parameters(&self) -> u64 {
-        let [hidden, inner] = [self.hidden_size, self.mlp_hidden];
-        let stream = 4 * hidden * hidden + 3 * hidden * inner;
-        let single = 4 * hidden * hidden + 3 * hidden * inner;
-        (2 * self.depth_double * stream + self.depth_single * single) as u64
+/// Query and key head counts are equal (24).
+pub fn heads(config: &MmditConfig) -> Heads {
+    Heads {
+        query: config.num_heads,
+        key: config.num_heads,
     }
 }
-
-/// Width of the sinusoidal time embedding.
-const TIME_EMBEDDING: usize = 256;
 
 /// Epsilon of every norm in the transformer. diffusers and ComfyUI have it; the
 /// original leaves PyTorch's dtype-dependent default for q and k.
@@ -304,7 +239,7 @@ impl Mmdit {
             image_in: at.linear("img_in", config.in_channels, hidden)?,
             text_norm: at.tensor("txt_norm.weight", &[config.context_dim])?,
             text_in: at.linear("txt_in", config.context_dim, hidden)?,
-            time_in: time.linear("in_layer", TIME_EMBEDDING, hidden)?,
+            time_in: time.linear("in_layer", TIME_EMBEDDING_WIDTH, hidden)?,
             time_out: time.linear("out_layer", hidden, hidden)?,
             double_blocks,
             single_blocks,
@@ -363,7 +298,8 @@ impl Mmdit {
     /// The device fails.
     pub fn modulations(&self, sigmas: &[f32]) -> Result<Modulations> {
         let timesteps: Vec<f32> = sigmas.iter().map(|sigma| sigma * 1000.0).collect();
-        let embedded = timestep_embedding(&timesteps, TIME_EMBEDDING, &self.placement.device)?;
+        let embedded =
+            timestep_embedding(&timesteps, TIME_EMBEDDING_WIDTH, &self.placement.device)?;
         let embedded = cast(&embedded, self.placement.compute())?;
         let time = silu(&self.time_in.forward(&embedded)?)?;
         let time = silu(&self.time_out.forward(&time)?)?;
@@ -437,7 +373,7 @@ impl Mmdit {
                 &image_row.narrow(0, step, 1)?,
                 &text_row.narrow(0, step, 1)?,
             ];
-            (image, text) = block.forward(&image, &text, rows, self.config.heads(), rope)?;
+            (image, text) = block.forward(&image, &text, rows, heads(&self.config), rope)?;
         }
         Ok((image, text))
     }
@@ -456,7 +392,7 @@ impl Mmdit {
         let (text_len, image_len) = (text.dim(1)?, image.dim(1)?);
         let mut joint = concat(&[&text, &image], 1)?;
         for (block, rows) in self.single_blocks.iter().zip(&modulations.single) {
-            joint = block.forward(&joint, &rows.narrow(0, step, 1)?, self.config.heads(), rope)?;
+            joint = block.forward(&joint, &rows.narrow(0, step, 1)?, heads(&self.config), rope)?;
         }
         dense(&joint.narrow(1, text_len, image_len)?)
     }

@@ -6,43 +6,11 @@
 use candle_core::{Result, Tensor};
 
 use super::builder::{Builder, Built};
+use crate::checkpoint::Qwen3Config;
 use crate::nn::{
     add, attention, cast, embed, qk_norm_rope, rms_norm, swiglu, HeadNorms, Heads, Linear, Mask,
     Pairs, Placement, RopeTable,
 };
-
-/// Geometry of the text encoder.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Qwen3Config {
-    /// Rows of the embedding table: 151936.
-    pub vocab_size: usize,
-    /// Width: 2048.
-    pub hidden_size: usize,
-    /// Inner width of the SwiGLU MLPs: 6144.
-    pub intermediate_size: usize,
-    /// Decoder layers: 28.
-    pub num_layers: usize,
-    /// Query heads: 16.
-    pub num_heads: usize,
-    /// Key and value heads: 8.
-    pub num_kv_heads: usize,
-    /// Width of a head: 128.
-    pub head_dim: usize,
-    /// RoPE base: 1e6.
-    pub rope_theta: f64,
-    /// Epsilon of the RMS norms: 1e-6.
-    pub rms_norm_eps: f64,
-}
-
-impl Qwen3Config {
-    /// How many numbers the weights are: 1.72 billion.
-    pub fn parameters(&self) -> u64 {
-        let (hidden, head) = (self.hidden_size, self.head_dim);
-        let attention = (2 * self.num_heads + 2 * self.num_kv_heads) * head * hidden + 2 * head;
-        let layer = attention + 3 * hidden * self.intermediate_size + 2 * hidden;
-        (self.vocab_size * hidden + self.num_layers * layer + hidden) as u64
-    }
-}
 
 /// Grouped-query causal self-attention with per-head q and k norms.
 struct SelfAttention {

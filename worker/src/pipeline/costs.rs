@@ -12,8 +12,7 @@ use tokenizers::Tokenizer;
 use super::denoise::SIGMAS_A_PORTION;
 use super::load::Pipeline;
 use super::prompt::{most_positions, tokenize, MAX_CUT_LENGTH};
-use crate::models::mmdit::MmditConfig;
-use crate::models::qwen3::Qwen3Config;
+use crate::checkpoint::{MmditConfig, Qwen3Config};
 use crate::models::vae::VaeMemory;
 use crate::nn::{MAX_SCORES, MAX_SCORES_ON_CPU};
 

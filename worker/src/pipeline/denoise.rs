@@ -6,9 +6,9 @@ use ovis_protocol::{DenoiseRequest, GuidanceInterval, PreviewRequest, StepCachin
 use super::error::{Error, Result};
 use super::plan::{check_request, Plan};
 use super::types::{Conditioning, DenoiseInputs, Forwards, Latent, StepReport};
+use crate::checkpoint::{VaeConfig, FLUX_SCALING_FACTOR, FLUX_SHIFT_FACTOR};
 use crate::models::mmdit::{Mmdit, Modulations};
 use crate::models::step_cache::StepCache;
-use crate::models::vae::VaeConfig;
 use crate::nn::{concat, guided_velocity, patchify, scaled_sum, RopeTable};
 use crate::sampling::{batch_noise, Run, Start};
 
@@ -22,8 +22,8 @@ pub struct LatentScaling {
 impl LatentScaling {
     /// FLUX.1's constants, for a checkpoint whose VAE is elsewhere.
     pub const FLUX: Self = Self {
-        scale: 0.3611,
-        shift: 0.1159,
+        scale: FLUX_SCALING_FACTOR,
+        shift: FLUX_SHIFT_FACTOR,
     };
 
     /// What the VAE's config says.

@@ -1,12 +1,14 @@
 //! Geometries by name, for models without a checkpoint.
 
 use super::load::Pipeline;
-use crate::checkpoint::WeightsError;
+use crate::checkpoint::{
+    MmditConfig, Qwen3Config, VaeConfig, WeightsError, FLUX_SCALING_FACTOR, FLUX_SHIFT_FACTOR,
+};
 use crate::models::builder::Builder;
-use crate::models::mmdit::{Mmdit, MmditConfig};
-use crate::models::qwen3::{Qwen3, Qwen3Config};
+use crate::models::mmdit::Mmdit;
+use crate::models::qwen3::Qwen3;
 use crate::models::random::RandomWeights;
-use crate::models::vae::{Vae, VaeConfig};
+use crate::models::vae::Vae;
 use crate::nn::Placement;
 use crate::sampling::batch_noise;
 
@@ -57,8 +59,8 @@ impl Geometry {
                 layers_per_block: 2,
                 latent_channels: 16,
                 norm_groups: 32,
-                scaling_factor: 0.3611,
-                shift_factor: 0.1159,
+                scaling_factor: FLUX_SCALING_FACTOR,
+                shift_factor: FLUX_SHIFT_FACTOR,
                 native_size: 1024,
             },
         }

@@ -13,10 +13,10 @@ use super::error::{Error, Result};
 use super::preview;
 use super::prompt::tokenize;
 use super::types::{Conditioning, DenoiseInputs, Image, Latent, Preview};
-use crate::checkpoint::{Checkpoint, WeightsError, NATIVE_SIZE};
+use crate::checkpoint::{Checkpoint, Qwen3Config, WeightsError, NATIVE_SIZE};
 use crate::models::builder::Builder;
 use crate::models::mmdit::Mmdit;
-use crate::models::qwen3::{Qwen3, Qwen3Config};
+use crate::models::qwen3::Qwen3;
 use crate::models::vae::{Vae, VaeMemory};
 use crate::nn::Placement;
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use candle_core::{Result, Tensor};
 use serde_json::{json, Value};
 
-use crate::models::mmdit::MmditConfig;
+use crate::checkpoint::MmditConfig;
 use crate::nn::{quantize_rows, unmasked_attention, Linear, Placement, QkBounds};
 
 /// Measured this often; the median counts.

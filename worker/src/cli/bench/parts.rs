@@ -7,7 +7,8 @@ use candle_core::{Result, Tensor};
 use serde_json::{json, Value};
 
 use super::ceilings::usual_bounds;
-use crate::models::mmdit::MmditConfig;
+use crate::checkpoint::MmditConfig;
+use crate::models::mmdit::heads;
 use crate::nn::{
     gated_linear, project_heads, project_jointly, project_swiglu, unmasked_attention, HeadNorms,
     HeadProjection, Linear, Normed, Placement, QkBounds, RopeTable,
@@ -157,7 +158,7 @@ impl Bench<'_> {
         let name = "norm, q, k, v, head norms and RoPE, two streams";
         let mut parts = vec![
             self.part(name, blocks, || {
-                project_heads(&projections, self.config.heads(), &rope, self.bounds()).map(drop)
+                project_heads(&projections, heads(self.config), &rope, self.bounds()).map(drop)
             })?,
             self.attention(blocks, text + image)?,
         ];
@@ -189,7 +190,7 @@ impl Bench<'_> {
         let name = "norm, linear 1, head norms, RoPE and SwiGLU";
         Ok(vec![
             self.part(name, blocks, || {
-                project_jointly(&projection, self.config.heads(), &rope, self.bounds()).map(drop)
+                project_jointly(&projection, heads(self.config), &rope, self.bounds()).map(drop)
             })?,
             self.attention(blocks, tokens)?,
             self.gated("linear 2", blocks, (tokens, hidden + inner))?,

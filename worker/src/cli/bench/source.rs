@@ -2,11 +2,10 @@
 
 use clap::ValueEnum;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, MmditConfig};
 use crate::cli::model_args::ModelArgs;
 use crate::cli::{loading, CliError};
 use crate::logging;
-use crate::models::mmdit::MmditConfig;
 use crate::nn::Placement;
 use crate::pipeline::{Geometry, Parameters, Pipeline};
 

@@ -17,36 +17,11 @@ pub use self::memory::VaeMemory;
 use self::plan::{run_first_that_fits, Batch, Plan};
 use self::steps::shapes;
 use super::builder::{Builder, Built};
+use crate::checkpoint::VaeConfig;
 use crate::nn::{cast, dense, Placement};
 
 /// Epsilon of the group norms.
 const EPS: f64 = 1e-6;
-
-/// Geometry of the autoencoder, and how its latents are normalised.
-#[derive(Clone, Debug, PartialEq)]
-pub struct VaeConfig {
-    /// Channels at each level, from full resolution down: (128, 256, 512, 512).
-    pub block_channels: Vec<usize>,
-    /// Residual blocks a level in the encoder; the decoder has one more: 2.
-    pub layers_per_block: usize,
-    /// Latent channels: 16.
-    pub latent_channels: usize,
-    /// Groups of the group norms: 32.
-    pub norm_groups: usize,
-    /// The model sees `(latent - shift_factor) * scaling_factor`: 0.3611.
-    pub scaling_factor: f64,
-    /// 0.1159.
-    pub shift_factor: f64,
-    /// Side of the square images that the model was trained on: 1024.
-    pub native_size: usize,
-}
-
-impl VaeConfig {
-    /// How many times smaller than the image a latent is: 8.
-    pub fn scale_factor(&self) -> usize {
-        1 << (self.block_channels.len() - 1)
-    }
-}
 
 /// The autoencoder. Either half may be absent from a file.
 pub struct Vae {

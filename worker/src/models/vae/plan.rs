@@ -230,10 +230,11 @@ mod tests {
     use candle_core::DType;
 
     use super::*;
+    use crate::checkpoint::VaeConfig;
     use crate::models::builder::Builder;
     use crate::models::random::RandomWeights;
     use crate::models::vae::steps::shapes;
-    use crate::models::vae::{Vae, VaeConfig};
+    use crate::models::vae::Vae;
     use crate::nn::{relative_error, Placement};
 
     /// A small autoencoder of random weights on a device, in a type.
@@ -248,8 +249,8 @@ mod tests {
             layers_per_block: 2,
             latent_channels: 16,
             norm_groups: 32,
-            scaling_factor: 0.3611,
-            shift_factor: 0.1159,
+            scaling_factor: crate::checkpoint::FLUX_SCALING_FACTOR,
+            shift_factor: crate::checkpoint::FLUX_SHIFT_FACTOR,
             native_size: 64,
         };
         let pool = (0..40_961).map(|i| ((i * i) as f32 * 0.37).sin() * 1.4);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::choose::{choose, Chosen};
 use super::error::WeightsError;
 use super::folder::Skipped;
+use super::geometry::{MmditConfig, Qwen3Config, VaeConfig, NATIVE_SIZE};
 use super::json::Config;
 use super::layout::{self, Layout, Places};
 use super::part::{PartTensors, Watch};
@@ -14,9 +15,6 @@ use super::{
     folder, hub, mixed, mmdit, named, qwen3, shards, text, vae, vae_others, TEXT_ENCODER,
     TRANSFORMER, VAE,
 };
-use crate::models::mmdit::MmditConfig;
-use crate::models::qwen3::Qwen3Config;
-use crate::models::vae::VaeConfig;
 
 /// What a person named.
 #[derive(Clone, Debug, Default)]
@@ -196,7 +194,7 @@ impl Checkpoint {
     pub fn native_size(&self) -> usize {
         self.vae
             .as_ref()
-            .map_or(vae::NATIVE_SIZE, |part| part.config.native_size)
+            .map_or(NATIVE_SIZE, |part| part.config.native_size)
     }
 
     /// How many tokens the text encoder knows, if it is there.
