@@ -7,6 +7,7 @@ come from this machine besides.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -33,6 +34,9 @@ _FORWARDED = (
 )
 """How the headers begin that proxies and tunnels add."""
 
+_TRADITIONAL_CHINESE = re.compile(r"zh-(?:hant|tw|hk|mo)\b", re.IGNORECASE)
+"""Language tags that fall back to English, because the pack's Chinese is Simplified Chinese."""
+
 
 def is_local(request: web.Request) -> bool:
     """Whether a browser on this machine asks this machine, and no proxy stands between."""
@@ -46,8 +50,9 @@ def is_local(request: web.Request) -> bool:
 
 def language_of(request: web.Request) -> str:
     """The language of the page that asks: the pack's own script names it alone."""
-    asked = request.headers.get("Accept-Language", "")[:2]
-    return asked if asked in LANGUAGES else LANGUAGES[0]
+    asked = request.headers.get("Accept-Language", "")
+    language = "" if _TRADITIONAL_CHINESE.match(asked) else asked[:2]
+    return language if language in LANGUAGES else LANGUAGES[0]
 
 
 def refusal(request: web.Request) -> str | None:
