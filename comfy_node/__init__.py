@@ -5,10 +5,11 @@ async def comfy_entrypoint():
     """What ComfyUI asks for the nodes; importing them needs ComfyUI, the rest does not."""
     from server import PromptServer
 
-    from . import private_folder, reader
     from .nodes import OvisExtension
-    from .nodes.here import places
+    from .nodes.places import places
     from .routes import language, prompts, workers
+    from .settings import private_folder
+    from .texts import reader
 
     here = places()
     private_folder.prepare(here.private, here.user)

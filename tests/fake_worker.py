@@ -28,7 +28,8 @@ from aiohttp import WSMsgType, web
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from comfy_node import tensors, wire
+from comfy_node import wire
+from comfy_node.wire import transfer
 
 WIDTH = 32
 """D of the conditionings it makes."""
@@ -134,7 +135,7 @@ class _Session:
     def __init__(self, worker: FakeWorker, socket: web.WebSocketResponse) -> None:
         self.worker = worker
         self.socket = socket
-        self.arriving: dict[bytes, tuple[wire.Submit, tensors.Assembler]] = {}
+        self.arriving: dict[bytes, tuple[wire.Submit, transfer.Assembler]] = {}
         self.tasks: dict[bytes, asyncio.Task] = {}
 
     async def send(self, message: object) -> None:
@@ -191,7 +192,7 @@ class _Session:
             await self.send(wire.Status(0, 0, 0, uptime, 0, 0))
         if isinstance(message, wire.Submit):
             self.worker.submitted.append(message)
-            self.arriving[message.job] = (message, tensors.Assembler(message.tensors))
+            self.arriving[message.job] = (message, transfer.Assembler(message.tensors))
             self.begin_if_complete(message.job)
         elif isinstance(message, wire.Chunk) and message.job in self.arriving:
             self.arriving[message.job][1].push(message)
@@ -229,7 +230,7 @@ class _Session:
         data = np.ascontiguousarray(array, "<f4")
         header = wire.TensorHeader(name, wire.DType.F32, list(data.shape))
         await self.send(wire.Done(submit.job, outcome, [header]))
-        for chunk in tensors.chunks(submit.job, [tensors.WireTensor(header, data.tobytes())]):
+        for chunk in transfer.chunks(submit.job, [transfer.WireTensor(header, data.tobytes())]):
             await self.send(chunk)
 
     async def answer(

@@ -34,8 +34,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from comfy_node.labels import PAPER
-from comfy_node.sizes import FREE, size_of
+from comfy_node.pictures.captions import PAPER
+from comfy_node.pictures.sizes import FREE, size_of
 from comfy_server import ROOT, ComfyServer, free_port
 from real_worker import binary
 

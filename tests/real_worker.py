@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file
 
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.connection import Event
-from comfy_node.errors import NoWorker
-from comfy_node.settings import WorkerConfig
-from comfy_node.tensors import WireTensor
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.wire import WireTensor
+from comfy_node.worker.client import WorkerClient
+from comfy_node.worker.connection import Event
+from comfy_node.worker.errors import NoWorker
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60

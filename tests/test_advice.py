@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from comfy_node import wire
-from comfy_node.advice import _SENTENCES, LANGUAGES, about_cut, advise
+from comfy_node.prompts.advice import _SENTENCES, LANGUAGES, about_cut, advise
 
 START = "A wide street in the evening with many people who walk under umbrellas past lit windows, "
 MIDDLE = (

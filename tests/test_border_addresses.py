@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from comfy_node.address import read_address, without_login
-from comfy_node.errors import WorkerError
-from comfy_node.settings import WorkerConfig, fingerprint
+from comfy_node.settings.address import read_address, without_login
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.settings.lookup import fingerprint
+from comfy_node.texts import WorkerError
 
 ADDRESSES = {
     # As it should be typed.

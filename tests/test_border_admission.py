@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.errors import WorkerError
-from comfy_node.tensors import WireTensor
+from comfy_node.texts import WorkerError
+from comfy_node.wire import WireTensor
+from comfy_node.worker.client import WorkerClient
 from real_worker import RealWorker, command, generate, to_wire
 from reference import noise
 

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from comfy_node import client as clients
-from comfy_node import connection, tensors, wire, worker_process
-from comfy_node.client import WorkerClient
-from comfy_node.errors import MOST_WORDS, NoWorker, StartFailed, WorkerError
-from comfy_node.settings import WorkerConfig
-from comfy_node.tensors import WireTensor
+from comfy_node import wire
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.texts import WorkerError
+from comfy_node.wire import WireTensor, transfer
+from comfy_node.worker import client as clients
+from comfy_node.worker import connection
+from comfy_node.worker import process as worker_process
+from comfy_node.worker.client import WorkerClient
+from comfy_node.worker.errors import MOST_WORDS, NoWorker, StartFailed, from_wire
 from fake_worker import FakeWorker
 from test_client import TIMEOUT, client, denoise, free_port, latent, quick, wait_until, worker
 
@@ -105,9 +108,9 @@ ERRORS = [RuntimeError, ValueError, KeyError, MemoryError, AssertionError, OSErr
     [
         (wire, "encode_client"),
         (wire, "decode_worker"),
-        (tensors, "chunks"),
-        (tensors, "check_set"),
-        (tensors.Assembler, "push"),
+        (transfer, "chunks"),
+        (transfer, "check_set"),
+        (transfer.Assembler, "push"),
         (connection.Connection, "_take"),
         (connection.Connection, "_send"),
         (connection.Connection, "run"),
@@ -266,7 +269,7 @@ def test_messages_of_a_newer_worker_are_passed_over():
 @pytest.mark.parametrize("code", [10, 99, 1 << 31])
 def test_an_error_code_of_a_newer_worker_is_an_error_like_any_other(code):
     frame = wire.encode_worker(wire.Failed(JOB, wire.WireError(code, "It is odd.", "Wait.")))
-    error = WorkerError.from_wire(wire.decode_worker(frame).error)
+    error = from_wire(wire.decode_worker(frame).error)
     assert (error.code, error.text("en")) == (code, "It is odd.\nWait.")
     assert error.text("zh") == "It is odd.\nWait."
 
@@ -283,7 +286,7 @@ def test_an_error_code_of_a_newer_worker_is_an_error_like_any_other(code):
     ],
 )
 def test_a_workers_words_are_bounded_and_escaped(said, shown):
-    error = WorkerError.from_wire(wire.WireError(wire.ErrorCode.INTERNAL, said, said))
+    error = from_wire(wire.WireError(wire.ErrorCode.INTERNAL, said, said))
     assert error.message == error.hint == shown
     assert shown in error.text("zh")
 

@@ -21,9 +21,9 @@ import pytest
 import torch
 
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.errors import WorkerError
-from comfy_node.settings import WorkerConfig
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.texts import WorkerError
+from comfy_node.worker.client import WorkerClient
 from real_worker import RealWorker, binary, flags, free_port
 
 EVIL = "x\n2026-01-01T00:00:00.000000Z ERROR forged: y=1\r\x1b[31m\u202e\x9b2J"

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import fake_comfy
-from comfy_node import client as clients
-from comfy_node.errors import WorkerError
-from comfy_node.settings import ENVIRONMENT
+from comfy_node.settings.config import ENVIRONMENT
+from comfy_node.texts import WorkerError
+from comfy_node.worker import client as clients
 from fake_worker import WIDTH, FakeWorker
 
 CJK = re.compile("[\u4e00-\u9fff]")

@@ -12,10 +12,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.errors import NoWorker, WorkerError
-from comfy_node.settings import WorkerConfig
-from comfy_node.status import look_at
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.texts import WorkerError
+from comfy_node.worker.client import WorkerClient
+from comfy_node.worker.errors import NoWorker
+from comfy_node.worker.status import look_at
 from test_client import TIMEOUT, client, free_port, quick, worker
 
 FIXTURES = (client, quick, worker)  # pytest finds them by name

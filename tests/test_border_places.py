@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import fake_comfy
-from comfy_node import private_folder, settings, templates, worker_process
-from comfy_node.errors import WorkerError
-from comfy_node.next_step import Machine, how_to_start
-from comfy_node.settings import PACK_ROOT, Places, WorkerConfig
-from comfy_node.settings_file import SETTINGS_FILE
+from comfy_node.prompts import templates
+from comfy_node.settings import lookup, private_folder
+from comfy_node.settings.config import PACK_ROOT, Places, WorkerConfig
+from comfy_node.settings.file import SETTINGS_FILE
+from comfy_node.texts import WorkerError
+from comfy_node.worker import process as worker_process
+from comfy_node.worker.start_hint import Machine, how_to_start
 from test_border_settings import TEXT
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
@@ -77,7 +79,7 @@ def test_a_file_that_reappears_in_the_old_place_is_not_believed(tmp_path, caplog
     with caplog.at_level(logging.WARNING):
         private_folder.prepare(new, old)
     assert "is not read" in caplog.text
-    config = settings.resolve("local", Places(new, user=old), {"PATH": ""})
+    config = lookup.resolve("local", Places(new, user=old), {"PATH": ""})
     assert config.binary != "/tmp/evil" and (old / SETTINGS_FILE).exists()
 
 
@@ -86,7 +88,7 @@ def test_settings_that_cannot_be_read_move_as_they_are(tmp_path):
     (old / SETTINGS_FILE).write_text("{")
     private_folder.prepare(new, old)
     with pytest.raises(WorkerError, match="cannot be read"):
-        settings.resolve("local", Places(new), {})
+        lookup.resolve("local", Places(new), {})
 
 
 def test_settings_that_cannot_be_moved_stay_and_are_said(tmp_path, caplog, monkeypatch):

@@ -16,11 +16,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from multidict import CIMultiDict
 
-from comfy_node import settings, worker_process
 from comfy_node.routes import guard, json_body
-from comfy_node.settings import Places
-from comfy_node.settings_file import SETTINGS_FILE
-from comfy_node.status import look_at
+from comfy_node.settings import lookup
+from comfy_node.settings.config import Places
+from comfy_node.settings.file import SETTINGS_FILE
+from comfy_node.worker import process as worker_process
+from comfy_node.worker.status import look_at
 from fake_worker import FakeWorker
 from test_client import FAKE, free_port
 from test_routes import asking, describe, get, no_environment, post, script, until
@@ -57,7 +58,7 @@ def ask(user, method: str, path: str, data: bytes | None = None, **headers: str)
 @pytest.fixture
 def away(tmp_path, monkeypatch):
     """A worker `local` that is not there, and no binary that could start it."""
-    monkeypatch.setattr(settings, "known_binary", lambda *_: None)
+    monkeypatch.setattr(lookup, "known_binary", lambda *_: None)
     describe(tmp_path, local={"url": f"127.0.0.1:{free_port()}"})
     return tmp_path
 
@@ -305,7 +306,7 @@ def test_who_may_not_start_a_worker_is_not_offered_it(tmp_path):
 
 
 def test_neither_a_token_nor_a_login_is_ever_in_an_answer(tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "known_binary", lambda *_: None)
+    monkeypatch.setattr(lookup, "known_binary", lambda *_: None)
     port = free_port()
     describe(
         tmp_path,
@@ -376,7 +377,7 @@ def test_what_else_may_answer_for_a_worker(tmp_path, code, health, metrics, stat
         app.router.add_route("*", "/{all:.*}", answer)
         async with TestServer(app) as server:
             describe(tmp_path, local={"url": f"127.0.0.1:{server.port}"})
-            return await look_at(settings.resolve("local", Places(tmp_path), {}))
+            return await look_at(lookup.resolve("local", Places(tmp_path), {}))
 
     status = asyncio.run(look())
     assert status.state == state and problem in (status.problem.message if status.problem else "")
@@ -429,7 +430,7 @@ def test_a_change_says_that_a_restart_is_needed_and_stop_and_start_do_it(tmp_pat
         await until(client, lambda status: status["state"] == "away")
 
     asking(tmp_path, life)
-    assert not worker_process.may_stop(settings.resolve("local", Places(tmp_path), {}))
+    assert not worker_process.may_stop(lookup.resolve("local", Places(tmp_path), {}))
 
 
 def test_numbers_that_may_be_shown():

@@ -12,7 +12,7 @@ import torch
 
 import fake_comfy
 from comfy_node import wire
-from comfy_node.errors import WorkerError
+from comfy_node.texts import WorkerError
 from fake_worker import WIDTH
 from test_border_nodes import latent, pack, run, says
 

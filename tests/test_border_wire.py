@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from comfy_node import wire
-from comfy_node.errors import WorkerError
+from comfy_node.texts import WorkerError
 from real_worker import RealWorker
 from reference import noise
 

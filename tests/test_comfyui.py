@@ -23,9 +23,9 @@ from safetensors.numpy import load_file
 
 import native_models
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.settings import WorkerConfig
-from comfy_node.tensors import WireTensor
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.wire import WireTensor
+from comfy_node.worker.client import WorkerClient
 from comfy_server import ROOT, ComfyServer, Run, free_port
 from real_worker import binary
 

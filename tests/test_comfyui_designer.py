@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from comfy_node import sizes
+from comfy_node.pictures import sizes
 from test_comfyui import comfy, graph, latents_of, link, pixels_of, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name

@@ -8,7 +8,8 @@ import re
 import pytest
 
 from browser_modules import evaluate
-from comfy_node import compare, sheet, sizes, templates
+from comfy_node.pictures import compare, contact_sheet, sizes
+from comfy_node.prompts import templates
 from real_worker import ROOT
 
 LOCALES = ("en", "zh")
@@ -83,7 +84,7 @@ def test_every_option_of_ours_has_a_chinese_name_of_its_own():
         ("OvisEmptyLatent", "preset"): {sizes.FREE, *sizes.PRESETS},
         ("OvisPromptTemplate", "template"): set(templates.find([templates.SHIPPED]).templates),
         ("OvisCompare", "layout"): set(compare.LAYOUTS),
-        ("OvisContactSheet", "columns"): set(sheet.AXES),
+        ("OvisContactSheet", "columns"): set(contact_sheet.AXES),
     }
     named = evaluate("chinese_names.js", "m.OPTIONS")
     said = {(node, name): labels for node in named for name, labels in named[node].items()}

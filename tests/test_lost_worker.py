@@ -12,12 +12,15 @@ import time
 
 import pytest
 
-from comfy_node import client as clients
-from comfy_node import connection, handshake, wire, worker_process
-from comfy_node.client import Lost, WorkerClient
-from comfy_node.errors import ConnectionLost, NoWorker, WorkerError
-from comfy_node.settings import WorkerConfig
-from comfy_node.worker_process import WorkerProcess
+from comfy_node import wire
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.texts import WorkerError
+from comfy_node.worker import client as clients
+from comfy_node.worker import connection, handshake
+from comfy_node.worker import process as worker_process
+from comfy_node.worker.client import Lost, WorkerClient
+from comfy_node.worker.errors import ConnectionLost, NoWorker
+from comfy_node.worker.process import WorkerProcess
 from fake_worker import FakeWorker
 from test_client import TIMEOUT, binary, denoise, free_port, latent, quick, wait_until
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from comfy_node.advice import advise
-from comfy_node.sizes import size_of
+from comfy_node.pictures.sizes import size_of
+from comfy_node.prompts.advice import advise
 from real_worker import ROOT
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))

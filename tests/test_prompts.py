@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from comfy_node import wire
-from comfy_node.errors import WorkerError
+from comfy_node.texts import WorkerError
 from reference import TEMPLATE_ENDING_TOKENS, Reference, relative_error
 
 TOLERANCE = 1e-4

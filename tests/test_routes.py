@@ -14,12 +14,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from comfy_node import client as clients
-from comfy_node import reader
-from comfy_node.errors import NoWorker
 from comfy_node.routes import language, prompts, workers
-from comfy_node.settings import ENVIRONMENT, Places
-from comfy_node.settings_file import SETTINGS_FILE
+from comfy_node.settings.config import ENVIRONMENT, Places
+from comfy_node.settings.file import SETTINGS_FILE
+from comfy_node.texts import reader
+from comfy_node.worker import client as clients
+from comfy_node.worker.errors import NoWorker
 from fake_worker import FakeWorker
 from test_client import FAKE, denoise, free_port, latent
 
@@ -234,7 +234,7 @@ def test_a_binary_that_ends_at_once_is_told_by_the_status(tmp_path):
 def test_a_running_job_is_seen_step_by_step(tmp_path):
     with FakeWorker(step_seconds=0.1) as worker:
         describe(tmp_path, local={"url": worker.url})
-        config = workers.settings.resolve("local", Places(tmp_path))
+        config = workers.lookup.resolve("local", Places(tmp_path))
         job = clients.client_for(config).submit(denoise(30), [latent()])
 
         async def question(client: TestClient) -> dict:
@@ -307,7 +307,7 @@ def test_a_status_says_its_problem_in_the_language_of_the_page(tmp_path, monkeyp
     describe(tmp_path, local={"url": f"ws://127.0.0.1:{free_port()}"})
 
     async def question(client: TestClient) -> list[str]:
-        config = workers.settings.resolve("local", Places(tmp_path))
+        config = workers.lookup.resolve("local", Places(tmp_path))
         with pytest.raises(NoWorker):
             await asyncio.wrap_future(clients.client_for(config).connect())
         problems = []

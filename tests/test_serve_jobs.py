@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.connection import Event, JobResult
-from comfy_node.errors import ConnectionLost, WorkerError
-from comfy_node.tensors import WireTensor
+from comfy_node.texts import WorkerError
+from comfy_node.wire import WireTensor
+from comfy_node.worker.client import WorkerClient
+from comfy_node.worker.connection import Event, JobResult
+from comfy_node.worker.errors import ConnectionLost
 from real_worker import RealWorker, from_wire, to_wire
 from reference import noise, relative_error
 

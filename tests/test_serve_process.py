@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from comfy_node import wire
-from comfy_node.client import Lost, WorkerClient
-from comfy_node.errors import WorkerError
-from comfy_node.settings import WorkerConfig
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.texts import WorkerError
+from comfy_node.worker.client import Lost, WorkerClient
 from real_worker import RealWorker, command
 from test_serve_jobs import LARGE, LONG_STEPS, Job, wait_until
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from comfy_node import labels
-from comfy_node.compare import LAYOUTS, compare
-from comfy_node.errors import WorkerError
-from comfy_node.sheet import AXES, Cell, lay_out, plan
+from comfy_node.pictures import captions
+from comfy_node.pictures.compare import LAYOUTS, compare
+from comfy_node.pictures.contact_sheet import AXES, Cell, lay_out, plan
+from comfy_node.texts import WorkerError
 
 
 def test_every_combination_is_there_once_and_the_columns_run_across():
@@ -134,5 +134,5 @@ def test_tiny_images_and_long_names_are_no_trouble(layout):
 
 
 def test_a_label_is_as_wide_as_it_says():
-    short, long = (labels.size_of_text(text, 20)[0] for text in ("seed 1", "seed 123456"))
+    short, long = (captions.size_of_text(text, 20)[0] for text in ("seed 1", "seed 123456"))
     assert 0 < short < long

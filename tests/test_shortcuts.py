@@ -17,7 +17,7 @@ from PIL import Image
 import evaluate
 import posters
 from comfy_node import wire
-from comfy_node.errors import WorkerError
+from comfy_node.texts import WorkerError
 from real_worker import ROOT, RealWorker, command, generate
 from reference import Reference, noise, relative_error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from browser_modules import evaluate
-from comfy_node import sizes
+from comfy_node.pictures import sizes
 
 
 def test_both_sides_have_the_same_constants_and_presets():

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from comfy_node import templates
-from comfy_node.advice import advise
-from comfy_node.errors import WorkerError
-from comfy_node.templates import BOXES, SHIPPED, Template
+from comfy_node.prompts import templates
+from comfy_node.prompts.advice import advise
+from comfy_node.prompts.templates import BOXES, SHIPPED, Template
+from comfy_node.texts import WorkerError
 
 TEMPLATE = Template(
     "t",

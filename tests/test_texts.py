@@ -9,11 +9,10 @@ import threading
 
 import pytest
 
-from comfy_node import reader, wire
-from comfy_node.chinese import CHINESE, WORKER_SAYS
-from comfy_node.connection import ConnectionLost
-from comfy_node.errors import WorkerError
-from comfy_node.texts import say, translated
+from comfy_node import wire
+from comfy_node.texts import reader, say, translated
+from comfy_node.texts.chinese import CHINESE, WORKER_SAYS
+from comfy_node.worker.errors import ConnectionLost, from_wire
 from real_worker import ROOT
 
 CJK = re.compile("[\u4e00-\u9fff]")
@@ -73,7 +72,7 @@ def test_a_sentence_is_english_and_holds_its_chinese():
 
 @pytest.mark.parametrize("code", wire.ErrorCode)
 def test_the_workers_own_words_come_after_what_kind_of_error_it_is(code):
-    error = WorkerError.from_wire(wire.WireError(code, "The {sides} are odd.", "Use even ones."))
+    error = from_wire(wire.WireError(code, "The {sides} are odd.", "Use even ones."))
     assert str(error) == error.text("en") == "The {sides} are odd.\nUse even ones."
     lead, _, rest = error.text("zh").partition("The {sides} are odd.")
     assert lead == WORKER_SAYS[code].removesuffix("{words}") and CJK.search(lead)

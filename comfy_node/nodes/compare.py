@@ -6,7 +6,7 @@ import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 
-from ..compare import LAYOUTS, compare
+from ..pictures.compare import LAYOUTS, compare
 from . import inputs
 from .worker import CATEGORY
 

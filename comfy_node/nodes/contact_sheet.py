@@ -8,9 +8,9 @@ import torch
 from comfy_api.latest import io
 
 from .. import wire
-from ..connection import JobResult
-from ..errors import WorkerError
-from ..sheet import AXES, Cell, Plan, lay_out, plan
+from ..pictures.contact_sheet import AXES, Cell, Plan, lay_out, plan
+from ..texts import WorkerError
+from ..worker.connection import JobResult
 from . import inputs
 from .denoise import negative_input
 from .denoise_inputs import batch_index, check_width, denoise_tensors, latent_samples

@@ -6,10 +6,9 @@ import comfy.utils
 import torch
 
 from .. import wire
-from ..errors import WorkerError
-from ..sizes import LATENT_CHANNELS, LATENT_PIXELS
-from ..tensors import WireTensor
-from ..texts import say, shown
+from ..pictures.sizes import LATENT_CHANNELS, LATENT_PIXELS
+from ..texts import WorkerError, say, shown
+from ..wire import WireTensor
 from . import inputs
 from .jobs import to_wire
 from .latent import PIXELS_KEY

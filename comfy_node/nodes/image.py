@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from .. import wire
-from ..sizes import SIZE_MULTIPLE
+from ..pictures.sizes import SIZE_MULTIPLE
 from . import inputs
 from .denoise_inputs import check_latent_shape
 from .jobs import from_wire, run_job, to_wire

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..errors import WorkerError
-from ..texts import say, shown
+from ..texts import WorkerError, say, shown
 
 MOST_SEED = (1 << 64) - 1
 """The largest seed that `torch.manual_seed` takes, and the largest number on the wire."""

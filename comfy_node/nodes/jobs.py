@@ -12,14 +12,13 @@ import comfy.model_management
 import torch
 from server import PromptServer
 
-from .. import reader, wire
-from ..client import JobEvent, Lost
-from ..connection import JobResult
-from ..errors import WorkerError
-from ..tensors import WireTensor
-from ..texts import say, translated
-from .here import client_of
+from .. import wire
+from ..texts import WorkerError, reader, say, translated
+from ..wire import WireTensor
+from ..worker.client import JobEvent, Lost
+from ..worker.connection import JobResult
 from .inputs import finite
+from .places import client_of
 
 POLL_SECONDS = 0.05
 """How often ComfyUI's interrupt flag is read, and how late progress may show."""

@@ -6,7 +6,7 @@ import comfy.model_management
 import torch
 from comfy_api.latest import io
 
-from ..sizes import FREE, LATENT_CHANNELS, LATENT_PIXELS, PRESETS, ratio_of, size_of
+from ..pictures.sizes import FREE, LATENT_CHANNELS, LATENT_PIXELS, PRESETS, ratio_of, size_of
 from . import inputs
 from .worker import CATEGORY
 

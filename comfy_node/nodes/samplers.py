@@ -12,8 +12,7 @@ import torch
 from comfy_api.latest import io
 
 from .. import wire
-from ..errors import WorkerError
-from ..texts import say, shown
+from ..texts import WorkerError, say, shown
 from . import inputs
 
 SAMPLERS = [

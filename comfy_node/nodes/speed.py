@@ -5,8 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from .. import wire
-from ..errors import WorkerError
-from ..texts import say
+from ..texts import WorkerError, say
 from . import inputs
 
 CACHES = {"off": wire.StepCaching.OFF, "safe": wire.StepCaching.SAFE, "fast": wire.StepCaching.FAST}

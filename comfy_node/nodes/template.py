@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .. import templates
-from ..errors import WorkerError
+from ..prompts import templates
+from ..texts import WorkerError
 from . import inputs
-from .here import places
 from .jobs import show_text
+from .places import places
 from .worker import CATEGORY
 
 

@@ -6,8 +6,9 @@ import logging
 
 from comfy_api.latest import io
 
-from .. import reader, wire
-from ..advice import about_cut, advise
+from .. import wire
+from ..prompts.advice import about_cut, advise
+from ..texts import reader
 from . import inputs
 from .jobs import from_wire, run_job, show_text
 from .worker import CATEGORY, Worker

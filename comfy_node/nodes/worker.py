@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .. import settings
-from ..errors import WorkerError
-from ..texts import shown
+from ..settings import lookup
+from ..settings.config import DEFAULT_LABEL
+from ..texts import WorkerError, shown
 from . import inputs
-from .here import places
 from .jobs import connected
+from .places import places
 
 Worker = io.Custom("OVIS_WORKER")
 """A worker's label between nodes: what it means stays with the settings."""
@@ -32,8 +32,8 @@ class OvisWorker(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "worker",
-                    options=settings.labels(places()),
-                    default=settings.DEFAULT_LABEL,
+                    options=lookup.labels(places()),
+                    default=DEFAULT_LABEL,
                     tooltip="A label, so that the workflow can be shared. `local` is the worker on "
                     "this machine; others are described in ComfyUI's settings under Ovis Worker.",
                 ),
@@ -53,7 +53,7 @@ class OvisWorker(io.ComfyNode):
         if not isinstance(worker, str):
             return None  # comes from another node, and is known only when it runs
         try:
-            return settings.fingerprint(settings.resolve(worker, places()))
+            return lookup.fingerprint(lookup.resolve(worker, places()))
         except WorkerError as error:
             return error.message
 

@@ -12,9 +12,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from ..address import is_loopback
-from ..errors import WorkerError
-from ..texts import LANGUAGES, say, translated
+from ..settings.address import is_loopback
+from ..texts import LANGUAGES, WorkerError, say, translated
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _FORWARDED = (

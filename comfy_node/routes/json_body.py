@@ -7,8 +7,7 @@ import math
 
 from aiohttp import web
 
-from ..errors import WorkerError
-from ..texts import say
+from ..texts import WorkerError, say
 
 MOST_BYTES = 1 << 20
 LARGEST_NUMBER = 1e9

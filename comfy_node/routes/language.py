@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from .. import reader
-from ..errors import WorkerError
-from ..texts import say
+from ..texts import WorkerError, reader, say
 from .guard import guarded
 from .json_body import asked_for
 

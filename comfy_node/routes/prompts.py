@@ -6,10 +6,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from .. import templates
-from ..advice import advise
-from ..errors import WorkerError
-from ..texts import say, translated
+from ..prompts import templates
+from ..prompts.advice import advise
+from ..texts import WorkerError, say, translated
 from .guard import guarded, language_of
 from .json_body import asked_for, is_number
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from aiohttp import web
 
-from .. import settings, settings_file, settings_store, worker_process
-from ..address import read_address, without_login
-from ..client import client_for
-from ..errors import NoWorker, WorkerError
-from ..next_step import how_to_start
-from ..settings import Places, WorkerConfig
-from ..status import look_at
-from ..texts import say, translated
+from ..settings import file, lookup, store
+from ..settings.address import read_address, without_login
+from ..settings.config import Places, WorkerConfig
+from ..texts import WorkerError, say, translated
+from ..worker import process as worker_process
+from ..worker.client import client_for
+from ..worker.errors import NoWorker
+from ..worker.start_hint import how_to_start
+from ..worker.status import look_at
 from .guard import guarded, is_local, language_of, spoken
 from .json_body import asked_for
 
@@ -27,14 +28,14 @@ def add_routes(routes: web.RouteTableDef, places: Callable[[], Places]) -> None:
     """Adds what needs to know ComfyUI's folders."""
 
     def meant(request: web.Request) -> WorkerConfig:
-        return settings.resolve(request.match_info["label"], places())
+        return lookup.resolve(request.match_info["label"], places())
 
     async def list_all(request: web.Request) -> web.Response:
         """Every worker; what its settings are only for a browser on this machine."""
         local = is_local(request)
         here = places()
         language = language_of(request)
-        workers = [_described(label, here, local, language) for label in settings.labels(here)]
+        workers = [_described(label, here, local, language) for label in lookup.labels(here)]
         return web.json_response({"workers": workers, "may_edit": local})
 
     async def status(request: web.Request) -> web.Response:
@@ -62,13 +63,13 @@ def add_routes(routes: web.RouteTableDef, places: Callable[[], Places]) -> None:
     async def save(request: web.Request) -> web.Response:
         """Changes a worker's settings; ``restart_needed``: its process still has others."""
         label = request.match_info["label"]
-        settings_store.save(_folder(places()), label, await asked_for(request))
+        store.save(_folder(places()), label, await asked_for(request))
         return web.json_response({"restart_needed": await _needs_restart(label, places())})
 
     async def remove(request: web.Request) -> web.Response:
         """Takes a worker's settings away; the answer is as that of ``save``."""
         label = request.match_info["label"]
-        settings_store.remove(_folder(places()), label)
+        store.remove(_folder(places()), label)
         return web.json_response({"restart_needed": await _needs_restart(label, places())})
 
     routes.get("/ovis-worker/workers")(spoken(list_all))
@@ -83,7 +84,7 @@ def _described(label: str, places: Places, local: bool, language: str) -> dict:
     """A worker for the list; never its secret."""
     told: dict = {"label": label}
     try:
-        config = settings.resolve(label, places)
+        config = lookup.resolve(label, places)
         told |= {"address": config.address, "here": config.is_on_this_machine}
     except WorkerError as error:
         told["problem"] = translated(error.message, language)
@@ -94,9 +95,9 @@ def _kept(label: str, places: Places) -> dict:
     """What the settings dialog shows of a worker, also of one that is described wrongly."""
     entry = None
     with contextlib.suppress(WorkerError):  # an unreadable file is the worker's problem already
-        entry = settings_file.entries(places.private).get(label)
+        entry = file.entries(places.private).get(label)
     texts = entry if isinstance(entry, dict) else {}
-    overridden = settings.overridden(label)
+    overridden = lookup.overridden(label)
     return {
         "described": entry is not None,
         "settings": {
@@ -119,7 +120,7 @@ def _shown_url(url: str) -> str:
 
 async def _needs_restart(label: str, places: Places) -> bool:
     try:
-        config = settings.resolve(label, places)
+        config = lookup.resolve(label, places)
     except WorkerError:
         return False  # removed, or saved while another of its settings is wrong
     return await asyncio.to_thread(worker_process.needs_restart, config)

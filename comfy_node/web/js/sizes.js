@@ -1,4 +1,4 @@
-// The sizes Ovis-Image takes: the same numbers as comfy_node/sizes.py, which says more.
+// The sizes Ovis-Image takes: the same numbers as comfy_node/pictures/sizes.py, which says more.
 // tests/test_sizes_in_the_browser.py compares the two.
 
 export const SIZE_MULTIPLE = 16;

@@ -1,0 +1,1 @@
+"""Pictures made without ComfyUI: contact sheets, comparisons, their captions, and sizes."""

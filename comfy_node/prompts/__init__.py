@@ -1,0 +1,1 @@
+"""Help with prompts: advice about their wording, and house templates."""

@@ -1,0 +1,149 @@
+"""House templates: a prompt with boxes, kept in a JSON file that a team can share.
+
+    {"about": "One sentence about it.",
+     "prompt": ["A poster", " for {subject}", " in {style}", ". Large title: {headline}."],
+     "negative": "blurry, misspelled text",
+     "defaults": {"style": "the manner of a screen print"}}
+
+The prompt is a list of pieces; a piece with a box that is empty is left out. A
+box that the designer leaves empty has the template's default. ``{headline}`` is
+the headline in quotation marks, its lines one after another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..files import read_json
+from ..texts import WorkerError, say, shown
+
+SHIPPED = Path(__file__).parent / "house"
+USER_FOLDER = "ovis_templates"
+"""In ComfyUI's user folder, beside the worker's settings."""
+
+BOXES = ("headline", "style", "subject", "colours")
+_BOX = re.compile(r"\{([^{}]*)\}")
+MOST_FILES = 1000
+_MOST_BYTES = 64 << 10
+_SHAPE = say(
+    'It is {{"prompt": [TEXT], "negative": TEXT, "about": TEXT, "defaults": {{BOX: TEXT}}}}, '
+    "of which only the prompt is needed; the boxes are {boxes}.",
+    boxes=", ".join(BOXES),
+)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template file that was understood."""
+
+    name: str
+    pieces: tuple[str, ...]
+    negative: str = ""
+    about: str = ""
+    defaults: Mapping[str, str] = field(default_factory=dict)
+
+    def compose(self, boxes: Mapping[str, str]) -> str:
+        """The full prompt, with what the designer wrote in the boxes."""
+        filled = {box: boxes.get(box, "").strip() or self.defaults.get(box, "") for box in BOXES}
+        filled["headline"] = quoted(filled["headline"])
+        kept = [
+            _BOX.sub(lambda box: filled[box[1]], piece)
+            for piece in self.pieces
+            if all(filled[box] for box in _BOX.findall(piece))
+        ]
+        return "".join(kept).strip()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in the folders: templates by name, and a sentence about each bad file."""
+
+    templates: dict[str, Template]
+    problems: list[str]
+
+    def named(self, name: str) -> Template:
+        """The template called ``name``; raises :class:`WorkerError` when it is not here."""
+        if name not in self.templates:
+            name = shown(name, 60)
+            bad = next((text for text in self.problems if f"`{name}`" in text), "")
+            raise WorkerError(
+                bad or say("The house template `{name}` is not here.", name=name),
+                say(
+                    "Put {name}.json into the folder {folder} in ComfyUI's user folder, or choose "
+                    "another template.",
+                    name=name,
+                    folder=USER_FOLDER,
+                ),
+            )
+        return self.templates[name]
+
+
+def quoted(headline: str) -> str:
+    """The headline's lines, each in quotation marks; marks inside become single ones."""
+    lines = [line.strip().strip('"“”') for line in headline.splitlines()]
+    return ", ".join('"' + re.sub('["“”]', "'", line) + '"' for line in lines if line)
+
+
+def folders(user: Path | None) -> list[Path]:
+    """Where templates lie; a later folder's wins over an earlier one's of the same name."""
+    return [SHIPPED, user / USER_FOLDER] if user else [SHIPPED]
+
+
+def find(places: Iterable[Path]) -> Found:
+    """Reads every template of the folders."""
+    found = Found({}, [])
+    for folder in places:
+        for path in _files(folder):
+            try:
+                found.templates[path.stem] = read(path)
+            except WorkerError as error:
+                found.problems.append(error.message)
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """The folder's templates; none where it cannot be listed."""
+    try:
+        files = sorted(folder.glob("*.json"))
+    except OSError:
+        return []
+    return [path for path in files[:MOST_FILES] if not path.name.startswith("._")]
+
+
+def read(path: Path) -> Template:
+    """One template file; raises :class:`WorkerError` with one sentence that names it."""
+
+    def bad(why: str) -> WorkerError:
+        about = {"name": shown(path.stem, 60), "path": shown(path), "why": why}
+        return WorkerError(say("The house template `{name}` ({path}) {why}.", **about), _SHAPE)
+
+    try:
+        if not path.is_file():
+            raise bad(say("is not a file"))
+        if path.stat().st_size > _MOST_BYTES:
+            raise bad(say("is larger than 64 KiB"))
+        content = read_json(path, _MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise bad(say("cannot be read: {why}", why=shown(error))) from error
+    if not isinstance(content, dict):
+        raise bad(say("is not a JSON object"))
+    pieces = content.get("prompt")
+    pieces = [pieces] if isinstance(pieces, str) else pieces
+    if not _all_texts(pieces) or not pieces:
+        raise bad(say("has no `prompt`, a text or a list of texts"))
+    texts = {key: content.get(key, "") for key in ("negative", "about")}
+    defaults = content.get("defaults", {})
+    if not isinstance(defaults, dict) or not _all_texts([*texts.values(), *defaults.values()]):
+        raise bad(say("has a `negative`, `about` or `defaults` that is not text"))
+    used = {box for piece in pieces for box in _BOX.findall(piece)} | set(defaults)
+    unknown = sorted(used - set(BOXES))
+    if unknown:
+        raise bad(say("has a box `{box}`, which there is not", box=unknown[0]))
+    return Template(path.stem, tuple(pieces), defaults=defaults, **texts)
+
+
+def _all_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)

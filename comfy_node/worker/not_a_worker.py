@@ -1,0 +1,160 @@
+"""What is wrong where something answers at a worker's address that is no worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+
+import aiohttp
+
+from ..settings.config import WorkerConfig
+from ..texts import WorkerError, say, shown
+from .errors import NoWorker
+
+_AWAY = (502, 503, 504)
+"""HTTP statuses by which a proxy says that the worker behind it is away."""
+_LOGINS = (401, 407)
+_NO_UPGRADE = (400, 426)
+_REDIRECTS = range(300, 400)
+_PROBE_SECONDS = 3.0
+
+OTHER_PROGRAM = say(
+    "Another program may be using the port; give the worker another one with --listen."
+)
+
+
+def no_answer(config: WorkerConfig, why: str) -> NoWorker:
+    """Nothing answers there, or it is away for now."""
+    return NoWorker(
+        say("No ovis-worker answers at {address}: {why}.", address=config.address, why=why)
+    )
+
+
+def by_status(config: WorkerConfig, status: int, *, redirected: bool = False) -> WorkerError:
+    """The HTTP status of an answer that opens no websocket, or is no worker's page.
+
+    ``redirected``: whether the answer is that of another page, which the first one led to.
+    """
+    about = {"address": config.address, "status": status}
+    with_login = say("Write the address with its login: wss://USER:PASSWORD@HOST:PORT")
+    if status in _AWAY:
+        # A worker that stops says 503 itself.
+        why = (
+            say("it is stopping, or a proxy says so (HTTP status 503)")
+            if status == 503
+            else say("a proxy answers with HTTP status {status}", status=status)
+        )
+        return no_answer(config, why)
+    if status in _LOGINS:
+        return WorkerError(
+            say("A proxy at {address} asks for a login (HTTP status {status}).", **about),
+            with_login,
+        )
+    if redirected or status in _REDIRECTS:
+        return WorkerError(
+            say(
+                "What answers at {address} leads to another page, such as a login page (HTTP "
+                "status {status}).",
+                **about,
+            ),
+            with_login,
+        )
+    if status == 403:
+        return WorkerError(
+            say("What answers at {address} forbids the connection (HTTP status 403).", **about),
+            say(
+                "Start the worker with --allowed-host and this host name, or write the login that "
+                "a proxy asks for into the address: wss://USER:PASSWORD@HOST:PORT"
+            ),
+        )
+    if status == 404:
+        return WorkerError(
+            say(
+                "What answers at {address} has no ovis-worker at the path {path} (HTTP status "
+                "404).",
+                path=shown(config.where.path, 100),
+                **about,
+            ),
+            say(
+                "Write the address with the worker's path, such as wss://HOST/ovis/ws; or another "
+                "program uses the port."
+            ),
+        )
+    if status in _NO_UPGRADE:
+        return WorkerError(
+            say(
+                "What answers at {address} does not take a websocket (HTTP status {status}).",
+                **about,
+            ),
+            say(
+                "Let the proxy in front of the worker pass websockets on; for nginx: "
+                "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+                'proxy_set_header Connection "upgrade";'
+            ),
+        )
+    return WorkerError(
+        say("What answers at {address} is not an ovis-worker (HTTP status {status}).", **about),
+        OTHER_PROGRAM,
+    )
+
+
+def by_tls(config: WorkerConfig, error: Exception) -> WorkerError | None:
+    """What is wrong with TLS at a ``wss://`` address; ``None`` where it is something else."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+        return WorkerError(
+            say(
+                "The certificate of {address} is not trusted on this machine: {why}.",
+                address=config.address,
+                why=shown(why),
+            ),
+            say(
+                "Use a certificate of a known authority for this host name, or name its "
+                "certificate file to ComfyUI in the environment variable SSL_CERT_FILE."
+            ),
+        )
+    if not isinstance(error, aiohttp.ClientConnectorSSLError):
+        return None
+    reason = getattr(error.os_error, "reason", "") or ""
+    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+        return WorkerError(
+            say("What answers at {address} does not speak TLS.", address=config.address),
+            say(
+                "Write the address with ws:// instead of wss://: ws://{address}",
+                address=config.address,
+            ),
+        )
+    return WorkerError(
+        say(
+            "There is no TLS connection to {address}: {why}.",
+            address=config.address,
+            why=shown(reason or error.os_error),
+        ),
+        say("Look at the TLS settings of the proxy in front of the worker."),
+    )
+
+
+async def by_plain(config: WorkerConfig) -> WorkerError | None:
+    """Looks whether a ``ws://`` address, which gave no plain answer, speaks TLS."""
+    if config.where.scheme != "ws":
+        return None
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    try:
+        _, writer = await asyncio.wait_for(
+            asyncio.open_connection(config.where.host, config.where.port, ssl=anyone),
+            _PROBE_SECONDS,
+        )
+    except (OSError, asyncio.TimeoutError, ValueError):
+        return None
+    writer.close()
+    with contextlib.suppress(OSError, asyncio.TimeoutError):
+        await asyncio.wait_for(writer.wait_closed(), _PROBE_SECONDS)
+    return WorkerError(
+        say("What answers at {address} speaks TLS only.", address=config.address),
+        say(
+            "Write the address with wss:// instead of ws://: wss://{address}",
+            address=config.address,
+        ),
+    )

@@ -1,0 +1,59 @@
+"""Why a worker that was started is not there, as a sentence."""
+
+from __future__ import annotations
+
+from ..settings.config import WorkerConfig
+from ..texts import say
+from .errors import StartFailed
+from .process import WorkerProcess
+
+_KILLED = (-9, 128 + 9)
+"""Exit statuses of a process that was killed, itself or below a shell or a container."""
+
+
+def ended(process: WorkerProcess) -> StartFailed:
+    """It ended before it answered."""
+    status = process.exit_code
+    log = _end_of_log(process)
+    if status in _KILLED:
+        return StartFailed(
+            say(
+                "The system ended the worker that was started (status {status}), most likely "
+                "because memory ran out.",
+                status=status,
+            ),
+            say(
+                "Close other programs, choose a smaller --precision, or limit the worker with "
+                "--memory. {log}",
+                log=log,
+            ),
+        )
+    return StartFailed(
+        say("The worker that was started ended with status {status}.", status=status), log
+    )
+
+
+def silent(config: WorkerConfig, process: WorkerProcess, seconds: float) -> StartFailed:
+    """It, or another worker at its address, did not answer in time."""
+    if process.found_another:
+        return StartFailed(
+            say(
+                "Another program holds {address}, and no worker answers there after "
+                "{seconds:.0f} seconds.",
+                address=config.address,
+                seconds=seconds,
+            ),
+            say("End that program, or give the worker another address in the settings."),
+        )
+    return StartFailed(
+        say(
+            "The worker that was started does not answer at {address} after {seconds:.0f} seconds.",
+            address=config.address,
+            seconds=seconds,
+        ),
+        _end_of_log(process),
+    )
+
+
+def _end_of_log(process: WorkerProcess) -> str:
+    return say("Its log, {path}, ends:\n{end}", path=process.log, end=process.log_tail())

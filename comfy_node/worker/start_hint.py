@@ -1,0 +1,70 @@
+"""What to do where no worker answers, on the machine that this is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..settings.config import PACK_ROOT, WorkerConfig
+from ..texts import say
+
+_DRIVER_FILES = (
+    "/proc/driver/nvidia/version",
+    "/dev/nvidiactl",
+    "/usr/lib/wsl/lib/libcuda.so.1",
+    r"C:\Windows\System32\nvcuda.dll",
+)
+"""What an NVIDIA driver leaves on Linux, in WSL and on Windows."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What matters for a worker's next step."""
+
+    has_nvidia: bool
+    has_cargo: bool
+
+    @classmethod
+    def look(cls) -> Machine:
+        """The machine that this runs on."""
+        driver = shutil.which("nvidia-smi") or any(map(os.path.exists, _DRIVER_FILES))
+        suffix = ".exe" if os.name == "nt" else ""
+        cargo = Path.home() / ".cargo" / "bin" / f"cargo{suffix}"
+        return cls(bool(driver), bool(shutil.which("cargo")) or cargo.is_file())
+
+
+def how_to_start(config: WorkerConfig, machine: Machine | None = None) -> str:
+    """The hint that ends every "no worker answers"."""
+    if not config.is_on_this_machine:
+        return say(
+            "Check in the settings that host, port and token are right, that no firewall is "
+            "between, and that it runs there: ovis-worker serve --model PATH --listen "
+            "0.0.0.0:{port} --token TOKEN",
+            port=config.where.port,
+        )
+    if config.binary:
+        return say(
+            "Start it in the sidebar's tab Ovis, or by hand: {binary} serve --model PATH --listen "
+            "{address}",
+            binary=config.binary,
+            address=config.address,
+        )
+    machine = machine or Machine.look()
+    build = "worker/cuda-toolchain build" if machine.has_nvidia else "cargo build --release"
+    if not machine.has_cargo:
+        return say(
+            "Install Rust from https://rustup.rs, then build the worker: run `{build}` in "
+            "{folder}. The nodes start it then. One that is elsewhere is named in OVIS_WORKER_BIN.",
+            build=build,
+            folder=PACK_ROOT,
+        )
+    return say(
+        "Build the worker: run `{build}` in {folder}. The nodes start it then. One that is "
+        "elsewhere is named in OVIS_WORKER_BIN, or started by hand: ovis-worker serve --model "
+        "PATH --listen {address}",
+        build=build,
+        folder=PACK_ROOT,
+        address=config.address,
+    )
