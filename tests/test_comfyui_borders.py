@@ -1,6 +1,6 @@
 """What can go wrong at a node's inputs, with lists, on the network and at ComfyUI's routes.
 
-As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from comfy_server import WIDGETS
+from real_comfyui import SETTINGS, comfy, graph, latents_of, link, undecoded
 from real_worker import RealWorker
 from silent_proxy import SilentProxy
-from test_comfyui import SETTINGS, comfy, graph, latents_of, link, undecoded
 from test_comfyui_older_graphs import PLACES
 
 FIXTURES = (comfy,)  # pytest finds it by name

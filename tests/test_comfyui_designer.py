@@ -1,6 +1,6 @@
 """The designer's nodes and the pack's routes in a real ComfyUI.
 
-As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from comfy_node.pictures import sizes
-from test_comfyui import comfy, graph, latents_of, link, pixels_of, undecoded
+from real_comfyui import comfy, graph, latents_of, link, pixels_of, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name
 

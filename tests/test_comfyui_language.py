@@ -1,6 +1,6 @@
 """What nodes say to a page in Chinese, in a real ComfyUI.
 
-As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from test_comfyui import comfy, graph
+from real_comfyui import comfy, graph
 from test_comfyui_designer import sheet
 
 FIXTURES = (comfy,)  # pytest finds it by name

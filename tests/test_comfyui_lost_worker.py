@@ -1,6 +1,6 @@
 """A worker's process that ends while a node in a real ComfyUI waits for it.
 
-As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from comfy_server import Run
+from real_comfyui import SETTINGS, comfy, graph, latents_of, undecoded
 from real_worker import RealWorker
-from test_comfyui import SETTINGS, comfy, graph, latents_of, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name
 LOST = "was lost during the job"

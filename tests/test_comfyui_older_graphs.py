@@ -1,6 +1,6 @@
 """Graphs that an earlier version of the node pack saved, in a real ComfyUI.
 
-As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from comfy_server import WIDGETS
-from test_comfyui import comfy, graph, latents_of, undecoded
+from real_comfyui import comfy, graph, latents_of, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name
 

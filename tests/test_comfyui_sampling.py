@@ -1,6 +1,6 @@
 """Samplers, schedulers, advanced nodes and previews in a real ComfyUI.
 
-As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from make_golden_sampling import SAMPLERS
-from test_comfyui import (
+from real_comfyui import (
     both,
     comfy,
     distance,

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from fake_worker import FakeWorker
-from test_comfyui import SETTINGS, WORKFLOWS, comfy, graph, undecoded
+from real_comfyui import SETTINGS, WORKFLOWS, comfy, graph, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name
 HERE = Path(__file__).parent
