@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from comfy_node.routes import language, prompts, workers
+from comfy_node.settings import lookup
 from comfy_node.settings.config import ENVIRONMENT, Places
 from comfy_node.settings.file import SETTINGS_FILE
 from comfy_node.texts import reader
@@ -303,7 +304,7 @@ def test_a_sentence_is_in_the_language_of_the_page_that_asks(tmp_path):
 
 def test_a_status_says_its_problem_in_the_language_of_the_page(tmp_path, monkeypatch):
     # One built in this clone would be started.
-    monkeypatch.setattr(workers.settings, "known_binary", lambda *_: None)
+    monkeypatch.setattr(lookup, "known_binary", lambda *_: None)
     describe(tmp_path, local={"url": f"ws://127.0.0.1:{free_port()}"})
 
     async def question(client: TestClient) -> list[str]:
