@@ -34,7 +34,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from comfy_node.pictures.captions import PAPER
+from comfy_node.pictures.captions import BACKGROUND
 from comfy_node.pictures.sizes import FREE, size_of
 from comfy_server import ROOT, ComfyServer, free_port
 from real_worker import binary
@@ -159,7 +159,7 @@ def write_thumbnail(image: Image.Image, path: Path) -> None:
     """The whole image on a square."""
     scale = THUMBNAIL / max(image.size)
     size = [max(1, round(side * scale)) for side in image.size]
-    page = Image.new("RGB", (THUMBNAIL, THUMBNAIL), PAPER)
+    page = Image.new("RGB", (THUMBNAIL, THUMBNAIL), BACKGROUND)
     corner = [(THUMBNAIL - side) // 2 for side in size]
     page.paste(image.resize(size, Image.Resampling.LANCZOS), corner)
     page.save(path, quality=88, optimize=True)

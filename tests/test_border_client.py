@@ -19,7 +19,7 @@ from comfy_node.worker import client as clients
 from comfy_node.worker import connection
 from comfy_node.worker import process as worker_process
 from comfy_node.worker.client import WorkerClient
-from comfy_node.worker.errors import MOST_WORDS, NoWorker, StartFailed, from_wire
+from comfy_node.worker.errors import MAX_WORDS, NoWorker, StartFailed, from_wire
 from fake_worker import FakeWorker
 from test_client import TIMEOUT, client, denoise, free_port, latent, quick, wait_until, worker
 
@@ -111,12 +111,12 @@ ERRORS = [RuntimeError, ValueError, KeyError, MemoryError, AssertionError, OSErr
         (transfer, "chunks"),
         (transfer, "check_set"),
         (transfer.Assembler, "push"),
-        (connection.Connection, "_take"),
+        (connection.Connection, "_handle"),
         (connection.Connection, "_send"),
         (connection.Connection, "run"),
         (connection.Connection, "open"),
         (clients.WorkerClient, "_connect"),
-        (clients.Pace, "see"),
+        (clients.Pace, "observe"),
     ],
 )
 def test_wherever_an_error_is_raised_the_job_ends(monkeypatch, owner, name, error):
@@ -280,7 +280,7 @@ def test_an_error_code_of_a_newer_worker_is_an_error_like_any_other(code):
         ("line\r\nline", "line line"),
         ("\x1b[31mred", "\\x1b[31mred"),
         ("a\u202eb", "a\\u202eb"),
-        ("x" * 10_000, "x" * MOST_WORDS + "…"),
+        ("x" * 10_000, "x" * MAX_WORDS + "…"),
         ("\0", "\\x00"),
         ("{curly} {0} %s", "{curly} {0} %s"),
     ],

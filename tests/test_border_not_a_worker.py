@@ -16,7 +16,7 @@ from comfy_node.settings.config import WorkerConfig
 from comfy_node.texts import WorkerError
 from comfy_node.worker.client import WorkerClient
 from comfy_node.worker.errors import NoWorker
-from comfy_node.worker.status import look_at
+from comfy_node.worker.status import query_status
 from test_client import TIMEOUT, client, free_port, quick, worker
 
 FIXTURES = (client, quick, worker)  # pytest finds them by name
@@ -100,7 +100,7 @@ def test_the_status_of_a_worker_behind_a_proxy(status, state):
         app = web.Application()
         app.router.add_route("*", "/{all:.*}", answering(status, "<html>"))
         async with TestServer(app) as server:
-            found = await look_at(WorkerConfig(url=f"ws://127.0.0.1:{server.port}"))
+            found = await query_status(WorkerConfig(url=f"ws://127.0.0.1:{server.port}"))
         assert (found.state, str(status) in found.problem.message) == (state, True)
 
     asyncio.run(asyncio.wait_for(ask(), TIMEOUT))
@@ -140,7 +140,7 @@ def failure_with_tls(context: ssl.SSLContext, scheme: str) -> WorkerError:
             await asyncio.wrap_future(client.submit(ENCODE))
         except WorkerError as error:
             if scheme == "wss":
-                assert (await look_at(config)).problem.message == error.message
+                assert (await query_status(config)).problem.message == error.message
             return error
         finally:
             await asyncio.to_thread(client.close)

@@ -13,7 +13,7 @@ import pytest
 import fake_comfy
 from comfy_node.prompts import templates
 from comfy_node.settings import lookup, private_folder
-from comfy_node.settings.config import PACK_ROOT, Places, WorkerConfig
+from comfy_node.settings.config import PACK_ROOT, ComfyFolders, WorkerConfig
 from comfy_node.settings.file import SETTINGS_FILE
 from comfy_node.texts import WorkerError
 from comfy_node.worker import process as worker_process
@@ -79,7 +79,7 @@ def test_a_file_that_reappears_in_the_old_place_is_not_believed(tmp_path, caplog
     with caplog.at_level(logging.WARNING):
         private_folder.prepare(new, old)
     assert "is not read" in caplog.text
-    config = lookup.resolve("local", Places(new, user=old), {"PATH": ""})
+    config = lookup.resolve("local", ComfyFolders(new, user=old), {"PATH": ""})
     assert config.binary != "/tmp/evil" and (old / SETTINGS_FILE).exists()
 
 
@@ -88,7 +88,7 @@ def test_settings_that_cannot_be_read_move_as_they_are(tmp_path):
     (old / SETTINGS_FILE).write_text("{")
     private_folder.prepare(new, old)
     with pytest.raises(WorkerError, match="cannot be read"):
-        lookup.resolve("local", Places(new), {})
+        lookup.resolve("local", ComfyFolders(new), {})
 
 
 def test_settings_that_cannot_be_moved_stay_and_are_said(tmp_path, caplog, monkeypatch):
@@ -98,7 +98,7 @@ def test_settings_that_cannot_be_moved_stay_and_are_said(tmp_path, caplog, monke
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(private_folder, "replace", refuse)
+    monkeypatch.setattr(private_folder, "write_atomically", refuse)
     private_folder.prepare(new, old)
     assert (old / SETTINGS_FILE).read_text() == TEXT and "No space left" in caplog.text
     monkeypatch.undo()
@@ -176,7 +176,7 @@ def test_a_driver_is_seen_by_its_program_or_its_files(monkeypatch, found):
     monkeypatch.setattr("shutil.which", lambda name, **_: found if "nvidia" in name else None)
     monkeypatch.setattr(os.path, "exists", lambda _: False)
     monkeypatch.setattr(Path, "is_file", lambda _: False)
-    assert Machine.look() == Machine(has_nvidia=found is not None, has_cargo=False)
+    assert Machine.detect() == Machine(has_nvidia=found is not None, has_cargo=False)
 
 
 # House templates lie where anyone who reaches ComfyUI can write: they are data

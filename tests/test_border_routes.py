@@ -18,10 +18,10 @@ from multidict import CIMultiDict
 
 from comfy_node.routes import guard, json_body
 from comfy_node.settings import lookup
-from comfy_node.settings.config import Places
+from comfy_node.settings.config import ComfyFolders
 from comfy_node.settings.file import SETTINGS_FILE
 from comfy_node.worker import process as worker_process
-from comfy_node.worker.status import look_at
+from comfy_node.worker.status import query_status
 from fake_worker import FakeWorker
 from test_client import FAKE, free_port
 from test_routes import asking, describe, get, no_environment, post, script, until
@@ -377,7 +377,7 @@ def test_what_else_may_answer_for_a_worker(tmp_path, code, health, metrics, stat
         app.router.add_route("*", "/{all:.*}", answer)
         async with TestServer(app) as server:
             describe(tmp_path, local={"url": f"127.0.0.1:{server.port}"})
-            return await look_at(lookup.resolve("local", Places(tmp_path), {}))
+            return await query_status(lookup.resolve("local", ComfyFolders(tmp_path), {}))
 
     status = asyncio.run(look())
     assert status.state == state and problem in (status.problem.message if status.problem else "")
@@ -430,7 +430,7 @@ def test_a_change_says_that_a_restart_is_needed_and_stop_and_start_do_it(tmp_pat
         await until(client, lambda status: status["state"] == "away")
 
     asking(tmp_path, life)
-    assert not worker_process.may_stop(lookup.resolve("local", Places(tmp_path), {}))
+    assert not worker_process.may_stop(lookup.resolve("local", ComfyFolders(tmp_path), {}))
 
 
 def test_numbers_that_may_be_shown():

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from comfy_node.settings import lookup, store
-from comfy_node.settings.config import DEFAULT_URL, ENVIRONMENT, Places, WorkerConfig
-from comfy_node.settings.file import BACKUP_SUFFIX, SETTINGS_FILE, entries
+from comfy_node.settings.config import DEFAULT_URL, ENVIRONMENT, ComfyFolders, WorkerConfig
+from comfy_node.settings.file import BACKUP_SUFFIX, SETTINGS_FILE, read_entries
 from comfy_node.settings.secret import Secret
 from comfy_node.texts import WorkerError
 from comfy_node.worker.client import WorkerClient
@@ -27,7 +27,7 @@ POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
 def test_a_secret_has_no_printable_form():
     secret = Secret("s3cret")
     config = WorkerConfig(url="ws://user:s3cret@gpu", token="s3cret")
-    for one in (secret, config, config.where):
+    for one in (secret, config, config.endpoint):
         for shown in (repr(one), str(one), f"{one} {one!r}"):
             assert "s3cret" not in shown
     for write in (json.dumps, pickle.dumps):
@@ -62,11 +62,11 @@ def test_a_blank_variable_counts_as_unset(tmp_path, blank):
     entry = {"url": "gpu:1", "token": "t", "binary": "/b", "model": "/m"}
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": entry}}))
     environ = dict.fromkeys(ENVIRONMENT.values(), blank)
-    config = lookup.resolve("local", Places(tmp_path), environ)
+    config = lookup.resolve("local", ComfyFolders(tmp_path), environ)
     assert (config.url, config.token.reveal()) == ("ws://gpu:1/ws", "t")
     assert (config.binary, config.model) == ("/b", "/m")
     assert lookup.overridden("local", environ) == []
-    bare = lookup.resolve("local", Places(), environ)
+    bare = lookup.resolve("local", ComfyFolders(), environ)
     assert bare.token is None and bare.model is None
 
 
@@ -74,7 +74,7 @@ def test_a_blank_variable_counts_as_unset(tmp_path, blank):
 def test_a_blank_setting_counts_as_unset(tmp_path, blank):
     entry = dict.fromkeys(("url", "token", "binary", "model"), blank)
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": entry}}))
-    config = lookup.resolve("local", Places(tmp_path), {})
+    config = lookup.resolve("local", ComfyFolders(tmp_path), {})
     assert (config.url, config.token, config.model) == (DEFAULT_URL, None, None)
 
 
@@ -107,14 +107,14 @@ def test_a_value_is_read_without_what_was_copied_with_it(tmp_path, frame, source
         (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": typed}}))
     else:
         store.save(tmp_path, "local", typed)
-    config = lookup.resolve("local", Places(tmp_path), environ)
+    config = lookup.resolve("local", ComfyFolders(tmp_path), environ)
     assert (config.address, config.token.reveal()) == ("gpu:1", "s3 cret")
     assert (config.binary, config.model) == (meant["binary"], meant["model"])
 
 
 @pytest.mark.parametrize("blank", ['""', "''", '" "', '"\r'])
 def test_quotes_around_nothing_are_unset_and_a_lone_one_stays(blank):
-    config = lookup.resolve("local", Places(), {"OVIS_WORKER_TOKEN": blank})
+    config = lookup.resolve("local", ComfyFolders(), {"OVIS_WORKER_TOKEN": blank})
     assert (config.token and config.token.reveal()) == ('"' if "\r" in blank else None)
 
 
@@ -122,12 +122,12 @@ def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     environ = {"OVIS_WORKER_BIN": "~/bin/w", "OVIS_WORKER_MODEL": '"~"'}
-    config = lookup.resolve("local", Places(), environ)
+    config = lookup.resolve("local", ComfyFolders(), environ)
     assert (config.binary, config.model) == (os.path.join(tmp_path, "bin/w"), str(tmp_path))
-    odd = lookup.resolve("local", Places(), {"OVIS_WORKER_MODEL": "~root/x\0"})
+    odd = lookup.resolve("local", ComfyFolders(), {"OVIS_WORKER_MODEL": "~root/x\0"})
     assert odd.model == "~root/x\0"
     store.save(tmp_path, "a", {"model": "~"})
-    assert entries(tmp_path)["a"]["model"] == str(tmp_path)
+    assert read_entries(tmp_path)["a"]["model"] == str(tmp_path)
 
 
 TOKEN_ARGS = {
@@ -149,7 +149,7 @@ def test_a_token_among_the_arguments_is_a_secret_like_any_other(tmp_path, caplog
         "args": ["--device", "cpu", *TOKEN_ARGS[case], "--precision=f32"],
     }
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": entry}}))
-    config = lookup.resolve("local", Places(tmp_path), {})
+    config = lookup.resolve("local", ComfyFolders(tmp_path), {})
     assert config.token.reveal() == "s3cret"
     assert config.args == ("--device", "cpu", "--precision=f32")
     assert "s3cret" not in repr(config)
@@ -200,10 +200,10 @@ UNREADABLE = {
 @pytest.mark.parametrize("case", READABLE)
 def test_a_file_in_any_encoding_is_read(tmp_path, case):
     (tmp_path / SETTINGS_FILE).write_bytes(READABLE[case])
-    config = lookup.resolve("local", Places(tmp_path), {})
+    config = lookup.resolve("local", ComfyFolders(tmp_path), {})
     assert config.url == "ws://gpu:1/ws" and config.token
     store.save(tmp_path, "b", {"url": "gpu:2"})
-    assert lookup.labels(Places(tmp_path)) == ["local", "b"]
+    assert lookup.labels(ComfyFolders(tmp_path)) == ["local", "b"]
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
@@ -211,7 +211,7 @@ def test_a_file_that_cannot_be_read_is_a_sentence_and_stays(tmp_path, case):
     path = tmp_path / SETTINGS_FILE
     path.write_bytes(UNREADABLE[case])
     for act in (
-        lambda: lookup.resolve("local", Places(tmp_path), {}),
+        lambda: lookup.resolve("local", ComfyFolders(tmp_path), {}),
         lambda: store.save(tmp_path, "a", {"url": "gpu:1"}),
         lambda: store.remove(tmp_path, "a"),
     ):
@@ -219,7 +219,7 @@ def test_a_file_that_cannot_be_read_is_a_sentence_and_stays(tmp_path, case):
             act()
         assert BACKUP_SUFFIX in caught.value.hint and len(caught.value.message) < 900
     assert path.read_bytes() == UNREADABLE[case]
-    assert lookup.labels(Places(tmp_path)) == ["local"]
+    assert lookup.labels(ComfyFolders(tmp_path)) == ["local"]
 
 
 def test_a_folder_in_the_files_place_is_a_sentence(tmp_path):
@@ -227,14 +227,14 @@ def test_a_folder_in_the_files_place_is_a_sentence(tmp_path):
     with pytest.raises(WorkerError, match="it is not a file"):
         store.save(tmp_path, "a", {"url": "gpu:1"})
     with pytest.raises(WorkerError, match="it is not a file"):
-        lookup.resolve("local", Places(tmp_path), {})
+        lookup.resolve("local", ComfyFolders(tmp_path), {})
 
 
 @POSIX
 def test_a_pipe_in_the_files_place_is_a_sentence(tmp_path):
     os.mkfifo(tmp_path / SETTINGS_FILE)
     with pytest.raises(WorkerError, match="it is not a file"):
-        lookup.resolve("local", Places(tmp_path), {})
+        lookup.resolve("local", ComfyFolders(tmp_path), {})
 
 
 def test_a_file_that_may_not_be_read_is_a_sentence(tmp_path, monkeypatch):
@@ -245,7 +245,7 @@ def test_a_file_that_may_not_be_read_is_a_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(WorkerError, match=r"cannot be read: .*Permission denied"):
-        lookup.resolve("local", Places(tmp_path), {})
+        lookup.resolve("local", ComfyFolders(tmp_path), {})
 
 
 @pytest.mark.parametrize("broken", ["mkstemp", "replace", "fsync"])
@@ -301,22 +301,22 @@ WRONG_ENTRIES = [
 def test_one_bad_entry_hides_no_other(tmp_path, wrong):
     workers = {"bad": wrong, "good": {"url": "gpu:1"}}
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": workers}))
-    places = Places(tmp_path)
+    places = ComfyFolders(tmp_path)
     assert set(lookup.labels(places)) == {"local", "bad", "good"}
     assert lookup.resolve("good", places, {}).address == "gpu:1"
     with pytest.raises(WorkerError):
         lookup.resolve("bad", places, {})
     store.save(tmp_path, "bad", {"url": "gpu:2", "token": ""})
-    entry = entries(tmp_path)["bad"]
+    entry = read_entries(tmp_path)["bad"]
     assert entry["url"] == "gpu:2" and entry.get("token") != 3
 
 
 def test_odd_labels_neither_hide_nor_double_another(tmp_path):
     labels = {"": {}, "  ": {}, "local ": {}, "a/b": {}, "x" * 500: {}, "è": {}}
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": labels}))
-    listed = lookup.labels(Places(tmp_path))
+    listed = lookup.labels(ComfyFolders(tmp_path))
     assert listed.count("local") == 1 and "" not in listed and "è" in listed
-    log = lookup.resolve("x" * 500, Places(tmp_path), {}).log
+    log = lookup.resolve("x" * 500, ComfyFolders(tmp_path), {}).log
     assert len(Path(log).name) < 100
 
 
@@ -331,10 +331,10 @@ def test_paths_that_are_none(tmp_path, field, path):
 
 def test_a_hidden_login_comes_back_unchanged_and_goes_to_no_other_host(tmp_path):
     store.save(tmp_path, "a", {"url": "wss://user:secret@gpu.example/ovis"})
-    shown = lookup.resolve("a", Places(tmp_path), {}).where.shown_url
+    shown = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint.shown_url
     assert shown == "wss://***@gpu.example:443/ovis"
     store.save(tmp_path, "a", {"url": shown})
-    where = lookup.resolve("a", Places(tmp_path), {}).where
+    where = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint
     assert (where.url, where.login_text()) == ("wss://gpu.example:443/ovis", "user:secret")
     with pytest.raises(WorkerError, match="belongs to another host"):
         store.save(tmp_path, "a", {"url": shown.replace("gpu.", "evil.")})
@@ -343,10 +343,10 @@ def test_a_hidden_login_comes_back_unchanged_and_goes_to_no_other_host(tmp_path)
 def test_a_hidden_query_comes_back_unchanged_and_goes_to_no_other_host(tmp_path):
     typed = "wss://user:secret@gpu.example/ws?token=k3y"
     store.save(tmp_path, "a", {"url": typed})
-    shown = lookup.resolve("a", Places(tmp_path), {}).where.shown_url
+    shown = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint.shown_url
     assert shown == "wss://***@gpu.example:443/ws?***"
     store.save(tmp_path, "a", {"url": shown})
-    where = lookup.resolve("a", Places(tmp_path), {}).where
+    where = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint
     assert where.socket_url == "wss://gpu.example:443/ws?token=k3y"
     assert where.login_text() == "user:secret"
     with pytest.raises(WorkerError, match="belongs to another host"):

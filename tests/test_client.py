@@ -18,7 +18,7 @@ import pytest
 
 from comfy_node import wire
 from comfy_node.settings import lookup
-from comfy_node.settings.config import PACK_ROOT, Places, WorkerConfig
+from comfy_node.settings.config import PACK_ROOT, ComfyFolders, WorkerConfig
 from comfy_node.texts import WorkerError
 from comfy_node.wire import WireTensor
 from comfy_node.worker import client as clients
@@ -149,7 +149,7 @@ def test_a_job_that_ends_the_connection_every_time_fails(client, worker, quick):
     worker.hang_ups = 10
     with pytest.raises(WorkerError, match="was lost during the job"):
         client.submit(wire.EncodeRequest(["hang up"], 8)).result(TIMEOUT)
-    assert worker.connections == clients.MOST_LOSSES
+    assert worker.connections == clients.MAX_LOSSES
 
 
 def test_a_worker_that_was_restarted_is_found_again():
@@ -275,7 +275,7 @@ def test_a_client_is_shared_by_equal_settings(worker):
 
 
 def test_the_default_worker_needs_no_settings():
-    config = lookup.resolve("local", Places(), {})
+    config = lookup.resolve("local", ComfyFolders(), {})
     assert (config.url, config.token, config.model) == ("ws://127.0.0.1:7867/ws", None, None)
 
 
@@ -286,7 +286,7 @@ def test_the_environment_describes_the_local_worker(tmp_path):
         "OVIS_WORKER_BIN": "/bin/w",
         "OVIS_WORKER_MODEL": "/m",
     }
-    config = lookup.resolve("", Places(tmp_path, tmp_path / "models"), environ)
+    config = lookup.resolve("", ComfyFolders(tmp_path, tmp_path / "models"), environ)
     assert config.url == "ws://10.0.0.5:9000/ws"
     assert (config.token.reveal(), config.binary, config.model) == ("t", "/bin/w", "/m")
 
@@ -294,20 +294,20 @@ def test_the_environment_describes_the_local_worker(tmp_path):
 def test_the_settings_file_describes_any_worker_but_the_environment_only_local(tmp_path):
     workers = {"studio": {"url": "wss://gpu.example:443/ovis", "token": "t"}}
     (tmp_path / "ovis_worker.json").write_text(json.dumps({"workers": workers}))
-    config = lookup.resolve("studio", Places(tmp_path), {"OVIS_WORKER_TOKEN": "other"})
+    config = lookup.resolve("studio", ComfyFolders(tmp_path), {"OVIS_WORKER_TOKEN": "other"})
     assert (config.url, config.token.reveal()) == ("wss://gpu.example:443/ovis", "t")
     assert not config.is_on_this_machine
 
 
 def test_comfyuis_models_folder_is_the_default_model(tmp_path):
-    assert lookup.resolve("local", Places(tmp_path, Path("/m")), {}).model == str(Path("/m"))
+    assert lookup.resolve("local", ComfyFolders(tmp_path, Path("/m")), {}).model == str(Path("/m"))
 
 
 def test_comfyuis_own_tokenizer_goes_with_its_models_folder_that_has_none(tmp_path):
     models, tokenizer = tmp_path / "models", tmp_path / "source" / "qwen25_tokenizer"
     (models / "text_encoders" / "ovis").mkdir(parents=True)
     tokenizer.mkdir(parents=True)
-    places = Places(tmp_path, models, tokenizer)
+    places = ComfyFolders(tmp_path, models, tokenizer)
     named = ("--tokenizer", str(tokenizer))
     assert lookup.resolve("local", places, {}).args == named
     assert lookup.resolve("local", places, {"OVIS_WORKER_MODEL": str(models)}).args == named
@@ -319,7 +319,7 @@ def test_comfyuis_own_tokenizer_goes_with_its_models_folder_that_has_none(tmp_pa
 def test_a_tokenizer_that_is_named_in_the_settings_stays(tmp_path):
     entry = {"args": ["--device", "cpu", "--tokenizer=/t"]}
     (tmp_path / "ovis_worker.json").write_text(json.dumps({"workers": {"local": entry}}))
-    places = Places(tmp_path, tmp_path / "models", tmp_path)
+    places = ComfyFolders(tmp_path, tmp_path / "models", tmp_path)
     assert lookup.resolve("local", places, {}).args == tuple(entry["args"])
 
 
@@ -338,4 +338,4 @@ def test_a_tokenizer_that_is_named_in_the_settings_stays(tmp_path):
 def test_settings_that_are_wrong_are_refused_with_a_sentence(tmp_path, text, sentence):
     (tmp_path / "ovis_worker.json").write_text(text)
     with pytest.raises(WorkerError, match=sentence):
-        lookup.resolve("x", Places(tmp_path), {})
+        lookup.resolve("x", ComfyFolders(tmp_path), {})

@@ -16,9 +16,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from comfy_node.routes import language, prompts, workers
 from comfy_node.settings import lookup
-from comfy_node.settings.config import ENVIRONMENT, Places
+from comfy_node.settings.config import ENVIRONMENT, ComfyFolders
 from comfy_node.settings.file import SETTINGS_FILE
-from comfy_node.texts import reader
+from comfy_node.texts import page_language
 from comfy_node.worker import client as clients
 from comfy_node.worker.errors import NoWorker
 from fake_worker import FakeWorker
@@ -45,7 +45,7 @@ def asking(user: Path, questions) -> object:
         routes = web.RouteTableDef()
         language.add_routes(routes)
         prompts.add_routes(routes, user)
-        workers.add_routes(routes, lambda: Places(user))
+        workers.add_routes(routes, lambda: ComfyFolders(user))
         app = web.Application()
         app.add_routes(routes)
         async with TestClient(TestServer(app)) as client:
@@ -235,7 +235,7 @@ def test_a_binary_that_ends_at_once_is_told_by_the_status(tmp_path):
 def test_a_running_job_is_seen_step_by_step(tmp_path):
     with FakeWorker(step_seconds=0.1) as worker:
         describe(tmp_path, local={"url": worker.url})
-        config = workers.lookup.resolve("local", Places(tmp_path))
+        config = workers.lookup.resolve("local", ComfyFolders(tmp_path))
         job = clients.client_for(config).submit(denoise(30), [latent()])
 
         async def question(client: TestClient) -> dict:
@@ -308,7 +308,7 @@ def test_a_status_says_its_problem_in_the_language_of_the_page(tmp_path, monkeyp
     describe(tmp_path, local={"url": f"ws://127.0.0.1:{free_port()}"})
 
     async def question(client: TestClient) -> list[str]:
-        config = workers.lookup.resolve("local", Places(tmp_path))
+        config = workers.lookup.resolve("local", ComfyFolders(tmp_path))
         with pytest.raises(NoWorker):
             await asyncio.wrap_future(clients.client_for(config).connect())
         problems = []
@@ -328,8 +328,8 @@ def test_a_page_without_number_or_language_is_refused(tmp_path, told):
 
 
 def test_a_page_tells_its_language(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "_languages", {})
+    monkeypatch.setattr(page_language, "_languages", {})
     assert post(tmp_path, "language", {"client": "a", "language": "zh"}) == (200, {})
-    assert reader._languages == {"a": "zh"}
+    assert page_language._languages == {"a": "zh"}
     assert post(tmp_path, "language", {"client": "a", "language": "en"}, Origin="null")[0] == 403
-    assert reader._languages == {"a": "zh"}
+    assert page_language._languages == {"a": "zh"}

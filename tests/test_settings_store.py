@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from comfy_node.settings import lookup, store
-from comfy_node.settings.config import Places
+from comfy_node.settings.config import ComfyFolders
 from comfy_node.settings.file import BACKUP_SUFFIX, SETTINGS_FILE
 from comfy_node.texts import WorkerError
 
@@ -26,9 +26,9 @@ def test_fields_change_one_by_one_and_the_rest_stays(tmp_path):
     assert written(tmp_path) == {"workers": {"a": changed}, "more": 1}
     store.save(tmp_path, "a", {"token": "", "model": ""})
     assert set(written(tmp_path)["workers"]["a"]) == {"url", "args"}
-    assert lookup.labels(Places(tmp_path)) == ["local", "a"]
+    assert lookup.labels(ComfyFolders(tmp_path)) == ["local", "a"]
     store.remove(tmp_path, "a")
-    assert lookup.labels(Places(tmp_path)) == ["local"]
+    assert lookup.labels(ComfyFolders(tmp_path)) == ["local"]
     kept = {SETTINGS_FILE, SETTINGS_FILE + BACKUP_SUFFIX}
     assert {path.name for path in tmp_path.iterdir()} == kept
 

@@ -7,7 +7,7 @@ import pytest
 
 from comfy_node.pictures import captions
 from comfy_node.pictures.compare import LAYOUTS, compare
-from comfy_node.pictures.contact_sheet import AXES, Cell, lay_out, plan
+from comfy_node.pictures.contact_sheet import AXES, Cell, plan, render
 from comfy_node.texts import WorkerError
 
 
@@ -71,7 +71,7 @@ def places_of(page: np.ndarray, colour: tuple[float, float, float]) -> tuple[sli
 def test_images_lie_in_their_rows_and_columns_whole_and_labelled(side, height, width):
     made = plan("1-2", "4,8", "5", "seeds")
     colours = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1)]
-    page = lay_out(made, [colour(*one) for one in colours], side)
+    page = render(made, [colour(*one) for one in colours], side)
     assert page.dtype == np.float32 and page.min() >= 0 and page.max() <= 1
     places = [places_of(page, one) for one in colours]
     for (top, bottom), (left, right) in places:
@@ -90,7 +90,7 @@ def test_images_lie_in_their_rows_and_columns_whole_and_labelled(side, height, w
 def test_a_page_that_no_program_opens_is_refused():
     made = plan("0-63", "1", "1", "seeds")
     with pytest.raises(WorkerError, match="Set a smaller cell_size"):
-        lay_out(made, [np.zeros((256, 256, 3), np.float32)] * 64, 0)
+        render(made, [np.zeros((256, 256, 3), np.float32)] * 64, 0)
 
 
 RED, BLUE = colour(1, 0, 0), colour(0, 0, 1)
@@ -134,5 +134,5 @@ def test_tiny_images_and_long_names_are_no_trouble(layout):
 
 
 def test_a_label_is_as_wide_as_it_says():
-    short, long = (captions.size_of_text(text, 20)[0] for text in ("seed 1", "seed 123456"))
+    short, long = (captions.text_size(text, 20)[0] for text in ("seed 1", "seed 123456"))
     assert 0 < short < long

@@ -62,7 +62,7 @@ def test_a_shipped_template_reads_well_with_and_without_boxes(path):
 def test_the_users_templates_come_after_and_win(tmp_path):
     write(tmp_path / "ovis_templates", "poster", {"prompt": "Mine: {headline}"})
     write(tmp_path / "ovis_templates", "house", {"prompt": ["x"]})
-    found = templates.find(templates.folders(tmp_path))
+    found = templates.find(templates.search_path(tmp_path))
     assert found.problems == []
     assert found.named("poster").compose({"headline": "A"}) == 'Mine: "A"'
     assert {"house", "bilingual-banner"} <= set(found.templates)

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from comfy_node import wire
-from comfy_node.texts import reader, say, translated
+from comfy_node.texts import page_language, say, translated
 from comfy_node.texts.chinese import CHINESE, WORKER_SAYS
 from comfy_node.worker.errors import ConnectionLost, from_wire
 from real_worker import ROOT
@@ -81,19 +81,19 @@ def test_the_workers_own_words_come_after_what_kind_of_error_it_is(code):
 
 @pytest.fixture
 def pages(monkeypatch):
-    monkeypatch.setattr(reader, "_languages", {})
-    monkeypatch.setattr(reader, "_runs_for", None)
+    monkeypatch.setattr(page_language, "_languages", {})
+    monkeypatch.setattr(page_language, "_executing_page", None)
 
 
 def lost() -> ConnectionLost:
     return ConnectionLost(say("Run the workflow again when it is back."))
 
 
-def test_an_error_is_in_the_language_of_the_page_that_the_prompt_runs_for(pages):
+def test_an_error_is_in_the_language_of_the_page_that_the_prompt_executing_page(pages):
     running = ["a"]
-    reader.runs_for(lambda: running[0])
-    reader.tell("a", "zh")
-    reader.tell("b", "fr")
+    page_language.set_executing_page(lambda: running[0])
+    page_language.remember("a", "zh")
+    page_language.remember("b", "fr")
     assert CJK.search(str(lost()))
     for page in ("b", "nobody's", None):
         running[0] = page
@@ -101,13 +101,13 @@ def test_an_error_is_in_the_language_of_the_page_that_the_prompt_runs_for(pages)
 
 
 def test_a_prompt_is_checked_in_the_language_of_its_own_page(pages):
-    reader.runs_for(lambda: "a")
-    reader.tell("a", "zh")
+    page_language.set_executing_page(lambda: "a")
+    page_language.remember("a", "zh")
     seen = []
 
     def check(prompt: dict) -> None:
-        assert reader.check_for(prompt) is prompt
-        seen.append(reader.language())
+        assert page_language.on_prompt(prompt) is prompt
+        seen.append(page_language.current())
 
     for prompt in ({"client_id": "a"}, {"client_id": "b"}, {}):
         # A thread of its own, as a request has a task of its own.
@@ -118,7 +118,7 @@ def test_a_prompt_is_checked_in_the_language_of_its_own_page(pages):
 
 
 def test_only_so_many_pages_are_remembered(pages, monkeypatch):
-    monkeypatch.setattr(reader, "MOST_PAGES", 2)
+    monkeypatch.setattr(page_language, "MAX_PAGES", 2)
     for page in ("a", "b", "a", "c"):
-        reader.tell(page, "zh")
-    assert list(reader._languages) == ["a", "c"]
+        page_language.remember(page, "zh")
+    assert list(page_language._languages) == ["a", "c"]

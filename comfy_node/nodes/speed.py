@@ -1,4 +1,4 @@
-"""Widgets that trade exactness for time, and what they mean to the worker."""
+"""Widgets that trade exactness for speed, and the request fields that they set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CACHES = {"off": wire.StepCaching.OFF, "safe": wire.StepCaching.SAFE, "fast": wi
 
 
 def cache_input() -> io.Combo.Input:
-    """The widget for the step cache; graphs from before it was there still run."""
+    """The widget for the step cache; optional, so that graphs saved before it existed still run."""
     return io.Combo.Input(
         "cache",
         options=list(CACHES),
@@ -24,7 +24,7 @@ def cache_input() -> io.Combo.Input:
 
 
 def guidance_inputs() -> list[io.Float.Input]:
-    """The widgets for the sigmas between which cfg is applied."""
+    """The widgets for the interval of sigmas in which guidance is applied."""
     common = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.001, "optional": True}
     return [
         io.Float.Input(
@@ -44,9 +44,9 @@ def guidance_inputs() -> list[io.Float.Input]:
 
 
 def speed_fields(cache: str, start: float = 1.0, end: float = 0.0) -> dict[str, object]:
-    """The fields of a request for these widgets.
+    """The request fields for these widgets.
 
-    Raises :class:`WorkerError` where the sigmas are the wrong way round.
+    Raises :class:`WorkerError` if the interval ends above its start.
     """
     cache = inputs.choice("cache", cache, list(CACHES))
     start = inputs.number("guidance_start", start, 0.0, 1.0)

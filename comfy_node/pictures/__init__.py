@@ -1,1 +1,1 @@
-"""Pictures made without ComfyUI: contact sheets, comparisons, their captions, and sizes."""
+"""Images that the pack composes itself, and image sizes."""

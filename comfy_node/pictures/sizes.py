@@ -1,4 +1,4 @@
-"""The sizes Ovis-Image takes, and the aspect ratios that people ask for by their use.
+"""Sizes that Ovis-Image accepts, and aspect ratios of common formats.
 
 ``web/js/sizes.js`` has the same numbers for the browser; a test compares them.
 """
@@ -9,13 +9,13 @@ import math
 
 LATENT_CHANNELS = 16
 LATENT_PIXELS = 8
-"""Pixels, each way, of one position of a latent."""
+"""Pixels in each direction for one position of a latent."""
 SIZE_MULTIPLE = 16
-MOST_EXTREME_RATIO = 4
+MAX_EXTREME_RATIO = 4
 MEGAPIXEL = 1024 * 1024
 
 FREE = "free"
-"""The preset that leaves the ratio to the slider."""
+"""The preset that uses the aspect ratio of the slider."""
 
 PRESETS: dict[str, float] = {
     "poster 2:3": 2 / 3,
@@ -39,22 +39,22 @@ PRESETS: dict[str, float] = {
     "video thumbnail 16:9": 16 / 9,
     "book cover 1:1.6": 1 / 1.6,
 }
-"""Width divided by height, by use. A saved workflow holds the names, so they stay."""
+"""Width divided by height. Saved workflows contain these names, so they never change."""
 
 
 def ratio_of(preset: str, aspect_ratio: float) -> float:
-    """The preset's ratio, or the slider's where the preset is :data:`FREE`."""
+    """The preset's aspect ratio, or the slider's if the preset is :data:`FREE`."""
     return PRESETS.get(preset, aspect_ratio)
 
 
 def size_of(aspect_ratio: float, megapixels: float) -> tuple[int, int]:
-    """Width and height in pixels: the nearest multiples of 16 that keep to 1:4 .. 4:1."""
+    """Width and height in pixels: multiples of 16, with a ratio from 1:4 to 4:1."""
     exact_width = math.sqrt(megapixels * MEGAPIXEL * aspect_ratio)
     width, height = _snapped(exact_width), _snapped(exact_width / aspect_ratio)
-    # Rounding can leave 4.03 : 1, which the model does not take.
-    return min(width, MOST_EXTREME_RATIO * height), min(height, MOST_EXTREME_RATIO * width)
+    # Rounding can produce a ratio such as 4.03 : 1, which the model does not accept.
+    return min(width, MAX_EXTREME_RATIO * height), min(height, MAX_EXTREME_RATIO * width)
 
 
 def _snapped(exact: float) -> int:
-    """Half a step goes up, as in JavaScript; Python's ``round`` goes to the even one."""
+    """Rounds to a multiple of 16; halves are rounded up as in JavaScript, not to even."""
     return max(1, math.floor(exact / SIZE_MULTIPLE + 0.5)) * SIZE_MULTIPLE

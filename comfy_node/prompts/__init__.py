@@ -1,1 +1,1 @@
-"""Help with prompts: advice about their wording, and house templates."""
+"""Help with prompts: advice on their wording, and house templates."""

@@ -1,8 +1,8 @@
-"""What to change in a prompt before it costs a minute to find out.
+"""Advice on a prompt, before an image is made from it.
 
-The rules look at words, not at the model, so they advise and never refuse.
-Text in quotation marks is what the image shows, and is left alone by all of
-them but the ones about ``$`` and about the quotation marks.
+The rules look at words and know nothing of the model, so they advise and never refuse. Text in
+quotation marks is what the image shows. Only the rules about ``$`` and about quotation marks look
+at it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from .. import wire
 from ..texts import LANGUAGES
 
-MOST_CFG = 7.0
+MAX_CFG = 7.0
 VERTICAL_STEPS = 60
 LATE = 0.6
-"""The share of the prompt after which a word is late."""
+"""The share of the prompt after which a word counts as late."""
 LONG_ENOUGH = 160
-"""Width of a prompt, in Latin letters, below which nothing in it is late."""
+"""A prompt of less than this width, in Latin letters, is too short to have late words."""
 
 _QUOTED = re.compile('"[^"]*"|“[^”]*”|「[^」]*」|『[^』]*』')
 _CJK = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
@@ -87,45 +87,45 @@ _SENTENCES = {
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing worth changing: which rule, what it is about, and the prompt put right."""
+    """One piece of advice: the rule, the values in its sentence, and the corrected prompt."""
 
     rule: str
     about: tuple[str, ...] = ()
     fixed: str | None = None
 
     def sentence(self, language: str = "en") -> str:
-        """It in words; in English where there is no such language."""
+        """The advice in ``language``, or in English if the language is unknown."""
         texts = _SENTENCES[self.rule]
         text = texts[LANGUAGES.index(language)] if language in LANGUAGES else texts[0]
         return text.format(*self.about)
 
 
 def advise(prompt: str, steps: int | None = None, cfg: float | None = None) -> list[Advice]:
-    """Everything worth saying before the prompt is used.
+    """All advice on a prompt.
 
-    Without ``steps`` a vertical layout is mentioned in any case.
+    If ``steps`` is unknown, a vertical layout is always mentioned.
     """
-    # Quoted text keeps its place, so that early and late stay what they are.
+    # Replace quoted text by blanks of the same length, so that positions stay the same.
     described = _QUOTED.sub(lambda quote: " " * len(quote[0]), prompt)
     found = [*_late(described), *_balance(prompt)]
     if "$" in prompt:
         found.append(Advice("dollar", fixed=prompt.replace("$", "＄")))
     if _VERTICAL.search(described) and (steps is None or steps < VERTICAL_STEPS):
         found.append(Advice("vertical", (str(VERTICAL_STEPS),)))
-    if cfg is not None and cfg > MOST_CFG:
-        found.append(Advice("guidance", (f"{cfg:g}", f"{MOST_CFG:g}")))
+    if cfg is not None and cfg > MAX_CFG:
+        found.append(Advice("guidance", (f"{cfg:g}", f"{MAX_CFG:g}")))
     return found
 
 
 def about_cut(cut: wire.PromptCut, length: int) -> Advice:
-    """What the worker had to leave out."""
+    """The advice for a prompt that the worker had to cut to ``length`` tokens."""
     if cut.lost_tokens:
         return Advice("cut", (str(cut.lost_tokens), str(length)))
     return Advice("cut_template", (str(cut.lost_template_tokens), str(length)))
 
 
 def _width(text: str) -> int:
-    """Length in Latin letters; a Chinese character says as much as three."""
+    """Length in Latin letters; a Chinese character counts as three."""
     return len(text) + 2 * sum(len(run) for run in _CJK.findall(text))
 
 

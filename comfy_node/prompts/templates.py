@@ -1,13 +1,13 @@
-"""House templates: a prompt with boxes, kept in a JSON file that a team can share.
+"""House templates: prompts with boxes, in JSON files that a team can share.
 
     {"about": "One sentence about it.",
      "prompt": ["A poster", " for {subject}", " in {style}", ". Large title: {headline}."],
      "negative": "blurry, misspelled text",
      "defaults": {"style": "the manner of a screen print"}}
 
-The prompt is a list of pieces; a piece with a box that is empty is left out. A
-box that the designer leaves empty has the template's default. ``{headline}`` is
-the headline in quotation marks, its lines one after another.
+The prompt is a list of pieces. A piece with an empty box is left out. A box that the designer
+leaves empty gets the template's default. ``{headline}`` is replaced by the lines of the headline,
+each in quotation marks.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..files import read_json
-from ..texts import WorkerError, say, shown
+from ..texts import WorkerError, printable, say
 
 SHIPPED = Path(__file__).parent / "house"
 USER_FOLDER = "ovis_templates"
-"""In ComfyUI's user folder, beside the worker's settings."""
+"""The folder of the user's own templates, in ComfyUI's user folder."""
 
 BOXES = ("headline", "style", "subject", "colours")
 _BOX = re.compile(r"\{([^{}]*)\}")
-MOST_FILES = 1000
-_MOST_BYTES = 64 << 10
+MAX_FILES = 1000
+_MAX_BYTES = 64 << 10
 _SHAPE = say(
     'It is {{"prompt": [TEXT], "negative": TEXT, "about": TEXT, "defaults": {{BOX: TEXT}}}}, '
     "of which only the prompt is needed; the boxes are {boxes}.",
@@ -37,7 +37,7 @@ _SHAPE = say(
 
 @dataclass(frozen=True)
 class Template:
-    """A template file that was understood."""
+    """A valid template file."""
 
     name: str
     pieces: tuple[str, ...]
@@ -46,7 +46,7 @@ class Template:
     defaults: Mapping[str, str] = field(default_factory=dict)
 
     def compose(self, boxes: Mapping[str, str]) -> str:
-        """The full prompt, with what the designer wrote in the boxes."""
+        """The full prompt for the given box contents."""
         filled = {box: boxes.get(box, "").strip() or self.defaults.get(box, "") for box in BOXES}
         filled["headline"] = quoted(filled["headline"])
         kept = [
@@ -59,15 +59,15 @@ class Template:
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in the folders: templates by name, and a sentence about each bad file."""
+    """The templates that were found, by name, and one sentence for each invalid file."""
 
     templates: dict[str, Template]
     problems: list[str]
 
     def named(self, name: str) -> Template:
-        """The template called ``name``; raises :class:`WorkerError` when it is not here."""
+        """The template ``name``; raises :class:`WorkerError` if it does not exist or is invalid."""
         if name not in self.templates:
-            name = shown(name, 60)
+            name = printable(name, 60)
             bad = next((text for text in self.problems if f"`{name}`" in text), "")
             raise WorkerError(
                 bad or say("The house template `{name}` is not here.", name=name),
@@ -82,20 +82,20 @@ class Found:
 
 
 def quoted(headline: str) -> str:
-    """The headline's lines, each in quotation marks; marks inside become single ones."""
+    """The lines of a headline in quotation marks; quotation marks inside become single ones."""
     lines = [line.strip().strip('"“”') for line in headline.splitlines()]
     return ", ".join('"' + re.sub('["“”]', "'", line) + '"' for line in lines if line)
 
 
-def folders(user: Path | None) -> list[Path]:
-    """Where templates lie; a later folder's wins over an earlier one's of the same name."""
+def search_path(user: Path | None) -> list[Path]:
+    """The folders with templates; a later one overrides an earlier one."""
     return [SHIPPED, user / USER_FOLDER] if user else [SHIPPED]
 
 
-def find(places: Iterable[Path]) -> Found:
+def find(folders: Iterable[Path]) -> Found:
     """Reads every template of the folders."""
     found = Found({}, [])
-    for folder in places:
+    for folder in folders:
         for path in _files(folder):
             try:
                 found.templates[path.stem] = read(path)
@@ -105,38 +105,38 @@ def find(places: Iterable[Path]) -> Found:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The folder's templates; none where it cannot be listed."""
+    """The template files of a folder; none if the folder cannot be listed."""
     try:
         files = sorted(folder.glob("*.json"))
     except OSError:
         return []
-    return [path for path in files[:MOST_FILES] if not path.name.startswith("._")]
+    return [path for path in files[:MAX_FILES] if not path.name.startswith("._")]
 
 
 def read(path: Path) -> Template:
-    """One template file; raises :class:`WorkerError` with one sentence that names it."""
+    """Reads one template file; raises :class:`WorkerError` with a sentence that names the file."""
 
     def bad(why: str) -> WorkerError:
-        about = {"name": shown(path.stem, 60), "path": shown(path), "why": why}
+        about = {"name": printable(path.stem, 60), "path": printable(path), "why": why}
         return WorkerError(say("The house template `{name}` ({path}) {why}.", **about), _SHAPE)
 
     try:
         if not path.is_file():
             raise bad(say("is not a file"))
-        if path.stat().st_size > _MOST_BYTES:
+        if path.stat().st_size > _MAX_BYTES:
             raise bad(say("is larger than 64 KiB"))
-        content = read_json(path, _MOST_BYTES)
+        content = read_json(path, _MAX_BYTES)
     except (OSError, ValueError) as error:
-        raise bad(say("cannot be read: {why}", why=shown(error))) from error
+        raise bad(say("cannot be read: {why}", why=printable(error))) from error
     if not isinstance(content, dict):
         raise bad(say("is not a JSON object"))
     pieces = content.get("prompt")
     pieces = [pieces] if isinstance(pieces, str) else pieces
-    if not _all_texts(pieces) or not pieces:
+    if not _all_strings(pieces) or not pieces:
         raise bad(say("has no `prompt`, a text or a list of texts"))
     texts = {key: content.get(key, "") for key in ("negative", "about")}
     defaults = content.get("defaults", {})
-    if not isinstance(defaults, dict) or not _all_texts([*texts.values(), *defaults.values()]):
+    if not isinstance(defaults, dict) or not _all_strings([*texts.values(), *defaults.values()]):
         raise bad(say("has a `negative`, `about` or `defaults` that is not text"))
     used = {box for piece in pieces for box in _BOX.findall(piece)} | set(defaults)
     unknown = sorted(used - set(BOXES))
@@ -145,5 +145,5 @@ def read(path: Path) -> Template:
     return Template(path.stem, tuple(pieces), defaults=defaults, **texts)
 
 
-def _all_texts(values: object) -> bool:
+def _all_strings(values: object) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)

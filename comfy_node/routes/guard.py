@@ -1,8 +1,8 @@
-"""Who may ask for what.
+"""Decides which requests are accepted.
 
-ComfyUI listens where every web page can send requests. So whatever changes
-something must come from a page of this ComfyUI, and what names programs must
-come from this machine besides.
+Every web page can send requests to a ComfyUI on its visitor's machine. So a request that changes
+something must come from a page of this ComfyUI. A request that names programs or secrets must also
+come from this machine.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _FORWARDED = (
     "fly-",
     "tailscale-",
 )
-"""How the headers begin that proxies and tunnels add."""
+"""Prefixes of the headers that proxies and tunnels add."""
 
 
 def is_local(request: web.Request) -> bool:
-    """Whether a browser on this machine asks this machine, and no proxy stands between."""
+    """Whether a browser on this machine sent the request, directly and from one of our pages."""
     return (
         is_loopback(request.remote)
         and is_loopback(_host(request))
@@ -44,29 +44,29 @@ def is_local(request: web.Request) -> bool:
 
 
 def language_of(request: web.Request) -> str:
-    """The language of the page that asks: the pack's own script names it alone."""
+    """The language of the page that sent the request; the pack's script sends exactly one."""
     asked = request.headers.get("Accept-Language", "")[:2]
     return asked if asked in LANGUAGES else LANGUAGES[0]
 
 
 def refusal(request: web.Request) -> str | None:
-    """Why a request that changes something is not from a page of this ComfyUI."""
+    """Why a request that changes something is refused, or ``None`` if it is accepted."""
     if request.content_type != "application/json":
-        # Another origin's page can send a form without asking, but not JSON.
+        # A page of another origin can send forms, but JSON only if CORS allows it.
         return say("Only JSON is taken here.")
     if not _is_same_origin(request):
         return say("This request comes from another web page.")
-    at_home = is_loopback(request.remote) and not _is_forwarded(request)
-    if at_home and not is_loopback(_host(request)):
-        # A page whose name was made to point to this machine.
+    is_direct = is_loopback(request.remote) and not _is_forwarded(request)
+    if is_direct and not is_loopback(_host(request)):
+        # DNS rebinding: another site's host name that resolves to this machine.
         return say("This request names a host that this machine is not.")
     return None
 
 
 def guarded(handler: Handler, *, local: bool = False) -> Handler:
-    """The handler for requests from this ComfyUI's pages; errors become sentences.
+    """Wraps a handler so that it answers only this ComfyUI's pages, with readable errors.
 
-    With ``local`` only for those of a browser on this machine.
+    With ``local`` it answers only a browser on this machine.
     """
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -79,13 +79,13 @@ def guarded(handler: Handler, *, local: bool = False) -> Handler:
             )
         if why is not None:
             return web.json_response({"error": translated(why, language_of(request))}, status=403)
-        return await spoken(handler)(request)
+        return await with_readable_errors(handler)(request)
 
     return answer
 
 
-def spoken(handler: Handler) -> Handler:
-    """The handler, with a :class:`WorkerError` as its sentence and hint."""
+def with_readable_errors(handler: Handler) -> Handler:
+    """Wraps a handler so that a :class:`WorkerError` becomes a JSON answer with status 400."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
@@ -104,7 +104,7 @@ def _is_forwarded(request: web.Request) -> bool:
 
 
 def _is_same_origin(request: web.Request) -> bool:
-    """Whether no other page asks; what is no browser names no page."""
+    """Whether the request comes from one of our pages, or from a program that is not a browser."""
     origin = request.headers.get("Origin")
     try:
         if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():

@@ -1,4 +1,4 @@
-"""What a worker's settings are once they are read, and the folders that they depend on."""
+"""A worker's settings after parsing, and the folders of ComfyUI that they depend on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from .secret import Secret
 
 DEFAULT_LABEL = "local"
 DEFAULT_URL = "ws://127.0.0.1:7867/ws"
-PACK_ROOT = Path(__file__).resolve().parent.parent.parent
+PACK_ROOT = Path(__file__).resolve().parents[2]
+"""The clone of this repository, where a worker may have been built."""
 
 ENVIRONMENT = {
     "url": "OVIS_WORKER_URL",
@@ -19,15 +20,15 @@ ENVIRONMENT = {
     "binary": "OVIS_WORKER_BIN",
     "model": "OVIS_WORKER_MODEL",
 }
-"""What overrides the settings of the label `local`."""
+"""Environment variables that override the settings of the label `local`, by setting."""
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """One worker: where it listens and, if it may be started, how.
+    """One worker: its address and, if the pack may start it, how.
 
-    Login and query of ``url`` are taken out of it, and a ``--token`` out of ``args``: both are
-    printed. Raises :class:`WorkerError` for a ``url`` that is none.
+    Login and query are removed from ``url``, and ``--token`` from ``args``, because both are
+    displayed. Raises :class:`WorkerError` if ``url`` is not an address.
     """
 
     label: str = DEFAULT_LABEL
@@ -37,15 +38,15 @@ class WorkerConfig:
     model: str | None = None
     args: tuple[str, ...] = ()
     log: str | None = None
-    where: Address = field(init=False, repr=False)
-    """The address, with a proxy's login and query where it has them."""
+    endpoint: Address = field(init=False, repr=False)
+    """The parsed address, with login and query for a proxy if there are any."""
 
     def __post_init__(self) -> None:
-        where = read_address(self.url)
+        endpoint = read_address(self.url)
         args, token = without_token(self.args)
         for name, value in (
-            ("where", where),
-            ("url", where.url),
+            ("endpoint", endpoint),
+            ("url", endpoint.url),
             ("args", args),
             ("token", Secret.of(self.token) or Secret.of(token)),
         ):
@@ -53,23 +54,23 @@ class WorkerConfig:
 
     @property
     def address(self) -> str:
-        """``host:port``, for sentences and for ``--listen``."""
-        return self.where.netloc
+        """``host:port``, for messages and for ``--listen``."""
+        return self.endpoint.netloc
 
     @property
     def is_on_this_machine(self) -> bool:
-        """Whether the address is a loopback one, where a worker may be started."""
-        return self.where.is_loopback
+        """Whether the address is a loopback one, so that the pack may start the worker."""
+        return self.endpoint.is_loopback
 
 
 @dataclass(frozen=True)
-class Places:
-    """The folders of the ComfyUI that the nodes run in; ``None`` outside one."""
+class ComfyFolders:
+    """Folders of the ComfyUI that the nodes run in; ``None`` outside of ComfyUI."""
 
     private: Path | None = None
-    """Settings, logs and notes of processes: a folder that no route serves."""
+    """For settings, logs and PID files: a folder that no route serves."""
     models: Path | None = None
     tokenizer: Path | None = None
-    """The Qwen tokenizer in ComfyUI's own source."""
+    """The Qwen tokenizer in ComfyUI's source code."""
     user: Path | None = None
-    """The user's folder that ComfyUI serves, where house templates lie."""
+    """The user's folder that ComfyUI serves, which contains the house templates."""

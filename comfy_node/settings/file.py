@@ -1,4 +1,4 @@
-"""The file of the workers' settings: read in any encoding, written whole or not at all."""
+"""The settings file ``ovis_worker.json``, which describes workers by label."""
 
 from __future__ import annotations
 
@@ -7,48 +7,52 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..files import read_json, replace
-from ..texts import WorkerError, say, shown
+from ..files import read_json, write_atomically
+from ..texts import WorkerError, printable, say
 
 SETTINGS_FILE = "ovis_worker.json"
 BACKUP_SUFFIX = ".bak"
-"""The settings as they were before the last change lie beside them under this ending."""
+"""The settings before the last change are kept in a file with this suffix."""
 
 
-def entries(folder: Path | None) -> dict[str, object]:
-    """What the settings file says, by label; raises :class:`WorkerError` when it is unreadable."""
-    return dict(_whole(folder / SETTINGS_FILE)["workers"]) if folder else {}
+def read_entries(folder: Path | None) -> dict[str, object]:
+    """All workers of the settings file by label.
+
+    Raises :class:`WorkerError` if the file cannot be read. A missing file describes no workers.
+    """
+    return dict(_read(folder / SETTINGS_FILE)["workers"]) if folder else {}
 
 
-def write(folder: Path, workers: Mapping[str, object], first: str) -> None:
-    """Replaces all entries, ``first`` before the others; what else the file holds stays.
+def write_entries(folder: Path, workers: Mapping[str, object], first: str) -> None:
+    """Replaces all workers; ``first`` is written before the others.
 
-    The settings before this change are kept beside the file. A file that cannot be read
-    is not replaced: that raises :class:`WorkerError`.
+    Other contents of the file are kept, and the previous file becomes the backup. Raises
+    :class:`WorkerError` if the existing file cannot be read, and does not replace it then, or if
+    writing fails.
     """
     path = folder / SETTINGS_FILE
-    whole = _whole(path)
+    whole = _read(path)
     ahead = {first: workers[first]} if first in workers else {}
     whole["workers"] = {**ahead, **workers}
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.is_file():
-            replace(path.with_name(SETTINGS_FILE + BACKUP_SUFFIX), path.read_bytes())
-        replace(path, text.encode("utf-8", "surrogatepass"))
+            write_atomically(path.with_name(SETTINGS_FILE + BACKUP_SUFFIX), path.read_bytes())
+        write_atomically(path, text.encode("utf-8", "surrogatepass"))
     except OSError as error:
         raise WorkerError(
             say(
                 "The worker settings in {path} cannot be written: {why}.",
                 path=path,
-                why=shown(error),
+                why=printable(error),
             ),
             say("Nothing was changed. Let ComfyUI's user write to that folder, and save again."),
         ) from error
 
 
-def _whole(path: Path) -> dict:
-    """The file's JSON object, with a dictionary ``workers``; a missing file has none in it."""
+def _read(path: Path) -> dict:
+    """The file's JSON object, with a dictionary ``workers`` in it even if the file is missing."""
     try:
         if not os.path.lexists(path):
             return {"workers": {}}
@@ -61,7 +65,9 @@ def _whole(path: Path) -> dict:
     except (OSError, ValueError) as error:
         raise WorkerError(
             say(
-                "The worker settings in {path} cannot be read: {why}.", path=path, why=shown(error)
+                "The worker settings in {path} cannot be read: {why}.",
+                path=path,
+                why=printable(error),
             ),
             say(
                 "Put the file right, or put back {backup}, the settings before the last change.",

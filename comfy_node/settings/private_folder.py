@@ -1,9 +1,9 @@
-"""Where settings, logs and notes of processes lie: a folder that ComfyUI serves to nobody.
+"""The folder for settings, logs and PID files, which no route of ComfyUI serves.
 
-ComfyUI's own user-data routes read and write everything in ``user/default``. Settings
-name a program to start and hold a token, so they lie in ComfyUI's system user directory,
-``user/__ovis_worker``, which these routes refuse. Older ComfyUIs know no system users,
-but serve no user of that name either, so the folder is the same there.
+ComfyUI's user-data routes read and write everything in ``user/default``. The settings name a
+program to start and contain a token, so they are in ComfyUI's system user directory,
+``user/__ovis_worker``, which these routes refuse. Older versions of ComfyUI have no system users,
+but do not serve a user of that name either, so the folder is the same there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from ..files import replace
+from ..files import write_atomically
 from .file import SETTINGS_FILE
 
 log = logging.getLogger("ovis-worker")
@@ -28,7 +28,7 @@ _EMPTY = json.dumps({"workers": {}}).encode()
 
 
 def folder_of(folder_paths: ModuleType) -> Path:
-    """The folder for a ComfyUI's ``folder_paths`` that lies in none of those it serves."""
+    """The first candidate folder that is in none of the folders that this ComfyUI serves."""
     candidates = []
     if hasattr(folder_paths, "get_system_user_directory"):
         candidates.append(Path(folder_paths.get_system_user_directory(NAME)))
@@ -37,15 +37,15 @@ def folder_of(folder_paths: ModuleType) -> Path:
     for candidate in candidates:
         if not any(_is_within(candidate, folder) for folder in served):
             return candidate
-    # The output folder may be the one that all others lie in.
+    # All candidates may be served, for example if the output folder contains the user folder.
     return _own_settings()
 
 
 def prepare(folder: Path, old: Path) -> None:
-    """Makes the folder, and moves what an earlier version left in ``old``, once.
+    """Creates the folder, and moves files that an earlier version left in ``old``, once.
 
-    A settings file that appears in ``old`` later is not believed: anyone who reaches
-    ComfyUI can write one there.
+    A settings file that appears in ``old`` later is ignored: anyone who can reach ComfyUI can write
+    one there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -54,7 +54,7 @@ def prepare(folder: Path, old: Path) -> None:
         if os.path.lexists(folder / SETTINGS_FILE):
             if os.path.lexists(old / SETTINGS_FILE):
                 log.warning(
-                    "%s is not read: the workers' settings are in %s. Remove it.",
+                    "%s is not read, because the workers' settings are in %s. Delete it.",
                     old / SETTINGS_FILE,
                     folder / SETTINGS_FILE,
                 )
@@ -62,8 +62,8 @@ def prepare(folder: Path, old: Path) -> None:
         _move(folder, old)
     except OSError as error:
         log.error(
-            "The workers' settings cannot be moved from %s to %s, which no route of ComfyUI "
-            "serves: %s. They are not used until that is done.",
+            "Could not move the workers' settings from %s to %s, a folder that ComfyUI does not "
+            "serve: %s. They are not used until they are moved.",
             old,
             folder,
             error,
@@ -73,17 +73,17 @@ def prepare(folder: Path, old: Path) -> None:
 def _move(folder: Path, old: Path) -> None:
     before = old / SETTINGS_FILE
     if not before.is_file():
-        replace(folder / SETTINGS_FILE, _EMPTY)
+        write_atomically(folder / SETTINGS_FILE, _EMPTY)
     else:
         for path in [*old.glob(f"{NAME}_*.log"), *old.glob(f"{NAME}_*.pid")]:
-            with contextlib.suppress(OSError):  # a log that stays is no harm
+            with contextlib.suppress(OSError):  # a log or PID file that is left behind does no harm
                 shutil.move(path, folder / path.name)
                 (folder / path.name).chmod(0o600)
-        replace(folder / SETTINGS_FILE, before.read_bytes())
+        write_atomically(folder / SETTINGS_FILE, before.read_bytes())
         try:
             before.unlink()
         except OSError as error:
-            log.error("%s is not read any more and cannot be removed: %s.", before, error)
+            log.error("%s is no longer read, but could not be deleted: %s.", before, error)
         log.warning("Moved the workers' settings from %s to %s.", before, folder / SETTINGS_FILE)
 
 
@@ -100,7 +100,7 @@ def _is_within(path: Path, folder: Path) -> bool:
 
 
 def _own_settings() -> Path:
-    """The operating system's place for a user's settings."""
+    """The operating system's folder for a user's settings."""
     home = Path.home()
     if os.name == "nt":
         base = Path(os.environ.get("APPDATA") or home / "AppData" / "Roaming")

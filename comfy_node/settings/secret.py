@@ -1,16 +1,15 @@
-"""Texts that nobody may read by accident: tokens and passwords."""
+"""A wrapper that keeps tokens and passwords from being displayed or logged by accident."""
 
 from __future__ import annotations
 
 HIDDEN = "***"
-"""What stands for a secret wherever it would be printed."""
+"""The placeholder for a secret in displayed text."""
 
 
 class Secret:
-    """A text with no printable form: only :meth:`reveal` gives it away.
+    """A text that only :meth:`reveal` gives out.
 
-    It is not a ``str``, so that neither a log, an error, ``json`` nor ``pickle`` can
-    write it out.
+    It is not a ``str``, so that logs, error messages, ``json`` and ``pickle`` cannot write it out.
     """
 
     __slots__ = ("_text",)
@@ -20,13 +19,13 @@ class Secret:
 
     @classmethod
     def of(cls, text: str | Secret | None) -> Secret | None:
-        """The secret, or ``None`` for a text that is missing or blank."""
+        """Wraps ``text``; returns ``None`` if it is missing or blank."""
         if isinstance(text, Secret) or text is None:
             return text
         return cls(text.strip()) if text.strip() else None
 
     def reveal(self) -> str:
-        """The text itself, for the one place that sends it."""
+        """The text itself. Only the code that sends it may call this."""
         return self._text
 
     def __repr__(self) -> str:
@@ -45,4 +44,4 @@ class Secret:
         return self
 
     def __reduce__(self) -> str:
-        raise TypeError("a secret cannot be written out")
+        raise TypeError("a secret cannot be pickled")

@@ -1,4 +1,4 @@
-"""Changes a worker's settings as the browser asks."""
+"""Changes to a worker's settings that the settings dialog in the browser asks for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..texts import WorkerError, say, shown
+from ..texts import WorkerError, printable, say
 from .address import Address, read_address
-from .cleaning import cleaned, cleaned_path
+from .cleaning import clean_path, clean_text
 from .config import DEFAULT_LABEL
-from .file import entries, write
+from .file import read_entries, write_entries
 from .secret import HIDDEN, Secret
 
 FIELDS = ("url", "token", "binary", "model")
@@ -20,24 +20,24 @@ _LABEL = re.compile(r"[\w.-]{1,40}")
 
 
 def save(folder: Path, label: str, changes: Mapping[str, object]) -> None:
-    """Changes some fields of a worker; an empty text takes a field away.
+    """Changes some fields of a worker; an empty text removes a field.
 
-    What the browser does not show, such as ``args``, stays. Raises
-    :class:`WorkerError` for what would not work, and then changes nothing.
+    Fields that the browser does not show, such as ``args``, are kept. Raises :class:`WorkerError`
+    if a value is invalid, and changes nothing then.
     """
     if not _LABEL.fullmatch(label):
         raise WorkerError(
-            say("`{label}` is not a worker's label.", label=shown(label, 60)),
+            say("`{label}` is not a worker's label.", label=printable(label, 60)),
             say("Use up to 40 letters, digits, points, hyphens and underscores."),
         )
     unknown = sorted(set(changes) - set(FIELDS))
     if unknown or not all(isinstance(value, str) for value in changes.values()):
         raise WorkerError(say("A worker has the text settings {names}.", names=", ".join(FIELDS)))
     changes = {
-        key: (cleaned_path if key in _PATHS else cleaned)(value) or ""
+        key: (clean_path if key in _PATHS else clean_text)(value) or ""
         for key, value in changes.items()
     }
-    workers = entries(folder)
+    workers = read_entries(folder)
     entry = workers.get(label)
     entry = entry if isinstance(entry, dict) else {}
     if changes.get("url"):
@@ -45,21 +45,25 @@ def save(folder: Path, label: str, changes: Mapping[str, object]) -> None:
     _check(changes)
     entry = {**entry, **changes}
     workers[label] = {key: value for key, value in entry.items() if value != ""}
-    write(folder, workers, DEFAULT_LABEL)
+    write_entries(folder, workers, DEFAULT_LABEL)
 
 
 def remove(folder: Path, label: str) -> None:
-    """Takes a worker away; `local` then means what it means without settings."""
-    workers = entries(folder)
+    """Removes a worker's settings; ``local`` then has its defaults."""
+    workers = read_entries(folder)
     if workers.pop(label, None) is None:
         raise WorkerError(
-            say("There are no settings for a worker called `{label}`.", label=shown(label, 60))
+            say("There are no settings for a worker called `{label}`.", label=printable(label, 60))
         )
-    write(folder, workers, DEFAULT_LABEL)
+    write_entries(folder, workers, DEFAULT_LABEL)
 
 
 def _with_secrets(url: str, before: object) -> str:
-    """The address with the login and query that it had, where the browser sends them hidden."""
+    """Puts the stored login and query back where the browser sends the placeholder.
+
+    The browser never gets these secrets. They are restored only if host and port are unchanged, so
+    that an edited address cannot send them to another host.
+    """
     new = read_address(url)
     login, query = new.login, new.query
     if not (_is_hidden(login) or _is_hidden(query)):
@@ -95,18 +99,18 @@ def _check(changes: Mapping[str, str]) -> None:
         read_address(changes["url"])
     for key in _PATHS:
         if "\0" in changes.get(key, ""):
-            raise WorkerError(say("There is nothing at {path}.", path=shown(changes[key])))
+            raise WorkerError(say("There is nothing at {path}.", path=printable(changes[key])))
     binary, model = changes.get("binary"), changes.get("model")
     if binary and not (_is(Path.is_file, binary) and os.access(binary, os.X_OK)):
         raise WorkerError(
-            say("There is no program {path}.", path=shown(binary)),
+            say("There is no program {path}.", path=printable(binary)),
             say(
                 "Name the ovis-worker binary by its whole path on the machine that ComfyUI runs on."
             ),
         )
     if model and not _is(Path.exists, model):
         raise WorkerError(
-            say("There is nothing at {path}.", path=shown(model)),
+            say("There is nothing at {path}.", path=printable(model)),
             say(
                 "Name the folder or file with the weights, or leave it empty for ComfyUI's own "
                 "models folder."
@@ -115,7 +119,7 @@ def _check(changes: Mapping[str, str]) -> None:
 
 
 def _is(question, path: str) -> bool:
-    """Answers a question about a path; one that cannot be a path, or not be looked at, is not."""
+    """Whether ``question`` holds for a path; false for a path that is invalid or not accessible."""
     try:
         return question(Path(path))
     except (OSError, ValueError):

@@ -1,20 +1,24 @@
-"""What a person reads on a node when its job did not work."""
+"""The error that a person reads on a node."""
 
 from __future__ import annotations
 
-from . import reader
+from . import page_language
 from .sentences import translated
 
-# ComfyUI shows an error's kind before its sentence; the module's own name is a whole path there.
 SHOWN_MODULE = "ovis_worker"
+"""The module name of the pack's errors.
+
+ComfyUI shows an error's qualified class name before its sentence; the real module name contains the
+whole path of the pack.
+"""
 
 
 class WorkerError(Exception):
-    """One sentence and, when there is something to do about it, a hint.
+    """One sentence and, if something can be done about it, a hint.
 
-    As a string it is in the language of whoever the running node belongs to.
-    ``code`` is the worker's error code, a plain number where this pack does not know it,
-    or ``None`` when the client says it.
+    ``str()`` gives the text in the language of the page that the running node belongs to. ``code``
+    is the worker's error code (a plain number if this pack does not know the code), or ``None`` if
+    the error was raised in the pack.
     """
 
     __module__ = SHOWN_MODULE
@@ -26,9 +30,11 @@ class WorkerError(Exception):
         self.code = code
 
     def __str__(self) -> str:
-        return self.text(reader.language())
+        return self.text(page_language.current())
 
     def text(self, language: str) -> str:
-        """Sentence and hint in a language, where they are the pack's own."""
+        """Sentence and hint in ``language``; text that did not come from :func:`say` is not
+        translated.
+        """
         parts = (self.message, self.hint)
         return "\n".join(translated(part, language) for part in parts if part)

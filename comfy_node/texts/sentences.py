@@ -1,7 +1,8 @@
-"""What the pack says, in the languages that it speaks.
+"""Sentences in all languages of the pack.
 
-A sentence is written in English where it is said, and is an English string to all
-who treat it as one. Its other languages are in a table by the English.
+The English sentence is written where it is used. It is an ordinary ``str``, so that code which
+knows nothing of languages can use it. Its translations are in tables that have the English sentence
+as key.
 """
 
 from __future__ import annotations
@@ -10,30 +11,33 @@ from .chinese import CHINESE
 
 LANGUAGES = ("en", "zh")
 
-MOST_SHOWN = 400
-"""The most characters of somebody else's text in a sentence of ours."""
+MAX_SHOWN = 400
+"""Default limit, in characters, for text from outside that a sentence quotes."""
 
 
 class Sentence(str):
-    """English words that know what they are in Chinese."""
+    """An English string that also carries its Chinese translation."""
 
     chinese: str | None
     about: dict[str, object]
 
     def __new__(cls, english: str, chinese: str | None, about: dict[str, object]) -> Sentence:
-        """Both are patterns, which ``about`` is put into; without ``chinese`` it stays English."""
+        """Fills ``about`` into both patterns; without ``chinese`` the sentence stays English."""
         sentence = super().__new__(cls, english.format(**about))
         sentence.chinese, sentence.about = chinese, about
         return sentence
 
 
 def say(english: str, **about: object) -> Sentence:
-    """The sentence ``english``, a pattern that ``about`` is put into."""
+    """Builds a translatable sentence from the pattern ``english`` and its fields."""
     return Sentence(english, CHINESE.get(english), about)
 
 
 def translated(text: str, language: str) -> str:
-    """A sentence in a language, with all sentences in it; any other text as it is."""
+    """Returns ``text`` in ``language``, with all sentences among its fields translated too.
+
+    Text that is not a :class:`Sentence`, or has no translation, is returned unchanged.
+    """
     if language != "zh" or not isinstance(text, Sentence) or text.chinese is None:
         return text
     about = {
@@ -43,14 +47,14 @@ def translated(text: str, language: str) -> str:
     return text.chinese.format(**about)
 
 
-def shown(text: object, most: int = MOST_SHOWN) -> str:
-    """Somebody else's words as they may stand in a sentence: bounded, nothing invisible.
+def printable(text: object, limit: int = MAX_SHOWN) -> str:
+    """Makes text from outside safe to quote: bounded in length, without control characters.
 
-    Line breaks become spaces, other control characters and half pairs of surrogates
-    their escapes. What is cut ends in an ellipsis.
+    Line breaks become spaces. Other control characters and unpaired surrogates become escape
+    sequences. Text that was cut ends in an ellipsis.
     """
     words = str(text)
-    cut = words[: most + 1]
+    cut = words[: limit + 1]
     lines = " ".join(cut.split())
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in lines)
-    return safe if len(words) <= most and len(safe) <= most else safe[:most] + "…"
+    return safe if len(words) <= limit and len(safe) <= limit else safe[:limit] + "…"

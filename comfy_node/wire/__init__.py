@@ -1,4 +1,4 @@
-"""The protocol between this node pack and an ovis-worker: messages, limits, and their bytes."""
+"""The protocol between this node pack and an ovis-worker: messages, limits and encoding."""
 
 from .bincode import WireFormatError
 from .error import ErrorCode, WireError

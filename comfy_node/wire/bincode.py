@@ -1,16 +1,16 @@
 """bincode 2 with fixed-width little-endian integers, for dataclasses.
 
-A message is a dataclass whose annotations are the wire types of this module
-(:data:`U32`, ``list[F32]``, ``str``, ``U64 | None`` ...); its codec follows from
-them, so a message is written down once. What each type looks like on the wire:
+A message is a dataclass whose annotations are the wire types of this module (:data:`U32`,
+``list[F32]``, ``str``, ``U64 | None`` ...). Its codec is derived from them, so that a message is
+defined in one place. The encodings:
 
 - integers and floats: little-endian, at their width
-- ``str`` and :data:`Bytes`: a ``u64`` count of bytes, then the bytes
-- ``list[X]``: a ``u64`` count, then the elements
+- ``str`` and :data:`Bytes`: the byte count as ``u64``, then the bytes
+- ``list[X]``: the element count as ``u64``, then the elements
 - ``bool``: one byte, 0 or 1
 - ``X | None``: one byte, 0 or 1, then X if it was 1
-- :data:`Uuid`: 16 bytes, no count
-- an ``IntEnum``: its number, as ``u32``
+- :data:`Uuid`: 16 bytes without a count
+- an ``IntEnum``: its number as ``u32``
 - :class:`OneOf` (a Rust enum): the variant's number as ``u32``, then its fields
 """
 
@@ -26,40 +26,40 @@ from typing import Annotated, Any
 
 
 class WireFormatError(ValueError):
-    """Bytes that are not a message of this protocol, or a value that has no bytes."""
+    """The bytes are not a valid message, or a value cannot be encoded."""
 
 
 class Codec:
-    """How one wire type is written and read."""
+    """Encodes and decodes one wire type."""
 
     def write(self, out: bytearray, value: Any) -> None:
-        """Appends ``value``."""
+        """Appends the encoding of ``value`` to ``out``."""
         raise NotImplementedError
 
     def read(self, reader: Reader) -> Any:
-        """Takes one value from the front of ``reader``."""
+        """Decodes one value at the reader's position and moves past it."""
         raise NotImplementedError
 
 
 class Reader:
-    """A frame and how far it has been read. Nothing is copied but strings."""
+    """A frame and the position up to which it has been decoded. Only strings are copied."""
 
     def __init__(self, frame: bytes | bytearray | memoryview) -> None:
         self.view = memoryview(frame).cast("B").toreadonly()
-        self.at = 0
+        self.position = 0
 
     @property
-    def left(self) -> int:
-        """Bytes not yet read."""
-        return len(self.view) - self.at
+    def remaining(self) -> int:
+        """The number of bytes that are not yet decoded."""
+        return len(self.view) - self.position
 
     def take(self, count: int) -> memoryview:
-        """The next ``count`` bytes, as a view into the frame."""
-        if count > self.left:
-            raise WireFormatError(f"the message ends {count - self.left} bytes too early")
-        start = self.at
-        self.at += count
-        return self.view[start : self.at]
+        """Returns the next ``count`` bytes as a view into the frame, and moves past them."""
+        if count > self.remaining:
+            raise WireFormatError(f"the message ends {count - self.remaining} bytes too early")
+        start = self.position
+        self.position += count
+        return self.view[start : self.position]
 
 
 class _Number(Codec):
@@ -87,7 +87,7 @@ class _Bool(Codec):
     def read(self, reader: Reader) -> bool:
         value = reader.take(1)[0]
         if value > 1:
-            raise WireFormatError(f"a truth value is 0 or 1, not {value}")
+            raise WireFormatError(f"a bool is 0 or 1, not {value}")
         return bool(value)
 
 
@@ -114,11 +114,11 @@ class _Bytes(Codec):
 class _String(Codec):
     def write(self, out: bytearray, value: Any) -> None:
         if not isinstance(value, str):
-            raise WireFormatError(f"a {type(value).__name__} came where a text is sent")
+            raise WireFormatError(f"expected a string, got a {type(value).__name__}")
         try:
             data = value.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise WireFormatError(f"a text is not valid Unicode: {error}") from error
+            raise WireFormatError(f"a string is not valid Unicode: {error}") from error
         _U64.write(out, len(data))
         out += data
 
@@ -126,7 +126,7 @@ class _String(Codec):
         try:
             return str(reader.take(_U64.read(reader)), "utf-8")
         except UnicodeDecodeError as error:
-            raise WireFormatError(f"a text is not valid UTF-8: {error}") from error
+            raise WireFormatError(f"a string is not valid UTF-8: {error}") from error
 
 
 class _List(Codec):
@@ -140,10 +140,10 @@ class _List(Codec):
 
     def read(self, reader: Reader) -> list[Any]:
         count = _U64.read(reader)
-        # Every element has at least one byte, so a larger count is a lie; the
-        # list grows only with bytes that are there.
-        if count > reader.left:
-            raise WireFormatError(f"a list of {count} elements in {reader.left} bytes")
+        # Every element has at least one byte. Checking the count first keeps a wrong one from
+        # making us allocate more than the frame holds.
+        if count > reader.remaining:
+            raise WireFormatError(f"a list of {count} elements in {reader.remaining} bytes")
         return [self.item.read(reader) for _ in range(count)]
 
 
@@ -177,11 +177,11 @@ class _Enum(Codec):
         try:
             return self.kind(number)
         except ValueError as error:
-            raise WireFormatError(f"{number} is no {self.kind.__name__}") from error
+            raise WireFormatError(f"{number} is not a {self.kind.__name__}") from error
 
 
 class OpenEnum(_Enum):
-    """An ``IntEnum`` that grows: a number that is not in it is read as it is."""
+    """An ``IntEnum`` that may grow: a number that it does not contain is decoded as an ``int``."""
 
     def read(self, reader: Reader) -> int:
         number = _U32.read(reader)
@@ -205,7 +205,7 @@ class _Struct(Codec):
 
 
 class OneOf(Codec):
-    """A Rust enum: dataclasses numbered by their place, from 0."""
+    """A Rust enum: dataclasses that are numbered from 0 in the order given."""
 
     def __init__(self, *kinds: type) -> None:
         self.kinds = kinds
@@ -221,7 +221,7 @@ class OneOf(Codec):
     def read(self, reader: Reader) -> Any:
         number = _U32.read(reader)
         if number >= len(self.kinds):
-            raise WireFormatError(f"there is no variant {number} of {len(self.kinds)}")
+            raise WireFormatError(f"variant {number} is unknown, there are {len(self.kinds)}")
         return codec_of(self.kinds[number]).read(reader)
 
 
@@ -251,4 +251,4 @@ def codec_of(kind: Any) -> Codec:
         return _Enum(kind)
     if dataclasses.is_dataclass(kind):
         return _Struct(kind)
-    raise TypeError(f"{kind!r} has no place on the wire")
+    raise TypeError(f"{kind!r} has no wire encoding")

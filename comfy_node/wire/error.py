@@ -10,7 +10,7 @@ from .bincode import OpenEnum
 
 
 class ErrorCode(enum.IntEnum):
-    """What kind of thing went wrong. A code keeps its number and meaning for ever."""
+    """The kind of an error. A code never changes its number or its meaning."""
 
     VERSION_MISMATCH = 0
     UNAUTHORIZED = 1
@@ -26,9 +26,9 @@ class ErrorCode(enum.IntEnum):
 
 @dataclass
 class WireError:
-    """An error as a person should see it: one sentence and, unless empty, a hint."""
+    """An error to be shown to a person: one sentence and a hint, which may be empty."""
 
     code: Annotated[int, OpenEnum(ErrorCode)]
-    """An :class:`ErrorCode`, or the number of one that a newer worker knows."""
+    """An :class:`ErrorCode`, or the plain number of a code that only a newer worker knows."""
     message: str
     hint: str

@@ -6,25 +6,25 @@ PROTOCOL_VERSION = 3
 """Peers with different versions refuse each other."""
 
 MAGIC = int.from_bytes(b"OVIS", "little")
-"""First field of both hellos, so that a peer of any version is recognised."""
+"""First field of both hellos, so that peers recognise each other whatever their versions are."""
 
 MAX_CHUNK_BYTES = 1 << 20
-"""Most tensor bytes in one chunk."""
+"""Maximum tensor bytes in one chunk."""
 
 MAX_MESSAGE_BYTES = MAX_CHUNK_BYTES + (64 << 10)
-"""Most bytes in one encoded message."""
+"""Maximum bytes of one encoded message."""
 
 MAX_TENSORS = 8
-"""Most tensors one message may announce."""
+"""Maximum number of tensors that one message may announce."""
 
 MAX_RANK = 8
-"""Most dimensions of a tensor."""
+"""Maximum number of dimensions of a tensor."""
 
 MAX_TENSOR_BYTES = 1 << 30
-"""Most bytes of all tensors of one message together."""
+"""Maximum total bytes of the tensors of one message."""
 
 MAX_PROMPT_BYTES = 48 << 10
-"""Most bytes of UTF-8 in one prompt."""
+"""Maximum bytes of one prompt in UTF-8."""
 
 MAX_PREVIEW_SIDE = 512
-"""Most pixels along the longer side of a preview."""
+"""Maximum length of the longer side of a preview, in pixels."""

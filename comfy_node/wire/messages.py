@@ -1,8 +1,8 @@
-"""The messages between this node pack and an ovis-worker, and their bytes.
+"""The messages that a client and a worker exchange, and how they become frames.
 
-One websocket binary frame carries one message. ``protocol/README.md`` specifies
-the wire; the classes of this room follow the Rust crate ``ovis-protocol`` name by name,
-and golden byte vectors hold both to the same bytes.
+One binary websocket frame carries one message. ``protocol/README.md`` specifies the wire. The
+classes of this folder mirror the Rust crate ``ovis-protocol`` name by name, and golden byte vectors
+hold both languages to the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .tensor import TensorHeader
 
 @dataclass
 class ClientHello:
-    """First message of a client."""
+    """The first message of a client."""
 
     magic: U32
     protocol: U32
@@ -28,7 +28,7 @@ class ClientHello:
 
 @dataclass
 class Submit:
-    """A new job; its tensors follow in chunks."""
+    """Submits a new job. Its tensors follow in chunks."""
 
     job: Uuid
     request: Request
@@ -37,7 +37,7 @@ class Submit:
 
 @dataclass
 class Chunk:
-    """Bytes of a tensor: which of the message's headers, and where in it."""
+    """A piece of a tensor: ``tensor`` is the index of its header, ``offset`` is in bytes."""
 
     job: Uuid
     tensor: U32
@@ -47,26 +47,26 @@ class Chunk:
 
 @dataclass
 class Cancel:
-    """Drop the job: at once when queued, before its next step when running."""
+    """Cancels a job: at once if it is queued, before its next step if it is running."""
 
     job: Uuid
 
 
 @dataclass
 class StatusRequest:
-    """Ask for a :class:`Status`."""
+    """Asks for a :class:`Status`."""
 
 
 @dataclass
 class Claim:
-    """Reserved: take over a job that an earlier connection submitted."""
+    """Reserved for taking over a job that an earlier connection submitted."""
 
     job: Uuid
 
 
 @dataclass
 class Capabilities:
-    """What a worker can do with the checkpoint it has loaded."""
+    """What a worker can do with the checkpoint that it has loaded."""
 
     operations: list[str]
     samplers: list[str]
@@ -83,7 +83,7 @@ class Capabilities:
 
 @dataclass
 class WorkerHello:
-    """First message of a worker that accepts the client."""
+    """The first message of a worker that accepts the client."""
 
     magic: U32
     protocol: U32
@@ -93,7 +93,7 @@ class WorkerHello:
 
 @dataclass
 class Refused:
-    """The connection is not accepted, or ends; the socket is closed after it."""
+    """The worker does not accept the connection, or ends it; it then closes the socket."""
 
     magic: U32
     protocol: U32
@@ -102,7 +102,7 @@ class Refused:
 
 @dataclass
 class Queued:
-    """The job waits; ``position`` jobs run before it."""
+    """The job waits in the queue; ``position`` jobs run before it."""
 
     job: Uuid
     position: U32
@@ -110,14 +110,14 @@ class Queued:
 
 @dataclass
 class Started:
-    """The job has the device."""
+    """The job has begun to run on the device."""
 
     job: Uuid
 
 
 @dataclass
 class Progress:
-    """A denoise step has ended; ``step`` counts from 1."""
+    """A denoise step is done; ``step`` counts from 1."""
 
     job: Uuid
     step: U32
@@ -128,9 +128,9 @@ class Progress:
 
 @dataclass
 class Preview:
-    """What the first image of the batch looks like before a step.
+    """A preview of the batch's first image, made before a step.
 
-    ``data`` is a view of red, green and blue bytes, row by row from the top.
+    ``data`` is a view of RGB bytes, row by row from the top.
     """
 
     job: Uuid
@@ -142,7 +142,7 @@ class Preview:
 
 @dataclass
 class PromptCut:
-    """A prompt that did not fit: tokens lost of its own and of the template's ending."""
+    """A prompt that was too long: how many tokens of the prompt and of the template were cut."""
 
     prompt: U32
     lost_tokens: U32
@@ -151,7 +151,7 @@ class PromptCut:
 
 @dataclass
 class Outcome:
-    """What is worth saying beside a job's tensors."""
+    """Times of a finished job, and which of its prompts were cut."""
 
     seconds_queued: F32
     seconds_running: F32
@@ -160,7 +160,7 @@ class Outcome:
 
 @dataclass
 class Done:
-    """The job is done; its tensors follow in chunks."""
+    """The job is done. Its tensors follow in chunks."""
 
     job: Uuid
     outcome: Outcome
@@ -169,7 +169,7 @@ class Done:
 
 @dataclass
 class Failed:
-    """The job has failed; nothing more comes of it."""
+    """The job has failed; no more messages about it follow."""
 
     job: Uuid
     error: WireError
@@ -177,14 +177,14 @@ class Failed:
 
 @dataclass
 class Cancelled:
-    """The job was dropped because its client asked."""
+    """The job was dropped because its client cancelled it."""
 
     job: Uuid
 
 
 @dataclass
 class Status:
-    """How a worker is."""
+    """Queue length, counters and memory of a worker."""
 
     queued: U32
     running: U32
@@ -196,14 +196,14 @@ class Status:
 
 @dataclass
 class Unknown:
-    """A message of a newer worker: its variant's number. It is passed over."""
+    """A message whose variant only a newer worker knows. The client ignores it."""
 
     variant: int
 
 
 @dataclass
 class ShuttingDown:
-    """The worker is going away; this connection's unfinished jobs have failed."""
+    """The worker is shutting down; the unfinished jobs of this connection have failed."""
 
     reason: str
 
@@ -226,25 +226,25 @@ _WORKER = OneOf(
 
 
 def encode_client(message: object) -> bytearray:
-    """The frame of a message to a worker."""
+    """Encodes a message to a worker as a frame."""
     return _encode(_CLIENT, message)
 
 
 def encode_worker(message: object) -> bytearray:
-    """The frame of a message from a worker."""
+    """Encodes a message from a worker as a frame."""
     return _encode(_WORKER, message)
 
 
 def decode_client(frame: bytes | bytearray | memoryview) -> object:
-    """The message a client sent; raises :class:`WireFormatError` and nothing else."""
+    """Decodes a client's frame; raises :class:`WireFormatError` and nothing else."""
     return _decode(_CLIENT, frame)
 
 
 def decode_worker(frame: bytes | bytearray | memoryview) -> object:
-    """The message a worker sent; raises :class:`WireFormatError` and nothing else.
+    """Decodes a worker's frame; raises :class:`WireFormatError` and nothing else.
 
-    A chunk's ``data`` is a view into ``frame``. One whose variant is not known here is
-    :class:`Unknown`.
+    The ``data`` of a chunk or preview is a view into ``frame``. An unknown variant is returned as
+    :class:`Unknown`, so that a newer worker can send messages that this version ignores.
     """
     if len(frame) >= 4:
         variant = int.from_bytes(frame[:4], "little")
@@ -259,8 +259,8 @@ def _encode(codec: Codec, message: object) -> bytearray:
         codec.write(out, message)
     except WireFormatError:
         raise
-    except Exception as error:  # a value of a type that no codec expects
-        raise WireFormatError(f"a value has no bytes: {error}") from error
+    except Exception as error:  # a value whose type the codec does not expect
+        raise WireFormatError(f"a value cannot be encoded: {error}") from error
     if len(out) > MAX_MESSAGE_BYTES:
         raise WireFormatError(
             f"a message of {len(out)} bytes is larger than the limit of {MAX_MESSAGE_BYTES}"
@@ -275,6 +275,6 @@ def _decode(codec: Codec, frame: bytes | bytearray | memoryview) -> object:
         )
     reader = Reader(frame)
     message = codec.read(reader)
-    if reader.left:
-        raise WireFormatError(f"{reader.left} bytes follow the end of the message")
+    if reader.remaining:
+        raise WireFormatError(f"{reader.remaining} extra bytes after the end of the message")
     return message

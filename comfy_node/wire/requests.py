@@ -1,4 +1,4 @@
-"""What a job can ask for: encode, denoise, decode and VAE encode, with their parameters."""
+"""The requests that a job can carry: encode, denoise, decode and VAE encode."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .bincode import F32, F64, U32, U64, OneOf
 
 @dataclass
 class EncodeRequest:
-    """Prompts to ``conditioning`` (f32 ``[B, T, D]``)."""
+    """Encodes prompts to the tensor ``conditioning`` (f32 ``[B, T, D]``)."""
 
     prompts: list[str]
     max_sequence_length: U32
@@ -19,26 +19,26 @@ class EncodeRequest:
 
 @dataclass
 class AutoSchedule:
-    """The scheduler ``flux`` with the request's shift."""
+    """The scheduler ``flux`` with the request's ``shift``."""
 
 
 @dataclass
 class ShiftSchedule:
-    """The scheduler ``flux`` with this shift, whatever the request's."""
+    """The scheduler ``flux`` with this shift, which overrides the request's."""
 
     shift: F64
 
 
 @dataclass
 class SigmasSchedule:
-    """These sigmas as they are, descending, one more than the steps."""
+    """Explicit sigmas in descending order, one more than there are steps."""
 
     sigmas: list[F32]
 
 
 @dataclass
 class NamedSchedule:
-    """One of the worker's schedulers, with the request's shift."""
+    """One of the worker's schedulers by name, with the request's ``shift``."""
 
     scheduler: str
 
@@ -48,7 +48,7 @@ Schedule = Annotated[object, OneOf(AutoSchedule, ShiftSchedule, SigmasSchedule, 
 
 @dataclass
 class SamplerOptions:
-    """Options of a solver; ``None`` is its default. A solver refuses what it lacks."""
+    """Options of a solver; ``None`` means its default. A solver refuses options that it lacks."""
 
     eta: F64 | None = None
     s_noise: F64 | None = None
@@ -58,7 +58,7 @@ class SamplerOptions:
 
 
 class PreviewKind(enum.IntEnum):
-    """How a preview is made: a projection of the latents, or the VAE at low resolution."""
+    """How previews are made: a linear projection of the latents, or the VAE at low resolution."""
 
     LINEAR = 0
     VAE = 1
@@ -66,7 +66,7 @@ class PreviewKind(enum.IntEnum):
 
 @dataclass
 class PreviewRequest:
-    """Which previews a denoise job sends; ``max_side`` in pixels."""
+    """The previews that a denoise job sends; ``max_side`` is in pixels."""
 
     kind: PreviewKind
     max_side: U32
@@ -74,14 +74,14 @@ class PreviewRequest:
 
 @dataclass
 class GuidanceInterval:
-    """The sigmas between which guidance is applied, the larger first."""
+    """The sigmas between which guidance is applied; ``start`` is the larger one."""
 
     start: F64
     end: F64
 
 
 class StepCaching(enum.IntEnum):
-    """How readily a step reuses work of one before it."""
+    """How readily a step reuses the transformer's work of an earlier step."""
 
     OFF = 0
     SAFE = 1
@@ -90,11 +90,11 @@ class StepCaching(enum.IntEnum):
 
 @dataclass
 class DenoiseRequest:
-    """How to denoise the tensors ``positive``, ``negative``, ``latent``, ``noise_mask``.
+    """Denoises ``latent`` with ``positive`` and, if present, ``negative`` and ``noise_mask``.
 
-    ``shift`` is a constant as ModelSamplingAuraFlow's, or ``None`` for the model's
-    own; ``start_step``, ``end_step``, ``add_noise`` and ``leftover_noise`` are
-    KSamplerAdvanced's.
+    ``shift`` is a constant as in ModelSamplingAuraFlow, or ``None`` for the model's own shift.
+    ``start_step``, ``end_step``, ``add_noise`` and ``leftover_noise`` mean what they mean in
+    ComfyUI's KSamplerAdvanced.
     """
 
     seed: U64
@@ -117,12 +117,12 @@ class DenoiseRequest:
 
 @dataclass
 class DecodeRequest:
-    """``latent`` (f32 ``[B, 16, H/8, W/8]``) to ``image`` (f32 ``[B, H, W, 3]``)."""
+    """Decodes ``latent`` (f32 ``[B, 16, H/8, W/8]``) to ``image`` (f32 ``[B, H, W, 3]``)."""
 
 
 @dataclass
 class VaeEncodeRequest:
-    """``image`` (f32 ``[B, H, W, 3]``) to ``latent`` (f32 ``[B, 16, H/8, W/8]``)."""
+    """Encodes ``image`` (f32 ``[B, H, W, 3]``) to ``latent`` (f32 ``[B, 16, H/8, W/8]``)."""
 
 
 Request = Annotated[object, OneOf(EncodeRequest, DenoiseRequest, DecodeRequest, VaeEncodeRequest)]

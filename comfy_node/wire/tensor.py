@@ -1,4 +1,4 @@
-"""What a message announces about a tensor: its name, element type and shape."""
+"""The header that announces a tensor: name, element type and shape."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DType(enum.IntEnum):
 
 @dataclass
 class TensorHeader:
-    """Announces a tensor whose bytes follow in chunks, row-major and contiguous."""
+    """Announces a tensor. Its bytes follow in chunks, row-major and contiguous."""
 
     name: str
     dtype: DType

@@ -1,4 +1,4 @@
-"""Tensors as bytes: their headers' limits, their chunks, their assembly."""
+"""Sending and receiving tensors: checking their headers, splitting and reassembling their bytes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from .tensor import TensorHeader
 
 @dataclass
 class WireTensor:
-    """A header and the tensor's bytes, row-major and contiguous."""
+    """A tensor's header and its bytes, row-major and contiguous."""
 
     header: TensorHeader
     data: bytes | bytearray | memoryview
 
 
 def byte_length(header: TensorHeader) -> int:
-    """Bytes the announced tensor occupies; raises when it is out of limits."""
+    """The size of the announced tensor in bytes.
+
+    Raises :class:`WireFormatError` if the tensor is empty, has too many dimensions, or is too
+    large.
+    """
     if len(header.shape) > MAX_RANK:
         raise WireFormatError(
-            f"tensor `{header.name}` has {len(header.shape)} dimensions, the most is {MAX_RANK}"
+            f"tensor `{header.name}` has {len(header.shape)} dimensions, the maximum is {MAX_RANK}"
         )
     if 0 in header.shape:
         raise WireFormatError(f"tensor `{header.name}` of shape {header.shape} is empty")
@@ -38,19 +42,23 @@ def byte_length(header: TensorHeader) -> int:
 
 
 def check_set(headers: Sequence[TensorHeader]) -> list[int]:
-    """Byte lengths of one message's tensors; raises when they are out of limits."""
+    """Checks the tensors of one message against the limits, and returns their sizes in bytes.
+
+    Raises :class:`WireFormatError` if there are too many, one is invalid, or all together are too
+    large.
+    """
     if len(headers) > MAX_TENSORS:
-        raise WireFormatError(f"{len(headers)} tensors, the most is {MAX_TENSORS}")
+        raise WireFormatError(f"{len(headers)} tensors, the maximum is {MAX_TENSORS}")
     lengths = [byte_length(header) for header in headers]
     if sum(lengths) > MAX_TENSOR_BYTES:
         raise WireFormatError(
-            f"{sum(lengths)} bytes of tensors together, the most is {MAX_TENSOR_BYTES}"
+            f"{sum(lengths)} bytes in all tensors, the maximum is {MAX_TENSOR_BYTES}"
         )
     return lengths
 
 
 def chunks(job: bytes, tensors: Sequence[WireTensor]) -> Iterator[Chunk]:
-    """The chunks that carry ``tensors``, in the order the wire wants them."""
+    """Splits tensors into chunks, in the order in which the protocol wants them sent."""
     for index, tensor in enumerate(tensors):
         view = memoryview(tensor.data).cast("B")
         for offset in range(0, len(view), MAX_CHUNK_BYTES):
@@ -59,7 +67,10 @@ def chunks(job: bytes, tensors: Sequence[WireTensor]) -> Iterator[Chunk]:
 
 
 class Assembler:
-    """Collects the chunks of one message's tensors: the wire's only copy."""
+    """Reassembles the tensors of one message from their chunks.
+
+    The bytes are copied once, from the frame into a buffer that is allocated at full size.
+    """
 
     def __init__(self, headers: Sequence[TensorHeader]) -> None:
         self._headers = list(headers)
@@ -69,30 +80,33 @@ class Assembler:
         self._arrived = 0
 
     def _next(self) -> bytearray:
-        """The bytes of the next tensor, whole from the start: growing would move them."""
+        """The buffer of the next tensor, allocated at full size so that it never has to move."""
         return bytearray() if self.complete else bytearray(self._lengths[len(self._done)])
 
     @property
     def complete(self) -> bool:
-        """Whether every byte has arrived."""
+        """Whether all bytes of all tensors have arrived."""
         return len(self._done) == len(self._headers)
 
     def push(self, chunk: Chunk) -> bool:
-        """Takes the next chunk; true once every byte has arrived."""
+        """Copies the next chunk; returns whether all bytes have arrived.
+
+        Raises :class:`WireFormatError` if the chunk is out of order, or does not fit its tensor.
+        """
         if self.complete:
-            raise WireFormatError("a chunk came after the last tensor's end")
+            raise WireFormatError("a chunk arrived after the end of the last tensor")
         expected = (len(self._done), self._arrived)
         if (chunk.tensor, chunk.offset) != expected:
             raise WireFormatError(
-                f"a chunk of tensor {chunk.tensor} at byte {chunk.offset} came, "
+                f"a chunk of tensor {chunk.tensor} at byte {chunk.offset} arrived, "
                 f"expected tensor {expected[0]} at byte {expected[1]}"
             )
         if not 0 < len(chunk.data) <= MAX_CHUNK_BYTES:
-            raise WireFormatError(f"a chunk of {len(chunk.data)} bytes came")
+            raise WireFormatError(f"a chunk of {len(chunk.data)} bytes arrived")
         length = len(self._current)
         end = self._arrived + len(chunk.data)
         if end > length:
-            raise WireFormatError(f"a chunk runs past its tensor's {length} bytes")
+            raise WireFormatError(f"a chunk reaches past the {length} bytes of its tensor")
         with memoryview(self._current) as current:
             current[self._arrived : end] = chunk.data
         self._arrived = end
@@ -103,5 +117,5 @@ class Assembler:
         return self.complete
 
     def finish(self) -> list[WireTensor]:
-        """The tensors; call it only when :attr:`complete`."""
+        """Returns the tensors. Call it only when :attr:`complete` is true."""
         return [WireTensor(h, d) for h, d in zip(self._headers, self._done, strict=True)]

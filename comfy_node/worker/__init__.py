@@ -1,1 +1,1 @@
-"""The way to a worker: its process, the connection to it, and the jobs that run on it."""
+"""Talking to a worker: starting its process, connecting to it, running jobs on it."""

@@ -1,7 +1,7 @@
-"""A worker as the nodes see it: one connection, kept between prompts.
+"""Runs jobs on a worker over one connection, which is kept between prompts.
 
-ComfyUI runs each prompt in an event loop of its own, which ends with the
-prompt. So the connection lives here on its own thread and loop, and a job is a
+ComfyUI runs each prompt in its own event loop, which ends with the prompt. A connection must
+outlive it, so each client has a thread with a loop of its own. A job is a
 :class:`concurrent.futures.Future` that any thread or loop can wait for.
 """
 
@@ -19,11 +19,11 @@ from typing import Any
 
 from .. import wire
 from ..settings.config import WorkerConfig
-from ..texts import WorkerError, say, shown
+from ..texts import WorkerError, printable, say
 from ..wire import WireFormatError, WireTensor
 from . import process as worker_process
 from . import start_failure
-from .connection import Connection, Event, JobResult, cannot_be_sent, unexpected
+from .connection import Connection, Event, JobResult, not_encodable, unexpected_error
 from .errors import ConnectionLost, NoWorker, StartFailed
 from .pace import Pace
 from .process import WorkerProcess
@@ -32,51 +32,51 @@ from .start_hint import how_to_start
 log = logging.getLogger("ovis-worker")
 
 START_SECONDS = 600.0
-"""How long a started worker may take to answer: it may read 20 GB from a slow disk."""
+"""How long a started worker may take to answer; it may have to read 20 GB from a slow disk."""
 START_POLL_SECONDS = 0.25
 OTHER_SECONDS = 10.0
-"""How often it is looked whether another worker, which still loads, is there no more."""
+"""How often to check whether another worker that is still loading has gone away."""
 STOP_SECONDS = 120.0
-"""How long a worker that was asked to stop is waited for before another one is started."""
+"""How long to wait for a worker that is stopping before another one is started."""
 CLOSE_SECONDS = 1.0
 RETURN_SECONDS = 120.0
-"""How long a job waits for a lost worker to be there again."""
+"""How long a job waits for a lost worker to answer again."""
 RETURN_POLL_SECONDS = 1.0
 REAP_SECONDS = 2.0
-"""How long after its socket a process that has ended may still seem to run."""
-MOST_LOSSES = 4
-"""How often one job may lose its connection before it is given up."""
+"""How long a process that has ended may still seem to run after its socket was closed."""
+MAX_LOSSES = 4
+"""How many lost connections a job survives, less one, before it fails."""
 
 
 @dataclass
 class Lost:
-    """The connection ended during the job, or before it, and the worker is waited for."""
+    """Event: the connection was lost, and the client waits for the worker to answer again."""
 
     message: str
 
 
 JobEvent = Event | Lost
-"""What a job reports, on the worker and on the way there."""
+"""What a job reports while it runs or waits for the worker."""
 
 
 class WorkerClient:
-    """Runs jobs on one worker. Connects when there is a job, and again when it must."""
+    """Runs jobs on one worker. Connects when a job needs it, and reconnects after a loss."""
 
     def __init__(self, config: WorkerConfig) -> None:
         self.config = config
         self._loop = asyncio.new_event_loop()
         self.pace = Pace()
         self.problem: WorkerError | None = None
-        """Why it could not connect the last time it tried."""
+        """Why the last attempt to connect failed, or ``None`` if it succeeded."""
         self._connection: Connection | None = None
         self._process: WorkerProcess | None = None
         self._connecting = asyncio.Lock()
         self._scheduling = threading.Lock()
         self._closed = False
         self._retired = False
-        self._works = 0
+        self._unfinished = 0
         self._thread = threading.Thread(
-            target=self._turn, name=f"ovis-worker {config.address}", daemon=True
+            target=self._run_loop, name=f"ovis-worker {config.address}", daemon=True
         )
         self._thread.start()
 
@@ -86,20 +86,20 @@ class WorkerClient:
         tensors: Sequence[WireTensor] = (),
         on_event: Callable[[JobEvent], None] = lambda _: None,
     ) -> concurrent.futures.Future[JobResult]:
-        """Runs a job; ``on_event`` is called on the client's thread.
+        """Submits a job; ``on_event`` is called on the client's thread.
 
-        The future raises :class:`WorkerError`; cancelling it cancels the job on
-        the worker. The tensors' bytes must not change until it is done.
+        The future raises :class:`WorkerError`. Cancelling it cancels the job on the worker. The
+        tensors' bytes must not change until it is done.
         """
         return self._schedule(self._run(request, tensors, on_event))
 
     def connect(
         self, on_event: Callable[[JobEvent], None] = lambda _: None
     ) -> concurrent.futures.Future[wire.WorkerHello]:
-        """Connects, starting the worker when that is needed and known how."""
+        """Connects to the worker; starts it first if it is not running and may be started."""
 
         async def hello() -> wire.WorkerHello:
-            return (await self._connected(on_event)).hello
+            return (await self._connect_or_wait(on_event)).hello
 
         return self._schedule(hello())
 
@@ -110,19 +110,19 @@ class WorkerClient:
 
     @property
     def starting(self) -> bool:
-        """Whether a worker that was started does not answer yet."""
+        """Whether a worker was started that does not answer yet."""
         process = self._process
         if process is None or self.connected:
             return False
         return process.exit_code is None or (process.found_another and self._connecting.locked())
 
     def close(self) -> None:
-        """Ends the connection and the thread; a started worker stays."""
+        """Closes the connection and ends the thread. A worker that was started keeps running."""
 
         async def end() -> None:
             if self._connection:
                 await self._connection.close()
-            # Unfinished jobs have failed now; what still connects is given up.
+            # Closing the connection has failed the running jobs. Cancel those that still connect.
             jobs = asyncio.all_tasks() - {asyncio.current_task()}
             if jobs:
                 _, stuck = await asyncio.wait(jobs, timeout=CLOSE_SECONDS)
@@ -141,23 +141,25 @@ class WorkerClient:
         self._thread.join(timeout=10)
 
     def retire(self) -> None:
-        """Closes when the last job has ended: the settings have changed meanwhile."""
+        """Closes the client when its last job has ended, because its settings were changed."""
         with self._scheduling:
             self._retired = True
-            idle = self._works == 0
+            idle = self._unfinished == 0
         if idle:
             threading.Thread(target=self.close, daemon=True).start()
 
-    def _turn(self) -> None:
-        """The thread: an exception that ends the loop's turn does not end the loop."""
+    def _run_loop(self) -> None:
+        """The thread's function: restarts the loop if an exception escapes from it."""
         while not self._closed:
             try:
                 self._loop.run_forever()
             except BaseException:
-                log.exception("The loop of the worker's connection goes on.")
+                log.exception(
+                    "Unexpected error in the connection to the worker; the connection goes on."
+                )
 
     def _schedule(self, work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future:
-        """Runs ``work`` on the client's thread. The future ends, whatever happens there."""
+        """Runs ``work`` on the client's thread. The future always completes."""
         with self._scheduling:
             if self._closed:
                 work.close()
@@ -172,24 +174,24 @@ class WorkerClient:
                     )
                 )
                 return future
-            self._works += 1
-            return asyncio.run_coroutine_threadsafe(self._sentences(work), self._loop)
+            self._unfinished += 1
+            return asyncio.run_coroutine_threadsafe(self._with_readable_errors(work), self._loop)
 
-    async def _sentences(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """The work's result; every exception but a cancel's comes out as a sentence."""
+    async def _with_readable_errors(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Awaits ``work``; turns every exception but a cancellation into a :class:`WorkerError`."""
         try:
             return await work
         except WireFormatError as error:
-            raise cannot_be_sent(error) from error
+            raise not_encodable(error) from error
         except (WorkerError, asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
             log.exception("A job failed in the node pack.")
-            raise unexpected(error) from error
+            raise unexpected_error(error) from error
         finally:
             with self._scheduling:
-                self._works -= 1
-                over = self._retired and self._works == 0
+                self._unfinished -= 1
+                over = self._retired and self._unfinished == 0
             if over:
                 threading.Thread(target=self.close, daemon=True).start()
 
@@ -197,7 +199,7 @@ class WorkerClient:
         self, request: object, tensors: Sequence[WireTensor], on_event: Callable[[JobEvent], None]
     ) -> JobResult:
         def tell(event: Event) -> None:
-            self.pace.see(event)
+            self.pace.observe(event)
             on_event(event)
 
         losses = 0
@@ -205,56 +207,57 @@ class WorkerClient:
         try:
             while True:
                 try:
-                    return await (await self._connected(on_event)).run(request, tensors, tell)
+                    return await (await self._connect_or_wait(on_event)).run(request, tensors, tell)
                 except ConnectionLost as lost:
                     now = time.monotonic()
                     if lost.announced and lost.started_at is None:
-                        # A worker that goes away may take its time, and refuse until then.
+                        # A worker that is shutting down may refuse new jobs for a while.
                         leaving_since = leaving_since or now
                         given_up = now - leaving_since > RETURN_SECONDS
                     else:
                         leaving_since = None
                         losses += 1
-                        given_up = losses >= MOST_LOSSES
+                        given_up = losses >= MAX_LOSSES
                     if self._closed or given_up:
                         raise
                     on_event(Lost(lost.message))
                     if not lost.announced and lost.started_at is not None:
-                        await self._prove_innocent(lost)
+                        await self._check_worker_survived(lost)
                     else:
                         await asyncio.sleep(min(RETURN_POLL_SECONDS, RETURN_SECONDS))
-                    log.warning("%s The job is sent again.", lost.message)
+                    log.warning("%s Sending the job again.", lost.message)
         finally:
             self.pace.end()
 
-    async def _prove_innocent(self, lost: ConnectionLost) -> None:
-        """Returns if the worker's process lived on, so that the job did not end it.
+    async def _check_worker_survived(self, lost: ConnectionLost) -> None:
+        """Returns if the worker's process outlived the lost connection, so that the job may be
+        resent.
 
-        A job that was running when the process died may be why, and would end the next
-        one too: then this raises :class:`WorkerError`. So it does where nobody can tell.
+        If the process died while it ran the job, the job may be the cause and could end the next
+        process too. Then, and if this cannot be found out, it raises :class:`WorkerError`.
         """
         process = self._process
         if process is not None and await _has_ended(process):
-            raise _parked()
+            raise _not_sent_again()
         try:
-            connection = await self._connected_now(may_start=False)
+            connection = await self._connect_once(may_start=False)
         except NoWorker:
             if worker_process.has_ended(self.config):
-                raise _parked() from lost
-            connection = await self._connected(may_start=False)
+                raise _not_sent_again() from lost
+            connection = await self._connect_or_wait(may_start=False)
         uptime = await connection.uptime()
-        # A process that is older than the job's start has seen both.
+        # A process that was started before the job did not die with it.
         if uptime is None or time.monotonic() - uptime > lost.started_at:
-            raise _parked()
+            raise _not_sent_again()
 
-    async def _connected(
+    async def _connect_or_wait(
         self, on_event: Callable[[JobEvent], None] = lambda _: None, *, may_start: bool = True
     ) -> Connection:
-        """The open connection or a new one; a worker that was lost lately is waited for."""
+        """The open connection or a new one; waits for a worker whose connection was just lost."""
         waits = False
         while True:
             try:
-                return await self._connected_now(may_start)
+                return await self._connect_once(may_start)
             except StartFailed:
                 raise
             except WorkerError as error:
@@ -282,7 +285,7 @@ class WorkerClient:
                     on_event(Lost(lost))
             await asyncio.sleep(RETURN_POLL_SECONDS)
 
-    async def _connected_now(self, may_start: bool) -> Connection:
+    async def _connect_once(self, may_start: bool) -> Connection:
         async with self._connecting:
             if not self.connected or worker_process.is_stopping(self.config):
                 try:
@@ -293,16 +296,16 @@ class WorkerClient:
                 self.problem = None
                 hello = self._connection.hello
                 log.info(
-                    "Connected to %s at %s: %s on %s",
-                    shown(hello.worker, 100),
+                    "Connected to %s at %s, which runs %s on %s",
+                    printable(hello.worker, 100),
                     self.config.address,
-                    shown(hello.capabilities.model, 100),
-                    shown(hello.capabilities.device, 100),
+                    printable(hello.capabilities.model, 100),
+                    printable(hello.capabilities.device, 100),
                 )
             return self._connection
 
     async def _connect(self, may_start: bool) -> Connection:
-        # One that was asked to stop still answers for a moment, and refuses.
+        # A worker that was asked to stop still accepts connections, but refuses jobs.
         deadline = time.monotonic() + STOP_SECONDS
         while worker_process.is_stopping(self.config) and time.monotonic() < deadline:
             await asyncio.sleep(START_POLL_SECONDS)
@@ -311,7 +314,7 @@ class WorkerClient:
         except NoWorker as error:
             if not (may_start and self.config.binary and self.config.is_on_this_machine):
                 raise NoWorker(error.message, how_to_start(self.config)) from error
-        # A worker started for an earlier job that was interrupted may still be loading.
+        # A worker that was started for an earlier, interrupted job may still be loading.
         process = self._process
         if process is None or process.exit_code is not None:
             process = self._start()
@@ -319,7 +322,7 @@ class WorkerClient:
 
     def _start(self) -> WorkerProcess:
         self._process = WorkerProcess(self.config)
-        log.info("Started %s; its log is %s", " ".join(self._process.command), self._process.log)
+        log.info("Started %s, which logs to %s", " ".join(self._process.command), self._process.log)
         return self._process
 
     async def _wait_for_start(self, process: WorkerProcess) -> Connection:
@@ -333,28 +336,31 @@ class WorkerClient:
             except NoWorker as error:
                 status = process.exit_code
                 if status is not None and process.has_answered:
-                    # Its socket ended before it did, and it still ran when it was looked at.
+                    # The process was still ending when it was checked above: start a new one.
                     process = self._start()
                 elif process.found_another:
-                    # Another ComfyUI's worker still loads there; if it is given up, ours is next.
+                    # Another worker, which is still loading, has the address. It may fail to
+                    # load, so try from time to time to start ours.
                     if time.monotonic() > started + OTHER_SECONDS:
                         process, started = self._start(), time.monotonic()
                 elif status is not None:
-                    raise start_failure.ended(process) from error
+                    raise start_failure.exited(process) from error
                 if time.monotonic() > deadline:
-                    raise start_failure.silent(self.config, process, START_SECONDS) from error
+                    raise start_failure.not_answering(
+                        self.config, process, START_SECONDS
+                    ) from error
             await asyncio.sleep(START_POLL_SECONDS)
 
 
 async def _has_ended(process: WorkerProcess) -> bool:
-    """Whether it has, also where its socket ended a moment before it."""
+    """Whether the process has ended. Its socket may close a moment before the process exits."""
     deadline = time.monotonic() + REAP_SECONDS
     while process.exit_code is None and time.monotonic() < deadline:
         await asyncio.sleep(START_POLL_SECONDS)
     return process.exit_code is not None
 
 
-def _parked() -> WorkerError:
+def _not_sent_again() -> WorkerError:
     return WorkerError(
         say(
             "The worker ended while it ran this job, so the job was not sent again: it may be the "
@@ -369,13 +375,13 @@ _clients_lock = threading.Lock()
 
 
 def known_client(config: WorkerConfig) -> WorkerClient | None:
-    """The process's client for this worker, if anything has used it yet."""
+    """This process's client for the worker, or ``None`` if nothing has used the worker yet."""
     with _clients_lock:
         return _clients.get(config)
 
 
 def client_for(config: WorkerConfig) -> WorkerClient:
-    """The process's one client for this worker; one with earlier settings retires."""
+    """This process's only client for the worker. A client with earlier settings is retired."""
     with _clients_lock:
         if config not in _clients:
             for earlier in [one for one in _clients if one.label == config.label]:

@@ -1,4 +1,4 @@
-"""One socket to one worker, from its hello to its end."""
+"""One websocket connection to one worker, and the jobs that run on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import aiohttp
 
 from .. import wire
 from ..settings.config import WorkerConfig
-from ..texts import WorkerError, say, shown
+from ..texts import WorkerError, printable, say
 from ..wire import WireFormatError, WireTensor, transfer
 from .errors import ConnectionLost, from_wire
 from .handshake import CONNECT_SECONDS, exchange_hellos, open_socket
@@ -23,7 +23,7 @@ log = logging.getLogger("ovis-worker")
 
 STATUS_SECONDS = 15.0
 CANCEL_SECONDS = 5.0
-"""How long a cancelled job may try to tell the worker, whose network may be away."""
+"""How long to try to send a cancellation, because the network may be down."""
 
 Event = wire.Queued | wire.Started | wire.Progress | wire.Preview
 """What a job reports while it runs."""
@@ -34,12 +34,12 @@ _ENDS = (
     aiohttp.WSMsgType.CLOSED,
     aiohttp.WSMsgType.ERROR,
 )
-"""Frames that say that the connection has ended; a missed heartbeat is an ``ERROR``."""
+"""Frame types that mean the end of the connection; a missed heartbeat is an ``ERROR``."""
 
 
 @dataclass
 class JobResult:
-    """A finished job's tensors by name, and what is worth saying beside them."""
+    """A finished job's tensors by name, and its outcome."""
 
     tensors: dict[str, WireTensor]
     outcome: wire.Outcome
@@ -58,14 +58,14 @@ class _Job:
             self.future.set_exception(error)
 
     def report(self, event: Event) -> None:
-        """Tells who waits; what goes wrong there ends this job and no other."""
+        """Passes an event on. An exception from the callback fails this job and no other."""
         if isinstance(event, wire.Started):
             self.started_at = time.monotonic()
         try:
             self.on_event(event)
         except Exception as error:
-            log.exception("An event of a job could not be shown.")
-            self.fail(unexpected(error))
+            log.exception("An event of a job could not be displayed.")
+            self.fail(unexpected_error(error))
 
     def finish_if_complete(self) -> None:
         if self.assembler.complete and not self.future.done():
@@ -73,18 +73,18 @@ class _Job:
             self.future.set_result(JobResult(arrived, self.outcome))
 
 
-def unexpected(error: BaseException) -> WorkerError:
-    """An error that nothing here foresees, as a sentence."""
+def unexpected_error(error: BaseException) -> WorkerError:
+    """Wraps an exception that no code handles in a sentence."""
     kind = type(error).__name__
     return WorkerError(
-        say("The job failed in the node pack: {why} ({kind}).", why=shown(error), kind=kind),
+        say("The job failed in the node pack: {why} ({kind}).", why=printable(error), kind=kind),
         say("ComfyUI's log has the details."),
     )
 
 
 @dataclass
 class Connection:
-    """An open socket whose hellos are exchanged. Lives on one event loop."""
+    """An open websocket after the exchange of hellos. It belongs to one event loop."""
 
     config: WorkerConfig
     session: aiohttp.ClientSession
@@ -93,18 +93,18 @@ class Connection:
     jobs: dict[bytes, _Job] = field(default_factory=dict)
     ended: bool = False
     lost_at: float | None = None
-    """When it ended, or the worker said that it will, by ``time.monotonic``."""
+    """When the connection ended or the worker announced its shutdown, by ``time.monotonic``."""
     leaving: str | None = None
-    """What the worker said when it announced its end."""
+    """The reason that the worker gave when it announced its shutdown."""
     reader: asyncio.Task | None = None
     _statuses: list[asyncio.Future[wire.Status]] = field(default_factory=list)
 
     @classmethod
     async def open(cls, config: WorkerConfig) -> Connection:
-        """Connects and says hello.
+        """Connects and exchanges hellos.
 
-        Raises :class:`NoWorker` when nothing answers, :class:`WorkerError` when
-        the worker refuses or something else answers.
+        Raises :class:`NoWorker` if nothing answers, and :class:`WorkerError` if the worker refuses
+        or another program answers.
         """
         session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
@@ -121,7 +121,7 @@ class Connection:
 
     @property
     def usable(self) -> bool:
-        """Whether a new job may be sent on it."""
+        """Whether new jobs may be sent on this connection."""
         return not self.ended and self.leaving is None
 
     async def run(
@@ -130,16 +130,17 @@ class Connection:
         tensors: Sequence[WireTensor],
         on_event: Callable[[Event], None],
     ) -> JobResult:
-        """Runs one job to its end; cancelling this cancels the job on the worker.
+        """Runs one job to its end. Cancelling this coroutine cancels the job on the worker.
 
-        Whatever goes wrong on the way ends the job with an exception.
+        Raises :class:`ConnectionLost` if the connection ends first, :class:`WireFormatError` if the
+        tensors exceed a limit, and :class:`WorkerError` if the job fails.
         """
         headers = [tensor.header for tensor in tensors]
         transfer.check_set(headers)
         name = uuid.uuid4().bytes
         job = _Job(asyncio.get_running_loop().create_future(), on_event)
         if not self.usable:
-            raise self._lost(job)
+            raise self._connection_lost(job)
         self.jobs[name] = job
         sender = asyncio.create_task(self._send_job(name, job, request, headers, tensors))
         try:
@@ -154,7 +155,7 @@ class Connection:
             self.jobs.pop(name, None)
 
     async def uptime(self) -> float | None:
-        """For how many seconds the worker's process has run; ``None`` where it does not say."""
+        """For how many seconds the worker's process has run, or ``None`` if it does not answer."""
         answer = asyncio.get_running_loop().create_future()
         self._statuses.append(answer)
         try:
@@ -168,17 +169,17 @@ class Connection:
                 self._statuses.remove(answer)
 
     async def close(self) -> None:
-        """Ends the socket; unfinished jobs fail with :class:`ConnectionLost`."""
+        """Closes the websocket; unfinished jobs fail with :class:`ConnectionLost`."""
         self._end(None)
         await self.socket.close()
         await self.session.close()
 
     def _end(self, problem: WorkerError | None) -> None:
-        """Nothing comes any more: every job ends, with its own account of it."""
+        """Marks the connection as ended and fails every unfinished job."""
         self.ended = True
         self.lost_at = self.lost_at or time.monotonic()
         for job in list(self.jobs.values()):
-            job.fail(problem or self._lost(job))
+            job.fail(problem or self._connection_lost(job))
         for answer in self._statuses:
             if not answer.done():
                 answer.set_exception(ConnectionResetError())
@@ -197,17 +198,17 @@ class Connection:
         try:
             await self._send(wire.Submit(name, request, headers))
             for chunk in transfer.chunks(name, tensors):
-                if job.future.done():  # refused before its last byte
+                if job.future.done():  # refused before all bytes were sent
                     return
                 await self._send(chunk)
         except WireFormatError as error:
-            job.fail(cannot_be_sent(error))
+            job.fail(not_encodable(error))
         except (aiohttp.ClientError, OSError) as error:
             log.debug("A job could not be sent: %s", error)
-            job.fail(self._lost(job))
+            job.fail(self._connection_lost(job))
         except Exception as error:
             log.exception("A job could not be sent.")
-            job.fail(unexpected(error))
+            job.fail(unexpected_error(error))
 
     async def _read(self) -> None:
         problem: WorkerError | None = None
@@ -216,33 +217,33 @@ class Connection:
                 if frame.type in _ENDS:
                     break
                 if frame.type is not aiohttp.WSMsgType.BINARY:
-                    raise WireFormatError(f"a {frame.type.name} frame came")
-                problem = self._take(wire.decode_worker(frame.data)) or problem
+                    raise WireFormatError(f"a {frame.type.name} frame arrived")
+                problem = self._handle(wire.decode_worker(frame.data)) or problem
         except WireFormatError as error:
             problem = WorkerError(
                 say(
                     "The worker at {address} sent what is not a message: {why}.",
                     address=self.config.address,
-                    why=shown(error),
+                    why=printable(error),
                 )
             )
         except (aiohttp.ClientError, OSError) as error:
-            log.debug("The connection ended: %s", error)
+            log.debug("The connection was lost: %s", error)
         except Exception as error:
-            log.exception("What the worker sent could not be taken.")
-            problem = unexpected(error)
+            log.exception("A message of the worker could not be handled.")
+            problem = unexpected_error(error)
         finally:
             self._end(problem)
             with contextlib.suppress(Exception):
                 await self.socket.close()
                 await self.session.close()
 
-    def _take(self, message: object) -> WorkerError | None:
-        """Handles one message; returns the reason when it refuses to go on."""
+    def _handle(self, message: object) -> WorkerError | None:
+        """Handles one message. Returns an error if the worker refuses the connection."""
         if isinstance(message, wire.Refused):
             return from_wire(message.error)
         if isinstance(message, wire.ShuttingDown):
-            self._leaves(message.reason)
+            self._note_shutdown(message.reason)
             return None
         if isinstance(message, wire.Status):
             if self._statuses:
@@ -252,7 +253,7 @@ class Connection:
             return None
         job = self.jobs.get(getattr(message, "job", b""))
         if job is None:
-            return None  # a cancelled job's last words, or a message of a newer worker
+            return None  # a late message of a cancelled job, or a message of a newer worker
         if isinstance(message, Event):
             job.report(message)
         elif isinstance(message, wire.Done):
@@ -261,28 +262,28 @@ class Connection:
             job.finish_if_complete()
         elif isinstance(message, wire.Chunk):
             if job.assembler is None:
-                raise WireFormatError("a chunk came before its job was done")
+                raise WireFormatError("a chunk arrived before the message that its job is done")
             job.assembler.push(message)
             job.finish_if_complete()
         elif isinstance(message, wire.Failed):
-            self._failed(job, message.error)
+            self._job_failed(job, message.error)
         elif isinstance(message, wire.Cancelled):
             job.fail(WorkerError(say("The worker dropped the job as if it had been cancelled.")))
         return None
 
-    def _failed(self, job: _Job, error: wire.WireError) -> None:
+    def _job_failed(self, job: _Job, error: wire.WireError) -> None:
         if error.code == wire.ErrorCode.SHUTTING_DOWN:
-            # The worker goes away; the job has done nothing wrong.
-            self._leaves(error.message)
-            job.fail(self._lost(job))
+            # The worker is shutting down; the job itself is valid and may be sent again.
+            self._note_shutdown(error.message)
+            job.fail(self._connection_lost(job))
         else:
             job.fail(from_wire(error))
 
-    def _leaves(self, why: str) -> None:
-        self.leaving = self.leaving or shown(why)
+    def _note_shutdown(self, why: str) -> None:
+        self.leaving = self.leaving or printable(why)
         self.lost_at = self.lost_at or time.monotonic()
 
-    def _lost(self, job: _Job) -> ConnectionLost:
+    def _connection_lost(self, job: _Job) -> ConnectionLost:
         if self.leaving is not None:
             return ConnectionLost(
                 say("The worker at {address} is shutting down.", address=self.config.address),
@@ -300,6 +301,6 @@ class Connection:
         )
 
 
-def cannot_be_sent(error: WireFormatError) -> WorkerError:
-    """A request whose values have no place on the wire."""
-    return WorkerError(say("The request cannot be sent: {why}.", why=shown(error)))
+def not_encodable(error: WireFormatError) -> WorkerError:
+    """The error for a request with values that the wire cannot represent."""
+    return WorkerError(say("The request cannot be sent: {why}.", why=printable(error)))

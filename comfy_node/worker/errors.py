@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from .. import wire
-from ..texts import SHOWN_MODULE, Sentence, WorkerError, shown
+from ..texts import SHOWN_MODULE, Sentence, WorkerError, printable
 from ..texts.chinese import WORKER_SAYS
 
-MOST_WORDS = 2000
-"""The most characters of a worker's own sentence, and of its hint."""
+MAX_WORDS = 2000
+"""Maximum length of a worker's own sentence and of its hint, in characters."""
 
 
 def from_wire(error: wire.WireError) -> WorkerError:
-    """The error as the worker worded it; in Chinese, after what kind of error it is.
+    """Converts an error of the worker.
 
-    What the worker says is bounded, and shows nothing that a terminal or a page obeys.
-    A code of a newer worker is kept as its number.
+    The worker's words are English. In Chinese they follow a translation of the error's kind. They
+    are shortened and escaped, because they come from outside. A code that only a newer worker knows
+    is kept as a number.
     """
-    about = {"words": shown(error.message, MOST_WORDS)}
+    about = {"words": printable(error.message, MAX_WORDS)}
     message = Sentence("{words}", WORKER_SAYS.get(error.code), about)
-    return WorkerError(message, shown(error.hint, MOST_WORDS), error.code)
+    return WorkerError(message, printable(error.hint, MAX_WORDS), error.code)
 
 
 class ConnectionLost(WorkerError):
-    """The job did not end before its connection did.
+    """The connection ended before its job did.
 
-    ``announced``: the worker said that it goes away. ``started_at``: when the job had
-    the device, by ``time.monotonic``, or ``None`` where it had not come to that.
+    ``announced``: the worker had announced its shutdown. ``started_at``: when the job began to run
+    on the device, by ``time.monotonic``, or ``None`` if it did not.
     """
 
     __module__ = SHOWN_MODULE
@@ -50,6 +51,6 @@ class NoWorker(WorkerError):
 
 
 class StartFailed(NoWorker):
-    """A worker was started from here, and did not come up. Waiting would not help."""
+    """A worker was started from here and did not come up; waiting would not help."""
 
     __module__ = SHOWN_MODULE

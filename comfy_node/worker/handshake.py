@@ -1,4 +1,4 @@
-"""From a worker's address to an open socket whose hellos are exchanged."""
+"""Opens the websocket to a worker and exchanges hellos."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import aiohttp
 
 from .. import wire
 from ..settings.config import WorkerConfig
-from ..texts import WorkerError, say, shown
+from ..texts import WorkerError, printable, say
 from ..wire import WireFormatError
 from .errors import from_wire
-from .not_a_worker import OTHER_PROGRAM, by_plain, by_status, by_tls, no_answer
+from .not_a_worker import OTHER_PROGRAM, from_http_status, from_tls_error, no_answer, probe_for_tls
 
 CLIENT_NAME = f"ovis-worker comfy_node 0.1.0 {secrets.token_hex(4)}"
-"""Tells the worker this ComfyUI from others at the same address, so that they take turns."""
+"""Identifies this ComfyUI to the worker, which shares its time between clients by their names."""
 
 CONNECT_SECONDS = 10.0
 UPGRADE_SECONDS = 15.0
-"""How long the answer to the upgrade may take: what accepts a connection may never speak."""
+"""How long the answer to the websocket upgrade may take after the TCP connection is open."""
 HELLO_SECONDS = 15.0
 HEARTBEAT_SECONDS = 60.0
-_MOST_WORDS_BYTES = 2000
+_MAX_REFUSAL_BYTES = 2000
 
 
 def http_login(config: WorkerConfig) -> dict[str, str]:
-    """The header that a proxy in front of the worker asks for, where the address has a login."""
-    login = config.where.login_text()
+    """The authorization header for a proxy in front of the worker, if the address has a login."""
+    login = config.endpoint.login_text()
     if login is None:
         return {}
     return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
@@ -38,15 +38,15 @@ def http_login(config: WorkerConfig) -> dict[str, str]:
 async def open_socket(
     session: aiohttp.ClientSession, config: WorkerConfig
 ) -> aiohttp.ClientWebSocketResponse:
-    """The websocket to the worker.
+    """Opens the websocket to the worker.
 
-    Raises :class:`NoWorker` when nothing answers, :class:`WorkerError` when something
-    answers that does not open one.
+    Raises :class:`NoWorker` if nothing answers, and :class:`WorkerError` if something answers
+    without opening a websocket.
     """
     try:
         return await asyncio.wait_for(
             session.ws_connect(
-                config.where.socket_url,
+                config.endpoint.socket_url,
                 max_msg_size=wire.MAX_MESSAGE_BYTES,
                 compress=0,
                 heartbeat=HEARTBEAT_SECONDS,
@@ -59,20 +59,20 @@ async def open_socket(
     except asyncio.TimeoutError as error:
         raise no_answer(config, say("it took too long")) from error
     except aiohttp.ClientConnectorError as error:
-        raise by_tls(config, error) or no_answer(config, shown(error)) from error
-    except aiohttp.InvalidURL as error:  # its words are the address, with its secrets
+        raise from_tls_error(config, error) or no_answer(config, printable(error)) from error
+    except aiohttp.InvalidURL as error:  # its text is the address, with its secrets
         raise no_answer(config, say("it is not an address")) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise await by_plain(config) or no_answer(config, shown(error)) from error
+        raise await probe_for_tls(config) or no_answer(config, printable(error)) from error
 
 
 async def exchange_hellos(
     socket: aiohttp.ClientWebSocketResponse, config: WorkerConfig
 ) -> wire.WorkerHello:
-    """The worker's hello.
+    """Sends our hello and returns the worker's.
 
-    Raises :class:`NoWorker` when the connection ends before it, :class:`WorkerError`
-    when the worker refuses or something else answers.
+    Raises :class:`NoWorker` if the connection ends first, and :class:`WorkerError` if the worker
+    refuses, speaks another protocol version, or another program answers.
     """
     not_ours = WorkerError(
         say(
@@ -89,7 +89,7 @@ async def exchange_hellos(
     except asyncio.TimeoutError as error:
         raise no_answer(config, say("it accepts connections, but says no hello")) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise no_answer(config, shown(error)) from error
+        raise no_answer(config, printable(error)) from error
     if frame.type in (
         aiohttp.WSMsgType.CLOSE,
         aiohttp.WSMsgType.CLOSING,
@@ -99,7 +99,7 @@ async def exchange_hellos(
         raise no_answer(config, say("it closed the connection before its hello"))
     if frame.type is not aiohttp.WSMsgType.BINARY or len(frame.data) < 12:
         raise not_ours
-    # These three fields keep their place in every version; the rest may not.
+    # These three fields have the same place in every version of the protocol.
     _, magic, protocol = struct.unpack_from("<III", frame.data)
     if magic != wire.MAGIC:
         raise not_ours
@@ -117,24 +117,24 @@ async def exchange_hellos(
 
 
 async def refusal_in_words(session: aiohttp.ClientSession, config: WorkerConfig) -> str:
-    """What a worker that refuses requests with HTTP status 403 says about it, or nothing."""
+    """The text of a worker that refuses requests with HTTP status 403; empty if there is none."""
     try:
         async with session.get(
-            config.where.http_url("health"),
+            config.endpoint.http_url("health"),
             headers=http_login(config),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=UPGRADE_SECONDS),
         ) as answer:
             if answer.status == 403 and answer.content_type == "text/plain":
-                words = await answer.content.read(_MOST_WORDS_BYTES)
-                return shown(words.decode("utf-8", "replace"))
+                words = await answer.content.read(_MAX_REFUSAL_BYTES)
+                return printable(words.decode("utf-8", "replace"))
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError):
         pass
     return ""
 
 
 def refused_by_http(config: WorkerConfig, words: str) -> WorkerError:
-    """A worker's refusal over HTTP, as its own sentence."""
+    """The error for a worker that refuses requests over HTTP, with the worker's own words."""
     return WorkerError(
         say("The worker at {address} refuses: {words}", address=config.address, words=words),
         say("Use an address that the worker was told, or its IP address."),
@@ -147,9 +147,9 @@ async def _no_websocket(
     words = await refusal_in_words(session, config) if error.status == 403 else ""
     if words:
         return refused_by_http(config, words)
-    # nginx says 400 in plain HTTP where its port is one for TLS.
-    speaks_tls = await by_plain(config) if error.status == 400 else None
-    return speaks_tls or by_status(config, error.status, redirected=bool(error.history))
+    # nginx answers plain HTTP with status 400 on a port for TLS.
+    speaks_tls = await probe_for_tls(config) if error.status == 400 else None
+    return speaks_tls or from_http_status(config, error.status, redirected=bool(error.history))
 
 
 def _other_version(config: WorkerConfig, theirs: int) -> WorkerError:

@@ -1,4 +1,4 @@
-"""What is wrong where something answers at a worker's address that is no worker."""
+"""Explains what is wrong if something other than a worker answers at a worker's address."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import ssl
 import aiohttp
 
 from ..settings.config import WorkerConfig
-from ..texts import WorkerError, say, shown
+from ..texts import WorkerError, printable, say
 from .errors import NoWorker
 
 _AWAY = (502, 503, 504)
-"""HTTP statuses by which a proxy says that the worker behind it is away."""
+"""HTTP statuses by which a proxy reports that the worker behind it does not answer."""
 _LOGINS = (401, 407)
 _NO_UPGRADE = (400, 426)
 _REDIRECTS = range(300, 400)
@@ -25,21 +25,21 @@ OTHER_PROGRAM = say(
 
 
 def no_answer(config: WorkerConfig, why: str) -> NoWorker:
-    """Nothing answers there, or it is away for now."""
+    """The error for an address at which nothing answers for now."""
     return NoWorker(
         say("No ovis-worker answers at {address}: {why}.", address=config.address, why=why)
     )
 
 
-def by_status(config: WorkerConfig, status: int, *, redirected: bool = False) -> WorkerError:
-    """The HTTP status of an answer that opens no websocket, or is no worker's page.
+def from_http_status(config: WorkerConfig, status: int, *, redirected: bool = False) -> WorkerError:
+    """The error for an HTTP answer that opens no websocket, or is not a worker's page.
 
-    ``redirected``: whether the answer is that of another page, which the first one led to.
+    ``redirected``: the first answer redirected to the one that has this status.
     """
     about = {"address": config.address, "status": status}
     with_login = say("Write the address with its login: wss://USER:PASSWORD@HOST:PORT")
     if status in _AWAY:
-        # A worker that stops says 503 itself.
+        # A worker that is stopping answers with 503 too.
         why = (
             say("it is stopping, or a proxy says so (HTTP status 503)")
             if status == 503
@@ -73,7 +73,7 @@ def by_status(config: WorkerConfig, status: int, *, redirected: bool = False) ->
             say(
                 "What answers at {address} has no ovis-worker at the path {path} (HTTP status "
                 "404).",
-                path=shown(config.where.path, 100),
+                path=printable(config.endpoint.path, 100),
                 **about,
             ),
             say(
@@ -99,15 +99,15 @@ def by_status(config: WorkerConfig, status: int, *, redirected: bool = False) ->
     )
 
 
-def by_tls(config: WorkerConfig, error: Exception) -> WorkerError | None:
-    """What is wrong with TLS at a ``wss://`` address; ``None`` where it is something else."""
+def from_tls_error(config: WorkerConfig, error: Exception) -> WorkerError | None:
+    """The error for a failed TLS handshake; ``None`` if ``error`` has another cause."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
         return WorkerError(
             say(
                 "The certificate of {address} is not trusted on this machine: {why}.",
                 address=config.address,
-                why=shown(why),
+                why=printable(why),
             ),
             say(
                 "Use a certificate of a known authority for this host name, or name its "
@@ -129,21 +129,21 @@ def by_tls(config: WorkerConfig, error: Exception) -> WorkerError | None:
         say(
             "There is no TLS connection to {address}: {why}.",
             address=config.address,
-            why=shown(reason or error.os_error),
+            why=printable(reason or error.os_error),
         ),
         say("Look at the TLS settings of the proxy in front of the worker."),
     )
 
 
-async def by_plain(config: WorkerConfig) -> WorkerError | None:
-    """Looks whether a ``ws://`` address, which gave no plain answer, speaks TLS."""
-    if config.where.scheme != "ws":
+async def probe_for_tls(config: WorkerConfig) -> WorkerError | None:
+    """Finds out whether a ``ws://`` address, which failed without TLS, speaks TLS."""
+    if config.endpoint.scheme != "ws":
         return None
-    anyone = ssl.create_default_context()
-    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    trust_anyone = ssl.create_default_context()
+    trust_anyone.check_hostname, trust_anyone.verify_mode = False, ssl.CERT_NONE
     try:
         _, writer = await asyncio.wait_for(
-            asyncio.open_connection(config.where.host, config.where.port, ssl=anyone),
+            asyncio.open_connection(config.endpoint.host, config.endpoint.port, ssl=trust_anyone),
             _PROBE_SECONDS,
         )
     except (OSError, asyncio.TimeoutError, ValueError):

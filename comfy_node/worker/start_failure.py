@@ -1,4 +1,4 @@
-"""Why a worker that was started is not there, as a sentence."""
+"""Explains why a worker that was started does not answer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from .errors import StartFailed
 from .process import WorkerProcess
 
 _KILLED = (-9, 128 + 9)
-"""Exit statuses of a process that was killed, itself or below a shell or a container."""
+"""Exit statuses of a killed process, directly or through a shell or a container."""
 
 
-def ended(process: WorkerProcess) -> StartFailed:
-    """It ended before it answered."""
+def exited(process: WorkerProcess) -> StartFailed:
+    """The error for a worker that exited before it answered."""
     status = process.exit_code
     log = _end_of_log(process)
     if status in _KILLED:
@@ -33,8 +33,8 @@ def ended(process: WorkerProcess) -> StartFailed:
     )
 
 
-def silent(config: WorkerConfig, process: WorkerProcess, seconds: float) -> StartFailed:
-    """It, or another worker at its address, did not answer in time."""
+def not_answering(config: WorkerConfig, process: WorkerProcess, seconds: float) -> StartFailed:
+    """The error for a worker that does not answer in time, whether started here or not."""
     if process.found_another:
         return StartFailed(
             say(

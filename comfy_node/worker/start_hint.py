@@ -1,4 +1,4 @@
-"""What to do where no worker answers, on the machine that this is."""
+"""Tells what to do on this machine if no worker answers."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _DRIVER_FILES = (
     "/usr/lib/wsl/lib/libcuda.so.1",
     r"C:\Windows\System32\nvcuda.dll",
 )
-"""What an NVIDIA driver leaves on Linux, in WSL and on Windows."""
+"""Files of an NVIDIA driver on Linux, in WSL and on Windows."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What matters for a worker's next step."""
+    """The properties of a machine that decide how a worker is built and started."""
 
     has_nvidia: bool
     has_cargo: bool
 
     @classmethod
-    def look(cls) -> Machine:
-        """The machine that this runs on."""
+    def detect(cls) -> Machine:
+        """Examines the machine that this process runs on."""
         driver = shutil.which("nvidia-smi") or any(map(os.path.exists, _DRIVER_FILES))
         suffix = ".exe" if os.name == "nt" else ""
         cargo = Path.home() / ".cargo" / "bin" / f"cargo{suffix}"
@@ -36,13 +36,13 @@ class Machine:
 
 
 def how_to_start(config: WorkerConfig, machine: Machine | None = None) -> str:
-    """The hint that ends every "no worker answers"."""
+    """The hint for every error that says that no worker answers."""
     if not config.is_on_this_machine:
         return say(
             "Check in the settings that host, port and token are right, that no firewall is "
             "between, and that it runs there: ovis-worker serve --model PATH --listen "
             "0.0.0.0:{port} --token TOKEN",
-            port=config.where.port,
+            port=config.endpoint.port,
         )
     if config.binary:
         return say(
@@ -51,7 +51,7 @@ def how_to_start(config: WorkerConfig, machine: Machine | None = None) -> str:
             binary=config.binary,
             address=config.address,
         )
-    machine = machine or Machine.look()
+    machine = machine or Machine.detect()
     build = "worker/cuda-toolchain build" if machine.has_nvidia else "cargo build --release"
     if not machine.has_cargo:
         return say(

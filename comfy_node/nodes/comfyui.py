@@ -1,4 +1,4 @@
-"""This ComfyUI: its folders, and the workers that it knows."""
+"""The ComfyUI that the nodes run in: its folders, and its clients of workers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 import folder_paths
 
 from ..settings import lookup, private_folder
-from ..settings.config import Places
+from ..settings.config import ComfyFolders
 from ..worker.client import WorkerClient, client_for
 from .inputs import worker_label
 
 
 @functools.cache
-def places() -> Places:
-    """This ComfyUI's folders, which stay as they are while it runs."""
+def folders() -> ComfyFolders:
+    """ComfyUI's folders, which do not change while it runs."""
     source = Path(folder_paths.__file__).parent
-    return Places(
+    return ComfyFolders(
         private=private_folder.folder_of(folder_paths),
         models=Path(folder_paths.models_dir),
         tokenizer=source / "comfy" / "text_encoders" / "qwen25_tokenizer",
@@ -26,8 +26,8 @@ def places() -> Places:
 
 
 def client_of(worker: object) -> WorkerClient:
-    """The client for what a `worker` input was given: a label, and nothing secret.
+    """The client for the value of a `worker` input, which is a label.
 
-    Raises :class:`WorkerError` for anything else, and for a label that means nothing here.
+    Raises :class:`WorkerError` if the value is not a label, or if the label is unknown here.
     """
-    return client_for(lookup.resolve(worker_label(worker), places()))
+    return client_for(lookup.resolve(worker_label(worker), folders()))
