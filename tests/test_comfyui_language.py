@@ -18,7 +18,10 @@ CJK = re.compile("[\u4e00-\u9fff]")
 
 def test_an_error_of_the_node_pack(comfy):
     unknown = graph(worker__worker="studio")
-    assert "名为“studio”的工作进程，但此处没有设置它" in comfy.run(unknown, language="zh").error
+    assert (
+        "名为“studio”的 Ovis 服务：这个工作流要使用它，但此处没有设置它"
+        in comfy.run(unknown, language="zh").error
+    )
     # Another page at the same time reads its own language.
     assert "called `studio`" in comfy.run(unknown, language="en").error
 
@@ -28,7 +31,7 @@ def test_an_error_of_the_worker_comes_after_what_kind_it_is(comfy):
     made = graph(empty=odd, denoise__seed=72)
     english, chinese = (comfy.run(made, language=language).error for language in ("en", "zh"))
     assert "multiple" in english and not CJK.search(english)
-    assert chinese.strip() == f"工作进程拒绝了这个请求：{english.strip()}"
+    assert chinese.strip() == f"Ovis 服务拒绝了这个请求：{english.strip()}"
 
 
 def test_what_is_said_on_a_node(comfy):

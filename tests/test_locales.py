@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from browser_modules import evaluate
+from browser_modules import evaluate, play
 from comfy_node.pictures import compare, contact_sheet, sizes
 from comfy_node.prompts import templates
 from real_worker import ROOT
@@ -114,3 +114,20 @@ def test_every_title_in_a_workflow_is_there_in_both_languages():
     assert set(named) == titles
     assert len(set(named.values())) == len(named)
     assert all(CJK.search(title) for title in named.values())
+
+
+@pytest.mark.parametrize(
+    ("locale", "language"),
+    [
+        ("zh", "zh"),
+        ("zh-CN", "zh"),
+        ("zh-Hans-TW", "zh"),
+        ("zh-TW", "en"),
+        ("zh-Hant", "en"),
+        ("zh-HK", "en"),
+        ("fr", "en"),
+        ("en", "en"),
+    ],
+)
+def test_traditional_chinese_falls_back_to_english(locale, language):
+    assert play("return (await load('texts.js')).language();", locale=locale) == language

@@ -300,6 +300,7 @@ def test_a_sentence_is_in_the_language_of_the_page_that_asks(tmp_path):
     for one, other in zip(english, chinese, strict=True):
         assert one.isascii() and re.search("[\u4e00-\u9fff]", other)
     assert all_said(Accept_Language="fr") == english
+    assert all_said(Accept_Language="zh-TW") == english
 
 
 def test_a_status_says_its_problem_in_the_language_of_the_page(tmp_path, monkeypatch):

@@ -22,18 +22,16 @@ class OvisCompare(io.ComfyNode):
             node_id="OvisCompare",
             display_name="Ovis Before/After",
             category=CATEGORY,
-            description="Shows two images under the pointer, and makes one image of them to save.",
+            description="Compares two images with a slider and outputs one combined image.",
             is_output_node=True,
             inputs=[
                 io.Image.Input("before"),
-                io.Image.Input(
-                    "after", tooltip="Brought to the size of the first image where it has another."
-                ),
+                io.Image.Input("after", tooltip="Resized to match the first image."),
                 io.Combo.Input(
                     "layout",
                     options=list(LAYOUTS),
-                    tooltip="How the two lie in the image that comes out. The difference is black "
-                    "where they are the same.",
+                    tooltip="How to arrange the two images. In a difference image, equal areas "
+                    "are black.",
                 ),
                 io.Float.Input(
                     "position",
@@ -42,7 +40,7 @@ class OvisCompare(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     display_mode=slider,
-                    tooltip="Where the split is, from the left.",
+                    tooltip="Position of the split: 0 is the left edge, 1 the right edge.",
                 ),
                 io.Float.Input(
                     "gain",
@@ -51,13 +49,17 @@ class OvisCompare(io.ComfyNode):
                     max=20.0,
                     step=0.5,
                     display_mode=slider,
-                    tooltip="How much brighter to show a difference.",
+                    tooltip="Brightness factor for the difference image.",
                 ),
                 io.String.Input(
-                    "before_label", default="before", tooltip="On the first image; may be empty."
+                    "before_label",
+                    default="before",
+                    tooltip="Label on the first image; may be empty.",
                 ),
                 io.String.Input(
-                    "after_label", default="after", tooltip="On the second image; may be empty."
+                    "after_label",
+                    default="after",
+                    tooltip="Label on the second image; may be empty.",
                 ),
             ],
             outputs=[io.Image.Output()],

@@ -33,22 +33,29 @@ class OvisContactSheet(io.ComfyNode):
             display_name="Ovis Contact Sheet",
             category=CATEGORY,
             description="Denoises and decodes every combination of seeds, steps and cfg on the "
-            "worker, and lays the images out on a labelled page.",
+            "worker and arranges the images on one labelled sheet.",
             inputs=[
                 Worker.Input("worker"),
                 io.Conditioning.Input("positive"),
-                io.Latent.Input("latent", tooltip="Of a batch, the first is used."),
+                io.Latent.Input("latent", tooltip="Only the first entry of a batch is used."),
                 io.String.Input(
-                    "seeds", default="0-3", tooltip="Whole numbers and ranges: 1, 2, 10-13."
+                    "seeds",
+                    default="0-3",
+                    tooltip="Whole numbers and ranges, for example 1, 2, 10-13.",
                 ),
                 io.String.Input(
-                    "steps", default="50", tooltip="Whole numbers and ranges, 1 to 100: 20, 50."
+                    "steps",
+                    default="50",
+                    tooltip="Whole numbers and ranges from 1 to 100, for example 20, 50.",
                 ),
-                io.String.Input("cfg", default="5", tooltip="Numbers from 1 to 20: 3, 5, 7.5."),
+                io.String.Input(
+                    "cfg", default="5", tooltip="Numbers from 1 to 20, for example 3, 5, 7.5."
+                ),
                 io.Combo.Input(
                     "columns",
                     options=list(AXES),
-                    tooltip="What changes from left to right; the others change downwards.",
+                    tooltip="The value that varies from column to column; the other two vary "
+                    "from row to row.",
                 ),
                 io.Int.Input(
                     "cell_size",
@@ -56,8 +63,8 @@ class OvisContactSheet(io.ComfyNode):
                     min=0,
                     max=4096,
                     step=16,
-                    tooltip="Most pixels of an image on the page, each way; 0 leaves them as they "
-                    "are.",
+                    tooltip="Maximum width and height of each image on the sheet, in pixels; 0 "
+                    "keeps the full size.",
                 ),
                 sampler_input(),
                 scheduler_input(),

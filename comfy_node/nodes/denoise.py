@@ -53,7 +53,7 @@ class OvisDenoise(io.ComfyNode):
                     step=0.01,
                     round=0.001,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="How much of the latent is made anew; below 1 for image to image.",
+                    tooltip="Denoise strength; lower keeps more of the input.",
                 ),
                 shift_input(),
                 negative_input(),
@@ -120,7 +120,7 @@ def steps_input() -> io.Int.Input:
         min=1,
         max=100,
         display_mode=io.NumberDisplay.slider,
-        tooltip="More steps take longer and draw finer; the model's authors use 50.",
+        tooltip="More steps: slower, more detail. The model's authors use 50.",
     )
 
 
@@ -134,15 +134,14 @@ def cfg_input() -> io.Float.Input:
         step=0.1,
         round=0.01,
         display_mode=io.NumberDisplay.slider,
-        tooltip="How closely to follow the prompt. 1 needs no negative and takes half the time.",
+        tooltip="How closely to follow the prompt. 1 needs no negative conditioning and takes "
+        "half the time.",
     )
 
 
 def negative_input() -> io.Conditioning.Input:
     """The socket for the negative prompt."""
-    return io.Conditioning.Input(
-        "negative", optional=True, tooltip="May be left out when cfg is 1."
-    )
+    return io.Conditioning.Input("negative", optional=True, tooltip="Optional when cfg is 1.")
 
 
 def unchanged(latent: dict) -> io.NodeOutput:

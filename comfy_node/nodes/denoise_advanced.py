@@ -44,8 +44,8 @@ class OvisDenoiseAdvanced(io.ComfyNode):
             node_id="OvisDenoiseAdvanced",
             display_name="Ovis Denoise (Advanced)",
             category=CATEGORY,
-            description="Denoises a latent with Ovis-Image on the worker for some of the steps, or "
-            "with a native SAMPLER or SIGMAS.",
+            description="Denoises a latent with Ovis-Image on the worker for part of the schedule, "
+            "or with a native SAMPLER or SIGMAS.",
             inputs=[
                 Worker.Input("worker"),
                 io.Conditioning.Input("positive"),
@@ -53,7 +53,8 @@ class OvisDenoiseAdvanced(io.ComfyNode):
                 io.Combo.Input(
                     "add_noise",
                     options=["enable", "disable"],
-                    tooltip="disable for a latent that still has the noise of the steps before.",
+                    tooltip="Choose disable for a latent that still contains noise from earlier "
+                    "steps.",
                 ),
                 seed_input("noise_seed"),
                 steps_input(),
@@ -66,32 +67,32 @@ class OvisDenoiseAdvanced(io.ComfyNode):
                     default=0,
                     min=0,
                     max=LAST_STEP,
-                    tooltip="How many of the steps to leave out at the beginning.",
+                    tooltip="Number of steps to skip at the start.",
                 ),
                 io.Int.Input(
                     "end_at_step",
                     default=LAST_STEP,
                     min=0,
                     max=LAST_STEP,
-                    tooltip="The step to stop before; past the last it has no effect.",
+                    tooltip="Stop before this step; 10000 runs to the end.",
                 ),
                 io.Combo.Input(
                     "return_with_leftover_noise",
                     options=["disable", "enable"],
-                    tooltip="enable to go on with another node from end_at_step; disable to remove "
-                    "the rest of the noise in the last step.",
+                    tooltip="enable keeps the remaining noise, so that another node can "
+                    "continue at end_at_step; disable removes it in the last step.",
                 ),
                 negative_input(),
                 io.Sampler.Input(
                     "custom_sampler",
                     optional=True,
-                    tooltip="A native sampler with its options, in place of the one chosen above. "
-                    "One that the worker does not have is refused.",
+                    tooltip="A native sampler with its options; overrides the sampler chosen "
+                    "above. A sampler that the worker lacks is refused.",
                 ),
                 io.Sigmas.Input(
                     "sigmas",
                     optional=True,
-                    tooltip="Sigmas of a flow model, in place of steps and scheduler.",
+                    tooltip="Sigmas of a flow model; override steps and scheduler.",
                 ),
                 cache_input(),
                 *guidance_inputs(),

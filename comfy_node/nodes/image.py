@@ -36,7 +36,7 @@ class OvisDecode(io.ComfyNode):
             node_id="OvisDecode",
             display_name="Ovis Decode",
             category=CATEGORY,
-            description="Decodes latents to pixels on the worker.",
+            description="Decodes latents to images on the worker.",
             inputs=[Worker.Input("worker"), io.Latent.Input("latent")],
             outputs=[io.Image.Output()],
             hidden=[io.Hidden.unique_id],
@@ -62,8 +62,8 @@ class OvisVAEEncode(io.ComfyNode):
             node_id="OvisVAEEncode",
             display_name="Ovis VAE Encode",
             category=CATEGORY,
-            description="Encodes pixels to latents on the worker. Sides are cropped, evenly, to "
-            "multiples of 16; an alpha channel is dropped.",
+            description="Encodes images to latents on the worker. Width and height are cropped "
+            "around the centre to multiples of 16; an alpha channel is dropped.",
             inputs=[Worker.Input("worker"), io.Image.Input("image")],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],

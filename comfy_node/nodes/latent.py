@@ -27,8 +27,8 @@ class OvisEmptyLatent(io.ComfyNode):
             node_id="OvisEmptyLatent",
             display_name="Ovis Empty Latent",
             category=CATEGORY,
-            description="An empty latent of an aspect ratio, free or by its use, and an area. "
-            "Width and height are rounded to multiples of 16.",
+            description="Creates an empty latent from an aspect ratio, set by slider or preset, "
+            "and an area. Width and height are rounded to multiples of 16.",
             inputs=[
                 io.Float.Input(
                     "aspect_ratio",
@@ -48,14 +48,14 @@ class OvisEmptyLatent(io.ComfyNode):
                     step=0.05,
                     round=0.01,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="The area; 1 is that of 1024 × 1024 pixels.",
+                    tooltip="Image area; 1 is 1024 × 1024 pixels.",
                 ),
                 io.Int.Input(
                     "batch_size",
                     default=1,
                     min=1,
                     max=64,
-                    tooltip="How many images to make at once.",
+                    tooltip="Number of images to generate at once.",
                 ),
                 # Optional and last, so that graphs saved before it existed still run.
                 io.Combo.Input(
@@ -63,7 +63,7 @@ class OvisEmptyLatent(io.ComfyNode):
                     options=[FREE, *PRESETS],
                     default=FREE,
                     optional=True,
-                    tooltip="A ratio by its use, in place of the slider's. `free` leaves it to "
+                    tooltip="Aspect ratio of a common format; overrides the slider. `free` uses "
                     "the slider.",
                 ),
             ],

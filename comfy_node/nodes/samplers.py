@@ -83,9 +83,9 @@ def sampler_input(**settings: object) -> io.Combo.Input:
         "sampler",
         options=SAMPLERS,
         default="euler",
-        tooltip="As in KSampler, with the same numbers. euler_ancestral adds the noise that "
-        "ComfyUI draws on a CPU. dpmpp_2m_sde and dpmpp_sde draw their own: a seed gives the same "
-        "image every time, but not ComfyUI's.",
+        tooltip="The solvers of KSampler, with the same numbers. euler_ancestral uses the noise "
+        "that ComfyUI draws on a CPU. dpmpp_2m_sde and dpmpp_sde draw their own noise: "
+        "a seed always gives the same image, but not ComfyUI's.",
         **settings,
     )
 
@@ -96,8 +96,8 @@ def scheduler_input(**settings: object) -> io.Combo.Input:
         "scheduler",
         options=SCHEDULERS,
         default="flux",
-        tooltip="As in KSampler. flux is the model's own: it suits the size of the image. With a "
-        "shift above 0, flux is the same as simple.",
+        tooltip="The schedulers of KSampler, and flux, the model's own, which adapts to the "
+        "image size. With a shift above 0, flux is the same as simple.",
         **settings,
     )
 
@@ -112,8 +112,9 @@ def shift_input() -> io.Float.Input:
         step=0.05,
         round=0.001,
         display_mode=io.NumberDisplay.slider,
-        tooltip="0 chooses by the size of the image, as the model's authors do. Above 0 it is "
-        "ModelSamplingAuraFlow's; ComfyUI's template for Ovis-Image uses 3.",
+        tooltip="0 derives the shift from the image size, as the model's authors do. Above 0 it "
+        "is a constant, as in ModelSamplingAuraFlow; ComfyUI's template for Ovis-Image "
+        "uses 3.",
     )
 
 

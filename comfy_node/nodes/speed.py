@@ -18,8 +18,9 @@ def cache_input() -> io.Combo.Input:
         options=list(CACHES),
         default="off",
         optional=True,
-        tooltip="Lets a step reuse work of the one before where little changes. off is exact; "
-        "safe looks the same and saves little; fast saves more and may change details.",
+        tooltip="Reuses the transformer's inner blocks from an earlier step where little has "
+        "changed. off is exact; safe looks the same and saves a little time; fast saves "
+        "more and may change details.",
     )
 
 
@@ -30,14 +31,14 @@ def guidance_inputs() -> list[io.Float.Input]:
         io.Float.Input(
             "guidance_start",
             default=1.0,
-            tooltip="The sigma from which cfg is applied; 1 is from the first step on. Steps "
-            "without cfg take half the time.",
+            tooltip="Sigma at which guidance (cfg) begins; 1 is the first step. Steps without "
+            "guidance take half the time.",
             **common,
         ),
         io.Float.Input(
             "guidance_end",
             default=0.0,
-            tooltip="The sigma down to which cfg is applied; 0 is to the last step.",
+            tooltip="Sigma at which guidance (cfg) ends; 0 is the last step.",
             **common,
         ),
     ]

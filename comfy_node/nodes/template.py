@@ -27,38 +27,40 @@ class OvisPromptTemplate(io.ComfyNode):
             node_id="OvisPromptTemplate",
             display_name="Ovis Prompt Template",
             category=CATEGORY,
-            description="Writes the full prompt from a house template and what you put in the "
-            "boxes. Connect it to the prompt of Ovis Prompt Encode.",
+            description="Builds the full prompt from a house template and a few text boxes. "
+            "Connect it to the prompt of Ovis Prompt Encode.",
             inputs=[
                 io.Combo.Input(
                     "template",
                     options=sorted(house_templates().templates),
                     default="poster",
-                    tooltip="A house template. Your team's own are JSON files in the folder "
-                    f"{templates.USER_FOLDER} in ComfyUI's user folder; press R to read them anew.",
+                    tooltip="A house template. Your team's own templates are JSON files in the "
+                    f"folder {templates.USER_FOLDER} in ComfyUI's user folder; press R to reload "
+                    "them.",
                 ),
                 io.String.Input(
                     "headline",
                     multiline=True,
                     default="",
-                    tooltip="The words that the image shows, one line a row. They are put in "
-                    "quotation marks for you.",
+                    tooltip="Text that appears in the image, one line per row. Quotation marks "
+                    "are added for you.",
                 ),
                 io.String.Input(
                     "style",
                     default="",
-                    tooltip="How it looks: technique, era, typeface. Empty: the template's own.",
+                    tooltip="Technique, era, typeface. Empty: the template's default.",
                 ),
                 io.String.Input(
                     "subject",
                     multiline=True,
                     default="",
-                    tooltip="What it is for, or what it shows. Empty: the template's own.",
+                    tooltip="What the image is for, or what it shows. Empty: the template's "
+                    "default.",
                 ),
                 io.String.Input(
                     "colours",
                     default="",
-                    tooltip="For example: deep blue and orange on cream. May stay empty.",
+                    tooltip="For example: deep blue and orange on cream. May be empty.",
                 ),
             ],
             outputs=[

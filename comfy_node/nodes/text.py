@@ -26,22 +26,23 @@ class OvisEncode(io.ComfyNode):
             node_id="OvisEncode",
             display_name="Ovis Prompt Encode",
             category=CATEGORY,
-            description="Encodes a prompt with Ovis-Image's text encoder, on the worker.",
+            description="Encodes a prompt with Ovis-Image's text encoder on the worker.",
             inputs=[
                 Worker.Input("worker"),
                 io.String.Input(
                     "prompt",
                     multiline=True,
                     dynamic_prompts=True,
-                    tooltip="What to paint. Words that the image shows go into quotation marks.",
+                    tooltip="Describe the image. Put text that should appear in it into "
+                    "quotation marks.",
                 ),
                 io.Int.Input(
                     "max_sequence_length",
                     default=256,
                     min=16,
                     max=4096,
-                    tooltip="Tokens of the prompt that reach the model. Up to 256 a longer prompt "
-                    "is cut; above, it is not.",
+                    tooltip="Maximum prompt length in tokens. Up to 256, a longer prompt is "
+                    "cut; above 256, nothing is cut.",
                 ),
             ],
             outputs=[io.Conditioning.Output()],

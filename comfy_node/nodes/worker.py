@@ -27,15 +27,16 @@ class OvisWorker(io.ComfyNode):
             node_id="OvisWorker",
             display_name="Ovis Worker",
             category=CATEGORY,
-            description="Connects to the ovis-worker that holds the model. Starts one when none "
+            description="Connects to the ovis-worker that holds the model. Starts one if none "
             "answers on this machine and its binary is known.",
             inputs=[
                 io.Combo.Input(
                     "worker",
                     options=lookup.labels(folders()),
                     default=DEFAULT_LABEL,
-                    tooltip="A label, so that the workflow can be shared. `local` is the worker on "
-                    "this machine; others are described in ComfyUI's settings under Ovis Worker.",
+                    tooltip="A label, so that the workflow can be shared. `local` is the worker "
+                    "on this machine; other workers are set up in ComfyUI's settings "
+                    "under Ovis Worker.",
                 ),
             ],
             outputs=[Worker.Output(display_name="worker")],

@@ -7,6 +7,7 @@ come from this machine.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -32,6 +33,9 @@ _FORWARDED = (
 )
 """Prefixes of the headers that proxies and tunnels add."""
 
+_TRADITIONAL_CHINESE = re.compile(r"zh-(?:hant|tw|hk|mo)\b", re.IGNORECASE)
+"""Language tags that fall back to English, because the pack's Chinese is Simplified Chinese."""
+
 
 def is_local(request: web.Request) -> bool:
     """Whether a browser on this machine sent the request, directly and from one of our pages."""
@@ -45,8 +49,9 @@ def is_local(request: web.Request) -> bool:
 
 def language_of(request: web.Request) -> str:
     """The language of the page that sent the request; the pack's script sends exactly one."""
-    asked = request.headers.get("Accept-Language", "")[:2]
-    return asked if asked in LANGUAGES else LANGUAGES[0]
+    asked = request.headers.get("Accept-Language", "")
+    language = "" if _TRADITIONAL_CHINESE.match(asked) else asked[:2]
+    return language if language in LANGUAGES else LANGUAGES[0]
 
 
 def refusal(request: web.Request) -> str | None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from ..wire.error import ErrorCode
 
 WORKER_SAYS = {
-    ErrorCode.VERSION_MISMATCH: "工作进程与节点包的协议版本不同：{words}",
-    ErrorCode.UNAUTHORIZED: "工作进程不接受这个令牌：{words}",
-    ErrorCode.BAD_MESSAGE: "工作进程看不懂收到的消息：{words}",
-    ErrorCode.INVALID_REQUEST: "工作进程拒绝了这个请求：{words}",
-    ErrorCode.QUEUE_FULL: "工作进程的队列已满：{words}",
-    ErrorCode.MISSING_MODEL: "工作进程加载的模型缺少所需的部分：{words}",
-    ErrorCode.OUT_OF_MEMORY: "工作进程的内存或显存不足：{words}",
-    ErrorCode.SHUTTING_DOWN: "工作进程正在关闭：{words}",
-    ErrorCode.INTERNAL: "工作进程内部出错：{words}",
-    ErrorCode.UNKNOWN_JOB: "工作进程不认识这个任务：{words}",
+    ErrorCode.VERSION_MISMATCH: "Ovis 服务与节点包的协议版本不同：{words}",
+    ErrorCode.UNAUTHORIZED: "Ovis 服务不接受这个令牌：{words}",
+    ErrorCode.BAD_MESSAGE: "Ovis 服务无法解析收到的消息：{words}",
+    ErrorCode.INVALID_REQUEST: "Ovis 服务拒绝了这个请求：{words}",
+    ErrorCode.QUEUE_FULL: "Ovis 服务的队列已满：{words}",
+    ErrorCode.MISSING_MODEL: "Ovis 服务加载的模型缺少所需的部分：{words}",
+    ErrorCode.OUT_OF_MEMORY: "Ovis 服务的内存或显存不足：{words}",
+    ErrorCode.SHUTTING_DOWN: "Ovis 服务正在关闭：{words}",
+    ErrorCode.INTERNAL: "Ovis 服务内部出错：{words}",
+    ErrorCode.UNKNOWN_JOB: "Ovis 服务找不到这个任务：{words}",
 }
 """What goes before the worker's own words, which are in English."""
 
@@ -27,15 +27,15 @@ CHINESE = {
         "{address} 上应答的不是 ovis-worker（HTTP 状态 {status}）。"
     ),
     "What answers at {address} is not an ovis-worker: it did not say hello.": (
-        "{address} 上应答的不是 ovis-worker：它没有按协议问候。"
+        "{address} 上应答的不是 ovis-worker：未收到握手响应。"
     ),
     "Another program may be using the port; give the worker another one with --listen.": (
-        "该端口可能被其他程序占用；请用 --listen 给工作进程换一个端口。"
+        "该端口可能被其他程序占用；请用 --listen 给 Ovis 服务换一个端口。"
     ),
     "The worker at {address} speaks protocol version {theirs}, this node pack version {ours}.": (
-        "{address} 上的工作进程使用协议版本 {theirs}，本节点包使用版本 {ours}。"
+        "{address} 上的 Ovis 服务使用协议版本 {theirs}，本节点包使用版本 {ours}。"
     ),
-    "Update the worker, which is the older of the two.": "请更新工作进程，它较旧。",
+    "Update the worker, which is the older of the two.": "请更新 Ovis 服务，它较旧。",
     "Update the node pack, which is the older of the two.": "请更新节点包，它较旧。",
     "A proxy at {address} asks for a login (HTTP status {status}).": (
         "{address} 上的代理要求登录（HTTP 状态 {status}）。"
@@ -44,13 +44,13 @@ CHINESE = {
         "请在地址中写上登录信息：wss://USER:PASSWORD@HOST:PORT"
     ),
     "What answers at {address} leads to another page, such as a login page (HTTP status "
-    "{status}).": "{address} 的应答指向另一个页面，例如登录页（HTTP 状态 {status}）。",
+    "{status}).": "{address} 的应答重定向到另一个页面，例如登录页（HTTP 状态 {status}）。",
     "What answers at {address} forbids the connection (HTTP status 403).": (
         "{address} 的应答禁止此连接（HTTP 状态 403）。"
     ),
     "Start the worker with --allowed-host and this host name, or write the login that a proxy "
     "asks for into the address: wss://USER:PASSWORD@HOST:PORT": (
-        "请用 --allowed-host 加上此主机名启动工作进程，或在地址中写上代理要求的登录信息："
+        "请用 --allowed-host 加上此主机名启动 Ovis 服务，或在地址中写上代理要求的登录信息："
         "wss://USER:PASSWORD@HOST:PORT"
     ),
     "it is stopping, or a proxy says so (HTTP status 503)": (
@@ -61,14 +61,14 @@ CHINESE = {
     ),
     "Write the address with the worker's path, such as wss://HOST/ovis/ws; or another program "
     "uses the port.": (
-        "请在地址中写上工作进程的路径，例如 wss://HOST/ovis/ws；也可能是其他程序占用了该端口。"
+        "请在地址中写上 Ovis 服务的路径，例如 wss://HOST/ovis/ws；也可能是其他程序占用了该端口。"
     ),
     "What answers at {address} does not take a websocket (HTTP status {status}).": (
         "{address} 的应答不接受 websocket（HTTP 状态 {status}）。"
     ),
     "Let the proxy in front of the worker pass websockets on; for nginx: proxy_http_version 1.1; "
     'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";': (
-        "请让工作进程前面的代理转发 websocket；nginx 的写法：proxy_http_version 1.1; "
+        "请让 Ovis 服务前面的代理转发 websocket；nginx 的写法：proxy_http_version 1.1; "
         'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
     ),
     "The certificate of {address} is not trusted on this machine: {why}.": (
@@ -84,7 +84,7 @@ CHINESE = {
     ),
     "There is no TLS connection to {address}: {why}.": "无法与 {address} 建立 TLS 连接：{why}。",
     "Look at the TLS settings of the proxy in front of the worker.": (
-        "请检查工作进程前面的代理的 TLS 设置。"
+        "请检查 Ovis 服务前面的代理的 TLS 设置。"
     ),
     "What answers at {address} speaks TLS only.": "{address} 只接受 TLS 连接。",
     "Write the address with wss:// instead of ws://: wss://{address}": (
@@ -94,12 +94,12 @@ CHINESE = {
     "a proxy answers with HTTP status {status}": "代理的应答是 HTTP 状态 {status}",
     "it accepts connections, but says no hello": "它接受连接，但未收到握手响应",
     "it closed the connection before its hello": "它在握手响应之前关闭了连接",
-    "The worker at {address} refuses: {words}": "{address} 上的工作进程拒绝了请求：{words}",
+    "The worker at {address} refuses: {words}": "{address} 上的 Ovis 服务拒绝了请求：{words}",
     "Use an address that the worker was told, or its IP address.": (
-        "请使用启动工作进程时指定的地址，或它的 IP 地址。"
+        "请使用启动 Ovis 服务时指定的地址，或它的 IP 地址。"
     ),
     "The connection to the worker at {address} was closed here.": (
-        "与 {address} 上工作进程的连接已在本机关闭。"
+        "与 {address} 上 Ovis 服务的连接已在本机关闭。"
     ),
     "Run the workflow again.": "请重新运行工作流。",
     # Starting and stopping one
@@ -114,68 +114,72 @@ CHINESE = {
     ),
     "Install Rust from https://rustup.rs, then build the worker: run `{build}` in {folder}. The "
     "nodes start it then. One that is elsewhere is named in OVIS_WORKER_BIN.": (
-        "请先从 https://rustup.rs 安装 Rust，再编译工作进程：在 {folder} 中运行 `{build}`，"
+        "请先从 https://rustup.rs 安装 Rust，再编译 Ovis 服务：在 {folder} 中运行 `{build}`，"
         "之后节点会自动启动它。程序文件若在别处，请用 OVIS_WORKER_BIN 指定。"
     ),
     "Build the worker: run `{build}` in {folder}. The nodes start it then. One that is elsewhere "
     "is named in OVIS_WORKER_BIN, or started by hand: ovis-worker serve --model PATH --listen "
     "{address}": (
-        "请编译工作进程：在 {folder} 中运行 `{build}`，之后节点会自动启动它。程序文件若在别处，"
+        "请编译 Ovis 服务：在 {folder} 中运行 `{build}`，之后节点会自动启动它。程序文件若在别处，"
         "请用 OVIS_WORKER_BIN 指定，或手动运行：ovis-worker serve --model PATH --listen {address}"
     ),
-    "The worker binary {path} could not be started: {why}.": "无法启动工作进程 {path}：{why}。",
+    "The worker binary {path} could not be started: {why}.": "无法启动 Ovis 服务 {path}：{why}。",
     "The worker that was started ended with status {status}.": (
-        "启动的工作进程已退出，状态为 {status}。"
+        "启动的 Ovis 服务已退出，状态为 {status}。"
     ),
     "The system ended the worker that was started (status {status}), most likely because memory "
-    "ran out.": "系统结束了刚启动的工作进程（状态 {status}），多半是内存不足。",
+    "ran out.": "系统结束了刚启动的 Ovis 服务（状态 {status}），很可能是内存不足。",
     "Close other programs, choose a smaller --precision, or limit the worker with --memory. "
-    "{log}": "请关闭其他程序，选择更小的 --precision，或用 --memory 限制工作进程。{log}",
+    "{log}": "请关闭其他程序，选择更小的 --precision，或用 --memory 限制它的内存。{log}",
     "Another program holds {address}, and no worker answers there after {seconds:.0f} seconds.": (
-        "{address} 被另一个程序占用，{seconds:.0f} 秒后仍没有工作进程应答。"
+        "{address} 被另一个程序占用，{seconds:.0f} 秒后仍没有 Ovis 服务应答。"
     ),
     "End that program, or give the worker another address in the settings.": (
-        "请结束那个程序，或在设置中给工作进程换一个地址。"
+        "请结束那个程序，或在设置中给 Ovis 服务换一个地址。"
     ),
     "The worker that was started does not answer at {address} after {seconds:.0f} seconds.": (
-        "启动的工作进程在 {seconds:.0f} 秒后仍未在 {address} 应答。"
+        "启动的 Ovis 服务在 {seconds:.0f} 秒后仍未在 {address} 应答。"
     ),
     "Its log, {path}, ends:\n{end}": "它的日志 {path} 的末尾是：\n{end}",
-    "The worker `{label}` cannot be started from here.": "无法从这里启动工作进程“{label}”。",
+    "The worker `{label}` cannot be started from here.": "无法从这里启动 Ovis 服务“{label}”。",
     "The worker at {address} was not started from here.": (
-        "{address} 上的工作进程不是从这里启动的。"
+        "{address} 上的 Ovis 服务不是从这里启动的。"
     ),
-    "End it where it was started.": "请在启动它的地方结束它。",
+    "End it where it was started.": "请在启动它的地方停止它。",
     # Jobs
-    "Waiting for the worker: 1 job runs before this one.": "正在等待工作进程：前面还有 1 个任务。",
+    "Waiting for the worker: 1 job runs before this one.": (
+        "正在等待 Ovis 服务：前面还有 1 个任务。"
+    ),
     "Waiting for the worker: {jobs} jobs run before this one.": (
-        "正在等待工作进程：前面还有 {jobs} 个任务。"
+        "正在等待 Ovis 服务：前面还有 {jobs} 个任务。"
     ),
     "The connection to the worker at {address} was lost during the job.": (
-        "任务进行中，与 {address} 上工作进程的连接断开了。"
+        "任务运行期间，与 {address} 上的服务断开了连接。"
     ),
     "The connection to the worker at {address} was lost.": (
-        "与 {address} 上工作进程的连接断开了。"
+        "与 {address} 上 Ovis 服务的连接断开了。"
     ),
-    "The worker at {address} is shutting down.": "{address} 上的工作进程正在关闭。",
+    "The worker at {address} is shutting down.": "{address} 上的 Ovis 服务正在关闭。",
     "The worker ended while it ran this job, so the job was not sent again: it may be the "
-    "cause.": "工作进程在运行这个任务时退出了，因此没有重新发送该任务：它可能就是原因。",
+    "cause.": "Ovis 服务在运行这个任务时退出了，因此没有重新发送该任务：它可能就是原因。",
     "Queue it again to try once more.": "如需再试一次，请重新加入队列。",
     "The job failed in the node pack: {why} ({kind}).": "任务在节点包中出错：{why}（{kind}）。",
     "ComfyUI's log has the details.": "详情见 ComfyUI 的日志。",
     "See the worker's log; if it ended by itself, its last lines say why.": (
-        "请查看工作进程的日志；如果它自行退出，最后几行会说明原因。"
+        "请查看 Ovis 服务的日志；如果它自行退出，最后几行会说明原因。"
     ),
     "{lost} Waiting until it is there again.": "{lost}正在等待它恢复。",
     "{lost} It was not there again after {seconds:.0f} seconds.": (
         "{lost}{seconds:.0f} 秒后仍未恢复。"
     ),
     "Run the workflow again when it is back.": "等它恢复后，请重新运行工作流。",
-    "The worker dropped the job as if it had been cancelled.": "工作进程放弃了任务，如同已被取消。",
-    "The worker at {address} sent what is not a message: {why}.": (
-        "{address} 上的工作进程发来了无法识别的消息：{why}。"
+    "The worker dropped the job as if it had been cancelled.": (
+        "Ovis 服务放弃了这个任务，就像它已被取消一样。"
     ),
-    "The worker's answer has no `{name}`.": "工作进程的答复中没有“{name}”。",
+    "The worker at {address} sent what is not a message: {why}.": (
+        "{address} 上的 Ovis 服务发来的消息无法解析：{why}。"
+    ),
+    "The worker's answer has no `{name}`.": "Ovis 服务的答复中没有“{name}”。",
     "The request cannot be sent: {why}.": "无法发送请求：{why}。",
     # What comes into a node
     "The input `{name}` takes {takes}, but was given {got}.": (
@@ -190,8 +194,8 @@ CHINESE = {
     "a number of more than 38 digits": "超过 38 位的数",
     "a {kind} of length {count}": "长度为 {count} 的 {kind}",
     "a value of type {kind}": "类型为 {kind} 的值",
-    "a worker's label": "工作进程的标签",
-    "Connect the output of an Ovis Worker.": "请连接 Ovis 工作进程节点的输出。",
+    "a worker's label": "Ovis 服务的标签",
+    "Connect the output of an Ovis Worker.": "请连接“Ovis 服务”节点的输出。",
     "a whole number from {least} to {most}": "{least} 到 {most} 的整数",
     "a number from {least:g} to {most:g}": "{least:g} 到 {most:g} 的数",
     "a text": "文本",
@@ -239,10 +243,10 @@ CHINESE = {
         "请连接“Ovis 提示词编码”，或其他能给出条件的节点。"
     ),
     "The {name} conditioning is {width} wide, the worker's model takes {wanted}.": (
-        "{name} 条件的宽度为 {width}，工作进程的模型需要 {wanted}。"
+        "{name} 条件的宽度为 {width}，Ovis 服务的模型需要 {wanted}。"
     ),
     "Encode the prompt with Ovis Prompt Encode on the same worker.": (
-        "请用同一个工作进程上的“Ovis 提示词编码”来编码提示词。"
+        "请用同一个 Ovis 服务上的“Ovis 提示词编码”来编码提示词。"
     ),
     "a SAMPLER": "采样器（SAMPLER）",
     "Connect a node that makes a SAMPLER, such as KSamplerSelect.": (
@@ -255,13 +259,13 @@ CHINESE = {
     ),
     # Denoising
     "The {name} conditioning has {count} entries, Ovis Denoise takes one.": (
-        "{name} 条件有 {count} 项，而 Ovis 去噪只接受一项。"
+        "{name} 条件有 {count} 项，而 Ovis 降噪只接受一项。"
     ),
     "Put the texts into one prompt instead of combining conditionings.": (
         "请把文字写进同一个提示词，不要合并条件。"
     ),
     "The {name} conditioning asks for {what}, which Ovis Denoise cannot do.": (
-        "{name} 条件要求 {what}，Ovis 去噪不支持。"
+        "{name} 条件要求 {what}，Ovis 降噪不支持。"
     ),
     "Connect the conditioning without the node that adds it.": "请去掉添加它的节点，直接连接条件。",
     "The latent has the shape {shape}, Ovis-Image's is [batch, {channels}, height / 8, "
@@ -272,7 +276,7 @@ CHINESE = {
         "请用“Ovis VAE 编码”或 FLUX.1 的 VAE 编码图像。"
     ),
     "With a cfg other than 1 Ovis Denoise needs a negative conditioning.": (
-        "cfg 不为 1 时，Ovis 去噪需要负向条件。"
+        "cfg 不为 1 时，Ovis 降噪需要负面条件。"
     ),
     "Connect an Ovis Prompt Encode with an empty prompt, or set cfg to 1.": (
         "请连接一个提示词为空的“Ovis 提示词编码”，或把 cfg 设为 1。"
@@ -284,17 +288,17 @@ CHINESE = {
         "生成图像时 sigma 从 1 降到 0：请把较大的值作为起点。"
     ),
     "The sigmas do not fall within 1 to 0, as those of a flow model do.": (
-        "这些 sigma 不是像流匹配模型那样从 1 以内降到 0。"
+        "这些 sigma 应在 1 到 0 之间递减，与流匹配模型一致。"
     ),
     "Make them with a BasicScheduler whose model is Ovis-Image or FLUX.1.": (
         "请用模型为 Ovis-Image 或 FLUX.1 的 BasicScheduler 生成。"
     ),
     "The sampler {name} is given {what}, which Ovis Denoise cannot do.": (
-        "采样器 {name} 带有 {what}，Ovis 去噪不支持。"
+        "采样器 {name} 带有 {what}，Ovis 降噪不支持。"
     ),
     "Use the sampler without these options.": "请去掉采样器的这些选项。",
     "Ovis Denoise has no sampler like the connected {name}.": (
-        "Ovis 去噪没有与所连接的 {name} 对应的采样器。"
+        "Ovis 降噪没有与所连接的 {name} 对应的采样器。"
     ),
     "Choose one of: {names}.": "请从中选择：{names}。",
     # Contact sheets
@@ -340,19 +344,19 @@ CHINESE = {
     ),
     # Workers' settings
     "This workflow runs on a worker called `{label}`, which is not set up here.": (
-        "这个工作流使用名为“{label}”的工作进程，但此处没有设置它。"
+        "未找到名为“{label}”的 Ovis 服务：这个工作流要使用它，但此处没有设置它。"
     ),
     'Choose `{default}`, or describe it in {path}: {{"workers": {{"{label}": '
     '{{"url": "ws://HOST:7867", "token": "..."}}}}}}': (
         '请选择“{default}”，或在 {path} 中描述它：{{"workers": {{"{label}": '
         '{{"url": "ws://HOST:7867", "token": "..."}}}}}}'
     ),
-    "`{url}` is not a worker's address: {why}.": "“{url}”不是工作进程的地址：{why}。",
+    "`{url}` is not a worker's address: {why}.": "“{url}”不是 Ovis 服务的地址：{why}。",
     "Write it as HOST:PORT, ws://HOST:PORT or wss://HOST:PORT.": (
         "请写成 HOST:PORT、ws://HOST:PORT 或 wss://HOST:PORT。"
     ),
     "`{scheme}` is not one of its schemes": "不支持协议“{scheme}”",
-    "it names no host": "没有写主机",
+    "it names no host": "缺少主机名",
     "there is a space in it": "其中有空格",
     "`{host}` is not an IPv6 address": "“{host}”不是 IPv6 地址",
     "`{host}` is not a host's name": "“{host}”不是主机名",
@@ -364,30 +368,32 @@ CHINESE = {
         "请修正该文件，或恢复 {backup}，即上次修改之前的设置。"
     ),
     "Nothing was changed. Let ComfyUI's user write to that folder, and save again.": (
-        "没有任何改动。请允许运行 ComfyUI 的用户写入该文件夹，然后重新保存。"
+        "没有保存任何改动。请允许运行 ComfyUI 的用户写入该文件夹，然后重新保存。"
     ),
     "The worker settings in {path} cannot be read: {why}.": "无法读取 {path} 中的设置：{why}。",
     "The worker settings in {path} cannot be written: {why}.": "无法写入 {path} 中的设置：{why}。",
-    "The worker `{label}` in {path} is not understood.": "无法理解 {path} 中的工作进程“{label}”。",
+    "The worker `{label}` in {path} is not understood.": (
+        "无法解析 {path} 中的 Ovis 服务“{label}”。"
+    ),
     'It is {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": [TEXT]}}, '
     "each of them optional.": (
         '格式为 {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": [TEXT]}}，'
         "每一项都可以省略。"
     ),
-    "`{label}` is not a worker's label.": "“{label}”不能用作工作进程的标签。",
+    "`{label}` is not a worker's label.": "“{label}”不能用作 Ovis 服务的标签。",
     "Use up to 40 letters, digits, points, hyphens and underscores.": (
         "请使用不超过 40 个字母、数字、点、连字符和下划线。"
     ),
-    "A worker has the text settings {names}.": "工作进程的设置项为文本：{names}。",
-    "There are no settings for a worker called `{label}`.": "没有名为“{label}”的工作进程的设置。",
-    "There is no program {path}.": "没有程序 {path}。",
+    "A worker has the text settings {names}.": "Ovis 服务的设置项应为文本：{names}。",
+    "There are no settings for a worker called `{label}`.": "没有名为“{label}”的 Ovis 服务的设置。",
+    "There is no program {path}.": "找不到程序 {path}。",
     "Name the ovis-worker binary by its whole path on the machine that ComfyUI runs on.": (
         "请填写 ovis-worker 程序文件在运行 ComfyUI 的机器上的完整路径。"
     ),
-    "There is nothing at {path}.": "{path} 处没有任何内容。",
+    "There is nothing at {path}.": "路径不存在：{path}。",
     "Name the folder or file with the weights, or leave it empty for ComfyUI's own models "
     "folder.": "请填写权重所在的文件夹或文件；留空则使用 ComfyUI 自己的 models 文件夹。",
-    "ComfyUI has no user folder to keep settings in.": "ComfyUI 没有可保存设置的用户文件夹。",
+    "ComfyUI has no user folder to keep settings in.": "ComfyUI 没有可以保存设置的用户文件夹。",
     # Asking the pack's routes
     "Only JSON is taken here.": "这里只接受 JSON。",
     "The request is not JSON.": "请求不是 JSON。",
@@ -405,5 +411,5 @@ CHINESE = {
         "建议需要提示词，以及数值形式的 steps 和 cfg。"
     ),
     "A template is filled with texts.": "模板的各栏应填写文本。",
-    "A page has a number and a language.": "页面应有编号和语言。",
+    "A page has a number and a language.": "页面应提供编号和语言。",
 }

@@ -1,29 +1,30 @@
-// Prompt advice on the nodes that it is about, while the prompt is typed.
+// Shows prompt advice on the node it concerns, while the prompt is being typed.
 
 import { app } from "../../../scripts/app.js";
-import { post, whileThere } from "./ask.js";
+import { post, pollWhilePresent } from "./ask.js";
 import { html, LinesPanel, widgetOf } from "./panel.js";
 import { language, text } from "./texts.js";
 
-const LOOK_MILLISECONDS = 700;
+const POLL_MILLISECONDS = 700;
 const DENOISE = new Set(["OvisDenoise", "OvisDenoiseAdvanced", "OvisContactSheet"]);
-/** What belongs to the sampling, and is said there. */
-const OF_SAMPLING = new Set(["vertical", "guidance"]);
+/** Rules about sampling settings; their advice appears on the node that denoises. */
+const SAMPLING_RULES = new Set(["vertical", "guidance"]);
 
-/** The node that feeds the input called `name`. */
-function before(node, name) {
+/** The node connected to the input called `name`. */
+function sourceOf(node, name) {
   const slot = node.inputs?.findIndex((input) => input.name === name) ?? -1;
   return slot >= 0 && node.inputs[slot].link != null ? node.getInputNode(slot) : null;
 }
 
-/** An encode node's prompt: its own, or its template's; empty where it is not known. */
+/** The prompt of an encode node: its own or its template's; empty if it is not known. */
 function promptOf(encode) {
   if (encode?.comfyClass !== "OvisEncode") return "";
   const linked = encode.inputs?.find((input) => input.name === "prompt")?.link != null;
   if (!linked) return widgetOf(encode, "prompt")?.value ?? "";
-  return before(encode, "prompt")?.ovisPrompt ?? "";
+  return sourceOf(encode, "prompt")?.ovisPrompt ?? "";
 }
 
+/** Whether an encode node is connected to a node that denoises. */
 function feedsDenoise(encode) {
   const links = encode.outputs?.[0]?.links ?? [];
   return links.some((id) => {
@@ -32,22 +33,23 @@ function feedsDenoise(encode) {
   });
 }
 
-/** What to ask advice about, and which of it to show. */
-function question(node) {
+/** The settings to request advice for, and which of the advice this node shows. */
+function requestOf(node) {
   if (node.comfyClass === "OvisEncode") {
-    const elsewhere = feedsDenoise(node);
+    const shownOnDenoise = feedsDenoise(node);
     return {
-      asked: { prompt: promptOf(node) },
-      shown: (one) => !(elsewhere && OF_SAMPLING.has(one.rule)),
+      settings: { prompt: promptOf(node) },
+      shown: (one) => !(shownOnDenoise && SAMPLING_RULES.has(one.rule)),
     };
   }
   const number = (name) => {
     const value = widgetOf(node, name)?.value;
     return typeof value === "number" ? value : undefined;
   };
+  const prompt = promptOf(sourceOf(node, "positive"));
   return {
-    asked: { prompt: promptOf(before(node, "positive")), steps: number("steps"), cfg: number("cfg") },
-    shown: (one) => OF_SAMPLING.has(one.rule),
+    settings: { prompt, steps: number("steps"), cfg: number("cfg") },
+    shown: (one) => SAMPLING_RULES.has(one.rule),
   };
 }
 
@@ -55,20 +57,20 @@ class AdvicePanel {
   constructor(node) {
     this.node = node;
     this.panel = new LinesPanel(node, "ovis_advice", "ovis-advice");
-    whileThere(node, LOOK_MILLISECONDS, () => this.look());
+    pollWhilePresent(node, POLL_MILLISECONDS, () => this.update());
   }
 
-  async look() {
-    const { asked, shown } = question(this.node);
-    asked.language = language();
-    const key = JSON.stringify(asked) + String(this.node.outputs?.[0]?.links ?? "");
+  async update() {
+    const { settings, shown } = requestOf(this.node);
+    settings.language = language();
+    const key = JSON.stringify(settings) + String(this.node.outputs?.[0]?.links ?? "");
     if (key !== this.key) {
       this.key = key;
       try {
-        const { advice } = await post("advice", asked);
+        const { advice } = await post("advice", settings);
         if (key === this.key) this.panel.show(...advice.filter(shown).map((one) => this.line(one)));
       } catch {
-        this.key = undefined; // ComfyUI is away; asked again when it is back
+        this.key = undefined; // ComfyUI does not answer: try again at the next poll
       }
     }
     this.panel.measure();

@@ -1,17 +1,17 @@
-// Questions to the pack's own routes on ComfyUI's server.
+// Requests to the pack's own routes on ComfyUI's server, and polling while a node exists.
 
 import { api } from "../../../scripts/api.js";
 import { language, text } from "./texts.js";
 
-/** A text in which user and password of every address are hidden. */
+/** Replaces the user name and password in every address of a text by `***`. */
 export function hidingPasswords(text) {
-  const BEFORE_AT = "[^\\s/?#\"'`“]*@(?=[\\w[])"; // up to the last @ before a host
+  const BEFORE_AT = "[^\\s/?#\"'`“]*@(?=[\\w[])"; // everything up to the last @ before a host
   return text
     .replace(new RegExp(`([a-z][a-z+.-]*://)${BEFORE_AT}`, "gi"), "$1***@")
     .replace(new RegExp(`[^\\s/?#"'\`“:]*:${BEFORE_AT}`, "g"), "***@");
 }
 
-/** An answer's values; where it is about workers, no address in it shows a password. */
+/** Parses an answer. In answers about workers, passwords in addresses are hidden. */
 function parsed(path, json) {
   const clean = path.startsWith("workers");
   return JSON.parse(json, (_, value) =>
@@ -31,39 +31,40 @@ async function answerOf(path, options = {}) {
   return body;
 }
 
-/** The answer to a GET; an error's message is the server's sentence. */
+/** Sends a GET request. An error carries the message from the server. */
 export function get(path) {
   return answerOf(path);
 }
 
-/** The answer to a POST of JSON; an error's message is the server's sentence. */
+/** Sends a POST request with a JSON body. An error carries the message from the server. */
 export function post(path, content = {}) {
   const headers = { "Content-Type": "application/json" };
   return answerOf(path, { method: "POST", headers, body: JSON.stringify(content) });
 }
 
 /**
- * Whether a node is in no graph, or in a subgraph of a workflow that was closed. The frontend
- * makes nodes to copy others, and forgets them and those in subgraphs without a word.
+ * Whether a node belongs to no graph, or to a subgraph of a workflow that was closed. The
+ * frontend creates temporary nodes to copy others, and drops these and the nodes of closed
+ * subgraphs without calling `onRemoved`.
  */
-function isLeftOver({ graph }) {
+function isOrphaned({ graph }) {
   if (!graph) return true;
   const root = graph.rootGraph ?? graph;
   return graph !== root && root.subgraphs.get(graph.id) !== graph;
 }
 
 /**
- * Calls `look` about every `milliseconds` while the page is seen, until the node is gone.
- * What nodes before this one hold can change without a word, so it is looked at.
+ * Calls `update` about every `milliseconds` while the page is visible, until the node is
+ * removed. Polling is needed because the frontend reports no change of upstream nodes' values.
  */
-export function whileThere(node, milliseconds, look) {
+export function pollWhilePresent(node, milliseconds, update) {
   const timer = setInterval(() => {
-    if (isLeftOver(node)) clearInterval(timer);
-    else if (!document.hidden) look();
+    if (isOrphaned(node)) clearInterval(timer);
+    else if (!document.hidden) update();
   }, milliseconds);
   const removed = node.onRemoved;
-  node.onRemoved = function (...given) {
+  node.onRemoved = function (...args) {
     clearInterval(timer);
-    removed?.apply(this, given);
+    removed?.apply(this, args);
   };
 }

@@ -1,6 +1,6 @@
-// What a Chinese reader sees for the names that our combos and our workflows hold in English.
+// Chinese display names for the combo options and node titles that workflows store in English.
 
-/** Options by node and widget; the workflow keeps the English one. */
+/** Combo options by node and widget. The workflow stores the English value. */
 export const OPTIONS = {
   OvisEmptyLatent: {
     preset: {
@@ -52,18 +52,25 @@ export const OPTIONS = {
   },
 };
 
-/** Titles of our nodes in the shipped workflows. */
+/** Titles of this pack's nodes in the shipped workflows. */
 export const TITLES = {
   "Banner, English and Chinese": "横幅：英文与中文",
   "Fill in the boxes": "填写各栏",
   "First pass, with a native sampler": "第一遍：使用原生采样器",
-  "Negative prompt": "负向提示词",
-  "Negative prompt (empty)": "负向提示词（空）",
-  "Negative, from the template": "来自模板的负向提示词",
+  "Negative prompt": "负面提示词",
+  "Negative prompt (empty)": "负面提示词（空）",
+  "Negative, from the template": "来自模板的负面提示词",
   "Prompt": "提示词",
   "Prompt, from the template": "来自模板的提示词",
   "Second pass, sharper": "第二遍：更清晰",
   "What it must not show": "不应出现的内容",
   "What the new part shows": "新的部分显示什么",
   "What the poster shows": "海报的内容",
+};
+
+/** Chinese titles that earlier versions used, by the English one; saved workflows hold them. */
+export const EARLIER_TITLES = {
+  "Negative prompt": "负向提示词",
+  "Negative prompt (empty)": "负向提示词（空）",
+  "Negative, from the template": "来自模板的负向提示词",
 };

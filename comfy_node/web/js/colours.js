@@ -1,5 +1,5 @@
-// One colour for all of the pack's nodes, so that they are found in a large graph.
-// A graph that was saved with other colours, or without any, keeps that.
+// Gives all of the pack's nodes one colour, so that they stand out in a large graph. A graph
+// that was saved with other colours, or with none, keeps them.
 
 import { app } from "../../../scripts/app.js";
 import { isOurs } from "./ours.js";
@@ -12,8 +12,8 @@ app.registerExtension({
     if (!isOurs(node)) return;
     for (const [name, colour] of Object.entries(COLOURS)) node[name] ??= colour;
     const configured = node.onConfigure;
-    node.onConfigure = function (saved, ...given) {
-      configured?.call(this, saved, ...given);
+    node.onConfigure = function (saved, ...args) {
+      configured?.call(this, saved, ...args);
       for (const name of Object.keys(COLOURS)) {
         if (saved[name] === undefined) this[name] = undefined;
       }

@@ -1,4 +1,4 @@
-// Ovis Before/After: the second image comes out from under the first where the pointer is.
+// Ovis Before/After: moving the pointer wipes from the first image to the second.
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
@@ -6,7 +6,7 @@ import { addPanel, fit, html } from "./panel.js";
 import { text } from "./texts.js";
 
 const NODE = "OvisCompare";
-const LEAST_HEIGHT = 240;
+const MIN_HEIGHT = 240;
 const FILL = "position:absolute;inset:0;width:100%;height:100%;object-fit:contain";
 
 function urlOf(file) {
@@ -47,8 +47,9 @@ class Wipe {
     this.wipe(0.5);
   }
 
-  wipe(share) {
-    const percent = Math.min(1, Math.max(0, share)) * 100;
+  /** Shows the second image to the right of `fraction` of the width. */
+  wipe(fraction) {
+    const percent = Math.min(1, Math.max(0, fraction)) * 100;
     this.after.style.clipPath = `inset(0 0 0 ${percent}%)`;
     this.line.style.left = `${percent}%`;
   }
@@ -59,7 +60,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass !== NODE) return;
     const wipe = new Wipe();
-    addPanel(node, "ovis_compare", wipe.element, () => LEAST_HEIGHT, true);
+    addPanel(node, "ovis_compare", wipe.element, () => MIN_HEIGHT, true);
     fit(node);
     const executed = node.onExecuted;
     node.onExecuted = function (output) {

@@ -1,4 +1,4 @@
-// Ovis Empty Latent: presets move the slider, and a rectangle shows what comes of it.
+// Ovis Empty Latent: presets move the slider, and a rectangle shows the resulting size.
 
 import { app } from "../../../scripts/app.js";
 import { addPanel, fit, onChange, widgetOf } from "./panel.js";
@@ -10,7 +10,7 @@ const PANEL = "ovis_size";
 const HEIGHT = 132;
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Draws the rectangle for the node's values as they are now. */
+/** Draws a rectangle with the aspect ratio and area of the node's current values. */
 class Sketch {
   constructor() {
     this.element = document.createElement("div");
@@ -33,7 +33,7 @@ class Sketch {
 
   show(aspectRatio, megapixels) {
     const [width, height] = sizeOf(aspectRatio, megapixels);
-    // The area follows the megapixels, up to what fits at 4 of them.
+    // The area is proportional to the megapixels, as far as it fits into the view box.
     const side = (pixels) => (pixels / 4096) * 196;
     const scale = Math.min(2, 96 / side(height), 196 / side(width));
     const [w, h] = [side(width) * scale, side(height) * scale];
@@ -53,9 +53,9 @@ function setUp(node) {
   const draw = () => sketch.show(ratioOf(preset?.value, ratio.value), area.value);
   addPanel(node, PANEL, sketch.element, () => HEIGHT);
   onChange(ratio, (value) => {
-    const meant = PRESETS[preset?.value];
-    // The slider rounds the preset's ratio; only another one leaves the preset.
-    if (meant !== undefined && Math.abs(meant - value) > 0.006) preset.value = FREE;
+    const chosen = PRESETS[preset?.value];
+    // The slider rounds the preset's ratio, so only a larger difference is the user's change.
+    if (chosen !== undefined && Math.abs(chosen - value) > 0.006) preset.value = FREE;
     draw();
   });
   onChange(area, draw);
@@ -67,8 +67,8 @@ function setUp(node) {
     });
   }
   const configured = node.onConfigure;
-  node.onConfigure = function (...given) {
-    configured?.apply(this, given);
+  node.onConfigure = function (...args) {
+    configured?.apply(this, args);
     draw();
     fit(node);
   };

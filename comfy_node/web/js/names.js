@@ -1,25 +1,26 @@
-// Names in the reader's language, where ComfyUI's own translations do not reach: the options
-// of our combos (older frontends have no way to name them), and the titles that our own nodes
-// have in the shipped workflows.
+// Names in the user's language that ComfyUI's own translations do not cover: the options of
+// this pack's combos (older frontends cannot translate them), and the titles of this pack's
+// nodes in the shipped workflows.
 
 import { app } from "../../../scripts/app.js";
-import { OPTIONS, TITLES } from "./chinese_names.js";
+import { EARLIER_TITLES, OPTIONS, TITLES } from "./chinese_names.js";
 import { isOurs } from "./ours.js";
 import { widgetOf } from "./panel.js";
 import { language } from "./texts.js";
 
-/** The property in which a shipped workflow keeps a node's English title. */
-const SHIPPED = "ovis_title";
+/** The node property in which a shipped workflow stores the English title. */
+const TITLE_PROPERTY = "ovis_title";
 
 /**
- * The title of one of our nodes in the reader's language. It stays as it is, unless it is
- * the one that a shipped workflow gave to this very node: a title that someone wrote is kept,
- * also where it says the same.
+ * The title of one of this pack's nodes in the user's language. Only a title that a shipped
+ * workflow gave to this very node is translated; a title that a user typed is kept, even if
+ * the words are the same.
  */
 function titleOf(node) {
-  const english = node.properties?.[SHIPPED];
+  const english = node.properties?.[TITLE_PROPERTY];
   const chinese = Object.hasOwn(TITLES, english) ? TITLES[english] : undefined;
-  if (!chinese || ![english, chinese].includes(node.title)) return node.title;
+  const shipped = [english, chinese, EARLIER_TITLES[english] ?? english];
+  if (!chinese || !shipped.includes(node.title)) return node.title;
   return language() === "zh" ? chinese : english;
 }
 

@@ -1,26 +1,26 @@
-// What a node of ours says when it runs, such as how many tokens of a prompt were cut. It
-// stands on a panel of our own: ComfyUI's text preview is cleared when a job ends, by newer
-// frontends, and kept for ever by older ones. The panel stays until the node runs again or
-// what it is about changes, and is no part of the workflow.
+// Messages of a running node, such as how many tokens of a prompt were cut. They are shown on a
+// panel of the pack's own, because newer frontends clear ComfyUI's text preview when a job ends
+// and older ones never clear it. The panel stays until the node runs again or one of the widgets
+// that the message concerns changes. It is not saved in the workflow.
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
-import { whileThere } from "./ask.js";
+import { pollWhilePresent } from "./ask.js";
 import { isOurs } from "./ours.js";
 import { html, LinesPanel, widgetOf } from "./panel.js";
 
-/** The pack's own message; `comfy_node/nodes/jobs.py` sends it. */
-const MESSAGE = "ovis-worker.text";
-const LOOK_MILLISECONDS = 500;
-/** The widgets that a node's texts are about, where they outlive the job. */
-const ABOUT = {
+/** The websocket event that carries the messages; `comfy_node/nodes/jobs.py` sends it. */
+const EVENT = "ovis-worker.text";
+const POLL_MILLISECONDS = 500;
+/** The widgets that a node's messages concern; messages of other nodes end with the job. */
+const WIDGETS = {
   OvisEncode: ["prompt", "max_sequence_length"],
   OvisPromptTemplate: ["template", "headline", "style", "subject", "colours"],
 };
 
 const panels = new WeakMap();
 
-/** A node of ours by its number, or by its way through subgraphs, `3:7`. */
+/** One of the pack's nodes by its id, or by its path through subgraphs, such as `3:7`. */
 function nodeOf(id) {
   let graph = app.rootGraph ?? app.graph;
   let node = null;
@@ -35,42 +35,43 @@ class TextPanel {
   constructor(node) {
     this.node = node;
     this.panel = new LinesPanel(node, "ovis_text", "ovis-text");
-    whileThere(node, LOOK_MILLISECONDS, () => this.look());
+    pollWhilePresent(node, POLL_MILLISECONDS, () => this.update());
   }
 
-  about() {
-    const names = ABOUT[this.node.comfyClass] ?? [];
+  /** The current values of those widgets, for comparison. */
+  widgetValues() {
+    const names = WIDGETS[this.node.comfyClass] ?? [];
     return JSON.stringify(names.map((name) => widgetOf(this.node, name)?.value));
   }
 
-  say(text) {
-    this.said = this.about();
+  show(text) {
+    this.shownFor = this.widgetValues();
     const lines = text.split("\n").filter((line) => line.trim());
     const elements = lines.map((line) => html("div", { className: "ovis-text-line" }, line));
     this.panel.show(...elements);
   }
 
-  look() {
-    if (this.said !== undefined && this.said !== this.about()) this.say("");
+  update() {
+    if (this.shownFor !== undefined && this.shownFor !== this.widgetValues()) this.show("");
     this.panel.measure();
   }
 }
 
-/** Shows a text on a node; an empty one takes away what was there. */
-function say(id, text) {
+/** Shows a message on a node; an empty text removes the message that was there. */
+function showOn(id, text) {
   const node = nodeOf(id);
   if (!node || !(text || panels.has(node))) return;
   if (!panels.has(node)) panels.set(node, new TextPanel(node));
-  panels.get(node).say(text);
+  panels.get(node).show(text);
 }
 
 app.registerExtension({
   name: "ovis-worker.node-text",
   setup() {
-    api.addEventListener(MESSAGE, ({ detail }) => say(detail.node, detail.text));
-    // The node runs again. At the end of a job there is no number.
+    api.addEventListener(EVENT, ({ detail }) => showOn(detail.node, detail.text));
+    // The node runs again. At the end of a job, `detail` is null.
     api.addEventListener("executing", ({ detail }) => {
-      if (detail != null) say(detail, "");
+      if (detail != null) showOn(detail, "");
     });
   },
 });

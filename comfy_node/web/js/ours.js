@@ -1,7 +1,7 @@
-// Which nodes belong to this pack. Every script here writes to these alone: nodes of other
-// packs, and the names, colours and groups of a graph, are their authors'.
+// Which nodes belong to this pack. The scripts change these nodes only, and never nodes of other
+// packs or the names, colours and groups of a graph.
 
-/** The pack's node types, each by its whole name: other packs' names begin as ours do. */
+/** The pack's node types by full name; a prefix would also match nodes of other packs. */
 export const NODES = new Set([
   "OvisCompare",
   "OvisContactSheet",

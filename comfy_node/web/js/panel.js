@@ -1,11 +1,11 @@
-// A panel on a node: a DOM widget that is not part of the workflow.
+// Panels on nodes: DOM widgets whose values are not saved in the workflow.
 
-const GAP = 4; // the canvas adds it below every widget whose size is computed
+const GAP = 4; // pixels that the canvas adds below every widget with computeSize
 
 /**
- * Adds `element` to the node, `height()` pixels high, or more where it `grows` with the
- * node. Its value is saved nowhere, so graphs with and without this script hold the same
- * widget values.
+ * Adds `element` to the node. It is `height()` pixels high, or at least that if it `grows` with
+ * the node. It has no saved value, so that a workflow's widget values do not depend on whether
+ * this script is present.
  */
 export function addPanel(node, name, element, height, grows = false) {
   const widget = node.addDOMWidget(name, "ovis_panel", element, {
@@ -18,17 +18,17 @@ export function addPanel(node, name, element, height, grows = false) {
   });
   widget.serialize = false;
   if (!grows) {
-    // Nodes 2.0 shares a node's spare height among the widgets that have a layout; one
-    // without is as high as its content there.
+    // Nodes 2.0 distributes a node's spare height over the widgets that have a layout. A widget
+    // without one is as high as its content.
     widget.computeLayoutSize = undefined;
     widget.computeSize = (width) => [width, height() - GAP];
   }
   return widget;
 }
 
-const MARGINS = 24; // ComfyUI's above and below a DOM widget, and a little air
+const MARGINS = 24; // pixels: ComfyUI's margins above and below a DOM widget, plus padding
 
-/** A panel that is as high as the lines in it, and takes no room without any. */
+/** A panel that is as high as its lines and takes no space when it has none. */
 export class LinesPanel {
   constructor(node, name, className) {
     this.node = node;
@@ -40,7 +40,7 @@ export class LinesPanel {
     addPanel(node, name, frame, () => this.height);
   }
 
-  /** Shows these elements in the place of those before. */
+  /** Replaces the lines by these elements. */
   show(...lines) {
     for (const line of lines) {
       line.style.cssText +=
@@ -53,8 +53,8 @@ export class LinesPanel {
   }
 
   /**
-   * Makes room for the lines, which break anew when the node gets wider, or takes it back
-   * when there are none. To be called again and again: out of sight they have no height.
+   * Fits the node's height to the lines, which wrap differently when the width changes. Must be
+   * called repeatedly, because elements outside the visible area have no height.
    */
   measure() {
     const lines = this.list.childElementCount;
@@ -63,26 +63,26 @@ export class LinesPanel {
     if (height === this.height) return;
     const { node, height: before } = this;
     this.height = height;
-    if (!before) this.without = node.size[1];
+    if (!before) this.heightWithout = node.size[1];
     if (height) return fit(node);
     const [width, current] = node.size;
-    node.setSize([width, Math.max(this.without, current - before)]);
+    node.setSize([width, Math.max(this.heightWithout, current - before)]);
     node.setDirtyCanvas?.(true, true);
   }
 }
 
-/** Grows the node so that all of it fits, and keeps a width that the user has chosen. */
+/** Enlarges the node to fit its contents; it never shrinks a size that the user chose. */
 export function fit(node) {
   const [width, height] = node.computeSize();
   node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
   node.setDirtyCanvas?.(true, true);
 }
 
-/** Calls `after` whenever the widget's value changes, by hand or by the graph. */
+/** Calls `after(value)` whenever the user or the graph changes the widget's value. */
 export function onChange(widget, after) {
   const before = widget.callback;
-  widget.callback = function (...given) {
-    const result = before?.apply(this, given);
+  widget.callback = function (...args) {
+    const result = before?.apply(this, args);
     after(widget.value);
     return result;
   };

@@ -1,15 +1,15 @@
-// Ovis Prompt Template: the full prompt, as the worker will get it, below the boxes.
+// Ovis Prompt Template: shows the full prompt, as the worker will receive it, below the boxes.
 
 import { app } from "../../../scripts/app.js";
-import { post, whileThere } from "./ask.js";
+import { post, pollWhilePresent } from "./ask.js";
 import { addPanel, fit, html, widgetOf } from "./panel.js";
 
 const NODE = "OvisPromptTemplate";
 const BOXES = ["headline", "style", "subject", "colours"];
-const LOOK_MILLISECONDS = 500;
+const POLL_MILLISECONDS = 500;
 const HEIGHT = 110;
 
-/** What stands in the boxes; nothing when one of them comes from another node. */
+/** The contents of the boxes, or null if one of them is connected to another node. */
 function boxesOf(node) {
   const linked = node.inputs?.some((input) => BOXES.includes(input.name) && input.link != null);
   if (linked) return null;
@@ -17,29 +17,29 @@ function boxesOf(node) {
 }
 
 function setUp(node) {
-  const words = html("div", { className: "ovis-composed" });
-  words.style.cssText =
+  const preview = html("div", { className: "ovis-composed" });
+  preview.style.cssText =
     `height:100%;max-height:${HEIGHT}px;overflow-y:auto;white-space:pre-wrap;padding:6px;` +
     "box-sizing:border-box;" +
     "border-radius:4px;background:#0003;font:12px/1.4 sans-serif;color:var(--descrip-text,#999)";
-  addPanel(node, "ovis_composed", words, () => HEIGHT);
+  addPanel(node, "ovis_composed", preview, () => HEIGHT);
   fit(node);
   let key;
-  whileThere(node, LOOK_MILLISECONDS, async () => {
-    const asked = { template: widgetOf(node, "template")?.value, boxes: boxesOf(node) };
-    const now = JSON.stringify(asked);
+  pollWhilePresent(node, POLL_MILLISECONDS, async () => {
+    const request = { template: widgetOf(node, "template")?.value, boxes: boxesOf(node) };
+    const now = JSON.stringify(request);
     if (now === key) return;
     key = now;
     node.ovisPrompt = "";
-    words.textContent = "";
-    if (asked.boxes === null) return;
+    preview.textContent = "";
+    if (request.boxes === null) return;
     try {
-      const { prompt, problems } = await post("compose", asked);
+      const { prompt, problems } = await post("compose", request);
       if (now !== key) return;
       node.ovisPrompt = prompt;
-      words.textContent = [prompt, ...problems].join("\n\n");
+      preview.textContent = [prompt, ...problems].join("\n\n");
     } catch (problem) {
-      words.textContent = problem.message;
+      preview.textContent = problem.message;
     }
   });
 }

@@ -1,35 +1,35 @@
-// Tells the pack in which language this page reads, so that what a node says when it runs
-// is in it: progress, errors, advice.
+// Reports this page's language to the pack, so that progress messages, errors and advice of a
+// running node are in it.
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { post } from "./ask.js";
 import { language } from "./texts.js";
 
-let told = "";
+let reported = "";
 
-/** Tells it where it is another than before, or the server does not know it any more. */
-async function tell() {
-  const reads = { client: api.clientId, language: language() };
-  const now = JSON.stringify(reads);
-  if (!reads.client || now === told) return;
-  told = now;
+/** Reports the language if it has changed or the server may have forgotten it. */
+async function report() {
+  const page = { client: api.clientId, language: language() };
+  const now = JSON.stringify(page);
+  if (!page.client || now === reported) return;
+  reported = now;
   try {
-    await post("language", reads);
+    await post("language", page);
   } catch {
-    told = ""; // ComfyUI is away; told when it is back
+    reported = ""; // ComfyUI does not answer: report again after the reconnection
   }
 }
 
 app.registerExtension({
   name: "ovis-worker.reader",
   setup() {
-    // The first of them names the page; they also come whenever a prompt is queued.
-    api.addEventListener("status", tell);
+    // The first status event assigns the client id; later ones follow every queued prompt.
+    api.addEventListener("status", report);
     api.addEventListener("reconnected", () => {
-      told = "";
-      tell();
+      reported = "";
+      report();
     });
-    tell();
+    report();
   },
 });

@@ -1,5 +1,5 @@
-// The sizes Ovis-Image takes: the same numbers as comfy_node/pictures/sizes.py, which says more.
-// tests/test_sizes_in_the_browser.py compares the two.
+// The image sizes that Ovis-Image accepts. The numbers are those of the pack's sizes.py, which
+// explains them; tests/test_sizes_in_the_browser.py compares the two.
 
 export const SIZE_MULTIPLE = 16;
 export const MOST_EXTREME_RATIO = 4;
@@ -29,12 +29,12 @@ export const PRESETS = {
   "book cover 1:1.6": 1 / 1.6,
 };
 
-/** The preset's ratio, or the slider's where the preset is `FREE`. */
+/** The preset's aspect ratio, or the slider's if the preset is `FREE`. */
 export function ratioOf(preset, aspectRatio) {
   return PRESETS[preset] ?? aspectRatio;
 }
 
-/** `[width, height]` in pixels: the nearest multiples of 16 that keep to 1:4 .. 4:1. */
+/** `[width, height]` in pixels: the nearest multiples of 16, within 1:4 to 4:1. */
 export function sizeOf(aspectRatio, megapixels) {
   const exactWidth = Math.sqrt(megapixels * MEGAPIXEL * aspectRatio);
   const width = snapped(exactWidth);

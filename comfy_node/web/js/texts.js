@@ -1,5 +1,5 @@
-// The browser side's own sentences in the languages of the node pack. What belongs to
-// nodes, widgets and settings is translated by ComfyUI from locales/ instead.
+// Texts of the browser scripts in the node pack's languages. ComfyUI translates the names and
+// tooltips of nodes, widgets and settings from locales/ instead.
 
 import { app } from "../../../scripts/app.js";
 
@@ -8,14 +8,14 @@ const TEXTS = {
     "size.line": (width, height, megapixels) => `${width} × ${height} px · ${megapixels} MP`,
     "advice.apply": "Use it",
     "ask.away": (why) => `ComfyUI does not answer: ${why}`,
-    "compare.hint": "Run, then move the pointer over the picture.",
+    "compare.hint": "Run the workflow, then move the pointer over the image.",
     "worker.title": "Ovis workers",
     "worker.sidebar": "Ovis workers: status, start and stop",
     "worker.connected": "connected",
     "worker.ready": "ready",
     "worker.starting": "starting …",
     "worker.away": "not running",
-    "worker.other": "not a worker",
+    "worker.other": "not an ovis-worker",
     "worker.unknown": "not set up here",
     "worker.bad": "wrong settings",
     "worker.model": "Model",
@@ -23,7 +23,7 @@ const TEXTS = {
     "worker.precision": "Precision",
     "worker.memory": "Memory",
     "worker.queue": "Queue",
-    "worker.pace": "Pace",
+    "worker.pace": "Speed",
     "worker.start": "Start",
     "worker.stop": "Stop",
     "worker.restart": "Restart",
@@ -35,7 +35,7 @@ const TEXTS = {
       "or where it was started, to apply the new ones.",
     "worker.busy": (seconds) =>
       `It is still running ${seconds} seconds after it was asked to stop. Its log says what it ` +
-      "is doing; start it when it has ended.",
+      "is doing; start it after it has exited.",
     "worker.far":
       "For safety, a worker can be started and stopped only in a browser on the machine that " +
       "ComfyUI runs on.",
@@ -43,7 +43,7 @@ const TEXTS = {
     "worker.idle": "idle",
     "worker.jobs": (running, queued) => `${running} running, ${queued} waiting`,
     "worker.step": (step, steps) => `step ${step} of ${steps}`,
-    "worker.before": (jobs) => `${jobs} before this one`,
+    "worker.before": (jobs) => `${jobs} ahead`,
     "worker.seconds": (seconds) => `${seconds} s per step`,
     "worker.gigabytes": (used, total) => `${used} of ${total} GB`,
     "settings.label": "Label",
@@ -52,9 +52,9 @@ const TEXTS = {
     "settings.binary": "Worker binary",
     "settings.model": "Weights",
     "settings.url.example": "ws://127.0.0.1:7867",
-    "settings.token.set": "is set; type to replace it",
+    "settings.token.set": "set; type to replace it",
     "settings.token.none": "none",
-    "settings.binary.example": "found by itself, or its whole path",
+    "settings.binary.example": "found automatically, or an absolute path",
     "settings.model.example": "ComfyUI's models folder, or a path",
     "settings.overridden": "set by an environment variable",
     "settings.save": "Save",
@@ -65,21 +65,21 @@ const TEXTS = {
       "For safety, worker settings can be changed only in a browser on the machine that ComfyUI " +
       "runs on, or in ovis_worker.json there.",
     "settings.about":
-      "A workflow names a worker by its label. What a label means is kept on this machine, in " +
-      "ovis_worker.json, and never in a workflow.",
+      "A workflow names a worker only by its label. The settings behind a label are stored on this " +
+      "machine, in ovis_worker.json, and never in a workflow.",
   },
   zh: {
     "size.line": (width, height, megapixels) => `${width} × ${height} 像素 · ${megapixels} MP`,
     "advice.apply": "采用",
     "ask.away": (why) => `ComfyUI 没有应答：${why}`,
-    "compare.hint": "运行后，在图片上移动鼠标。",
-    "worker.title": "Ovis 工作进程",
-    "worker.sidebar": "Ovis 工作进程：状态、启动与停止",
+    "compare.hint": "运行后，在图像上移动鼠标即可对比。",
+    "worker.title": "Ovis 服务",
+    "worker.sidebar": "Ovis 服务：状态、启动与停止",
     "worker.connected": "已连接",
     "worker.ready": "就绪",
     "worker.starting": "正在启动…",
     "worker.away": "未运行",
-    "worker.other": "不是工作进程",
+    "worker.other": "不是 Ovis 服务",
     "worker.unknown": "此处未设置",
     "worker.bad": "设置有误",
     "worker.model": "模型",
@@ -97,9 +97,10 @@ const TEXTS = {
     "worker.outdated.elsewhere":
       "它仍在使用之前的设置运行。请在运行 ComfyUI 的机器上，或在启动它的地方重启，新设置才会生效。",
     "worker.busy": (seconds) =>
-      `收到停止请求 ${seconds} 秒后它仍在运行。它的日志会说明正在做什么；请等它退出后再启动。`,
-    "worker.far": "出于安全考虑，只能在运行 ComfyUI 的机器上的浏览器里启动和停止。",
-    "worker.settings": "工作进程设置…",
+      `收到停止请求 ${seconds} 秒后仍在运行。日志中有它正在做的事；请等它退出后再启动。`,
+    "worker.far":
+      "出于安全考虑，只能在运行 ComfyUI 的机器上的浏览器里启动和停止 Ovis 服务。",
+    "worker.settings": "Ovis 服务设置…",
     "worker.idle": "空闲",
     "worker.jobs": (running, queued) => `${running} 个运行中，${queued} 个等待`,
     "worker.step": (step, steps) => `第 ${step} 步，共 ${steps} 步`,
@@ -116,26 +117,32 @@ const TEXTS = {
     "settings.token.none": "无",
     "settings.binary.example": "自动查找，或填写完整路径",
     "settings.model.example": "ComfyUI 的 models 文件夹，或一个路径",
-    "settings.overridden": "由环境变量决定",
+    "settings.overridden": "由环境变量设定",
     "settings.save": "保存",
     "settings.saved": "已保存。",
     "settings.remove": "删除",
-    "settings.add": "添加工作进程",
+    "settings.add": "添加 Ovis 服务",
     "settings.elsewhere":
       "出于安全考虑，只能在运行 ComfyUI 的机器上的浏览器里修改这些设置，或修改那里的 ovis_worker.json。",
     "settings.about":
-      "工作流只通过标签指明工作进程。标签的含义保存在本机的 ovis_worker.json 中，从不写入工作流。",
+      "工作流只通过标签指定 Ovis 服务。标签对应的设置保存在本机的 ovis_worker.json 中，从不写入工作流。",
   },
 };
 
-/** The language of ComfyUI's own texts, of those there are here. */
+/** Language tags of Traditional Chinese, which the pack's Chinese texts are not written in. */
+const TRADITIONAL = /^zh-(hant|tw|hk|mo)\b/i;
+
+/**
+ * The language of this page's texts: ComfyUI's, if the pack has it, and otherwise English.
+ * The Chinese texts are Simplified Chinese, so Traditional Chinese falls back to English.
+ */
 export function language() {
-  const chosen = app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? navigator.language;
-  return String(chosen).startsWith("zh") ? "zh" : "en";
+  const chosen = String(app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? navigator.language);
+  return /^zh\b/i.test(chosen) && !TRADITIONAL.test(chosen) ? "zh" : "en";
 }
 
-/** A sentence; what it is about follows its name. */
-export function text(name, ...about) {
+/** The text called `name` in the user's language; `values` fill its placeholders. */
+export function text(name, ...values) {
   const found = TEXTS[language()][name] ?? TEXTS.en[name];
-  return typeof found === "function" ? found(...about) : found;
+  return typeof found === "function" ? found(...values) : found;
 }

@@ -1,14 +1,14 @@
-// Ovis Worker: a line on the node that says how the worker is.
+// Ovis Worker: shows the worker's status on the node.
 
 import { app } from "../../../scripts/app.js";
-import { whileThere } from "./ask.js";
+import { pollWhilePresent } from "./ask.js";
 import { addPanel, fit, html, onChange, widgetOf } from "./panel.js";
 import {
   activityOf, colourOf, memoryOf, paceOf, restartOf, stateOf, statusOf,
 } from "./worker_status.js";
 
 const NODE = "OvisWorker";
-const LOOK_MILLISECONDS = 2000;
+const POLL_MILLISECONDS = 2000;
 const HEIGHT = 58;
 
 function setUp(node) {
@@ -27,15 +27,15 @@ function setUp(node) {
   const element = html("div", { className: "ovis-worker-line" }, dot, lines);
   element.style.cssText =
     "display:flex;align-items:center;gap:8px;overflow:hidden;font:12px/1.5 sans-serif;" +
-    "min-height:36px;" + // room for both lines, also where the node is as high as its content
+    "min-height:36px;" + // both lines, also where the node is as high as its content
     "color:var(--input-text,#ddd)";
   addPanel(node, "ovis_worker_status", element, () => HEIGHT);
   fit(node);
 
-  const look = async () => {
-    const asked = label.value;
-    const status = await statusOf(asked);
-    if (asked !== label.value) return;
+  const update = async () => {
+    const requested = label.value;
+    const status = await statusOf(requested);
+    if (requested !== label.value) return;
     dot.style.background = colourOf(status);
     first.textContent = [stateOf(status), activityOf(status), paceOf(status)]
       .filter(Boolean).join(" · ");
@@ -45,9 +45,9 @@ function setUp(node) {
     if (status.restart_needed) second.textContent = restartOf(status);
     element.title = [status.problem, restartOf(status)].filter(Boolean).join("\n");
   };
-  onChange(label, look);
-  whileThere(node, LOOK_MILLISECONDS, look);
-  look();
+  onChange(label, update);
+  pollWhilePresent(node, POLL_MILLISECONDS, update);
+  update();
 }
 
 app.registerExtension({

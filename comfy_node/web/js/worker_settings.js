@@ -1,5 +1,6 @@
-// Workers in ComfyUI's settings dialog. They are kept in ovis_worker.json by the pack's
-// own routes: ComfyUI's settings hold nothing of them, and a token never comes back here.
+// The editor for workers in ComfyUI's settings dialog. The pack's own routes store them in
+// ovis_worker.json. ComfyUI's settings contain nothing of them, and the server never sends a
+// token back to the browser.
 
 import { app } from "../../../scripts/app.js";
 import { get, post } from "./ask.js";
@@ -22,9 +23,9 @@ function button(name, action) {
 }
 
 /**
- * One worker's fields. `worker` is as the server describes it; without, it is a new one.
- * What to know of it is said beside the buttons, first of all that it was `saved`;
- * `changed(label)` is called when it was.
+ * The form for one worker. `worker` is the server's description, or null for a new worker. Notes
+ * appear beside the buttons: a problem with the settings, or that they were `saved`. After a
+ * successful change, `changed(label)` is called.
  */
 function form(worker, saved, changed) {
   const inputs = {};
@@ -56,54 +57,54 @@ function form(worker, saved, changed) {
     row(field, input);
   }
   const note = saved ? text("settings.saved") : "";
-  const said = html("span", { className: "ovis-said", textContent: worker?.problem ?? note });
-  said.style.cssText = "white-space:pre-wrap;font-size:12px;color:var(--descrip-text,#999)";
+  const message = html("span", { className: "ovis-said", textContent: worker?.problem ?? note });
+  message.style.cssText = "white-space:pre-wrap;font-size:12px;color:var(--descrip-text,#999)";
   const ask = async (action, content) => {
     const label = worker?.label ?? inputs.label.value.trim();
     try {
       await post(routeOf(label, action), content);
       await changed(label);
     } catch (problem) {
-      said.textContent = problem.message;
+      message.textContent = problem.message;
     }
   };
   const save = button("settings.save", () => {
-    // A field left as it was is left as it is; so a token stays unless one is typed.
+    // Only changed fields are sent, so the stored token stays unless a new one is typed.
     const touched = FIELDS.filter((field) =>
       !inputs[field].disabled && inputs[field].value !== inputs[field].defaultValue);
     return ask("save", Object.fromEntries(touched.map((field) => [field, inputs[field].value])));
   });
   for (const input of Object.values(inputs)) input.defaultValue = input.value;
-  const buttons = html("div", {}, save, said);
+  const buttons = html("div", {}, save, message);
   if (worker?.described) save.after(button("settings.remove", () => ask("remove", {})));
   buttons.style.cssText = "display:flex;align-items:center;gap:8px";
   const title = html("strong", { textContent: worker?.label ?? text("settings.add") });
   const whole = html("div", { className: "ovis-worker-form" }, title, grid, buttons);
-  if (worker && !worker.problem) offerRestart(worker.label, said);
+  if (worker && !worker.problem) offerRestart(worker.label, message);
   whole.style.cssText =
     "display:flex;flex-direction:column;gap:8px;padding:12px;border-radius:8px;" +
     "border:1px solid var(--border-color,#555)";
   return whole;
 }
 
-/** Adds that a worker's process has earlier settings, with a button where it can be ended. */
-async function offerRestart(label, said) {
+/** Says that a worker still runs with earlier settings, with a button if it can be restarted. */
+async function offerRestart(label, message) {
   const status = await statusOf(label);
-  said.textContent = [said.textContent, restartOf(status)].filter(Boolean).join(" ");
+  message.textContent = [message.textContent, restartOf(status)].filter(Boolean).join(" ");
   if (!canRestart(status)) return;
   const again = button("worker.restart", async () => {
     again.disabled = true;
-    said.textContent = text("worker.restarting");
+    message.textContent = text("worker.restarting");
     try {
       await restart(label);
-      said.textContent = text("worker.restarted");
+      message.textContent = text("worker.restarted");
       again.remove();
     } catch (problem) {
-      said.textContent = problem.message;
+      message.textContent = problem.message;
       again.disabled = false;
     }
   });
-  said.before(again);
+  message.before(again);
 }
 
 /** The element that the settings dialog shows. */
@@ -116,7 +117,7 @@ function editor() {
     element.style.cssText = "display:flex;flex-direction:column;gap:12px";
   }
   whole.style.width = "min(520px,100%)";
-  // Letters typed here are no shortcuts of ComfyUI's.
+  // Keep ComfyUI's keyboard shortcuts from reacting to what is typed here.
   whole.addEventListener("keydown", (event) => event.stopPropagation());
   const fill = async (saved) => {
     const { workers, may_edit: mayEdit } = await get("workers");

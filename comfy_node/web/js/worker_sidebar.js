@@ -1,4 +1,4 @@
-// The sidebar's tab: every worker, how it is, start and stop.
+// The sidebar tab: the status of every worker, with buttons to start, stop and restart it.
 
 import { app } from "../../../scripts/app.js";
 import { get, post } from "./ask.js";
@@ -9,7 +9,7 @@ import {
   statusOf,
 } from "./worker_status.js";
 
-const LOOK_MILLISECONDS = 2000;
+const POLL_MILLISECONDS = 2000;
 const BUTTON =
   "padding:4px 14px;border:1px solid var(--border-color,#555);border-radius:6px;" +
   "background:var(--comfy-input-bg,#222);color:var(--input-text,#ddd);cursor:pointer;" +
@@ -26,9 +26,9 @@ function button(name, action) {
 function fact(name, value) {
   const key = html("div", { textContent: text(name) });
   key.style.color = "var(--descrip-text,#999)";
-  const said = html("div", { textContent: value });
-  said.style.cssText = "text-align:right;overflow-wrap:anywhere";
-  return value ? [key, said] : [];
+  const shown = html("div", { textContent: value });
+  shown.style.cssText = "text-align:right;overflow-wrap:anywhere";
+  return value ? [key, shown] : [];
 }
 
 class Card {
@@ -50,7 +50,7 @@ class Card {
       "color:#e0a83b;font-size:12px";
     this.buttons = html("div");
     this.buttons.style.cssText = "display:flex;gap:8px";
-    this.said = "";
+    this.error = "";
     this.element = html(
       "div", { className: "ovis-worker-card" }, head, where, this.facts, this.problem, this.buttons);
     this.element.style.cssText =
@@ -58,8 +58,11 @@ class Card {
       "background:var(--comfy-input-bg,#222);font-size:13px;color:var(--input-text,#ddd)";
   }
 
-  /** `entry` is the worker in the list; `mayAct`: whether this page may start programs. */
-  async look(entry = this.entry, mayAct = this.mayAct) {
+  /**
+   * Fetches and shows the status. `entry` is the worker in the server's list; `mayAct` says
+   * whether this page may start and stop programs.
+   */
+  async update(entry = this.entry, mayAct = this.mayAct) {
     Object.assign(this, { entry, mayAct });
     const status = await statusOf(this.label, entry);
     this.dot.style.background = colourOf(status);
@@ -73,8 +76,8 @@ class Card {
       ...fact("worker.pace", paceOf(status)));
     const far = entry.here && !mayAct ? text("worker.far") : "";
     this.problem.textContent =
-      [this.said || status.problem, restartOf(status), far].filter(Boolean).join("\n");
-    // Buttons stay while nothing changes, so that a click is never lost between two looks.
+      [this.error || status.problem, restartOf(status), far].filter(Boolean).join("\n");
+    // Buttons are replaced only when the set changes, so that no click is lost in an update.
     const wanted = [
       canRestart(status) ? "worker.restart" : status.can_start && "worker.start",
       status.can_stop && "worker.stop",
@@ -86,14 +89,14 @@ class Card {
   }
 
   async ask(name) {
-    this.said = "";
+    this.error = "";
     try {
       if (name === "worker.restart") await restart(this.label);
       else await post(routeOf(this.label, name.replace("worker.", "")));
     } catch (problem) {
-      this.said = problem.message;
+      this.error = problem.message;
     }
-    await this.look();
+    await this.update();
   }
 }
 
@@ -114,7 +117,7 @@ class Tab {
     this.list = [];
   }
 
-  async look() {
+  async update() {
     const { workers, may_edit: mayAct } = await get("workers");
     const now = JSON.stringify(workers.map(({ label, address }) => [label, address]));
     if (now !== this.known) {
@@ -122,7 +125,7 @@ class Tab {
       this.list = workers.map(({ label, address }) => new Card(label, address));
       this.cards.replaceChildren(...this.list.map((card) => card.element));
     }
-    await Promise.all(this.list.map((card, place) => card.look(workers[place], mayAct)));
+    await Promise.all(this.list.map((card, place) => card.update(workers[place], mayAct)));
   }
 }
 
@@ -135,12 +138,12 @@ function close() {
 function show(place) {
   close();
   const tab = new Tab(place);
-  const look = () => {
+  const update = () => {
     if (!place.isConnected) close();
-    else if (!document.hidden) tab.look().catch(() => {}); // ComfyUI is away; looked at again
+    else if (!document.hidden) tab.update().catch(() => {}); // ComfyUI does not answer: try again
   };
-  timer = setInterval(look, LOOK_MILLISECONDS);
-  tab.look().catch(() => {});
+  timer = setInterval(update, POLL_MILLISECONDS);
+  tab.update().catch(() => {});
 }
 
 app.registerExtension({

@@ -1,11 +1,11 @@
-// How a worker is, in words, and how it is started anew.
+// Texts for a worker's status, and how a worker is restarted.
 
 import { get, post } from "./ask.js";
 import { text } from "./texts.js";
 
 const GIGABYTE = 1e9;
-const LOOK_MILLISECONDS = 500;
-const STOP_MILLISECONDS = 60_000; // it finishes its running step first
+const POLL_MILLISECONDS = 500;
+const STOP_MILLISECONDS = 60_000; // a stopping worker finishes its current step first
 const COLOURS = {
   connected: "#4caf50",
   ready: "#4caf50",
@@ -17,8 +17,9 @@ const COLOURS = {
 };
 
 /**
- * A worker's status; one that means nothing here has the state `unknown`. `entry` is the
- * worker in the server's list: one whose settings are wrong is `bad`, and is not asked.
+ * Fetches a worker's status. A label that is not set up here has the state `unknown`. `entry` is
+ * the worker in the server's list; if its settings are invalid, the state is `bad` and no request
+ * is sent.
  */
 export async function statusOf(label, entry = {}) {
   if (entry.problem) return { label, state: "bad", problem: entry.problem };
@@ -29,44 +30,44 @@ export async function statusOf(label, entry = {}) {
   }
 }
 
-/** Starts, stops, saves or removes a worker, or tells its status: the route for it. */
+/** The route for an action on a worker: start, stop, save, remove or status. */
 export function routeOf(label, action) {
   return `workers/${encodeURIComponent(label)}/${action}`;
 }
 
-/** Whether its process still has earlier settings, and can be ended from this page. */
+/** Whether the worker runs with earlier settings and can be restarted from this page. */
 export function canRestart(status) {
   return Boolean(status.restart_needed && status.can_stop);
 }
 
-/** What to know of its settings while its process has earlier ones; else empty. */
+/** A note that the worker runs with earlier settings; otherwise empty. */
 export function restartOf(status) {
   if (!status.restart_needed) return "";
   return text(canRestart(status) ? "worker.outdated" : "worker.outdated.elsewhere");
 }
 
-/** Ends a worker, and starts it with its settings of now; an error is a sentence. */
+/** Stops a worker and starts it with its current settings. Errors carry a message to show. */
 export async function restart(label) {
   await post(routeOf(label, "stop"));
   const deadline = Date.now() + STOP_MILLISECONDS;
   while ((await get(routeOf(label, "status"))).can_stop) {
     if (Date.now() > deadline) throw new Error(text("worker.busy", STOP_MILLISECONDS / 1000));
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MILLISECONDS));
+    await new Promise((resolve) => setTimeout(resolve, POLL_MILLISECONDS));
   }
   await post(routeOf(label, "start"));
 }
 
-/** The colour of a state's dot. */
+/** The colour of the status dot. */
 export function colourOf(status) {
   return COLOURS[status.state] ?? COLOURS.away;
 }
 
-/** The state's name. */
+/** The name of the state. */
 export function stateOf(status) {
   return text(`worker.${status.state}`);
 }
 
-/** What the worker is doing; empty when it does not answer. */
+/** What the worker is doing; empty if it does not answer. */
 export function activityOf(status) {
   if (status.step != null) return text("worker.step", status.step, status.steps);
   if (status.position) return text("worker.before", status.position);
@@ -75,13 +76,13 @@ export function activityOf(status) {
   return text("worker.jobs", status.running, status.queued);
 }
 
-/** Seconds per step, with as many digits as matter. */
+/** Seconds per step, with two significant digits. */
 export function paceOf(status) {
   const seconds = status.seconds_per_step;
   return seconds == null ? "" : text("worker.seconds", seconds.toPrecision(2));
 }
 
-/** Memory in use of the whole; empty for a device that does not say. */
+/** Used and total device memory; empty if the device does not report it. */
 export function memoryOf(status) {
   if (!status.memory_total) return "";
   const gigabytes = (bytes) => ((bytes ?? 0) / GIGABYTE).toFixed(1);
