@@ -1,15 +1,15 @@
-"""A worker without a model: speaks the wire, queues jobs, answers with simple arithmetic.
+"""A worker without a model: it speaks the protocol, queues jobs, and answers with simple
+arithmetic.
 
-For what a healthy worker will not do on request (refuse, lie, hang up), and for
-tests of the client that need no weights. ``python fake_worker.py serve --listen
-HOST:PORT`` runs it as a process.
+It does what a healthy worker never does on request (refuse, send invalid messages, hang up), and
+serves tests of the client that need no weights. ``python fake_worker.py serve --listen HOST:PORT``
+runs it as a process.
 
-What a job does follows from its values: a prompt ``fail`` fails, ``hang up``
-ends the connection, one of too many words reports a cut; a denoise step takes
-:attr:`FakeWorker.step_seconds`, and all of them together add noise. Of a worker's
-deaths it can play each: :meth:`FakeWorker.shut_down` says that it goes away,
-:attr:`FakeWorker.drops` keeps silent as a broken network does, and leaving its context is
-a process that dies.
+The values of a job decide what happens: the prompt ``fail`` fails, ``hang up`` ends the connection,
+and a long prompt is reported as cut. A denoise step takes :attr:`FakeWorker.step_seconds`, and all
+steps together add noise. It can end in three ways: :meth:`FakeWorker.shut_down` announces a
+shutdown, :attr:`FakeWorker.drops` stops answering as in a broken network, and leaving its context
+is a process that dies.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WIDTH = 32
 
 @dataclass
 class FakeWorker:
-    """A fake worker on a thread of its own; a context manager."""
+    """A fake worker on its own thread; use it as a context manager."""
 
     token: str | None = None
     protocol: int = wire.PROTOCOL_VERSION
@@ -75,11 +75,11 @@ class FakeWorker:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address on which it listens."""
         return f"ws://127.0.0.1:{self.port}/ws"
 
     async def start(self, host: str = "127.0.0.1") -> None:
-        """Listens on ``port``, or on a free one when that is 0."""
+        """Listens on ``port``, or on a free port if that is 0."""
         app = web.Application()
         app.router.add_get("/ws", self._serve)
         app.router.add_get("/health", self._health)
@@ -91,7 +91,7 @@ class FakeWorker:
         self.port = self._runner.addresses[0][1]
 
     def shut_down(self) -> None:
-        """Fails all jobs as one that was asked to stop, says so, and closes."""
+        """Announces a shutdown, fails all jobs, and closes."""
 
         async def leave() -> None:
             for session in list(self.sessions):
@@ -100,7 +100,7 @@ class FakeWorker:
         asyncio.run_coroutine_threadsafe(leave(), self._loop).result(10)
 
     def cut(self) -> None:
-        """Closes every connection, as a network that fails; the process lives on."""
+        """Closes every connection, as a network failure does; the process keeps running."""
 
         async def close() -> None:
             for session in list(self.sessions):

@@ -44,7 +44,7 @@ def answers(port: int) -> bool:
 
 
 class Workers:
-    """The worker's binary behind a script that writes down that it was started."""
+    """Puts a script in front of the worker's binary that records each start."""
 
     def __init__(self, base: Path) -> None:
         self._started = base / "workers.started"
@@ -56,7 +56,7 @@ class Workers:
         self.binary.chmod(self.binary.stat().st_mode | stat.S_IXUSR)
 
     def gone(self) -> list[str]:
-        """The labels of workers that were started and do not answer."""
+        """The labels of workers that were started but do not answer."""
         lines = self._started.read_text().splitlines()
         addresses = {line.partition("--listen ")[2].split()[0] for line in lines}
         return [
@@ -75,8 +75,8 @@ class Workers:
 def comfy(tiny, tmp_path_factory):
     """ComfyUI with two workers, which the pack starts when they are needed.
 
-    `local` has the tiny checkpoint; `full` has ComfyUI's own models folder, with
-    what the native nodes can load too.
+    `local` has the tiny checkpoint; `full` uses ComfyUI's own models folder, with weights that the
+    native nodes can load too.
     """
     base = tmp_path_factory.mktemp("comfyui")
     native_models.write(base / "models")
@@ -151,7 +151,7 @@ def graph(**changes: object) -> dict:
 
 
 def undecoded(graph: dict) -> dict:
-    """The graph without its image, whose making is most of a small graph's work."""
+    """The graph without decoding, which is most of a small graph's work."""
     return {name: node for name, node in graph.items() if name not in ("decode", "image")}
 
 
@@ -162,7 +162,7 @@ def latents_of(comfy: ComfyServer, run: Run) -> np.ndarray:
 
 
 def steps_shown(run: Run, node: str | None = None) -> list[tuple[float, float]]:
-    """Where the progress bar was, of that node or of all, and of how many."""
+    """The positions of the progress bar and its totals, for one node or for all."""
     shown = [p for p in run.of("progress") if node in (None, p["node"])]
     return [(float(p["value"]), float(p["max"])) for p in shown]
 
@@ -201,7 +201,7 @@ def both(**changes: object) -> dict:
 
 
 def with_native_denoise(ours: dict) -> dict:
-    """The same graph with the native sampler in the place of our denoise."""
+    """The same graph with the native sampler instead of our denoise."""
     unet = {"unet_name": native_models.TRANSFORMER, "weight_dtype": "default"}
     inputs = dict(ours["denoise"]["inputs"])
     shift, latent = inputs.pop("shift"), inputs.pop("latent")
@@ -219,7 +219,7 @@ def with_native_denoise(ours: dict) -> dict:
 
 
 def with_native_encode(ours: dict) -> dict:
-    """The same graph with the native text encoder in the place of ours."""
+    """The same graph with the native text encoder instead of ours."""
     loader = {"clip_name": native_models.TEXT_ENCODER, "type": "ovis"}
     theirs = {**ours, "clip": {"class_type": "CLIPLoader", "inputs": loader}}
     for name in ("positive", "negative"):

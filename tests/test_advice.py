@@ -1,4 +1,4 @@
-"""Prompt advice: each rule where it helps, and silence where it would not."""
+"""Advice on prompts: each rule where it helps, and no advice where it would not."""
 
 from __future__ import annotations
 

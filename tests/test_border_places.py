@@ -1,4 +1,6 @@
-"""Where settings, logs, notes and templates lie, who may read them, and what a machine starts."""
+"""Where settings, logs, PID files and templates are kept, who can read them, and what is
+started.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def test_the_folder_is_the_system_users(tmp_path, has_system_user):
 @pytest.mark.parametrize("served", ["output", "input", "temp", "models"])
 def test_the_folder_lies_in_nothing_that_is_served(tmp_path, monkeypatch, served):
     made = fake_comfy.folder_paths(tmp_path / "base")
-    # Somebody gave ComfyUI its own base folder, through a link, as that of outputs.
+    # The output folder is a link to ComfyUI's own base folder.
     (tmp_path / "base").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "base", target_is_directory=True)
     if served == "models":
@@ -106,7 +108,7 @@ def test_settings_that_cannot_be_moved_stay_and_are_said(tmp_path, caplog, monke
     assert (new / SETTINGS_FILE).read_text() == TEXT and not (old / SETTINGS_FILE).exists()
 
 
-# A worker's log and note
+# A worker's log and PID file
 
 
 @POSIX
@@ -138,7 +140,7 @@ def test_a_damaged_note_is_no_process(tmp_path, note):
     config = WorkerConfig(log=str(tmp_path / "l.log"))
     (tmp_path / "l.pid").write_text(note)
     assert not worker_process.may_stop(config) and not worker_process.needs_restart(config)
-    with pytest.raises(WorkerError, match="was not started from here"):
+    with pytest.raises(WorkerError, match="was not started by the node pack"):
         worker_process.stop(config)
 
 

@@ -1,4 +1,4 @@
-"""Everything that settings and the environment can hold: read, or one sentence."""
+"""Every kind of content of the settings file and the environment: read, or one sentence."""
 
 from __future__ import annotations
 
@@ -325,13 +325,13 @@ def test_odd_labels_neither_hide_nor_double_another(tmp_path):
 def test_paths_that_are_none(tmp_path, field, path):
     if (field, path) == ("model", "."):
         return store.save(tmp_path, "a", {field: path})
-    with pytest.raises(WorkerError, match="There is no"):
+    with pytest.raises(WorkerError, match=r"There is no program|does not exist"):
         store.save(tmp_path, "a", {field: path})
 
 
 def test_a_hidden_login_comes_back_unchanged_and_goes_to_no_other_host(tmp_path):
     store.save(tmp_path, "a", {"url": "wss://user:secret@gpu.example/ovis"})
-    shown = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint.shown_url
+    shown = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint.display_url
     assert shown == "wss://***@gpu.example:443/ovis"
     store.save(tmp_path, "a", {"url": shown})
     where = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint
@@ -343,7 +343,7 @@ def test_a_hidden_login_comes_back_unchanged_and_goes_to_no_other_host(tmp_path)
 def test_a_hidden_query_comes_back_unchanged_and_goes_to_no_other_host(tmp_path):
     typed = "wss://user:secret@gpu.example/ws?token=k3y"
     store.save(tmp_path, "a", {"url": typed})
-    shown = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint.shown_url
+    shown = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint.display_url
     assert shown == "wss://***@gpu.example:443/ws?***"
     store.save(tmp_path, "a", {"url": shown})
     where = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint

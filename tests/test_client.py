@@ -1,4 +1,4 @@
-"""The client against a fake worker: what a job gives, and every way it can go wrong."""
+"""The client with a fake worker: results of jobs, and every way in which one can fail."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_another_protocol_version_is_refused_with_both_versions(protocol, older)
 
 def test_something_that_is_no_worker_is_called_that():
     with FakeWorker(magic=1) as fake:
-        assert "not an ovis-worker" in failure_of(WorkerConfig(url=fake.url)).message
+        assert "Another program answers at" in failure_of(WorkerConfig(url=fake.url)).message
         other_page = fake.url.replace("/ws", "/other")
         assert "HTTP status 404" in failure_of(WorkerConfig(url=other_page)).message
 
@@ -254,7 +254,7 @@ def test_a_binary_that_ends_at_once_shows_its_last_words(binary, tmp_path):
     url = f"ws://127.0.0.1:{free_port()}/ws"
     config = WorkerConfig(url=url, binary=binary, model="broken", log=str(tmp_path / "log"))
     error = failure_of(config)
-    assert "ended with status 1" in error.message
+    assert "exited with status 1" in error.message
     assert "The weights are broken." in error.hint
 
 
@@ -262,7 +262,7 @@ def test_a_worker_elsewhere_is_never_started(binary):
     config = WorkerConfig(url="ws://worker.invalid:7867/ws", binary=binary)
     error = failure_of(config)
     assert "No ovis-worker answers at worker.invalid:7867" in error.message
-    assert "host, port and token are right" in error.hint
+    assert "Check host, port and token" in error.hint
 
 
 def test_a_client_is_shared_by_equal_settings(worker):
@@ -328,8 +328,8 @@ def test_a_tokenizer_that_is_named_in_the_settings_stays(tmp_path):
     [
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
-        ('{"workers": {"x": 1}}', "not understood"),
-        ('{"workers": {"x": {"url": 1}}}', "not understood"),
+        ('{"workers": {"x": 1}}', "is invalid"),
+        ('{"workers": {"x": {"url": 1}}}', "is invalid"),
         ('{"workers": {"x": {"url": "ftp://h"}}}', "not a worker's address"),
         ('{"workers": {"x": {"url": "h:port"}}}', "not a worker's address"),
         ('{"workers": {}}', "not set up here"),

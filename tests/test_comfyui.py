@@ -85,7 +85,7 @@ def test_a_shipped_workflow_runs(comfy, path):
 
 
 def test_the_progress_bar_moves_with_every_step(comfy):
-    # Newer ComfyUI leaves out steps within a tenth of a second of another.
+    # Newer versions of ComfyUI skip steps that follow another within a tenth of a second.
     slow = graph(empty__width=512, empty__height=512, empty__batch_size=4, denoise__steps=3)
     assert steps_shown(comfy.run(undecoded(slow))) == [(1, 3), (2, 3), (3, 3)]
 
@@ -103,7 +103,7 @@ def test_an_interrupt_cancels_on_the_worker(comfy):
     run = comfy.run(long, after_the_first_step)
     assert run.of("execution_interrupted")
     assert steps_shown(run)[-1] < (90, 100)
-    # The worker is free at once.
+    # The worker is available again at once.
     assert comfy.run(graph(denoise__seed=2)).of("execution_success")
 
 
@@ -161,8 +161,8 @@ def test_batch_index_picks_the_draw_as_in_comfyui(comfy):
         second=("LatentFromBatch", {"samples": link("empty"), "batch_index": 1, "length": 1}),
     )
     alone = latents_of(comfy, comfy.run(second))
-    # ComfyUI draws entry by entry with batch_index and all at once without; for
-    # entries of a multiple of 16 elements PyTorch's values are the same.
+    # With batch_index ComfyUI draws the noise entry by entry, without it all at once. If the number
+    # of elements per entry is a multiple of 16, PyTorch's values are the same.
     assert np.allclose(pair[1:], alone, rtol=0, atol=1e-4)
 
 
@@ -232,7 +232,7 @@ def test_an_unknown_label_says_where_to_describe_it(comfy):
     run = comfy.run(graph(worker__worker="studio"))
     assert "called `studio`, which is not set up here" in run.error
     assert "ovis_worker.json" in run.error
-    # The frontend shows this before the sentence, and has room for little.
+    # The frontend shows this before the sentence, so it must be short.
     assert run.of("execution_error")[0]["exception_type"] == "ovis_worker.WorkerError"
 
 

@@ -149,7 +149,7 @@ def test_an_interrupt_ends_a_contact_sheet(comfy):
 
 
 def test_a_list_that_is_wrong_is_refused_before_anything_runs(comfy):
-    with pytest.raises(AssertionError, match="the most is 64"):
+    with pytest.raises(AssertionError, match="the maximum is 64"):
         comfy.run(sheet(seeds="0-99"))
 
 

@@ -1,4 +1,4 @@
-"""What nodes say to a page in Chinese, in a real ComfyUI.
+"""The texts of nodes for a page in Chinese, in a real ComfyUI.
 
 Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
@@ -22,7 +22,7 @@ def test_an_error_of_the_node_pack(comfy):
         "名为“studio”的 Ovis 服务：这个工作流要使用它，但此处没有设置它"
         in comfy.run(unknown, language="zh").error
     )
-    # Another page at the same time reads its own language.
+    # Another page that is open at the same time gets its own language.
     assert "called `studio`" in comfy.run(unknown, language="en").error
 
 

@@ -41,7 +41,7 @@ def test_the_native_encode_gives_the_same_latents(comfy):
     size = {"width": 64, "height": 96, "upscale_method": "bilinear", "crop": "disabled"}
     common = {
         "worker__worker": "full",
-        "denoise__denoise": 0.0,  # gives back what the encoder made
+        "denoise__denoise": 0.0,  # returns the encoder's output
         "denoise__latent": link("start"),
         "picture": ("LoadImage", {"image": "example.png"}),
         "scaled": ("ImageScale", {"image": link("picture"), **size}),
@@ -73,8 +73,8 @@ LATENTS = {
         "denoise__latent": link("picked"),
     },
     "without guidance": {"denoise__cfg": 1.0},
-    # `simple` rounds to a thousandth, so these are not evenly spaced, and these
-    # are more than there are.
+    # `simple` rounds to thousandths, so seven steps are not evenly spaced, and two thousand steps
+    # are more than it has.
     "seven steps": {"denoise__steps": 7, "denoise__cfg": 1.0},
     "two of two thousand steps": {"denoise__steps": 2, "denoise__denoise": 0.001},
 }
@@ -97,7 +97,7 @@ def test_the_native_sampler_gives_the_same_image_to_image(native, masked, steps,
         picture=("LoadImage", {"image": "example.png"}),
         scaled=("ImageScale", {**scale, "width": 64, "height": 96}),
         start=("OvisVAEEncode", {"worker": link("worker"), "image": link("scaled")}),
-        # Of another size and shape than the latent: resized as the native sampler does it.
+        # Another size and shape than the latent's: resized as the native sampler does it.
         even=("SolidMask", {"value": 0.7, "width": 20, "height": 20}),
         mask=("FeatherMask", soft),
         masked=("SetLatentNoiseMask", {"samples": link("start"), "mask": link("mask")}),
@@ -113,13 +113,13 @@ def test_the_native_sampler_gives_the_same_image_to_image(native, masked, steps,
 
 @pytest.mark.parametrize("prompt", ["a red square", "", LONG], ids=["short", "empty", "long"])
 def test_the_native_text_encoder_feeds_our_denoise(native, prompt):
-    long = 1024 if prompt == LONG else 256  # the native one cuts nothing
+    long = 1024 if prompt == LONG else 256  # the native encoder cuts nothing
     ours = both(denoise__seed=93, positive__prompt=prompt, positive__max_sequence_length=long)
     ours = undecoded(ours)
     theirs = latents_of(native, native.run(with_native_encode(ours)))
     assert distance(latents_of(native, native.run(ours)), theirs) <= CLOSE
     ours["positive"]["inputs"]["prompt"] += "another"
-    # What is measured shows even one more word.
+    # The measure detects even one additional word.
     assert distance(latents_of(native, native.run(ours)), theirs) > 3 * CLOSE
 
 

@@ -1,4 +1,4 @@
-"""Help pages and translations: the same things in both languages, and none left out."""
+"""Help pages and translations: the same content in both languages, with nothing missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILES = ("nodeDefs.json", "main.json", "settings.json")
 DOCS = ROOT / "comfy_node" / "web" / "docs"
 SCRIPTS = ROOT / "comfy_node" / "web" / "js"
 CJK = re.compile("[\u4e00-\u9fff]")
-# What is called so in Chinese too.
+# Texts that are the same in Chinese.
 SAME_IN_CHINESE = {"Latent", "cfg", "Sigmas", "Ovis"}
 
 
@@ -104,11 +104,11 @@ def test_every_title_in_a_workflow_is_there_in_both_languages():
     for one in [one for graph in graphs for one in [*graph["nodes"], *graph["groups"]]]:
         title = one.get("title")
         if one.get("type", "").startswith("Ovis"):
-            # `names.js` translates it where the node says that it was shipped with it.
+            # `names.js` translates a title if the node records that it was published with it.
             assert one["properties"].get("ovis_title") == title
             titles |= {title} - {None}
         elif title is not None:
-            # Nodes of others and groups are not touched, so these are in both languages.
+            # Foreign nodes and groups are not changed, so their titles have both languages.
             english, chinese = title.split(" · ")
             assert CJK.search(chinese) and not CJK.search(english)
     assert set(named) == titles

@@ -1,4 +1,4 @@
-"""The node pack's parts that need no ComfyUI: sizes, workflows, the import of the root."""
+"""Parts of the node pack that need no ComfyUI: sizes, workflows, import of the root package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_slider_position_gives_a_size_the_model_takes():
             width, height = size_of(ratio, megapixels)
             assert width % 16 == 0 and height % 16 == 0
             assert width <= 4 * height and height <= 4 * width
-            # Of a small image, 16 pixels are more.
+            # In a small image, 16 pixels are a larger share.
             close = 0.05 if megapixels >= 0.25 else 0.09
             assert abs(width * height / (megapixels * 1024 * 1024) - 1) < close
             assert abs(width / height / ratio - 1) < close
@@ -76,7 +76,7 @@ def test_there_is_a_workflow_for_each_purpose():
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 class TestWorkflow:
-    """What must hold of every shipped workflow."""
+    """Requirements for every workflow of the pack."""
 
     def test_it_names_no_host_token_or_path(self, path):
         text = path.read_text(encoding="utf-8")
@@ -106,7 +106,7 @@ class TestWorkflow:
         boxes = [(*node["pos"], *node["size"]) for node in nodes]
         for index, (x, y, width, height) in enumerate(boxes):
             for left, top, wide, high in boxes[index + 1 :]:
-                # A title stands 30 pixels above its node.
+                # The title bar is 30 pixels above its node.
                 apart_across = x + width < left or left + wide < x
                 apart_down = y + height < top - 30 or top + high < y - 30
                 assert apart_across or apart_down

@@ -1,6 +1,6 @@
 """The folders of the node pack depend on each other in one direction, and its files form no circle.
 
-Read from the import statements, so that nothing has to be installed.
+The test reads the import statements, so that nothing has to be installed.
 """
 
 from __future__ import annotations

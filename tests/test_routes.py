@@ -1,4 +1,4 @@
-"""The pack's routes on a server like ComfyUI's: who is answered, and what."""
+"""The pack's routes on a server like ComfyUI's: answers, and who gets them."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_start_status_stop(tmp_path):
         assert (up["can_start"], up["can_stop"]) == (False, True)
         assert up["model"] and up["device"] and up["queued"] == 0
         assert (up["memory_used"], up["memory_total"]) == (6e9, 24e9)
-        # As after a restart of ComfyUI, which knows the process by its note only.
+        # After a restart of ComfyUI, only the PID file identifies the process.
         workers.worker_process._children.clear()
         again = await until(client, lambda status: True)
         assert again["can_stop"]
@@ -210,7 +210,7 @@ def test_start_status_stop(tmp_path):
 def test_a_worker_that_someone_else_started_is_not_stopped(tmp_path):
     with FakeWorker() as worker:
         describe(tmp_path, local={"url": worker.url})
-        # A note of a process that is by now another program.
+        # A PID file whose process id belongs to another program by now.
         note = {"pid": os.getpid(), "address": f"127.0.0.1:{worker.port}"}
         (tmp_path / "ovis_worker_local.pid").write_text(json.dumps(note))
         status = get(tmp_path, "workers/local/status")[1]
@@ -228,7 +228,7 @@ def test_a_binary_that_ends_at_once_is_told_by_the_status(tmp_path):
         return await until(client, lambda status: status["problem"])
 
     status = asking(tmp_path, question)
-    assert "ended with status 3" in status["problem"] and "no weights here" in status["problem"]
+    assert "exited with status 3" in status["problem"] and "no weights here" in status["problem"]
     assert status["state"] == "away" and status["can_start"]
 
 
@@ -255,7 +255,7 @@ def test_something_that_is_no_worker_is_called_that(tmp_path):
         return await until(client, lambda status: True)
 
     status = asking(tmp_path, question)
-    assert status["state"] == "other" and "has no ovis-worker at the path" in status["problem"]
+    assert status["state"] == "other" and "There is no ovis-worker at" in status["problem"]
 
 
 def test_advice_comes_in_the_language_that_is_asked_for(tmp_path):
@@ -277,7 +277,7 @@ def test_a_prompt_is_composed_and_bad_files_are_named(tmp_path):
     assert (said["prompt"], said["about"]) == ('Sign: "HI"', "A sign.")
     assert "`odd`" in said["problems"][0]
     status, said = post(tmp_path, "compose", {"template": "none", "boxes": {}})
-    assert status == 400 and "`none` is not here" in said["error"]
+    assert status == 400 and "There is no house template `none`" in said["error"]
 
 
 def test_a_sentence_is_in_the_language_of_the_page_that_asks(tmp_path):
@@ -304,7 +304,7 @@ def test_a_sentence_is_in_the_language_of_the_page_that_asks(tmp_path):
 
 
 def test_a_status_says_its_problem_in_the_language_of_the_page(tmp_path, monkeypatch):
-    # One built in this clone would be started.
+    # A binary that was built in this clone would be started.
     monkeypatch.setattr(lookup, "known_binary", lambda *_: None)
     describe(tmp_path, local={"url": f"ws://127.0.0.1:{free_port()}"})
 

@@ -1,4 +1,4 @@
-"""Settings as the browser changes them."""
+"""Changes to the settings that the browser asks for."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_a_file_that_may_hold_a_token_is_its_owners_alone(tmp_path):
 @pytest.mark.parametrize(
     ("label", "changes", "said"),
     [
-        ("../x", {}, "not a worker's label"),
-        ("", {}, "not a worker's label"),
+        ("../x", {}, "not a valid label"),
+        ("", {}, "not a valid label"),
         ("a", {"url": "ftp://x"}, "is not a worker's address"),
         ("a", {"binary": "/nowhere/ovis-worker"}, "There is no program"),
         ("a", {"binary": __file__}, "There is no program"),
-        ("a", {"model": "/nowhere"}, "There is nothing at"),
-        ("a", {"args": "x"}, "text settings"),
-        ("a", {"url": 1}, "text settings"),
+        ("a", {"model": "/nowhere"}, "does not exist"),
+        ("a", {"args": "x"}, "settings are the texts"),
+        ("a", {"url": 1}, "settings are the texts"),
     ],
 )
 def test_what_would_not_work_is_refused_and_changes_nothing(tmp_path, label, changes, said):

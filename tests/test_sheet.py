@@ -1,4 +1,4 @@
-"""The contact sheet's lists and page, and the comparison's pages."""
+"""Lists and layout of the contact sheet, and images of the comparison."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def test_what_is_named_twice_is_made_once():
     ("lists", "said"),
     [
         (("", "1", "1"), "list of seeds is empty"),
-        (("a", "1", "1"), "`a` is not one of the seeds"),
-        (("-1", "1", "1"), "`-1` is not one of the seeds"),
-        (("18446744073709551616", "1", "1"), "is not one of the seeds"),
-        (("1", "0", "1"), "`0` is not one of the steps, 1 to 100"),
-        (("1", "101", "1"), "`101` is not one of the steps"),
-        (("1", "1", "nan"), "`nan` is not a cfg, 1 to 20"),
-        (("1", "1", "21"), "`21` is not a cfg"),
-        (("1", "1", "5-7"), "`5-7` is not a cfg"),
+        (("a", "1", "1"), "`a` is not a valid value for seeds"),
+        (("-1", "1", "1"), "`-1` is not a valid value for seeds"),
+        (("18446744073709551616", "1", "1"), "is not a valid value for seeds"),
+        (("1", "0", "1"), "`0` is not a valid value for steps, which are from 1 to 100"),
+        (("1", "101", "1"), "`101` is not a valid value for steps"),
+        (("1", "1", "nan"), "`nan` is not a valid cfg from 1 to 20"),
+        (("1", "1", "21"), "`21` is not a valid cfg"),
+        (("1", "1", "5-7"), "`5-7` is not a valid cfg"),
         (("7-5", "1", "1"), "list of seeds is empty"),
         (("0-18446744073709551615", "1", "1"), "would have 65 images"),
-        (("0-9", "1-7", "1"), "would have 70 images, the most is 64"),
+        (("0-9", "1-7", "1"), "would have 70 images; the maximum is 64"),
     ],
 )
 def test_lists_that_are_wrong_are_refused_with_a_sentence(lists, said):
@@ -79,7 +79,7 @@ def test_images_lie_in_their_rows_and_columns_whole_and_labelled(side, height, w
     (first, second, third, fourth) = places
     assert first[0] == second[0] and third[0] == fourth[0] and first[0][1] < third[0][0]
     assert first[1] == third[1] and second[1] == fourth[1] and first[1][1] < second[1][0]
-    # Every label has ink: one above each column, one beside each row.
+    # Every caption is drawn: one above each column, one beside each row.
     ink = page.mean(axis=-1) > 0.7
     for _, (left, right) in (first, second):
         assert ink[: first[0][0], left:right].any()

@@ -1,4 +1,4 @@
-"""The rectangle that is drawn is the latent that is made."""
+"""The rectangle that the browser draws has the size of the latent that the node creates."""
 
 from __future__ import annotations
 

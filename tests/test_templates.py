@@ -1,4 +1,4 @@
-"""House templates: what is composed, and what is said about bad files."""
+"""House templates: the composed prompts, and the sentences on invalid files."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_the_users_templates_come_after_and_win(tmp_path):
         ({"prompt": "x", "negative": 1}, "that is not text"),
         ({"prompt": "x", "defaults": {"style": 1}}, "that is not text"),
         ({"prompt": "x", "defaults": []}, "that is not text"),
-        ({"prompt": "{font}"}, "has a box `font`, which there is not"),
-        ({"prompt": "x", "defaults": {"font": "y"}}, "has a box `font`"),
+        ({"prompt": "{font}"}, "uses an unknown box, `font`"),
+        ({"prompt": "x", "defaults": {"font": "y"}}, "uses an unknown box, `font`"),
         ('{"prompt": "' + "x" * 70000 + '"}', "is larger than 64 KiB"),
     ],
 )

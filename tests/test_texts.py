@@ -1,4 +1,4 @@
-"""What the pack says, in the language of whoever reads it."""
+"""The pack's sentences in the language of the page that shows them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOURCES = sorted((ROOT / "comfy_node").rglob("*.py"))
 
 
 def calls(*names: str) -> list[tuple[str, ast.Call]]:
-    """Every call of a function in the pack, and where it stands."""
+    """All calls of a function in the pack, with their locations."""
     return [
         (f"{path.name}:{node.lineno}", node)
         for path in SOURCES
@@ -59,10 +59,10 @@ def test_every_error_is_a_sentence_of_the_table():
 
 def test_a_sentence_is_english_and_holds_its_chinese():
     lost = say("The connection to the worker at {address} was lost during the job.", address="a:1")
-    waits = say("{lost} Waiting until it is there again.", lost=lost)
+    waits = say("{lost} Waiting for it to answer again.", lost=lost)
     assert waits == (
         "The connection to the worker at a:1 was lost during the job. "
-        "Waiting until it is there again."
+        "Waiting for it to answer again."
     )
     chinese = translated(waits, "zh")
     assert "a:1" in chinese and not re.search("[b-z]{2}", chinese)
@@ -86,10 +86,10 @@ def pages(monkeypatch):
 
 
 def lost() -> ConnectionLost:
-    return ConnectionLost(say("Run the workflow again when it is back."))
+    return ConnectionLost(say("Run the workflow again when the worker is back."))
 
 
-def test_an_error_is_in_the_language_of_the_page_that_the_prompt_executing_page(pages):
+def test_an_error_is_in_the_language_of_the_page_that_the_prompt_runs_for(pages):
     running = ["a"]
     page_language.set_executing_page(lambda: running[0])
     page_language.remember("a", "zh")
@@ -97,7 +97,7 @@ def test_an_error_is_in_the_language_of_the_page_that_the_prompt_executing_page(
     assert CJK.search(str(lost()))
     for page in ("b", "nobody's", None):
         running[0] = page
-        assert str(lost()) == "Run the workflow again when it is back."
+        assert str(lost()) == "Run the workflow again when the worker is back."
 
 
 def test_a_prompt_is_checked_in_the_language_of_its_own_page(pages):
@@ -110,7 +110,7 @@ def test_a_prompt_is_checked_in_the_language_of_its_own_page(pages):
         seen.append(page_language.current())
 
     for prompt in ({"client_id": "a"}, {"client_id": "b"}, {}):
-        # A thread of its own, as a request has a task of its own.
+        # A separate thread has a separate context, as each request has.
         thread = threading.Thread(target=check, args=(prompt,))
         thread.start()
         thread.join()

@@ -1,4 +1,4 @@
-"""The Python side of the wire: golden bytes, limits, and bytes that mean nothing."""
+"""The Python side of the protocol: golden bytes, limits, and invalid frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIDES = {
 }
 JOB = bytes(range(16))
 
-# How the vectors call an enum's variants, where that is not the class's name.
+# Names of enum variants in the vectors that differ from the class names.
 VARIANTS = {
     wire.ClientHello: "Hello",
     wire.WorkerHello: "Hello",
@@ -48,7 +48,7 @@ PLAIN_STRUCTS = (
 
 
 def described(value: object) -> object:
-    """A message in the words of ``vectors.json``."""
+    """A message in the notation of ``vectors.json``."""
     if isinstance(value, wire.ShiftSchedule):
         return {"type": "Shift", "value": value.shift}
     if isinstance(value, wire.SigmasSchedule):
@@ -94,7 +94,7 @@ def test_every_message_has_a_golden_vector():
 @settings(max_examples=400, deadline=None)
 def test_arbitrary_bytes_never_do_more_than_raise_a_format_error(side, data):
     _, decode = SIDES[side]
-    # A known variant number in front gets the bytes past the first four.
+    # A valid variant number gets the decoder past the first four bytes.
     head = data.draw(st.sampled_from([b"", *(struct.pack("<I", n) for n in range(13))]))
     frame = head + data.draw(st.binary(max_size=300))
     with contextlib.suppress(WireFormatError):

@@ -83,13 +83,12 @@ class OvisContactSheet(io.ComfyNode):
         cls, seeds: object, steps: object, cfg: object, columns: object
     ) -> bool | str:
         """Reports an invalid list before the prompt is executed."""
-        given = (seeds, steps, cfg, columns)
-        if any(
-            value is None for value in given
-        ):  # a linked input, whose value is not known before execution
+        values = (seeds, steps, cfg, columns)
+        # The value of a linked input is not known before execution.
+        if any(value is None for value in values):
             return True
         try:
-            _parse_plan(*given)
+            _parse_plan(*values)
         except WorkerError as error:
             return str(error)
         return True
@@ -119,7 +118,7 @@ class OvisContactSheet(io.ComfyNode):
         batch = latent_samples(latent)
         first, samples = _first_entry(latent, len(batch)), batch[:1]
         indices = batch_index(first, len(samples))
-        # Check both conditionings now: the first image may not need the negative one, a later may.
+        # Check both conditionings now, although only later images may need the negative one.
         guided = any(cell.cfg != 1.0 for cell in sheet.cells)
         checked = denoise_tensors(positive, negative, guided, first, samples)
         hello = await connect(worker, cls.hidden.unique_id)

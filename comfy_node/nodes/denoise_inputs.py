@@ -28,7 +28,7 @@ def single_conditioning(conditioning: object, name: str, batch: int) -> torch.Te
     if len(entries) != 1:
         raise WorkerError(
             say(
-                "The {name} conditioning has {count} entries, Ovis Denoise takes one.",
+                "The {name} conditioning has {count} entries; Ovis Denoise accepts one.",
                 name=name,
                 count=len(entries),
             ),
@@ -43,7 +43,7 @@ def single_conditioning(conditioning: object, name: str, batch: int) -> torch.Te
     if used:
         raise WorkerError(
             say(
-                "The {name} conditioning asks for {what}, which Ovis Denoise cannot do.",
+                "The {name} conditioning asks for {what}, which Ovis Denoise does not support.",
                 name=name,
                 what=", ".join(used),
             ),
@@ -66,7 +66,8 @@ def check_width(tensors: list[WireTensor], capabilities: wire.Capabilities) -> N
         if is_conditioning and width != capabilities.conditioning_width:
             raise WorkerError(
                 say(
-                    "The {name} conditioning is {width} wide, the worker's model takes {wanted}.",
+                    "The {name} conditioning has the width {width}; the worker's model "
+                    "expects {wanted}.",
                     name=tensor.header.name,
                     width=width,
                     wanted=capabilities.conditioning_width,
@@ -97,8 +98,8 @@ def check_latent_shape(samples: torch.Tensor) -> None:
     if samples.ndim != 4 or samples.shape[1] != LATENT_CHANNELS:
         raise WorkerError(
             say(
-                "The latent has the shape {shape}, Ovis-Image's is [batch, {channels}, height / 8, "
-                "width / 8].",
+                "The latent has the shape {shape}; Ovis-Image expects [batch, {channels}, "
+                "height / 8, width / 8].",
                 shape=list(samples.shape),
                 channels=LATENT_CHANNELS,
             ),

@@ -24,12 +24,12 @@ def refusal(name: str, value: object, takes: str, hint: str = "") -> WorkerError
     """The error for an input of the wrong kind; ``takes`` describes what the input accepts."""
     return WorkerError(
         say(
-            "The input `{name}` takes {takes}, but was given {got}.",
+            "The input `{name}` expects {takes}, but got {got}.",
             name=name,
             takes=takes,
             got=describe(value),
         ),
-        hint or say("Connect a node that makes such a value, or take the link away."),
+        hint or say("Connect a node that outputs such a value, or remove the link."),
     )
 
 
@@ -92,13 +92,16 @@ def text(name: str, value: object, most_bytes: int = 1 << 20) -> str:
         length = len(value.encode("utf-8"))
     except UnicodeEncodeError as error:
         raise WorkerError(
-            say("The input `{name}` holds half of a character, which is no text.", name=name),
-            say("Type the text anew near `{place}`.", place=printable(value[: error.start][-20:])),
+            say(
+                "The input `{name}` contains half of a character, which is not valid text.",
+                name=name,
+            ),
+            say("Retype the text near `{place}`.", place=printable(value[: error.start][-20:])),
         ) from error
     if length > most_bytes:
         raise WorkerError(
             say(
-                "The input `{name}` holds {length} bytes of text, the most is {most}.",
+                "The input `{name}` has {length} bytes of text; the maximum is {most}.",
                 name=name,
                 length=length,
                 most=most_bytes,
@@ -142,7 +145,8 @@ def image(name: str, value: object, least_side: int = 1) -> torch.Tensor:
     if min(height, width) < least_side:
         raise WorkerError(
             say(
-                "The input `{name}` is {width} × {height} pixels, the least is {least} each way.",
+                "The input `{name}` is {width} × {height} pixels; the minimum is {least} in "
+                "each direction.",
                 name=name,
                 width=width,
                 height=height,
@@ -155,12 +159,13 @@ def image(name: str, value: object, least_side: int = 1) -> torch.Tensor:
     if low < -0.5 or high > 1.5:
         raise WorkerError(
             say(
-                "The input `{name}` holds values from {low:g} to {high:g}, an IMAGE's are 0 to 1.",
+                "The input `{name}` has values from {low:g} to {high:g}; an IMAGE has values "
+                "from 0 to 1.",
                 name=name,
                 low=low,
                 high=high,
             ),
-            say("Divide values of 0 to 255 by 255."),
+            say("If the values are from 0 to 255, divide them by 255."),
         )
     return pixels.clamp(0, 1) if low < 0 or high > 1 else pixels
 
@@ -178,12 +183,15 @@ def finite(name: str, values: torch.Tensor) -> torch.Tensor:
     if bad:
         raise WorkerError(
             say(
-                "The input `{name}` holds NaN or infinity in {bad} of {count} values.",
+                "The input `{name}` contains NaN or infinity in {bad} of {count} values.",
                 name=name,
                 bad=bad,
                 count=plain.numel(),
             ),
-            say("Look at the nodes before this one: a step in half precision may have overflowed."),
+            say(
+                "Check the nodes before this one: a computation in half precision may have "
+                "overflowed."
+            ),
         )
     return plain
 
@@ -203,7 +211,7 @@ def latent(name: str, value: object) -> torch.Tensor:
 def mask(name: str, value: object) -> torch.Tensor:
     """A MASK ``[H, W]``, ``[B, H, W]`` or ``[B, 1, H, W]`` of floats."""
     takes = say("a MASK of floats, [batch, height, width]")
-    hint = say("Take the node away that sets the mask, or connect a mask to it.")
+    hint = say("Remove the node that sets the mask, or connect a mask to it.")
     values = floats(name, value, takes, hint)
     has_one_channel = values.ndim != 4 or values.shape[1] == 1
     if not 2 <= values.ndim <= 4 or not values.numel() or not has_one_channel:
@@ -242,7 +250,7 @@ def indices(name: str, value: object, count: int) -> list[int]:
     uses.
     """
     takes = say("{count} whole numbers, one for each entry of the batch", count=count)
-    hint = say("Take the node away that selects from the batch, or use its whole output.")
+    hint = say("Remove the node that selects from the batch, or use its whole output.")
     if isinstance(value, torch.Tensor) and value.ndim == 1:
         value = value.tolist()
     if not isinstance(value, list | tuple) or len(value) != count:

@@ -137,7 +137,7 @@ async def connect(worker: object, node_id: str) -> wire.WorkerHello:
 
 
 def _waiting_for(lost: Lost) -> str:
-    return say("{lost} Waiting until it is there again.", lost=lost.message)
+    return say("{lost} Waiting for it to answer again.", lost=lost.message)
 
 
 def _waiting_behind(jobs: int) -> str:

@@ -142,8 +142,8 @@ def schedule_from_sigmas(sigmas: torch.Tensor, shift: float) -> dict[str, object
     is_descending = all(high > low for high, low in itertools.pairwise(values))
     if not is_descending or not all(0 <= sigma <= 1 for sigma in values):
         raise WorkerError(
-            say("The sigmas do not fall within 1 to 0, as those of a flow model do."),
-            say("Make them with a BasicScheduler whose model is Ovis-Image or FLUX.1."),
+            say("The sigmas do not descend within 1 to 0, as those of a flow model do."),
+            say("Create them with a BasicScheduler whose model is Ovis-Image or FLUX.1."),
         )
     schedule = wire.SigmasSchedule(values)
     return {"schedule": schedule, "steps": len(values) - 1, "shift": shift if shift > 0 else None}
@@ -168,7 +168,7 @@ def sampler_from_native(sampler: object) -> dict[str, object]:
     if unknown:
         raise WorkerError(
             say(
-                "The sampler {name} is given {what}, which Ovis Denoise cannot do.",
+                "The sampler {name} has options that Ovis Denoise does not support: {what}.",
                 name=name,
                 what=", ".join(unknown),
             ),
@@ -196,6 +196,6 @@ def _match_native(sampler: object) -> tuple[str, dict[str, object]]:
     called = printable(getattr(function, "__name__", type(sampler).__name__), 60)
     called = called.removeprefix("sample_")
     raise WorkerError(
-        say("Ovis Denoise has no sampler like the connected {name}.", name=called),
+        say("Ovis Denoise has no equivalent of the connected sampler {name}.", name=called),
         say("Choose one of: {names}.", names=", ".join(SAMPLERS)),
     )

@@ -56,7 +56,8 @@ def speed_fields(cache: str, start: float = 1.0, end: float = 0.0) -> dict[str, 
         raise WorkerError(
             say("guidance_start is {start:g}, below guidance_end, {end:g}.", start=start, end=end),
             say(
-                "Sigmas fall from 1 to 0 while an image is made: give the larger one as the start."
+                "Sigmas descend from 1 to 0 while an image is made: set the larger value as "
+                "the start."
             ),
         )
     whole = start >= 1 and end <= 0

@@ -70,7 +70,7 @@ def plan(seeds: str, steps: str, cfg: str, columns: str) -> Plan:
     if count > MAX_CELLS:
         raise WorkerError(
             say(
-                "The contact sheet would have {count} images, the most is {most}.",
+                "The contact sheet would have {count} images; the maximum is {most}.",
                 count=count,
                 most=MAX_CELLS,
             ),
@@ -112,7 +112,7 @@ def _integers(name: str, text: str, least: int, most: int) -> list[int]:
         if not understood or not all(least <= one <= most for one in numbers):
             raise WorkerError(
                 say(
-                    "`{piece}` is not one of the {name}, {least} to {most}.",
+                    "`{piece}` is not a valid value for {name}, which are from {least} to {most}.",
                     piece=printable(piece, 60),
                     name=name,
                     least=least,
@@ -133,7 +133,7 @@ def _numbers(name: str, text: str, least: float, most: float) -> list[float]:
         if not least <= numbers[-1] <= most:
             raise WorkerError(
                 say(
-                    "`{piece}` is not a {name}, {least:g} to {most:g}.",
+                    "`{piece}` is not a valid {name} from {least:g} to {most:g}.",
                     piece=printable(piece, 60),
                     name=name,
                     least=least,
@@ -148,7 +148,7 @@ def _unique(name: str, numbers: list) -> list:
     if not numbers:
         raise WorkerError(
             say("The list of {name} is empty.", name=name),
-            say("A range runs upwards, as in 10-13."),
+            say("Write the smaller number of a range first, as in 10-13."),
         )
     return list(dict.fromkeys(numbers))
 
@@ -173,8 +173,8 @@ def render(plan: Plan, images: Sequence[np.ndarray], cell_side: int) -> np.ndarr
     if max(page_size) > MAX_SIDE:
         raise WorkerError(
             say(
-                "The contact sheet would have {width} × {height} pixels, the most is {most} each "
-                "way.",
+                "The contact sheet would have {width} × {height} pixels; the maximum is "
+                "{most} in each direction.",
                 width=page_size[0],
                 height=page_size[1],
                 most=MAX_SIDE,

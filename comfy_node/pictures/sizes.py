@@ -11,7 +11,7 @@ LATENT_CHANNELS = 16
 LATENT_PIXELS = 8
 """Pixels in each direction for one position of a latent."""
 SIZE_MULTIPLE = 16
-MAX_EXTREME_RATIO = 4
+MOST_EXTREME_RATIO = 4
 MEGAPIXEL = 1024 * 1024
 
 FREE = "free"
@@ -52,7 +52,7 @@ def size_of(aspect_ratio: float, megapixels: float) -> tuple[int, int]:
     exact_width = math.sqrt(megapixels * MEGAPIXEL * aspect_ratio)
     width, height = _snapped(exact_width), _snapped(exact_width / aspect_ratio)
     # Rounding can produce a ratio such as 4.03 : 1, which the model does not accept.
-    return min(width, MAX_EXTREME_RATIO * height), min(height, MAX_EXTREME_RATIO * width)
+    return min(width, MOST_EXTREME_RATIO * height), min(height, MOST_EXTREME_RATIO * width)
 
 
 def _snapped(exact: float) -> int:

@@ -29,8 +29,8 @@ _BOX = re.compile(r"\{([^{}]*)\}")
 MAX_FILES = 1000
 _MAX_BYTES = 64 << 10
 _SHAPE = say(
-    'It is {{"prompt": [TEXT], "negative": TEXT, "about": TEXT, "defaults": {{BOX: TEXT}}}}, '
-    "of which only the prompt is needed; the boxes are {boxes}.",
+    'The format is {{"prompt": [TEXT], "negative": TEXT, "about": TEXT, "defaults": {{BOX: '
+    "TEXT}}}}; only the prompt is required, and the boxes are {boxes}.",
     boxes=", ".join(BOXES),
 )
 
@@ -70,7 +70,7 @@ class Found:
             name = printable(name, 60)
             bad = next((text for text in self.problems if f"`{name}`" in text), "")
             raise WorkerError(
-                bad or say("The house template `{name}` is not here.", name=name),
+                bad or say("There is no house template `{name}`.", name=name),
                 say(
                     "Put {name}.json into the folder {folder} in ComfyUI's user folder, or choose "
                     "another template.",
@@ -133,7 +133,7 @@ def read(path: Path) -> Template:
     pieces = content.get("prompt")
     pieces = [pieces] if isinstance(pieces, str) else pieces
     if not _all_strings(pieces) or not pieces:
-        raise bad(say("has no `prompt`, a text or a list of texts"))
+        raise bad(say("has no `prompt`, which must be a text or a list of texts"))
     texts = {key: content.get(key, "") for key in ("negative", "about")}
     defaults = content.get("defaults", {})
     if not isinstance(defaults, dict) or not _all_strings([*texts.values(), *defaults.values()]):
@@ -141,7 +141,7 @@ def read(path: Path) -> Template:
     used = {box for piece in pieces for box in _BOX.findall(piece)} | set(defaults)
     unknown = sorted(used - set(BOXES))
     if unknown:
-        raise bad(say("has a box `{box}`, which there is not", box=unknown[0]))
+        raise bad(say("uses an unknown box, `{box}`", box=unknown[0]))
     return Template(path.stem, tuple(pieces), defaults=defaults, **texts)
 
 

@@ -58,13 +58,13 @@ def refusal(request: web.Request) -> str | None:
     """Why a request that changes something is refused, or ``None`` if it is accepted."""
     if request.content_type != "application/json":
         # A page of another origin can send forms, but JSON only if CORS allows it.
-        return say("Only JSON is taken here.")
+        return say("Only JSON is accepted here.")
     if not _is_same_origin(request):
         return say("This request comes from another web page.")
     is_direct = is_loopback(request.remote) and not _is_forwarded(request)
     if is_direct and not is_loopback(_host(request)):
         # DNS rebinding: another site's host name that resolves to this machine.
-        return say("This request names a host that this machine is not.")
+        return say("The host name in this request does not belong to this machine.")
     return None
 
 
@@ -78,9 +78,9 @@ def guarded(handler: Handler, *, local: bool = False) -> Handler:
         why = refusal(request)
         if why is None and local and not is_local(request):
             why = say(
-                "Settings that name programs and secrets are changed in a browser on the machine "
-                "that ComfyUI runs on, or in ovis_worker.json there, and programs are started and "
-                "stopped there only."
+                "Settings that name programs or contain secrets can be changed only in a "
+                "browser on the machine that ComfyUI runs on, or in ovis_worker.json there. "
+                "Programs can be started and stopped only there."
             )
         if why is not None:
             return web.json_response({"error": translated(why, language_of(request))}, status=403)

@@ -20,7 +20,7 @@ def add_routes(routes: web.RouteTableDef) -> None:
         page, language = asked.get("client"), asked.get("language")
         texts = isinstance(page, str) and isinstance(language, str)
         if not texts or not 0 < len(page) <= MAX_CHARACTERS:
-            raise WorkerError(say("A page has a number and a language."))
+            raise WorkerError(say("A page must send its id and its language."))
         page_language.remember(page, language)
         return web.json_response({})
 

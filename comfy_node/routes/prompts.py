@@ -25,7 +25,7 @@ def add_routes(routes: web.RouteTableDef, user: Path) -> None:
         language = asked.get("language", "en")
         numbers = all(value is None or is_number(value) for value in (steps, cfg))
         if not isinstance(prompt, str) or len(prompt) > MAX_CHARACTERS or not numbers:
-            raise WorkerError(say("Advice is given for a prompt, and numbers of steps and cfg."))
+            raise WorkerError(say("Advice needs a prompt, and steps and cfg as numbers."))
         found = [
             {"rule": one.rule, "sentence": one.sentence(language), "fixed": one.fixed}
             for one in advise(prompt, steps, cfg)
@@ -38,11 +38,11 @@ def add_routes(routes: web.RouteTableDef, user: Path) -> None:
         boxes = asked.get("boxes", {})
         texts = isinstance(boxes, dict) and all(isinstance(text, str) for text in boxes.values())
         if not texts or sum(map(len, boxes.values())) > MAX_CHARACTERS:
-            raise WorkerError(say("A template is filled with texts."))
+            raise WorkerError(say("The boxes of a template must contain texts."))
         found = templates.find(templates.search_path(user))
         name = asked.get("template")
         if not isinstance(name, str):
-            raise WorkerError(say("A template is filled with texts."))
+            raise WorkerError(say("The boxes of a template must contain texts."))
         chosen = found.named(name)
         problems = [translated(one, language_of(request)) for one in found.problems]
         return web.json_response(

@@ -103,7 +103,7 @@ def _editable(label: str, folders: ComfyFolders) -> dict:
     return {
         "described": entry is not None,
         "settings": {
-            "url": _shown_url(str(texts.get("url") or "")),
+            "url": _display_url(str(texts.get("url") or "")),
             **{key: str(texts.get(key) or "") for key in ("binary", "model")},
         },
         "has_token": bool(texts.get("token")) or "token" in overridden,
@@ -111,13 +111,13 @@ def _editable(label: str, folders: ComfyFolders) -> dict:
     }
 
 
-def _shown_url(url: str) -> str:
+def _display_url(url: str) -> str:
     """The address as it was typed, but with login and query hidden."""
     try:
         address = read_address(url)
     except WorkerError:
         return without_login(url)
-    return address.shown_url if address.login or address.query else url
+    return address.display_url if address.login or address.query else url
 
 
 async def _needs_restart(label: str, folders: ComfyFolders) -> bool:

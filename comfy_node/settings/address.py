@@ -64,7 +64,7 @@ class Address:
         return self.url + self._query_text()
 
     @property
-    def shown_url(self) -> str:
+    def display_url(self) -> str:
         """The URL for a person who edits it: login and query are replaced by a placeholder."""
         login = f"{HIDDEN}@" if self.login else ""
         query = f"?{HIDDEN}" if self.query else ""
@@ -126,7 +126,7 @@ def read_address(text: str) -> Address:
         scheme, rest = _SCHEMES.get(head[1].lower(), ""), rest[head.end() :]
         if not scheme:
             raise _invalid(
-                text, say("`{scheme}` is not one of its schemes", scheme=printable(head[1], 20))
+                text, say("`{scheme}` is not a supported scheme", scheme=printable(head[1], 20))
             )
     place, _, path = rest.partition("/")
     path = path.partition("#")[0].strip("/")
@@ -134,7 +134,7 @@ def read_address(text: str) -> Address:
     if port is None:
         port = TLS_PORT if scheme == "wss" else DEFAULT_PORT
     if any(letter.isspace() for letter in path):
-        raise _invalid(text, say("there is a space in it"))
+        raise _invalid(text, say("it contains a space"))
     path = f"/{path}" if path else SOCKET_PATH
     return Address(scheme, host, port, path, Secret.of(login), Secret.of(query))
 
@@ -180,7 +180,7 @@ def _normalize(text: str) -> str:
 def _host_and_port(text: str, place: str) -> tuple[str, int | None]:
     """Parses ``host:port``; the port is ``None`` if there is none."""
     if any(letter.isspace() for letter in place):
-        raise _invalid(text, say("there is a space in it"))
+        raise _invalid(text, say("it contains a space"))
     bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", place)
     if bracketed:
         return _ipv6(text, bracketed[1]), _port(text, bracketed[2])
@@ -188,7 +188,7 @@ def _host_and_port(text: str, place: str) -> tuple[str, int | None]:
         return _ipv6(text, place), None
     host, _, port = place.partition(":")
     if not host:
-        raise _invalid(text, say("it names no host"))
+        raise _invalid(text, say("the host is missing"))
     return _name(text, host), _port(text, port or None)
 
 
@@ -211,7 +211,7 @@ def _name(text: str, host: str) -> str:
     except UnicodeError:
         ascii_host = ""
     if not _HOST.fullmatch(ascii_host) or len(ascii_host) > 253:
-        raise _invalid(text, say("`{host}` is not a host's name", host=printable(host, 60)))
+        raise _invalid(text, say("`{host}` is not a valid host name", host=printable(host, 60)))
     return ascii_host
 
 
@@ -220,7 +220,9 @@ def _port(text: str, port: str | None) -> int | None:
         return None
     number = int(port) if re.fullmatch(r"[0-9]{1,5}", port) else 0
     if not 0 < number < 1 << 16:
-        raise _invalid(text, say("`{port}` is not a port, 1 to 65535", port=printable(port, 20)))
+        raise _invalid(
+            text, say("`{port}` is not a port from 1 to 65535", port=printable(port, 20))
+        )
     return number
 
 

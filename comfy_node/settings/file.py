@@ -47,7 +47,10 @@ def write_entries(folder: Path, workers: Mapping[str, object], first: str) -> No
                 path=path,
                 why=printable(error),
             ),
-            say("Nothing was changed. Let ComfyUI's user write to that folder, and save again."),
+            say(
+                "Nothing was changed. Allow the user that runs ComfyUI to write to that "
+                "folder, and save again."
+            ),
         ) from error
 
 
@@ -70,7 +73,8 @@ def _read(path: Path) -> dict:
                 why=printable(error),
             ),
             say(
-                "Put the file right, or put back {backup}, the settings before the last change.",
+                "Correct the file, or restore {backup}, which has the settings before the "
+                "last change.",
                 backup=path.name + BACKUP_SUFFIX,
             ),
         ) from error

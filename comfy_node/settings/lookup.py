@@ -142,13 +142,13 @@ def _from_file(label: str, folder: Path | None) -> dict | None:
     if not texts_are_texts or not isinstance(entry.get("args", []), list):
         raise WorkerError(
             say(
-                "The worker `{label}` in {path} is not understood.",
+                "The entry of the worker `{label}` in {path} is invalid.",
                 label=printable(label, 60),
                 path=folder / SETTINGS_FILE,
             ),
             say(
-                'It is {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": '
-                "[TEXT]}}, each of them optional."
+                'The format is {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, '
+                '"args": [TEXT]}}; all fields are optional.'
             ),
         )
     return {**entry, "args": [str(arg) for arg in entry.get("args", [])]}

@@ -27,12 +27,14 @@ def save(folder: Path, label: str, changes: Mapping[str, object]) -> None:
     """
     if not _LABEL.fullmatch(label):
         raise WorkerError(
-            say("`{label}` is not a worker's label.", label=printable(label, 60)),
-            say("Use up to 40 letters, digits, points, hyphens and underscores."),
+            say("`{label}` is not a valid label for a worker.", label=printable(label, 60)),
+            say("Use up to 40 letters, digits, dots, hyphens and underscores."),
         )
     unknown = sorted(set(changes) - set(FIELDS))
     if unknown or not all(isinstance(value, str) for value in changes.values()):
-        raise WorkerError(say("A worker has the text settings {names}.", names=", ".join(FIELDS)))
+        raise WorkerError(
+            say("A worker's settings are the texts {names}.", names=", ".join(FIELDS))
+        )
     changes = {
         key: (clean_path if key in _PATHS else clean_text)(value) or ""
         for key, value in changes.items()
@@ -76,7 +78,7 @@ def _with_secrets(url: str, before: object) -> str:
         query = old.query if same else None
     if (new.login and login is None) or (new.query and query is None):
         raise WorkerError(
-            say("The login in the address is hidden, and belongs to another host."),
+            say("The hidden login belongs to another host, and is not used for this one."),
             say("Write the address with its login: wss://USER:PASSWORD@HOST:PORT"),
         )
     with_login = new.url.replace("://", f"://{login.reveal()}@", 1) if login else new.url
@@ -99,21 +101,21 @@ def _check(changes: Mapping[str, str]) -> None:
         read_address(changes["url"])
     for key in _PATHS:
         if "\0" in changes.get(key, ""):
-            raise WorkerError(say("There is nothing at {path}.", path=printable(changes[key])))
+            raise WorkerError(say("The path {path} does not exist.", path=printable(changes[key])))
     binary, model = changes.get("binary"), changes.get("model")
     if binary and not (_is(Path.is_file, binary) and os.access(binary, os.X_OK)):
         raise WorkerError(
             say("There is no program {path}.", path=printable(binary)),
             say(
-                "Name the ovis-worker binary by its whole path on the machine that ComfyUI runs on."
+                "Enter the full path of the ovis-worker binary on the machine that ComfyUI runs on."
             ),
         )
     if model and not _is(Path.exists, model):
         raise WorkerError(
-            say("There is nothing at {path}.", path=printable(model)),
+            say("The path {path} does not exist.", path=printable(model)),
             say(
-                "Name the folder or file with the weights, or leave it empty for ComfyUI's own "
-                "models folder."
+                "Enter the folder or file with the weights, or leave the field empty to use "
+                "ComfyUI's models folder."
             ),
         )
 

@@ -1,4 +1,4 @@
-"""The pack's sentences in Simplified Chinese, by the English that stands where they are said."""
+"""The pack's sentences in Simplified Chinese, with the English sentence as key."""
 
 from __future__ import annotations
 
@@ -16,21 +16,18 @@ WORKER_SAYS = {
     ErrorCode.INTERNAL: "Ovis 服务内部出错：{words}",
     ErrorCode.UNKNOWN_JOB: "Ovis 服务找不到这个任务：{words}",
 }
-"""What goes before the worker's own words, which are in English."""
+"""The sentences that introduce the worker's own words, which are in English."""
 
 CHINESE = {
     # Reaching a worker
-    "it took too long": "等待超时",
+    "the connection timed out": "连接超时",
     "No ovis-worker answers at {address}: {why}.": "{address} 上没有 ovis-worker 应答：{why}。",
-    "What answers at {address} is not an ovis-worker.": "{address} 上应答的不是 ovis-worker。",
-    "What answers at {address} is not an ovis-worker (HTTP status {status}).": (
-        "{address} 上应答的不是 ovis-worker（HTTP 状态 {status}）。"
+    "Another program answers at {address}.": "{address} 上应答的是其他程序。",
+    "Another program answers at {address} (HTTP status {status}).": (
+        "{address} 上应答的是其他程序（HTTP 状态 {status}）。"
     ),
-    "What answers at {address} is not an ovis-worker: it did not say hello.": (
-        "{address} 上应答的不是 ovis-worker：未收到握手响应。"
-    ),
-    "Another program may be using the port; give the worker another one with --listen.": (
-        "该端口可能被其他程序占用；请用 --listen 给 Ovis 服务换一个端口。"
+    "Correct the address, or give the worker another port with --listen.": (
+        "请更正地址，或用 --listen 给 Ovis 服务换一个端口。"
     ),
     "The worker at {address} speaks protocol version {theirs}, this node pack version {ours}.": (
         "{address} 上的 Ovis 服务使用协议版本 {theirs}，本节点包使用版本 {ours}。"
@@ -43,109 +40,117 @@ CHINESE = {
     "Write the address with its login: wss://USER:PASSWORD@HOST:PORT": (
         "请在地址中写上登录信息：wss://USER:PASSWORD@HOST:PORT"
     ),
-    "What answers at {address} leads to another page, such as a login page (HTTP status "
-    "{status}).": "{address} 的应答重定向到另一个页面，例如登录页（HTTP 状态 {status}）。",
-    "What answers at {address} forbids the connection (HTTP status 403).": (
-        "{address} 的应答禁止此连接（HTTP 状态 403）。"
+    "{address} redirects to another page, such as a login page (HTTP status {status}).": (
+        "{address} 重定向到另一个页面，例如登录页（HTTP 状态 {status}）。"
     ),
-    "Start the worker with --allowed-host and this host name, or write the login that a proxy "
-    "asks for into the address: wss://USER:PASSWORD@HOST:PORT": (
+    "{address} refuses the connection (HTTP status 403).": (
+        "{address} 拒绝了此连接（HTTP 状态 403）。"
+    ),
+    "Start the worker with --allowed-host and this host name. If a proxy requires a login, "
+    "add it to the address: wss://USER:PASSWORD@HOST:PORT": (
         "请用 --allowed-host 加上此主机名启动 Ovis 服务，或在地址中写上代理要求的登录信息："
         "wss://USER:PASSWORD@HOST:PORT"
     ),
-    "it is stopping, or a proxy says so (HTTP status 503)": (
-        "它正在停止，或代理报告如此（HTTP 状态 503）"
+    "it is shutting down, or a proxy reports it as unavailable (HTTP status 503)": (
+        "它正在停止，或代理报告它不可用（HTTP 状态 503）"
     ),
-    "What answers at {address} has no ovis-worker at the path {path} (HTTP status 404).": (
+    "There is no ovis-worker at {address} with the path {path} (HTTP status 404).": (
         "{address} 的路径 {path} 上没有 ovis-worker（HTTP 状态 404）。"
     ),
-    "Write the address with the worker's path, such as wss://HOST/ovis/ws; or another program "
-    "uses the port.": (
+    "Add the worker's path to the address, such as wss://HOST/ovis/ws. If the path is right, "
+    "another program uses the port.": (
         "请在地址中写上 Ovis 服务的路径，例如 wss://HOST/ovis/ws；也可能是其他程序占用了该端口。"
     ),
-    "What answers at {address} does not take a websocket (HTTP status {status}).": (
-        "{address} 的应答不接受 websocket（HTTP 状态 {status}）。"
+    "{address} does not accept a websocket (HTTP status {status}).": (
+        "{address} 不接受 websocket（HTTP 状态 {status}）。"
     ),
-    "Let the proxy in front of the worker pass websockets on; for nginx: proxy_http_version 1.1; "
-    'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";': (
+    "Configure the proxy in front of the worker to forward websockets; for nginx: "
+    "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header "
+    'Connection "upgrade";': (
         "请让 Ovis 服务前面的代理转发 websocket；nginx 的写法：proxy_http_version 1.1; "
         'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
     ),
     "The certificate of {address} is not trusted on this machine: {why}.": (
         "本机不信任 {address} 的证书：{why}。"
     ),
-    "Use a certificate of a known authority for this host name, or name its certificate file to "
-    "ComfyUI in the environment variable SSL_CERT_FILE.": (
+    "Use a certificate that a known authority has issued for this host name, or set the "
+    "environment variable SSL_CERT_FILE of ComfyUI to the certificate's file.": (
         "请使用公认机构为此主机名签发的证书，或在 ComfyUI 的环境变量 SSL_CERT_FILE 中指定证书文件。"
     ),
-    "What answers at {address} does not speak TLS.": "{address} 的应答没有使用 TLS。",
+    "{address} does not use TLS.": "{address} 没有使用 TLS。",
     "Write the address with ws:// instead of wss://: ws://{address}": (
         "请把地址中的 wss:// 改为 ws://：ws://{address}"
     ),
-    "There is no TLS connection to {address}: {why}.": "无法与 {address} 建立 TLS 连接：{why}。",
-    "Look at the TLS settings of the proxy in front of the worker.": (
+    "The TLS connection to {address} failed: {why}.": "无法与 {address} 建立 TLS 连接：{why}。",
+    "Check the TLS settings of the proxy in front of the worker.": (
         "请检查 Ovis 服务前面的代理的 TLS 设置。"
     ),
-    "What answers at {address} speaks TLS only.": "{address} 只接受 TLS 连接。",
+    "{address} accepts only TLS connections.": "{address} 只接受 TLS 连接。",
     "Write the address with wss:// instead of ws://: wss://{address}": (
         "请把地址中的 ws:// 改为 wss://：wss://{address}"
     ),
-    "it is not an address": "这不是一个地址",
+    "the address is invalid": "地址无效",
     "a proxy answers with HTTP status {status}": "代理的应答是 HTTP 状态 {status}",
-    "it accepts connections, but says no hello": "它接受连接，但未收到握手响应",
-    "it closed the connection before its hello": "它在握手响应之前关闭了连接",
-    "The worker at {address} refuses: {words}": "{address} 上的 Ovis 服务拒绝了请求：{words}",
-    "Use an address that the worker was told, or its IP address.": (
-        "请使用启动 Ovis 服务时指定的地址，或它的 IP 地址。"
+    "it accepts connections, but sends no hello": "它接受连接，但未收到握手响应",
+    "it closed the connection before it sent its hello": "它在握手响应之前关闭了连接",
+    "The worker at {address} refused the request: {words}": (
+        "{address} 上的 Ovis 服务拒绝了请求：{words}"
     ),
-    "The connection to the worker at {address} was closed here.": (
-        "与 {address} 上 Ovis 服务的连接已在本机关闭。"
+    "Use a host name that the worker was started with (--allowed-host), or its IP address.": (
+        "请使用启动 Ovis 服务时用 --allowed-host 指定的主机名，或它的 IP 地址。"
+    ),
+    "The connection to the worker at {address} was closed by the node pack.": (
+        "与 {address} 上 Ovis 服务的连接已由节点包关闭。"
     ),
     "Run the workflow again.": "请重新运行工作流。",
     # Starting and stopping one
-    "Check in the settings that host, port and token are right, that no firewall is between, and "
-    "that it runs there: ovis-worker serve --model PATH --listen 0.0.0.0:{port} --token TOKEN": (
+    "Check host, port and token in the settings, and that no firewall blocks the connection. "
+    "Check that the worker runs there: ovis-worker serve --model PATH --listen "
+    "0.0.0.0:{port} --token TOKEN": (
         "请检查设置中的主机、端口和令牌是否正确，中间有没有防火墙，以及它是否在那台机器上运行："
         "ovis-worker serve --model PATH --listen 0.0.0.0:{port} --token TOKEN"
     ),
-    "Start it in the sidebar's tab Ovis, or by hand: {binary} serve --model PATH --listen "
+    "Start it in the Ovis tab of the sidebar, or run: {binary} serve --model PATH --listen "
     "{address}": (
         "请在侧边栏的 Ovis 页启动它，或手动运行：{binary} serve --model PATH --listen {address}"
     ),
-    "Install Rust from https://rustup.rs, then build the worker: run `{build}` in {folder}. The "
-    "nodes start it then. One that is elsewhere is named in OVIS_WORKER_BIN.": (
+    "Install Rust from https://rustup.rs, then build the worker: run `{build}` in {folder}. "
+    "The nodes then start it. If you have a binary elsewhere, set OVIS_WORKER_BIN to its "
+    "path.": (
         "请先从 https://rustup.rs 安装 Rust，再编译 Ovis 服务：在 {folder} 中运行 `{build}`，"
         "之后节点会自动启动它。程序文件若在别处，请用 OVIS_WORKER_BIN 指定。"
     ),
-    "Build the worker: run `{build}` in {folder}. The nodes start it then. One that is elsewhere "
-    "is named in OVIS_WORKER_BIN, or started by hand: ovis-worker serve --model PATH --listen "
-    "{address}": (
+    "Build the worker: run `{build}` in {folder}. The nodes then start it. If you have a "
+    "binary elsewhere, set OVIS_WORKER_BIN to its path, or run: ovis-worker serve --model "
+    "PATH --listen {address}": (
         "请编译 Ovis 服务：在 {folder} 中运行 `{build}`，之后节点会自动启动它。程序文件若在别处，"
         "请用 OVIS_WORKER_BIN 指定，或手动运行：ovis-worker serve --model PATH --listen {address}"
     ),
     "The worker binary {path} could not be started: {why}.": "无法启动 Ovis 服务 {path}：{why}。",
-    "The worker that was started ended with status {status}.": (
-        "启动的 Ovis 服务已退出，状态为 {status}。"
+    "The worker exited with status {status} while it was starting.": (
+        "Ovis 服务在启动时退出，状态为 {status}。"
     ),
-    "The system ended the worker that was started (status {status}), most likely because memory "
-    "ran out.": "系统结束了刚启动的 Ovis 服务（状态 {status}），很可能是内存不足。",
+    "The operating system killed the worker while it was starting (status {status}), most "
+    "likely because memory ran out.": (
+        "系统结束了刚启动的 Ovis 服务（状态 {status}），很可能是内存不足。"
+    ),
     "Close other programs, choose a smaller --precision, or limit the worker with --memory. "
     "{log}": "请关闭其他程序，选择更小的 --precision，或用 --memory 限制它的内存。{log}",
-    "Another program holds {address}, and no worker answers there after {seconds:.0f} seconds.": (
+    "Another program uses {address}, and no worker answers there after {seconds:.0f} seconds.": (
         "{address} 被另一个程序占用，{seconds:.0f} 秒后仍没有 Ovis 服务应答。"
     ),
-    "End that program, or give the worker another address in the settings.": (
+    "Stop that program, or give the worker another address in the settings.": (
         "请结束那个程序，或在设置中给 Ovis 服务换一个地址。"
     ),
-    "The worker that was started does not answer at {address} after {seconds:.0f} seconds.": (
+    "The worker was started, but does not answer at {address} after {seconds:.0f} seconds.": (
         "启动的 Ovis 服务在 {seconds:.0f} 秒后仍未在 {address} 应答。"
     ),
-    "Its log, {path}, ends:\n{end}": "它的日志 {path} 的末尾是：\n{end}",
+    "The last lines of its log, {path}:\n{end}": "它的日志 {path} 的末尾是：\n{end}",
     "The worker `{label}` cannot be started from here.": "无法从这里启动 Ovis 服务“{label}”。",
-    "The worker at {address} was not started from here.": (
-        "{address} 上的 Ovis 服务不是从这里启动的。"
+    "The worker at {address} was not started by the node pack.": (
+        "{address} 上的 Ovis 服务不是由节点包启动的。"
     ),
-    "End it where it was started.": "请在启动它的地方停止它。",
+    "Stop it where it was started.": "请在启动它的地方停止它。",
     # Jobs
     "Waiting for the worker: 1 job runs before this one.": (
         "正在等待 Ovis 服务：前面还有 1 个任务。"
@@ -160,32 +165,30 @@ CHINESE = {
         "与 {address} 上 Ovis 服务的连接断开了。"
     ),
     "The worker at {address} is shutting down.": "{address} 上的 Ovis 服务正在关闭。",
-    "The worker ended while it ran this job, so the job was not sent again: it may be the "
-    "cause.": "Ovis 服务在运行这个任务时退出了，因此没有重新发送该任务：它可能就是原因。",
-    "Queue it again to try once more.": "如需再试一次，请重新加入队列。",
+    "The worker exited while it ran this job. The job was not sent again, because it may be "
+    "the cause.": "Ovis 服务在运行这个任务时退出了，因此没有重新发送该任务：它可能就是原因。",
+    "Queue the workflow again to retry.": "如需重试，请重新将工作流加入队列。",
     "The job failed in the node pack: {why} ({kind}).": "任务在节点包中出错：{why}（{kind}）。",
     "ComfyUI's log has the details.": "详情见 ComfyUI 的日志。",
     "See the worker's log; if it ended by itself, its last lines say why.": (
         "请查看 Ovis 服务的日志；如果它自行退出，最后几行会说明原因。"
     ),
-    "{lost} Waiting until it is there again.": "{lost}正在等待它恢复。",
-    "{lost} It was not there again after {seconds:.0f} seconds.": (
-        "{lost}{seconds:.0f} 秒后仍未恢复。"
+    "{lost} Waiting for it to answer again.": "{lost}正在等待它恢复。",
+    "{lost} Still unreachable after {seconds:.0f} seconds.": ("{lost}{seconds:.0f} 秒后仍未恢复。"),
+    "Run the workflow again when the worker is back.": "等它恢复后，请重新运行工作流。",
+    "The worker cancelled the job, although it was not asked to.": (
+        "Ovis 服务取消了这个任务，但并未收到取消请求。"
     ),
-    "Run the workflow again when it is back.": "等它恢复后，请重新运行工作流。",
-    "The worker dropped the job as if it had been cancelled.": (
-        "Ovis 服务放弃了这个任务，就像它已被取消一样。"
-    ),
-    "The worker at {address} sent what is not a message: {why}.": (
+    "The worker at {address} sent an invalid message: {why}.": (
         "{address} 上的 Ovis 服务发来的消息无法解析：{why}。"
     ),
     "The worker's answer has no `{name}`.": "Ovis 服务的答复中没有“{name}”。",
     "The request cannot be sent: {why}.": "无法发送请求：{why}。",
     # What comes into a node
-    "The input `{name}` takes {takes}, but was given {got}.": (
+    "The input `{name}` expects {takes}, but got {got}.": (
         "输入“{name}”应为{takes}，收到的却是{got}。"
     ),
-    "Connect a node that makes such a value, or take the link away.": (
+    "Connect a node that outputs such a value, or remove the link.": (
         "请连接能给出这种值的节点，或删除该连线。"
     ),
     "nothing (None)": "空值（None）",
@@ -200,11 +203,11 @@ CHINESE = {
     "a number from {least:g} to {most:g}": "{least:g} 到 {most:g} 的数",
     "a text": "文本",
     "one of: {names}": "以下之一：{names}",
-    "The input `{name}` holds half of a character, which is no text.": (
+    "The input `{name}` contains half of a character, which is not valid text.": (
         "输入“{name}”含有半个字符，不是有效的文本。"
     ),
-    "Type the text anew near `{place}`.": "请重新输入“{place}”附近的文字。",
-    "The input `{name}` holds {length} bytes of text, the most is {most}.": (
+    "Retype the text near `{place}`.": "请重新输入“{place}”附近的文字。",
+    "The input `{name}` has {length} bytes of text; the maximum is {most}.": (
         "输入“{name}”的文本有 {length} 字节，最多为 {most} 字节。"
     ),
     "Shorten the text.": "请缩短文本。",
@@ -214,20 +217,20 @@ CHINESE = {
     "Connect a node that makes an IMAGE, such as Load Image.": (
         "请连接能给出图像的节点，例如“加载图像”。"
     ),
-    "The input `{name}` is {width} × {height} pixels, the least is {least} each way.": (
+    "The input `{name}` is {width} × {height} pixels; the minimum is {least} in each direction.": (
         "输入“{name}”为 {width} × {height} 像素，每边至少为 {least}。"
     ),
     "Make the image larger, for example with Upscale Image.": "请放大图像，例如使用“图像缩放”。",
-    "The input `{name}` holds values from {low:g} to {high:g}, an IMAGE's are 0 to 1.": (
+    "The input `{name}` has values from {low:g} to {high:g}; an IMAGE has values from 0 to 1.": (
         "输入“{name}”的值为 {low:g} 到 {high:g}，图像的值应为 0 到 1。"
     ),
-    "Divide values of 0 to 255 by 255.": "如果值为 0 到 255，请除以 255。",
+    "If the values are from 0 to 255, divide them by 255.": "如果值为 0 到 255，请除以 255。",
     "The input `{name}` cannot be read: {why}.": "无法读取输入“{name}”：{why}。",
     "Run the node before this one again.": "请重新运行上一个节点。",
-    "The input `{name}` holds NaN or infinity in {bad} of {count} values.": (
+    "The input `{name}` contains NaN or infinity in {bad} of {count} values.": (
         "输入“{name}”的 {count} 个值中有 {bad} 个是 NaN 或无穷大。"
     ),
-    "Look at the nodes before this one: a step in half precision may have overflowed.": (
+    "Check the nodes before this one: a computation in half precision may have overflowed.": (
         "请检查前面的节点：半精度计算可能溢出了。"
     ),
     "a LATENT with samples of floats": "含有浮点数 samples 的 LATENT",
@@ -235,14 +238,14 @@ CHINESE = {
         "请连接能给出 LATENT 的节点，例如“Ovis 空 Latent”。"
     ),
     "a MASK of floats, [batch, height, width]": "浮点数的遮罩（MASK），形状为 [批次, 高, 宽]",
-    "Take the node away that sets the mask, or connect a mask to it.": (
+    "Remove the node that sets the mask, or connect a mask to it.": (
         "请去掉设置遮罩的节点，或给它连接一个遮罩。"
     ),
     "a CONDITIONING": "条件（CONDITIONING）",
     "Connect an Ovis Prompt Encode, or another node that makes a CONDITIONING.": (
         "请连接“Ovis 提示词编码”，或其他能给出条件的节点。"
     ),
-    "The {name} conditioning is {width} wide, the worker's model takes {wanted}.": (
+    "The {name} conditioning has the width {width}; the worker's model expects {wanted}.": (
         "{name} 条件的宽度为 {width}，Ovis 服务的模型需要 {wanted}。"
     ),
     "Encode the prompt with Ovis Prompt Encode on the same worker.": (
@@ -254,21 +257,21 @@ CHINESE = {
     ),
     "SIGMAS, a list of floats in one tensor": "SIGMAS，即由浮点数组成的一维张量",
     "{count} whole numbers, one for each entry of the batch": "{count} 个整数，批次中每项一个",
-    "Take the node away that selects from the batch, or use its whole output.": (
+    "Remove the node that selects from the batch, or use its whole output.": (
         "请去掉从批次中挑选的节点，或使用它的全部输出。"
     ),
     # Denoising
-    "The {name} conditioning has {count} entries, Ovis Denoise takes one.": (
+    "The {name} conditioning has {count} entries; Ovis Denoise accepts one.": (
         "{name} 条件有 {count} 项，而 Ovis 降噪只接受一项。"
     ),
     "Put the texts into one prompt instead of combining conditionings.": (
         "请把文字写进同一个提示词，不要合并条件。"
     ),
-    "The {name} conditioning asks for {what}, which Ovis Denoise cannot do.": (
+    "The {name} conditioning asks for {what}, which Ovis Denoise does not support.": (
         "{name} 条件要求 {what}，Ovis 降噪不支持。"
     ),
     "Connect the conditioning without the node that adds it.": "请去掉添加它的节点，直接连接条件。",
-    "The latent has the shape {shape}, Ovis-Image's is [batch, {channels}, height / 8, "
+    "The latent has the shape {shape}; Ovis-Image expects [batch, {channels}, height / 8, "
     "width / 8].": (
         "Latent 的形状是 {shape}，而 Ovis-Image 的是 [batch, {channels}, height / 8, width / 8]。"
     ),
@@ -284,47 +287,46 @@ CHINESE = {
     "guidance_start is {start:g}, below guidance_end, {end:g}.": (
         "guidance_start 为 {start:g}，小于 guidance_end 的 {end:g}。"
     ),
-    "Sigmas fall from 1 to 0 while an image is made: give the larger one as the start.": (
+    "Sigmas descend from 1 to 0 while an image is made: set the larger value as the start.": (
         "生成图像时 sigma 从 1 降到 0：请把较大的值作为起点。"
     ),
-    "The sigmas do not fall within 1 to 0, as those of a flow model do.": (
+    "The sigmas do not descend within 1 to 0, as those of a flow model do.": (
         "这些 sigma 应在 1 到 0 之间递减，与流匹配模型一致。"
     ),
-    "Make them with a BasicScheduler whose model is Ovis-Image or FLUX.1.": (
+    "Create them with a BasicScheduler whose model is Ovis-Image or FLUX.1.": (
         "请用模型为 Ovis-Image 或 FLUX.1 的 BasicScheduler 生成。"
     ),
-    "The sampler {name} is given {what}, which Ovis Denoise cannot do.": (
-        "采样器 {name} 带有 {what}，Ovis 降噪不支持。"
+    "The sampler {name} has options that Ovis Denoise does not support: {what}.": (
+        "采样器 {name} 带有 Ovis 降噪不支持的选项：{what}。"
     ),
     "Use the sampler without these options.": "请去掉采样器的这些选项。",
-    "Ovis Denoise has no sampler like the connected {name}.": (
+    "Ovis Denoise has no equivalent of the connected sampler {name}.": (
         "Ovis 降噪没有与所连接的 {name} 对应的采样器。"
     ),
     "Choose one of: {names}.": "请从中选择：{names}。",
     # Contact sheets
-    "The contact sheet would have {count} images, the most is {most}.": (
+    "The contact sheet would have {count} images; the maximum is {most}.": (
         "样张页会有 {count} 张图像，最多为 {most} 张。"
     ),
     "Shorten one of the lists, or make a second sheet.": "请缩短其中一个列表，或另做一页。",
     "The list of {name} is empty.": "{name} 的列表是空的。",
     "Write numbers such as: 0, 1, 2.": "请填写数字，例如：0, 1, 2。",
-    "`{piece}` is not one of the {name}, {least} to {most}.": (
+    "`{piece}` is not a valid value for {name}, which are from {least} to {most}.": (
         "“{piece}”不是有效的 {name}，应在 {least} 到 {most} 之间。"
     ),
     "Write whole numbers and ranges, such as: 1, 2, 10-13.": (
         "请填写整数和范围，例如：1, 2, 10-13。"
     ),
-    "`{piece}` is not a {name}, {least:g} to {most:g}.": (
+    "`{piece}` is not a valid {name} from {least:g} to {most:g}.": (
         "“{piece}”不是有效的 {name}，应在 {least:g} 到 {most:g} 之间。"
     ),
     "Write numbers, such as: 3, 5, 7.5.": "请填写数字，例如：3, 5, 7.5。",
-    "A range runs upwards, as in 10-13.": "范围应从小到大，例如 10-13。",
-    "The contact sheet would have {width} × {height} pixels, the most is {most} each way.": (
-        "样张页会有 {width} × {height} 像素，每边最多为 {most}。"
-    ),
+    "Write the smaller number of a range first, as in 10-13.": "范围应从小到大，例如 10-13。",
+    "The contact sheet would have {width} × {height} pixels; the maximum is {most} in each "
+    "direction.": ("样张页会有 {width} × {height} 像素，每边最多为 {most}。"),
     "Set a smaller cell_size.": "请把 cell_size 设小一些。",
     # House templates
-    "The house template `{name}` is not here.": "这里没有名为“{name}”的模板。",
+    "There is no house template `{name}`.": "这里没有名为“{name}”的模板。",
     "Put {name}.json into the folder {folder} in ComfyUI's user folder, or choose another "
     "template.": "请把 {name}.json 放进 ComfyUI 用户文件夹中的 {folder} 文件夹，或选择其他模板。",
     "The house template `{name}` ({path}) {why}.": "模板“{name}”（{path}）{why}。",
@@ -332,13 +334,15 @@ CHINESE = {
     "cannot be read: {why}": "无法读取：{why}",
     "is not a file": "不是文件",
     "is not a JSON object": "不是 JSON 对象",
-    "has no `prompt`, a text or a list of texts": "缺少 `prompt`，它应是文本或文本列表",
+    "has no `prompt`, which must be a text or a list of texts": (
+        "缺少 `prompt`，它应是文本或文本列表"
+    ),
     "has a `negative`, `about` or `defaults` that is not text": (
         "的 `negative`、`about` 或 `defaults` 不是文本"
     ),
-    "has a box `{box}`, which there is not": "使用了不存在的栏 `{box}`",
-    'It is {{"prompt": [TEXT], "negative": TEXT, "about": TEXT, "defaults": {{BOX: TEXT}}}}, '
-    "of which only the prompt is needed; the boxes are {boxes}.": (
+    "uses an unknown box, `{box}`": "使用了不存在的栏 `{box}`",
+    'The format is {{"prompt": [TEXT], "negative": TEXT, "about": TEXT, "defaults": {{BOX: '
+    "TEXT}}}}; only the prompt is required, and the boxes are {boxes}.": (
         '格式为 {{"prompt": [TEXT], "negative": TEXT, "about": TEXT, "defaults": {{BOX: TEXT}}}}，'
         "其中只有 prompt 是必需的；可用的栏有 {boxes}。"
     ),
@@ -355,61 +359,60 @@ CHINESE = {
     "Write it as HOST:PORT, ws://HOST:PORT or wss://HOST:PORT.": (
         "请写成 HOST:PORT、ws://HOST:PORT 或 wss://HOST:PORT。"
     ),
-    "`{scheme}` is not one of its schemes": "不支持协议“{scheme}”",
-    "it names no host": "缺少主机名",
-    "there is a space in it": "其中有空格",
+    "`{scheme}` is not a supported scheme": "不支持协议“{scheme}”",
+    "the host is missing": "缺少主机名",
+    "it contains a space": "其中有空格",
     "`{host}` is not an IPv6 address": "“{host}”不是 IPv6 地址",
-    "`{host}` is not a host's name": "“{host}”不是主机名",
-    "`{port}` is not a port, 1 to 65535": "“{port}”不是端口，端口为 1 到 65535",
-    "The login in the address is hidden, and belongs to another host.": (
+    "`{host}` is not a valid host name": "“{host}”不是主机名",
+    "`{port}` is not a port from 1 to 65535": "“{port}”不是端口，端口为 1 到 65535",
+    "The hidden login belongs to another host, and is not used for this one.": (
         "地址中的登录信息被隐藏了，而且属于另一台主机。"
     ),
-    "Put the file right, or put back {backup}, the settings before the last change.": (
+    "Correct the file, or restore {backup}, which has the settings before the last change.": (
         "请修正该文件，或恢复 {backup}，即上次修改之前的设置。"
     ),
-    "Nothing was changed. Let ComfyUI's user write to that folder, and save again.": (
-        "没有保存任何改动。请允许运行 ComfyUI 的用户写入该文件夹，然后重新保存。"
-    ),
+    "Nothing was changed. Allow the user that runs ComfyUI to write to that folder, and save "
+    "again.": ("没有保存任何改动。请允许运行 ComfyUI 的用户写入该文件夹，然后重新保存。"),
     "The worker settings in {path} cannot be read: {why}.": "无法读取 {path} 中的设置：{why}。",
     "The worker settings in {path} cannot be written: {why}.": "无法写入 {path} 中的设置：{why}。",
-    "The worker `{label}` in {path} is not understood.": (
+    "The entry of the worker `{label}` in {path} is invalid.": (
         "无法解析 {path} 中的 Ovis 服务“{label}”。"
     ),
-    'It is {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": [TEXT]}}, '
-    "each of them optional.": (
+    'The format is {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": '
+    "[TEXT]}}; all fields are optional.": (
         '格式为 {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": [TEXT]}}，'
         "每一项都可以省略。"
     ),
-    "`{label}` is not a worker's label.": "“{label}”不能用作 Ovis 服务的标签。",
-    "Use up to 40 letters, digits, points, hyphens and underscores.": (
+    "`{label}` is not a valid label for a worker.": "“{label}”不能用作 Ovis 服务的标签。",
+    "Use up to 40 letters, digits, dots, hyphens and underscores.": (
         "请使用不超过 40 个字母、数字、点、连字符和下划线。"
     ),
-    "A worker has the text settings {names}.": "Ovis 服务的设置项应为文本：{names}。",
+    "A worker's settings are the texts {names}.": "Ovis 服务的设置项应为文本：{names}。",
     "There are no settings for a worker called `{label}`.": "没有名为“{label}”的 Ovis 服务的设置。",
     "There is no program {path}.": "找不到程序 {path}。",
-    "Name the ovis-worker binary by its whole path on the machine that ComfyUI runs on.": (
+    "Enter the full path of the ovis-worker binary on the machine that ComfyUI runs on.": (
         "请填写 ovis-worker 程序文件在运行 ComfyUI 的机器上的完整路径。"
     ),
-    "There is nothing at {path}.": "路径不存在：{path}。",
-    "Name the folder or file with the weights, or leave it empty for ComfyUI's own models "
-    "folder.": "请填写权重所在的文件夹或文件；留空则使用 ComfyUI 自己的 models 文件夹。",
+    "The path {path} does not exist.": "路径不存在：{path}。",
+    "Enter the folder or file with the weights, or leave the field empty to use ComfyUI's "
+    "models folder.": "请填写权重所在的文件夹或文件；留空则使用 ComfyUI 自己的 models 文件夹。",
     "ComfyUI has no user folder to keep settings in.": "ComfyUI 没有可以保存设置的用户文件夹。",
     # Asking the pack's routes
-    "Only JSON is taken here.": "这里只接受 JSON。",
+    "Only JSON is accepted here.": "这里只接受 JSON。",
     "The request is not JSON.": "请求不是 JSON。",
     "The request is not a JSON object.": "请求不是 JSON 对象。",
     "This request comes from another web page.": "该请求来自其他网页。",
-    "This request names a host that this machine is not.": "该请求中的主机名不是本机。",
-    "Settings that name programs and secrets are changed in a browser on the machine that "
-    "ComfyUI runs on, or in ovis_worker.json there, and programs are started and stopped there "
-    "only.": (
+    "The host name in this request does not belong to this machine.": "该请求中的主机名不是本机。",
+    "Settings that name programs or contain secrets can be changed only in a browser on the "
+    "machine that ComfyUI runs on, or in ovis_worker.json there. Programs can be started and "
+    "stopped only there.": (
         "涉及程序和密钥的设置，只能在运行 ComfyUI 的机器上的浏览器中修改，或修改那里的 "
         "ovis_worker.json；程序也只能在那里启动和停止。"
     ),
     "The request is larger than {most} KiB.": "请求超过 {most} KiB。",
-    "Advice is given for a prompt, and numbers of steps and cfg.": (
+    "Advice needs a prompt, and steps and cfg as numbers.": (
         "建议需要提示词，以及数值形式的 steps 和 cfg。"
     ),
-    "A template is filled with texts.": "模板的各栏应填写文本。",
-    "A page has a number and a language.": "页面应提供编号和语言。",
+    "The boxes of a template must contain texts.": "模板的各栏应填写文本。",
+    "A page must send its id and its language.": "页面应提供编号和语言。",
 }

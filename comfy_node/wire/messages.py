@@ -276,5 +276,5 @@ def _decode(codec: Codec, frame: bytes | bytearray | memoryview) -> object:
     reader = Reader(frame)
     message = codec.read(reader)
     if reader.remaining:
-        raise WireFormatError(f"{reader.remaining} extra bytes after the end of the message")
+        raise WireFormatError(f"{reader.remaining} bytes follow the end of the message")
     return message

@@ -45,7 +45,7 @@ RETURN_POLL_SECONDS = 1.0
 REAP_SECONDS = 2.0
 """How long a process that has ended may still seem to run after its socket was closed."""
 MAX_LOSSES = 4
-"""How many lost connections a job survives, less one, before it fails."""
+"""The number of lost connections after which a job fails."""
 
 
 @dataclass
@@ -167,7 +167,8 @@ class WorkerClient:
                 future.set_exception(
                     NoWorker(
                         say(
-                            "The connection to the worker at {address} was closed here.",
+                            "The connection to the worker at {address} was closed by the "
+                            "node pack.",
                             address=self.config.address,
                         ),
                         say("Run the workflow again."),
@@ -203,7 +204,7 @@ class WorkerClient:
             on_event(event)
 
         losses = 0
-        leaving_since: float | None = None
+        shutting_down_since: float | None = None
         try:
             while True:
                 try:
@@ -212,10 +213,10 @@ class WorkerClient:
                     now = time.monotonic()
                     if lost.announced and lost.started_at is None:
                         # A worker that is shutting down may refuse new jobs for a while.
-                        leaving_since = leaving_since or now
-                        given_up = now - leaving_since > RETURN_SECONDS
+                        shutting_down_since = shutting_down_since or now
+                        given_up = now - shutting_down_since > RETURN_SECONDS
                     else:
-                        leaving_since = None
+                        shutting_down_since = None
                         losses += 1
                         given_up = losses >= MAX_LOSSES
                     if self._closed or given_up:
@@ -274,7 +275,7 @@ class WorkerClient:
                         raise
                     raise NoWorker(
                         say(
-                            "{lost} It was not there again after {seconds:.0f} seconds.",
+                            "{lost} Still unreachable after {seconds:.0f} seconds.",
                             lost=lost,
                             seconds=RETURN_SECONDS,
                         ),
@@ -363,10 +364,10 @@ async def _has_ended(process: WorkerProcess) -> bool:
 def _not_sent_again() -> WorkerError:
     return WorkerError(
         say(
-            "The worker ended while it ran this job, so the job was not sent again: it may be the "
-            "cause."
+            "The worker exited while it ran this job. The job was not sent again, because it "
+            "may be the cause."
         ),
-        say("Queue it again to try once more."),
+        say("Queue the workflow again to retry."),
     )
 
 

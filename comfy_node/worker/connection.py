@@ -94,7 +94,7 @@ class Connection:
     ended: bool = False
     lost_at: float | None = None
     """When the connection ended or the worker announced its shutdown, by ``time.monotonic``."""
-    leaving: str | None = None
+    shutdown_reason: str | None = None
     """The reason that the worker gave when it announced its shutdown."""
     reader: asyncio.Task | None = None
     _statuses: list[asyncio.Future[wire.Status]] = field(default_factory=list)
@@ -122,7 +122,7 @@ class Connection:
     @property
     def usable(self) -> bool:
         """Whether new jobs may be sent on this connection."""
-        return not self.ended and self.leaving is None
+        return not self.ended and self.shutdown_reason is None
 
     async def run(
         self,
@@ -222,7 +222,7 @@ class Connection:
         except WireFormatError as error:
             problem = WorkerError(
                 say(
-                    "The worker at {address} sent what is not a message: {why}.",
+                    "The worker at {address} sent an invalid message: {why}.",
                     address=self.config.address,
                     why=printable(error),
                 )
@@ -268,7 +268,9 @@ class Connection:
         elif isinstance(message, wire.Failed):
             self._job_failed(job, message.error)
         elif isinstance(message, wire.Cancelled):
-            job.fail(WorkerError(say("The worker dropped the job as if it had been cancelled.")))
+            job.fail(
+                WorkerError(say("The worker cancelled the job, although it was not asked to."))
+            )
         return None
 
     def _job_failed(self, job: _Job, error: wire.WireError) -> None:
@@ -280,14 +282,14 @@ class Connection:
             job.fail(from_wire(error))
 
     def _note_shutdown(self, why: str) -> None:
-        self.leaving = self.leaving or printable(why)
+        self.shutdown_reason = self.shutdown_reason or printable(why)
         self.lost_at = self.lost_at or time.monotonic()
 
     def _connection_lost(self, job: _Job) -> ConnectionLost:
-        if self.leaving is not None:
+        if self.shutdown_reason is not None:
             return ConnectionLost(
                 say("The worker at {address} is shutting down.", address=self.config.address),
-                say("Run the workflow again when it is back."),
+                say("Run the workflow again when the worker is back."),
                 announced=True,
                 started_at=job.started_at,
             )

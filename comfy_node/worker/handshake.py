@@ -57,11 +57,11 @@ async def open_socket(
     except aiohttp.WSServerHandshakeError as error:
         raise await _no_websocket(session, config, error) from error
     except asyncio.TimeoutError as error:
-        raise no_answer(config, say("it took too long")) from error
+        raise no_answer(config, say("the connection timed out")) from error
     except aiohttp.ClientConnectorError as error:
         raise from_tls_error(config, error) or no_answer(config, printable(error)) from error
     except aiohttp.InvalidURL as error:  # its text is the address, with its secrets
-        raise no_answer(config, say("it is not an address")) from error
+        raise no_answer(config, say("the address is invalid")) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise await probe_for_tls(config) or no_answer(config, printable(error)) from error
 
@@ -76,7 +76,7 @@ async def exchange_hellos(
     """
     not_ours = WorkerError(
         say(
-            "What answers at {address} is not an ovis-worker: it did not say hello.",
+            "Another program answers at {address}.",
             address=config.address,
         ),
         OTHER_PROGRAM,
@@ -87,7 +87,7 @@ async def exchange_hellos(
         await socket.send_bytes(wire.encode_client(hello))
         frame = await asyncio.wait_for(socket.receive(), HELLO_SECONDS)
     except asyncio.TimeoutError as error:
-        raise no_answer(config, say("it accepts connections, but says no hello")) from error
+        raise no_answer(config, say("it accepts connections, but sends no hello")) from error
     except (aiohttp.ClientError, OSError) as error:
         raise no_answer(config, printable(error)) from error
     if frame.type in (
@@ -96,7 +96,7 @@ async def exchange_hellos(
         aiohttp.WSMsgType.CLOSED,
         aiohttp.WSMsgType.ERROR,
     ):
-        raise no_answer(config, say("it closed the connection before its hello"))
+        raise no_answer(config, say("it closed the connection before it sent its hello"))
     if frame.type is not aiohttp.WSMsgType.BINARY or len(frame.data) < 12:
         raise not_ours
     # These three fields have the same place in every version of the protocol.
@@ -136,8 +136,14 @@ async def refusal_in_words(session: aiohttp.ClientSession, config: WorkerConfig)
 def refused_by_http(config: WorkerConfig, words: str) -> WorkerError:
     """The error for a worker that refuses requests over HTTP, with the worker's own words."""
     return WorkerError(
-        say("The worker at {address} refuses: {words}", address=config.address, words=words),
-        say("Use an address that the worker was told, or its IP address."),
+        say(
+            "The worker at {address} refused the request: {words}",
+            address=config.address,
+            words=words,
+        ),
+        say(
+            "Use a host name that the worker was started with (--allowed-host), or its IP address."
+        ),
     )
 
 

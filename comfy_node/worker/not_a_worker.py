@@ -19,9 +19,7 @@ _NO_UPGRADE = (400, 426)
 _REDIRECTS = range(300, 400)
 _PROBE_SECONDS = 3.0
 
-OTHER_PROGRAM = say(
-    "Another program may be using the port; give the worker another one with --listen."
-)
+OTHER_PROGRAM = say("Correct the address, or give the worker another port with --listen.")
 
 
 def no_answer(config: WorkerConfig, why: str) -> NoWorker:
@@ -41,7 +39,7 @@ def from_http_status(config: WorkerConfig, status: int, *, redirected: bool = Fa
     if status in _AWAY:
         # A worker that is stopping answers with 503 too.
         why = (
-            say("it is stopping, or a proxy says so (HTTP status 503)")
+            say("it is shutting down, or a proxy reports it as unavailable (HTTP status 503)")
             if status == 503
             else say("a proxy answers with HTTP status {status}", status=status)
         )
@@ -54,47 +52,45 @@ def from_http_status(config: WorkerConfig, status: int, *, redirected: bool = Fa
     if redirected or status in _REDIRECTS:
         return WorkerError(
             say(
-                "What answers at {address} leads to another page, such as a login page (HTTP "
-                "status {status}).",
+                "{address} redirects to another page, such as a login page (HTTP status {status}).",
                 **about,
             ),
             with_login,
         )
     if status == 403:
         return WorkerError(
-            say("What answers at {address} forbids the connection (HTTP status 403).", **about),
+            say("{address} refuses the connection (HTTP status 403).", **about),
             say(
-                "Start the worker with --allowed-host and this host name, or write the login that "
-                "a proxy asks for into the address: wss://USER:PASSWORD@HOST:PORT"
+                "Start the worker with --allowed-host and this host name. If a proxy "
+                "requires a login, add it to the address: wss://USER:PASSWORD@HOST:PORT"
             ),
         )
     if status == 404:
         return WorkerError(
             say(
-                "What answers at {address} has no ovis-worker at the path {path} (HTTP status "
-                "404).",
+                "There is no ovis-worker at {address} with the path {path} (HTTP status 404).",
                 path=printable(config.endpoint.path, 100),
                 **about,
             ),
             say(
-                "Write the address with the worker's path, such as wss://HOST/ovis/ws; or another "
-                "program uses the port."
+                "Add the worker's path to the address, such as wss://HOST/ovis/ws. If the "
+                "path is right, another program uses the port."
             ),
         )
     if status in _NO_UPGRADE:
         return WorkerError(
             say(
-                "What answers at {address} does not take a websocket (HTTP status {status}).",
+                "{address} does not accept a websocket (HTTP status {status}).",
                 **about,
             ),
             say(
-                "Let the proxy in front of the worker pass websockets on; for nginx: "
-                "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+                "Configure the proxy in front of the worker to forward websockets; for "
+                "nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
                 'proxy_set_header Connection "upgrade";'
             ),
         )
     return WorkerError(
-        say("What answers at {address} is not an ovis-worker (HTTP status {status}).", **about),
+        say("Another program answers at {address} (HTTP status {status}).", **about),
         OTHER_PROGRAM,
     )
 
@@ -110,8 +106,9 @@ def from_tls_error(config: WorkerConfig, error: Exception) -> WorkerError | None
                 why=printable(why),
             ),
             say(
-                "Use a certificate of a known authority for this host name, or name its "
-                "certificate file to ComfyUI in the environment variable SSL_CERT_FILE."
+                "Use a certificate that a known authority has issued for this host name, or "
+                "set the environment variable SSL_CERT_FILE of ComfyUI to the certificate's "
+                "file."
             ),
         )
     if not isinstance(error, aiohttp.ClientConnectorSSLError):
@@ -119,7 +116,7 @@ def from_tls_error(config: WorkerConfig, error: Exception) -> WorkerError | None
     reason = getattr(error.os_error, "reason", "") or ""
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
         return WorkerError(
-            say("What answers at {address} does not speak TLS.", address=config.address),
+            say("{address} does not use TLS.", address=config.address),
             say(
                 "Write the address with ws:// instead of wss://: ws://{address}",
                 address=config.address,
@@ -127,11 +124,11 @@ def from_tls_error(config: WorkerConfig, error: Exception) -> WorkerError | None
         )
     return WorkerError(
         say(
-            "There is no TLS connection to {address}: {why}.",
+            "The TLS connection to {address} failed: {why}.",
             address=config.address,
             why=printable(reason or error.os_error),
         ),
-        say("Look at the TLS settings of the proxy in front of the worker."),
+        say("Check the TLS settings of the proxy in front of the worker."),
     )
 
 
@@ -152,7 +149,7 @@ async def probe_for_tls(config: WorkerConfig) -> WorkerError | None:
     with contextlib.suppress(OSError, asyncio.TimeoutError):
         await asyncio.wait_for(writer.wait_closed(), _PROBE_SECONDS)
     return WorkerError(
-        say("What answers at {address} speaks TLS only.", address=config.address),
+        say("{address} accepts only TLS connections.", address=config.address),
         say(
             "Write the address with wss:// instead of ws://: wss://{address}",
             address=config.address,

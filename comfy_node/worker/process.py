@@ -88,9 +88,8 @@ class WorkerProcess:
             "address": config.address,
             "settings": _settings_of(config),
         }
-        with contextlib.suppress(
-            OSError
-        ):  # without the file, only this ComfyUI can stop the worker
+        # Without the file, only this ComfyUI can stop the worker.
+        with contextlib.suppress(OSError):
             write_atomically(_record_path(config), json.dumps(record).encode())
 
     @property
@@ -150,8 +149,10 @@ def stop(config: WorkerConfig) -> None:
     pid = _running(config) if config.is_on_this_machine else None
     if pid is None:
         raise WorkerError(
-            say("The worker at {address} was not started from here.", address=config.address),
-            say("End it where it was started."),
+            say(
+                "The worker at {address} was not started by the node pack.", address=config.address
+            ),
+            say("Stop it where it was started."),
         )
     child = _children.get(str(_record_path(config)))
     _stopped[str(_record_path(config))] = pid

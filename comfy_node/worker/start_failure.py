@@ -18,8 +18,8 @@ def exited(process: WorkerProcess) -> StartFailed:
     if status in _KILLED:
         return StartFailed(
             say(
-                "The system ended the worker that was started (status {status}), most likely "
-                "because memory ran out.",
+                "The operating system killed the worker while it was starting (status "
+                "{status}), most likely because memory ran out.",
                 status=status,
             ),
             say(
@@ -29,7 +29,7 @@ def exited(process: WorkerProcess) -> StartFailed:
             ),
         )
     return StartFailed(
-        say("The worker that was started ended with status {status}.", status=status), log
+        say("The worker exited with status {status} while it was starting.", status=status), log
     )
 
 
@@ -38,16 +38,16 @@ def not_answering(config: WorkerConfig, process: WorkerProcess, seconds: float) 
     if process.found_another:
         return StartFailed(
             say(
-                "Another program holds {address}, and no worker answers there after "
+                "Another program uses {address}, and no worker answers there after "
                 "{seconds:.0f} seconds.",
                 address=config.address,
                 seconds=seconds,
             ),
-            say("End that program, or give the worker another address in the settings."),
+            say("Stop that program, or give the worker another address in the settings."),
         )
     return StartFailed(
         say(
-            "The worker that was started does not answer at {address} after {seconds:.0f} seconds.",
+            "The worker was started, but does not answer at {address} after {seconds:.0f} seconds.",
             address=config.address,
             seconds=seconds,
         ),
@@ -56,4 +56,6 @@ def not_answering(config: WorkerConfig, process: WorkerProcess, seconds: float) 
 
 
 def _end_of_log(process: WorkerProcess) -> str:
-    return say("Its log, {path}, ends:\n{end}", path=process.log, end=process.log_tail())
+    return say(
+        "The last lines of its log, {path}:\n{end}", path=process.log, end=process.log_tail()
+    )

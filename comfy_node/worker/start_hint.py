@@ -39,15 +39,15 @@ def how_to_start(config: WorkerConfig, machine: Machine | None = None) -> str:
     """The hint for every error that says that no worker answers."""
     if not config.is_on_this_machine:
         return say(
-            "Check in the settings that host, port and token are right, that no firewall is "
-            "between, and that it runs there: ovis-worker serve --model PATH --listen "
-            "0.0.0.0:{port} --token TOKEN",
+            "Check host, port and token in the settings, and that no firewall blocks the "
+            "connection. Check that the worker runs there: ovis-worker serve --model PATH "
+            "--listen 0.0.0.0:{port} --token TOKEN",
             port=config.endpoint.port,
         )
     if config.binary:
         return say(
-            "Start it in the sidebar's tab Ovis, or by hand: {binary} serve --model PATH --listen "
-            "{address}",
+            "Start it in the Ovis tab of the sidebar, or run: {binary} serve --model PATH "
+            "--listen {address}",
             binary=config.binary,
             address=config.address,
         )
@@ -56,14 +56,15 @@ def how_to_start(config: WorkerConfig, machine: Machine | None = None) -> str:
     if not machine.has_cargo:
         return say(
             "Install Rust from https://rustup.rs, then build the worker: run `{build}` in "
-            "{folder}. The nodes start it then. One that is elsewhere is named in OVIS_WORKER_BIN.",
+            "{folder}. The nodes then start it. If you have a binary elsewhere, set "
+            "OVIS_WORKER_BIN to its path.",
             build=build,
             folder=PACK_ROOT,
         )
     return say(
-        "Build the worker: run `{build}` in {folder}. The nodes start it then. One that is "
-        "elsewhere is named in OVIS_WORKER_BIN, or started by hand: ovis-worker serve --model "
-        "PATH --listen {address}",
+        "Build the worker: run `{build}` in {folder}. The nodes then start it. If you have a "
+        "binary elsewhere, set OVIS_WORKER_BIN to its path, or run: ovis-worker serve "
+        "--model PATH --listen {address}",
         build=build,
         folder=PACK_ROOT,
         address=config.address,

@@ -119,9 +119,7 @@ async def _query(config: WorkerConfig, status: WorkerStatus) -> None:
 
 def _unexpected_page(config: WorkerConfig, code: int) -> WorkerError:
     if code == 200:
-        return WorkerError(
-            say("What answers at {address} is not an ovis-worker.", address=config.address)
-        )
+        return WorkerError(say("Another program answers at {address}.", address=config.address))
     return from_http_status(config, code)
 
 
