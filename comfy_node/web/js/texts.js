@@ -97,7 +97,7 @@ const TEXTS = {
     "worker.outdated.elsewhere":
       "它仍在使用之前的设置运行。请在运行 ComfyUI 的机器上，或在启动它的地方重启，新设置才会生效。",
     "worker.busy": (seconds) =>
-      `收到停止请求 ${seconds} 秒后仍在运行。日志中有它正在做的事；请等它退出后再启动。`,
+      `收到停止请求 ${seconds} 秒后仍在运行。日志会说明它正在做什么；请等它退出后再启动。`,
     "worker.far":
       "出于安全考虑，只能在运行 ComfyUI 的机器上的浏览器里启动和停止 Ovis 服务。",
     "worker.settings": "Ovis 服务设置…",
