@@ -49,7 +49,7 @@ def test_a_running_job_whose_worker_dies_is_parked_and_does_not_end_the_next_one
     with FakeWorker(port=first.port) as second:
         with pytest.raises(WorkerError, match=NOT_SENT_AGAIN) as caught:
             job.result(TIMEOUT)
-        assert "Queue it again" in caught.value.hint
+        assert "Queue the workflow again" in caught.value.hint
         assert second.submitted == []
         assert client.submit(denoise(1), [latent()]).result(TIMEOUT), "queued again, it runs"
         client.close()
