@@ -1,6 +1,4 @@
-"""Helpers that run the worker on files of any kind, which it must accept or refuse in one
-sentence.
-"""
+"""Helpers that run the worker on files, which it must accept or refuse in one sentence."""
 
 from __future__ import annotations
 

@@ -66,11 +66,10 @@ def evaluate(module: str, expression: str) -> object:
 
 
 def play(story: str, **told: object) -> object:
-    """Runs ``story``, the body of a function, with all of the pack's modules, and returns its
-    result.
+    """Runs ``story``, the body of a function, with all of the pack's modules.
 
     In it, ``app``, ``extensions``, ``api`` and ``events`` stand in for ComfyUI's frontend, ``told``
-    is the argument given here, and ``load(name)`` imports a module.
+    is the argument given here, and ``load(name)`` imports a module. Returns the function's result.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -13,8 +13,10 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def write_header(path: Path, header: object, data: int = 0, length: int | None = None) -> Path:
-    """Writes a safetensors file with this header (text, or a value to be written as JSON), which
-    claims `length` bytes, followed by so many bytes of data.
+    """Writes a safetensors file with this header and so many bytes of data.
+
+    The header is text, or a value to be written as JSON. The file claims that it has `length`
+    bytes.
     """
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,8 +26,9 @@ def write_header(path: Path, header: object, data: int = 0, length: int | None =
 
 
 def hub_cache(cache: Path, source: Path, name: str = "AIDC-AI/Ovis-Image-7B") -> Path:
-    """Creates a repository's folder as huggingface_hub caches it, and returns it: files are links
-    to blobs, and `refs/main` names the revision.
+    """Creates a repository's folder as huggingface_hub caches it, and returns it.
+
+    Files are links to blobs, and `refs/main` names the revision.
     """
     repository = cache / f"models--{name.replace('/', '--')}"
     revision = "0123456789abcdef0123456789abcdef01234567"
@@ -43,9 +46,7 @@ def hub_cache(cache: Path, source: Path, name: str = "AIDC-AI/Ovis-Image-7B") ->
 
 
 def write_hollow(path: Path, shapes: Shapes) -> Path:
-    """Writes a valid bfloat16 safetensors file as a sparse file, so that real shapes need no disk
-    space.
-    """
+    """Writes a valid bfloat16 safetensors file as a sparse file, to save disk space."""
     header, end = {}, 0
     for name, shape in shapes.items():
         start, end = end, end + 2 * math.prod(shape)
@@ -86,8 +87,9 @@ def flux_dev(hidden: int = 3072) -> Shapes:
 
 
 def flux_dev_diffusers(hidden: int = 3072) -> Shapes:
-    """FLUX.1-dev's transformer under diffusers' names: everything outside the blocks, and the keys
-    that identify a double block.
+    """FLUX.1-dev's transformer under diffusers' names.
+
+    It has everything outside the blocks, and the keys that identify a double block.
     """
     shapes = _linear("x_embedder", hidden, 64) | _linear("context_embedder", hidden, 4096)
     embedders = (("timestep", 256), ("guidance", 256), ("text", 768))

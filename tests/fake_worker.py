@@ -1,5 +1,4 @@
-"""A worker without a model: it speaks the protocol, queues jobs, and answers with simple
-arithmetic.
+"""A worker without a model: it speaks the protocol and answers with simple arithmetic.
 
 It does what a healthy worker never does on request (refuse, send invalid messages, hang up), and
 serves tests of the client that need no weights. ``python fake_worker.py serve --listen HOST:PORT``

@@ -37,8 +37,9 @@ def binary() -> Path:
 
 
 def flags(**values: object) -> list[str]:
-    """Converts `max_sequence_length=64` to `--max-sequence-length 64` and `json=True` to `--json`;
-    `None` is left out.
+    """Converts keyword arguments to flags; ``None`` is left out.
+
+    `max_sequence_length=64` becomes `--max-sequence-length 64`, and `json=True` becomes `--json`.
     """
     given = {
         f"--{name.replace('_', '-')}": value for name, value in values.items() if value is not None
@@ -64,8 +65,9 @@ def generate(**values: object) -> subprocess.CompletedProcess[str]:
 
 
 def guided_latents(out: Path, **model: object) -> torch.Tensor:
-    """The latents after two guided steps on a CPU, which depend on everything but the VAE's
-    decoder.
+    """The latents after two guided steps on a CPU.
+
+    They depend on every part of the model but the VAE's decoder.
     """
     generate(
         **model,

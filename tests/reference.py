@@ -1,6 +1,4 @@
-"""The results of transformers and diffusers for the tiny checkpoint, which the worker must
-match.
-"""
+"""The results of transformers and diffusers for the tiny checkpoint, as the reference."""
 
 from __future__ import annotations
 
@@ -113,8 +111,10 @@ class Reference:
         return self.pipeline.vae.encode(pixels).latent_dist.mean.float()
 
     def run(self, start: torch.Tensor, **arguments: object) -> tuple[torch.Tensor, np.ndarray]:
-        """The whole pipeline from the noise `start`, `[B, 16, h, w]`: raw VAE
-        latents, and pixels `[B, H, W, 3]` from 0 to 1."""
+        """The whole pipeline from the noise `start`, `[B, 16, h, w]`.
+
+        Returns raw VAE latents, and pixels `[B, H, W, 3]` from 0 to 1.
+        """
         batch, channels, height, width = start.shape
         packed = self.pipeline._pack_latents(start, batch, channels, height, width)
         latents = self.pipeline(

@@ -31,8 +31,9 @@ TIMEOUT = 120
 
 
 class Announced(WireTensor):
-    """A tensor of zeros that is announced but never sent: the refusal must come before its
-    bytes.
+    """A tensor of zeros that is announced but never sent.
+
+    A refusal must come before its bytes.
     """
 
     def __init__(self, name: str, *shape: int) -> None:
@@ -184,9 +185,7 @@ def test_a_job_stays_within_what_it_was_let_in_with(
 
 
 def test_jobs_that_wait_are_counted_together(small: RealWorker) -> None:
-    """Each job fits alone. One that does not fit beside the others is refused and may be sent
-    again.
-    """
+    """Each job fits alone. One that does not fit beside the others may be sent again."""
     latent = Announced("latent", 1, 16, 32, 32)
     jobs = [small.client.submit(request("decode"), [latent], lambda _: None) for _ in range(48)]
     # Admitted jobs wait for bytes that never arrive.
@@ -208,9 +207,7 @@ def has_ended(job: object) -> bool:
 
 
 def test_a_decode_in_parts_is_the_same_picture(tiny: Path, tmp_path: Path, small) -> None:
-    """If the image does not fit `--memory` as a whole, it is decoded in bands, with the same
-    values.
-    """
+    """An image that exceeds `--memory` is decoded in bands, with the same values."""
     latent = noise(7, 1, 16, 40, 40)
     job, shapes = LARGE["decode"]
     needed = numbers(str(refused(small, job, shapes)))[0] if not fits(small, latent) else 64 << 20

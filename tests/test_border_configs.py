@@ -1,5 +1,6 @@
-"""JSON files beside weights: configs and tokenizers that are valid, broken, of other models, or
-with numbers that must not determine an allocation.
+"""JSON files beside weights: configs and tokenizers, valid, broken, or of other models.
+
+Their numbers must not determine an allocation.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Every kind of file in the place of weights: the worker accepts it, or refuses it in one sentence.
-It never panics, prints a backtrace, or hangs.
+"""Every kind of file in the place of weights.
+
+The worker accepts it, or refuses it in one sentence. It never panics, prints a backtrace, or hangs.
 """
 
 from __future__ import annotations
@@ -203,8 +204,10 @@ LANDMARKS = {
     ("part", "name"), [(part, name) for part, names in LANDMARKS.items() for name in names]
 )
 def test_a_dimension_that_no_network_has(tiny: Path, tmp_path: Path, part, name, size) -> None:
-    """Every tensor that determines the geometry, in every dimension: zero, or so large that
-    products overflow. The files contain no data, because another dimension is zero.
+    """Every tensor that determines the geometry, with an impossible value in every dimension.
+
+    The value is zero, or so large that products overflow. The files contain no data, because
+    another dimension is zero.
     """
     source = tiny / "comfyui" / "models" / COMFYUI[part]
     shapes = {key: list(value.shape) for key, value in load_file(source).items()}

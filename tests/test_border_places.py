@@ -1,6 +1,4 @@
-"""Where settings, logs, PID files and templates are kept, who can read them, and what is
-started.
-"""
+"""Where settings, logs, PID files and templates are kept, and who can read them."""
 
 from __future__ import annotations
 

@@ -58,8 +58,9 @@ def draw(worker: RealWorker, prompt: str, seed: int, width: int = 256, height: i
 
 
 def read(picture: np.ndarray, text: str) -> str:
-    """The text that OCR reads where `text` is expected, in lower case, because O and o look the
-    same.
+    """The text that OCR reads where `text` is expected.
+
+    It is in lower case, because O and o look the same.
     """
     lines = ocr.read(picture, not text.isascii(), text.count("\n") + 1)
     return "\n".join(lines).lower()
@@ -104,8 +105,10 @@ def test_diffusers_draws_the_same_picture(demo: RealWorker) -> None:
 
 
 def test_the_other_layouts_draw_the_same_picture(tmp_path: Path) -> None:
-    """The shapes of a checkpoint without configs do not contain the RoPE axes, the norm groups and
-    the autoencoder's scale, for which the demo model follows the same rules as the 7 B model.
+    """A checkpoint without configs leaves some of the geometry to rules.
+
+    Its shapes do not contain RoPE axes, norm groups and the autoencoder's scale, for which the demo
+    model follows the same rules as the 7 B model.
     """
     parts = layouts.read_diffusers(MODEL)
     layouts.write_original(tmp_path / "original", *parts)

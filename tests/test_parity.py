@@ -29,8 +29,10 @@ def test_text_encoder(worker, reference: Reference, max_sequence_length: int) ->
 def velocity(
     worker, reference: Reference, latent: torch.Tensor, conditioning: torch.Tensor, sigma: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The worker's velocity at `sigma`, computed from the result of one step down to 0, and the
-    reference's. An all-zero `latent` is an empty one.
+    """The worker's velocity at `sigma`, and the reference's.
+
+    The worker's is computed from the result of one step down to 0. An all-zero `latent` is an empty
+    one.
     """
     seed = 2**32 + 11
     original = reference.to_model(latent) if latent.any() else latent

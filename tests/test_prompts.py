@@ -19,9 +19,7 @@ def encode(worker, prompts: list[str], length: int) -> tuple[torch.Tensor, list[
 
 
 def words(reference: Reference, tokens: int) -> str:
-    """A prompt of exactly `tokens` positions for the transformer, including the template's
-    ending.
-    """
+    """A prompt of exactly `tokens` positions, including the template's ending."""
     prompt = " a" * (tokens - reference.token_count(""))
     assert reference.token_count(prompt) == tokens
     return prompt

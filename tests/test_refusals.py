@@ -1,5 +1,6 @@
-"""Invalid files are refused: one sentence that names the file and the tensor, a hint, and a
-non-zero exit status.
+"""Invalid files are refused with a non-zero exit status.
+
+One sentence names the file and the tensor, and a hint follows.
 """
 
 from __future__ import annotations

@@ -74,8 +74,9 @@ def test_a_constant_shift(worker, reference: Reference, monkeypatch) -> None:
 
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_sde", "uni_pc", "lms", "euler_ancestral"])
 def test_another_sampler_goes_to_the_same_image(worker, sampler: str) -> None:
-    """With enough small steps, every solver of the same equation converges to the same result; the
-    stochastic solvers do so without new noise.
+    """With enough small steps, every solver of the same equation converges to the same result.
+
+    The stochastic solvers do so without new noise.
     """
     settings = {"seed": 9, "schedule": wire.NamedSchedule("simple"), "steps": 60}
     positive, latent = worker.encode([PROMPT]), torch.zeros(1, 16, 8, 8)

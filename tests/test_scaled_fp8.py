@@ -1,6 +1,4 @@
-"""ComfyUI's files of 8-bit floats with a scale per weight are read as the numbers that they
-represent.
-"""
+"""ComfyUI's 8-bit files with a scale per weight are read as the numbers they represent."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ TEXT_ENCODER = "comfyui/models/text_encoders/ovis_2.5.safetensors"
 
 
 def quantized(source: Tensors, scale_name: str) -> tuple[Tensors, Tensors]:
-    """The file with its blocks' matrices in E4M3, and a file with the numbers that these
-    represent.
-    """
+    """The file with its blocks' matrices in E4M3, and a file with the numbers they represent."""
     file, plain = {}, {}
     for name, tensor in source.items():
         if tensor.ndim != 2 or "." not in name or not any(c.isdigit() for c in name):

@@ -62,8 +62,9 @@ def test_the_command_refuses_what_is_no_interval() -> None:
 
 @pytest.mark.parametrize("mode", THRESHOLDS)
 def test_the_step_cache_is_first_block_cache(mode: str, tmp_path: Path) -> None:
-    """The same picture as with diffusers' first-block cache, which supports Ovis-Image's blocks
-    once it is told that they return text and image as FLUX.1's do.
+    """The same picture as with diffusers' first-block cache.
+
+    diffusers must be told that Ovis-Image's blocks return text and image as FLUX.1's do.
     """
     for name in ("OvisImageTransformerBlock", "OvisImageSingleTransformerBlock"):
         block = getattr(transformer_ovis_image, name)

@@ -246,9 +246,7 @@ def sigmas(name: str, value: object) -> torch.Tensor:
 
 
 def indices(name: str, value: object, count: int) -> list[int]:
-    """The batch_index of a LATENT: which of the seed's noise draws each of ``count`` entries
-    uses.
-    """
+    """The batch_index of a LATENT: the seed's noise draw for each of ``count`` entries."""
     takes = say("{count} whole numbers, one for each entry of the batch", count=count)
     hint = say("Remove the node that selects from the batch, or use its whole output.")
     if isinstance(value, torch.Tensor) and value.ndim == 1:
@@ -262,9 +260,7 @@ def indices(name: str, value: object, count: int) -> list[int]:
 
 
 def _real(value: object) -> float | int | None:
-    """``value`` as a number, from Python or NumPy; ``None`` if it is a boolean, NaN, or no
-    number.
-    """
+    """``value`` as a Python number; ``None`` if it is a boolean, NaN, or no number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     found = int(value) if isinstance(value, numbers.Integral) else float(value)

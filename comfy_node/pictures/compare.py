@@ -18,10 +18,10 @@ def compare(
     position: float = 0.5,
     gain: float = 1.0,
 ) -> np.ndarray:
-    """Combines two images of the same size to float32 ``[H, W, 3]``, with captions if ``names`` are
-    given.
+    """Combines two images of the same size to float32 ``[H, W, 3]``.
 
-    ``position`` is the position of a split from 0 (left) to 1; ``gain`` brightens a difference.
+    ``names`` are captions, which may be empty. ``position`` is the position of a split from 0
+    (left) to 1; ``gain`` brightens a difference.
     """
     if layout == "difference":
         return np.clip(np.abs(after - before) * gain, 0, 1).astype(np.float32)

@@ -61,8 +61,9 @@ def add_routes(routes: web.RouteTableDef, folders: Callable[[], ComfyFolders]) -
         return web.json_response({}, status=202)
 
     async def save(request: web.Request) -> web.Response:
-        """Changes a worker's settings; ``restart_needed``: its process still runs with the old
-        ones.
+        """Changes a worker's settings.
+
+        ``restart_needed`` in the answer: its process still runs with the old settings.
         """
         label = request.match_info["label"]
         store.save(_folder(folders()), label, await read_json_object(request))

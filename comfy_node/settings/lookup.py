@@ -34,8 +34,9 @@ _KEY = secrets.token_bytes(32)
 def resolve(
     label: str, folders: ComfyFolders, environ: Mapping[str, str] = os.environ
 ) -> WorkerConfig:
-    """The settings of ``label``; raises :class:`WorkerError` if it is unknown or its entry is
-    invalid.
+    """The settings of ``label``.
+
+    Raises :class:`WorkerError` if the label is unknown or its entry is invalid.
     """
     label = label.strip() or DEFAULT_LABEL
     entry = _from_file(label, folders.private)

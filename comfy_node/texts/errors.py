@@ -33,8 +33,9 @@ class WorkerError(Exception):
         return self.text(page_language.current())
 
     def text(self, language: str) -> str:
-        """Sentence and hint in ``language``; text that did not come from :func:`say` is not
-        translated.
+        """Sentence and hint in ``language``.
+
+        Text that did not come from :func:`say` is not translated.
         """
         parts = (self.message, self.hint)
         return "\n".join(translated(part, language) for part in parts if part)

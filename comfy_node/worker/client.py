@@ -231,8 +231,7 @@ class WorkerClient:
             self.pace.end()
 
     async def _check_worker_survived(self, lost: ConnectionLost) -> None:
-        """Returns if the worker's process outlived the lost connection, so that the job may be
-        resent.
+        """Returns if the worker's process outlived the connection, so that the job may be resent.
 
         If the process died while it ran the job, the job may be the cause and could end the next
         process too. Then, and if this cannot be found out, it raises :class:`WorkerError`.

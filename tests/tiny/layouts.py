@@ -40,8 +40,10 @@ def write_diffusers(
 
 
 def write_original(folder: Path, parts: Parts, tokenizer: Qwen2Tokenizer, seed: int = 0) -> None:
-    """Writes the original release: two files, and the folder of the Ovis2.5 model whose language
-    model is the text encoder, including the rest of that model.
+    """Writes the original release.
+
+    It has two files, and the folder of the Ovis2.5 model whose language model is the text encoder,
+    including the rest of that model.
     """
     folder.mkdir(parents=True, exist_ok=True)
     transformer = names.original_transformer(parts.transformer.state_dict())
@@ -55,8 +57,9 @@ def write_original(folder: Path, parts: Parts, tokenizer: Qwen2Tokenizer, seed: 
 
 
 def write_comfyui(folder: Path, parts: Parts, tokenizer: Qwen2Tokenizer) -> None:
-    """Writes a ComfyUI folder: split files under `models/`, and the tokenizer at the place in
-    ComfyUI's source where it keeps its tokenizer for Qwen models.
+    """Writes a ComfyUI folder: split files under `models/`, and the tokenizer.
+
+    The tokenizer is at the place in ComfyUI's source where it keeps its tokenizer for Qwen models.
     """
     original = names.original_transformer(parts.transformer.state_dict())
     text_encoder = {f"model.{name}": t for name, t in parts.text_encoder.state_dict().items()}
@@ -82,8 +85,9 @@ def _language_model(parts: Parts) -> names.Tensors:
 
 
 def _vision_tower(parts: Parts, seed: int) -> names.Tensors:
-    """A few tensors, with their real names, of each part of the model that an image generator does
-    not use.
+    """A few tensors of each part of the model that an image generator does not use.
+
+    They have their real names.
     """
     generator = torch.Generator().manual_seed(seed)
     width, text_width = 32, parts.text_encoder.config.hidden_size
@@ -121,8 +125,9 @@ def _write_shards(folder: Path, shards: list[names.Tensors]) -> None:
 
 
 def _ovis_config(parts: Parts) -> dict:
-    """The nested config, with `rope_theta` and `torch_dtype` where transformers 4 puts them,
-    because it wrote the release.
+    """The nested config of the release.
+
+    `rope_theta` and `torch_dtype` are where transformers 4 puts them, because it wrote the release.
     """
     config = parts.text_encoder.config
     dtype = str(parts.text_encoder.dtype).removeprefix("torch.")

@@ -95,8 +95,9 @@ def added_tokens(tokenizer: Qwen2Tokenizer) -> dict[str, int]:
 
 
 def write_files(tokenizer: Qwen2Tokenizer, folder: Path) -> None:
-    """Writes `vocab.json`, `merges.txt` and the added tokens, as Qwen2's own releases and ComfyUI
-    do, without a `tokenizer.json`.
+    """Writes `vocab.json`, `merges.txt` and the added tokens, without a `tokenizer.json`.
+
+    Qwen2's own releases and ComfyUI have the same files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary, merges = _vocabulary_and_merges(tokenizer.backend_tokenizer)
