@@ -11,11 +11,12 @@ import enum
 import math
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from aiohttp import web
 
 NAMES = ("comfy", "comfy_api", "latent_preview", "server", "folder_paths", "comfy_node.nodes")
 
@@ -98,12 +99,18 @@ class ProgressBar:
 
 
 class PromptServer:
-    """Records the texts that nodes show."""
+    """Records the texts that nodes show, the pack's routes and its hook on prompts."""
 
     client_id = None
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.routes = web.RouteTableDef()
+        self.on_prompt: Callable[[dict], dict] | None = None
+
+    def add_on_prompt_handler(self, handler: Callable[[dict], dict]) -> None:
+        """Calls ``handler`` for every prompt."""
+        self.on_prompt = handler
 
     def send_progress_text(self, text: str, node_id: str) -> None:
         """A text on a node."""

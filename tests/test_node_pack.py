@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib.util
 import json
 import re
 import sys
+import types
+from collections.abc import Iterator
 
 import pytest
 
+import fake_comfy
 from comfy_node.pictures.sizes import size_of
 from comfy_node.prompts.advice import advise
 from real_worker import ROOT
@@ -44,21 +49,37 @@ def test_round_sizes_come_out_round(ratio, megapixels, size):
     assert size_of(ratio, megapixels) == size
 
 
+@contextlib.contextmanager
+def imported(name: str, search: list[str] | None) -> Iterator[types.ModuleType]:
+    """The root's ``__init__.py`` under any name, as a package where it has a search path."""
+    spec = importlib.util.spec_from_file_location(
+        name, ROOT / "__init__.py", submodule_search_locations=search
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        for loaded in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+            del sys.modules[loaded]
+
+
 def test_the_root_can_be_imported_without_comfyui():
-    for package in (True, False):
-        search = [str(ROOT)] if package else None
-        name = "ovis_worker_pack" if package else "__init__"
-        spec = importlib.util.spec_from_file_location(
-            name, ROOT / "__init__.py", submodule_search_locations=search
-        )
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        finally:
-            del sys.modules[name]
-        assert module.WEB_DIRECTORY == "./comfy_node/web"
-        assert not hasattr(module, "comfy_entrypoint")
+    for name, search in (("ovis_worker_pack", [str(ROOT)]), ("__init__", None)):
+        with imported(name, search) as module:
+            assert module.WEB_DIRECTORY == "./comfy_node/web"
+            assert not hasattr(module, "comfy_entrypoint")
+
+
+def test_the_entry_point_works_in_a_folder_of_any_name(tmp_path):
+    with fake_comfy.installed(tmp_path), imported("a clone, renamed", [str(ROOT)]) as module:
+        server = sys.modules["server"].PromptServer.instance
+        extension = asyncio.run(module.comfy_entrypoint())
+        nodes = asyncio.run(extension.get_node_list())
+        assert len({node.define_schema().node_id for node in nodes}) == 10
+        assert {route.path.split("/")[1] for route in server.routes} == {"ovis-worker"}
+        assert server.on_prompt({"client_id": "a"}) == {"client_id": "a"}
 
 
 def test_there_is_a_workflow_for_each_purpose():
