@@ -1,9 +1,9 @@
-"""The ovis-worker node pack: a clone of this repository in ``custom_nodes`` is it."""
+"""The ovis-worker node pack: clone this repository into ``custom_nodes`` to install it."""
 
 WEB_DIRECTORY = "./comfy_node/web"
 
-# ComfyUI imports this file as a package by path; pytest does too while it
-# collects, but as a bare module and without ComfyUI, and must come to no harm.
+# ComfyUI imports this file as a package. pytest imports it too while it collects tests, but as a
+# bare module and without ComfyUI; then nothing may be imported.
 if __package__:
     try:
         import comfy_api.latest

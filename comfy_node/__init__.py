@@ -2,21 +2,26 @@
 
 
 async def comfy_entrypoint():
-    """What ComfyUI asks for the nodes; importing them needs ComfyUI, the rest does not."""
+    """Sets the pack up and returns its nodes; ComfyUI calls this once at its start.
+
+    The imports are local because only these modules need ComfyUI; all other rooms can be imported
+    and tested without it.
+    """
     from server import PromptServer
 
-    from . import private_folder, reader
     from .nodes import OvisExtension
-    from .nodes.here import places
+    from .nodes.comfyui import folders
     from .routes import language, prompts, workers
+    from .settings import private_folder
+    from .texts import page_language
 
-    here = places()
+    here = folders()
     private_folder.prepare(here.private, here.user)
     server = PromptServer.instance
-    reader.runs_for(lambda: server.client_id)
-    server.add_on_prompt_handler(reader.check_for)
+    page_language.set_executing_page(lambda: server.client_id)
+    server.add_on_prompt_handler(page_language.on_prompt)
     routes = server.routes
     language.add_routes(routes)
     prompts.add_routes(routes, here.user)
-    workers.add_routes(routes, places)
+    workers.add_routes(routes, folders)
     return OvisExtension()

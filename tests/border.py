@@ -1,4 +1,4 @@
-"""Runs the worker on files of any kind: accepted, or refused in one sentence."""
+"""Helpers that run the worker on files, which it must accept or refuse in one sentence."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(
     cwd: Path | None = None,
     **values: object,
 ) -> subprocess.CompletedProcess[str]:
-    """A command of the worker with backtraces asked for, to see that none is shown."""
+    """Runs a command of the worker with backtraces enabled, and checks that it prints none."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE_"))}
     env |= {"RUST_BACKTRACE": "1"} | (environment or {})
     command = [*(before or []), str(binary()), name, *map(str, positional), *flags(**values)]
@@ -39,7 +39,7 @@ def run(
 
 
 def report(*positional: object, **values: object) -> dict:
-    """What `inspect` says of files that must be accepted."""
+    """The report of `inspect` on files that must be accepted."""
     result = run("inspect", *positional, json=True, **values)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
@@ -47,7 +47,7 @@ def report(*positional: object, **values: object) -> dict:
 
 
 def refused(result: subprocess.CompletedProcess[str], *words: object) -> str:
-    """The one sentence of a refusal that has all `words`, and its hint."""
+    """The single sentence of a refusal, which must contain all `words`, and its hint."""
     lines = result.stderr.splitlines()
     assert result.returncode == 1, (result.returncode, result.stdout, result.stderr)
     assert result.stdout == ""

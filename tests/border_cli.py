@@ -1,4 +1,4 @@
-"""Commands of the worker with any arguments, what a refusal is, and what a picture holds."""
+"""Helpers that run the worker's commands with arbitrary arguments and read what they write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DESCRIPTION = 0x010E
 def worker_command(
     name: str, *raw: str | bytes, env: dict[str, str] | None = None, **values: object
 ) -> subprocess.CompletedProcess[str]:
-    """A command with raw arguments before the named ones, and a changed environment."""
+    """A command with raw arguments before the named ones, and a modified environment."""
     given = values.pop("options", {})
     return subprocess.run(
         [str(binary()), name, *raw, *flags(**values)],
@@ -47,7 +47,7 @@ def small(tiny: Path, out: Path | str, **others: object) -> dict[str, object]:
 
 
 def refusal(result: subprocess.CompletedProcess[str]) -> str:
-    """The one sentence of a refusal, which came before anything was loaded."""
+    """The single sentence of a refusal; checks that nothing was loaded before it."""
     assert result.returncode in (1, 2), result
     assert "panicked" not in result.stderr and "unexpected failure" not in result.stderr
     assert "loading" not in result.stderr, result.stderr

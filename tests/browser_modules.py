@@ -1,4 +1,4 @@
-"""The node pack's JavaScript modules, run by node where there is one."""
+"""Runs the node pack's JavaScript modules with node, if it is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from real_worker import ROOT
 
 SCRIPTS = ROOT / "comfy_node" / "web" / "js"
-# What the modules import of ComfyUI's frontend, and what they need of a browser.
+# Stand-ins for what the modules import from ComfyUI's frontend and need from a browser.
 FRONTEND = {
     "scripts/app.js": """
         export const extensions = [];
@@ -58,7 +58,7 @@ BROWSER = """
 
 
 def evaluate(module: str, expression: str) -> object:
-    """The value of ``expression``, in which ``m`` is the module's exports."""
+    """The value of ``expression``, in which ``m`` is the module with its exports."""
     return _run(
         f"const m = await import({json.dumps((SCRIPTS / module).as_uri())});"
         f"console.log(JSON.stringify({expression}));"
@@ -66,10 +66,10 @@ def evaluate(module: str, expression: str) -> object:
 
 
 def play(story: str, **told: object) -> object:
-    """What ``story``, the body of a function, returns beside all of the pack's modules.
+    """Runs ``story``, the body of a function, with all of the pack's modules.
 
-    There, ``app``, ``extensions``, ``api`` and ``events`` stand for ComfyUI's frontend,
-    ``told`` is what is given here, and ``load(name)`` imports a module.
+    In it, ``app``, ``extensions``, ``api`` and ``events`` stand in for ComfyUI's frontend, ``told``
+    is the argument given here, and ``load(name)`` imports a module. Returns the function's result.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

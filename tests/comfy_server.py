@@ -1,4 +1,4 @@
-"""A real ComfyUI for the tests: its own process, its API, its websocket."""
+"""A real ComfyUI for the tests: its process, its HTTP API and its websocket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 
 def free_port() -> int:
-    """A port nothing listens on."""
+    """A port on which nothing listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 @dataclass
 class Run:
-    """What ComfyUI said about one queued prompt."""
+    """The messages of ComfyUI about one queued prompt."""
 
     messages: list[dict] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def error(self) -> str:
-        """The sentence on the node that failed, or an empty text."""
+        """The sentence on the node that failed, or an empty string."""
         return next((data["exception_message"] for data in self.of("execution_error")), "")
 
     def files(self, kind: str) -> list[str]:
@@ -59,9 +59,9 @@ class ComfyServer:
     """``main.py --cpu`` of the checkout, with the node pack in ``custom_nodes``."""
 
     ours: dict[str, dict]
-    """What ComfyUI says of the pack's nodes."""
+    """ComfyUI's descriptions of the pack's nodes."""
     worker_port: int
-    """Where the label ``local`` leads."""
+    """The port of the worker with the label ``local``."""
 
     def __init__(
         self, checkout: Path, base: Path, environ: dict[str, str], packs: Sequence[Path] = ()
@@ -69,7 +69,7 @@ class ComfyServer:
         self.base = base
         for folder in ("custom_nodes", "input", "user/default", "output", "models"):
             (base / folder).mkdir(parents=True, exist_ok=True)
-        # A copy: with the clone itself, the nodes would start what was built in it.
+        # Copy the pack: in the clone itself, the nodes would start a worker that was built there.
         pack = base / "custom_nodes" / "ovis-worker"
         for folder in ("comfy_node", "locales", "workflows"):
             shutil.copytree(ROOT / folder, pack / folder, dirs_exist_ok=True)
@@ -120,16 +120,16 @@ class ComfyServer:
         self.process.wait(30)
 
     def get(self, path: str) -> object:
-        """A JSON answer."""
+        """Requests a path and returns its JSON answer."""
         return json.loads(self.get_bytes(path))
 
     def get_bytes(self, path: str) -> bytes:
-        """An answer as it is."""
+        """Requests a path and returns the body."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
             return answer.read()
 
     def post(self, path: str, content: object) -> object:
-        """A JSON answer to a question in JSON."""
+        """Posts JSON and returns the JSON answer."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             data=json.dumps(content).encode(),
@@ -145,10 +145,10 @@ class ComfyServer:
         language: str = "en",
         **extra_data: object,
     ) -> Run:
-        """Queues an API-format graph and watches it to its end, as a page in ``language``.
+        """Queues an API-format graph as a page in ``language`` and waits until it has ended.
 
-        A text on a node is a message too, of the type ``text``. When ``on_message`` returns
-        a path, that path is posted to ComfyUI.
+        A text on a node is reported as a message of the type ``text``. If ``on_message`` returns a
+        path, that path is posted to ComfyUI.
         """
         running = self._run(graph, on_message, language, extra_data)
         return asyncio.run(asyncio.wait_for(running, RUN_SECONDS))
@@ -177,7 +177,7 @@ class ComfyServer:
             async for frame in events:
                 if frame.type is aiohttp.WSMsgType.BINARY:
                     kind = int.from_bytes(frame.data[:4], "big")
-                    if kind == 1:  # a preview; four bytes name its format
+                    if kind == 1:  # a preview, after four bytes for its format
                         run.previews.append(frame.data[8:])
                     continue
                 message = json.loads(frame.data)
@@ -216,8 +216,8 @@ class ComfyServer:
                 settings = options[0] if options else {}
                 if not (isinstance(kind, list) or kind in WIDGETS):
                     continue
-                # Where a native node got one more widget since the graph was saved,
-                # the frontend leaves its default. Our own nodes' values are complete.
+                # If a native node has got a new widget since the graph was saved, the frontend
+                # uses its default. For our own nodes the values must be complete.
                 is_native = node["type"] not in self.ours
                 default = settings.get("default") if is_native else None
                 inputs[name] = next(values, default)
@@ -225,7 +225,7 @@ class ComfyServer:
                 if settings.get("control_after_generate") or settings.get("image_upload"):
                     next(values)
         assert next(values, None) is None, f"{node['type']} has more widget values than widgets"
-        # A link wins over the value of the widget that it replaces.
+        # A link overrides the value of the widget that it replaces.
         sockets = {socket["name"]: socket["link"] for socket in node["inputs"]}
         linked = {name: links[link] for name, link in sockets.items() if link is not None}
         return inputs | linked

@@ -1,4 +1,4 @@
-"""What the tests share: the tiny checkpoint, its reference, and a running worker."""
+"""Fixtures that the tests share: the tiny checkpoint, its reference, and a running worker."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def models(tiny: Path, tmp_path: Path) -> Path:
-    """A ComfyUI's `models` folder of one's own, its tokenizer beside it."""
+    """A private copy of a ComfyUI `models` folder, with its tokenizer beside it."""
     shutil.copytree(tiny / "comfyui", tmp_path / "ComfyUI")
     return tmp_path / "ComfyUI" / "models"
 
 
 @pytest.fixture
 def diffusers(tiny: Path, tmp_path: Path) -> Path:
-    """A diffusers folder of one's own."""
+    """A private copy of a diffusers folder."""
     shutil.copytree(tiny / "diffusers", tmp_path / "model")
     return tmp_path / "model"
 

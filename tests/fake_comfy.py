@@ -1,7 +1,7 @@
-"""Stand-ins for what the nodes use of ComfyUI, so that they run without it.
+"""Stand-ins for the parts of ComfyUI that the nodes use, so that they run without it.
 
-They do what ComfyUI 0.18.1 does with these calls. :func:`installed` puts them where
-``import`` finds them, and takes them and the nodes away again.
+They behave as ComfyUI 0.18.1 does. :func:`installed` puts them where ``import`` finds them, and
+removes them and the nodes again.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import enum
 import math
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from aiohttp import web
 
 NAMES = ("comfy", "comfy_api", "latent_preview", "server", "folder_paths", "comfy_node.nodes")
 
@@ -31,7 +32,7 @@ class Socket:
 
 
 def kind_of_socket(kind: str) -> types.SimpleNamespace:
-    """Like ``io.Int``: makes inputs and outputs of one kind."""
+    """Like ``io.Int``: creates inputs and outputs of one type."""
 
     def make(name: str | None = None, *, optional: bool = False, **settings: object) -> Socket:
         return Socket(kind, name, optional, settings)
@@ -40,14 +41,14 @@ def kind_of_socket(kind: str) -> types.SimpleNamespace:
 
 
 class NodeOutput:
-    """What a node gives."""
+    """The outputs of a node."""
 
     def __init__(self, *values: object, ui: dict | None = None) -> None:
         self.values, self.ui = values, ui
 
 
 class ComfyNode:
-    """A node whose number in the graph is 7."""
+    """A node with the id 7 in the graph."""
 
     hidden = types.SimpleNamespace(unique_id="7", prompt=None, extra_pnginfo=None)
 
@@ -57,7 +58,7 @@ class InterruptProcessingException(Exception):
 
 
 class Interrupt:
-    """ComfyUI's flag: whoever reads it clears it."""
+    """ComfyUI's interrupt flag, which is cleared by the first reader."""
 
     wanted = False
 
@@ -79,7 +80,7 @@ class KSAMPLER:
 
 
 class LatentPreviewMethod(enum.Enum):
-    """ComfyUI's choice of previews."""
+    """ComfyUI's preview setting."""
 
     NoPreviews = "none"
     Auto = "auto"
@@ -88,7 +89,7 @@ class LatentPreviewMethod(enum.Enum):
 
 
 class ProgressBar:
-    """Takes progress and shows it to nobody."""
+    """A progress bar that displays nothing."""
 
     def __init__(self, total: int, node_id: str | None = None) -> None:
         self.total = total
@@ -98,12 +99,18 @@ class ProgressBar:
 
 
 class PromptServer:
-    """Keeps the texts that nodes show."""
+    """Records the texts that nodes show, the pack's routes and its hook on prompts."""
 
     client_id = None
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.routes = web.RouteTableDef()
+        self.on_prompt: Callable[[dict], dict] | None = None
+
+    def add_on_prompt_handler(self, handler: Callable[[dict], dict]) -> None:
+        """Calls ``handler`` for every prompt."""
+        self.on_prompt = handler
 
     def send_progress_text(self, text: str, node_id: str) -> None:
         """A text on a node."""
@@ -115,31 +122,31 @@ class PromptServer:
 
 
 def repeat_to_batch_size(tensor: torch.Tensor, batch: int) -> torch.Tensor:
-    """As ``comfy.utils`` has it."""
+    """Does what ``comfy.utils`` does."""
     if tensor.shape[0] < batch:
         tensor = tensor.repeat(math.ceil(batch / tensor.shape[0]), *[1] * (tensor.ndim - 1))
     return tensor[:batch]
 
 
 def reshape_mask(mask: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """As ``comfy.utils`` has it, for images."""
+    """Does what ``comfy.utils`` does for images."""
     mask = mask.reshape((-1, 1, mask.shape[-2], mask.shape[-1]))
     mask = torch.nn.functional.interpolate(mask, size=shape[2:], mode="bilinear")
     return repeat_to_batch_size(mask, shape[0])
 
 
 def common_upscale(samples: torch.Tensor, width: int, height: int, *_: str) -> torch.Tensor:
-    """Another size, in whatever way."""
+    """Resizes; the method does not matter here."""
     return torch.nn.functional.interpolate(samples.float(), size=(height, width))
 
 
 def save_images(images: torch.Tensor, *_: object, **__: object) -> list[dict]:
-    """Says that it is saved."""
+    """Pretends to save images."""
     return [{"filename": "x.png", "subfolder": "", "type": "temp"}]
 
 
 def folder_paths(base: Path, *, has_system_user: bool = True) -> types.ModuleType:
-    """ComfyUI's folders under ``base``; since 0.3.76 with a system user's."""
+    """ComfyUI's folders under ``base``; since 0.3.76 with a system user directory."""
     made = types.ModuleType("folder_paths")
     made.__file__ = str(base / "folder_paths.py")
     made.models_dir = str(base / "models")

@@ -1,4 +1,4 @@
-"""Weights files of other models: real names and shapes, and nothing in them."""
+"""Weights files of other models, with real names and shapes but without data."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def write_header(path: Path, header: object, data: int = 0, length: int | None = None) -> Path:
-    """A safetensors file with this header, as text or to be written as JSON, that says it has
-    `length` bytes, and so many bytes of data."""
+    """Writes a safetensors file with this header and so many bytes of data.
+
+    The header is text, or a value to be written as JSON. The file claims that it has `length`
+    bytes.
+    """
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     size = len(text) if length is None else length
@@ -23,8 +26,10 @@ def write_header(path: Path, header: object, data: int = 0, length: int | None =
 
 
 def hub_cache(cache: Path, source: Path, name: str = "AIDC-AI/Ovis-Image-7B") -> Path:
-    """A folder in a cache of repositories as huggingface_hub keeps it: files are links to
-    blobs, and `refs/main` names the revision. Returns the repository's folder."""
+    """Creates a repository's folder as huggingface_hub caches it, and returns it.
+
+    Files are links to blobs, and `refs/main` names the revision.
+    """
     repository = cache / f"models--{name.replace('/', '--')}"
     revision = "0123456789abcdef0123456789abcdef01234567"
     snapshot, blobs = repository / "snapshots" / revision, repository / "blobs"
@@ -41,8 +46,7 @@ def hub_cache(cache: Path, source: Path, name: str = "AIDC-AI/Ovis-Image-7B") ->
 
 
 def write_hollow(path: Path, shapes: Shapes) -> Path:
-    """A healthy bfloat16 safetensors file whose data is a hole, so that real shapes
-    take no room on the disk."""
+    """Writes a valid bfloat16 safetensors file as a sparse file, to save disk space."""
     header, end = {}, 0
     for name, shape in shapes.items():
         start, end = end, end + 2 * math.prod(shape)
@@ -60,7 +64,7 @@ def _linear(name: str, rows: int, columns: int) -> Shapes:
 
 
 def flux_dev(hidden: int = 3072) -> Shapes:
-    """FLUX.1-dev's transformer under its original names, a block of each kind."""
+    """FLUX.1-dev's transformer under its original names, with one block of each kind."""
     shapes = _linear("img_in", hidden, 64) | _linear("txt_in", hidden, 4096)
     for name, width in (("time_in", 256), ("vector_in", 768), ("guidance_in", 256)):
         shapes |= _linear(f"{name}.in_layer", hidden, width)
@@ -83,8 +87,10 @@ def flux_dev(hidden: int = 3072) -> Shapes:
 
 
 def flux_dev_diffusers(hidden: int = 3072) -> Shapes:
-    """The same as diffusers names it: what comes before and after the blocks, and
-    what tells a double block."""
+    """FLUX.1-dev's transformer under diffusers' names.
+
+    It has everything outside the blocks, and the keys that identify a double block.
+    """
     shapes = _linear("x_embedder", hidden, 64) | _linear("context_embedder", hidden, 4096)
     embedders = (("timestep", 256), ("guidance", 256), ("text", 768))
     for name, width in embedders:
@@ -98,7 +104,7 @@ def flux_dev_diffusers(hidden: int = 3072) -> Shapes:
 
 
 def sd3(prefix: str = "model.diffusion_model.") -> Shapes:
-    """Stable Diffusion 3's transformer with a block, as its one-file releases have it."""
+    """Stable Diffusion 3's transformer with one block, as in its one-file releases."""
     hidden = 1536
     shapes = {"x_embedder.proj.weight": (hidden, 16, 2, 2), "x_embedder.proj.bias": (hidden,)}
     shapes |= {"pos_embed": (1, 36864, hidden)} | _linear("context_embedder", hidden, 4096)
@@ -116,7 +122,7 @@ def sd3(prefix: str = "model.diffusion_model.") -> Shapes:
 
 
 def sd3_diffusers() -> Shapes:
-    """The same as diffusers names it."""
+    """Stable Diffusion 3's transformer under diffusers' names."""
     hidden = 1536
     shapes = {"pos_embed.proj.weight": (hidden, 16, 2, 2), "pos_embed.proj.bias": (hidden,)}
     shapes |= {"pos_embed.pos_embed": (1, 36864, hidden)}

@@ -1,15 +1,14 @@
-"""A worker without a model: speaks the wire, queues jobs, answers with simple arithmetic.
+"""A worker without a model: it speaks the protocol and answers with simple arithmetic.
 
-For what a healthy worker will not do on request (refuse, lie, hang up), and for
-tests of the client that need no weights. ``python fake_worker.py serve --listen
-HOST:PORT`` runs it as a process.
+It does what a healthy worker never does on request (refuse, send invalid messages, hang up), and
+serves tests of the client that need no weights. ``python fake_worker.py serve --listen HOST:PORT``
+runs it as a process.
 
-What a job does follows from its values: a prompt ``fail`` fails, ``hang up``
-ends the connection, one of too many words reports a cut; a denoise step takes
-:attr:`FakeWorker.step_seconds`, and all of them together add noise. Of a worker's
-deaths it can play each: :meth:`FakeWorker.shut_down` says that it goes away,
-:attr:`FakeWorker.drops` keeps silent as a broken network does, and leaving its context is
-a process that dies.
+The values of a job decide what happens: the prompt ``fail`` fails, ``hang up`` ends the connection,
+and a long prompt is reported as cut. A denoise step takes :attr:`FakeWorker.step_seconds`, and all
+steps together add noise. It can end in three ways: :meth:`FakeWorker.shut_down` announces a
+shutdown, :attr:`FakeWorker.drops` stops answering as in a broken network, and leaving its context
+is a process that dies.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ from aiohttp import WSMsgType, web
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from comfy_node import tensors, wire
+from comfy_node import wire
+from comfy_node.wire import transfer
 
 WIDTH = 32
 """D of the conditionings it makes."""
@@ -36,7 +36,7 @@ WIDTH = 32
 
 @dataclass
 class FakeWorker:
-    """A fake worker on a thread of its own; a context manager."""
+    """A fake worker on its own thread; use it as a context manager."""
 
     token: str | None = None
     protocol: int = wire.PROTOCOL_VERSION
@@ -74,11 +74,11 @@ class FakeWorker:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address on which it listens."""
         return f"ws://127.0.0.1:{self.port}/ws"
 
     async def start(self, host: str = "127.0.0.1") -> None:
-        """Listens on ``port``, or on a free one when that is 0."""
+        """Listens on ``port``, or on a free port if that is 0."""
         app = web.Application()
         app.router.add_get("/ws", self._serve)
         app.router.add_get("/health", self._health)
@@ -90,7 +90,7 @@ class FakeWorker:
         self.port = self._runner.addresses[0][1]
 
     def shut_down(self) -> None:
-        """Fails all jobs as one that was asked to stop, says so, and closes."""
+        """Announces a shutdown, fails all jobs, and closes."""
 
         async def leave() -> None:
             for session in list(self.sessions):
@@ -99,7 +99,7 @@ class FakeWorker:
         asyncio.run_coroutine_threadsafe(leave(), self._loop).result(10)
 
     def cut(self) -> None:
-        """Closes every connection, as a network that fails; the process lives on."""
+        """Closes every connection, as a network failure does; the process keeps running."""
 
         async def close() -> None:
             for session in list(self.sessions):
@@ -134,7 +134,7 @@ class _Session:
     def __init__(self, worker: FakeWorker, socket: web.WebSocketResponse) -> None:
         self.worker = worker
         self.socket = socket
-        self.arriving: dict[bytes, tuple[wire.Submit, tensors.Assembler]] = {}
+        self.arriving: dict[bytes, tuple[wire.Submit, transfer.Assembler]] = {}
         self.tasks: dict[bytes, asyncio.Task] = {}
 
     async def send(self, message: object) -> None:
@@ -191,7 +191,7 @@ class _Session:
             await self.send(wire.Status(0, 0, 0, uptime, 0, 0))
         if isinstance(message, wire.Submit):
             self.worker.submitted.append(message)
-            self.arriving[message.job] = (message, tensors.Assembler(message.tensors))
+            self.arriving[message.job] = (message, transfer.Assembler(message.tensors))
             self.begin_if_complete(message.job)
         elif isinstance(message, wire.Chunk) and message.job in self.arriving:
             self.arriving[message.job][1].push(message)
@@ -229,7 +229,7 @@ class _Session:
         data = np.ascontiguousarray(array, "<f4")
         header = wire.TensorHeader(name, wire.DType.F32, list(data.shape))
         await self.send(wire.Done(submit.job, outcome, [header]))
-        for chunk in tensors.chunks(submit.job, [tensors.WireTensor(header, data.tobytes())]):
+        for chunk in transfer.chunks(submit.job, [transfer.WireTensor(header, data.tobytes())]):
             await self.send(chunk)
 
     async def answer(

@@ -9,7 +9,7 @@
   seeded with S and made all draws with a lower number before
 
 `sigmas.json`, a list with an entry for each schedule: `steps`, `image_tokens`,
-`shift` (`null` where it follows from the number of image tokens) and the
+`shift` (`null` if it follows from the number of image tokens) and the
 `steps + 1` `sigmas`.
 
 The files in the repository were made with the versions in `tests/requirements.txt`;
@@ -46,7 +46,7 @@ SHIFTS = (None, 1.0, 1.15, 3.0, 6.5)
 
 
 def noise() -> dict[str, torch.Tensor]:
-    """Every tensor of `noise.safetensors`."""
+    """All tensors of `noise.safetensors`."""
     tensors = {}
     for seed in SEEDS:
         counts = [*SMALL, *(LARGE if seed in LARGE_SEEDS else ())]
@@ -66,7 +66,7 @@ def draw(seed: int, *shape: int) -> torch.Tensor:
 
 
 def sigmas(steps: int, image_tokens: int, shift: float | None) -> list[float]:
-    """The sigmas of a run, with the 0 that ends them."""
+    """The sigmas of a run, including the final 0."""
     scheduler = FlowMatchEulerDiscreteScheduler(
         use_dynamic_shifting=shift is None, shift=3.0 if shift is None else shift
     )

@@ -58,7 +58,7 @@ SAMPLERS = (
 )
 BROWNIAN = ("dpmpp_2m_sde", "dpmpp_sde")
 
-# What a run has unless it says otherwise.
+# Default settings of a run.
 RUN = {
     "scheduler": "simple",
     "shift": 3.0,
@@ -75,7 +75,7 @@ RUN = {
     "given": None,
 }
 
-# For every sampler: each scheduler, and what else may befall it.
+# For every sampler: each scheduler, and variations of the other settings.
 SITUATIONS = (
     *({"scheduler": name} for name in SCHEDULERS),
     {"scheduler": "karras", "shift": None, "steps": 11},
@@ -110,27 +110,26 @@ SCHEDULE_SHIFTS = (None, 1.0, 3.0, 6.5)
 
 
 def runs() -> list[dict]:
-    """The settings of every run."""
+    """The settings of all runs."""
     usual = [{"sampler": name, **what} for name in SAMPLERS for what in SITUATIONS]
     others = [{"sampler": name, "options": options} for name, options in OPTIONS]
     return [RUN | run for run in usual + others]
 
 
 def wave(torch, pitch: float, shape=SHAPE):
-    """Values of a sine over the elements' numbers."""
+    """Values of a sine, by the index of each element."""
     numbers = torch.arange(math.prod(shape), dtype=torch.float64)
     return torch.sin(numbers * pitch).float().reshape(shape)
 
 
 def denoised(torch, x, sigma):
-    """The toy model's estimate: not linear in the latents, and of another shape for
-    every sigma."""
+    """The toy model's estimate: not linear in the latents, and different for every sigma."""
     sigma = sigma.reshape(-1, 1, 1, 1)
     return (0.7 - 0.4 * sigma) * torch.cos(1.7 * x) + 0.3 * x + 0.5 * wave(torch, 0.61)
 
 
 def table(model_sampling, shift: float | None):
-    """ComfyUI's model sampling of a rectified flow."""
+    """ComfyUI's model sampling for a rectified flow."""
     if shift is None:
         kind, mu = model_sampling.ModelSamplingFlux, (1.15 - 0.5) / (4096 - 256)
         settings = {"shift": mu * IMAGE_TOKENS + 0.5 - mu * 256}
@@ -143,7 +142,7 @@ def table(model_sampling, shift: float | None):
 
 
 class Toy:
-    """What ComfyUI's samplers need of a model and its guider."""
+    """The parts of a model and its guider that ComfyUI's samplers need."""
 
     def __init__(self, torch, sampling) -> None:
         self.torch = torch
@@ -164,7 +163,7 @@ class Toy:
 
 
 def sample(settings: dict) -> tuple[list[float], object]:
-    """The sigmas that ComfyUI runs through, and the latents it gives."""
+    """The sigmas that ComfyUI uses, and the resulting latents."""
     import comfy.model_sampling
     import comfy.sample
     import comfy.samplers
@@ -215,7 +214,7 @@ def sample(settings: dict) -> tuple[list[float], object]:
 
 
 def schedules() -> list[dict]:
-    """Sigmas by scheduler, shift and steps."""
+    """Sigmas by scheduler, shift and number of steps."""
     import comfy.model_sampling
     import comfy.samplers
 
@@ -233,18 +232,18 @@ def schedules() -> list[dict]:
         for name in SCHEDULERS
         for shift in SCHEDULE_SHIFTS
         for steps in SCHEDULE_STEPS
-        # ComfyUI divides by the steps less one.
+        # ComfyUI divides by the number of steps minus one.
         if (name, steps) != ("kl_optimal", 1)
     ]
 
 
 def numbers(sigmas: list[float]) -> list[float]:
-    """Rounded to what a float32 holds, to keep the file small."""
+    """Values rounded to float32 precision, to keep the file small."""
     return [float(f"{sigma:.8g}") for sigma in sigmas]
 
 
 def make() -> tuple[dict, dict]:
-    """The contents of the two files; ComfyUI must be importable."""
+    """The contents of both files. ComfyUI must be importable."""
     entries, tensors = [], {}
     for number, settings in enumerate(runs()):
         sigmas, result = sample(settings)

@@ -34,8 +34,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from comfy_node.labels import PAPER
-from comfy_node.sizes import FREE, size_of
+from comfy_node.pictures.captions import BACKGROUND
+from comfy_node.pictures.sizes import FREE, size_of
 from comfy_server import ROOT, ComfyServer, free_port
 from real_worker import binary
 
@@ -79,7 +79,7 @@ def arguments() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def running(model: Path) -> Iterator[ComfyServer]:
-    """A ComfyUI whose `local` worker has the model."""
+    """A ComfyUI whose `local` worker serves the model."""
     with tempfile.TemporaryDirectory() as folder:
         environ = {
             "OVIS_WORKER_URL": f"ws://127.0.0.1:{free_port()}",
@@ -98,7 +98,7 @@ def running(model: Path) -> Iterator[ComfyServer]:
 def make_thumbnail(
     comfy: ComfyServer, name: str, told: argparse.Namespace, prompts: dict[str, str]
 ) -> None:
-    """Runs one workflow and writes what it saves."""
+    """Runs one workflow and writes its image as a thumbnail."""
     workflow = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
     graph = on_the_worker(comfy.api_format(workflow))
     for node in graph.values():
@@ -114,13 +114,13 @@ def make_thumbnail(
 
 
 def by_number(workflow: dict, prompts: dict[str, str]) -> dict[str, str]:
-    """The prompts by their nodes' numbers."""
+    """The prompts by the ids of their nodes."""
     numbers = {node.get("title"): str(node["id"]) for node in workflow["nodes"]}
     return {numbers[title]: prompt for title, prompt in prompts.items()}
 
 
 def on_the_worker(graph: dict) -> dict:
-    """The graph with our nodes for the native VAE's, which knows one geometry only."""
+    """The graph with our VAE nodes in place of the native ones, which know only one geometry."""
     (worker,) = (id for id, node in graph.items() if node["class_type"] == "OvisWorker")
     made = {}
     for id, node in graph.items():
@@ -136,7 +136,7 @@ def on_the_worker(graph: dict) -> dict:
 
 
 def change(inputs: dict, told: argparse.Namespace) -> None:
-    """Puts what the command line says in the place of numbers that are there."""
+    """Applies the numbers of the command line to the workflow."""
     for name, value in {"steps": told.steps, "cfg": told.cfg}.items():
         if value is not None and isinstance(inputs.get(name), int | float):
             inputs[name] = value
@@ -156,10 +156,10 @@ def change(inputs: dict, told: argparse.Namespace) -> None:
 
 
 def write_thumbnail(image: Image.Image, path: Path) -> None:
-    """The whole image on a square."""
+    """Writes the whole image on a square background."""
     scale = THUMBNAIL / max(image.size)
     size = [max(1, round(side * scale)) for side in image.size]
-    page = Image.new("RGB", (THUMBNAIL, THUMBNAIL), PAPER)
+    page = Image.new("RGB", (THUMBNAIL, THUMBNAIL), BACKGROUND)
     corner = [(THUMBNAIL - side) // 2 for side in size]
     page.paste(image.resize(size, Image.Resampling.LANCZOS), corner)
     page.save(path, quality=88, optimize=True)
@@ -169,7 +169,7 @@ def write_thumbnail(image: Image.Image, path: Path) -> None:
 def take_screenshot(
     comfy: ComfyServer, locale: str, told: argparse.Namespace, prompts: dict[str, str]
 ) -> None:
-    """Runs the poster in the browser and shows its graph."""
+    """Runs the poster workflow in the browser and takes a screenshot of its graph."""
     if not (BROWSER / "node_modules" / "playwright-core").exists():
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=BROWSER, check=True)
     workflow = json.loads((WORKFLOWS / f"{SCREENSHOT_OF}.json").read_text(encoding="utf-8"))

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Makes a tiny Ovis-Image checkpoint in the three layouts that people have.
+"""Makes a tiny Ovis-Image checkpoint in the three common layouts.
 
     make_tiny_checkpoint.py OUT [--dtype f32|bf16] [--seed 0] [--max-shard-size 200KB]
 
-Writes `OUT/diffusers/`, `OUT/original/` and `OUT/comfyui/`, the same weights in
-each: the architecture of Ovis-Image with a small geometry and random values. It
-draws noise-like images, and every number on the way can be compared with the
-reference implementations in seconds on a CPU.
+Writes `OUT/diffusers/`, `OUT/original/` and `OUT/comfyui/` with the same weights: the architecture
+of Ovis-Image with a small geometry and random values. Its images look like noise, but every
+intermediate value can be compared with the reference implementations within seconds on a CPU.
 """
 
 import argparse
@@ -29,7 +28,7 @@ DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 def make(
     out: Path, dtype: torch.dtype = torch.float32, seed: int = 0, max_shard_size: str | None = None
 ) -> None:
-    """Writes all three layouts under `out`; the same arguments give the same bytes."""
+    """Writes all three layouts to `out`; the same arguments produce the same bytes."""
     tokenizer = train_tokenizer()
     parts = models.build(seed, vocab_size=len(tokenizer), dtype=dtype)
     layouts.write_diffusers(out / "diffusers", parts, tokenizer, max_shard_size)

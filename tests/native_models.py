@@ -1,7 +1,7 @@
-"""A ComfyUI ``models`` folder that ComfyUI's own loaders take too.
+"""A ComfyUI ``models`` folder that ComfyUI's own loaders accept too.
 
-They know some of Ovis-Image's numbers by heart and read the others from the
-weights; what they do not read is here as large as they expect it.
+They have some of Ovis-Image's dimensions built in and read the others from the weights. The
+built-in ones have their real size here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TEXT_ENCODER = "ovis_2.5.safetensors"
 VAE = "ae.safetensors"
 
 QWEN3_VOCABULARY = 151936
-"""ComfyUI's tokenizer for Qwen models is the real one."""
+"""The full vocabulary, because ComfyUI's tokenizer for Qwen models is the real one."""
 
 TEXT_GEOMETRY = {
     "hidden_size": TEXT_WIDTH,
@@ -30,11 +30,11 @@ TEXT_GEOMETRY = {
     "num_key_value_heads": 2,
     "head_dim": 16,
 }
-"""What ComfyUI must be told (``comfy_test_pack``): it reads none of it."""
+"""The text encoder's geometry, which ComfyUI must be told (``comfy_test_pack``)."""
 
 
 def write(models: Path) -> None:
-    """Writes transformer, text encoder and VAE; the same bytes every time."""
+    """Writes transformer, text encoder and VAE; always the same bytes."""
     transformer = OvisImageTransformer2DModel(
         in_channels=64,
         out_channels=64,

@@ -1,4 +1,4 @@
-"""The worker as the tests run it: its binary, its commands, and a client for it."""
+"""The worker as the tests run it: its binary, its commands, and a client."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file
 
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.connection import Event
-from comfy_node.errors import NoWorker
-from comfy_node.settings import WorkerConfig
-from comfy_node.tensors import WireTensor
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.wire import WireTensor
+from comfy_node.worker.client import WorkerClient
+from comfy_node.worker.connection import Event
+from comfy_node.worker.errors import NoWorker
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
@@ -28,7 +28,7 @@ JOB_SECONDS = 300
 
 
 def binary() -> Path:
-    """The worker to test: `OVIS_WORKER_TEST_BIN`, or what `cargo build` made."""
+    """The worker to test: `OVIS_WORKER_TEST_BIN`, or the one that `cargo build` made."""
     named = os.environ.get("OVIS_WORKER_TEST_BIN")
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     path = Path(named) if named else target / "debug" / "ovis-worker"
@@ -37,8 +37,10 @@ def binary() -> Path:
 
 
 def flags(**values: object) -> list[str]:
-    """`max_sequence_length=64` as `--max-sequence-length 64`, `json=True` as `--json`;
-    `None` is left out."""
+    """Converts keyword arguments to flags; ``None`` is left out.
+
+    `max_sequence_length=64` becomes `--max-sequence-length 64`, and `json=True` becomes `--json`.
+    """
     given = {
         f"--{name.replace('_', '-')}": value for name, value in values.items() if value is not None
     }
@@ -50,7 +52,7 @@ def flags(**values: object) -> list[str]:
 
 
 def command(name: str, **values: object) -> subprocess.CompletedProcess[str]:
-    """Runs one of the worker's commands to its end, whatever that is."""
+    """Runs one of the worker's commands until it exits, with any status."""
     arguments = [str(binary()), name, *flags(**values)]
     return subprocess.run(arguments, capture_output=True, text=True, timeout=JOB_SECONDS)
 
@@ -63,7 +65,10 @@ def generate(**values: object) -> subprocess.CompletedProcess[str]:
 
 
 def guided_latents(out: Path, **model: object) -> torch.Tensor:
-    """What two guided steps on a CPU make, which every part but the VAE's decoder is in."""
+    """The latents after two guided steps on a CPU.
+
+    They depend on every part of the model but the VAE's decoder.
+    """
     generate(
         **model,
         prompt="a red fox",
@@ -79,16 +84,16 @@ def guided_latents(out: Path, **model: object) -> torch.Tensor:
 
 
 def free_port() -> int:
-    """A port that nothing listens on just now."""
+    """A port on which nothing listens at the moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
 class RealWorker:
-    """`ovis-worker serve` with a client connected to it; a context manager.
+    """`ovis-worker serve` with a connected client; use it as a context manager.
 
-    The worker is given the token by its flag or by the environment.
+    The worker gets its token by flag or environment variable.
     """
 
     def __init__(
@@ -125,7 +130,7 @@ class RealWorker:
         return self
 
     def _reach(self) -> None:
-        """Waits until the worker answers; one that does not is ended."""
+        """Waits until the worker answers, and kills it if it does not."""
         try:
             self._wait()
         except BaseException:
@@ -154,7 +159,7 @@ class RealWorker:
                 time.sleep(0.05)
 
     def get(self, path: str) -> tuple[int, str]:
-        """What the worker answers over HTTP: status and body."""
+        """Requests a page of the worker and returns status and body."""
         try:
             with urllib.request.urlopen(f"http://{self.address}{path}", timeout=30) as answer:
                 return answer.status, answer.read().decode()
@@ -162,7 +167,7 @@ class RealWorker:
             return error.code, error.read().decode()
 
     def metric(self, name: str) -> float:
-        """A number of `/metrics`; 0 for a label that has not come up yet."""
+        """A value of `/metrics`; 0 for a label that is not there yet."""
         lines = self.get("/metrics")[1].splitlines()
         values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return float(values.get(f"ovis_{name}", 0))
@@ -170,7 +175,7 @@ class RealWorker:
     def submit(
         self, request: object, events: list[Event] | None = None, **tensors: torch.Tensor
     ) -> tuple[dict[str, torch.Tensor], wire.Outcome]:
-        """Runs a job: its tensors, and its outcome."""
+        """Runs a job and returns its tensors and its outcome."""
         sent = [to_wire(name, tensor) for name, tensor in tensors.items()]
         report = events.append if events is not None else lambda _: None
         result = self.client.submit(request, sent, report).result(JOB_SECONDS)
@@ -222,6 +227,6 @@ def to_wire(name: str, tensor: torch.Tensor) -> WireTensor:
 
 
 def from_wire(tensor: WireTensor) -> torch.Tensor:
-    """A tensor as a job answers it."""
+    """A tensor as a job returns it."""
     assert tensor.header.dtype == wire.DType.F32
     return torch.frombuffer(tensor.data, dtype=torch.float32).reshape(tensor.header.shape)

@@ -1,4 +1,4 @@
-"""What transformers and diffusers make of the tiny checkpoint: the numbers to meet."""
+"""The results of transformers and diffusers for the tiny checkpoint, as the reference."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ TEMPLATE_ENDING_TOKENS = 9
 
 
 def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The norm of the difference over the norm of `theirs`, in float64."""
+    """The norm of the difference divided by the norm of `theirs`, in float64."""
     assert ours.shape == theirs.shape
     ours, theirs = ours.double(), theirs.double()
     return ((ours - theirs).norm() / theirs.norm()).item()
 
 
 def noise(seed: int, *shape: int) -> torch.Tensor:
-    """What a generator seeded with `seed` draws first, in float32."""
+    """The first noise that a generator seeded with `seed` draws, in float32."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @dataclass
 class Reference:
-    """The reference pipeline in one precision; everything comes back as float32."""
+    """The reference pipeline in one precision; all results are float32."""
 
     pipeline: OvisImagePipeline
 
@@ -50,17 +50,17 @@ class Reference:
         return config.scaling_factor, config.shift_factor
 
     def to_model(self, raw: torch.Tensor) -> torch.Tensor:
-        """Raw VAE latents as the transformer sees them."""
+        """Converts raw VAE latents to the transformer's scale."""
         scale, shift = self._scale_and_shift
         return (raw - shift) * scale
 
     def to_raw(self, latent: torch.Tensor) -> torch.Tensor:
-        """What the transformer makes, as raw VAE latents."""
+        """Converts the transformer's output to raw VAE latents."""
         scale, shift = self._scale_and_shift
         return latent / scale + shift
 
     def lost_tokens(self, prompt: str, max_sequence_length: int) -> tuple[int, int]:
-        """Tokens cut from the prompt itself, and from the template's ending."""
+        """The tokens that were cut from the prompt, and from the template's ending."""
         message = self.pipeline._get_messages(prompt)[0]
         length = len(self.pipeline.tokenizer(message).input_ids)
         lost = max(0, length - self.pipeline.user_prompt_begin_id - max_sequence_length)
@@ -68,7 +68,7 @@ class Reference:
         return lost - from_ending, from_ending
 
     def token_count(self, prompt: str) -> int:
-        """Positions that the transformer would see, were nothing cut or padded."""
+        """The positions that the transformer would see if nothing were cut or padded."""
         message = self.pipeline._get_messages(prompt)[0]
         return len(self.pipeline.tokenizer(message).input_ids) - self.pipeline.user_prompt_begin_id
 
@@ -111,8 +111,10 @@ class Reference:
         return self.pipeline.vae.encode(pixels).latent_dist.mean.float()
 
     def run(self, start: torch.Tensor, **arguments: object) -> tuple[torch.Tensor, np.ndarray]:
-        """The whole pipeline from the noise `start`, `[B, 16, h, w]`: raw VAE
-        latents, and pixels `[B, H, W, 3]` from 0 to 1."""
+        """The whole pipeline from the noise `start`, `[B, 16, h, w]`.
+
+        Returns raw VAE latents, and pixels `[B, H, W, 3]` from 0 to 1.
+        """
         batch, channels, height, width = start.shape
         packed = self.pipeline._pack_latents(start, batch, channels, height, width)
         latents = self.pipeline(

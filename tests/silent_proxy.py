@@ -1,4 +1,4 @@
-"""A network between two programs that can go silent: nothing arrives, nothing is closed."""
+"""A TCP proxy that can go silent: nothing arrives any more, but nothing is closed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ BUFFER = 1 << 16
 
 
 class SilentProxy:
-    """Passes TCP on to a port of this machine, until it is cut and after it is restored.
+    """Forwards TCP to a local port, until it is cut and again after it is restored.
 
-    While it is cut it reads nothing, as if every packet were dropped on the way: what was
-    sent waits with its sender and arrives later, if the connection is still wanted then. New
-    connections get no answer either.
+    While it is cut it reads nothing, as if every packet were lost. Data that was sent meanwhile
+    waits at the sender, and arrives later if the connection is still open then. New connections are
+    not answered either.
     """
 
     def __init__(self, port: int) -> None:
@@ -31,15 +31,15 @@ class SilentProxy:
         self._thread.start()
 
     def cut(self) -> None:
-        """Nothing passes from now on."""
+        """Stops forwarding."""
         self._open.clear()
 
     def restore(self) -> None:
-        """Everything passes again."""
+        """Forwards again."""
         self._open.set()
 
     def close(self) -> None:
-        """Ends it, and every connection through it."""
+        """Closes the proxy and every connection through it."""
         self._ends.set()
         self._open.set()
         self._thread.join(10)

@@ -1,11 +1,11 @@
-"""Prompt advice: each rule where it helps, and silence where it would not."""
+"""Advice on prompts: each rule where it helps, and no advice where it would not."""
 
 from __future__ import annotations
 
 import pytest
 
 from comfy_node import wire
-from comfy_node.advice import _SENTENCES, LANGUAGES, about_cut, advise
+from comfy_node.prompts.advice import _SENTENCES, LANGUAGES, about_cut, advise
 
 START = "A wide street in the evening with many people who walk under umbrellas past lit windows, "
 MIDDLE = (

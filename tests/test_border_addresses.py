@@ -1,23 +1,24 @@
 # ruff: noqa: RUF001 - addresses as input methods write them
-"""Every way in which a worker's address is typed: read as it is meant, or one sentence.
+"""Every way in which people type a worker's address: understood, or refused in one sentence.
 
-A login in it is never shown.
+A login in an address is never displayed.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from comfy_node.address import read_address, without_login
-from comfy_node.errors import WorkerError
-from comfy_node.settings import WorkerConfig, fingerprint
+from comfy_node.settings.address import read_address, without_login
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.settings.lookup import fingerprint
+from comfy_node.texts import WorkerError
 
 ADDRESSES = {
-    # As it should be typed.
+    # The canonical forms.
     "127.0.0.1:7867": "ws://127.0.0.1:7867/ws",
     "ws://127.0.0.1:7867/ws": "ws://127.0.0.1:7867/ws",
     "wss://gpu.example:8443/ovis": "wss://gpu.example:8443/ovis",
-    # No port: the worker's own, or that of TLS.
+    # Without a port: the worker's default, or that of TLS.
     "127.0.0.1": "ws://127.0.0.1:7867/ws",
     "gpu": "ws://gpu:7867/ws",
     "http://gpu.example": "ws://gpu.example:7867/ws",
@@ -30,7 +31,7 @@ ADDRESSES = {
     "１２７。０．０．１：７８６７": "ws://127.0.0.1:7867/ws",
     "ｗｓ：／／ｇｐｕ：１": "ws://gpu:1/ws",
     "ｗｓｓ：／／ｇｐｕ．example／ｗｓ": "wss://gpu.example:443/ws",
-    # Copied with what stood around it.
+    # Copied with surrounding characters.
     "  gpu:1\n": "ws://gpu:1/ws",
     "\u3000gpu : 1\u3000": "ws://gpu:1/ws",
     '"ws://gpu:1"': "ws://gpu:1/ws",
@@ -52,7 +53,7 @@ ADDRESSES = {
     "ws://[2001:DB8::1]:1/x": "ws://[2001:db8::1]:1/x",
     "2001:db8::1": "ws://[2001:db8::1]:7867/ws",
     "wss://[::1]": "wss://[::1]:443/ws",
-    # What a worker listens on is no place to connect to.
+    # A worker may listen on the unspecified address, to which nobody can connect.
     "0.0.0.0:7867": "ws://127.0.0.1:7867/ws",
     "[::]:7867": "ws://[::1]:7867/ws",
     # Names in other scripts.
@@ -74,13 +75,13 @@ ADDRESSES = {
     "ｗｓｓ：／／ｇｐｕ／ｗｓ？token=secret": "wss://gpu:443/ws",
 }
 BAD_ADDRESSES = {
-    "": "no host",
-    "   ": "no host",
-    ":7867": "no host",
-    "ws://": "no host",
-    "ws:///ws": "no host",
-    "/ws": "no host",
-    "user:secret@": "no host",
+    "": "the host is missing",
+    "   ": "the host is missing",
+    ":7867": "the host is missing",
+    "ws://": "the host is missing",
+    "ws:///ws": "the host is missing",
+    "/ws": "the host is missing",
+    "user:secret@": "the host is missing",
     "gpu:0": "`0` is not a port",
     "gpu:65536": "not a port",
     "gpu:99999": "not a port",
@@ -90,28 +91,28 @@ BAD_ADDRESSES = {
     "gpu:٣x": "not a port",
     "gpu:1" + "0" * 5000: "not a port",
     "two hosts:1": "a space",
-    "ftp://gpu": "`ftp` is not one of its schemes",
-    "file:///etc/passwd": "schemes",
-    "javascript://x": "schemes",
+    "ftp://gpu": "`ftp` is not a supported scheme",
+    "file:///etc/passwd": "is not a supported scheme",
+    "javascript://x": "is not a supported scheme",
     "[::1": "not an IPv6 address",
     "[::1]x:1": "not an IPv6 address",
     "[gpu]:1": "not an IPv6 address",
     "1:2:3": "not an IPv6 address",
-    "a..b": "not a host's name",
-    "-gpu": "not a host's name",
-    "gpu!": "not a host's name",
-    "g" * 300: "not a host's name",
-    "x" * 100_000: "not a host's name",
-    "gpu\x00:1": "not a host's name",
+    "a..b": "is not a valid host name",
+    "-gpu": "is not a valid host name",
+    "gpu!": "is not a valid host name",
+    "g" * 300: "is not a valid host name",
+    "x" * 100_000: "is not a valid host name",
+    "gpu\x00:1": "is not a valid host name",
     "user:secret@gpu:0": "not a port",
-    "ftp://user:secret@gpu": "schemes",
-    "wss://user:secret@/ws": "no host",
+    "ftp://user:secret@gpu": "is not a supported scheme",
+    "wss://user:secret@/ws": "the host is missing",
     "gpu:0/ws?token=secret": "not a port",
-    "wss://?token=secret": "no host",
-    # Slips of the hand.
-    "gpu..local:7867": "not a host's name",
-    ".:7867": "not a host's name",
-    "a" * 70 + ".local:7867": "not a host's name",
+    "wss://?token=secret": "the host is missing",
+    # Typing mistakes.
+    "gpu..local:7867": "is not a valid host name",
+    ".:7867": "is not a valid host name",
+    "a" * 70 + ".local:7867": "is not a valid host name",
     "ws://[::1:7867": "not an IPv6 address",
     "127.0.0.1:7867:7867": "not an IPv6 address",
     "127.0.0.1:78670": "not a port",
@@ -126,7 +127,7 @@ def test_an_address_is_read_as_it_is_meant(typed):
     for shown in (
         repr(address),
         address.url,
-        address.shown_url,
+        address.display_url,
         address.netloc,
         without_login(typed),
     ):
@@ -164,7 +165,7 @@ def test_a_query_is_kept_for_the_proxy_alone():
         assert read_address(text).socket_url == url
     address = read_address("wss://gpu/ovis/ws?token=a")
     assert address.http_url("health") == "https://gpu:443/ovis/health?token=a"
-    assert address.shown_url == "wss://gpu:443/ovis/ws?***"
+    assert address.display_url == "wss://gpu:443/ovis/ws?***"
     prints = {fingerprint(WorkerConfig(url=f"gpu?k={key}")) for key in "ab"}
     assert len(prints) == 2
 

@@ -1,7 +1,7 @@
-"""What a job may make the worker allocate: every kind of job, from small to monstrous.
+"""How much memory a job may make the worker allocate, for every kind of job and any size.
 
-A worker with little memory of its own (`--memory`) refuses by the numbers, at `Submit`; what it
-lets in stays within them.
+A worker with a small memory budget (`--memory`) refuses a job at `Submit` by its numbers; admitted
+jobs stay within the budget.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.errors import WorkerError
-from comfy_node.tensors import WireTensor
+from comfy_node.texts import WorkerError
+from comfy_node.wire import WireTensor
+from comfy_node.worker.client import WorkerClient
 from real_worker import RealWorker, command, generate, to_wire
 from reference import noise
 
@@ -31,14 +31,17 @@ TIMEOUT = 120
 
 
 class Announced(WireTensor):
-    """A tensor of zeros that is never sent: a refusal has to come before its bytes."""
+    """A tensor of zeros that is announced but never sent.
+
+    A refusal must come before its bytes.
+    """
 
     def __init__(self, name: str, *shape: int) -> None:
         super().__init__(wire.TensorHeader(name, wire.DType.F32, list(shape)), b"")
 
 
 def request(name: str, **values: object) -> object:
-    """A request by its operation's name."""
+    """A request by the name of its operation."""
     if name == "denoise":
         fields = {"cfg": 1.0, "steps": 1, **values}
         return wire.DenoiseRequest(
@@ -102,7 +105,7 @@ def refused(worker: RealWorker, job: object, shapes: dict[str, tuple[int, ...]])
 
 
 def numbers(text: str) -> list[float]:
-    """The sizes that a sentence names, in bytes."""
+    """The sizes that a sentence contains, in bytes."""
     found = re.findall(r"([\d.]+) (bytes|[KMGT]iB)", text)
     return [float(number) * UNITS[unit] for number, unit in found]
 
@@ -120,9 +123,9 @@ def test_a_monster_is_refused_before_its_bytes_come(small: RealWorker, name: str
         needed, there = sizes[0], sizes[1]
         assert needed > there == 64 << 20, text
     else:
-        # What no worker takes: more than a message may announce or return, or too many.
+        # Jobs that no worker accepts: they exceed what one message may announce or return.
         assert sizes or re.search(r"the most is [\d,]+", text), text
-    # It goes on.
+    # The worker still answers.
     assert small.encode(["a fox"], 16).shape == (1, 16, WIDTH)
 
 
@@ -131,7 +134,7 @@ def test_what_is_advised_is_let_in(small: RealWorker) -> None:
     advised = re.search(r"A batch of (\d+) at this size would fit", str(error) + error.hint)
     assert advised, (str(error), error.hint)
     batch = int(advised[1])
-    # Its bytes never come, so it waits for them where it was let in.
+    # Its bytes never arrive, so a job that was admitted waits for them.
     waiting = small.client.submit(
         request("decode"), [Announced("latent", batch, 16, 16, 16)], lambda _: None
     )
@@ -142,7 +145,7 @@ def test_what_is_advised_is_let_in(small: RealWorker) -> None:
 
 
 def resident(worker: RealWorker, what: str) -> int:
-    """Bytes of the worker's memory: `VmRSS` now, `VmHWM` at the most."""
+    """Resident memory of the worker in bytes: `VmRSS` is the current value, `VmHWM` the peak."""
     status = Path(f"/proc/{worker.process.pid}/status").read_text()
     return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) << 10
 
@@ -165,7 +168,7 @@ LARGE = {
 def test_a_job_stays_within_what_it_was_let_in_with(
     tiny: Path, tmp_path: Path, small: RealWorker, name: str
 ) -> None:
-    """With just the memory that the refusal names, the job runs and takes no more."""
+    """With exactly the memory that the refusal names, the job runs and uses no more."""
     job, shapes = LARGE[name]
     with RealWorker(tiny / "diffusers", tmp_path / "none.log", device="cpu", memory="1KiB") as none:
         needed = numbers(str(refused(none, job, shapes)))[0]
@@ -176,16 +179,16 @@ def test_a_job_stays_within_what_it_was_let_in_with(
     ) as worker:
         before = resident(worker, "VmRSS")
         worker.submit(job, **tensors)
-        # Threads' stacks, the socket's buffers and the first use of every piece of code.
+        # Allowance for thread stacks, socket buffers and code that is used for the first time.
         grown = resident(worker, "VmHWM") - before - (64 << 20)
     assert grown <= memory, f"{grown / 2**20:.0f} MiB of {memory / 2**20:.0f}"
 
 
 def test_jobs_that_wait_are_counted_together(small: RealWorker) -> None:
-    """Each fits alone; what does not fit beside the others is told so and may come again."""
+    """Each job fits alone. One that does not fit beside the others may be sent again."""
     latent = Announced("latent", 1, 16, 32, 32)
     jobs = [small.client.submit(request("decode"), [latent], lambda _: None) for _ in range(48)]
-    # Those that were let in wait for bytes that never come.
+    # Admitted jobs wait for bytes that never arrive.
     refusals = [job.exception(10) for job in jobs if job.done() or has_ended(job)]
     assert 0 < len(refusals) < len(jobs)
     assert {error.code for error in refusals} == {wire.ErrorCode.QUEUE_FULL}
@@ -204,7 +207,7 @@ def has_ended(job: object) -> bool:
 
 
 def test_a_decode_in_parts_is_the_same_picture(tiny: Path, tmp_path: Path, small) -> None:
-    """Where the whole does not fit `--memory`, it goes in bands, with the same values."""
+    """An image that exceeds `--memory` is decoded in bands, with the same values."""
     latent = noise(7, 1, 16, 40, 40)
     job, shapes = LARGE["decode"]
     needed = numbers(str(refused(small, job, shapes)))[0] if not fits(small, latent) else 64 << 20
@@ -227,7 +230,7 @@ def fits(worker: RealWorker, latent: torch.Tensor) -> bool:
 
 
 class TestCancel:
-    """A cancel is answered within a second, whatever the device is at."""
+    """A cancel is answered within a second, whatever the device is doing."""
 
     @pytest.mark.parametrize(
         "job, shapes",
@@ -258,7 +261,7 @@ class TestCancel:
             running.cancel()
             small = WorkerClient(worker.config)
             try:
-                # The device is free again soon, too: the next job need not wait for the rest.
+                # The device is free again soon, so the next job does not wait for this one.
                 small.submit(
                     request("encode", prompts=["a fox"], length=16), [], lambda _: None
                 ).result(TIMEOUT)
@@ -278,7 +281,7 @@ def test_skipped_noise_is_cheap(worker: RealWorker) -> None:
 
 
 def test_memory_does_not_grow_with_steps(tiny: Path, tmp_path: Path) -> None:
-    """Modulations of 1,000 two-evaluation steps are not all made up front."""
+    """The modulations of 1,000 steps with two evaluations each are not all computed in advance."""
     grown = {}
     for steps in (20, 1000):
         with RealWorker(tiny / "diffusers", tmp_path / f"{steps}.log", device="cpu") as worker:

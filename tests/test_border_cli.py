@@ -1,4 +1,4 @@
-"""The border of the command line: every kind of value, and what it gets."""
+"""Edge cases of the command line: every kind of value, and how it is answered."""
 
 from __future__ import annotations
 

@@ -1,22 +1,26 @@
-"""Between a node and the wire nothing leaves a job unanswered; what a worker says is bounded."""
+"""No error between a node and the wire leaves a job unanswered; a worker's words are bounded."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import re
 import struct
 import sys
 from pathlib import Path
 
 import pytest
 
-from comfy_node import client as clients
-from comfy_node import connection, tensors, wire, worker_process
-from comfy_node.client import WorkerClient
-from comfy_node.errors import MOST_WORDS, NoWorker, StartFailed, WorkerError
-from comfy_node.settings import WorkerConfig
-from comfy_node.tensors import WireTensor
+from comfy_node import wire
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.texts import WorkerError
+from comfy_node.wire import WireTensor, transfer
+from comfy_node.worker import client as clients
+from comfy_node.worker import connection
+from comfy_node.worker import process as worker_process
+from comfy_node.worker.client import WorkerClient
+from comfy_node.worker.errors import MAX_WORDS, NoWorker, StartFailed, from_wire
 from fake_worker import FakeWorker
 from test_client import TIMEOUT, client, denoise, free_port, latent, quick, wait_until, worker
 
@@ -26,7 +30,7 @@ ENCODE = wire.EncodeRequest(["a"], 8)
 
 @pytest.fixture(autouse=True)
 def pace(quick):
-    """Lost connections are made again at once."""
+    """Reconnects without delay."""
 
 
 class Odd:
@@ -105,15 +109,15 @@ ERRORS = [RuntimeError, ValueError, KeyError, MemoryError, AssertionError, OSErr
     [
         (wire, "encode_client"),
         (wire, "decode_worker"),
-        (tensors, "chunks"),
-        (tensors, "check_set"),
-        (tensors.Assembler, "push"),
-        (connection.Connection, "_take"),
+        (transfer, "chunks"),
+        (transfer, "check_set"),
+        (transfer.Assembler, "push"),
+        (connection.Connection, "_handle"),
         (connection.Connection, "_send"),
         (connection.Connection, "run"),
         (connection.Connection, "open"),
         (clients.WorkerClient, "_connect"),
-        (clients.Pace, "see"),
+        (clients.Pace, "observe"),
     ],
 )
 def test_wherever_an_error_is_raised_the_job_ends(monkeypatch, owner, name, error):
@@ -163,7 +167,7 @@ def test_a_client_that_was_closed_answers_at_once(worker):
     client.close()
     client.close()
     for job in (client.submit(ENCODE), client.connect()):
-        with pytest.raises(NoWorker, match="was closed here"):
+        with pytest.raises(NoWorker, match="was closed by the node pack"):
             job.result(TIMEOUT)
 
 
@@ -232,7 +236,7 @@ def test_where_the_other_one_is_gone_the_worker_is_started(tmp_path, monkeypatch
 def test_an_address_that_something_else_holds_is_not_waited_for_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr(clients, "START_SECONDS", 1)
     client = WorkerClient(starts(tmp_path, "exit 98", free_port()))
-    with pytest.raises(StartFailed, match="Another program holds") as caught:
+    with pytest.raises(StartFailed, match="Another program uses") as caught:
         client.submit(ENCODE).result(TIMEOUT)
     assert caught.value.hint
     client.close()
@@ -244,7 +248,8 @@ def test_a_worker_that_the_system_killed_had_too_little_memory(tmp_path, script)
     client = WorkerClient(starts(tmp_path, f"echo loading; {script}", free_port()))
     with pytest.raises(StartFailed, match="memory ran out") as caught:
         client.submit(ENCODE).result(TIMEOUT)
-    assert "--precision" in caught.value.hint and "ends:\nloading" in caught.value.hint
+    assert "--precision" in caught.value.hint
+    assert re.search(r"The last lines of its log, .*:\nloading", caught.value.hint)
     assert "内存不足" in caught.value.text("zh")
     client.close()
 
@@ -266,7 +271,7 @@ def test_messages_of_a_newer_worker_are_passed_over():
 @pytest.mark.parametrize("code", [10, 99, 1 << 31])
 def test_an_error_code_of_a_newer_worker_is_an_error_like_any_other(code):
     frame = wire.encode_worker(wire.Failed(JOB, wire.WireError(code, "It is odd.", "Wait.")))
-    error = WorkerError.from_wire(wire.decode_worker(frame).error)
+    error = from_wire(wire.decode_worker(frame).error)
     assert (error.code, error.text("en")) == (code, "It is odd.\nWait.")
     assert error.text("zh") == "It is odd.\nWait."
 
@@ -277,13 +282,13 @@ def test_an_error_code_of_a_newer_worker_is_an_error_like_any_other(code):
         ("line\r\nline", "line line"),
         ("\x1b[31mred", "\\x1b[31mred"),
         ("a\u202eb", "a\\u202eb"),
-        ("x" * 10_000, "x" * MOST_WORDS + "…"),
+        ("x" * 10_000, "x" * MAX_WORDS + "…"),
         ("\0", "\\x00"),
         ("{curly} {0} %s", "{curly} {0} %s"),
     ],
 )
 def test_a_workers_words_are_bounded_and_escaped(said, shown):
-    error = WorkerError.from_wire(wire.WireError(wire.ErrorCode.INTERNAL, said, said))
+    error = from_wire(wire.WireError(wire.ErrorCode.INTERNAL, said, said))
     assert error.message == error.hint == shown
     assert shown in error.text("zh")
 
@@ -300,7 +305,7 @@ NOT_MESSAGES = {
 @pytest.mark.parametrize("case", NOT_MESSAGES)
 def test_what_is_no_message_ends_the_connection_and_not_the_client(case, monkeypatch):
     frame = NOT_MESSAGES[case]
-    if frame is None:  # of no job: passed over
+    if frame is None:  # belongs to no job: ignored
         frame = bytes(wire.encode_worker(wire.Chunk(JOB, 0, 0, b"1234")))
     with FakeWorker() as fake:
         client = WorkerClient(WorkerConfig(url=fake.url))
@@ -312,7 +317,7 @@ def test_what_is_no_message_ends_the_connection_and_not_the_client(case, monkeyp
         if case == "a chunk of no job's":
             assert job.result(TIMEOUT)
         else:
-            with pytest.raises(WorkerError, match="sent what is not a message"):
+            with pytest.raises(WorkerError, match="sent an invalid message"):
                 job.result(TIMEOUT)
         assert client.submit(denoise(1), [latent()]).result(TIMEOUT)
         client.close()

@@ -1,5 +1,7 @@
-"""What JSON files beside weights may say: configs and tokenizers, whole, broken, of other
-models, and with numbers that nothing may be sized by."""
+"""JSON files beside weights: configs and tokenizers, valid, broken, or of other models.
+
+Their numbers must not determine an allocation.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,7 @@ def test_a_config_that_is_a_pipe(diffusers: Path) -> None:
 
 
 def test_json_as_windows_writes_it(diffusers: Path) -> None:
-    """A byte-order mark, and lines that end in CR LF."""
+    """With a byte-order mark and CR LF line endings."""
     before = report(model=diffusers)
     for file in diffusers.rglob("*.json"):
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
@@ -169,7 +171,7 @@ FOUND = {
 
 @pytest.mark.parametrize("kind", FOUND)
 def test_a_broken_tokenizer_that_is_found(diffusers: Path, tmp_path: Path, kind: str) -> None:
-    """It is the one that was meant: no worker starts without it."""
+    """A broken tokenizer is the one that was meant: no worker starts without it."""
     file = diffusers / "tokenizer" / "tokenizer.json"
     file.unlink()
     if FOUND[kind] is None:
@@ -185,7 +187,7 @@ def test_a_broken_tokenizer_that_is_found(diffusers: Path, tmp_path: Path, kind:
     ):
         said = refused(result, file)
         assert kind != "LFS pointer" or "a Git LFS pointer" in said
-    # Another model's, whole, beside no other: there is none for this one.
+    # The only tokenizer belongs to another model, so there is none for this one.
     file.unlink()
     file.write_text('{"model": {"vocab": {}}}')
     assert report(model=diffusers)["missing"] == ["tokenizer"]

@@ -1,5 +1,7 @@
-"""Everything that can lie where weights should, and what the worker says of it: it is
-accepted, or refused in one sentence. Never a panic, never a backtrace, never a hang."""
+"""Every kind of file in the place of weights.
+
+The worker accepts it, or refuses it in one sentence. It never panics, prints a backtrace, or hangs.
+"""
 
 from __future__ import annotations
 
@@ -202,8 +204,11 @@ LANDMARKS = {
     ("part", "name"), [(part, name) for part, names in LANDMARKS.items() for name in names]
 )
 def test_a_dimension_that_no_network_has(tiny: Path, tmp_path: Path, part, name, size) -> None:
-    """Every tensor that a geometry is derived from, in every dimension: zero, or so large
-    that bytes and products overflow, with no bytes in the file since another is zero."""
+    """Every tensor that determines the geometry, with an impossible value in every dimension.
+
+    The value is zero, or so large that products overflow. The files contain no data, because
+    another dimension is zero.
+    """
     source = tiny / "comfyui" / "models" / COMFYUI[part]
     shapes = {key: list(value.shape) for key, value in load_file(source).items()}
     for axis in range(len(shapes[name])):
@@ -262,7 +267,7 @@ def test_wrappers_that_hide_a_twin(tiny: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    """A diffusers folder whose transformer is in shards."""
+    """A diffusers folder whose transformer is sharded."""
     from make_tiny_checkpoint import make
 
     make(tmp_path, max_shard_size="300KB")

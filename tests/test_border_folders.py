@@ -1,4 +1,4 @@
-"""Everything that folders of weights can hold besides them, and every way to name one."""
+"""Folders of weights: what else may be in them, and every way to name one."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_a_config_in_a_shared_folder_is_nobodys(models: Path, config, named: boo
 
 
 def test_a_library_s_folder_inside_a_shared_one(models: Path) -> None:
-    """Its config may be another model's as well."""
+    """Its config may belong to another model."""
     (models / "vae" / "FLUX1").mkdir()
     weights = models / "vae" / "FLUX1" / "diffusion_pytorch_model.safetensors"
     (models / "vae" / "ae.safetensors").rename(weights)
     beside(models, "vae/FLUX1/config.json", SD3_CONFIG)
     for where in ({"model": models}, {"vae": weights}, {"vae": weights.parent}):
         assert report(**where)["vae"]["geometry"]["scaling_factor"] == 0.3611
-    # With nothing beside it that only ComfyUI has.
+    # Without the files beside it that only ComfyUI has.
     shutil.rmtree(models / "diffusion_models")
     shutil.rmtree(models / "text_encoders")
     assert report(model=models)["vae"]["geometry"]["scaling_factor"] == 0.3611
@@ -91,7 +91,7 @@ def test_apple_double_beside_an_index(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_what_else_lies_in_comfyuis_folders(models: Path) -> None:
-    """Pipes, folders with a file's name, rings of links, and files of other formats."""
+    """Named pipes, folders with a file's name, circular links, and files of other formats."""
     os.mkfifo(models / "vae" / "pipe.safetensors")
     (models / "vae" / "folder.safetensors").mkdir()
     (models / "vae" / "ring").symlink_to(models / "vae")
@@ -103,14 +103,14 @@ def test_what_else_lies_in_comfyuis_folders(models: Path) -> None:
     found = report(model=models)
     assert found["missing"] == []
     assert found["notes"] == []
-    # Through the link that leads up, the other parts are candidates too.
+    # Through the link to the parent folder, the other parts are candidates too.
     others = {Path(COMFYUI[part]).name for part in ("transformer", "text_encoder")}
     assert reasons(found).keys() - others == {"kl-f8.ckpt", "flux1-dev-Q4.gguf"}
     assert "a GGUF file" in reasons(found)["flux1-dev-Q4.gguf"]
 
 
 def test_names_that_are_no_text(models: Path) -> None:
-    """Not UTF-8, and with what would move a terminal's cursor."""
+    """File names that are not UTF-8, or contain terminal escape sequences."""
     odd = os.fsencode(models / "vae") + b"/\xff\x1b[2J\nae.safetensors"
     os.rename(models / "vae" / "ae.safetensors", odd)
     found = report(model=models)
@@ -136,7 +136,7 @@ def test_a_model_s_name_is_one_line(tiny: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def as_nobody() -> Iterator[tuple[Path, list[str]]]:
-    """A folder that everybody may read, and what runs a command as a user without rights."""
+    """A world-readable folder, and a function that runs a command as an unprivileged user."""
     before = []
     if os.geteuid() == 0:
         setpriv = shutil.which("setpriv")
@@ -223,7 +223,7 @@ def test_the_same_bytes_are_one_file(models: Path, how: str, part: str) -> None:
 
 
 def changed(source: Path, target: Path) -> Path:
-    """A file of the same shapes with other numbers."""
+    """A file with the same shapes and other values."""
     target.parent.mkdir(exist_ok=True)
     save_file({name: value * 1.01 for name, value in load_file(source).items()}, target)
     return target
@@ -436,7 +436,7 @@ def test_paths_as_windows_and_shells_have_them(diffusers: Path, tmp_path: Path) 
     for path in [*typed, "model", ".\\model\\", '"model\\"']:
         found = report(path, environment=home, cwd=tmp_path)
         assert found["parameters"] == expected["parameters"], path
-    # A name that is there is taken as it stands.
+    # A name that exists is used as it is.
     (tmp_path / "$HOME").symlink_to(diffusers)
     assert report("$HOME", environment=home, cwd=tmp_path)["missing"] == []
 

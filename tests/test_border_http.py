@@ -1,4 +1,4 @@
-"""What a worker's process answers over HTTP, under which names, and how it ends."""
+"""The worker's HTTP pages: their answers, the host names that it accepts, and its shutdown."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.errors import NoWorker, WorkerError
-from comfy_node.settings import WorkerConfig
-from comfy_node.tensors import WireTensor
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.texts import WorkerError
+from comfy_node.wire import WireTensor
+from comfy_node.worker.client import WorkerClient
+from comfy_node.worker.errors import NoWorker
 from real_worker import RealWorker, command, to_wire
 
 TIMEOUT = 60
@@ -64,7 +65,7 @@ def test_every_route(worker: RealWorker, method: str, path: str, status: int) ->
 
 @pytest.fixture(scope="module")
 def named(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWorker]:
-    """A worker that was told names of its own."""
+    """A worker that was started with host names of its own."""
     log = tmp_path_factory.mktemp("named") / "log"
     with RealWorker(
         tiny / "diffusers", log, device="cpu", allowed_host="gpu-box,worker.example"
@@ -147,7 +148,7 @@ def large_decode() -> list[WireTensor]:
 
 
 def busy(worker: RealWorker):
-    """A decode that has the device."""
+    """A decode job that is running on the device."""
     started = threading.Event()
 
     def note(event: object) -> None:
@@ -170,7 +171,7 @@ def test_a_long_operation_has_the_grace_period(tiny: Path, tmp_path: Path) -> No
         assert worker.process.wait(TIMEOUT) == 0
         assert GRACE - 0.5 <= time.monotonic() - begun < GRACE + 10
         assert "code=shutting-down" in worker.log.read_text()
-        # The node's client was told why, and waits for the worker to come back.
+        # The node's client was told the reason, and waits for the worker to answer again.
         assert not future.done()
         future.cancel()
 

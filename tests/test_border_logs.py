@@ -1,4 +1,4 @@
-"""The border of the log: what is written, to whom, and what happens when nobody reads."""
+"""Edge cases of the log: what is written, where, and what happens if nobody reads it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ import pytest
 import torch
 
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.errors import WorkerError
-from comfy_node.settings import WorkerConfig
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.texts import WorkerError
+from comfy_node.worker.client import WorkerClient
 from real_worker import RealWorker, binary, flags, free_port
 
 EVIL = "x\n2026-01-01T00:00:00.000000Z ERROR forged: y=1\r\x1b[31m\u202e\x9b2J"
@@ -34,7 +34,7 @@ LINE = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z +(ERROR|WARN|INFO|DEBUG|TRACE) ")
 
 
 class Served(RealWorker):
-    """A worker whose standard error goes where the test says."""
+    """A worker whose standard error the test redirects."""
 
     def __init__(self, model: Path, stderr: int, env: dict[str, str], **values: object) -> None:
         token = values.pop("token", None)
@@ -57,7 +57,7 @@ class Served(RealWorker):
 
 @contextmanager
 def piped(model: Path, size: int | None = None, **env: str) -> Iterator[tuple[Served, int]]:
-    """A worker whose log goes into a pipe, and the pipe's reading end."""
+    """A worker that logs to a pipe, and the pipe's reading end."""
     reading, writing = os.pipe()
     if size:
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, size)
@@ -68,7 +68,7 @@ def piped(model: Path, size: int | None = None, **env: str) -> Iterator[tuple[Se
 
 
 def logged(tiny: Path, folder: Path, act: Callable, **values: object) -> list[str]:
-    """The lines of a worker's log while something was done."""
+    """The lines that a worker logs while something is done."""
     log = folder / "log"
     env = values.pop("env", {})
     with (
@@ -101,7 +101,7 @@ def test_a_reader_that_ends_does_not_end_the_worker(tiny: Path) -> None:
 
 
 async def refused_jobs(address: str, count: int) -> None:
-    """Jobs that are refused, each with a line in the log, as fast as they come."""
+    """Sends jobs that are refused, each with a line in the log, as fast as possible."""
     async with aiohttp.ClientSession() as session, session.ws_connect(f"ws://{address}/ws") as ws:
         hello = wire.ClientHello(wire.MAGIC, wire.PROTOCOL_VERSION, "a test", None)
         await ws.send_bytes(bytes(wire.encode_client(hello)))
@@ -114,7 +114,7 @@ async def refused_jobs(address: str, count: int) -> None:
 
 def test_a_reader_that_stalls_holds_nothing_and_is_told(tiny: Path) -> None:
     with piped(tiny / "diffusers", size=4096) as (worker, reading):
-        # More than a pipe and what the worker keeps for it.
+        # More than a pipe and the worker's own buffer hold.
         asyncio.run(refused_jobs(worker.address, 10_000))
         many_jobs(worker, 3)
         text, deadline = b"", time.monotonic() + 60
@@ -132,7 +132,7 @@ def test_a_reader_that_stalls_holds_nothing_and_is_told(tiny: Path) -> None:
         refused = sum("job not accepted" in line for line in lines)
         assert len(told) == 1
         assert 0 < 10_000 - refused <= int(told[0].rpartition("dropped=")[2]) < 10_000
-        # It is whole again.
+        # The log is complete again.
         many_jobs(worker, 1)
         assert select.select([reading], [], [], 10)[0]
         os.close(reading)
@@ -249,7 +249,7 @@ def test_no_level_shows_the_token(tiny: Path, tmp_path: Path, level: str, log_fo
     )  # fmt: skip
     text = "\n".join(lines)
     assert "ready" in text and "s3cret" not in text
-    # Nor as the numbers of its bytes.
+    # It is not written as a list of bytes either.
     assert ", ".join(str(byte) for byte in b"s3cret") not in text
 
 
@@ -257,7 +257,7 @@ def test_no_level_shows_the_token(tiny: Path, tmp_path: Path, level: str, log_fo
 
 
 def terminal_output(tiny: Path, **env: str) -> str:
-    """What a worker shows on a terminal until it is ready."""
+    """The output of a worker on a terminal until it is ready."""
     ours, theirs = pty.openpty()
     with Served(tiny / "diffusers", theirs, {"NO_COLOR": "", **env}):
         time.sleep(0.2)

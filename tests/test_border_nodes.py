@@ -1,7 +1,7 @@
-"""Everything that a link can bring into a node: it works, or one sentence names the input.
+"""Every kind of value that a link can bring into a node: it works, or one sentence names the input.
 
-ComfyUI checks no value that comes through a link of any type. The table holds every
-input of every node, and for every kind of value whether the input takes it.
+ComfyUI checks no value that comes through a link of a wildcard type. The table lists for every
+input of every node which kinds of values it accepts.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import fake_comfy
-from comfy_node import client as clients
-from comfy_node.errors import WorkerError
-from comfy_node.settings import ENVIRONMENT
+from comfy_node.settings.config import ENVIRONMENT
+from comfy_node.texts import WorkerError
+from comfy_node.worker import client as clients
 from fake_worker import WIDTH, FakeWorker
 
 CJK = re.compile("[\u4e00-\u9fff]")
@@ -63,7 +63,7 @@ WHOLE = {"one", "1.0", "a NumPy integer"}
 FRACTIONS = {"0.5", "a NumPy float"}
 PLAIN_TEXT = {"a text", "an empty text"}
 
-# What each input takes of these. The image of 32 × 32 is one for every IMAGE.
+# The kinds of values that each input accepts. The image of 32 × 32 is valid for every IMAGE.
 NODES = {
     "OvisWorker": {"worker": set()},
     "OvisPromptTemplate": {
@@ -142,7 +142,7 @@ NODES = {
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    """The nodes by name, on a fake worker called `local`."""
+    """The nodes by name, with a fake worker called `local`."""
     patch = pytest.MonkeyPatch()
     patch.setattr(clients, "_clients", {})
     for name in ENVIRONMENT.values():
@@ -166,7 +166,7 @@ def latent(**more: object) -> dict:
 
 
 def inputs_of(node: type, **changes: object) -> dict:
-    """Values that work for every required input, and those of ``changes``."""
+    """Valid values for every required input, overridden by ``changes``."""
     common = {
         "worker": "local",
         "positive": conditioning(),
@@ -213,7 +213,7 @@ def inputs_of(node: type, **changes: object) -> dict:
 
 
 def run(node: type, **changes: object) -> tuple:
-    """What the node gives for working values and ``changes``, as ComfyUI would run it."""
+    """Runs a node as ComfyUI would, with valid values overridden by ``changes``."""
     given = inputs_of(node, **changes)
 
     async def whole() -> object:
@@ -226,7 +226,7 @@ def run(node: type, **changes: object) -> tuple:
 
 
 def says(error: WorkerError, name: str) -> None:
-    """One sentence in each language that names the input, and a hint."""
+    """Checks that there is one sentence in each language that names the input, and a hint."""
     assert name in error.message, error.message
     assert "\n" not in error.message and len(error.message) < 600
     assert error.message.endswith(".") and error.hint
@@ -284,7 +284,7 @@ def test_an_interrupt_cancels_every_job_of_the_prompt(pack, monkeypatch):
     begun, cancelled = len(pack.worker.submitted), len(pack.worker.cancelled)
 
     async def prompt() -> list:
-        # As ComfyUI maps a list over a node: tasks of one loop.
+        # ComfyUI maps a list over a node as concurrent tasks of one loop.
         tasks = [asyncio.create_task(node.execute(**inputs_of(node, steps=900))) for _ in range(4)]
         while len(pack.worker.submitted) < begun + 4:
             await asyncio.sleep(0.01)

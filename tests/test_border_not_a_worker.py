@@ -1,8 +1,9 @@
-"""What else may answer at a worker's address, over HTTP, TLS or not at all: one sentence each."""
+"""Other programs at a worker's address, over HTTP or TLS or silent: one sentence for each."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import ssl
 import subprocess
@@ -12,10 +13,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.errors import NoWorker, WorkerError
-from comfy_node.settings import WorkerConfig
-from comfy_node.status import look_at
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.texts import WorkerError
+from comfy_node.worker.client import WorkerClient
+from comfy_node.worker.errors import NoWorker
+from comfy_node.worker.status import query_status
 from test_client import TIMEOUT, client, free_port, quick, worker
 
 FIXTURES = (client, quick, worker)  # pytest finds them by name
@@ -24,11 +26,11 @@ ENCODE = wire.EncodeRequest(["a"], 8)
 
 @pytest.fixture(autouse=True)
 def pace(quick):
-    """Lost connections are made again at once."""
+    """Reconnects without delay."""
 
 
 def answering(status: int, text: str):
-    """A handler that always answers so."""
+    """A handler that always gives this answer."""
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=status, text=text)
@@ -37,7 +39,7 @@ def answering(status: int, text: str):
 
 
 def failure_at(handler, path: str = "/ws") -> WorkerError:
-    """The client's error where ``handler`` answers every request."""
+    """The client's error if ``handler`` answers every request."""
 
     async def ask() -> WorkerError:
         app = web.Application()
@@ -58,23 +60,34 @@ def failure_at(handler, path: str = "/ws") -> WorkerError:
 @pytest.mark.parametrize(
     ("status", "text", "said", "kind"),
     [
-        (200, "a page", "is not an ovis-worker (HTTP status 200)", WorkerError),
-        (404, "", "has no ovis-worker at the path /ws (HTTP status 404)", WorkerError),
-        (400, "", "does not take a websocket (HTTP status 400)", WorkerError),
-        (426, "", "does not take a websocket (HTTP status 426)", WorkerError),
+        (200, "a page", "Another program answers at HOST (HTTP status 200)", WorkerError),
+        (404, "", "with the path /ws (HTTP status 404)", WorkerError),
+        (400, "", "does not accept a websocket (HTTP status 400)", WorkerError),
+        (426, "", "does not accept a websocket (HTTP status 426)", WorkerError),
         (302, "", "such as a login page (HTTP status 302)", WorkerError),
         (407, "", "asks for a login", WorkerError),
-        (500, "", "is not an ovis-worker (HTTP status 500)", WorkerError),
-        (403, "The host `x` is none of this worker's.", "refuses: The host `x`", WorkerError),
-        (403, "", "forbids the connection (HTTP status 403)", WorkerError),
+        (500, "", "Another program answers at HOST (HTTP status 500)", WorkerError),
+        (
+            403,
+            "The host `x` is none of this worker's.",
+            "refused the request: The host `x`",
+            WorkerError,
+        ),
+        (403, "", "refuses the connection (HTTP status 403)", WorkerError),
         (401, "", "asks for a login", WorkerError),
         (502, "", "a proxy answers with HTTP status 502", NoWorker),
-        (503, "", "it is stopping, or a proxy says so (HTTP status 503)", NoWorker),
+        (
+            503,
+            "",
+            "it is shutting down, or a proxy reports it as unavailable (HTTP status 503)",
+            NoWorker,
+        ),
     ],
 )
 def test_what_answers_over_http(status, text, said, kind):
     error = failure_at(answering(status, text))
-    assert said in error.message and type(error) is kind and error.hint
+    message = re.sub(r"127\.0\.0\.1:\d+", "HOST", error.message)
+    assert said in message and type(error) is kind and error.hint
 
 
 def test_a_login_page_is_one_and_not_another_program():
@@ -99,7 +112,7 @@ def test_the_status_of_a_worker_behind_a_proxy(status, state):
         app = web.Application()
         app.router.add_route("*", "/{all:.*}", answering(status, "<html>"))
         async with TestServer(app) as server:
-            found = await look_at(WorkerConfig(url=f"ws://127.0.0.1:{server.port}"))
+            found = await query_status(WorkerConfig(url=f"ws://127.0.0.1:{server.port}"))
         assert (found.state, str(status) in found.problem.message) == (state, True)
 
     asyncio.run(asyncio.wait_for(ask(), TIMEOUT))
@@ -110,7 +123,7 @@ def test_the_status_of_a_worker_behind_a_proxy(status, state):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory) -> ssl.SSLContext:
-    """A server's context with a certificate that it has signed itself."""
+    """A TLS server context with a self-signed certificate."""
     program = shutil.which("openssl")
     if program is None:
         pytest.skip("no openssl here")
@@ -125,7 +138,7 @@ def certificate(tmp_path_factory) -> ssl.SSLContext:
 
 
 def failure_with_tls(context: ssl.SSLContext, scheme: str) -> WorkerError:
-    """The client's error, and the status', where a server speaks TLS."""
+    """The errors of the client and of the status if a server uses TLS."""
 
     async def ask() -> WorkerError:
         async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -139,7 +152,7 @@ def failure_with_tls(context: ssl.SSLContext, scheme: str) -> WorkerError:
             await asyncio.wrap_future(client.submit(ENCODE))
         except WorkerError as error:
             if scheme == "wss":
-                assert (await look_at(config)).problem.message == error.message
+                assert (await query_status(config)).problem.message == error.message
             return error
         finally:
             await asyncio.to_thread(client.close)
@@ -158,13 +171,13 @@ def test_a_certificate_of_its_own_is_named_as_the_trouble(certificate):
 
 def test_a_plain_address_of_a_port_with_tls(certificate):
     error = failure_with_tls(certificate, "ws")
-    assert "speaks TLS only" in error.message and "wss://127.0.0.1:" in error.hint
+    assert "accepts only TLS connections" in error.message and "wss://127.0.0.1:" in error.hint
     assert "s3cret" not in str(error)
 
 
 def test_an_address_with_tls_of_a_plain_worker(worker):
     client = WorkerClient(WorkerConfig(url=worker.url.replace("ws:", "wss:"), binary="/none"))
-    with pytest.raises(WorkerError, match="does not speak TLS") as caught:
+    with pytest.raises(WorkerError, match="does not use TLS") as caught:
         client.submit(ENCODE).result(TIMEOUT)
     assert f"ws://127.0.0.1:{worker.port}" in caught.value.hint
     client.close()
@@ -178,7 +191,10 @@ def test_a_socket_that_closes_before_its_hello_is_away():
         return socket
 
     error = failure_at(close)
-    assert isinstance(error, NoWorker) and "closed the connection before its hello" in error.message
+    assert (
+        isinstance(error, NoWorker)
+        and "closed the connection before it sent its hello" in error.message
+    )
 
 
 def test_a_login_goes_to_the_proxy_and_nowhere_else():

@@ -1,4 +1,4 @@
-"""The border of output paths: every kind of place, and what it gets."""
+"""Edge cases of output paths: every kind of place, and the result."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def as_nobody() -> dict[str, object]:
 
 @pytest.mark.parametrize("protected", ["folder", "file"])
 def test_what_is_protected_is_not_written(tiny: Path, folder: Path, protected: str) -> None:
-    # Root may write anywhere, so this is another user's run, on copies it can read.
+    # Root may write anywhere, so this runs as another user, on copies that this user can read.
     program = folder / "ovis-worker"
     shutil.copy(binary(), program)
     shutil.copytree(tiny / "diffusers", folder / "model")
@@ -125,7 +125,7 @@ def test_what_is_protected_is_not_written(tiny: Path, folder: Path, protected: s
 
 
 def with_files_of_at_most(size: int) -> dict[str, object]:
-    """What a disk without room does: larger files fail to be written."""
+    """Limits the size of files, which simulates a full disk."""
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -144,7 +144,7 @@ def test_a_disk_without_room_is_told_before_the_work(tiny: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("lost", ["latents", "picture", "one of a batch"])
 def test_each_output_is_written_on_its_own(tiny: Path, tmp_path: Path, lost: str) -> None:
-    """A place that goes away while steps run costs what was to go there, and nothing else."""
+    """If one place disappears during the steps, only the output for that place is lost."""
     away, stays = tmp_path / "away", tmp_path / "stays"
     away.mkdir(), stays.mkdir()
     picture, latents, batch = stays / "x.png", away / "l.safetensors", None
@@ -194,7 +194,7 @@ def test_the_two_outputs_are_two_files(tiny: Path, tmp_path: Path) -> None:
 def test_the_suffix_decides_the_format(
     tiny: Path, tmp_path: Path, suffix: str, kind: str, most: int
 ) -> None:
-    """The same pixels in every format, and how they were made."""
+    """The same pixels in every format, with the settings that they were made with."""
     prompt = 'zürich 雪 🎨 "HELLO"\n\x1b'
     reference, out = tmp_path / "reference.png", tmp_path / f"x.{suffix}"
     for file in (reference, out):
@@ -228,7 +228,7 @@ def test_an_existing_file_keeps_its_mode_and_its_links(tiny: Path, tmp_path: Pat
 
 
 def test_what_is_made_is_what_was_made(tiny: Path, tmp_path: Path) -> None:
-    """The way a file is written changes nothing in it."""
+    """The way in which a file is written does not change its contents."""
     latents = tmp_path / "l.safetensors"
     result = command("generate", **small(tiny, tmp_path / "x.png", latents_out=latents))
     assert result.returncode == 0

@@ -1,4 +1,4 @@
-"""Where settings, logs, notes and templates lie, who may read them, and what a machine starts."""
+"""Where settings, logs, PID files and templates are kept, and who can read them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import fake_comfy
-from comfy_node import private_folder, settings, templates, worker_process
-from comfy_node.errors import WorkerError
-from comfy_node.next_step import Machine, how_to_start
-from comfy_node.settings import PACK_ROOT, Places, WorkerConfig
-from comfy_node.settings_file import SETTINGS_FILE
+from comfy_node.prompts import templates
+from comfy_node.settings import lookup, private_folder
+from comfy_node.settings.config import PACK_ROOT, ComfyFolders, WorkerConfig
+from comfy_node.settings.file import SETTINGS_FILE
+from comfy_node.texts import WorkerError
+from comfy_node.worker import process as worker_process
+from comfy_node.worker.start_hint import Machine, how_to_start
 from test_border_settings import TEXT
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
@@ -33,7 +35,7 @@ def test_the_folder_is_the_system_users(tmp_path, has_system_user):
 @pytest.mark.parametrize("served", ["output", "input", "temp", "models"])
 def test_the_folder_lies_in_nothing_that_is_served(tmp_path, monkeypatch, served):
     made = fake_comfy.folder_paths(tmp_path / "base")
-    # Somebody gave ComfyUI its own base folder, through a link, as that of outputs.
+    # The output folder is a link to ComfyUI's own base folder.
     (tmp_path / "base").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "base", target_is_directory=True)
     if served == "models":
@@ -77,7 +79,7 @@ def test_a_file_that_reappears_in_the_old_place_is_not_believed(tmp_path, caplog
     with caplog.at_level(logging.WARNING):
         private_folder.prepare(new, old)
     assert "is not read" in caplog.text
-    config = settings.resolve("local", Places(new, user=old), {"PATH": ""})
+    config = lookup.resolve("local", ComfyFolders(new, user=old), {"PATH": ""})
     assert config.binary != "/tmp/evil" and (old / SETTINGS_FILE).exists()
 
 
@@ -86,7 +88,7 @@ def test_settings_that_cannot_be_read_move_as_they_are(tmp_path):
     (old / SETTINGS_FILE).write_text("{")
     private_folder.prepare(new, old)
     with pytest.raises(WorkerError, match="cannot be read"):
-        settings.resolve("local", Places(new), {})
+        lookup.resolve("local", ComfyFolders(new), {})
 
 
 def test_settings_that_cannot_be_moved_stay_and_are_said(tmp_path, caplog, monkeypatch):
@@ -96,7 +98,7 @@ def test_settings_that_cannot_be_moved_stay_and_are_said(tmp_path, caplog, monke
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(private_folder, "replace", refuse)
+    monkeypatch.setattr(private_folder, "write_atomically", refuse)
     private_folder.prepare(new, old)
     assert (old / SETTINGS_FILE).read_text() == TEXT and "No space left" in caplog.text
     monkeypatch.undo()
@@ -104,7 +106,7 @@ def test_settings_that_cannot_be_moved_stay_and_are_said(tmp_path, caplog, monke
     assert (new / SETTINGS_FILE).read_text() == TEXT and not (old / SETTINGS_FILE).exists()
 
 
-# A worker's log and note
+# A worker's log and PID file
 
 
 @POSIX
@@ -136,7 +138,7 @@ def test_a_damaged_note_is_no_process(tmp_path, note):
     config = WorkerConfig(log=str(tmp_path / "l.log"))
     (tmp_path / "l.pid").write_text(note)
     assert not worker_process.may_stop(config) and not worker_process.needs_restart(config)
-    with pytest.raises(WorkerError, match="was not started from here"):
+    with pytest.raises(WorkerError, match="was not started by the node pack"):
         worker_process.stop(config)
 
 
@@ -174,7 +176,7 @@ def test_a_driver_is_seen_by_its_program_or_its_files(monkeypatch, found):
     monkeypatch.setattr("shutil.which", lambda name, **_: found if "nvidia" in name else None)
     monkeypatch.setattr(os.path, "exists", lambda _: False)
     monkeypatch.setattr(Path, "is_file", lambda _: False)
-    assert Machine.look() == Machine(has_nvidia=found is not None, has_cargo=False)
+    assert Machine.detect() == Machine(has_nvidia=found is not None, has_cargo=False)
 
 
 # House templates lie where anyone who reaches ComfyUI can write: they are data

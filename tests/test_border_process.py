@@ -1,4 +1,4 @@
-"""What stands around the worker's process: tokens, streams, environment, signals."""
+"""The environment of the worker's process: tokens, streams, variables, signals."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_generate_ends_at_once_when_asked(
 
 
 def test_a_hangup_that_is_ignored_stays_ignored(tiny: Path, tmp_path: Path) -> None:
-    """As `nohup` starts it."""
+    """`nohup` starts a process with SIGHUP ignored."""
     values = small(tiny, tmp_path / "x.png", steps=200)
     process = subprocess.Popen(
         [binary(), "generate", *flags(**values)],

@@ -1,6 +1,6 @@
-"""Everything that a request to the pack's routes can be: an answer, or one sentence; never 500.
+"""Requests of every kind to the pack's routes: an answer or one sentence, never status 500.
 
-And who may do what: programs are started by a browser on this machine and by nobody else.
+Also access: only a browser on this machine can start programs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from multidict import CIMultiDict
 
-from comfy_node import settings, worker_process
 from comfy_node.routes import guard, json_body
-from comfy_node.settings import Places
-from comfy_node.settings_file import SETTINGS_FILE
-from comfy_node.status import look_at
+from comfy_node.settings import lookup
+from comfy_node.settings.config import ComfyFolders
+from comfy_node.settings.file import SETTINGS_FILE
+from comfy_node.worker import process as worker_process
+from comfy_node.worker.status import query_status
 from fake_worker import FakeWorker
 from test_client import FAKE, free_port
 from test_routes import asking, describe, get, no_environment, post, script, until
@@ -42,7 +43,7 @@ LOCAL = [path for path in POSTS if path.startswith("workers/")]
 
 
 def ask(user, method: str, path: str, data: bytes | None = None, **headers: str) -> tuple:
-    """Status, text and headers of an answer."""
+    """Status, body and headers of an answer."""
 
     async def question(client: TestClient) -> tuple:
         sent = {"Content-Type": "application/json"} if data is not None else {}
@@ -56,8 +57,8 @@ def ask(user, method: str, path: str, data: bytes | None = None, **headers: str)
 
 @pytest.fixture
 def away(tmp_path, monkeypatch):
-    """A worker `local` that is not there, and no binary that could start it."""
-    monkeypatch.setattr(settings, "known_binary", lambda *_: None)
+    """A worker `local` that does not run, without a binary to start it."""
+    monkeypatch.setattr(lookup, "known_binary", lambda *_: None)
     describe(tmp_path, local={"url": f"127.0.0.1:{free_port()}"})
     return tmp_path
 
@@ -168,7 +169,7 @@ def test_a_wrong_type_is_never_an_error_of_the_servers(away, path, field, value)
 @pytest.mark.parametrize("value", [None, 3, [], {}])
 def test_boxes_are_texts(away, box, value):
     status, said = post(away, "compose", {"template": "poster", "boxes": {box: value}})
-    assert status == 400 and "filled with texts" in said["error"]
+    assert status == 400 and "must contain texts" in said["error"]
 
 
 LABELS = ["..", "%2e%2e", "a%2Fb", "%00", "x" * 3000, "%F0%9F%8E%A8", "%ff", "a b", "{0}"]
@@ -214,7 +215,7 @@ PROXIES = [
 
 
 def request_from(remote: str | None, **headers: str) -> web.Request:
-    """A request as ComfyUI's server would hand it to a route."""
+    """A request as ComfyUI's server would pass it to a route."""
     sent = CIMultiDict({"Host": "127.0.0.1:8188", "Content-Type": "application/json"})
     sent.update({name.replace("_", "-"): value for name, value in headers.items()})
     made = make_mocked_request("POST", "/", headers=sent)
@@ -226,7 +227,7 @@ HERE = [
     ("127.0.0.1", {"Origin": "http://127.0.0.1:8188", "Sec_Fetch_Site": "same-origin"}),
     ("127.8.9.1", {"Host": "localhost:8188", "Origin": "http://localhost:8188"}),
     ("::1", {"Host": "[::1]:8188", "Origin": "http://[::1]:8188"}),
-    ("::ffff:127.0.0.1", {}),  # with --listen ::, that is how 127.0.0.1 looks
+    ("::ffff:127.0.0.1", {}),  # 127.0.0.1 as seen by a dual-stack socket, with --listen ::
     ("127.0.0.1", {"Host": "LOCALHOST"}),
 ]
 ELSEWHERE = [
@@ -238,7 +239,7 @@ ELSEWHERE = [
     ("", {}),
     (None, {}),
     ("127.0.0.1.evil.example", {}),
-    # DNS rebinding: the page's own name was made to point here.
+    # DNS rebinding: the name of the page's host resolves to this machine.
     ("127.0.0.1", {"Host": "evil.example", "Origin": "http://evil.example"}),
     ("127.0.0.1", {"Host": "evil.example:8188"}),
     ("127.0.0.1", {"Host": "localhost.evil.example", "Origin": "http://localhost.evil.example"}),
@@ -305,7 +306,7 @@ def test_who_may_not_start_a_worker_is_not_offered_it(tmp_path):
 
 
 def test_neither_a_token_nor_a_login_is_ever_in_an_answer(tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "known_binary", lambda *_: None)
+    monkeypatch.setattr(lookup, "known_binary", lambda *_: None)
     port = free_port()
     describe(
         tmp_path,
@@ -353,11 +354,17 @@ def test_an_odd_health_is_shown_bounded_or_called_another_program(tmp_path, case
 @pytest.mark.parametrize(
     ("code", "health", "metrics", "state", "problem"),
     [
-        (200, "[" * 60_000, "", "other", "is not an ovis-worker"),
-        (200, "3", "", "other", "is not an ovis-worker"),
-        (200, '{"model": "m"', "", "other", "is not an ovis-worker"),
+        (200, "[" * 60_000, "", "other", "Another program answers"),
+        (200, "3", "", "other", "Another program answers"),
+        (200, '{"model": "m"', "", "other", "Another program answers"),
         (302, "", "", "other", "such as a login page"),
-        (403, "The host `x` is none of this worker's.", "", "other", "refuses: The host `x`"),
+        (
+            403,
+            "The host `x` is none of this worker's.",
+            "",
+            "other",
+            "refused the request: The host `x`",
+        ),
         (200, None, "ovis_device_bytes_used nan\novis_device_bytes_total 1e999\n", "ready", ""),
         (200, None, "ovis_device_bytes_used x\novis_device_bytes_total -5\n", "ready", ""),
     ],
@@ -376,7 +383,7 @@ def test_what_else_may_answer_for_a_worker(tmp_path, code, health, metrics, stat
         app.router.add_route("*", "/{all:.*}", answer)
         async with TestServer(app) as server:
             describe(tmp_path, local={"url": f"127.0.0.1:{server.port}"})
-            return await look_at(settings.resolve("local", Places(tmp_path), {}))
+            return await query_status(lookup.resolve("local", ComfyFolders(tmp_path), {}))
 
     status = asyncio.run(look())
     assert status.state == state and problem in (status.problem.message if status.problem else "")
@@ -407,17 +414,17 @@ def test_a_change_says_that_a_restart_is_needed_and_stop_and_start_do_it(tmp_pat
         up = await until(client, lambda status: status["state"] == "connected")
         assert up["restart_needed"] is False
         first = pid()
-        # What the process was not started with.
+        # A setting that the process was not started with.
         assert await ask("save", {"model": ""}) == {"restart_needed": True}
         assert (await until(client, lambda status: True))["restart_needed"] is True
         assert await ask("save", {"model": str(tmp_path)}) == {"restart_needed": False}
         assert await ask("save", {"token": "new"}) == {"restart_needed": True}
-        # The browser asks for both, one right after the other.
+        # The browser requests both in direct succession.
         await ask("stop")
         await ask("start")
         again = await until(client, lambda status: status["state"] == "connected")
         assert again["restart_needed"] is False and pid() != first
-        # Another address: the old one runs on, and can be stopped.
+        # After a change of the address, the old process runs on and can be stopped.
         assert await ask("save", {"url": f"127.0.0.1:{ports[1]}"}) == {"restart_needed": True}
         moved = await until(client, lambda status: status["state"] == "away")
         assert moved["restart_needed"] and moved["can_stop"]
@@ -429,7 +436,7 @@ def test_a_change_says_that_a_restart_is_needed_and_stop_and_start_do_it(tmp_pat
         await until(client, lambda status: status["state"] == "away")
 
     asking(tmp_path, life)
-    assert not worker_process.may_stop(settings.resolve("local", Places(tmp_path), {}))
+    assert not worker_process.may_stop(lookup.resolve("local", ComfyFolders(tmp_path), {}))
 
 
 def test_numbers_that_may_be_shown():

@@ -1,4 +1,4 @@
-"""Everything that settings and the environment can hold: read, or one sentence."""
+"""Every kind of content of the settings file and the environment: read, or one sentence."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import json
 import logging
 import os
 import pickle
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from comfy_node import settings, settings_store
-from comfy_node.client import WorkerClient
-from comfy_node.errors import WorkerError
-from comfy_node.secret import Secret
-from comfy_node.settings import Places, WorkerConfig
-from comfy_node.settings_file import BACKUP_SUFFIX, SETTINGS_FILE, entries
+from comfy_node.settings import lookup, store
+from comfy_node.settings.config import DEFAULT_URL, ENVIRONMENT, ComfyFolders, WorkerConfig
+from comfy_node.settings.file import BACKUP_SUFFIX, SETTINGS_FILE, read_entries
+from comfy_node.settings.secret import Secret
+from comfy_node.texts import WorkerError
+from comfy_node.worker.client import WorkerClient
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
 
@@ -26,7 +27,7 @@ POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
 def test_a_secret_has_no_printable_form():
     secret = Secret("s3cret")
     config = WorkerConfig(url="ws://user:s3cret@gpu", token="s3cret")
-    for one in (secret, config, config.where):
+    for one in (secret, config, config.endpoint):
         for shown in (repr(one), str(one), f"{one} {one!r}"):
             assert "s3cret" not in shown
     for write in (json.dumps, pickle.dumps):
@@ -40,7 +41,7 @@ def test_a_secret_has_no_printable_form():
 def test_a_fingerprint_changes_with_the_settings_and_tells_nothing():
     one = WorkerConfig(token="s3cret")
     prints = {
-        settings.fingerprint(config)
+        lookup.fingerprint(config)
         for config in (
             one,
             WorkerConfig(token="other"),
@@ -48,7 +49,7 @@ def test_a_fingerprint_changes_with_the_settings_and_tells_nothing():
             WorkerConfig(url="user:b@127.0.0.1"),
         )
     }
-    assert len(prints) == 4 and settings.fingerprint(WorkerConfig(token="s3cret")) in prints
+    assert len(prints) == 4 and lookup.fingerprint(WorkerConfig(token="s3cret")) in prints
 
 
 # The environment
@@ -60,12 +61,12 @@ BLANK = ["", " ", "\t\n"]
 def test_a_blank_variable_counts_as_unset(tmp_path, blank):
     entry = {"url": "gpu:1", "token": "t", "binary": "/b", "model": "/m"}
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": entry}}))
-    environ = dict.fromkeys(settings.ENVIRONMENT.values(), blank)
-    config = settings.resolve("local", Places(tmp_path), environ)
+    environ = dict.fromkeys(ENVIRONMENT.values(), blank)
+    config = lookup.resolve("local", ComfyFolders(tmp_path), environ)
     assert (config.url, config.token.reveal()) == ("ws://gpu:1/ws", "t")
     assert (config.binary, config.model) == ("/b", "/m")
-    assert settings.overridden("local", environ) == []
-    bare = settings.resolve("local", Places(), environ)
+    assert lookup.overridden("local", environ) == []
+    bare = lookup.resolve("local", ComfyFolders(), environ)
     assert bare.token is None and bare.model is None
 
 
@@ -73,8 +74,8 @@ def test_a_blank_variable_counts_as_unset(tmp_path, blank):
 def test_a_blank_setting_counts_as_unset(tmp_path, blank):
     entry = dict.fromkeys(("url", "token", "binary", "model"), blank)
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": entry}}))
-    config = settings.resolve("local", Places(tmp_path), {})
-    assert (config.url, config.token, config.model) == (settings.DEFAULT_URL, None, None)
+    config = lookup.resolve("local", ComfyFolders(tmp_path), {})
+    assert (config.url, config.token, config.model) == (DEFAULT_URL, None, None)
 
 
 CLEAN = {
@@ -101,19 +102,19 @@ def test_a_value_is_read_without_what_was_copied_with_it(tmp_path, frame, source
     typed = {key: frame.format(value) for key, value in meant.items()}
     environ = {}
     if source == "environment":
-        environ = {settings.ENVIRONMENT[key]: value for key, value in typed.items()}
+        environ = {ENVIRONMENT[key]: value for key, value in typed.items()}
     elif source == "file":
         (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": typed}}))
     else:
-        settings_store.save(tmp_path, "local", typed)
-    config = settings.resolve("local", Places(tmp_path), environ)
+        store.save(tmp_path, "local", typed)
+    config = lookup.resolve("local", ComfyFolders(tmp_path), environ)
     assert (config.address, config.token.reveal()) == ("gpu:1", "s3 cret")
     assert (config.binary, config.model) == (meant["binary"], meant["model"])
 
 
 @pytest.mark.parametrize("blank", ['""', "''", '" "', '"\r'])
 def test_quotes_around_nothing_are_unset_and_a_lone_one_stays(blank):
-    config = settings.resolve("local", Places(), {"OVIS_WORKER_TOKEN": blank})
+    config = lookup.resolve("local", ComfyFolders(), {"OVIS_WORKER_TOKEN": blank})
     assert (config.token and config.token.reveal()) == ('"' if "\r" in blank else None)
 
 
@@ -121,12 +122,12 @@ def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     environ = {"OVIS_WORKER_BIN": "~/bin/w", "OVIS_WORKER_MODEL": '"~"'}
-    config = settings.resolve("local", Places(), environ)
+    config = lookup.resolve("local", ComfyFolders(), environ)
     assert (config.binary, config.model) == (os.path.join(tmp_path, "bin/w"), str(tmp_path))
-    odd = settings.resolve("local", Places(), {"OVIS_WORKER_MODEL": "~root/x\0"})
+    odd = lookup.resolve("local", ComfyFolders(), {"OVIS_WORKER_MODEL": "~root/x\0"})
     assert odd.model == "~root/x\0"
-    settings_store.save(tmp_path, "a", {"model": "~"})
-    assert entries(tmp_path)["a"]["model"] == str(tmp_path)
+    store.save(tmp_path, "a", {"model": "~"})
+    assert read_entries(tmp_path)["a"]["model"] == str(tmp_path)
 
 
 TOKEN_ARGS = {
@@ -148,7 +149,7 @@ def test_a_token_among_the_arguments_is_a_secret_like_any_other(tmp_path, caplog
         "args": ["--device", "cpu", *TOKEN_ARGS[case], "--precision=f32"],
     }
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"local": entry}}))
-    config = settings.resolve("local", Places(tmp_path), {})
+    config = lookup.resolve("local", ComfyFolders(tmp_path), {})
     assert config.token.reveal() == "s3cret"
     assert config.args == ("--device", "cpu", "--precision=f32")
     assert "s3cret" not in repr(config)
@@ -199,10 +200,10 @@ UNREADABLE = {
 @pytest.mark.parametrize("case", READABLE)
 def test_a_file_in_any_encoding_is_read(tmp_path, case):
     (tmp_path / SETTINGS_FILE).write_bytes(READABLE[case])
-    config = settings.resolve("local", Places(tmp_path), {})
+    config = lookup.resolve("local", ComfyFolders(tmp_path), {})
     assert config.url == "ws://gpu:1/ws" and config.token
-    settings_store.save(tmp_path, "b", {"url": "gpu:2"})
-    assert settings.labels(Places(tmp_path)) == ["local", "b"]
+    store.save(tmp_path, "b", {"url": "gpu:2"})
+    assert lookup.labels(ComfyFolders(tmp_path)) == ["local", "b"]
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
@@ -210,30 +211,30 @@ def test_a_file_that_cannot_be_read_is_a_sentence_and_stays(tmp_path, case):
     path = tmp_path / SETTINGS_FILE
     path.write_bytes(UNREADABLE[case])
     for act in (
-        lambda: settings.resolve("local", Places(tmp_path), {}),
-        lambda: settings_store.save(tmp_path, "a", {"url": "gpu:1"}),
-        lambda: settings_store.remove(tmp_path, "a"),
+        lambda: lookup.resolve("local", ComfyFolders(tmp_path), {}),
+        lambda: store.save(tmp_path, "a", {"url": "gpu:1"}),
+        lambda: store.remove(tmp_path, "a"),
     ):
         with pytest.raises(WorkerError, match="cannot be read") as caught:
             act()
         assert BACKUP_SUFFIX in caught.value.hint and len(caught.value.message) < 900
     assert path.read_bytes() == UNREADABLE[case]
-    assert settings.labels(Places(tmp_path)) == ["local"]
+    assert lookup.labels(ComfyFolders(tmp_path)) == ["local"]
 
 
 def test_a_folder_in_the_files_place_is_a_sentence(tmp_path):
     (tmp_path / SETTINGS_FILE).mkdir()
     with pytest.raises(WorkerError, match="it is not a file"):
-        settings_store.save(tmp_path, "a", {"url": "gpu:1"})
+        store.save(tmp_path, "a", {"url": "gpu:1"})
     with pytest.raises(WorkerError, match="it is not a file"):
-        settings.resolve("local", Places(tmp_path), {})
+        lookup.resolve("local", ComfyFolders(tmp_path), {})
 
 
 @POSIX
 def test_a_pipe_in_the_files_place_is_a_sentence(tmp_path):
     os.mkfifo(tmp_path / SETTINGS_FILE)
     with pytest.raises(WorkerError, match="it is not a file"):
-        settings.resolve("local", Places(tmp_path), {})
+        lookup.resolve("local", ComfyFolders(tmp_path), {})
 
 
 def test_a_file_that_may_not_be_read_is_a_sentence(tmp_path, monkeypatch):
@@ -244,7 +245,7 @@ def test_a_file_that_may_not_be_read_is_a_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(WorkerError, match=r"cannot be read: .*Permission denied"):
-        settings.resolve("local", Places(tmp_path), {})
+        lookup.resolve("local", ComfyFolders(tmp_path), {})
 
 
 @pytest.mark.parametrize("broken", ["mkstemp", "replace", "fsync"])
@@ -254,19 +255,19 @@ def test_a_change_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch, 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    owner = settings_store.write.__globals__["tempfile" if broken == "mkstemp" else "os"]
+    owner = tempfile if broken == "mkstemp" else os
     monkeypatch.setattr(owner, broken, refuse)
     with pytest.raises(WorkerError, match=r"cannot be written: .*Read-only"):
-        settings_store.save(tmp_path, "b", {"url": "gpu:2"})
+        store.save(tmp_path, "b", {"url": "gpu:2"})
     monkeypatch.undo()
     assert (tmp_path / SETTINGS_FILE).read_text() == TEXT
     assert [path.name for path in tmp_path.iterdir()] == [SETTINGS_FILE], "nothing is left over"
 
 
 def test_the_settings_before_a_change_are_kept(tmp_path):
-    settings_store.save(tmp_path, "a", {"url": "gpu:1"})
+    store.save(tmp_path, "a", {"url": "gpu:1"})
     before = (tmp_path / SETTINGS_FILE).read_bytes()
-    settings_store.save(tmp_path, "a", {"url": "gpu:2"})
+    store.save(tmp_path, "a", {"url": "gpu:2"})
     assert (tmp_path / (SETTINGS_FILE + BACKUP_SUFFIX)).read_bytes() == before
 
 
@@ -277,7 +278,7 @@ def test_a_file_that_is_a_link_stays_one(tmp_path):
     kept.write_text(TEXT)
     link.parent.mkdir()
     link.symlink_to(Path("..") / "dotfiles" / "ovis.json")
-    settings_store.save(link.parent, "b", {"url": "gpu:2"})
+    store.save(link.parent, "b", {"url": "gpu:2"})
     assert link.is_symlink() and set(json.loads(kept.read_text())["workers"]) == {"local", "b"}
     assert [path.name for path in kept.parent.iterdir()] == ["ovis.json"]
     assert (link.parent / (SETTINGS_FILE + BACKUP_SUFFIX)).read_text() == TEXT
@@ -300,22 +301,22 @@ WRONG_ENTRIES = [
 def test_one_bad_entry_hides_no_other(tmp_path, wrong):
     workers = {"bad": wrong, "good": {"url": "gpu:1"}}
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": workers}))
-    places = Places(tmp_path)
-    assert set(settings.labels(places)) == {"local", "bad", "good"}
-    assert settings.resolve("good", places, {}).address == "gpu:1"
+    places = ComfyFolders(tmp_path)
+    assert set(lookup.labels(places)) == {"local", "bad", "good"}
+    assert lookup.resolve("good", places, {}).address == "gpu:1"
     with pytest.raises(WorkerError):
-        settings.resolve("bad", places, {})
-    settings_store.save(tmp_path, "bad", {"url": "gpu:2", "token": ""})
-    entry = entries(tmp_path)["bad"]
+        lookup.resolve("bad", places, {})
+    store.save(tmp_path, "bad", {"url": "gpu:2", "token": ""})
+    entry = read_entries(tmp_path)["bad"]
     assert entry["url"] == "gpu:2" and entry.get("token") != 3
 
 
 def test_odd_labels_neither_hide_nor_double_another(tmp_path):
     labels = {"": {}, "  ": {}, "local ": {}, "a/b": {}, "x" * 500: {}, "è": {}}
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": labels}))
-    listed = settings.labels(Places(tmp_path))
+    listed = lookup.labels(ComfyFolders(tmp_path))
     assert listed.count("local") == 1 and "" not in listed and "è" in listed
-    log = settings.resolve("x" * 500, Places(tmp_path), {}).log
+    log = lookup.resolve("x" * 500, ComfyFolders(tmp_path), {}).log
     assert len(Path(log).name) < 100
 
 
@@ -323,30 +324,30 @@ def test_odd_labels_neither_hide_nor_double_another(tmp_path):
 @pytest.mark.parametrize("path", ["\0", "x\0y", "x" * 10_000, "/nowhere", "."])
 def test_paths_that_are_none(tmp_path, field, path):
     if (field, path) == ("model", "."):
-        return settings_store.save(tmp_path, "a", {field: path})
-    with pytest.raises(WorkerError, match="There is no"):
-        settings_store.save(tmp_path, "a", {field: path})
+        return store.save(tmp_path, "a", {field: path})
+    with pytest.raises(WorkerError, match=r"There is no program|does not exist"):
+        store.save(tmp_path, "a", {field: path})
 
 
 def test_a_hidden_login_comes_back_unchanged_and_goes_to_no_other_host(tmp_path):
-    settings_store.save(tmp_path, "a", {"url": "wss://user:secret@gpu.example/ovis"})
-    shown = settings.resolve("a", Places(tmp_path), {}).where.shown_url
+    store.save(tmp_path, "a", {"url": "wss://user:secret@gpu.example/ovis"})
+    shown = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint.display_url
     assert shown == "wss://***@gpu.example:443/ovis"
-    settings_store.save(tmp_path, "a", {"url": shown})
-    where = settings.resolve("a", Places(tmp_path), {}).where
+    store.save(tmp_path, "a", {"url": shown})
+    where = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint
     assert (where.url, where.login_text()) == ("wss://gpu.example:443/ovis", "user:secret")
     with pytest.raises(WorkerError, match="belongs to another host"):
-        settings_store.save(tmp_path, "a", {"url": shown.replace("gpu.", "evil.")})
+        store.save(tmp_path, "a", {"url": shown.replace("gpu.", "evil.")})
 
 
 def test_a_hidden_query_comes_back_unchanged_and_goes_to_no_other_host(tmp_path):
     typed = "wss://user:secret@gpu.example/ws?token=k3y"
-    settings_store.save(tmp_path, "a", {"url": typed})
-    shown = settings.resolve("a", Places(tmp_path), {}).where.shown_url
+    store.save(tmp_path, "a", {"url": typed})
+    shown = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint.display_url
     assert shown == "wss://***@gpu.example:443/ws?***"
-    settings_store.save(tmp_path, "a", {"url": shown})
-    where = settings.resolve("a", Places(tmp_path), {}).where
+    store.save(tmp_path, "a", {"url": shown})
+    where = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint
     assert where.socket_url == "wss://gpu.example:443/ws?token=k3y"
     assert where.login_text() == "user:secret"
     with pytest.raises(WorkerError, match="belongs to another host"):
-        settings_store.save(tmp_path, "a", {"url": "wss://evil.example/ws?***"})
+        store.save(tmp_path, "a", {"url": "wss://evil.example/ws?***"})

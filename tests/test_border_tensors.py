@@ -1,6 +1,6 @@
-"""Images, latents, masks, conditionings, samplers and sigmas: what ComfyUI takes works.
+"""Images, latents, masks, conditionings, samplers and sigmas: what ComfyUI accepts works here.
 
-The rest is one sentence that names the input.
+Everything else is refused in one sentence that names the input.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 
 import fake_comfy
 from comfy_node import wire
-from comfy_node.errors import WorkerError
+from comfy_node.texts import WorkerError
 from fake_worker import WIDTH
 from test_border_nodes import latent, pack, run, says
 
@@ -144,7 +144,7 @@ CONDITIONINGS = {
     "half precision": ([[TENSOR.bfloat16(), {}]], None),
     "nothing": ([], "0 entries"),
     "two": ([[TENSOR, {}], [TENSOR, {}]], "2 entries"),
-    "another width": ([[torch.rand(1, 4, 8), {}]], "8 wide"),
+    "another width": ([[torch.rand(1, 4, 8), {}]], "has the width 8"),
     "two dimensions": ([[torch.rand(4, WIDTH), {}]], "[4, 32]"),
     "no tokens": ([[torch.rand(1, 0, WIDTH), {}]], "[1, 0, 32]"),
     "no tensor": ([[None, {}]], "None"),
@@ -170,7 +170,7 @@ def test_conditionings_into_denoising(pack, node, name, case):
     says(caught.value, name)
 
 
-# Previews, which are a courtesy
+# Previews, which never fail a job
 
 
 @pytest.mark.parametrize(
@@ -204,8 +204,8 @@ def native(name: str = "sample_euler", **options: object) -> fake_comfy.KSAMPLER
         (lambda: native("sample_lms", order=float("nan")), "custom_sampler.order"),
         (lambda: native(s_churn=torch.ones(2)), "s_churn"),
         (lambda: native(**{"x" * 500: 1}), "xxx"),
-        (lambda: fake_comfy.KSAMPLER([]), "no sampler like"),
-        (lambda: fake_comfy.KSAMPLER(None), "no sampler like"),
+        (lambda: fake_comfy.KSAMPLER([]), "no equivalent of the connected sampler"),
+        (lambda: fake_comfy.KSAMPLER(None), "no equivalent of the connected sampler"),
     ],
 )
 def test_native_samplers(pack, made, wrong):
@@ -223,7 +223,7 @@ def test_native_samplers(pack, made, wrong):
     [
         (torch.tensor([1.0, 0.5, 0.0]), True),
         (torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64), True),
-        (torch.tensor([]), True),  # no step, as ComfyUI has it
+        (torch.tensor([]), True),  # no steps, which ComfyUI accepts
         (torch.tensor([14.6, 0.0]), False),
         (torch.tensor([0.0, 1.0]), False),
         (torch.tensor([float("nan"), 0.0]), False),

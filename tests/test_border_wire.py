@@ -1,4 +1,4 @@
-"""What values of a request a worker's process refuses, and when."""
+"""The values of requests that the worker refuses, and at which moment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from comfy_node import wire
-from comfy_node.errors import WorkerError
+from comfy_node.texts import WorkerError
 from real_worker import RealWorker
 from reference import noise
 
@@ -16,7 +16,7 @@ NUMBERS_OUTSIDE = (-2.0, 3.0)
 
 
 def tensors(operation: str) -> tuple[object, dict[str, torch.Tensor]]:
-    """A request that runs, and its tensors."""
+    """A valid request with its tensors."""
     if operation == "decode":
         return wire.DecodeRequest(), {"latent": noise(1, 1, 16, 4, 4)}
     if operation == "vae-encode":

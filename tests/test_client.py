@@ -1,4 +1,4 @@
-"""The client against a fake worker: what a job gives, and every way it can go wrong."""
+"""The client with a fake worker: results of jobs, and every way in which one can fail."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from comfy_node import client as clients
-from comfy_node import settings, wire
-from comfy_node.client import WorkerClient, client_for
-from comfy_node.errors import NoWorker, WorkerError
-from comfy_node.settings import Places, WorkerConfig
-from comfy_node.tensors import WireTensor
+from comfy_node import wire
+from comfy_node.settings import lookup
+from comfy_node.settings.config import PACK_ROOT, ComfyFolders, WorkerConfig
+from comfy_node.texts import WorkerError
+from comfy_node.wire import WireTensor
+from comfy_node.worker import client as clients
+from comfy_node.worker.client import WorkerClient, client_for
+from comfy_node.worker.errors import NoWorker
 from fake_worker import WIDTH, FakeWorker
 
 TIMEOUT = 20
@@ -147,7 +149,7 @@ def test_a_job_that_ends_the_connection_every_time_fails(client, worker, quick):
     worker.hang_ups = 10
     with pytest.raises(WorkerError, match="was lost during the job"):
         client.submit(wire.EncodeRequest(["hang up"], 8)).result(TIMEOUT)
-    assert worker.connections == clients.MOST_LOSSES
+    assert worker.connections == clients.MAX_LOSSES
 
 
 def test_a_worker_that_was_restarted_is_found_again():
@@ -184,7 +186,7 @@ def test_another_protocol_version_is_refused_with_both_versions(protocol, older)
 
 def test_something_that_is_no_worker_is_called_that():
     with FakeWorker(magic=1) as fake:
-        assert "not an ovis-worker" in failure_of(WorkerConfig(url=fake.url)).message
+        assert "Another program answers at" in failure_of(WorkerConfig(url=fake.url)).message
         other_page = fake.url.replace("/ws", "/other")
         assert "HTTP status 404" in failure_of(WorkerConfig(url=other_page)).message
 
@@ -211,7 +213,7 @@ def test_without_a_worker_the_error_says_how_to_start_one():
     assert isinstance(error, NoWorker)
     assert f"No ovis-worker answers at 127.0.0.1:{port}" in error.message
     assert f"ovis-worker serve --model PATH --listen 127.0.0.1:{port}" in error.hint
-    assert "OVIS_WORKER_BIN" in error.hint and str(settings.PACK_ROOT) in error.hint
+    assert "OVIS_WORKER_BIN" in error.hint and str(PACK_ROOT) in error.hint
 
 
 @pytest.fixture
@@ -228,8 +230,8 @@ def test_a_known_binary_is_started_and_outlives_its_starter(binary, tmp_path):
     port = free_port()
     starter = f"""
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.settings import WorkerConfig
+from comfy_node.worker.client import WorkerClient
+from comfy_node.settings.config import WorkerConfig
 client = WorkerClient(WorkerConfig(
     url="ws://127.0.0.1:{port}/ws", binary={binary!r}, log={str(tmp_path / "log")!r}))
 print(client.submit(wire.EncodeRequest(["a"], 8)).result(60) and client._process._process.pid)
@@ -252,7 +254,7 @@ def test_a_binary_that_ends_at_once_shows_its_last_words(binary, tmp_path):
     url = f"ws://127.0.0.1:{free_port()}/ws"
     config = WorkerConfig(url=url, binary=binary, model="broken", log=str(tmp_path / "log"))
     error = failure_of(config)
-    assert "ended with status 1" in error.message
+    assert "exited with status 1" in error.message
     assert "The weights are broken." in error.hint
 
 
@@ -260,7 +262,7 @@ def test_a_worker_elsewhere_is_never_started(binary):
     config = WorkerConfig(url="ws://worker.invalid:7867/ws", binary=binary)
     error = failure_of(config)
     assert "No ovis-worker answers at worker.invalid:7867" in error.message
-    assert "host, port and token are right" in error.hint
+    assert "Check host, port and token" in error.hint
 
 
 def test_a_client_is_shared_by_equal_settings(worker):
@@ -273,7 +275,7 @@ def test_a_client_is_shared_by_equal_settings(worker):
 
 
 def test_the_default_worker_needs_no_settings():
-    config = settings.resolve("local", Places(), {})
+    config = lookup.resolve("local", ComfyFolders(), {})
     assert (config.url, config.token, config.model) == ("ws://127.0.0.1:7867/ws", None, None)
 
 
@@ -284,7 +286,7 @@ def test_the_environment_describes_the_local_worker(tmp_path):
         "OVIS_WORKER_BIN": "/bin/w",
         "OVIS_WORKER_MODEL": "/m",
     }
-    config = settings.resolve("", Places(tmp_path, tmp_path / "models"), environ)
+    config = lookup.resolve("", ComfyFolders(tmp_path, tmp_path / "models"), environ)
     assert config.url == "ws://10.0.0.5:9000/ws"
     assert (config.token.reveal(), config.binary, config.model) == ("t", "/bin/w", "/m")
 
@@ -292,33 +294,33 @@ def test_the_environment_describes_the_local_worker(tmp_path):
 def test_the_settings_file_describes_any_worker_but_the_environment_only_local(tmp_path):
     workers = {"studio": {"url": "wss://gpu.example:443/ovis", "token": "t"}}
     (tmp_path / "ovis_worker.json").write_text(json.dumps({"workers": workers}))
-    config = settings.resolve("studio", Places(tmp_path), {"OVIS_WORKER_TOKEN": "other"})
+    config = lookup.resolve("studio", ComfyFolders(tmp_path), {"OVIS_WORKER_TOKEN": "other"})
     assert (config.url, config.token.reveal()) == ("wss://gpu.example:443/ovis", "t")
     assert not config.is_on_this_machine
 
 
 def test_comfyuis_models_folder_is_the_default_model(tmp_path):
-    assert settings.resolve("local", Places(tmp_path, Path("/m")), {}).model == str(Path("/m"))
+    assert lookup.resolve("local", ComfyFolders(tmp_path, Path("/m")), {}).model == str(Path("/m"))
 
 
 def test_comfyuis_own_tokenizer_goes_with_its_models_folder_that_has_none(tmp_path):
     models, tokenizer = tmp_path / "models", tmp_path / "source" / "qwen25_tokenizer"
     (models / "text_encoders" / "ovis").mkdir(parents=True)
     tokenizer.mkdir(parents=True)
-    places = Places(tmp_path, models, tokenizer)
+    places = ComfyFolders(tmp_path, models, tokenizer)
     named = ("--tokenizer", str(tokenizer))
-    assert settings.resolve("local", places, {}).args == named
-    assert settings.resolve("local", places, {"OVIS_WORKER_MODEL": str(models)}).args == named
-    assert settings.resolve("local", places, {"OVIS_WORKER_MODEL": "/m"}).args == ()
+    assert lookup.resolve("local", places, {}).args == named
+    assert lookup.resolve("local", places, {"OVIS_WORKER_MODEL": str(models)}).args == named
+    assert lookup.resolve("local", places, {"OVIS_WORKER_MODEL": "/m"}).args == ()
     (models / "text_encoders" / "ovis" / "tokenizer.json").touch()
-    assert settings.resolve("local", places, {}).args == ()
+    assert lookup.resolve("local", places, {}).args == ()
 
 
 def test_a_tokenizer_that_is_named_in_the_settings_stays(tmp_path):
     entry = {"args": ["--device", "cpu", "--tokenizer=/t"]}
     (tmp_path / "ovis_worker.json").write_text(json.dumps({"workers": {"local": entry}}))
-    places = Places(tmp_path, tmp_path / "models", tmp_path)
-    assert settings.resolve("local", places, {}).args == tuple(entry["args"])
+    places = ComfyFolders(tmp_path, tmp_path / "models", tmp_path)
+    assert lookup.resolve("local", places, {}).args == tuple(entry["args"])
 
 
 @pytest.mark.parametrize(
@@ -326,8 +328,8 @@ def test_a_tokenizer_that_is_named_in_the_settings_stays(tmp_path):
     [
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
-        ('{"workers": {"x": 1}}', "not understood"),
-        ('{"workers": {"x": {"url": 1}}}', "not understood"),
+        ('{"workers": {"x": 1}}', "is invalid"),
+        ('{"workers": {"x": {"url": 1}}}', "is invalid"),
         ('{"workers": {"x": {"url": "ftp://h"}}}', "not a worker's address"),
         ('{"workers": {"x": {"url": "h:port"}}}', "not a worker's address"),
         ('{"workers": {}}', "not set up here"),
@@ -336,4 +338,4 @@ def test_a_tokenizer_that_is_named_in_the_settings_stays(tmp_path):
 def test_settings_that_are_wrong_are_refused_with_a_sentence(tmp_path, text, sentence):
     (tmp_path / "ovis_worker.json").write_text(text)
     with pytest.raises(WorkerError, match=sentence):
-        settings.resolve("x", Places(tmp_path), {})
+        lookup.resolve("x", ComfyFolders(tmp_path), {})

@@ -1,6 +1,6 @@
-"""What can go wrong at a node's inputs, with lists, on the network and at ComfyUI's routes.
+"""Errors at a node's inputs, with lists, on the network and at ComfyUI's routes, in a real ComfyUI.
 
-As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from comfy_server import WIDGETS
+from real_comfyui import SETTINGS, comfy, graph, latents_of, link, undecoded
 from real_worker import RealWorker
 from silent_proxy import SilentProxy
-from test_comfyui import SETTINGS, comfy, graph, latents_of, link, undecoded
 from test_comfyui_older_graphs import PLACES
 
 FIXTURES = (comfy,)  # pytest finds it by name
@@ -52,7 +52,7 @@ SMALL = {"seeds": "1", "steps": 1, "cfg": 5, "megapixels": 0.05, "end_at_step": 
 
 
 def inputs_of(info: dict) -> dict[str, tuple[str, object, dict, bool]]:
-    """A node's inputs: kind, options of a combo, settings, and whether it is required."""
+    """A node's inputs: type, options of a combo, settings, and whether the input is required."""
     found = {}
     for group in ("required", "optional"):
         for name, (kind, *settings) in info["input"].get(group, {}).items():
@@ -69,7 +69,7 @@ def test_the_table_has_every_input_of_every_node(comfy):
 
 
 def with_any(comfy, node: str, name: str, kind: str) -> dict:
-    """A graph that would run, but for the value that comes into one input of the node."""
+    """A valid graph with an arbitrary value in one input of the node."""
     inputs = {}
     for other, (type_, options, told, required) in inputs_of(comfy.info[node]).items():
         if type_ in WIDGETS:
@@ -95,11 +95,11 @@ PICTURE = {"width": 64, "height": 64, "batch_size": 1, "color": 0x808080}
 
 
 def may_be_taken(comfy, node: str, name: str, kind: str) -> bool:
-    """Whether the value can mean something there."""
+    """Whether the value can be valid for the input."""
     type_, _, _, required = inputs_of(comfy.info[node])[name]
     if kind == "int":
         return type_ in ("INT", "FLOAT")
-    # Nothing is what comes into an optional input without a link.
+    # An optional input without a link gets no value.
     return kind == "none" and not required
 
 
@@ -121,7 +121,7 @@ def test_whatever_comes_into_an_input_the_prompt_ends_and_the_queue_goes_on(comf
 
 
 def test_a_value_from_a_node_is_taken_where_it_fits(comfy):
-    # So that the table above can tell a refusal of the value from one of the link.
+    # Proves that the table above tells a refused value from a refused link.
     for node, name in (("OvisEmptyLatent", "batch_size"), ("OvisDenoise", "steps")):
         run = comfy.run(with_any(comfy, node, name, "int"))
         assert run.of("execution_success"), run.error
@@ -171,7 +171,7 @@ def test_a_cancel_ends_every_job_of_a_list(comfy, node):
         time.sleep(0.1)
     assert time.monotonic() - seen["at"] < 15
     assert comfy.run(graph(denoise__seed=305)).of("execution_success")
-    # And a cancel is not kept for the prompts after it.
+    # The cancellation does not affect later prompts.
     again = {**made, "denoise": {**made["denoise"], "inputs": {**made["denoise"]["inputs"]}}}
     again["denoise"]["inputs"]["steps"] = 2
     assert comfy.run(again).of("execution_success")
@@ -182,7 +182,7 @@ def test_a_cancel_ends_every_job_of_a_list(comfy, node):
 
 @pytest.fixture
 def far(comfy, tiny, tmp_path):
-    """A worker behind a network that can be cut, under the label `far`."""
+    """A worker behind a network that can be cut, with the label `far`."""
     log = tmp_path / "worker.log"
     worker = RealWorker(tiny / "diffusers", log, device="cpu", precision="f32")
     with worker:
@@ -195,13 +195,13 @@ def far(comfy, tiny, tmp_path):
             proxy.close()
 
 
-# The second is longer than it takes either side to notice.
+# The second silence is longer than both sides' timeouts.
 @pytest.mark.parametrize("seconds", [60, 110])
 def test_the_graph_finishes_after_the_network_was_silent(comfy, far, seconds):
     size = {"empty__width": 256, "empty__height": 256, "denoise__steps": 100}
     made = undecoded(graph(worker__worker="far", denoise__seed=310 + seconds, **size))
     undisturbed = latents_of(comfy, comfy.run(made))
-    # The same, but made anew: this empty latent is as good, and ComfyUI keeps no result for it.
+    # The same result without ComfyUI's cache: it has none for this equivalent empty latent.
     made["empty"]["class_type"] = "EmptyLatentImage"
     cut: list[float] = []
 
@@ -225,7 +225,7 @@ TOKEN = "a-token-that-no-route-may-tell"
 
 
 def ask(comfy, method: str, path: str, body: bytes | None = None, **headers: str) -> bytes:
-    """The body of an answer, whatever its status is."""
+    """The body of an answer, whatever its status."""
     address = f"http://127.0.0.1:{comfy.port}{path}"
     request = urllib.request.Request(address, body, headers, method=method)
     try:
@@ -237,7 +237,7 @@ def ask(comfy, method: str, path: str, body: bytes | None = None, **headers: str
 
 @pytest.fixture
 def secret(comfy):
-    """A worker with a token, under the label `secret`."""
+    """A worker with a token, with the label `secret`."""
     saved = {"url": "ws://127.0.0.1:9", "token": TOKEN}
     comfy.post("/ovis-worker/workers/secret/save", saved)
     yield comfy.base / SETTINGS
@@ -245,7 +245,7 @@ def secret(comfy):
 
 
 def ways_to(comfy, settings) -> list[str]:
-    """Names under which the file might be reached from a folder of a user."""
+    """Paths by which the file might be reached from a user's folder."""
     names = [
         "ovis_worker.json",
         "../__ovis_worker/ovis_worker.json",
@@ -260,7 +260,7 @@ def ways_to(comfy, settings) -> list[str]:
 
 @pytest.mark.parametrize("user", [None, "default", "__ovis_worker", "../__ovis_worker"])
 def test_no_route_of_comfyui_reads_or_writes_the_settings(comfy, secret, user):
-    # The settings before a change are kept beside them.
+    # The backup of the settings is kept in the same folder.
     comfy.post("/ovis-worker/workers/secret/save", {"url": "ws://127.0.0.1:8"})
     before = secret.read_bytes()
     assert TOKEN.encode() in secret.with_name(f"{secret.name}.bak").read_bytes()
@@ -287,7 +287,7 @@ def test_no_route_of_comfyui_reads_or_writes_the_settings(comfy, secret, user):
     assert not any(TOKEN.encode() in answer for answer in told)
     assert secret.read_bytes() == before
     assert oct(secret.stat().st_mode & 0o777) == "0o600" or os.name == "nt"
-    # What was written where these routes write is no worker's settings.
+    # Files that these routes can write are not read as settings.
     workers = comfy.get("/ovis-worker/workers")["workers"]
     (local,) = (one for one in workers if one["label"] == "local")
     assert local["settings"]["binary"] == "" and not local["described"]

@@ -1,6 +1,6 @@
 """The designer's nodes and the pack's routes in a real ComfyUI.
 
-As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from comfy_node import sizes
-from test_comfyui import comfy, graph, latents_of, link, pixels_of, undecoded
+from comfy_node.pictures import sizes
+from real_comfyui import comfy, graph, latents_of, link, pixels_of, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name
 
@@ -149,7 +149,7 @@ def test_an_interrupt_ends_a_contact_sheet(comfy):
 
 
 def test_a_list_that_is_wrong_is_refused_before_anything_runs(comfy):
-    with pytest.raises(AssertionError, match="the most is 64"):
+    with pytest.raises(AssertionError, match="the maximum is 64"):
         comfy.run(sheet(seeds="0-99"))
 
 

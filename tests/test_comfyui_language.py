@@ -1,6 +1,6 @@
-"""What nodes say to a page in Chinese, in a real ComfyUI.
+"""The texts of nodes for a page in Chinese, in a real ComfyUI.
 
-As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from test_comfyui import comfy, graph
+from real_comfyui import comfy, graph
 from test_comfyui_designer import sheet
 
 FIXTURES = (comfy,)  # pytest finds it by name
@@ -22,7 +22,7 @@ def test_an_error_of_the_node_pack(comfy):
         "名为“studio”的 Ovis 服务：这个工作流要使用它，但此处没有设置它"
         in comfy.run(unknown, language="zh").error
     )
-    # Another page at the same time reads its own language.
+    # Another page that is open at the same time gets its own language.
     assert "called `studio`" in comfy.run(unknown, language="en").error
 
 

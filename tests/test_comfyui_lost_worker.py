@@ -1,6 +1,6 @@
-"""A worker's process that ends while a node in a real ComfyUI waits for it.
+"""A worker's process that exits while a node in a real ComfyUI waits for it.
 
-As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 
 from comfy_server import Run
+from real_comfyui import SETTINGS, comfy, graph, latents_of, undecoded
 from real_worker import RealWorker
-from test_comfyui import SETTINGS, comfy, graph, latents_of, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name
 LOST = "was lost during the job"
-PARKED = "ended while it ran this job, so the job was not sent again"
+NOT_SENT_AGAIN = "exited while it ran this job. The job was not sent again"
 
 
 @pytest.fixture
 def lone(comfy, tiny, tmp_path):
-    """A worker that ComfyUI knows the address of, and cannot start."""
+    """A worker whose address ComfyUI knows, but which it cannot start."""
     worker = RealWorker(tiny / "diffusers", tmp_path / "worker.log", device="cpu", precision="f32")
     with worker:
         comfy.post("/ovis-worker/workers/lone/save", {"url": worker.config.url})
@@ -33,7 +33,7 @@ def lone(comfy, tiny, tmp_path):
 
 
 def long(**changes: object) -> dict:
-    """Some hundred steps that take seconds."""
+    """Some hundred steps, which take seconds."""
     common = {"empty__width": 256, "empty__height": 256, "denoise__steps": 100}
     return undecoded(graph(**{**common, **changes}))
 
@@ -55,7 +55,7 @@ def run_and(comfy, made: dict, act: Callable[[], None]) -> Run:
 def test_a_job_whose_worker_is_killed_is_parked_and_runs_when_it_is_queued_again(comfy, lone):
     made = long(worker__worker="lone", denoise__seed=201)
     undisturbed = latents_of(comfy, comfy.run(made))
-    # The same, but made anew: this empty latent is as good, and ComfyUI keeps no result for it.
+    # The same result without ComfyUI's cache: it has none for this equivalent empty latent.
     made["empty"]["class_type"] = "EmptyLatentImage"
 
     def restart() -> None:
@@ -66,7 +66,7 @@ def test_a_job_whose_worker_is_killed_is_parked_and_runs_when_it_is_queued_again
 
     run = run_and(comfy, made, restart)
     assert run.of("execution_error")[0]["node_type"] == "OvisDenoise"
-    assert PARKED in run.error
+    assert NOT_SENT_AGAIN in run.error
     assert not run.texts[-1].strip(), "it is still said to be lost"
     assert np.array_equal(latents_of(comfy, comfy.run(made)), undisturbed)
 
@@ -81,7 +81,7 @@ def test_a_job_whose_worker_is_asked_to_stop_is_sent_to_the_next_one(comfy, lone
     run = run_and(comfy, long(worker__worker="lone", denoise__seed=202), restart)
     assert run.of("execution_success"), run.error
     said = [text for text in run.texts if "is shutting down" in text]
-    assert said and "Waiting until it is there again." in said[0]
+    assert said and "Waiting for it to answer again." in said[0]
     assert not run.texts[-1].strip(), "it is still said to be waited for"
 
 
@@ -106,7 +106,7 @@ def test_a_killed_worker_that_the_pack_has_started_is_started_for_the_next_job(c
         os.kill(first["pid"], signal.SIGKILL)
 
     run = run_and(comfy, long(denoise__seed=205), kill)
-    assert PARKED in run.error
+    assert NOT_SENT_AGAIN in run.error
     assert json.loads(note.read_text())["pid"] == first["pid"]
     assert comfy.run(graph(denoise__seed=207)).of("execution_success")
     assert json.loads(note.read_text())["pid"] != first["pid"]

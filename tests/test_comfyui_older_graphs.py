@@ -1,6 +1,6 @@
 """Graphs that an earlier version of the node pack saved, in a real ComfyUI.
 
-As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from comfy_server import WIDGETS
-from test_comfyui import comfy, graph, latents_of, undecoded
+from real_comfyui import comfy, graph, latents_of, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name
 
-# A saved workflow holds a node's values by their place alone. So a new widget comes after
-# these, and is then written down here; none of them moves, goes away or becomes required.
+# A saved workflow identifies a node's values by position only. So a new widget is added after
+# these, and to this list; none of them may be moved, removed or made required.
 PLACES = {
     "OvisWorker": "worker",
     "OvisPromptTemplate": "template headline style subject colours",
@@ -31,7 +31,7 @@ PLACES = {
 
 
 def widgets(info: dict, *groups: str) -> list[str]:
-    """A node's widgets in the order in which the frontend makes them."""
+    """A node's widgets in the order in which the frontend creates them."""
     return [
         name
         for group in groups
@@ -46,7 +46,7 @@ def test_every_widget_keeps_its_place(comfy):
     } == PLACES
 
 
-# What the first version's nodes asked for, which is all that its graphs in API format have.
+# The inputs of the first version's nodes, which are all that its graphs in API format contain.
 FIRST = {
     "OvisEmptyLatent": "aspect_ratio megapixels batch_size",
     "OvisDenoise": "seed steps cfg denoise shift",
@@ -79,7 +79,7 @@ def test_a_graph_without_later_widgets_gives_the_latents_of_their_defaults(comfy
         wired = {name: old["denoise"]["inputs"][name] for name in sockets}
         old["denoise"] = {"class_type": node, "inputs": wired | ADVANCED}
     before = latents_of(comfy, comfy.run(old))
-    # Another empty latent, for which ComfyUI has kept no result.
+    # Another empty latent, for which ComfyUI has no cached result.
     new = {**old, "empty": {**old["empty"], "class_type": "EmptyLatentImage"}}
     new["denoise"] = {**old["denoise"], "inputs": old["denoise"]["inputs"] | LATER[node]}
     assert np.array_equal(latents_of(comfy, comfy.run(new)), before)

@@ -1,6 +1,6 @@
 """Samplers, schedulers, advanced nodes and previews in a real ComfyUI.
 
-As `test_comfyui.py`, this runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from make_golden_sampling import SAMPLERS
-from test_comfyui import (
+from real_comfyui import (
     both,
     comfy,
     distance,
@@ -28,7 +28,7 @@ FIXTURES = (comfy, native)  # pytest finds them by name
 
 
 def in_parts(kind: str, ours: dict) -> dict:
-    """The same graph with a pair of advanced nodes of this kind in the denoise's place."""
+    """The same graph with a pair of advanced nodes of this kind instead of the denoise."""
     whole = ours["denoise"]["inputs"]
     rest = {name: value for name, value in whole.items() if name not in ("seed", "denoise")}
     rest |= {"noise_seed": whole["seed"], "end_at_step": 10000}
@@ -45,7 +45,7 @@ def in_parts(kind: str, ours: dict) -> dict:
 
 
 def advanced(ours: dict, **inputs: object) -> dict:
-    """The same graph with one advanced node in the denoise's place."""
+    """The same graph with one advanced node instead of the denoise."""
     made = in_parts("OvisDenoiseAdvanced", ours)
     made["denoise"]["inputs"] = made.pop("first")["inputs"] | {"end_at_step": 10000} | inputs
     return made
@@ -56,11 +56,11 @@ def test_a_step_shows_a_preview(comfy):
     assert run.of("execution_success"), run.error
     assert len(run.previews) == 3
     with Image.open(io.BytesIO(run.previews[-1])) as picture:
-        # A pixel a position of the latent, 8 by 12, brought to ComfyUI's preview size.
+        # One pixel per position of the latent, 8 × 12, resized to ComfyUI's preview size.
         assert picture.size == (341, 512)
     hidden = comfy.run(undecoded(graph(denoise__seed=56)), preview_method="none")
     assert hidden.of("execution_success"), hidden.error
-    # An older ComfyUI knows one method, that of its command line.
+    # An older ComfyUI has only the preview method of its command line.
     assert not hidden.previews or comfy.version < (0, 4)
 
 
@@ -116,7 +116,10 @@ def test_a_native_sampler_that_the_worker_lacks_is_refused(comfy):
     chosen = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "heunpp2"}}
     made = advanced(undecoded(graph(denoise__sampler="euler", denoise__scheduler="flux")))
     made["denoise"]["inputs"]["custom_sampler"] = link("chosen")
-    assert "no sampler like the connected heunpp2" in comfy.run({**made, "chosen": chosen}).error
+    assert (
+        "no equivalent of the connected sampler heunpp2"
+        in comfy.run({**made, "chosen": chosen}).error
+    )
 
 
 def test_sigmas_of_another_kind_of_model_are_refused(comfy):
@@ -171,7 +174,7 @@ def test_a_pair_of_advanced_nodes_is_a_native_pair(native, sampler):
 
 
 def test_native_samplers_and_sigmas_are_understood(native):
-    """A native SAMPLER and SIGMAS in both: its SamplerCustom, and our advanced node."""
+    """The same native SAMPLER and SIGMAS in the native SamplerCustom and in our advanced node."""
     ours = both(denoise__seed=103, denoise__sampler="euler", denoise__scheduler="simple")
     ours = undecoded(ours)
     theirs = with_native_denoise(ours)

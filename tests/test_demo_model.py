@@ -24,8 +24,8 @@ POSTER = ROOT / "worker" / "demo" / "poster.png"
 STEPS = 20
 GUIDANCE = 4.5
 
-# One of each list, as they come, and each list's way of being read. Sizes that are never
-# trained are measured, but not promised.
+# One entry of each list, and how OCR reads it. Sizes outside the training data are measured, but
+# not promised.
 PROMISED = [name for name in evaluate.LISTS if name != "new_sizes"]
 HELD_OUT = [(name, posters.read_held_out(name)[3]) for name in PROMISED]
 
@@ -38,7 +38,7 @@ OWN = [
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWorker]:
-    """A worker that is told of no model: it serves the demo's."""
+    """A worker that was started without a model, so that it serves the demo model."""
     log = tmp_path_factory.mktemp("demo") / "worker.log"
     with RealWorker(None, log, device="cpu") as running:
         yield running
@@ -58,7 +58,10 @@ def draw(worker: RealWorker, prompt: str, seed: int, width: int = 256, height: i
 
 
 def read(picture: np.ndarray, text: str) -> str:
-    """What OCR reads where `text` is expected, in lower case: O and o have one shape."""
+    """The text that OCR reads where `text` is expected.
+
+    It is in lower case, because O and o look the same.
+    """
     lines = ocr.read(picture, not text.isascii(), text.count("\n") + 1)
     return "\n".join(lines).lower()
 
@@ -88,7 +91,7 @@ def test_the_readmes_first_command_draws_its_first_picture(tmp_path: Path) -> No
     out = words[words.index("--out") + 1]
     subprocess.run([binary(), *words], cwd=tmp_path, check=True, capture_output=True)
     drawn, kept = (np.asarray(Image.open(f), np.int16) for f in (tmp_path / out, POSTER))
-    # Processors sum in different orders.
+    # Different processors sum in different orders.
     assert np.abs(drawn - kept).max() <= 1
     assert read(kept.astype(np.uint8), "SUMMER") == "summer"
 
@@ -102,8 +105,11 @@ def test_diffusers_draws_the_same_picture(demo: RealWorker) -> None:
 
 
 def test_the_other_layouts_draw_the_same_picture(tmp_path: Path) -> None:
-    """The shapes of a checkpoint without configs do not say what the demo model differs
-    in from the 7 B model only by rule: RoPE axes, norm groups, the autoencoder's scale."""
+    """A checkpoint without configs leaves some of the geometry to rules.
+
+    Its shapes do not contain RoPE axes, norm groups and the autoencoder's scale, for which the demo
+    model follows the same rules as the 7 B model.
+    """
     parts = layouts.read_diffusers(MODEL)
     layouts.write_original(tmp_path / "original", *parts)
     layouts.write_comfyui(tmp_path / "comfyui", *parts)

@@ -1,7 +1,7 @@
-"""What the browser's scripts may write to: the pack's own nodes, and nothing else in a graph.
+"""The pack's scripts change only the pack's own nodes, and nothing else in a graph.
 
-Foreign nodes and graphs are frozen here as a whole, so that any write to them is an error,
-and every hook and every event of every script is tried on them.
+Foreign nodes and graphs are deeply frozen here, so that any write to them raises an error. Every
+hook and every event of every script is then tried on them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LOCALES = ("en", "zh")
 OURS = json.loads((ROOT / "locales/en/nodeDefs.json").read_text(encoding="utf-8"))
 CHINESE = json.loads((ROOT / "locales/zh/nodeDefs.json").read_text(encoding="utf-8"))
 
-# Titles that are ours in one of the languages, or that a workflow of ours has had.
+# Titles of our nodes in one of the languages, or titles that a workflow of ours has had.
 NAMES = {
     "Prompt", "提示词", "Negative prompt", "负面提示词", "负向提示词", "Fill in the boxes",
     "填写各栏",
@@ -64,7 +64,7 @@ FREEZE = """
     });
 """
 
-# The hooks that the scripts have; another one is to be called below as the frontend does it.
+# The hooks that the scripts have. Call a new one below, as the frontend does.
 HOOKS = {"nodeCreated", "afterConfigureGraph", "setup"}
 
 
@@ -179,7 +179,7 @@ def test_a_title_that_a_user_gave_to_a_node_of_ours_is_kept(locale, node):
         titles, zip(*[iter(seen)] * 3, strict=True), strict=True
     ):
         assert plain == title and odd == title
-        # Only where it is the very title that the workflow was shipped with.
+        # Only if it is exactly the title that the workflow was published with.
         names = ("Negative prompt", "负面提示词", "负向提示词")
         assert marked == (meant if title in names else title)
 

@@ -1,4 +1,4 @@
-"""`generate`: the files it writes, and what it refuses before it loads anything."""
+"""`generate`: the files that it writes, and what it refuses before it loads anything."""
 
 from __future__ import annotations
 

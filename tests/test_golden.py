@@ -1,4 +1,4 @@
-"""The golden files are what this PyTorch and this diffusers make."""
+"""The golden files match what this PyTorch and this diffusers produce."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The golden values of the samplers are what this ComfyUI makes.
+"""The samplers' golden values match what this ComfyUI produces.
 
-Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout. `cargo test` holds the worker to
-the golden values.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout. `cargo test` compares the worker with the
+golden values.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def test_latents(made) -> None:
         if run["sampler"] == "euler_ancestral" and version < OWN_SEED:
             continue
         name = run["result"]
-        # Processors round square roots in other ways (see the worker's `ancestral`),
-        # and NumPy before version 2 has the coefficients of `lms` in double precision.
+        # Processors round square roots differently (see the worker's `ancestral`), and NumPy before
+        # version 2 computes the coefficients of `lms` in double precision.
         most = {"dpmpp_sde": 2e-4, "lms": 1e-4}.get(run["sampler"], 1e-5)
         assert relative_error(made[1][name], results[name]) <= most, run

@@ -1,4 +1,4 @@
-"""`inspect` says what files are: in every layout, in part, and beside others."""
+"""`inspect` identifies files in every layout, incomplete sets, and files among others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODEL_PARTS = ("transformer", "text_encoder", "vae")
 
 
 def inspect(**arguments: object) -> dict:
-    """The report of files that must be accepted."""
+    """The report on files that must be accepted."""
     result = command("inspect", json=True, **arguments)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""

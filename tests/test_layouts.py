@@ -1,4 +1,4 @@
-"""A checkpoint is the same model in every layout that people have it in."""
+"""A checkpoint is the same model in every layout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def latents(out: Path, **model: object) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def expected(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.Tensor, bytes]:
-    """What the diffusers layout makes: latents, and the image's bytes."""
+    """The result of the diffusers layout: latents, and the image's bytes."""
     out = tmp_path_factory.mktemp("expected")
     return latents(out, model=tiny / "diffusers"), pixels(out)
 
@@ -62,7 +62,7 @@ def comfyui_files(tiny: Path, folder: Path) -> Arguments:
 
 
 def original_files(tiny: Path, folder: Path) -> Arguments:
-    """The tokenizer is found beside the text encoder."""
+    """The original files; the tokenizer is found beside the text encoder."""
     return {
         "transformer": tiny / "original" / "ovis_image.safetensors",
         "text_encoder": tiny / "original" / "Ovis2.5-2B",
@@ -80,7 +80,7 @@ def parts_of_different_layouts(tiny: Path, folder: Path) -> Arguments:
 
 
 def prefixes_of_whole_checkpoints(tiny: Path, folder: Path) -> Arguments:
-    """Names as a whole checkpoint has them, norms spelled as the original's."""
+    """The names of an all-in-one checkpoint, with norms spelled as in the original."""
 
     def renamed(path: Path, prefix: str, **replace: str) -> Path:
         tensors = load_file(path)

@@ -1,4 +1,4 @@
-"""Help pages and translations: the same things in both languages, and none left out."""
+"""Help pages and translations: the same content in both languages, with nothing missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import re
 import pytest
 
 from browser_modules import evaluate, play
-from comfy_node import compare, sheet, sizes, templates
+from comfy_node.pictures import compare, contact_sheet, sizes
+from comfy_node.prompts import templates
 from real_worker import ROOT
 
 LOCALES = ("en", "zh")
@@ -16,7 +17,7 @@ FILES = ("nodeDefs.json", "main.json", "settings.json")
 DOCS = ROOT / "comfy_node" / "web" / "docs"
 SCRIPTS = ROOT / "comfy_node" / "web" / "js"
 CJK = re.compile("[\u4e00-\u9fff]")
-# What is called so in Chinese too.
+# Texts that are the same in Chinese.
 SAME_IN_CHINESE = {"Latent", "cfg", "Sigmas", "Ovis"}
 
 
@@ -83,7 +84,7 @@ def test_every_option_of_ours_has_a_chinese_name_of_its_own():
         ("OvisEmptyLatent", "preset"): {sizes.FREE, *sizes.PRESETS},
         ("OvisPromptTemplate", "template"): set(templates.find([templates.SHIPPED]).templates),
         ("OvisCompare", "layout"): set(compare.LAYOUTS),
-        ("OvisContactSheet", "columns"): set(sheet.AXES),
+        ("OvisContactSheet", "columns"): set(contact_sheet.AXES),
     }
     named = evaluate("chinese_names.js", "m.OPTIONS")
     said = {(node, name): labels for node in named for name, labels in named[node].items()}
@@ -103,11 +104,11 @@ def test_every_title_in_a_workflow_is_there_in_both_languages():
     for one in [one for graph in graphs for one in [*graph["nodes"], *graph["groups"]]]:
         title = one.get("title")
         if one.get("type", "").startswith("Ovis"):
-            # `names.js` translates it where the node says that it was shipped with it.
+            # `names.js` translates a title if the node records that it was published with it.
             assert one["properties"].get("ovis_title") == title
             titles |= {title} - {None}
         elif title is not None:
-            # Nodes of others and groups are not touched, so these are in both languages.
+            # Foreign nodes and groups are not changed, so their titles have both languages.
             english, chinese = title.split(" · ")
             assert CJK.search(chinese) and not CJK.search(english)
     assert set(named) == titles

@@ -1,7 +1,7 @@
-"""A worker that is lost: which jobs are sent again, which wait, and which are parked.
+"""Lost workers: which jobs are sent again, which wait, and which fail.
 
-A job that was running when its worker's process died may have been the cause, and is
-not sent to the next one. Every other loss is nobody's fault.
+A job that was running when its worker's process died may be the cause, and is not sent to the next
+process. After every other loss a job is sent again.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ import time
 
 import pytest
 
-from comfy_node import client as clients
-from comfy_node import connection, handshake, wire, worker_process
-from comfy_node.client import Lost, WorkerClient
-from comfy_node.errors import ConnectionLost, NoWorker, WorkerError
-from comfy_node.settings import WorkerConfig
-from comfy_node.worker_process import WorkerProcess
+from comfy_node import wire
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.texts import WorkerError
+from comfy_node.worker import client as clients
+from comfy_node.worker import connection, handshake
+from comfy_node.worker import process as worker_process
+from comfy_node.worker.client import Lost, WorkerClient
+from comfy_node.worker.errors import ConnectionLost, NoWorker
+from comfy_node.worker.process import WorkerProcess
 from fake_worker import FakeWorker
 from test_client import TIMEOUT, binary, denoise, free_port, latent, quick, wait_until
 
 FIXTURES = (binary, quick)  # pytest finds them by name
-PARKED = "ended while it ran this job, so the job was not sent again"
+NOT_SENT_AGAIN = "exited while it ran this job. The job was not sent again"
 SHELL = pytest.mark.skipif(os.name == "nt", reason="the stand-in binary is a shell script")
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -32,7 +35,7 @@ def started(events: list) -> bool:
 
 
 def running(fake: FakeWorker, steps: int = 2) -> tuple[WorkerClient, object, list]:
-    """A client, a job that has the device, and its events."""
+    """A client, a job that is running on the device, and its events."""
     client, events = WorkerClient(WorkerConfig(url=fake.url)), []
     job = client.submit(denoise(steps), [latent()], events.append)
     wait_until(lambda: started(events))
@@ -44,9 +47,9 @@ def test_a_running_job_whose_worker_dies_is_parked_and_does_not_end_the_next_one
         client, job, events = running(first)
     wait_until(lambda: any(isinstance(event, Lost) for event in events))
     with FakeWorker(port=first.port) as second:
-        with pytest.raises(WorkerError, match=PARKED) as caught:
+        with pytest.raises(WorkerError, match=NOT_SENT_AGAIN) as caught:
             job.result(TIMEOUT)
-        assert "Queue it again" in caught.value.hint
+        assert "Queue the workflow again" in caught.value.hint
         assert second.submitted == []
         assert client.submit(denoise(1), [latent()]).result(TIMEOUT), "queued again, it runs"
         client.close()
@@ -98,7 +101,7 @@ def test_a_worker_that_says_no_uptime_parks_the_job(monkeypatch):
     with FakeWorker(step_seconds=0.05) as fake:
         client, job, _ = running(fake, steps=20)
         fake.cut()
-        with pytest.raises(WorkerError, match=PARKED):
+        with pytest.raises(WorkerError, match=NOT_SENT_AGAIN):
             job.result(TIMEOUT)
         client.close()
 
@@ -107,7 +110,7 @@ def test_a_missed_heartbeat_is_a_lost_connection_and_no_bad_message(monkeypatch)
     monkeypatch.setattr(handshake, "HEARTBEAT_SECONDS", 0.2)
     with FakeWorker(step_seconds=0.3) as fake:
         client, job, events = running(fake, steps=6)
-        # What a network does that drops packets: no pong comes, and no end either.
+        # In a network that drops packets, neither a pong nor the end of the connection arrives.
         session = fake.sessions[0]
         fake._loop.call_soon_threadsafe(session.socket._req.transport.pause_reading)
         wait_until(lambda: any(isinstance(event, Lost) for event in events))
@@ -161,7 +164,7 @@ def test_a_worker_that_stays_away_ends_the_wait_with_a_sentence(monkeypatch, has
         client, first, _ = running(worker)
         second = client.submit(denoise(1), [latent()])
         wait_until(lambda: len(worker.received) == 2)
-    with pytest.raises(NoWorker, match="was not there again after"):
+    with pytest.raises(NoWorker, match="Still unreachable after"):
         (first if has_started else second).result(TIMEOUT)
     client.close()
 
@@ -192,7 +195,7 @@ def test_a_started_worker_that_is_killed_parks_its_job_and_is_started_for_the_ne
     wait_until(lambda: any(isinstance(event, wire.Progress) for event in events))
     lost = client._process
     log.write_text("Why it ended.")
-    # A process that is killed closes its socket a moment before it is gone.
+    # The socket of a killed process closes a moment before the process is gone.
     looks = iter([None] * 2)
     exit_code = WorkerProcess.exit_code.fget
     monkeypatch.setattr(
@@ -201,7 +204,7 @@ def test_a_started_worker_that_is_killed_parks_its_job_and_is_started_for_the_ne
     monkeypatch.setattr(clients, "REAP_SECONDS", 5)
     os.kill(lost._process.pid, signal.SIGKILL)
     try:
-        with pytest.raises(WorkerError, match=PARKED):
+        with pytest.raises(WorkerError, match=NOT_SENT_AGAIN):
             job.result(TIMEOUT)
         assert client.submit(denoise(1), [latent()]).result(TIMEOUT)
         assert client._process is not lost
@@ -225,7 +228,7 @@ def test_a_worker_that_an_earlier_comfyui_started_parks_its_job_at_once(binary, 
     wait_until(lambda: started(events))
     process.kill()
     process.wait()
-    with pytest.raises(WorkerError, match=PARKED):
+    with pytest.raises(WorkerError, match=NOT_SENT_AGAIN):
         job.result(TIMEOUT)
     client.close()
 

@@ -1,16 +1,21 @@
-"""The node pack's parts that need no ComfyUI: sizes, workflows, the import of the root."""
+"""Parts of the node pack that need no ComfyUI: sizes, workflows, import of the root package."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib.util
 import json
 import re
 import sys
+import types
+from collections.abc import Iterator
 
 import pytest
 
-from comfy_node.advice import advise
-from comfy_node.sizes import size_of
+import fake_comfy
+from comfy_node.pictures.sizes import size_of
+from comfy_node.prompts.advice import advise
 from real_worker import ROOT
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
@@ -24,7 +29,7 @@ def test_every_slider_position_gives_a_size_the_model_takes():
             width, height = size_of(ratio, megapixels)
             assert width % 16 == 0 and height % 16 == 0
             assert width <= 4 * height and height <= 4 * width
-            # Of a small image, 16 pixels are more.
+            # In a small image, 16 pixels are a larger share.
             close = 0.05 if megapixels >= 0.25 else 0.09
             assert abs(width * height / (megapixels * 1024 * 1024) - 1) < close
             assert abs(width / height / ratio - 1) < close
@@ -44,21 +49,37 @@ def test_round_sizes_come_out_round(ratio, megapixels, size):
     assert size_of(ratio, megapixels) == size
 
 
+@contextlib.contextmanager
+def imported(name: str, search: list[str] | None) -> Iterator[types.ModuleType]:
+    """The root's ``__init__.py`` under any name, as a package where it has a search path."""
+    spec = importlib.util.spec_from_file_location(
+        name, ROOT / "__init__.py", submodule_search_locations=search
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        for loaded in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+            del sys.modules[loaded]
+
+
 def test_the_root_can_be_imported_without_comfyui():
-    for package in (True, False):
-        search = [str(ROOT)] if package else None
-        name = "ovis_worker_pack" if package else "__init__"
-        spec = importlib.util.spec_from_file_location(
-            name, ROOT / "__init__.py", submodule_search_locations=search
-        )
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        finally:
-            del sys.modules[name]
-        assert module.WEB_DIRECTORY == "./comfy_node/web"
-        assert not hasattr(module, "comfy_entrypoint")
+    for name, search in (("ovis_worker_pack", [str(ROOT)]), ("__init__", None)):
+        with imported(name, search) as module:
+            assert module.WEB_DIRECTORY == "./comfy_node/web"
+            assert not hasattr(module, "comfy_entrypoint")
+
+
+def test_the_entry_point_works_in_a_folder_of_any_name(tmp_path):
+    with fake_comfy.installed(tmp_path), imported("a clone, renamed", [str(ROOT)]) as module:
+        server = sys.modules["server"].PromptServer.instance
+        extension = asyncio.run(module.comfy_entrypoint())
+        nodes = asyncio.run(extension.get_node_list())
+        assert len({node.define_schema().node_id for node in nodes}) == 10
+        assert {route.path.split("/")[1] for route in server.routes} == {"ovis-worker"}
+        assert server.on_prompt({"client_id": "a"}) == {"client_id": "a"}
 
 
 def test_there_is_a_workflow_for_each_purpose():
@@ -76,7 +97,7 @@ def test_there_is_a_workflow_for_each_purpose():
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 class TestWorkflow:
-    """What must hold of every shipped workflow."""
+    """Requirements for every workflow of the pack."""
 
     def test_it_names_no_host_token_or_path(self, path):
         text = path.read_text(encoding="utf-8")
@@ -106,7 +127,7 @@ class TestWorkflow:
         boxes = [(*node["pos"], *node["size"]) for node in nodes]
         for index, (x, y, width, height) in enumerate(boxes):
             for left, top, wide, high in boxes[index + 1 :]:
-                # A title stands 30 pixels above its node.
+                # The title bar is 30 pixels above its node.
                 apart_across = x + width < left or left + wide < x
                 apart_down = y + height < top - 30 or top + high < y - 30
                 assert apart_across or apart_down

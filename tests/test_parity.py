@@ -1,4 +1,4 @@
-"""Each network of the running worker gives the reference's numbers, in float32."""
+"""Each network of the running worker matches the reference in float32."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_text_encoder(worker, reference: Reference, max_sequence_length: int) ->
     ours = worker.encode(PROMPTS, max_sequence_length)
     theirs = reference.encode(PROMPTS, max_sequence_length)
     assert relative_error(ours, theirs) <= TOLERANCE
-    # A short prompt is a small part of the whole, so each is also held alone.
+    # A short prompt is a small part of the padded sequence, so it is also compared alone.
     for one, other in zip(ours, theirs, strict=True):
         assert relative_error(one, other) <= TOLERANCE
 
@@ -29,8 +29,11 @@ def test_text_encoder(worker, reference: Reference, max_sequence_length: int) ->
 def velocity(
     worker, reference: Reference, latent: torch.Tensor, conditioning: torch.Tensor, sigma: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The worker's velocity at `sigma`, from what one step down to 0 makes, and the
-    reference's. An all-zero `latent` is an empty one."""
+    """The worker's velocity at `sigma`, and the reference's.
+
+    The worker's is computed from the result of one step down to 0. An all-zero `latent` is an empty
+    one.
+    """
     seed = 2**32 + 11
     original = reference.to_model(latent) if latent.any() else latent
     sigma = torch.tensor(sigma).item()  # as float32 has it
@@ -49,7 +52,7 @@ def test_transformer(worker, reference, height: int, width: int, text_length: in
     ours, theirs = velocity(worker, reference, latent, conditioning, 1.0)
     for one, other in zip(ours, theirs, strict=True):
         assert relative_error(one, other) <= TOLERANCE
-    # The entries of a batch are told apart.
+    # The entries of a batch differ.
     assert relative_error(ours[:1], theirs[1:]) > 0.01
 
 
@@ -67,7 +70,7 @@ def test_vae_decode(worker, reference: Reference, height: int, width: int) -> No
     ours, theirs = worker.decode(raw), reference.decode(raw)
     assert ours.shape == (2, 8 * height, 8 * width, 3)
     assert relative_error(ours, theirs) <= TOLERANCE
-    # Both clamp; most values must be inside for the comparison to mean something.
+    # Both clamp, so the comparison is meaningful only if most values are inside the range.
     assert ((theirs > 0) & (theirs < 1)).double().mean() > 0.5
 
 
@@ -98,6 +101,6 @@ def test_noise_of_a_seed(worker, reference, seed: int, shape: tuple[int, ...]) -
     start = noise(seed, *shape)
     velocity = reference.velocity(start, 1.0, conditioning)
     expected = start + (sigmas[1] - sigmas[0]) * velocity
-    # What ends above 0 comes back over 1 minus its sigma, as from a native sampler.
+    # A result above sigma 0 is divided by 1 - sigma, as a native sampler does.
     found = reference.to_model(moved) * (1 - sigmas[1])
     assert (found - expected).abs().max() <= 4e-6

@@ -1,7 +1,7 @@
-"""In bfloat16 the worker is no further from the float32 reference than the reference is.
+"""In bfloat16 the worker's error against the float32 reference is at most the bfloat16 reference's.
 
-On a CPU the worker stores bfloat16 and computes in float32; the reference computes
-in bfloat16 and rounds the time of a step to it as well.
+On a CPU the worker stores weights in bfloat16 and computes in float32. The reference computes in
+bfloat16 and also rounds the time of a step to it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Trio:
     def hold(self, ours: torch.Tensor, theirs: torch.Tensor, exact: torch.Tensor) -> None:
         """Checks our error against theirs."""
         our_error, their_error = relative_error(ours, exact), relative_error(theirs, exact)
-        # Something was rounded at all, or this would compare nothing.
+        # Rounding must have changed something, or the comparison is void.
         assert our_error > 1e-5
         assert our_error <= ALLOWED * their_error
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3], ids=lambda seed: f"weights{seed}")
 def trio(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
-    """All three on float32 weights of their own, which two of them round."""
+    """All three with the same float32 weights, which two of them round."""
     folder = tmp_path_factory.mktemp("precision")
     make(folder, seed=request.param)
     log = folder / "worker.log"

@@ -1,4 +1,4 @@
-"""Prompts become conditioning as the reference has it, and what is cut is told."""
+"""Prompts become the same conditioning as in the reference, and cuts are reported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from comfy_node import wire
-from comfy_node.errors import WorkerError
+from comfy_node.texts import WorkerError
 from reference import TEMPLATE_ENDING_TOKENS, Reference, relative_error
 
 TOLERANCE = 1e-4
@@ -19,7 +19,7 @@ def encode(worker, prompts: list[str], length: int) -> tuple[torch.Tensor, list[
 
 
 def words(reference: Reference, tokens: int) -> str:
-    """A prompt of which the transformer would see exactly `tokens`, ending included."""
+    """A prompt of exactly `tokens` positions, including the template's ending."""
     prompt = " a" * (tokens - reference.token_count(""))
     assert reference.token_count(prompt) == tokens
     return prompt
@@ -60,7 +60,7 @@ def test_a_batch_gives_what_each_prompt_gives_alone(worker) -> None:
 
 @pytest.mark.parametrize("length", [257, 512, 4096])
 def test_above_256_nothing_is_cut(worker, reference: Reference, length: int) -> None:
-    """As in ComfyUI; padded to 256 positions where there are fewer."""
+    """As in ComfyUI; shorter prompts are padded to 256 positions."""
     needed = reference.token_count(LONG)
     assert needed > 512
     conditioning, cuts = encode(worker, [LONG, "a cat"], length)

@@ -1,5 +1,7 @@
-"""Files that are not what they should be are refused: one sentence that names the
-file and the tensor, a hint, and a status that is not 0."""
+"""Invalid files are refused with a non-zero exit status.
+
+One sentence names the file and the tensor, and a hint follows.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ PART_NAMES = {"transformer": "transformer", "text_encoder": "text encoder", "vae
 
 
 def refusal(result: subprocess.CompletedProcess[str], *words: object) -> str:
-    """The sentence of a command that must fail with one that has all `words`."""
+    """The sentence of a command that must fail; it must contain all `words`."""
     lines = result.stderr.splitlines()
     assert result.returncode == 1, (result.returncode, result.stderr)
     assert result.stdout == ""
@@ -77,7 +79,7 @@ TENSORS_IN_DIFFUSERS = {
 
 
 def damaged(source: Path, target: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
-    """A copy of a weights file with its tensors changed."""
+    """A copy of a weights file with modified tensors."""
     tensors = load_file(source)
     change(tensors)
     save_file(tensors, target)
@@ -215,7 +217,7 @@ def test_no_weights_at_all(tmp_path: Path) -> None:
 
 
 def test_bytes_that_mean_nothing(tiny: Path, tmp_path: Path) -> None:
-    """A header with any byte changed is read as it stands or refused, never a crash."""
+    """A header with any byte changed is read or refused, and never causes a crash."""
     whole = bytearray((tiny / COMFYUI_FILES["vae"]).read_bytes())
     file = tmp_path / "vae.safetensors"
     header = int.from_bytes(whole[:8], "little")
@@ -242,7 +244,7 @@ def test_generate_and_serve_refuse_alike(tiny: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("absent", COMFYUI_FILES)
 def test_generate_needs_every_part(tiny: Path, tmp_path: Path, absent: str) -> None:
-    """And says so before it spends minutes on the parts that are there."""
+    """The refusal comes before minutes are spent on loading the parts that exist."""
     parts = {p: tiny / file for p, file in COMFYUI_FILES.items() if p != absent}
     tokenizer = tiny / "diffusers" / "tokenizer"
     out = tmp_path / "image.png"

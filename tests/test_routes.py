@@ -1,4 +1,4 @@
-"""The pack's routes on a server like ComfyUI's: who is answered, and what."""
+"""The pack's routes on a server like ComfyUI's: answers, and who gets them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from comfy_node import client as clients
-from comfy_node import reader
-from comfy_node.errors import NoWorker
 from comfy_node.routes import language, prompts, workers
-from comfy_node.settings import ENVIRONMENT, Places
-from comfy_node.settings_file import SETTINGS_FILE
+from comfy_node.settings import lookup
+from comfy_node.settings.config import ENVIRONMENT, ComfyFolders
+from comfy_node.settings.file import SETTINGS_FILE
+from comfy_node.texts import page_language
+from comfy_node.worker import client as clients
+from comfy_node.worker.errors import NoWorker
 from fake_worker import FakeWorker
 from test_client import FAKE, denoise, free_port, latent
 
@@ -44,7 +45,7 @@ def asking(user: Path, questions) -> object:
         routes = web.RouteTableDef()
         language.add_routes(routes)
         prompts.add_routes(routes, user)
-        workers.add_routes(routes, lambda: Places(user))
+        workers.add_routes(routes, lambda: ComfyFolders(user))
         app = web.Application()
         app.add_routes(routes)
         async with TestClient(TestServer(app)) as client:
@@ -196,7 +197,7 @@ def test_start_status_stop(tmp_path):
         assert (up["can_start"], up["can_stop"]) == (False, True)
         assert up["model"] and up["device"] and up["queued"] == 0
         assert (up["memory_used"], up["memory_total"]) == (6e9, 24e9)
-        # As after a restart of ComfyUI, which knows the process by its note only.
+        # After a restart of ComfyUI, only the PID file identifies the process.
         workers.worker_process._children.clear()
         again = await until(client, lambda status: True)
         assert again["can_stop"]
@@ -209,7 +210,7 @@ def test_start_status_stop(tmp_path):
 def test_a_worker_that_someone_else_started_is_not_stopped(tmp_path):
     with FakeWorker() as worker:
         describe(tmp_path, local={"url": worker.url})
-        # A note of a process that is by now another program.
+        # A PID file whose process id belongs to another program by now.
         note = {"pid": os.getpid(), "address": f"127.0.0.1:{worker.port}"}
         (tmp_path / "ovis_worker_local.pid").write_text(json.dumps(note))
         status = get(tmp_path, "workers/local/status")[1]
@@ -227,14 +228,14 @@ def test_a_binary_that_ends_at_once_is_told_by_the_status(tmp_path):
         return await until(client, lambda status: status["problem"])
 
     status = asking(tmp_path, question)
-    assert "ended with status 3" in status["problem"] and "no weights here" in status["problem"]
+    assert "exited with status 3" in status["problem"] and "no weights here" in status["problem"]
     assert status["state"] == "away" and status["can_start"]
 
 
 def test_a_running_job_is_seen_step_by_step(tmp_path):
     with FakeWorker(step_seconds=0.1) as worker:
         describe(tmp_path, local={"url": worker.url})
-        config = workers.settings.resolve("local", Places(tmp_path))
+        config = workers.lookup.resolve("local", ComfyFolders(tmp_path))
         job = clients.client_for(config).submit(denoise(30), [latent()])
 
         async def question(client: TestClient) -> dict:
@@ -254,7 +255,7 @@ def test_something_that_is_no_worker_is_called_that(tmp_path):
         return await until(client, lambda status: True)
 
     status = asking(tmp_path, question)
-    assert status["state"] == "other" and "has no ovis-worker at the path" in status["problem"]
+    assert status["state"] == "other" and "There is no ovis-worker at" in status["problem"]
 
 
 def test_advice_comes_in_the_language_that_is_asked_for(tmp_path):
@@ -276,7 +277,7 @@ def test_a_prompt_is_composed_and_bad_files_are_named(tmp_path):
     assert (said["prompt"], said["about"]) == ('Sign: "HI"', "A sign.")
     assert "`odd`" in said["problems"][0]
     status, said = post(tmp_path, "compose", {"template": "none", "boxes": {}})
-    assert status == 400 and "`none` is not here" in said["error"]
+    assert status == 400 and "There is no house template `none`" in said["error"]
 
 
 def test_a_sentence_is_in_the_language_of_the_page_that_asks(tmp_path):
@@ -303,12 +304,12 @@ def test_a_sentence_is_in_the_language_of_the_page_that_asks(tmp_path):
 
 
 def test_a_status_says_its_problem_in_the_language_of_the_page(tmp_path, monkeypatch):
-    # One built in this clone would be started.
-    monkeypatch.setattr(workers.settings, "known_binary", lambda *_: None)
+    # A binary that was built in this clone would be started.
+    monkeypatch.setattr(lookup, "known_binary", lambda *_: None)
     describe(tmp_path, local={"url": f"ws://127.0.0.1:{free_port()}"})
 
     async def question(client: TestClient) -> list[str]:
-        config = workers.settings.resolve("local", Places(tmp_path))
+        config = workers.lookup.resolve("local", ComfyFolders(tmp_path))
         with pytest.raises(NoWorker):
             await asyncio.wrap_future(clients.client_for(config).connect())
         problems = []
@@ -328,8 +329,8 @@ def test_a_page_without_number_or_language_is_refused(tmp_path, told):
 
 
 def test_a_page_tells_its_language(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "_languages", {})
+    monkeypatch.setattr(page_language, "_languages", {})
     assert post(tmp_path, "language", {"client": "a", "language": "zh"}) == (200, {})
-    assert reader._languages == {"a": "zh"}
+    assert page_language._languages == {"a": "zh"}
     assert post(tmp_path, "language", {"client": "a", "language": "en"}, Origin="null")[0] == 403
-    assert reader._languages == {"a": "zh"}
+    assert page_language._languages == {"a": "zh"}

@@ -1,4 +1,4 @@
-"""A whole run, from prompt and seed to pixels, against the reference pipeline."""
+"""A complete run, from prompt and seed to pixels, compared with the reference pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = {"num_inference_steps": 8, "guidance_scale": 5.0}
 
 
 def pixels_agree(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """How many of the 8-bit values are within one of the reference's, of 1."""
+    """The share of 8-bit values that differ by at most one from the reference."""
     rounded = (theirs * 255).round().astype(int)
     assert ours.shape == rounded.shape
     return float((abs(ours.astype(int) - rounded) <= 1).mean())
@@ -74,8 +74,10 @@ def test_a_constant_shift(worker, reference: Reference, monkeypatch) -> None:
 
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_sde", "uni_pc", "lms", "euler_ancestral"])
 def test_another_sampler_goes_to_the_same_image(worker, sampler: str) -> None:
-    """Far enough in small steps, every solver of the same equation ends alike; the
-    stochastic ones with no new noise."""
+    """With enough small steps, every solver of the same equation converges to the same result.
+
+    The stochastic solvers do so without new noise.
+    """
     settings = {"seed": 9, "schedule": wire.NamedSchedule("simple"), "steps": 60}
     positive, latent = worker.encode([PROMPT]), torch.zeros(1, 16, 8, 8)
     still = wire.SamplerOptions(eta=0.0) if sampler in ("dpmpp_sde", "euler_ancestral") else None

@@ -1,5 +1,4 @@
-"""ComfyUI's files of 8-bit floats with a scale beside each weight are read as the numbers
-that they stand for."""
+"""ComfyUI's 8-bit files with a scale per weight are read as the numbers they represent."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ TEXT_ENCODER = "comfyui/models/text_encoders/ovis_2.5.safetensors"
 
 
 def quantized(source: Tensors, scale_name: str) -> tuple[Tensors, Tensors]:
-    """The file with its blocks' matrices in E4M3, and one with the numbers they stand for."""
+    """The file with its blocks' matrices in E4M3, and a file with the numbers they represent."""
     file, plain = {}, {}
     for name, tensor in source.items():
         if tensor.ndim != 2 or "." not in name or not any(c.isdigit() for c in name):
@@ -40,7 +39,7 @@ def layers(file: Tensors) -> list[str]:
 
 
 def older(source: Tensors) -> tuple[Tensors, Tensors]:
-    """With `scale_weight`, scales of inputs and the marker."""
+    """The older format: `scale_weight`, scales of inputs, and a marker tensor."""
     file, plain = quantized(source, "scale_weight")
     file |= {f"{layer}.scale_input": torch.tensor(0.5) for layer in layers(file)}
     file["scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
@@ -48,7 +47,7 @@ def older(source: Tensors) -> tuple[Tensors, Tensors]:
 
 
 def newer(source: Tensors) -> tuple[Tensors, Tensors]:
-    """With `weight_scale`, and each layer's format as JSON."""
+    """The newer format: `weight_scale`, and each layer's format as JSON."""
     file, plain = quantized(source, "weight_scale")
     words = list(json.dumps({"format": "float8_e4m3fn"}).encode())
     file |= {
@@ -71,10 +70,10 @@ def test_the_numbers_are_those_of_the_plain_file(
     ours = guided_latents(tmp_path, model=model, transformer=files["fp8"], precision="f32")
     wanted = guided_latents(tmp_path, model=model, transformer=files["plain"], precision="f32")
     assert torch.equal(ours, wanted)
-    # And not those of the file that was quantized.
+    # They differ from the numbers before quantization.
     exact = guided_latents(tmp_path, model=model, precision="f32")
     assert 1e-4 < relative_error(ours, exact) < 0.2
-    # In bf16 they are rounded once, from the product with the scale.
+    # In bf16 the product with the scale is rounded once.
     ours = guided_latents(tmp_path, model=model, transformer=files["fp8"], precision="bf16")
     wanted = guided_latents(tmp_path, model=model, transformer=files["plain"], precision="bf16")
     assert torch.equal(ours, wanted)

@@ -1,4 +1,4 @@
-"""Jobs on a served worker: the node pack's client against the real binary."""
+"""Jobs on a real worker: the node pack's client and the worker's binary."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import pytest
 import torch
 
 from comfy_node import wire
-from comfy_node.client import WorkerClient
-from comfy_node.connection import Event, JobResult
-from comfy_node.errors import ConnectionLost, WorkerError
-from comfy_node.tensors import WireTensor
+from comfy_node.texts import WorkerError
+from comfy_node.wire import WireTensor
+from comfy_node.worker.client import WorkerClient
+from comfy_node.worker.connection import Event, JobResult
+from comfy_node.worker.errors import ConnectionLost
 from real_worker import RealWorker, from_wire, to_wire
 from reference import noise, relative_error
 
 TIMEOUT = 120
 LONG_STEPS = 1000
-LARGE = 64  # height and width of a latent whose steps take long enough to be caught in
+LARGE = 64  # height and width of a latent whose steps are slow enough to cancel one
 SMALL = 4
 
 
@@ -34,7 +35,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def client_of(worker: RealWorker) -> Iterator[WorkerClient]:
-    """One more client."""
+    """Another client of the worker."""
     client = WorkerClient(worker.config)
     yield client
     client.close()
@@ -47,7 +48,7 @@ def denoise_tensors(size: int) -> list[WireTensor]:
 
 
 class Job:
-    """A denoise job and what it has reported so far."""
+    """A denoise job and the events that it has reported."""
 
     def __init__(self, client: WorkerClient, steps: int, size: int = SMALL, seed: int = 0) -> None:
         self.events: list[Event] = []
@@ -63,7 +64,7 @@ class Job:
 
     @property
     def step(self) -> int:
-        """Steps it has reported."""
+        """The number of steps that it has reported."""
         return len(self.of(wire.Progress))
 
     @property
@@ -78,7 +79,7 @@ class Job:
 
 @pytest.fixture
 def running(worker: RealWorker) -> Iterator[Job]:
-    """A job that is between its first steps and would go on for minutes."""
+    """A job in its first steps that would run for minutes."""
     job = Job(worker.client, LONG_STEPS, LARGE)
     wait_until(lambda: job.step >= 1)
     yield job
@@ -159,7 +160,7 @@ def test_a_job_whose_window_has_no_step_gives_its_latent_back(worker: RealWorker
 
 @pytest.mark.parametrize("sampler", ["euler", "dpm_2", "uni_pc", "heun"])
 def test_two_halves_make_a_whole(worker: RealWorker, sampler: str) -> None:
-    """The KSamplerAdvanced pair; the multistep solvers forget between the halves."""
+    """A pair of KSamplerAdvanced nodes; multistep solvers lose their history between the halves."""
     settings = {"sampler": sampler, "seed": 3, "steps": 6}
     settings |= {"schedule": wire.NamedSchedule("simple"), "shift": 3.0}
     positive = noise(1, 1, 8, 64)
@@ -195,7 +196,7 @@ def test_no_step_starts_after_a_cancel(worker: RealWorker, running: Job) -> None
     wait_until(lambda: running.step > seen)
     running.future.cancel()
     wait_until(lambda: worker.metric("jobs_running") == 0)
-    # The step that was waited for, and the one that was running when the cancel came.
+    # The step that was awaited, and the one that was running when the cancel arrived.
     assert worker.metric("steps_total") - steps <= 3
     after = worker.metric('jobs_total{operation="denoise",outcome="cancelled"}')
     assert after == cancelled + 1
@@ -225,7 +226,7 @@ def test_a_vanished_clients_jobs_are_dropped(worker: RealWorker) -> None:
 
 
 def test_many_clients_at_once(worker: RealWorker) -> None:
-    """Each gets its own results, whole and unmixed."""
+    """Each client gets its own results, complete and unmixed."""
     alone = [Job(worker.client, 2, seed=seed).latent() for seed in range(4)]
     problems: list[str] = []
 
@@ -251,7 +252,7 @@ def test_many_clients_at_once(worker: RealWorker) -> None:
 
 
 def bad_requests() -> dict[str, tuple[object, dict[str, torch.Tensor], str]]:
-    """Requests that fail, by what is wrong with them: and a word of the answer."""
+    """Requests that fail, by what is wrong with them, with a word of the answer."""
 
     def denoise(**wrong: object) -> wire.DenoiseRequest:
         values = {"seed": 0, "steps": 2, "cfg": 1.0, "sampler": "euler"}
@@ -313,6 +314,6 @@ def test_an_error_in_one_job_leaves_others_alone(worker: RealWorker, running: Jo
                 client.submit(wire.DecodeRequest()).result(TIMEOUT)
         wait_until(lambda: running.step > before)
         assert not running.future.done()
-        # The connections that asked are still good.
+        # The connections that sent them still work.
         assert other.submit(wire.EncodeRequest(["a"], 8)).result(TIMEOUT)
     assert worker.encode(["a"], 8).shape == (1, 8, 64)

@@ -1,4 +1,4 @@
-"""`serve` as a process: who may use it, how it is watched, how it ends."""
+"""`serve` as a process: who may use it, how it is monitored, and how it shuts down."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from comfy_node import wire
-from comfy_node.client import Lost, WorkerClient
-from comfy_node.errors import WorkerError
-from comfy_node.settings import WorkerConfig
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.texts import WorkerError
+from comfy_node.worker.client import Lost, WorkerClient
 from real_worker import RealWorker, command
 from test_serve_jobs import LARGE, LONG_STEPS, Job, wait_until
 
@@ -26,7 +26,7 @@ TIMEOUT = 60
 
 
 def ended(worker: RealWorker, within: float = TIMEOUT) -> int:
-    """The status that the worker's process ends with."""
+    """The exit status of the worker's process."""
     return worker.process.wait(timeout=within)
 
 
@@ -55,7 +55,7 @@ def test_the_token(tiny: Path, tmp_path: Path, way: str) -> None:
 
 
 async def first_answer(address: str, message: object | bytes) -> object:
-    """What the worker says to a client's first message, before it closes."""
+    """The worker's answer to a client's first message, before it closes the connection."""
     frame = message if isinstance(message, bytes) else bytes(wire.encode_client(message))
     async with aiohttp.ClientSession() as session, session.ws_connect(f"ws://{address}/ws") as ws:
         await ws.send_bytes(frame)
@@ -147,15 +147,15 @@ def test_a_signal_finishes_the_step_tells_everyone_and_exits_0(
         wait_until(lambda: queued.positions == [0])
         seen = running.step
         wait_until(lambda: running.step > seen)
-        # Just into a step: it is finished, and reported, before the end.
+        # The signal arrives during a step, which is finished and reported before the shutdown.
         seen = running.step
         worker.process.send_signal(sent)
         assert ended(worker) == 0
         for job in (running, queued):
-            # It waits for another worker; what it was told stands in the event.
+            # The client waits for another worker; the event contains the reason.
             wait_until(lambda job=job: job.of(Lost))
             assert "is shutting down" in job.of(Lost)[0].message
-        # One more where the signal came only after the next step had begun.
+        # One more step if the signal arrived after the next step had begun.
         assert seen + 1 <= running.step <= seen + 2
         assert queued.of(wire.Started) == []
         other.close()

@@ -1,14 +1,14 @@
-"""The contact sheet's lists and page, and the comparison's pages."""
+"""Lists and layout of the contact sheet, and images of the comparison."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from comfy_node import labels
-from comfy_node.compare import LAYOUTS, compare
-from comfy_node.errors import WorkerError
-from comfy_node.sheet import AXES, Cell, lay_out, plan
+from comfy_node.pictures import captions
+from comfy_node.pictures.compare import LAYOUTS, compare
+from comfy_node.pictures.contact_sheet import AXES, Cell, plan, render
+from comfy_node.texts import WorkerError
 
 
 def test_every_combination_is_there_once_and_the_columns_run_across():
@@ -40,17 +40,17 @@ def test_what_is_named_twice_is_made_once():
     ("lists", "said"),
     [
         (("", "1", "1"), "list of seeds is empty"),
-        (("a", "1", "1"), "`a` is not one of the seeds"),
-        (("-1", "1", "1"), "`-1` is not one of the seeds"),
-        (("18446744073709551616", "1", "1"), "is not one of the seeds"),
-        (("1", "0", "1"), "`0` is not one of the steps, 1 to 100"),
-        (("1", "101", "1"), "`101` is not one of the steps"),
-        (("1", "1", "nan"), "`nan` is not a cfg, 1 to 20"),
-        (("1", "1", "21"), "`21` is not a cfg"),
-        (("1", "1", "5-7"), "`5-7` is not a cfg"),
+        (("a", "1", "1"), "`a` is not a valid value for seeds"),
+        (("-1", "1", "1"), "`-1` is not a valid value for seeds"),
+        (("18446744073709551616", "1", "1"), "is not a valid value for seeds"),
+        (("1", "0", "1"), "`0` is not a valid value for steps, which are from 1 to 100"),
+        (("1", "101", "1"), "`101` is not a valid value for steps"),
+        (("1", "1", "nan"), "`nan` is not a valid cfg from 1 to 20"),
+        (("1", "1", "21"), "`21` is not a valid cfg"),
+        (("1", "1", "5-7"), "`5-7` is not a valid cfg"),
         (("7-5", "1", "1"), "list of seeds is empty"),
         (("0-18446744073709551615", "1", "1"), "would have 65 images"),
-        (("0-9", "1-7", "1"), "would have 70 images, the most is 64"),
+        (("0-9", "1-7", "1"), "would have 70 images; the maximum is 64"),
     ],
 )
 def test_lists_that_are_wrong_are_refused_with_a_sentence(lists, said):
@@ -71,7 +71,7 @@ def places_of(page: np.ndarray, colour: tuple[float, float, float]) -> tuple[sli
 def test_images_lie_in_their_rows_and_columns_whole_and_labelled(side, height, width):
     made = plan("1-2", "4,8", "5", "seeds")
     colours = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1)]
-    page = lay_out(made, [colour(*one) for one in colours], side)
+    page = render(made, [colour(*one) for one in colours], side)
     assert page.dtype == np.float32 and page.min() >= 0 and page.max() <= 1
     places = [places_of(page, one) for one in colours]
     for (top, bottom), (left, right) in places:
@@ -79,7 +79,7 @@ def test_images_lie_in_their_rows_and_columns_whole_and_labelled(side, height, w
     (first, second, third, fourth) = places
     assert first[0] == second[0] and third[0] == fourth[0] and first[0][1] < third[0][0]
     assert first[1] == third[1] and second[1] == fourth[1] and first[1][1] < second[1][0]
-    # Every label has ink: one above each column, one beside each row.
+    # Every caption is drawn: one above each column, one beside each row.
     ink = page.mean(axis=-1) > 0.7
     for _, (left, right) in (first, second):
         assert ink[: first[0][0], left:right].any()
@@ -90,7 +90,7 @@ def test_images_lie_in_their_rows_and_columns_whole_and_labelled(side, height, w
 def test_a_page_that_no_program_opens_is_refused():
     made = plan("0-63", "1", "1", "seeds")
     with pytest.raises(WorkerError, match="Set a smaller cell_size"):
-        lay_out(made, [np.zeros((256, 256, 3), np.float32)] * 64, 0)
+        render(made, [np.zeros((256, 256, 3), np.float32)] * 64, 0)
 
 
 RED, BLUE = colour(1, 0, 0), colour(0, 0, 1)
@@ -134,5 +134,5 @@ def test_tiny_images_and_long_names_are_no_trouble(layout):
 
 
 def test_a_label_is_as_wide_as_it_says():
-    short, long = (labels.size_of_text(text, 20)[0] for text in ("seed 1", "seed 123456"))
+    short, long = (captions.text_size(text, 20)[0] for text in ("seed 1", "seed 123456"))
     assert 0 < short < long

@@ -1,4 +1,4 @@
-"""What trades exactness for time: guidance in an interval, and the step cache."""
+"""Options that trade exactness for speed: the guidance interval and the step cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 import evaluate
 import posters
 from comfy_node import wire
-from comfy_node.errors import WorkerError
+from comfy_node.texts import WorkerError
 from real_worker import ROOT, RealWorker, command, generate
 from reference import Reference, noise, relative_error
 
@@ -62,8 +62,10 @@ def test_the_command_refuses_what_is_no_interval() -> None:
 
 @pytest.mark.parametrize("mode", THRESHOLDS)
 def test_the_step_cache_is_first_block_cache(mode: str, tmp_path: Path) -> None:
-    """The same picture as diffusers' own, which knows Ovis-Image's blocks once told
-    that they return text and image like FLUX.1's."""
+    """The same picture as with diffusers' first-block cache.
+
+    diffusers must be told that Ovis-Image's blocks return text and image as FLUX.1's do.
+    """
     for name in ("OvisImageTransformerBlock", "OvisImageSingleTransformerBlock"):
         block = getattr(transformer_ovis_image, name)
         TransformerBlockRegistry.register(block, TransformerBlockMetadata(1, 0))

@@ -1,11 +1,11 @@
-"""The rectangle that is drawn is the latent that is made."""
+"""The rectangle that the browser draws has the size of the latent that the node creates."""
 
 from __future__ import annotations
 
 import pytest
 
 from browser_modules import evaluate
-from comfy_node import sizes
+from comfy_node.pictures import sizes
 
 
 def test_both_sides_have_the_same_constants_and_presets():

@@ -1,4 +1,4 @@
-"""House templates: what is composed, and what is said about bad files."""
+"""House templates: the composed prompts, and the sentences on invalid files."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from comfy_node import templates
-from comfy_node.advice import advise
-from comfy_node.errors import WorkerError
-from comfy_node.templates import BOXES, SHIPPED, Template
+from comfy_node.prompts import templates
+from comfy_node.prompts.advice import advise
+from comfy_node.prompts.templates import BOXES, SHIPPED, Template
+from comfy_node.texts import WorkerError
 
 TEMPLATE = Template(
     "t",
@@ -62,7 +62,7 @@ def test_a_shipped_template_reads_well_with_and_without_boxes(path):
 def test_the_users_templates_come_after_and_win(tmp_path):
     write(tmp_path / "ovis_templates", "poster", {"prompt": "Mine: {headline}"})
     write(tmp_path / "ovis_templates", "house", {"prompt": ["x"]})
-    found = templates.find(templates.folders(tmp_path))
+    found = templates.find(templates.search_path(tmp_path))
     assert found.problems == []
     assert found.named("poster").compose({"headline": "A"}) == 'Mine: "A"'
     assert {"house", "bilingual-banner"} <= set(found.templates)
@@ -79,8 +79,8 @@ def test_the_users_templates_come_after_and_win(tmp_path):
         ({"prompt": "x", "negative": 1}, "that is not text"),
         ({"prompt": "x", "defaults": {"style": 1}}, "that is not text"),
         ({"prompt": "x", "defaults": []}, "that is not text"),
-        ({"prompt": "{font}"}, "has a box `font`, which there is not"),
-        ({"prompt": "x", "defaults": {"font": "y"}}, "has a box `font`"),
+        ({"prompt": "{font}"}, "uses an unknown box, `font`"),
+        ({"prompt": "x", "defaults": {"font": "y"}}, "uses an unknown box, `font`"),
         ('{"prompt": "' + "x" * 70000 + '"}', "is larger than 64 KiB"),
     ],
 )

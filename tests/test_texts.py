@@ -1,4 +1,4 @@
-"""What the pack says, in the language of whoever reads it."""
+"""The pack's sentences in the language of the page that shows them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import threading
 
 import pytest
 
-from comfy_node import reader, wire
-from comfy_node.chinese import CHINESE, WORKER_SAYS
-from comfy_node.connection import ConnectionLost
-from comfy_node.errors import WorkerError
-from comfy_node.texts import say, translated
+from comfy_node import wire
+from comfy_node.texts import page_language, say, translated
+from comfy_node.texts.chinese import CHINESE, WORKER_SAYS
+from comfy_node.worker.errors import ConnectionLost, from_wire
 from real_worker import ROOT
 
 CJK = re.compile("[\u4e00-\u9fff]")
@@ -21,7 +20,7 @@ SOURCES = sorted((ROOT / "comfy_node").rglob("*.py"))
 
 
 def calls(*names: str) -> list[tuple[str, ast.Call]]:
-    """Every call of a function in the pack, and where it stands."""
+    """All calls of a function in the pack, with their locations."""
     return [
         (f"{path.name}:{node.lineno}", node)
         for path in SOURCES
@@ -60,10 +59,10 @@ def test_every_error_is_a_sentence_of_the_table():
 
 def test_a_sentence_is_english_and_holds_its_chinese():
     lost = say("The connection to the worker at {address} was lost during the job.", address="a:1")
-    waits = say("{lost} Waiting until it is there again.", lost=lost)
+    waits = say("{lost} Waiting for it to answer again.", lost=lost)
     assert waits == (
         "The connection to the worker at a:1 was lost during the job. "
-        "Waiting until it is there again."
+        "Waiting for it to answer again."
     )
     chinese = translated(waits, "zh")
     assert "a:1" in chinese and not re.search("[b-z]{2}", chinese)
@@ -73,7 +72,7 @@ def test_a_sentence_is_english_and_holds_its_chinese():
 
 @pytest.mark.parametrize("code", wire.ErrorCode)
 def test_the_workers_own_words_come_after_what_kind_of_error_it_is(code):
-    error = WorkerError.from_wire(wire.WireError(code, "The {sides} are odd.", "Use even ones."))
+    error = from_wire(wire.WireError(code, "The {sides} are odd.", "Use even ones."))
     assert str(error) == error.text("en") == "The {sides} are odd.\nUse even ones."
     lead, _, rest = error.text("zh").partition("The {sides} are odd.")
     assert lead == WORKER_SAYS[code].removesuffix("{words}") and CJK.search(lead)
@@ -82,36 +81,36 @@ def test_the_workers_own_words_come_after_what_kind_of_error_it_is(code):
 
 @pytest.fixture
 def pages(monkeypatch):
-    monkeypatch.setattr(reader, "_languages", {})
-    monkeypatch.setattr(reader, "_runs_for", None)
+    monkeypatch.setattr(page_language, "_languages", {})
+    monkeypatch.setattr(page_language, "_executing_page", None)
 
 
 def lost() -> ConnectionLost:
-    return ConnectionLost(say("Run the workflow again when it is back."))
+    return ConnectionLost(say("Run the workflow again when the worker is back."))
 
 
 def test_an_error_is_in_the_language_of_the_page_that_the_prompt_runs_for(pages):
     running = ["a"]
-    reader.runs_for(lambda: running[0])
-    reader.tell("a", "zh")
-    reader.tell("b", "fr")
+    page_language.set_executing_page(lambda: running[0])
+    page_language.remember("a", "zh")
+    page_language.remember("b", "fr")
     assert CJK.search(str(lost()))
     for page in ("b", "nobody's", None):
         running[0] = page
-        assert str(lost()) == "Run the workflow again when it is back."
+        assert str(lost()) == "Run the workflow again when the worker is back."
 
 
 def test_a_prompt_is_checked_in_the_language_of_its_own_page(pages):
-    reader.runs_for(lambda: "a")
-    reader.tell("a", "zh")
+    page_language.set_executing_page(lambda: "a")
+    page_language.remember("a", "zh")
     seen = []
 
     def check(prompt: dict) -> None:
-        assert reader.check_for(prompt) is prompt
-        seen.append(reader.language())
+        assert page_language.on_prompt(prompt) is prompt
+        seen.append(page_language.current())
 
     for prompt in ({"client_id": "a"}, {"client_id": "b"}, {}):
-        # A thread of its own, as a request has a task of its own.
+        # A separate thread has a separate context, as each request has.
         thread = threading.Thread(target=check, args=(prompt,))
         thread.start()
         thread.join()
@@ -119,7 +118,7 @@ def test_a_prompt_is_checked_in_the_language_of_its_own_page(pages):
 
 
 def test_only_so_many_pages_are_remembered(pages, monkeypatch):
-    monkeypatch.setattr(reader, "MOST_PAGES", 2)
+    monkeypatch.setattr(page_language, "MAX_PAGES", 2)
     for page in ("a", "b", "a", "c"):
-        reader.tell(page, "zh")
-    assert list(reader._languages) == ["a", "c"]
+        page_language.remember(page, "zh")
+    assert list(page_language._languages) == ["a", "c"]

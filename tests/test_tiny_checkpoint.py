@@ -1,4 +1,4 @@
-"""The tiny checkpoint is what it claims to be."""
+"""The tiny checkpoint has the layouts and values that it should have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python side of the wire: golden bytes, limits, and bytes that mean nothing."""
+"""The Python side of the protocol: golden bytes, limits, and invalid frames."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comfy_node import tensors, wire
-from comfy_node.bincode import WireFormatError
+from comfy_node import wire
+from comfy_node.wire import WireFormatError, transfer
 
 GOLDEN = Path(__file__).parent.parent / "protocol" / "golden"
 VECTORS = json.loads((GOLDEN / "vectors.json").read_text(encoding="utf-8"))
@@ -24,7 +24,7 @@ SIDES = {
 }
 JOB = bytes(range(16))
 
-# How the vectors call an enum's variants, where that is not the class's name.
+# Names of enum variants in the vectors that differ from the class names.
 VARIANTS = {
     wire.ClientHello: "Hello",
     wire.WorkerHello: "Hello",
@@ -48,7 +48,7 @@ PLAIN_STRUCTS = (
 
 
 def described(value: object) -> object:
-    """A message in the words of ``vectors.json``."""
+    """A message in the notation of ``vectors.json``."""
     if isinstance(value, wire.ShiftSchedule):
         return {"type": "Shift", "value": value.shift}
     if isinstance(value, wire.SigmasSchedule):
@@ -94,7 +94,7 @@ def test_every_message_has_a_golden_vector():
 @settings(max_examples=400, deadline=None)
 def test_arbitrary_bytes_never_do_more_than_raise_a_format_error(side, data):
     _, decode = SIDES[side]
-    # A known variant number in front gets the bytes past the first four.
+    # A valid variant number gets the decoder past the first four bytes.
     head = data.draw(st.sampled_from([b"", *(struct.pack("<I", n) for n in range(13))]))
     frame = head + data.draw(st.binary(max_size=300))
     with contextlib.suppress(WireFormatError):
@@ -164,8 +164,8 @@ def test_tensors_survive_being_cut_into_chunks(sizes, chunk_bytes):
     sent = []
     for index, size in enumerate(sizes):
         header = wire.TensorHeader(f"t{index}", wire.DType.F32, [size])
-        sent.append(tensors.WireTensor(header, struct.pack(f"<{size}f", *range(size))))
-    assembler = tensors.Assembler([tensor.header for tensor in sent])
+        sent.append(transfer.WireTensor(header, struct.pack(f"<{size}f", *range(size))))
+    assembler = transfer.Assembler([tensor.header for tensor in sent])
     for index, tensor in enumerate(sent):
         for offset in range(0, len(tensor.data), chunk_bytes):
             data = tensor.data[offset : offset + chunk_bytes]
@@ -179,7 +179,7 @@ def test_tensors_survive_being_cut_into_chunks(sizes, chunk_bytes):
 def test_a_large_tensor_leaves_in_chunks_of_the_agreed_size():
     data = bytes(wire.MAX_CHUNK_BYTES * 2 + 3)
     header = wire.TensorHeader("latent", wire.DType.U8, [len(data)])
-    chunks = list(tensors.chunks(JOB, [tensors.WireTensor(header, data)]))
+    chunks = list(transfer.chunks(JOB, [transfer.WireTensor(header, data)]))
     assert [(c.tensor, c.offset, len(c.data)) for c in chunks] == [
         (0, 0, wire.MAX_CHUNK_BYTES),
         (0, wire.MAX_CHUNK_BYTES, wire.MAX_CHUNK_BYTES),
@@ -193,7 +193,7 @@ def test_a_large_tensor_leaves_in_chunks_of_the_agreed_size():
     ids=["another tensor", "a gap", "empty", "past the end"],
 )
 def test_a_chunk_that_does_not_continue_its_tensor_is_refused(tensor, offset, size):
-    assembler = tensors.Assembler([wire.TensorHeader("a", wire.DType.F32, [2])])
+    assembler = transfer.Assembler([wire.TensorHeader("a", wire.DType.F32, [2])])
     with pytest.raises(WireFormatError):
         assembler.push(wire.Chunk(JOB, tensor, offset, bytes(size)))
 
@@ -201,13 +201,13 @@ def test_a_chunk_that_does_not_continue_its_tensor_is_refused(tensor, offset, si
 @pytest.mark.parametrize("shape", [[0], [1] * 9, [1 << 63, 1 << 63], [(1 << 28) + 1]])
 def test_a_tensor_out_of_limits_is_refused(shape):
     with pytest.raises(WireFormatError):
-        tensors.check_set([wire.TensorHeader("a", wire.DType.F32, shape)])
+        transfer.check_set([wire.TensorHeader("a", wire.DType.F32, shape)])
 
 
 def test_too_many_tensors_or_too_many_bytes_together_are_refused():
     small = wire.TensorHeader("a", wire.DType.U8, [1])
     with pytest.raises(WireFormatError):
-        tensors.check_set([small] * (wire.MAX_TENSORS + 1))
+        transfer.check_set([small] * (wire.MAX_TENSORS + 1))
     half = wire.TensorHeader("a", wire.DType.U8, [(1 << 29) + 1])
     with pytest.raises(WireFormatError):
-        tensors.check_set([half] * 2)
+        transfer.check_set([half] * 2)

@@ -1,4 +1,4 @@
-"""What the browser's scripts show of workers: no secret, what is wrong, and what can be done."""
+"""What the browser's scripts show of workers: problems and possible actions, but no secrets."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_user_and_password_of_an_address_are_hidden(told, shown):
     assert hidden == shown
 
 
-# A server for the scripts: `server.list` and `server.statuses` are what it answers, `asked`
-# what was posted, and `seen(element)` all that an element shows.
+# A server for the scripts: it answers with `server.list` and `server.statuses`; `asked` records
+# what was posted, and `seen(element)` returns all that an element shows.
 PAGE = """
     const asked = [];
     const server = { mayEdit: true, list: [], statuses: {}, ...told.server };
@@ -130,7 +130,7 @@ def test_a_worker_with_earlier_settings_says_so_and_is_restarted(locale, restart
     seen = play(
         PAGE
         + """
-        // It takes a moment to end.
+        // Stopping takes a moment.
         server.posted = async (action) => {
           if (action !== "stop") return;
           setTimeout(() => { server.statuses.local = { state: "away", can_start: true }; }, 700);
@@ -192,7 +192,7 @@ def test_saving_what_needs_a_restart_says_so_and_offers_it(locale, save, restart
     ("more", "offered", "elsewhere"),
     [
         ({"restart_needed": True, "can_stop": True}, True, False),
-        # Started elsewhere: it is said, and where to do it.
+        # Started elsewhere: the page says so, and where to stop it.
         ({"restart_needed": True, "can_stop": False}, False, True),
         ({"can_stop": True}, False, False),
     ],
@@ -223,6 +223,6 @@ def test_another_machines_browser_is_told_where_workers_are_started(locale, star
         locale=locale,
         server=server | {"mayEdit": may_edit},
     )
-    # Of the worker on ComfyUI's machine; nobody could start the other from here.
+    # Only for the worker on ComfyUI's machine; the other cannot be started from here.
     assert sum(says in words for words in seen) == (0 if may_edit else 1)
     assert (start in seen) is may_edit

@@ -1,4 +1,4 @@
-"""The nodes. Importing this needs ComfyUI."""
+"""The nodes. Importing this package needs ComfyUI."""
 
 from comfy_api.latest import ComfyExtension, io
 
@@ -14,10 +14,10 @@ from .worker import OvisWorker
 
 
 class OvisExtension(ComfyExtension):
-    """What this node pack adds to ComfyUI."""
+    """Registers the pack's nodes with ComfyUI."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Every node class."""
+        """All node classes."""
         return [
             OvisWorker,
             OvisPromptTemplate,

@@ -1,4 +1,4 @@
-"""Before and after."""
+"""The node that compares two images."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 
-from ..compare import LAYOUTS, compare
+from ..pictures.compare import LAYOUTS, compare
 from . import inputs
 from .worker import CATEGORY
 
 
 class OvisCompare(io.ComfyNode):
-    """Two IMAGEs to one."""
+    """Combines two IMAGE batches and shows them with a slider."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
+        """Declares inputs and outputs."""
         slider = io.NumberDisplay.slider
         return io.Schema(
             node_id="OvisCompare",
@@ -63,7 +63,7 @@ class OvisCompare(io.ComfyNode):
                 ),
             ],
             outputs=[io.Image.Output()],
-            # What a saved preview holds, so that it can be opened as a workflow.
+            # Stored in the preview's file, so that it can be opened as a workflow.
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
@@ -78,7 +78,7 @@ class OvisCompare(io.ComfyNode):
         before_label: str,
         after_label: str,
     ) -> io.NodeOutput:
-        """``[B, H, W, 3]``; the shorter batch goes on with its last image."""
+        """Returns ``[B, H, W, 3]``. The last image of the shorter batch is repeated."""
         before, after = inputs.image("before", before), inputs.image("after", after)
         layout = inputs.choice("layout", layout, LAYOUTS)
         position = inputs.number("position", position, 0.0, 1.0)
@@ -103,7 +103,7 @@ class OvisCompare(io.ComfyNode):
 
     @classmethod
     def _saved(cls, image: torch.Tensor) -> dict:
-        """The image as a temporary file, for the browser."""
+        """Saves the image as a temporary file, for the slider in the browser."""
         (saved,) = ui.ImageSaveHelper.save_images(
             image[None], "ovis_compare", io.FolderType.temp, cls, compress_level=1
         )

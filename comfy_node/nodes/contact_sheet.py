@@ -1,4 +1,4 @@
-"""Many images of one prompt on one page."""
+"""The node that makes many images of one prompt and arranges them on a sheet."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import torch
 from comfy_api.latest import io
 
 from .. import wire
-from ..connection import JobResult
-from ..errors import WorkerError
-from ..sheet import AXES, Cell, Plan, lay_out, plan
+from ..pictures.contact_sheet import AXES, Cell, Plan, plan, render
+from ..texts import WorkerError
+from ..worker.connection import JobResult
 from . import inputs
 from .denoise import negative_input
 from .denoise_inputs import batch_index, check_width, denoise_tensors, latent_samples
-from .jobs import connected, from_wire, run_job, to_wire
-from .previews import DenoiseBar, wanted_preview
-from .samplers import SAMPLERS, named_schedule, sampler_input, scheduler_input, shift_input
+from .jobs import connect, from_wire, run_job, to_wire
+from .previews import DenoiseBar, preview_request
+from .samplers import SAMPLERS, sampler_input, schedule_by_name, scheduler_input, shift_input
 from .worker import CATEGORY, Worker
 
-MOST_LIST_BYTES = 10_000
+MAX_LIST_BYTES = 10_000
 
 
 class OvisContactSheet(io.ComfyNode):
-    """CONDITIONING and LATENT to a labelled grid, an IMAGE."""
+    """Denoises and decodes every combination of seeds, steps and cfg."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
+        """Declares inputs and outputs."""
         return io.Schema(
             node_id="OvisContactSheet",
             display_name="Ovis Contact Sheet",
@@ -82,12 +82,13 @@ class OvisContactSheet(io.ComfyNode):
     def validate_inputs(
         cls, seeds: object, steps: object, cfg: object, columns: object
     ) -> bool | str:
-        """Says what is wrong with a list before anything runs."""
-        given = (seeds, steps, cfg, columns)
-        if any(value is None for value in given):  # from another node, and known when it runs
+        """Reports an invalid list before the prompt is executed."""
+        values = (seeds, steps, cfg, columns)
+        # The value of a linked input is not known before execution.
+        if any(value is None for value in values):
             return True
         try:
-            _planned(*given)
+            _parse_plan(*values)
         except WorkerError as error:
             return str(error)
         return True
@@ -108,21 +109,21 @@ class OvisContactSheet(io.ComfyNode):
         shift: float,
         negative: list | None = None,
     ) -> io.NodeOutput:
-        """The page ``[1, H, W, 3]``, and the images in its order ``[B, h, w, 3]``."""
-        sheet = _planned(seeds, steps, cfg, columns)
-        cell_size = inputs.whole("cell_size", cell_size, 0, 4096)
+        """Returns the sheet ``[1, H, W, 3]``, and its images in reading order ``[B, h, w, 3]``."""
+        sheet = _parse_plan(seeds, steps, cfg, columns)
+        cell_size = inputs.integer("cell_size", cell_size, 0, 4096)
         sampler = inputs.choice("sampler", sampler, SAMPLERS)
-        schedule = named_schedule(scheduler, shift)
+        schedule = schedule_by_name(scheduler, shift)
         inputs.worker_label(worker)
         batch = latent_samples(latent)
-        first, samples = _first(latent, len(batch)), batch[:1]
+        first, samples = _first_entry(latent, len(batch)), batch[:1]
         indices = batch_index(first, len(samples))
-        # Both are looked at before the first image is made, which may not need the negative.
+        # Check both conditionings now, although only later images may need the negative one.
         guided = any(cell.cfg != 1.0 for cell in sheet.cells)
         checked = denoise_tensors(positive, negative, guided, first, samples)
-        hello = await connected(worker, cls.hidden.unique_id)
+        hello = await connect(worker, cls.hidden.unique_id)
         check_width(checked, hello.capabilities)
-        preview = wanted_preview(hello.capabilities)
+        preview = preview_request(hello.capabilities)
         bar = _SheetBar(cls.hidden.unique_id, sheet.cells)
         images = []
         for cell in sheet.cells:
@@ -137,14 +138,14 @@ class OvisContactSheet(io.ComfyNode):
             )
             tensors = denoise_tensors(positive, negative, cell.cfg != 1.0, first, samples)
             result = await run_job(worker, cls.hidden.unique_id, request, tensors, bar.show)
-            images.append(await _decoded(worker, cls.hidden.unique_id, result))
+            images.append(await _decode(worker, cls.hidden.unique_id, result))
             bar.end(cell)
-        page = lay_out(sheet, [image[0].cpu().numpy() for image in images], cell_size)
+        page = render(sheet, [image[0].cpu().numpy() for image in images], cell_size)
         return io.NodeOutput(torch.from_numpy(page)[None], torch.cat(images))
 
 
 class _SheetBar:
-    """The progress bar over all images of the sheet."""
+    """One progress bar for all images of the sheet."""
 
     def __init__(self, node_id: str, cells: list[Cell]) -> None:
         self._total = sum(cell.steps for cell in cells)
@@ -152,24 +153,24 @@ class _SheetBar:
         self._bar = DenoiseBar(node_id, self._total)
 
     def show(self, event: wire.Progress | wire.Preview) -> None:
-        """An event of the cell that is made now."""
+        """Shows an event of the image that is being made."""
         if isinstance(event, wire.Progress):
             event = replace(event, step=self._done + event.step, total=self._total)
         self._bar.show(event)
 
     def end(self, cell: Cell) -> None:
-        """The cell is made."""
+        """Counts an image as done."""
         self._done += cell.steps
 
 
-def _planned(seeds: object, steps: object, cfg: object, columns: object) -> Plan:
+def _parse_plan(seeds: object, steps: object, cfg: object, columns: object) -> Plan:
     lists = {"seeds": seeds, "steps": steps, "cfg": cfg}
-    texts = [inputs.text(name, value, MOST_LIST_BYTES) for name, value in lists.items()]
+    texts = [inputs.text(name, value, MAX_LIST_BYTES) for name, value in lists.items()]
     return plan(*texts, inputs.choice("columns", columns, AXES))
 
 
-def _first(latent: dict, batch: int) -> dict:
-    """What belongs to the first of a batch beside its samples."""
+def _first_entry(latent: dict, batch: int) -> dict:
+    """The mask and batch index that belong to the first entry of a batch."""
     first = dict(latent)
     if latent.get("noise_mask") is not None:
         mask = inputs.mask("latent.noise_mask", latent["noise_mask"])
@@ -180,7 +181,7 @@ def _first(latent: dict, batch: int) -> dict:
     return first
 
 
-async def _decoded(worker: object, node_id: str, result: JobResult) -> torch.Tensor:
+async def _decode(worker: object, node_id: str, result: JobResult) -> torch.Tensor:
     tensors = [to_wire("latent", from_wire(result, "latent"))]
     decoded = await run_job(worker, node_id, wire.DecodeRequest(), tensors)
     return from_wire(decoded, "image")

@@ -1,4 +1,4 @@
-"""Denoising, with the meanings of ComfyUI's KSampler."""
+"""The denoise node, whose inputs mean what they mean in ComfyUI's KSampler."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from .denoise_inputs import (
     check_width,
     denoise_tensors,
     latent_samples,
-    plain_conditioning,
+    single_conditioning,
 )
-from .jobs import connected, from_wire, run_job
+from .jobs import connect, from_wire, run_job
 from .latent import PIXELS_KEY
-from .previews import DenoiseBar, wanted_preview
-from .samplers import SAMPLERS, named_schedule, sampler_input, scheduler_input, shift_input
+from .previews import DenoiseBar, preview_request
+from .samplers import SAMPLERS, sampler_input, schedule_by_name, scheduler_input, shift_input
 from .speed import cache_input, speed_fields
 from .worker import CATEGORY, Worker
 
-MOST_STEPS = 1000
-MOST_CFG = 100.0
-"""What the worker takes; the widgets end earlier."""
+MAX_STEPS = 1000
+MAX_CFG = 100.0
+"""The worker's limit; the widget's range is smaller."""
 
 
 class OvisDenoise(io.ComfyNode):
-    """CONDITIONING and LATENT to LATENT."""
+    """Denoises a LATENT."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
+        """Declares inputs and outputs."""
         return io.Schema(
             node_id="OvisDenoise",
             display_name="Ovis Denoise",
@@ -57,7 +57,7 @@ class OvisDenoise(io.ComfyNode):
                 ),
                 shift_input(),
                 negative_input(),
-                # Optional and last, so that graphs from before they were there still run.
+                # Optional and last, so that graphs saved before they existed still run.
                 sampler_input(optional=True),
                 scheduler_input(optional=True),
                 cache_input(),
@@ -82,20 +82,20 @@ class OvisDenoise(io.ComfyNode):
         scheduler: str = "flux",
         cache: str = "off",
     ) -> io.NodeOutput:
-        """The latent with new samples; its mask and batch index stay."""
+        """Returns the LATENT with new samples; its mask and batch index are kept."""
         denoise = inputs.number("denoise", denoise, 0.0, 1.0)
         request = wire.DenoiseRequest(
-            seed=inputs.whole("seed", seed, 0, inputs.MOST_SEED),
-            steps=inputs.whole("steps", steps, 1, MOST_STEPS),
-            cfg=inputs.number("cfg", cfg, 0.0, MOST_CFG),
+            seed=inputs.integer("seed", seed, 0, inputs.MAX_SEED),
+            steps=inputs.integer("steps", steps, 1, MAX_STEPS),
+            cfg=inputs.number("cfg", cfg, 0.0, MAX_CFG),
             sampler=inputs.choice("sampler", sampler, SAMPLERS),
             denoise=denoise,
             **speed_fields(cache),
-            **named_schedule(scheduler, shift),
+            **schedule_by_name(scheduler, shift),
         )
         if denoise == 0:
             inputs.worker_label(worker)
-            plain_conditioning(positive, "positive", 1)
+            single_conditioning(positive, "positive", 1)
             return unchanged(latent)
         return await run_denoise(cls.hidden.unique_id, worker, request, positive, negative, latent)
 
@@ -106,14 +106,14 @@ def seed_input(name: str) -> io.Int.Input:
         name,
         default=0,
         min=0,
-        max=inputs.MOST_SEED,
+        max=inputs.MAX_SEED,
         control_after_generate=True,
         tooltip="The same seed gives the same noise as in ComfyUI's KSampler.",
     )
 
 
 def steps_input() -> io.Int.Input:
-    """The widget for the steps."""
+    """The widget for the number of steps."""
     return io.Int.Input(
         "steps",
         default=50,
@@ -145,7 +145,7 @@ def negative_input() -> io.Conditioning.Input:
 
 
 def unchanged(latent: dict) -> io.NodeOutput:
-    """The latent as it came, in the model's shape."""
+    """The input LATENT, with samples in the model's shape."""
     return _with_samples(latent, latent_samples(latent))
 
 
@@ -157,16 +157,19 @@ async def run_denoise(
     negative: list | None,
     latent: dict,
 ) -> io.NodeOutput:
-    """Runs a job whose request lacks only what follows from the latent and ComfyUI's settings."""
+    """Completes the request with batch index and preview, and runs it.
+
+    The other fields of ``request`` must be set.
+    """
     inputs.worker_label(worker)
     samples = latent_samples(latent)
     if math.isclose(request.cfg, 1.0):
         request.cfg = 1.0
     tensors = denoise_tensors(positive, negative, request.cfg != 1.0, latent, samples)
     request.batch_index = batch_index(latent, len(samples))
-    hello = await connected(worker, node_id)
+    hello = await connect(worker, node_id)
     check_width(tensors, hello.capabilities)
-    request.preview = wanted_preview(hello.capabilities)
+    request.preview = preview_request(hello.capabilities)
     bar = DenoiseBar(node_id, request.steps)
     result = await run_job(worker, node_id, request, tensors, bar.show)
     return _with_samples(latent, from_wire(result, "latent"))

@@ -1,4 +1,4 @@
-"""Denoising in parts, with the meanings of ComfyUI's KSamplerAdvanced."""
+"""The advanced denoise node: a part of a schedule, or a native SAMPLER or SIGMAS."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from comfy_api.latest import io
 from .. import wire
 from . import inputs
 from .denoise import (
-    MOST_CFG,
-    MOST_STEPS,
+    MAX_CFG,
+    MAX_STEPS,
     cfg_input,
     negative_input,
     run_denoise,
@@ -19,10 +19,10 @@ from .denoise import (
 )
 from .samplers import (
     SAMPLERS,
-    given_schedule,
-    known_sampler,
-    named_schedule,
+    sampler_from_native,
     sampler_input,
+    schedule_by_name,
+    schedule_from_sigmas,
     scheduler_input,
     shift_input,
 )
@@ -31,15 +31,15 @@ from .worker import CATEGORY, Worker
 
 SWITCH = ("enable", "disable")
 LAST_STEP = 10_000
-"""An ``end_at_step`` past every schedule, as in ComfyUI."""
+"""An ``end_at_step`` past the end of every schedule, as in ComfyUI."""
 
 
 class OvisDenoiseAdvanced(io.ComfyNode):
-    """Part of a schedule: CONDITIONING and LATENT to LATENT."""
+    """Denoises a LATENT for a part of the steps."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
+        """Declares inputs and outputs."""
         return io.Schema(
             node_id="OvisDenoiseAdvanced",
             display_name="Ovis Denoise (Advanced)",
@@ -124,30 +124,30 @@ class OvisDenoiseAdvanced(io.ComfyNode):
         guidance_start: float = 1.0,
         guidance_end: float = 0.0,
     ) -> io.NodeOutput:
-        """The latent with new samples; its mask and batch index stay."""
+        """Returns the LATENT with new samples; its mask and batch index are kept."""
         fields: dict[str, object] = {
             "sampler": inputs.choice("sampler", sampler, SAMPLERS),
-            "steps": inputs.whole("steps", steps, 1, MOST_STEPS),
+            "steps": inputs.integer("steps", steps, 1, MAX_STEPS),
         }
-        fields |= named_schedule(scheduler, shift)
+        fields |= schedule_by_name(scheduler, shift)
         if custom_sampler is not None:
-            fields |= known_sampler(custom_sampler)
-        short = False
+            fields |= sampler_from_native(custom_sampler)
+        is_empty_schedule = False
         if sigmas is not None:
             sigmas = inputs.sigmas("sigmas", sigmas)
-            short = len(sigmas) < 2
-            fields |= {} if short else given_schedule(sigmas, shift)
+            is_empty_schedule = len(sigmas) < 2
+            fields |= {} if is_empty_schedule else schedule_from_sigmas(sigmas, shift)
         leftover = inputs.choice("return_with_leftover_noise", return_with_leftover_noise, SWITCH)
         request = wire.DenoiseRequest(
-            seed=inputs.whole("noise_seed", noise_seed, 0, inputs.MOST_SEED),
-            cfg=inputs.number("cfg", cfg, 0.0, MOST_CFG),
-            start_step=inputs.whole("start_at_step", start_at_step, 0, LAST_STEP),
-            end_step=inputs.whole("end_at_step", end_at_step, 0, LAST_STEP),
+            seed=inputs.integer("noise_seed", noise_seed, 0, inputs.MAX_SEED),
+            cfg=inputs.number("cfg", cfg, 0.0, MAX_CFG),
+            start_step=inputs.integer("start_at_step", start_at_step, 0, LAST_STEP),
+            end_step=inputs.integer("end_at_step", end_at_step, 0, LAST_STEP),
             add_noise=inputs.choice("add_noise", add_noise, SWITCH) == "enable",
             leftover_noise=leftover == "enable",
             **speed_fields(cache, guidance_start, guidance_end),
             **fields,
         )
-        if short:
+        if is_empty_schedule:
             return unchanged(latent)
         return await run_denoise(cls.hidden.unique_id, worker, request, positive, negative, latent)

@@ -1,4 +1,4 @@
-"""From ComfyUI's CONDITIONING and LATENT to the tensors of a denoise job."""
+"""Converts ComfyUI's CONDITIONING and LATENT to the tensors of a denoise job."""
 
 from __future__ import annotations
 
@@ -6,31 +6,29 @@ import comfy.utils
 import torch
 
 from .. import wire
-from ..errors import WorkerError
-from ..sizes import LATENT_CHANNELS, LATENT_PIXELS
-from ..tensors import WireTensor
-from ..texts import say, shown
+from ..pictures.sizes import LATENT_CHANNELS, LATENT_PIXELS
+from ..texts import WorkerError, printable, say
+from ..wire import WireTensor
 from . import inputs
 from .jobs import to_wire
 from .latent import PIXELS_KEY
 
-# What a conditioning's dict may hold without changing the image: Ovis-Image has
-# neither a pooled vector nor a guidance embedding, and these values are the
-# defaults of what native nodes write there.
+# Options of a conditioning that do not change the image. Ovis-Image has neither a pooled vector nor
+# a guidance embedding; the other values are the defaults that native nodes write.
 _WITHOUT_EFFECT = {"pooled_output", "guidance"}
 _DEFAULTS = {"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0}
 
 
-def plain_conditioning(conditioning: object, name: str, batch: int) -> torch.Tensor:
-    """The one tensor ``[1 or B, T, D]`` of a CONDITIONING that is nothing more.
+def single_conditioning(conditioning: object, name: str, batch: int) -> torch.Tensor:
+    """The tensor ``[1 or B, T, D]`` of a CONDITIONING with one entry and no options.
 
-    Raises :class:`WorkerError` for what would otherwise be silently ignored.
+    Raises :class:`WorkerError` for entries and options that the worker would have to ignore.
     """
     entries = inputs.conditioning(name, conditioning)
     if len(entries) != 1:
         raise WorkerError(
             say(
-                "The {name} conditioning has {count} entries, Ovis Denoise takes one.",
+                "The {name} conditioning has {count} entries; Ovis Denoise accepts one.",
                 name=name,
                 count=len(entries),
             ),
@@ -38,14 +36,14 @@ def plain_conditioning(conditioning: object, name: str, batch: int) -> torch.Ten
         )
     tensor, options = entries[0]
     used = sorted(
-        shown(key, 60)
+        printable(key, 60)
         for key, value in options.items()
         if value is not None and key not in _WITHOUT_EFFECT and not _is_default(key, value)
     )
     if used:
         raise WorkerError(
             say(
-                "The {name} conditioning asks for {what}, which Ovis Denoise cannot do.",
+                "The {name} conditioning asks for {what}, which Ovis Denoise does not support.",
                 name=name,
                 what=", ".join(used),
             ),
@@ -61,14 +59,15 @@ def _is_default(key: str, value: object) -> bool:
 
 
 def check_width(tensors: list[WireTensor], capabilities: wire.Capabilities) -> None:
-    """Raises :class:`WorkerError` for a conditioning of another model's text encoder."""
+    """Raises :class:`WorkerError` if a conditioning comes from another model's text encoder."""
     for tensor in tensors:
         width = tensor.header.shape[-1]
         is_conditioning = tensor.header.name in ("positive", "negative")
         if is_conditioning and width != capabilities.conditioning_width:
             raise WorkerError(
                 say(
-                    "The {name} conditioning is {width} wide, the worker's model takes {wanted}.",
+                    "The {name} conditioning has the width {width}; the worker's model "
+                    "expects {wanted}.",
                     name=tensor.header.name,
                     width=width,
                     wanted=capabilities.conditioning_width,
@@ -78,9 +77,9 @@ def check_width(tensors: list[WireTensor], capabilities: wire.Capabilities) -> N
 
 
 def latent_samples(latent: object) -> torch.Tensor:
-    """The samples ``[B, 16, H/8, W/8]``; an empty latent of another model is reshaped.
+    """The samples ``[B, 16, H/8, W/8]``; an empty latent of another model is converted.
 
-    Newer ComfyUI's empty latents say how many pixels a position stands for.
+    Newer versions of ComfyUI store in an empty LATENT how many pixels one position stands for.
     """
     samples = inputs.latent("latent", latent)
     if samples.ndim == 4 and not samples.any():
@@ -95,12 +94,12 @@ def latent_samples(latent: object) -> torch.Tensor:
 
 
 def check_latent_shape(samples: torch.Tensor) -> None:
-    """Raises :class:`WorkerError` for the latents of another kind of model."""
+    """Raises :class:`WorkerError` if the latent belongs to another kind of model."""
     if samples.ndim != 4 or samples.shape[1] != LATENT_CHANNELS:
         raise WorkerError(
             say(
-                "The latent has the shape {shape}, Ovis-Image's is [batch, {channels}, height / 8, "
-                "width / 8].",
+                "The latent has the shape {shape}; Ovis-Image expects [batch, {channels}, "
+                "height / 8, width / 8].",
                 shape=list(samples.shape),
                 channels=LATENT_CHANNELS,
             ),
@@ -109,7 +108,7 @@ def check_latent_shape(samples: torch.Tensor) -> None:
 
 
 def latent_mask(latent: dict, samples: torch.Tensor) -> torch.Tensor | None:
-    """The noise mask ``[1 or B, H/8, W/8]``, resized as ComfyUI's samplers do."""
+    """The noise mask ``[1 or B, H/8, W/8]``, resized as ComfyUI's samplers do it."""
     if latent.get("noise_mask") is None:
         return None
     mask = inputs.mask("latent.noise_mask", latent["noise_mask"])
@@ -120,7 +119,7 @@ def latent_mask(latent: dict, samples: torch.Tensor) -> torch.Tensor | None:
 
 
 def batch_index(latent: dict, batch: int) -> list[int] | None:
-    """Which of the seed's draws the entries take, where the LATENT says it."""
+    """Which of the seed's noise draws each entry uses, if the LATENT specifies it."""
     indices = latent.get("batch_index")
     return None if indices is None else inputs.indices("latent.batch_index", indices, batch)
 
@@ -128,16 +127,16 @@ def batch_index(latent: dict, batch: int) -> list[int] | None:
 def denoise_tensors(
     positive: list, negative: list | None, guided: bool, latent: dict, samples: torch.Tensor
 ) -> list[WireTensor]:
-    """Everything that a job sends; the negative only where it is ``guided``."""
+    """All tensors of a job; the negative conditioning only if the job is ``guided``."""
     batch = samples.shape[0]
-    tensors = [to_wire("positive", plain_conditioning(positive, "positive", batch))]
+    tensors = [to_wire("positive", single_conditioning(positive, "positive", batch))]
     if guided:
         if negative is None:
             raise WorkerError(
                 say("With a cfg other than 1 Ovis Denoise needs a negative conditioning."),
                 say("Connect an Ovis Prompt Encode with an empty prompt, or set cfg to 1."),
             )
-        tensors.append(to_wire("negative", plain_conditioning(negative, "negative", batch)))
+        tensors.append(to_wire("negative", single_conditioning(negative, "negative", batch)))
     tensors.append(to_wire("latent", samples))
     mask = latent_mask(latent, samples)
     if mask is not None:

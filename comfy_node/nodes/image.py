@@ -1,4 +1,4 @@
-"""Between LATENT and IMAGE."""
+"""The nodes that decode a LATENT to an IMAGE and encode an IMAGE to a LATENT."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import torch
 from comfy_api.latest import io
 
 from .. import wire
-from ..sizes import SIZE_MULTIPLE
+from ..pictures.sizes import SIZE_MULTIPLE
 from . import inputs
 from .denoise_inputs import check_latent_shape
 from .jobs import from_wire, run_job, to_wire
 from .worker import CATEGORY, Worker
 
 
-def encodable(image: object) -> torch.Tensor:
-    """Pixels as the native VAE Encode takes them: no alpha, the middle that fits.
+def crop_to_multiple(image: object) -> torch.Tensor:
+    """Crops an IMAGE around its centre to multiples of 16, and drops an alpha channel.
 
-    The native node crops to multiples of 8; the model needs 16. Raises
-    :class:`WorkerError` for what is no IMAGE of at least 16 pixels each way.
+    The native VAE Encode does the same with multiples of 8. Raises :class:`WorkerError` if the
+    value is not an IMAGE, or if a side has less than 16 pixels.
     """
     pixels = inputs.image("image", image, SIZE_MULTIPLE)
     for dim in (1, 2):
@@ -27,11 +27,11 @@ def encodable(image: object) -> torch.Tensor:
 
 
 class OvisDecode(io.ComfyNode):
-    """LATENT to IMAGE."""
+    """Decodes a LATENT to an IMAGE."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
+        """Declares inputs and outputs."""
         return io.Schema(
             node_id="OvisDecode",
             display_name="Ovis Decode",
@@ -44,7 +44,7 @@ class OvisDecode(io.ComfyNode):
 
     @classmethod
     async def execute(cls, worker: str, latent: dict) -> io.NodeOutput:
-        """``[B, H, W, 3]``, 0 to 1."""
+        """Returns ``[B, H, W, 3]`` with values from 0 to 1."""
         samples = inputs.latent("latent", latent)
         check_latent_shape(samples)
         tensors = [to_wire("latent", samples)]
@@ -53,11 +53,11 @@ class OvisDecode(io.ComfyNode):
 
 
 class OvisVAEEncode(io.ComfyNode):
-    """IMAGE to LATENT."""
+    """Encodes an IMAGE to a LATENT."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
+        """Declares inputs and outputs."""
         return io.Schema(
             node_id="OvisVAEEncode",
             display_name="Ovis VAE Encode",
@@ -71,7 +71,7 @@ class OvisVAEEncode(io.ComfyNode):
 
     @classmethod
     async def execute(cls, worker: str, image: torch.Tensor) -> io.NodeOutput:
-        """``[B, 16, H/8, W/8]``, raw VAE latents."""
-        tensors = [to_wire("image", encodable(image))]
+        """Returns raw VAE latents ``[B, 16, H/8, W/8]``."""
+        tensors = [to_wire("image", crop_to_multiple(image))]
         result = await run_job(worker, cls.hidden.unique_id, wire.VaeEncodeRequest(), tensors)
         return io.NodeOutput({"samples": from_wire(result, "latent")})

@@ -1,4 +1,4 @@
-"""A job as a node runs it: interruptible, with progress, torch in and torch out."""
+"""Runs a job for a node: interruptible, with progress, with torch tensors."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ import comfy.model_management
 import torch
 from server import PromptServer
 
-from .. import reader, wire
-from ..client import JobEvent, Lost
-from ..connection import JobResult
-from ..errors import WorkerError
-from ..tensors import WireTensor
-from ..texts import say, translated
-from .here import client_of
+from .. import wire
+from ..texts import WorkerError, page_language, say, translated
+from ..wire import WireTensor
+from ..worker.client import JobEvent, Lost
+from ..worker.connection import JobResult
+from .comfyui import client_of
 from .inputs import finite
 
 POLL_SECONDS = 0.05
-"""How often ComfyUI's interrupt flag is read, and how late progress may show."""
+"""How often ComfyUI's interrupt flag is read, and the maximum delay of progress."""
 
 TEXT_MESSAGE = "ovis-worker.text"
-"""ComfyUI's websocket carries it: a text for the page to show on a node."""
+"""The type of the message on ComfyUI's websocket that shows a text on a node."""
 
 _TORCH_TYPES = {
     wire.DType.F32: torch.float32,
@@ -36,9 +35,9 @@ _TORCH_TYPES = {
 
 
 def to_wire(name: str, tensor: torch.Tensor) -> WireTensor:
-    """Any tensor as float32 for the wire; no copy if it is that already.
+    """Converts a tensor to float32 for the wire; copies only if the type or layout differs.
 
-    Raises :class:`WorkerError` where a value is no number.
+    Raises :class:`WorkerError` if a value is NaN or infinite.
     """
     values = finite(name, tensor).contiguous()
     header = wire.TensorHeader(name, wire.DType.F32, list(values.shape))
@@ -46,7 +45,10 @@ def to_wire(name: str, tensor: torch.Tensor) -> WireTensor:
 
 
 def from_wire(result: JobResult, name: str) -> torch.Tensor:
-    """A result's tensor, on ComfyUI's device for intermediate values; no copy on the CPU."""
+    """A tensor of the result on ComfyUI's device for intermediate values; no copy on a CPU.
+
+    Raises :class:`WorkerError` if the result has no tensor of that name.
+    """
     tensor = result.tensors.get(name)
     if tensor is None:
         raise WorkerError(say("The worker's answer has no `{name}`.", name=name))
@@ -62,11 +64,11 @@ async def run_job(
     tensors: Sequence[WireTensor] = (),
     on_progress: Callable[[wire.Progress | wire.Preview], None] = lambda _: None,
 ) -> JobResult:
-    """Runs a job to its end on what a `worker` input was given.
+    """Runs a job on the worker that a `worker` input names.
 
-    ComfyUI's interrupt cancels it on the worker, also while it waits there or
-    for the connection. ``on_progress`` is called in this task, where ComfyUI
-    knows which node runs. Raises :class:`WorkerError`.
+    ComfyUI's interrupt cancels the job, also while it is queued or the client is connecting.
+    ``on_progress`` is called in this task, where ComfyUI knows which node is executing. Raises
+    :class:`WorkerError` if the job fails.
     """
     events: queue.SimpleQueue[JobEvent] = queue.SimpleQueue()
     future = client_of(worker).submit(request, tensors, events.put)
@@ -86,16 +88,16 @@ async def run_job(
     try:
         return await wait_for(future, show_events)
     finally:
-        show_text(node_id)  # nothing is waited for any more, however it ended
+        show_text(node_id)
 
 
 async def wait_for(
     future: concurrent.futures.Future, on_poll: Callable[[], None] = lambda: None
 ) -> Any:
-    """The future's result; an interrupt or the prompt's end cancels it.
+    """Awaits the future; an interrupt, or the end of the prompt, cancels it.
 
-    ComfyUI maps a list over a node as tasks of one loop, which ends with the prompt, and
-    whoever reads its interrupt flag first clears it: one interrupt is for all of them.
+    ComfyUI maps a list over a node as concurrent tasks of the prompt's loop. The first task that
+    reads the interrupt flag clears it, so the flag is shared here by all tasks of the loop.
     """
     global _interrupted
     loop = asyncio.get_running_loop()
@@ -117,10 +119,10 @@ async def wait_for(
         waiting.cancel()
 
 
-async def connected(worker: object, node_id: str) -> wire.WorkerHello:
-    """The hello of what a `worker` input was given; the node says while it is waited for.
+async def connect(worker: object, node_id: str) -> wire.WorkerHello:
+    """The hello of the worker that a `worker` input names; the node shows a lost connection.
 
-    Raises :class:`WorkerError`.
+    Raises :class:`WorkerError` if the worker cannot be reached.
     """
     lost: queue.SimpleQueue[Lost] = queue.SimpleQueue()
 
@@ -135,7 +137,7 @@ async def connected(worker: object, node_id: str) -> wire.WorkerHello:
 
 
 def _waiting_for(lost: Lost) -> str:
-    return say("{lost} Waiting until it is there again.", lost=lost.message)
+    return say("{lost} Waiting for it to answer again.", lost=lost.message)
 
 
 def _waiting_behind(jobs: int) -> str:
@@ -145,16 +147,16 @@ def _waiting_behind(jobs: int) -> str:
 
 
 def show_text(node_id: str, *texts: str) -> None:
-    """Shows texts on the node; without one, what was shown before is taken away."""
-    text = "\n".join(translated(one, reader.language()) for one in texts)
+    """Shows texts on the node; without texts, removes what was shown before."""
+    text = "\n".join(translated(one, page_language.current()) for one in texts)
     if text:
         _with_text.add(node_id)
     elif node_id not in _with_text:
         return
     else:
         _with_text.discard(node_id)
-    # To a panel of our own, `web/js/node_text.js`: newer frontends clear ComfyUI's text preview
-    # when the job ends.
+    # `web/js/node_text.js` shows the text in a panel of its own, because newer frontends clear
+    # ComfyUI's text preview when the prompt ends.
     server = PromptServer.instance
     server.send_sync(TEXT_MESSAGE, {"node": node_id, "text": text}, server.client_id)
 

@@ -1,4 +1,4 @@
-"""Empty latents by aspect ratio and megapixels."""
+"""The node that creates empty latents from an aspect ratio and an area."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import comfy.model_management
 import torch
 from comfy_api.latest import io
 
-from ..sizes import FREE, LATENT_CHANNELS, LATENT_PIXELS, PRESETS, ratio_of, size_of
+from ..pictures.sizes import FREE, LATENT_CHANNELS, LATENT_PIXELS, PRESETS, ratio_of, size_of
 from . import inputs
 from .worker import CATEGORY
 
 PIXELS_KEY = "downscale_ratio_spacial"
-"""Where newer ComfyUI's empty LATENTs say how many pixels, each way, a position stands
-for, so that models with another ratio can use them too. Samplers take it out."""
+"""The key under which newer versions of ComfyUI store how many pixels, in each direction, one
+position of an empty LATENT stands for. Models with another ratio can then convert it. Samplers
+remove the key.
+"""
 
 
 class OvisEmptyLatent(io.ComfyNode):
-    """An empty LATENT of a shape and an area."""
+    """Creates an empty LATENT."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
+        """Declares inputs and outputs."""
         return io.Schema(
             node_id="OvisEmptyLatent",
             display_name="Ovis Empty Latent",
@@ -41,7 +43,7 @@ class OvisEmptyLatent(io.ComfyNode):
                 io.Float.Input(
                     "megapixels",
                     default=1.0,
-                    min=0.05,  # small models are made for 256 × 256, which is 0.06
+                    min=0.05,  # small models are trained at 256 × 256, which is 0.06
                     max=4.0,
                     step=0.05,
                     round=0.01,
@@ -55,7 +57,7 @@ class OvisEmptyLatent(io.ComfyNode):
                     max=64,
                     tooltip="Number of images to generate at once.",
                 ),
-                # Optional and last, so that graphs from before it was there still run.
+                # Optional and last, so that graphs saved before it existed still run.
                 io.Combo.Input(
                     "preset",
                     options=[FREE, *PRESETS],
@@ -76,10 +78,10 @@ class OvisEmptyLatent(io.ComfyNode):
     def execute(
         cls, aspect_ratio: float, megapixels: float, batch_size: int, preset: str = FREE
     ) -> io.NodeOutput:
-        """Zeros ``[B, 16, H/8, W/8]``, width and height."""
+        """Returns zeros ``[B, 16, H/8, W/8]``, and width and height in pixels."""
         aspect_ratio = inputs.number("aspect_ratio", aspect_ratio, 0.25, 4.0)
         megapixels = inputs.number("megapixels", megapixels, 0.05, 4.0)
-        batch_size = inputs.whole("batch_size", batch_size, 1, 64)
+        batch_size = inputs.integer("batch_size", batch_size, 1, 64)
         preset = inputs.choice("preset", preset, [FREE, *PRESETS])
         width, height = size_of(ratio_of(preset, aspect_ratio), megapixels)
         samples = torch.zeros(

@@ -1,4 +1,4 @@
-"""A denoising node's progress bar, with previews as ComfyUI's settings want them."""
+"""A denoise node's progress bar and previews."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ _KINDS = {
 }
 
 
-def wanted_preview(capabilities: wire.Capabilities) -> wire.PreviewRequest | None:
-    """What ComfyUI's settings ask for now, of what the worker has.
+def preview_request(capabilities: wire.Capabilities) -> wire.PreviewRequest | None:
+    """The previews to ask for: what ComfyUI's settings want and the worker offers.
 
-    Where ComfyUI would use the tiny decoder TAESD, the worker uses its VAE on small
-    latents.
+    Where ComfyUI would use the tiny decoder TAESD, the worker uses its VAE on reduced latents.
     """
     kind = _KINDS.get(args.preview_method)
     if kind is wire.PreviewKind.VAE and "vae" not in capabilities.previews:
@@ -32,20 +31,20 @@ def wanted_preview(capabilities: wire.Capabilities) -> wire.PreviewRequest | Non
 
 
 class DenoiseBar:
-    """Shows a job's events on its node."""
+    """Shows a job's progress and previews on its node."""
 
     def __init__(self, node_id: str, steps: int) -> None:
         self._bar = comfy.utils.ProgressBar(steps, node_id=node_id)
         self._preview: tuple[str, Image.Image, int] | None = None
 
     def show(self, event: wire.Progress | wire.Preview) -> None:
-        """Moves the bar; a step's preview comes before its progress, and shows with it."""
+        """Takes an event. A step's preview arrives before its progress, and is shown with it."""
         if isinstance(event, wire.Progress):
             self._bar.update_absolute(event.step, event.total, self._preview)
             self._preview = None
             return
         if not 0 < event.width * event.height * 3 == len(event.data):
-            return  # not the pixels that it says: the picture is made all the same
+            return  # an invalid preview does not stop the job
         image = Image.frombytes("RGB", (event.width, event.height), bytes(event.data))
-        # ComfyUI brings it to the size of its previews.
+        # ComfyUI resizes it to the size of its previews.
         self._preview = ("JPEG", image, latent_preview.MAX_PREVIEW_RESOLUTION)

@@ -1,4 +1,4 @@
-"""ComfyUI's sampling vocabulary: names, and native SAMPLER and SIGMAS as ours."""
+"""ComfyUI's samplers and schedulers: their names, and conversion of native SAMPLER and SIGMAS."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import torch
 from comfy_api.latest import io
 
 from .. import wire
-from ..errors import WorkerError
-from ..texts import say, shown
+from ..texts import WorkerError, printable, say
 from . import inputs
 
 SAMPLERS = [
@@ -42,9 +41,8 @@ SCHEDULERS = [
     "kl_optimal",
 ]
 
-# Native sampler functions beside those that are called as the sampler is: the
-# sampler, and options that the function's name stands for. What is called `_gpu`
-# draws its noise there; the noise of these is the worker's own in any case.
+# Native sampler functions whose name differs from the worker's sampler, and the options that the
+# name implies. `_gpu` variants differ only in where they draw noise; the worker draws its own.
 _OTHER_NAMES = {
     "dpmpp_2m_sde_gpu": ("dpmpp_2m_sde", {}),
     "dpmpp_2m_sde_heun": ("dpmpp_2m_sde", {"solver_type": "heun"}),
@@ -63,24 +61,24 @@ _OPTIONS = {
     "lms": {"order"},
 }
 
-MOST_SHIFT = 100.0
+MAX_SHIFT = 100.0
 _OPTION = {
     "eta": lambda value: inputs.number("custom_sampler.eta", value, 0, 100),
     "s_noise": lambda value: inputs.number("custom_sampler.s_noise", value, 0, 100),
     "r": lambda value: inputs.number("custom_sampler.r", value, 0, 100),
-    "order": lambda value: inputs.whole("custom_sampler.order", value, 0, 100),
+    "order": lambda value: inputs.integer("custom_sampler.order", value, 0, 100),
     "solver_type": lambda value: inputs.text("custom_sampler.solver_type", value, 100),
 }
-"""How each option of a SAMPLER is read; what it may be, the worker says."""
+"""Reads each option of a SAMPLER; the worker checks its range."""
 
-# Options that change nothing at these values: no churn. Without churn the
-# strength of its noise has no effect either.
+# At these values there is no churn, so the options have no effect; nor has `s_noise`, the strength
+# of the churn's noise, in samplers that use it for nothing else.
 _WITHOUT_CHURN = {"s_churn": 0.0, "s_tmin": 0.0, "s_tmax": math.inf}
 _WITHOUT_NOISE = {"euler", "ddim", "heun", "dpm_2", "res_multistep"}
 
 
 def sampler_input(**settings: object) -> io.Combo.Input:
-    """The widget that chooses a sampler."""
+    """The widget for the sampler."""
     return io.Combo.Input(
         "sampler",
         options=SAMPLERS,
@@ -93,7 +91,7 @@ def sampler_input(**settings: object) -> io.Combo.Input:
 
 
 def scheduler_input(**settings: object) -> io.Combo.Input:
-    """The widget that chooses a scheduler."""
+    """The widget for the scheduler."""
     return io.Combo.Input(
         "scheduler",
         options=SCHEDULERS,
@@ -105,7 +103,7 @@ def scheduler_input(**settings: object) -> io.Combo.Input:
 
 
 def shift_input() -> io.Float.Input:
-    """The widget for ModelSamplingAuraFlow's shift."""
+    """The widget for the shift of ModelSamplingAuraFlow."""
     return io.Float.Input(
         "shift",
         default=0.0,
@@ -120,57 +118,57 @@ def shift_input() -> io.Float.Input:
     )
 
 
-def named_schedule(scheduler: str, shift: float) -> dict[str, object]:
-    """The fields of a request for a scheduler; a ``shift`` of 0 is the model's own.
+def schedule_by_name(scheduler: str, shift: float) -> dict[str, object]:
+    """The fields of a request for a scheduler; a ``shift`` of 0 means the model's own.
 
-    Raises :class:`WorkerError` for what no widget gives.
+    Raises :class:`WorkerError` for values outside the widgets' options and limits.
     """
     scheduler = inputs.choice("scheduler", scheduler, SCHEDULERS)
-    shift = inputs.number("shift", shift, 0.0, MOST_SHIFT)
+    shift = inputs.number("shift", shift, 0.0, MAX_SHIFT)
     if shift > 0:
-        # Before there was a choice of schedulers, a shift meant `simple`.
+        # Graphs saved before schedulers could be chosen expect `simple` with a shift.
         name = "simple" if scheduler == "flux" else scheduler
         return {"schedule": wire.NamedSchedule(name), "shift": shift}
     return {"schedule": wire.NamedSchedule(scheduler), "shift": None}
 
 
-def given_schedule(sigmas: torch.Tensor, shift: float) -> dict[str, object]:
-    """The fields of a request for SIGMAS, at least two of them.
+def schedule_from_sigmas(sigmas: torch.Tensor, shift: float) -> dict[str, object]:
+    """The fields of a request for native SIGMAS, of which there must be at least two.
 
-    Raises :class:`WorkerError` for those of another kind of model.
+    Raises :class:`WorkerError` if they are not the sigmas of a flow model.
     """
-    # A step from a sigma to itself changes nothing.
+    # A step between equal sigmas changes nothing.
     values = torch.unique_consecutive(sigmas.float().cpu()).tolist()
-    falling = all(high > low for high, low in itertools.pairwise(values))
-    if not falling or not all(0 <= sigma <= 1 for sigma in values):
+    is_descending = all(high > low for high, low in itertools.pairwise(values))
+    if not is_descending or not all(0 <= sigma <= 1 for sigma in values):
         raise WorkerError(
-            say("The sigmas do not fall within 1 to 0, as those of a flow model do."),
-            say("Make them with a BasicScheduler whose model is Ovis-Image or FLUX.1."),
+            say("The sigmas do not descend within 1 to 0, as those of a flow model do."),
+            say("Create them with a BasicScheduler whose model is Ovis-Image or FLUX.1."),
         )
     schedule = wire.SigmasSchedule(values)
     return {"schedule": schedule, "steps": len(values) - 1, "shift": shift if shift > 0 else None}
 
 
-def known_sampler(sampler: object) -> dict[str, object]:
+def sampler_from_native(sampler: object) -> dict[str, object]:
     """The fields of a request for a native SAMPLER.
 
-    Raises :class:`WorkerError` where the worker has none like it.
+    Raises :class:`WorkerError` if the worker has no equivalent, or lacks one of its options.
     """
     if not hasattr(sampler, "sampler_function") and not hasattr(type(sampler), "sample"):
         hint = say("Connect a node that makes a SAMPLER, such as KSamplerSelect.")
-        raise inputs.refuse("custom_sampler", sampler, say("a SAMPLER"), hint)
-    name, implied = _recognised(sampler)
+        raise inputs.refusal("custom_sampler", sampler, say("a SAMPLER"), hint)
+    name, implied = _match_native(sampler)
     options = dict(sampler.extra_options)
     for option, value in list(options.items()):
         is_number = isinstance(value, int | float)
         has_no_effect = is_number and _WITHOUT_CHURN.get(option, math.nan) == value
         if has_no_effect or (option == "s_noise" and name in _WITHOUT_NOISE):
             del options[option]
-    unknown = sorted(shown(option, 40) for option in options.keys() - _OPTIONS.get(name, set()))
+    unknown = sorted(printable(option, 40) for option in options.keys() - _OPTIONS.get(name, set()))
     if unknown:
         raise WorkerError(
             say(
-                "The sampler {name} is given {what}, which Ovis Denoise cannot do.",
+                "The sampler {name} has options that Ovis Denoise does not support: {what}.",
                 name=name,
                 what=", ".join(unknown),
             ),
@@ -180,8 +178,8 @@ def known_sampler(sampler: object) -> dict[str, object]:
     return {"sampler": name, "options": wire.SamplerOptions(**{**implied, **checked})}
 
 
-def _recognised(sampler: object) -> tuple[str, dict[str, object]]:
-    """The sampler of ours, and what its native name implies."""
+def _match_native(sampler: object) -> tuple[str, dict[str, object]]:
+    """The worker's sampler for a native one, and the options that the native name implies."""
     function = getattr(sampler, "sampler_function", None)
     if type(sampler) is comfy.samplers.KSAMPLER:
         inpaint = sampler.inpaint_options
@@ -195,9 +193,9 @@ def _recognised(sampler: object) -> tuple[str, dict[str, object]]:
         native_names |= {getattr(native_uni_pc, name): _UNI_PC[name] for name in _UNI_PC}
         if callable(function) and function in native_names and not inpaint.get("random"):
             return native_names[function]
-    called = shown(getattr(function, "__name__", type(sampler).__name__), 60)
+    called = printable(getattr(function, "__name__", type(sampler).__name__), 60)
     called = called.removeprefix("sample_")
     raise WorkerError(
-        say("Ovis Denoise has no sampler like the connected {name}.", name=called),
+        say("Ovis Denoise has no equivalent of the connected sampler {name}.", name=called),
         say("Choose one of: {names}.", names=", ".join(SAMPLERS)),
     )

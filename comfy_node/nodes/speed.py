@@ -1,19 +1,18 @@
-"""Widgets that trade exactness for time, and what they mean to the worker."""
+"""Widgets that trade exactness for speed, and the request fields that they set."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
 from .. import wire
-from ..errors import WorkerError
-from ..texts import say
+from ..texts import WorkerError, say
 from . import inputs
 
 CACHES = {"off": wire.StepCaching.OFF, "safe": wire.StepCaching.SAFE, "fast": wire.StepCaching.FAST}
 
 
 def cache_input() -> io.Combo.Input:
-    """The widget for the step cache; graphs from before it was there still run."""
+    """The widget for the step cache; optional, so that graphs saved before it existed still run."""
     return io.Combo.Input(
         "cache",
         options=list(CACHES),
@@ -26,7 +25,7 @@ def cache_input() -> io.Combo.Input:
 
 
 def guidance_inputs() -> list[io.Float.Input]:
-    """The widgets for the sigmas between which cfg is applied."""
+    """The widgets for the interval of sigmas in which guidance is applied."""
     common = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.001, "optional": True}
     return [
         io.Float.Input(
@@ -46,9 +45,9 @@ def guidance_inputs() -> list[io.Float.Input]:
 
 
 def speed_fields(cache: str, start: float = 1.0, end: float = 0.0) -> dict[str, object]:
-    """The fields of a request for these widgets.
+    """The request fields for these widgets.
 
-    Raises :class:`WorkerError` where the sigmas are the wrong way round.
+    Raises :class:`WorkerError` if the interval ends above its start.
     """
     cache = inputs.choice("cache", cache, list(CACHES))
     start = inputs.number("guidance_start", start, 0.0, 1.0)
@@ -57,7 +56,8 @@ def speed_fields(cache: str, start: float = 1.0, end: float = 0.0) -> dict[str, 
         raise WorkerError(
             say("guidance_start is {start:g}, below guidance_end, {end:g}.", start=start, end=end),
             say(
-                "Sigmas fall from 1 to 0 while an image is made: give the larger one as the start."
+                "Sigmas descend from 1 to 0 while an image is made: set the larger value as "
+                "the start."
             ),
         )
     whole = start >= 1 and end <= 0

@@ -1,28 +1,28 @@
-"""A prompt from a house template."""
+"""The node that builds a prompt from a house template."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .. import templates
-from ..errors import WorkerError
+from ..prompts import templates
+from ..texts import WorkerError
 from . import inputs
-from .here import places
+from .comfyui import folders
 from .jobs import show_text
 from .worker import CATEGORY
 
 
 def house_templates() -> templates.Found:
-    """Those the pack ships, and the user's own."""
-    return templates.find(templates.folders(places().user))
+    """The templates that come with the pack, and the user's own."""
+    return templates.find(templates.search_path(folders().user))
 
 
 class OvisPromptTemplate(io.ComfyNode):
-    """Boxes to STRING."""
+    """Builds a prompt, a STRING, from text boxes."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
+        """Declares inputs and outputs."""
         return io.Schema(
             node_id="OvisPromptTemplate",
             display_name="Ovis Prompt Template",
@@ -72,8 +72,8 @@ class OvisPromptTemplate(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, template: object) -> bool | str:
-        """Says what to do about a colleague's template that is not here."""
-        if template is None:  # comes from another node, and is known only when it runs
+        """Reports a missing template, for example a colleague's, before execution."""
+        if template is None:  # a linked input, whose value is not known before execution
             return True
         try:
             house_templates().named(inputs.text("template", template))
@@ -83,7 +83,7 @@ class OvisPromptTemplate(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, template: object, **_: object) -> object:
-        """Runs again when the template's file changes."""
+        """Changes with the template's file, so that the node runs again."""
         found = house_templates()
         chosen = found.templates.get(template) if isinstance(template, str) else None
         return repr(chosen), tuple(found.problems)
@@ -92,7 +92,7 @@ class OvisPromptTemplate(io.ComfyNode):
     def execute(
         cls, template: str, headline: str, style: str, subject: str, colours: str
     ) -> io.NodeOutput:
-        """The prompt and the template's negative; bad files are named on the node."""
+        """Returns the prompt and the template's negative; shows invalid files on the node."""
         found = house_templates()
         boxes = {"headline": headline, "style": style, "subject": subject, "colours": colours}
         boxes = {name: inputs.text(name, value) for name, value in boxes.items()}

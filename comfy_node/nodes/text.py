@@ -1,4 +1,4 @@
-"""Prompts."""
+"""The node that encodes a prompt."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import logging
 
 from comfy_api.latest import io
 
-from .. import reader, wire
-from ..advice import about_cut, advise
+from .. import wire
+from ..prompts.advice import about_cut, advise
+from ..texts import page_language
 from . import inputs
 from .jobs import from_wire, run_job, show_text
 from .worker import CATEGORY, Worker
@@ -16,11 +17,11 @@ log = logging.getLogger("ovis-worker")
 
 
 class OvisEncode(io.ComfyNode):
-    """A prompt to CONDITIONING."""
+    """Encodes a prompt to a CONDITIONING."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
+        """Declares inputs and outputs."""
         return io.Schema(
             node_id="OvisEncode",
             display_name="Ovis Prompt Encode",
@@ -50,16 +51,16 @@ class OvisEncode(io.ComfyNode):
 
     @classmethod
     async def execute(cls, worker: str, prompt: str, max_sequence_length: int) -> io.NodeOutput:
-        """Encodes. What was cut is shown on the node, logged, and reported with the advice."""
+        """Encodes the prompt. Cut tokens are shown on the node, logged, and part of the advice."""
         node_id = cls.hidden.unique_id
         prompt = inputs.text("prompt", prompt, wire.MAX_PROMPT_BYTES)
-        max_sequence_length = inputs.whole("max_sequence_length", max_sequence_length, 1, 4096)
+        max_sequence_length = inputs.integer("max_sequence_length", max_sequence_length, 1, 4096)
         request = wire.EncodeRequest([prompt], max_sequence_length)
         result = await run_job(worker, node_id, request)
         cuts = [about_cut(cut, max_sequence_length) for cut in result.outcome.cuts]
         for cut in cuts:
             log.warning("%s", cut.sentence())
-        language = reader.language()
+        language = page_language.current()
         show_text(node_id, *(cut.sentence(language) for cut in cuts))
         conditioning = from_wire(result, "conditioning")
         advice = [advice.sentence(language) for advice in [*cuts, *advise(prompt)]]

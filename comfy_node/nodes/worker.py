@@ -1,28 +1,28 @@
-"""Which worker the other nodes use."""
+"""The node that selects the worker for the other nodes."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .. import settings
-from ..errors import WorkerError
-from ..texts import shown
+from ..settings import lookup
+from ..settings.config import DEFAULT_LABEL
+from ..texts import WorkerError, printable
 from . import inputs
-from .here import places
-from .jobs import connected
+from .comfyui import folders
+from .jobs import connect
 
 Worker = io.Custom("OVIS_WORKER")
-"""A worker's label between nodes: what it means stays with the settings."""
+"""The type of links between nodes that carry a worker's label."""
 
 CATEGORY = "ovis"
 
 
 class OvisWorker(io.ComfyNode):
-    """Names a worker by a label and connects to it."""
+    """Names a worker by its label and connects to it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
+        """Declares inputs and outputs."""
         return io.Schema(
             node_id="OvisWorker",
             display_name="Ovis Worker",
@@ -32,8 +32,8 @@ class OvisWorker(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "worker",
-                    options=settings.labels(places()),
-                    default=settings.DEFAULT_LABEL,
+                    options=lookup.labels(folders()),
+                    default=DEFAULT_LABEL,
                     tooltip="A label, so that the workflow can be shared. `local` is the worker "
                     "on this machine; other workers are set up in ComfyUI's settings "
                     "under Ovis Worker.",
@@ -45,24 +45,24 @@ class OvisWorker(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, worker: object) -> bool:
-        """Any label may stand in a workflow; one that means nothing here says so when it runs."""
+        """Accepts any label; an unknown one is reported on execution, with a hint."""
         return True
 
     @classmethod
     def fingerprint_inputs(cls, worker: object) -> object:
-        """Runs again when the label comes to mean something else."""
+        """Changes with the settings of the label, so that the node runs again."""
         if not isinstance(worker, str):
-            return None  # comes from another node, and is known only when it runs
+            return None  # a linked input, whose value is not known before execution
         try:
-            return settings.fingerprint(settings.resolve(worker, places()))
+            return lookup.fingerprint(lookup.resolve(worker, folders()))
         except WorkerError as error:
             return error.message
 
     @classmethod
     async def execute(cls, worker: str) -> io.NodeOutput:
-        """Resolves the label and connects. The label goes on to the other nodes."""
+        """Connects to the worker, and passes its label on to the other nodes."""
         label = inputs.worker_label(worker)
-        hello = await connected(label, cls.hidden.unique_id)
+        hello = await connect(label, cls.hidden.unique_id)
         can = hello.capabilities
-        told = shown(f"{can.model} on {can.device}, {can.precision}")
+        told = printable(f"{can.model} on {can.device}, {can.precision}")
         return io.NodeOutput(label, ui={"ovis_worker": [told]})

@@ -1,1 +1,1 @@
-"""What the pack answers under ``/ovis-worker/`` on ComfyUI's own server."""
+"""The HTTP routes under ``/ovis-worker/`` that the pack adds to ComfyUI's server."""

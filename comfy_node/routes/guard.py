@@ -1,8 +1,8 @@
-"""Who may ask for what.
+"""Decides which requests are accepted.
 
-ComfyUI listens where every web page can send requests. So whatever changes
-something must come from a page of this ComfyUI, and what names programs must
-come from this machine besides.
+Every web page can send requests to a ComfyUI on its visitor's machine. So a request that changes
+something must come from a page of this ComfyUI. A request that names programs or secrets must also
+come from this machine.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from ..address import is_loopback
-from ..errors import WorkerError
-from ..texts import LANGUAGES, say, translated
+from ..settings.address import is_loopback
+from ..texts import LANGUAGES, WorkerError, say, translated
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _FORWARDED = (
@@ -32,14 +31,14 @@ _FORWARDED = (
     "fly-",
     "tailscale-",
 )
-"""How the headers begin that proxies and tunnels add."""
+"""Prefixes of the headers that proxies and tunnels add."""
 
 _TRADITIONAL_CHINESE = re.compile(r"zh-(?:hant|tw|hk|mo)\b", re.IGNORECASE)
 """Language tags that fall back to English, because the pack's Chinese is Simplified Chinese."""
 
 
 def is_local(request: web.Request) -> bool:
-    """Whether a browser on this machine asks this machine, and no proxy stands between."""
+    """Whether a browser on this machine sent the request, directly and from one of our pages."""
     return (
         is_loopback(request.remote)
         and is_loopback(_host(request))
@@ -49,49 +48,49 @@ def is_local(request: web.Request) -> bool:
 
 
 def language_of(request: web.Request) -> str:
-    """The language of the page that asks: the pack's own script names it alone."""
+    """The language of the page that sent the request; the pack's script sends exactly one."""
     asked = request.headers.get("Accept-Language", "")
     language = "" if _TRADITIONAL_CHINESE.match(asked) else asked[:2]
     return language if language in LANGUAGES else LANGUAGES[0]
 
 
 def refusal(request: web.Request) -> str | None:
-    """Why a request that changes something is not from a page of this ComfyUI."""
+    """Why a request that changes something is refused, or ``None`` if it is accepted."""
     if request.content_type != "application/json":
-        # Another origin's page can send a form without asking, but not JSON.
-        return say("Only JSON is taken here.")
+        # A page of another origin can send forms, but JSON only if CORS allows it.
+        return say("Only JSON is accepted here.")
     if not _is_same_origin(request):
         return say("This request comes from another web page.")
-    at_home = is_loopback(request.remote) and not _is_forwarded(request)
-    if at_home and not is_loopback(_host(request)):
-        # A page whose name was made to point to this machine.
-        return say("This request names a host that this machine is not.")
+    is_direct = is_loopback(request.remote) and not _is_forwarded(request)
+    if is_direct and not is_loopback(_host(request)):
+        # DNS rebinding: another site's host name that resolves to this machine.
+        return say("The host name in this request does not belong to this machine.")
     return None
 
 
 def guarded(handler: Handler, *, local: bool = False) -> Handler:
-    """The handler for requests from this ComfyUI's pages; errors become sentences.
+    """Wraps a handler so that it answers only this ComfyUI's pages, with readable errors.
 
-    With ``local`` only for those of a browser on this machine.
+    With ``local`` it answers only a browser on this machine.
     """
 
     async def answer(request: web.Request) -> web.StreamResponse:
         why = refusal(request)
         if why is None and local and not is_local(request):
             why = say(
-                "Settings that name programs and secrets are changed in a browser on the machine "
-                "that ComfyUI runs on, or in ovis_worker.json there, and programs are started and "
-                "stopped there only."
+                "Settings that name programs or contain secrets can be changed only in a "
+                "browser on the machine that ComfyUI runs on, or in ovis_worker.json there. "
+                "Programs can be started and stopped only there."
             )
         if why is not None:
             return web.json_response({"error": translated(why, language_of(request))}, status=403)
-        return await spoken(handler)(request)
+        return await with_readable_errors(handler)(request)
 
     return answer
 
 
-def spoken(handler: Handler) -> Handler:
-    """The handler, with a :class:`WorkerError` as its sentence and hint."""
+def with_readable_errors(handler: Handler) -> Handler:
+    """Wraps a handler so that a :class:`WorkerError` becomes a JSON answer with status 400."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
@@ -110,7 +109,7 @@ def _is_forwarded(request: web.Request) -> bool:
 
 
 def _is_same_origin(request: web.Request) -> bool:
-    """Whether no other page asks; what is no browser names no page."""
+    """Whether the request comes from one of our pages, or from a program that is not a browser."""
     origin = request.headers.get("Origin")
     try:
         if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():

@@ -1,4 +1,4 @@
-"""The JSON that a request brings."""
+"""The JSON body of a request."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import math
 
 from aiohttp import web
 
-from ..errors import WorkerError
-from ..texts import say
+from ..texts import WorkerError, say
 
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 LARGEST_NUMBER = 1e9
 
 
-async def asked_for(request: web.Request) -> dict:
-    """The request's JSON object; raises :class:`WorkerError` when it is none, or too large."""
+async def read_json_object(request: web.Request) -> dict:
+    """Reads the request's JSON object; raises :class:`WorkerError` if it is invalid."""
     body = bytearray()
     async for piece in request.content.iter_any():
         body += piece
-        if len(body) > MOST_BYTES:
-            raise WorkerError(say("The request is larger than {most} KiB.", most=MOST_BYTES >> 10))
+        if len(body) > MAX_BYTES:
+            raise WorkerError(say("The request is larger than {most} KiB.", most=MAX_BYTES >> 10))
     try:
         asked = json.loads(bytes(body), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
@@ -31,7 +30,7 @@ async def asked_for(request: web.Request) -> dict:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number that may be shown and compared; a truth value is none."""
+    """Whether ``value`` is a finite number of moderate size; a boolean is not a number here."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) <= LARGEST_NUMBER and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""Advice and composed prompts while they are typed."""
+"""Routes for advice on a prompt and for composing one from a template, used while typing."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ from pathlib import Path
 
 from aiohttp import web
 
-from .. import templates
-from ..advice import advise
-from ..errors import WorkerError
-from ..texts import say, translated
+from ..prompts import templates
+from ..prompts.advice import advise
+from ..texts import WorkerError, say, translated
 from .guard import guarded, language_of
-from .json_body import asked_for, is_number
+from .json_body import is_number, read_json_object
 
-MOST_LETTERS = 50_000
+MAX_CHARACTERS = 50_000
 
 
 def add_routes(routes: web.RouteTableDef, user: Path) -> None:
-    """Adds what needs to know ComfyUI's user folder."""
+    """Adds the routes; ``user`` is ComfyUI's user folder."""
 
     async def advice(request: web.Request) -> web.Response:
-        """``{prompt, steps?, cfg?, language?}`` to sentences."""
-        asked = await asked_for(request)
+        """Takes ``{prompt, steps?, cfg?, language?}`` and returns the advice on the prompt."""
+        asked = await read_json_object(request)
         prompt, steps, cfg = asked.get("prompt", ""), asked.get("steps"), asked.get("cfg")
         language = asked.get("language", "en")
         numbers = all(value is None or is_number(value) for value in (steps, cfg))
-        if not isinstance(prompt, str) or len(prompt) > MOST_LETTERS or not numbers:
-            raise WorkerError(say("Advice is given for a prompt, and numbers of steps and cfg."))
+        if not isinstance(prompt, str) or len(prompt) > MAX_CHARACTERS or not numbers:
+            raise WorkerError(say("Advice needs a prompt, and steps and cfg as numbers."))
         found = [
             {"rule": one.rule, "sentence": one.sentence(language), "fixed": one.fixed}
             for one in advise(prompt, steps, cfg)
@@ -34,16 +33,16 @@ def add_routes(routes: web.RouteTableDef, user: Path) -> None:
         return web.json_response({"advice": found})
 
     async def compose(request: web.Request) -> web.Response:
-        """``{template, boxes}`` to the full prompt, and sentences about bad files."""
-        asked = await asked_for(request)
+        """Takes ``{template, boxes}``; returns the full prompt, and sentences on invalid files."""
+        asked = await read_json_object(request)
         boxes = asked.get("boxes", {})
         texts = isinstance(boxes, dict) and all(isinstance(text, str) for text in boxes.values())
-        if not texts or sum(map(len, boxes.values())) > MOST_LETTERS:
-            raise WorkerError(say("A template is filled with texts."))
-        found = templates.find(templates.folders(user))
+        if not texts or sum(map(len, boxes.values())) > MAX_CHARACTERS:
+            raise WorkerError(say("The boxes of a template must contain texts."))
+        found = templates.find(templates.search_path(user))
         name = asked.get("template")
         if not isinstance(name, str):
-            raise WorkerError(say("A template is filled with texts."))
+            raise WorkerError(say("The boxes of a template must contain texts."))
         chosen = found.named(name)
         problems = [translated(one, language_of(request)) for one in found.problems]
         return web.json_response(

@@ -1,4 +1,4 @@
-"""The workers: which there are, how they are, start and stop, and their settings."""
+"""Routes for the workers: list, status, start, stop, and settings."""
 
 from __future__ import annotations
 
@@ -9,98 +9,102 @@ from pathlib import Path
 
 from aiohttp import web
 
-from .. import settings, settings_file, settings_store, worker_process
-from ..address import read_address, without_login
-from ..client import client_for
-from ..errors import NoWorker, WorkerError
-from ..next_step import how_to_start
-from ..settings import Places, WorkerConfig
-from ..status import look_at
-from ..texts import say, translated
-from .guard import guarded, is_local, language_of, spoken
-from .json_body import asked_for
+from ..settings import file, lookup, store
+from ..settings.address import read_address, without_login
+from ..settings.config import ComfyFolders, WorkerConfig
+from ..texts import WorkerError, say, translated
+from ..worker import process as worker_process
+from ..worker.client import client_for
+from ..worker.errors import NoWorker
+from ..worker.start_hint import how_to_start
+from ..worker.status import query_status
+from .guard import guarded, is_local, language_of, with_readable_errors
+from .json_body import read_json_object
 
 WORKER = "/ovis-worker/workers/{label}"
 
 
-def add_routes(routes: web.RouteTableDef, places: Callable[[], Places]) -> None:
-    """Adds what needs to know ComfyUI's folders."""
+def add_routes(routes: web.RouteTableDef, folders: Callable[[], ComfyFolders]) -> None:
+    """Adds the routes; ``folders`` returns ComfyUI's folders."""
 
-    def meant(request: web.Request) -> WorkerConfig:
-        return settings.resolve(request.match_info["label"], places())
+    def config_of(request: web.Request) -> WorkerConfig:
+        return lookup.resolve(request.match_info["label"], folders())
 
     async def list_all(request: web.Request) -> web.Response:
-        """Every worker; what its settings are only for a browser on this machine."""
+        """Lists every worker, with its settings only for a browser on this machine."""
         local = is_local(request)
-        here = places()
+        here = folders()
         language = language_of(request)
-        workers = [_described(label, here, local, language) for label in settings.labels(here)]
+        workers = [_listed(label, here, local, language) for label in lookup.labels(here)]
         return web.json_response({"workers": workers, "may_edit": local})
 
     async def status(request: web.Request) -> web.Response:
-        """How one is; who may not start and stop it is not told that it can be."""
-        found = await look_at(meant(request), may_act=is_local(request))
+        """A worker's status. A browser on another machine is not offered to start or stop it."""
+        found = await query_status(config_of(request), may_act=is_local(request))
         return web.json_response(found.as_json(language_of(request)))
 
     async def start(request: web.Request) -> web.Response:
-        """Starts the binary that the settings name; the status says how that goes on."""
-        config = meant(request)
+        """Starts the binary that the settings name; the browser follows the start by status."""
+        config = config_of(request)
         if not (config.is_on_this_machine and config.binary):
             raise NoWorker(
                 say("The worker `{label}` cannot be started from here.", label=config.label),
                 how_to_start(config),
             )
-        # It goes on after this answer; a failure is kept for the status.
+        # Starting continues after this answer; the status reports a failure.
         client_for(config).connect()
         return web.json_response({}, status=202)
 
     async def stop(request: web.Request) -> web.Response:
-        """Ends a worker that the pack has started."""
-        worker_process.stop(meant(request))
+        """Stops a worker that the pack has started."""
+        worker_process.stop(config_of(request))
         return web.json_response({}, status=202)
 
     async def save(request: web.Request) -> web.Response:
-        """Changes a worker's settings; ``restart_needed``: its process still has others."""
+        """Changes a worker's settings.
+
+        ``restart_needed`` in the answer: its process still runs with the old settings.
+        """
         label = request.match_info["label"]
-        settings_store.save(_folder(places()), label, await asked_for(request))
-        return web.json_response({"restart_needed": await _needs_restart(label, places())})
+        store.save(_folder(folders()), label, await read_json_object(request))
+        return web.json_response({"restart_needed": await _needs_restart(label, folders())})
 
     async def remove(request: web.Request) -> web.Response:
-        """Takes a worker's settings away; the answer is as that of ``save``."""
+        """Removes a worker's settings; answers as ``save`` does."""
         label = request.match_info["label"]
-        settings_store.remove(_folder(places()), label)
-        return web.json_response({"restart_needed": await _needs_restart(label, places())})
+        store.remove(_folder(folders()), label)
+        return web.json_response({"restart_needed": await _needs_restart(label, folders())})
 
-    routes.get("/ovis-worker/workers")(spoken(list_all))
-    routes.get(f"{WORKER}/status")(spoken(status))
+    routes.get("/ovis-worker/workers")(with_readable_errors(list_all))
+    routes.get(f"{WORKER}/status")(with_readable_errors(status))
     routes.post(f"{WORKER}/start")(guarded(start, local=True))
     routes.post(f"{WORKER}/stop")(guarded(stop, local=True))
     routes.post(f"{WORKER}/save")(guarded(save, local=True))
     routes.post(f"{WORKER}/remove")(guarded(remove, local=True))
 
 
-def _described(label: str, places: Places, local: bool, language: str) -> dict:
-    """A worker for the list; never its secret."""
+def _listed(label: str, folders: ComfyFolders, local: bool, language: str) -> dict:
+    """A worker's entry in the list, without secrets."""
     told: dict = {"label": label}
     try:
-        config = settings.resolve(label, places)
+        config = lookup.resolve(label, folders)
         told |= {"address": config.address, "here": config.is_on_this_machine}
     except WorkerError as error:
         told["problem"] = translated(error.message, language)
-    return told | _kept(label, places) if local else told
+    return told | _editable(label, folders) if local else told
 
 
-def _kept(label: str, places: Places) -> dict:
-    """What the settings dialog shows of a worker, also of one that is described wrongly."""
+def _editable(label: str, folders: ComfyFolders) -> dict:
+    """What the settings dialog shows of a worker, even if its settings are invalid."""
     entry = None
-    with contextlib.suppress(WorkerError):  # an unreadable file is the worker's problem already
-        entry = settings_file.entries(places.private).get(label)
+    with contextlib.suppress(WorkerError):  # `_listed` already reports an unreadable file
+        entry = file.read_entries(folders.private).get(label)
     texts = entry if isinstance(entry, dict) else {}
-    overridden = settings.overridden(label)
+    overridden = lookup.overridden(label)
     return {
         "described": entry is not None,
         "settings": {
-            "url": _shown_url(str(texts.get("url") or "")),
+            "url": _display_url(str(texts.get("url") or "")),
             **{key: str(texts.get(key) or "") for key in ("binary", "model")},
         },
         "has_token": bool(texts.get("token")) or "token" in overridden,
@@ -108,24 +112,24 @@ def _kept(label: str, places: Places) -> dict:
     }
 
 
-def _shown_url(url: str) -> str:
-    """An address for its owner to change: as it was typed, but for login and query."""
+def _display_url(url: str) -> str:
+    """The address as it was typed, but with login and query hidden."""
     try:
         address = read_address(url)
     except WorkerError:
         return without_login(url)
-    return address.shown_url if address.login or address.query else url
+    return address.display_url if address.login or address.query else url
 
 
-async def _needs_restart(label: str, places: Places) -> bool:
+async def _needs_restart(label: str, folders: ComfyFolders) -> bool:
     try:
-        config = settings.resolve(label, places)
+        config = lookup.resolve(label, folders)
     except WorkerError:
-        return False  # removed, or saved while another of its settings is wrong
+        return False  # removed, or another of its settings is invalid
     return await asyncio.to_thread(worker_process.needs_restart, config)
 
 
-def _folder(places: Places) -> Path:
-    if places.private is None:
+def _folder(folders: ComfyFolders) -> Path:
+    if folders.private is None:
         raise WorkerError(say("ComfyUI has no user folder to keep settings in."))
-    return places.private
+    return folders.private

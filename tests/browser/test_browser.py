@@ -1,8 +1,8 @@
 """The node pack in ComfyUI's own frontend, in a real browser.
 
-Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout, as ``tests/test_comfyui.py`` does,
-and there are node, npm and Chromium (``OVIS_CHROMIUM`` names it where it is not found).
-``OVIS_SCREENSHOTS`` keeps what was seen in a folder.
+Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout and node, npm and Chromium are installed
+(``OVIS_CHROMIUM`` names Chromium if it is not found). ``OVIS_SCREENSHOTS`` names a folder for
+screenshots.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from fake_worker import FakeWorker
-from test_comfyui import SETTINGS, WORKFLOWS, comfy, graph, undecoded
+from real_comfyui import SETTINGS, WORKFLOWS, comfy, graph, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name
 HERE = Path(__file__).parent
@@ -46,7 +46,7 @@ if MISSING:
 
 @pytest.fixture(scope="module")
 def act(comfy, tmp_path_factory):
-    """Plays a scenario of ``scenarios.mjs`` and gives back what it saw."""
+    """Plays a scenario of ``scenarios.mjs`` and returns what it observed."""
     if not (HERE / "node_modules" / "playwright-core").exists():
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=HERE, check=True)
     kept = os.environ.get("OVIS_SCREENSHOTS")
@@ -80,7 +80,7 @@ def pixels(comfy, saved: dict) -> np.ndarray:
 
 
 def without_seeds(prompt: dict) -> dict:
-    """A prompt without what the frontend itself says of its nodes."""
+    """A prompt without the metadata that the frontend adds to nodes."""
     return {
         id: {"class_type": node["class_type"], "inputs": node["inputs"]}
         for id, node in prompt.items()
@@ -112,7 +112,7 @@ def test_cancel_frees_the_worker_within_a_step(comfy, act):
     seen = act("interrupt", worker=f"http://127.0.0.1:{comfy.worker_port}")
     assert seen["running"] == 1
     assert seen["seen"]["end"] == "execution_interrupted"
-    # The step that ran when the flag was read; ComfyUI's is read twenty times a second.
+    # The step that was running when the interrupt flag was read, which happens 20 times a second.
     assert seen["stepsAtEnd"] - seen["stepsAtClick"] <= 1
     assert seen["seen"]["progress"][-1][0] < 100
 

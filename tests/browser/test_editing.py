@@ -45,15 +45,15 @@ def test_muted_and_bypassed_nodes(comfy, act):
         return played[name]["prompt"][ids[node]]["inputs"][socket]
 
     plain, compared = sorted(images("whole"), key=np.size)
-    # The other branch runs alone, and what is muted is not even queued.
+    # Only the other branch runs; muted nodes are not queued.
     (alone,) = images("mutedBranch")
     assert np.array_equal(alone, plain)
     assert not {ids["compare"], ids["otherSave"]} & set(played["mutedBranch"]["prompt"])
-    # The latent goes around a bypassed denoise: its pictures are those of nothing.
+    # The latent passes a bypassed denoise unchanged, so an empty latent is decoded.
     assert fed_by("bypassedDenoise", "decode", "latent")[0] != ids["denoise"]
     nothing, _ = sorted(images("bypassedDenoise"), key=np.size)
     assert nothing.shape == plain.shape and not np.array_equal(nothing, plain)
-    # And the first image around a bypassed comparison.
+    # The first image passes a bypassed comparison unchanged.
     assert fed_by("bypassedCompare", "otherSave", "images") == [ids["decode"], 0]
     passed = images("bypassedCompare")
     assert len(passed) == 2 and all(np.array_equal(image, plain) for image in passed)
@@ -84,7 +84,7 @@ def test_a_subgraph_of_our_nodes_gives_the_same_image_and_comes_back_from_its_pn
     assert seen["troubles"] == CLEAN
 
 
-# How many values a node had in the workflows that the first version of the pack saved.
+# The number of widget values per node in workflows saved by the first version of the pack.
 FIRST_VALUES = {"OvisDenoise": 6, "OvisEmptyLatent": 3, "OvisEncode": 2, "OvisWorker": 1}
 
 

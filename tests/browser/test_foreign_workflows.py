@@ -1,7 +1,7 @@
-"""Workflows of somebody else in ComfyUI's own frontend: nothing of them is changed.
+"""Workflows from others in ComfyUI's own frontend: the pack's scripts change nothing in them.
 
-Runs when ``tests/browser/test_browser.py`` does. ``tests/test_foreign_graphs.py`` tries every
-hook of every script without a browser.
+Runs when ``tests/browser/test_browser.py`` does. ``tests/test_foreign_graphs.py`` calls every hook
+of every script without a browser.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from test_browser import act, comfy
 
 FIXTURES = (act, comfy)  # pytest finds them by name
 
-# Ours in one of the languages, or once a title in a workflow of ours.
+# Titles of our nodes in one of the languages, or titles that a workflow of ours once had.
 TITLES = ["Prompt", "提示词", "The picture", "原图", "Fill in the boxes", "填写各栏", "Mine"]
 
 
@@ -43,7 +43,7 @@ def workflow(nodes: list[dict], **more: object) -> dict:
 
 
 def titled() -> dict:
-    """Every title on a node of ComfyUI's and on one whose type's name begins as ours do."""
+    """Each title on a native node, and on a node whose type has a name that begins as ours do."""
     nodes = []
     for title in [None, *TITLES]:
         nodes.append(node(len(nodes) + 1, "CLIPTextEncode", title, ["Prompt"]))
@@ -54,7 +54,7 @@ def titled() -> dict:
 
 
 def with_subgraph() -> dict:
-    """A subgraph whose name, inputs and inner nodes are called as ours are."""
+    """A subgraph whose name, inputs and inner nodes have the names of ours."""
     kind = "1b671a64-40d5-491e-99b0-da01ff1f3341"
     inner = {
         "id": kind, "version": 1, "state": {"lastGroupId": 0, "lastNodeId": 2, "lastLinkId": 1,
@@ -112,5 +112,5 @@ def test_titles_and_colours_that_a_user_gave_to_our_nodes_are_kept(act, locale):
     assert all("color" not in seen[id] for id in range(1, first))
     assert (seen[first]["color"], seen[first]["bgcolor"]) == ("#322", "#533")
     assert seen[first + 1]["title"] == "Mine"
-    # The title that our workflow was shipped with is in the reader's language.
+    # The title that our workflow was published with is translated.
     assert seen[first + 2]["title"] == ("提示词" if locale == "zh" else "Prompt")

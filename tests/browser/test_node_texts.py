@@ -1,4 +1,4 @@
-"""What a node says when it runs, in ComfyUI's own frontend.
+"""The texts that a node shows when it runs, in ComfyUI's own frontend.
 
 Runs when ``tests/browser/test_browser.py`` does.
 """
@@ -22,11 +22,11 @@ def test_what_was_cut_is_said_until_the_prompt_changes_and_is_saved_nowhere(comf
         (line,) = seen[when]
         assert "tokens were cut" in line, when
     assert seen["changed"] == seen["short"] == []
-    # In our own panel only, and no part of what is saved.
+    # It is shown in our own panel only, and is not saved with the workflow.
     assert set(seen["panels"]) == {"ovis_text"}
     assert "tokens were cut" not in seen["saved"]
     assert len(seen["values"]) == 2
-    # The room that it took is given back.
+    # The node shrinks back to its previous size.
     assert seen["heightAfter"] == seen["heightBefore"]
 
 

@@ -1,4 +1,4 @@
-"""Our nodes where ComfyUI's frontend draws them as HTML: "Nodes 2.0".
+"""Our nodes in "Nodes 2.0", in which ComfyUI's frontend renders nodes as HTML.
 
 Runs when ``tests/browser/test_browser.py`` does.
 """
@@ -23,7 +23,7 @@ def test_panels_advice_a_run_and_its_picture(comfy, act):
     assert seen["story"] == "768 × 1360 px · 1.00 MP" and seen["storyRatio"] == "0.563"
     assert "full-width" in seen["advice"][0] and "set steps to 60" in seen["advice"][1]
     assert seen["fixed"] == 'A price tag that reads "＄5" in vertical text'
-    # The prompt has the node's spare height to itself, also when advice was there and is gone.
+    # The prompt uses all free height of the node, also after advice was shown and removed.
     assert min(seen["promptsShare"]) > 0.45
     assert seen["run"]["end"] == "execution_success", seen["run"]["error"]
     assert seen["run"]["previews"] > 0

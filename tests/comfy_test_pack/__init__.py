@@ -1,9 +1,8 @@
-"""For a ComfyUI under test: what its own nodes lack there.
+"""Nodes and patches that a ComfyUI under test needs.
 
-ComfyUI knows the geometry of Ovis-Image's text encoder by heart: 1.7 billion
-parameters. The numbers of ``OVIS_SMALL_TEXT_ENCODER`` (JSON) take their place
-here; loader, tokenizer, template, layers and nodes stay ComfyUI's own. A ComfyUI
-without native Ovis is left alone.
+ComfyUI has the geometry of Ovis-Image's text encoder, 1.7 billion parameters, built in. This pack
+replaces it by the numbers in ``OVIS_SMALL_TEXT_ENCODER`` (JSON); loader, tokenizer, template,
+layers and nodes remain ComfyUI's own. A ComfyUI without native Ovis-Image is not changed.
 """
 
 import json
@@ -37,7 +36,7 @@ if hasattr(llama, "Ovis25_2BConfig"):
 
 
 class EmptyLatentOfAnotherModel:
-    """An empty latent with 16 pixels a position, each way, and 128 channels."""
+    """An empty latent of 128 channels, where a position stands for 16 pixels in each direction."""
 
     INPUT_TYPES = classmethod(lambda _: {"required": {"width": ("INT",), "height": ("INT",)}})
     RETURN_TYPES = ("LATENT",)
@@ -51,14 +50,14 @@ class EmptyLatentOfAnotherModel:
 
 
 class AnyType(str):
-    """The type that node packs give to an output which may go into any input."""
+    """The wildcard type that node packs give to an output that fits any input."""
 
     def __ne__(self, other: object) -> bool:
         return False
 
 
 class AnyValue:
-    """A value of a type that an input need not expect."""
+    """Outputs a value of a type that an input may not expect."""
 
     INPUT_TYPES = classmethod(lambda _: {"required": {"kind": (list(VALUES),)}})
     RETURN_TYPES = (AnyType("*"),)
@@ -80,7 +79,7 @@ VALUES = {
 
 
 class EndOfAnything:
-    """An output node for whatever comes."""
+    """An output node that accepts any value."""
 
     INPUT_TYPES = classmethod(lambda _: {"required": {"value": (AnyType("*"),)}})
     RETURN_TYPES = ()
@@ -94,7 +93,7 @@ class EndOfAnything:
 
 
 class ListOfSeeds:
-    """A list, for each of whose entries ComfyUI runs the node after it."""
+    """Outputs a list; ComfyUI runs the next node once per entry."""
 
     INPUT_TYPES = classmethod(lambda _: {"required": {"first": ("INT",), "count": ("INT",)}})
     RETURN_TYPES = ("INT",)
@@ -108,7 +107,7 @@ class ListOfSeeds:
 
 
 class OvisU1ModelLoader:
-    """A node of another pack, whose name begins as the names of ours do."""
+    """A node of another pack whose name begins as ours do."""
 
     INPUT_TYPES = classmethod(lambda _: {"required": {"preset": (["free", "poster"],)}})
     RETURN_TYPES = ("MODEL",)

@@ -30,7 +30,7 @@ import torch
 
 import real_worker
 from comfy_node import wire
-from comfy_node.errors import WorkerError
+from comfy_node.texts import WorkerError
 
 PROMPT, NEGATIVE = 'a poster with the text "HELLO" in blue letters', "low quality"
 STEPS = 6

@@ -25,7 +25,7 @@ import torch
 
 import real_worker
 from comfy_node import wire
-from comfy_node.errors import WorkerError
+from comfy_node.texts import WorkerError
 
 GIB = 1 << 30
 DEMO = ROOT / "worker" / "demo" / "model"

@@ -1,4 +1,4 @@
-"""Writes a checkpoint the three ways that people have it on disk."""
+"""Writes a checkpoint in the three common layouts."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from .tokenizer import added_tokens, write_files
 
 
 def read_diffusers(folder: Path) -> tuple[Parts, Qwen2Tokenizer]:
-    """What `write_diffusers` wrote, or anyone, in bf16."""
+    """Reads a diffusers folder, in bf16."""
     pipeline = OvisImagePipeline.from_pretrained(folder, dtype=torch.bfloat16)
     parts = (pipeline.transformer, pipeline.text_encoder, pipeline.vae, pipeline.scheduler)
     return Parts(*parts), pipeline.tokenizer
@@ -23,7 +23,7 @@ def read_diffusers(folder: Path) -> tuple[Parts, Qwen2Tokenizer]:
 def write_diffusers(
     folder: Path, parts: Parts, tokenizer: Qwen2Tokenizer, max_shard_size: str | None = None
 ) -> None:
-    """The folder that `OvisImagePipeline.from_pretrained` takes."""
+    """Writes a folder for `OvisImagePipeline.from_pretrained`."""
     pipeline = OvisImagePipeline(
         scheduler=parts.scheduler,
         vae=parts.vae,
@@ -40,8 +40,11 @@ def write_diffusers(
 
 
 def write_original(folder: Path, parts: Parts, tokenizer: Qwen2Tokenizer, seed: int = 0) -> None:
-    """The original release: two files and the folder of the Ovis2.5 model whose
-    language model is the text encoder. The rest of that model is there too."""
+    """Writes the original release.
+
+    It has two files, and the folder of the Ovis2.5 model whose language model is the text encoder,
+    including the rest of that model.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     transformer = names.original_transformer(parts.transformer.state_dict())
     save_file(transformer, folder / "ovis_image.safetensors", {"format": "pt"})
@@ -54,8 +57,10 @@ def write_original(folder: Path, parts: Parts, tokenizer: Qwen2Tokenizer, seed: 
 
 
 def write_comfyui(folder: Path, parts: Parts, tokenizer: Qwen2Tokenizer) -> None:
-    """A ComfyUI folder: split files under `models/`, and the tokenizer where
-    ComfyUI itself keeps the one it uses for Qwen models."""
+    """Writes a ComfyUI folder: split files under `models/`, and the tokenizer.
+
+    The tokenizer is at the place in ComfyUI's source where it keeps its tokenizer for Qwen models.
+    """
     original = names.original_transformer(parts.transformer.state_dict())
     text_encoder = {f"model.{name}": t for name, t in parts.text_encoder.state_dict().items()}
     kind = "bf16" if parts.transformer.dtype == torch.bfloat16 else "f32"
@@ -74,14 +79,16 @@ def write_comfyui(folder: Path, parts: Parts, tokenizer: Qwen2Tokenizer) -> None
 def _language_model(parts: Parts) -> names.Tensors:
     weights = parts.text_encoder.state_dict()
     tensors = {f"llm.model.{name}": tensor for name, tensor in weights.items()}
-    # Tied to the embedding, and yet stored: safetensors wants it to be a copy.
+    # Tied to the embedding, but stored nevertheless; safetensors requires a copy.
     tensors["llm.lm_head.weight"] = weights["embed_tokens.weight"].clone()
     return tensors
 
 
 def _vision_tower(parts: Parts, seed: int) -> names.Tensors:
-    """A few tensors of each of the model's parts that an image generator has no
-    use for, under their real names."""
+    """A few tensors of each part of the model that an image generator does not use.
+
+    They have their real names.
+    """
     generator = torch.Generator().manual_seed(seed)
     width, text_width = 32, parts.text_encoder.config.hidden_size
     vit = "visual_tokenizer.vit.vision_model"
@@ -118,8 +125,10 @@ def _write_shards(folder: Path, shards: list[names.Tensors]) -> None:
 
 
 def _ovis_config(parts: Parts) -> dict:
-    """The nested config, with `rope_theta` and `torch_dtype` where transformers 4
-    put them: the release was written by it."""
+    """The nested config of the release.
+
+    `rope_theta` and `torch_dtype` are where transformers 4 puts them, because it wrote the release.
+    """
     config = parts.text_encoder.config
     dtype = str(parts.text_encoder.dtype).removeprefix("torch.")
     same = (

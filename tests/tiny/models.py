@@ -22,7 +22,7 @@ larger than the tokenizer's vocabulary."""
 
 @dataclass
 class Parts:
-    """What a checkpoint is made of, as the reference libraries hold it."""
+    """The models of a checkpoint, as the reference libraries hold them."""
 
     transformer: OvisImageTransformer2DModel
     text_encoder: Qwen3Model
@@ -31,7 +31,7 @@ class Parts:
 
 
 def build(seed: int, vocab_size: int, dtype: torch.dtype = torch.float32) -> Parts:
-    """The tiny models with weights drawn from `seed`, in `dtype`."""
+    """Builds the tiny models with weights drawn from `seed`, in `dtype`."""
     transformer = OvisImageTransformer2DModel(
         in_channels=64,
         out_channels=64,
@@ -96,9 +96,9 @@ def build(seed: int, vocab_size: int, dtype: torch.dtype = torch.float32) -> Par
 def randomize(module: nn.Module, seed: int) -> None:
     """Fills every parameter from `seed`, in the order of their names.
 
-    No weight is left where a missed one would not show: norms are not 1, biases
-    and modulations not 0. Matrices keep the size of what passes through them, so
-    rounding differences between implementations do not grow with depth.
+    No weight has a value that would hide its absence: norms are not 1, biases and modulations not
+    0. Matrices preserve the magnitude of activations, so that rounding differences between
+    implementations do not grow with depth.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(module.named_parameters()):
@@ -108,9 +108,9 @@ def randomize(module: nn.Module, seed: int) -> None:
         elif parameter.ndim >= 2:
             value /= parameter[0].numel() ** 0.5
         elif name.endswith("bias"):
-            # What ends in shifts, scales and gates should matter, the rest be there.
+            # Shifts, scales and gates get a clear effect; the others must only not be 0.
             value *= 0.5 if "norm" in name else 0.1
         else:
-            # Above 1, so that attention picks rather than averages.
+            # Above 1, so that attention is selective rather than an average.
             value = (1.5 if re.search(r"norm_(added_)?[qk]|[qk]_norm", name) else 1.0) + 0.2 * value
         parameter.copy_(value)

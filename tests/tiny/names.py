@@ -40,7 +40,7 @@ _SINGLE = {
 
 
 def original_transformer(source: Tensors) -> Tensors:
-    """The transformer as `ovis_image.safetensors` has it."""
+    """The transformer under the names of `ovis_image.safetensors`."""
     rest = dict(source)
     out: Tensors = {}
 
@@ -85,7 +85,7 @@ def original_transformer(source: Tensors) -> Tensors:
 
 
 def comfyui_transformer(original: Tensors) -> Tensors:
-    """The transformer as ComfyUI's split file has it, from the original's."""
+    """The transformer under the names of ComfyUI's split file, from the original's."""
     renamed = {}
     for name, tensor in original.items():
         name = name.removeprefix("semantic_")
@@ -94,14 +94,13 @@ def comfyui_transformer(original: Tensors) -> Tensors:
 
 
 def flux_vae(source: Tensors) -> Tensors:
-    """The autoencoder under FLUX.1's names, as `ae.safetensors` has it."""
+    """The autoencoder under FLUX.1's names, as in `ae.safetensors`."""
     levels = 1 + max(int(name.split(".")[2]) for name in source if "up_blocks" in name)
     out: Tensors = {}
     for name, tensor in source.items():
         new = re.sub(r"down_blocks\.(\d+)\.resnets", r"down.\1.block", name)
         new = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample", new)
-        # diffusers counts up blocks in the order they run, FLUX.1 from full
-        # resolution.
+        # diffusers numbers up blocks in execution order, FLUX.1 from full resolution.
         new = re.sub(
             r"up_blocks\.(\d+)\.(resnets|upsamplers\.0)",
             lambda m: f"up.{levels - 1 - int(m[1])}.{'block' if m[2] == 'resnets' else 'upsample'}",
@@ -113,7 +112,7 @@ def flux_vae(source: Tensors) -> Tensors:
             new = new.replace("mid_block.attentions.0", "mid.attn_1")
             new = new.replace("group_norm", "norm").replace("to_out.0", "proj_out")
             new = re.sub(r"\.to_([qkv])\.", r".\1.", new)
-            if tensor.ndim == 2:  # a linear layer here, a 1x1 convolution there
+            if tensor.ndim == 2:  # a linear layer in diffusers, a 1x1 convolution in FLUX.1
                 tensor = tensor[:, :, None, None]
         out[new] = tensor.contiguous()
     return out

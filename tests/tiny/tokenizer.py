@@ -1,4 +1,4 @@
-"""A small byte-level tokenizer that treats the prompt template as Qwen3's does."""
+"""A small byte-level tokenizer that handles the prompt template as Qwen3's does."""
 
 import json
 import tempfile
@@ -39,8 +39,8 @@ CHAT_TEMPLATE = (
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 THINK_TOKENS = ("<think>", "</think>")
 
-# Words that become whole tokens. The rest of any prompt falls into bytes and
-# whatever pieces these words happen to share.
+# Words that become single tokens. Other text is split into bytes and into pieces that these words
+# share.
 CORPUS = (
     f"{SYSTEM_SENTENCE}a cat and a dog in the snow",
     "user\nassistant\n\n",
@@ -52,7 +52,7 @@ CORPUS = (
 
 
 def train_tokenizer() -> Qwen2Tokenizer:
-    """The tokenizer as transformers holds it. The same on every call."""
+    """The tokenizer for transformers; the same on every call."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -62,7 +62,7 @@ def train_tokenizer() -> Qwen2Tokenizer:
         ]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=2048,  # more than there is to merge
+        vocab_size=2048,  # more than there are merges
         min_frequency=2,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -90,13 +90,15 @@ def train_tokenizer() -> Qwen2Tokenizer:
 
 
 def added_tokens(tokenizer: Qwen2Tokenizer) -> dict[str, int]:
-    """The tokens beside the byte-pair vocabulary, and their ids."""
+    """The tokens outside of the byte-pair vocabulary, and their ids."""
     return {t: tokenizer.convert_tokens_to_ids(t) for t in SPECIAL_TOKENS + THINK_TOKENS}
 
 
 def write_files(tokenizer: Qwen2Tokenizer, folder: Path) -> None:
-    """Writes `vocab.json`, `merges.txt` and the added tokens, as Qwen2's own
-    releases and ComfyUI have them, without a `tokenizer.json`."""
+    """Writes `vocab.json`, `merges.txt` and the added tokens, without a `tokenizer.json`.
+
+    Qwen2's own releases and ComfyUI have the same files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary, merges = _vocabulary_and_merges(tokenizer.backend_tokenizer)
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), "utf-8")

@@ -1,0 +1,1 @@
+"""Images that the pack composes itself, and image sizes."""

@@ -1,0 +1,1 @@
+"""Help with prompts: advice on their wording, and house templates."""

@@ -1,0 +1,76 @@
+"""A worker's settings after parsing, and the folders of ComfyUI that they depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .address import Address, read_address
+from .cleaning import without_token
+from .secret import Secret
+
+DEFAULT_LABEL = "local"
+DEFAULT_URL = "ws://127.0.0.1:7867/ws"
+PACK_ROOT = Path(__file__).resolve().parents[2]
+"""The clone of this repository, where a worker may have been built."""
+
+ENVIRONMENT = {
+    "url": "OVIS_WORKER_URL",
+    "token": "OVIS_WORKER_TOKEN",
+    "binary": "OVIS_WORKER_BIN",
+    "model": "OVIS_WORKER_MODEL",
+}
+"""Environment variables that override the settings of the label `local`, by setting."""
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """One worker: its address and, if the pack may start it, how.
+
+    Login and query are removed from ``url``, and ``--token`` from ``args``, because both are
+    displayed. Raises :class:`WorkerError` if ``url`` is not an address.
+    """
+
+    label: str = DEFAULT_LABEL
+    url: str = DEFAULT_URL
+    token: Secret | str | None = field(default=None, repr=False)
+    binary: str | None = None
+    model: str | None = None
+    args: tuple[str, ...] = ()
+    log: str | None = None
+    endpoint: Address = field(init=False, repr=False)
+    """The parsed address, with login and query for a proxy if there are any."""
+
+    def __post_init__(self) -> None:
+        endpoint = read_address(self.url)
+        args, token = without_token(self.args)
+        for name, value in (
+            ("endpoint", endpoint),
+            ("url", endpoint.url),
+            ("args", args),
+            ("token", Secret.of(self.token) or Secret.of(token)),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def address(self) -> str:
+        """``host:port``, for messages and for ``--listen``."""
+        return self.endpoint.netloc
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether the address is a loopback one, so that the pack may start the worker."""
+        return self.endpoint.is_loopback
+
+
+@dataclass(frozen=True)
+class ComfyFolders:
+    """Folders of the ComfyUI that the nodes run in; ``None`` outside of ComfyUI."""
+
+    private: Path | None = None
+    """For settings, logs and PID files: a folder that no route serves."""
+    models: Path | None = None
+    tokenizer: Path | None = None
+    """The Qwen tokenizer in ComfyUI's source code."""
+    user: Path | None = None
+    """The user's folder that ComfyUI serves, which contains the house templates."""

@@ -1,0 +1,128 @@
+"""Changes to a worker's settings that the settings dialog in the browser asks for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..texts import WorkerError, printable, say
+from .address import Address, read_address
+from .cleaning import clean_path, clean_text
+from .config import DEFAULT_LABEL
+from .file import read_entries, write_entries
+from .secret import HIDDEN, Secret
+
+FIELDS = ("url", "token", "binary", "model")
+_PATHS = ("binary", "model")
+_LABEL = re.compile(r"[\w.-]{1,40}")
+
+
+def save(folder: Path, label: str, changes: Mapping[str, object]) -> None:
+    """Changes some fields of a worker; an empty text removes a field.
+
+    Fields that the browser does not show, such as ``args``, are kept. Raises :class:`WorkerError`
+    if a value is invalid, and changes nothing then.
+    """
+    if not _LABEL.fullmatch(label):
+        raise WorkerError(
+            say("`{label}` is not a valid label for a worker.", label=printable(label, 60)),
+            say("Use up to 40 letters, digits, dots, hyphens and underscores."),
+        )
+    unknown = sorted(set(changes) - set(FIELDS))
+    if unknown or not all(isinstance(value, str) for value in changes.values()):
+        raise WorkerError(
+            say("A worker's settings are the texts {names}.", names=", ".join(FIELDS))
+        )
+    changes = {
+        key: (clean_path if key in _PATHS else clean_text)(value) or ""
+        for key, value in changes.items()
+    }
+    workers = read_entries(folder)
+    entry = workers.get(label)
+    entry = entry if isinstance(entry, dict) else {}
+    if changes.get("url"):
+        changes["url"] = _with_secrets(changes["url"], entry.get("url"))
+    _check(changes)
+    entry = {**entry, **changes}
+    workers[label] = {key: value for key, value in entry.items() if value != ""}
+    write_entries(folder, workers, DEFAULT_LABEL)
+
+
+def remove(folder: Path, label: str) -> None:
+    """Removes a worker's settings; ``local`` then has its defaults."""
+    workers = read_entries(folder)
+    if workers.pop(label, None) is None:
+        raise WorkerError(
+            say("There are no settings for a worker called `{label}`.", label=printable(label, 60))
+        )
+    write_entries(folder, workers, DEFAULT_LABEL)
+
+
+def _with_secrets(url: str, before: object) -> str:
+    """Puts the stored login and query back where the browser sends the placeholder.
+
+    The browser never gets these secrets. They are restored only if host and port are unchanged, so
+    that an edited address cannot send them to another host.
+    """
+    new = read_address(url)
+    login, query = new.login, new.query
+    if not (_is_hidden(login) or _is_hidden(query)):
+        return url
+    old = _address_or_none(before)
+    same = old is not None and old.netloc == new.netloc
+    if _is_hidden(login):
+        login = old.login if same else None
+    if _is_hidden(query):
+        query = old.query if same else None
+    if (new.login and login is None) or (new.query and query is None):
+        raise WorkerError(
+            say("The hidden login belongs to another host, and is not used for this one."),
+            say("Write the address with its login: wss://USER:PASSWORD@HOST:PORT"),
+        )
+    with_login = new.url.replace("://", f"://{login.reveal()}@", 1) if login else new.url
+    return f"{with_login}?{query.reveal()}" if query else with_login
+
+
+def _is_hidden(secret: Secret | None) -> bool:
+    return secret is not None and secret.reveal() == HIDDEN
+
+
+def _address_or_none(text: object) -> Address | None:
+    try:
+        return read_address(text) if isinstance(text, str) else None
+    except WorkerError:
+        return None
+
+
+def _check(changes: Mapping[str, str]) -> None:
+    if changes.get("url"):
+        read_address(changes["url"])
+    for key in _PATHS:
+        if "\0" in changes.get(key, ""):
+            raise WorkerError(say("The path {path} does not exist.", path=printable(changes[key])))
+    binary, model = changes.get("binary"), changes.get("model")
+    if binary and not (_is(Path.is_file, binary) and os.access(binary, os.X_OK)):
+        raise WorkerError(
+            say("There is no program {path}.", path=printable(binary)),
+            say(
+                "Enter the full path of the ovis-worker binary on the machine that ComfyUI runs on."
+            ),
+        )
+    if model and not _is(Path.exists, model):
+        raise WorkerError(
+            say("The path {path} does not exist.", path=printable(model)),
+            say(
+                "Enter the folder or file with the weights, or leave the field empty to use "
+                "ComfyUI's models folder."
+            ),
+        )
+
+
+def _is(question, path: str) -> bool:
+    """Whether ``question`` holds for a path; false for a path that is invalid or not accessible."""
+    try:
+        return question(Path(path))
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,61 @@
+"""The protocol between this node pack and an ovis-worker: messages, limits and encoding."""
+
+from .bincode import WireFormatError
+from .error import ErrorCode, WireError
+from .limits import (
+    MAGIC,
+    MAX_CHUNK_BYTES,
+    MAX_MESSAGE_BYTES,
+    MAX_PREVIEW_SIDE,
+    MAX_PROMPT_BYTES,
+    MAX_RANK,
+    MAX_TENSOR_BYTES,
+    MAX_TENSORS,
+    PROTOCOL_VERSION,
+)
+from .messages import (
+    Cancel,
+    Cancelled,
+    Capabilities,
+    Chunk,
+    Claim,
+    ClientHello,
+    Done,
+    Failed,
+    Outcome,
+    Preview,
+    Progress,
+    PromptCut,
+    Queued,
+    Refused,
+    ShuttingDown,
+    Started,
+    Status,
+    StatusRequest,
+    Submit,
+    Unknown,
+    WorkerHello,
+    decode_client,
+    decode_worker,
+    encode_client,
+    encode_worker,
+)
+from .requests import (
+    AutoSchedule,
+    DecodeRequest,
+    DenoiseRequest,
+    EncodeRequest,
+    GuidanceInterval,
+    NamedSchedule,
+    PreviewKind,
+    PreviewRequest,
+    Request,
+    SamplerOptions,
+    Schedule,
+    ShiftSchedule,
+    SigmasSchedule,
+    StepCaching,
+    VaeEncodeRequest,
+)
+from .tensor import DType, TensorHeader
+from .transfer import WireTensor
