@@ -129,7 +129,7 @@ pub enum StepCaching {
     Off,
     /// `1`: When the first block's output has changed very little.
     Safe,
-    /// `2`: At a larger change too: faster, with visible differences.
+    /// `2`: At a larger change too: faster, less exact.
     Fast,
 }
 
