@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+import designs
 import headlines
-import posters
 import tokenizer
+from painter import Painter
 
 
 class Posters(IterableDataset):
@@ -41,14 +42,14 @@ class Posters(IterableDataset):
         torch.set_num_threads(1)
         rng = np.random.default_rng((self.seed, number))
         words = headlines.word_list(self.assets / "words.txt")
-        painter = posters.Painter(self.assets)
+        painter = Painter(self.assets)
         encode = tokenizer.Encoder(tokenizer.build(), self.text_tokens)
         shares = np.array([share for *_, share in self.sizes])
         while True:
             width, height, _ = self.sizes[rng.choice(len(self.sizes), p=shares / shares.sum())]
             rows = []
             while len(rows) < self.batch:
-                poster = posters.sample(rng, self.config, words, (width, height))
+                poster = designs.sample(rng, self.config, words, (width, height))
                 if (encoded := encode(poster.prompt)) is None:
                     continue
                 picture, coverage = painter.paint(poster)

@@ -26,6 +26,7 @@ from PIL import Image
 
 import ocr
 import posters
+from painter import Painter
 
 LISTS = ("english", "two_lines", "chinese", "sizes", "new_sizes")
 
@@ -196,7 +197,7 @@ def main() -> int:
         return 1
     pipeline = painter = None
     if args.what == "ceiling":
-        painter = posters.Painter(args.source)
+        painter = Painter(args.source)
     elif args.what == "diffusers":
         pipeline = load_pipeline(args.source).to(args.device)
     results = {}

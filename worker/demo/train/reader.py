@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import posters
+import typesetting
 
 ASKED = 24
 """Tokens asked of each picture: those with letters first."""
@@ -26,10 +26,10 @@ class Reader(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.letters = 1 + len(posters.LETTERS)  # and none
+        self.letters = 1 + len(typesetting.LETTERS)  # and none
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.letter = nn.Linear(width, 2 * self.letters)
-        self.column = nn.Linear(width, 2 * posters.COLUMNS)
+        self.column = nn.Linear(width, 2 * typesetting.COLUMNS)
 
     def loss(self, hidden: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of letter and column, from image tokens [B, N, D] and the
@@ -44,7 +44,7 @@ class Reader(nn.Module):
             letter, column = self.letter(hidden), self.column(hidden)
         answers = (
             (letter.view(-1, self.letters), cells[..., 0]),
-            (column.view(-1, posters.COLUMNS), cells[..., 1]),
+            (column.view(-1, typesetting.COLUMNS), cells[..., 1]),
         )
         return sum(
             F.cross_entropy(scores.float(), labels.flatten(), ignore_index=UNKNOWN)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
-import posters
+from designs import Poster
 from evaluate import keep, load_pipeline, sample
 
 PROMPT = 'Sale poster, headline "SUMMER" in bold red letters on a yellow background'
@@ -27,7 +27,7 @@ STEPS, GUIDANCE = 20, 4.5
 
 def draw(model: Path, out: Path) -> None:
     """What a script with diffusers does for one picture."""
-    poster = posters.Poster(PROMPT, ("SUMMER",))
+    poster = Poster(PROMPT, ("SUMMER",))
     picture = sample(load_pipeline(model), [(0, poster)], STEPS, GUIDANCE, batch=1)[0]
     Image.fromarray(picture).save(out)
 

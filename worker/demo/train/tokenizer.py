@@ -7,8 +7,8 @@ from tokenizers import AddedToken
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import Qwen2Tokenizer
 
+import designs
 import headlines
-import posters
 
 SYSTEM_SENTENCE = (
     "Describe the image by detailing the color, quantity, text, shape, size, texture, "
@@ -99,10 +99,10 @@ def _as_bytes(text: str) -> str:
 
 def prompt_words() -> list[str]:
     """The lower-case words that prompts are made of, in a fixed order."""
-    texts = [*posters.COLORS, *posters.KINDS, "a an with border"]
-    for choices in (posters.STYLES, posters.SURFACES, posters.POSITIONS):
+    texts = [*designs.COLORS, *designs.KINDS, "a an with border"]
+    for choices in (designs.STYLES, designs.SURFACES, designs.POSITIONS):
         texts += [text for options in choices.values() for text in options]
-    texts += [re.sub(r"\{.\}", "", template) for template in posters.TEMPLATES]
+    texts += [re.sub(r"\{.\}", "", template) for template in designs.TEMPLATES]
     return sorted({word for text in texts for word in re.findall(r"\b[a-z]+\b", text)})
 
 
