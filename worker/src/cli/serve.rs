@@ -115,11 +115,11 @@ impl ServeArgs {
         let Some(GivenToken(given)) = &self.token else {
             return Ok(None);
         };
-        let refused = |why: &str| CliError::new(why, format!("Make another: {MAKE_A_TOKEN}"));
+        let hint = || format!("Make another: {MAKE_A_TOKEN}");
         let text = given
             .to_str()
-            .ok_or_else(|| refused("the token is not UTF-8 text"))?;
-        let token = Token::new(text).map_err(|why| refused(&why.to_string()))?;
+            .ok_or_else(|| CliError::new("the token is not UTF-8 text", hint()))?;
+        let token = Token::new(text).map_err(|why| CliError::new(why.to_string(), hint()))?;
         if token.is_none() {
             tracing::warn!("the token of --token or OVIS_WORKER_TOKEN is blank, which is no token");
         }
@@ -189,7 +189,6 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         .map_err(|e| CliError::new(e.to_string(), "The log above says why."))
 }
 
-/// Loads and warms up the model on the thread that owns the device.
 async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
     let (model, device, queue) = (args.model.clone(), args.device.clone(), args.queue);
     tokio::task::spawn_blocking(move || {
@@ -206,7 +205,6 @@ async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
     .unwrap_or_else(|e| Err(CliError::new(format!("loading the model failed: {e}"), "")))
 }
 
-/// Logs that the worker is ready, and what it serves.
 fn announce(listener: &TcpListener, engine: &EngineHandle) {
     let can = engine.capabilities();
     match listener.local_addr() {
