@@ -1,4 +1,4 @@
-//! Bytes to messages and back, never past the limits.
+//! Encoding and decoding of messages, within the limits.
 
 use bincode::config::{self, Configuration, Fixint, Limit, LittleEndian};
 use bincode::error::DecodeError;
@@ -7,32 +7,33 @@ use bincode::{Decode, Encode};
 use crate::limits::MAX_MESSAGE_BYTES;
 use crate::message::{ClientMessage, WorkerMessage};
 
-/// Little-endian, fixed-width integers, and no allocation past the limit.
+/// Little-endian, fixed-width integers. Decoding fails before it allocates more than one
+/// message may hold.
 const CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_MESSAGE_BYTES>> = config::standard()
     .with_fixed_int_encoding()
     .with_limit::<MAX_MESSAGE_BYTES>();
 
-/// Why bytes are not a message, or a message has no bytes.
+/// Why a message could not be decoded or encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// The frame is larger than any message may be.
+    /// The message is larger than [`MAX_MESSAGE_BYTES`].
     #[error("a message of {0} bytes is larger than the limit of {MAX_MESSAGE_BYTES}")]
     TooLarge(usize),
-    /// The bytes are not a message of this protocol version; the reason is a clause.
+    /// The bytes are not a message of this protocol version, with the reason as a clause.
     #[error("not a message of this protocol: {0}")]
     Malformed(&'static str),
-    /// The bytes hold a message and then something more.
+    /// This many bytes follow the end of the message.
     #[error("{0} bytes follow the end of the message")]
     Trailing(usize),
-    /// The message has a field that has no bytes; none of this crate's has.
+    /// The message has a field that bincode cannot encode. No message of this crate has one.
     #[error("the message cannot be written")]
     Unencodable,
 }
 
-/// Encodes one message for one websocket binary frame.
+/// Encodes a message as the payload of one websocket binary frame.
 ///
 /// # Errors
-/// The message is larger than [`MAX_MESSAGE_BYTES`].
+/// [`CodecError::TooLarge`]: a chunk or a string of the message is too long.
 pub fn encode<M: Encode>(message: &M) -> Result<Vec<u8>, CodecError> {
     let bytes = bincode::encode_to_vec(message, CONFIG).map_err(|_| CodecError::Unencodable)?;
     if bytes.len() > MAX_MESSAGE_BYTES {
@@ -41,18 +42,18 @@ pub fn encode<M: Encode>(message: &M) -> Result<Vec<u8>, CodecError> {
     Ok(bytes)
 }
 
-/// Decodes what a client sent.
+/// Decodes a frame that a client sent.
 ///
 /// # Errors
-/// The bytes are too many, too few, or not a message.
+/// The bytes are not exactly one [`ClientMessage`], or exceed [`MAX_MESSAGE_BYTES`].
 pub fn decode_client(bytes: &[u8]) -> Result<ClientMessage, CodecError> {
     decode(bytes)
 }
 
-/// Decodes what a worker sent.
+/// Decodes a frame that a worker sent.
 ///
 /// # Errors
-/// As [`decode_client`].
+/// The bytes are not exactly one [`WorkerMessage`], or exceed [`MAX_MESSAGE_BYTES`].
 pub fn decode_worker(bytes: &[u8]) -> Result<WorkerMessage, CodecError> {
     decode(bytes)
 }
@@ -69,8 +70,8 @@ fn decode<M: Decode<()>>(bytes: &[u8]) -> Result<M, CodecError> {
     Ok(message)
 }
 
-/// What is wrong with bytes that do not decode. The library's own texts name types of this
-/// program, which say nothing to who wrote a client.
+/// The reason as a clause for the client's author. bincode's own messages name Rust types,
+/// which mean nothing to someone who writes a client in another language.
 fn reason(error: &DecodeError) -> &'static str {
     match error {
         DecodeError::UnexpectedEnd { .. } => "it is cut short",

@@ -1,37 +1,37 @@
-//! Error codes a client may match on.
+//! Errors as a worker reports them: a code for programs, a sentence and a hint for people.
 
 use bincode::{Decode, Encode};
 
 use crate::text::{bounded, SENTENCE_CHARS};
 
-/// What kind of thing went wrong. Codes are stable: a code keeps its number and
-/// meaning for ever; new ones are appended. On the wire a `u32`.
+/// The kind of an error, for clients to match on. A code keeps its number and its meaning in
+/// all later versions; new codes are appended. On the wire it is a `u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum ErrorCode {
-    /// `0`: The peers speak different protocol versions.
+    /// `0`: Client and worker speak different protocol versions.
     VersionMismatch,
-    /// `1`: The worker wants a token and got none, or another.
+    /// `1`: The worker requires a token, and the client sent none or a wrong one.
     Unauthorized,
-    /// `2`: The bytes were not a message, or a message came out of turn.
+    /// `2`: A frame could not be decoded, or a message arrived out of sequence.
     BadMessage,
-    /// `3`: A value of the request is outside what the operation takes.
+    /// `3`: A value of the request is outside the operation's range.
     InvalidRequest,
-    /// `4`: The queue is full; the job was not accepted.
+    /// `4`: The queue is full, and the job was not accepted.
     QueueFull,
-    /// `5`: The loaded checkpoint lacks the part that the job needs.
+    /// `5`: The loaded checkpoint lacks a model that the job needs.
     MissingModel,
-    /// `6`: The job can never fit the memory there is, or the device ran out of it.
+    /// `6`: The job needs more memory than there is, or the device ran out of memory.
     OutOfMemory,
     /// `7`: The worker is shutting down.
     ShuttingDown,
-    /// `8`: The worker failed in a way that is not the client's doing.
+    /// `8`: The worker failed for a reason that the client did not cause.
     Internal,
-    /// `9`: The job's UUID is unknown, or already taken.
+    /// `9`: The job's UUID is unknown, or already in use.
     UnknownJob,
 }
 
 impl ErrorCode {
-    /// The code's stable name, for logs and for clients that show one.
+    /// The code's name, as stable as its number, for logs and user interfaces.
     pub fn name(self) -> &'static str {
         match self {
             Self::VersionMismatch => "version-mismatch",
@@ -48,21 +48,21 @@ impl ErrorCode {
     }
 }
 
-/// An error as a person should see it.
+/// An error to show to the user.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 #[error("{message}")]
 pub struct WireError {
-    /// What kind of thing went wrong.
+    /// The kind of the error.
     pub code: ErrorCode,
-    /// One sentence: what was wrong, and where.
+    /// One sentence that says what was wrong, and where.
     pub message: String,
-    /// What to do about it; empty when there is nothing to add.
+    /// What the user can do about it; may be empty.
     pub hint: String,
 }
 
 impl WireError {
-    /// An error with a code, a sentence and a hint. They may repeat what a stranger sent, so
-    /// they are cut to [`SENTENCE_CHARS`] and escaped to be one line, as [`bounded`] does.
+    /// An error with a code, a sentence and a hint. Sentence and hint may quote what a client
+    /// sent, so [`bounded`] escapes them and shortens them to [`SENTENCE_CHARS`].
     pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             code,

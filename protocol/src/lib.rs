@@ -1,30 +1,70 @@
-//! The wire between a ComfyUI node pack and an `ovis-worker`.
+//! The wire protocol between a ComfyUI node pack and an `ovis-worker`.
 //!
-//! One websocket binary frame carries one message: [`ClientMessage`] towards
-//! the worker, [`WorkerMessage`] back. A message is encoded with bincode 2,
-//! little-endian, fixed-width integers ([`codec`]), so a client in any language
-//! can read it with plain struct unpacking. Tensors travel as
-//! [`TensorHeader`]s inside the message that owns them, followed by
-//! `Chunk` messages of at most [`limits::MAX_CHUNK_BYTES`].
+//! A client connects to a worker with a websocket, and each binary frame carries one message:
+//! a [`ClientMessage`] to the worker or a [`WorkerMessage`] back. `protocol/README.md`
+//! specifies the protocol for readers without Rust; a test compares it with this crate.
 //!
-//! `protocol/README.md` specifies the same thing for readers without Rust.
+//! # A job, from submission to result
 //!
-//! - [`message`]: every message, in the order a job meets them
-//! - [`tensor`]: tensor headers, their checks, and assembly from chunks
-//! - [`error`]: error codes a client may match on
-//! - [`codec`]: bytes to messages and back, never past the limits
-//! - [`limits`]: the numbers both sides agree on
-//! - [`text`]: names and sentences made fit to be shown
+//! 1. The client sends a [`ClientHello`] with the protocol version and, if the worker
+//!    requires one, a token. The worker answers with a [`WorkerHello`], which holds its
+//!    [`Capabilities`], or with [`WorkerMessage::Refused`].
+//! 2. The client picks a UUID and sends [`ClientMessage::Submit`] with a [`Request`] and one
+//!    [`TensorHeader`] for each input tensor. The tensors' bytes follow as [`Chunk`]s of at
+//!    most [`limits::MAX_CHUNK_BYTES`], so that a cancel or a progress message can pass
+//!    between two chunks of a large tensor.
+//! 3. The worker reports [`WorkerMessage::Queued`], [`WorkerMessage::Started`] and, for each
+//!    denoise step, a [`Progress`] and perhaps a [`Preview`].
+//! 4. The job ends with exactly one of [`WorkerMessage::Done`], whose tensors follow as
+//!    chunks, [`WorkerMessage::Failed`] and [`WorkerMessage::Cancelled`].
+//!
+//! # Encoding
+//!
+//! Messages are encoded with bincode 2: little-endian, integers of fixed width, enum variants
+//! as a `u32`, and a `u64` length before each string and list. A client in any language can
+//! read them with plain struct unpacking. Decoding never allocates more than the limits
+//! allow, whatever the bytes say. The files in `protocol/golden` hold every message as bytes
+//! and as JSON; both ends are tested against them.
+//!
+//! # Modules
+//!
+//! - [`message`]: the two message enums, one for each direction
+//! - [`hello`]: the first message of each side, and the worker's capabilities
+//! - [`request`]: the operations a job can perform, and their parameters
+//! - [`job`]: a job's id, and what the worker reports about a job
+//! - [`status`]: the worker's load
+//! - [`tensor`]: tensor headers and their checks
+//! - [`chunk`]: splitting tensors into chunks, and assembling them
+//! - [`error`]: the error codes a client may match on
+//! - [`codec`]: encoding and decoding of messages
+//! - [`limits`]: the protocol version, and the limits both sides keep
+//! - [`text`]: escaping and shortening of text received from the other side
+//!
+//! To add a message or a field, append it to its enum or struct, raise
+//! [`limits::PROTOCOL_VERSION`], and extend the golden vectors and the specification.
 
+pub mod chunk;
 pub mod codec;
 pub mod error;
+pub mod hello;
+pub mod job;
 pub mod limits;
 pub mod message;
+pub mod request;
+pub mod status;
 pub mod tensor;
 pub mod text;
 
+pub use chunk::{chunks, Assembler, Chunk};
 pub use codec::{decode_client, decode_worker, encode, CodecError};
 pub use error::{ErrorCode, WireError};
-pub use message::*;
-pub use tensor::{chunks, Assembler, DType, TensorError, TensorHeader};
+pub use hello::{Capabilities, ClientHello, WorkerHello};
+pub use job::{JobId, Outcome, Preview, Progress, PromptCut};
+pub use message::{ClientMessage, WorkerMessage};
+pub use request::{
+    DenoiseRequest, EncodeRequest, GuidanceInterval, PreviewKind, PreviewRequest, Request,
+    SamplerOptions, Schedule, StepCaching,
+};
+pub use status::Status;
+pub use tensor::{DType, TensorError, TensorHeader};
 pub use text::{escape_into, is_unsafe, shown};

@@ -1,19 +1,19 @@
-//! The numbers both sides agree on.
+//! The protocol version, and the limits that both sides keep.
 
-/// Version of this protocol. Peers with different versions refuse each other.
+/// Version of this protocol. A client and a worker of different versions refuse each other.
 pub const PROTOCOL_VERSION: u32 = 3;
 
-/// First field of both hellos: the ASCII letters `OVIS`, read as a
-/// little-endian `u32`. Its place and width never change, so that a peer of any
-/// version is recognised before its version is judged.
+/// First field of both hellos: the ASCII letters `OVIS` as a little-endian `u32`. Its
+/// position and width never change, so that each side recognises the other before it
+/// compares versions.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"OVIS");
 
-/// Most tensor bytes in one chunk, so that a cancel or a progress message can
-/// pass between two chunks of a large tensor.
+/// Most tensor bytes in one chunk. Small enough for a cancel or a progress message to pass
+/// between two chunks of a large tensor without delay.
 pub const MAX_CHUNK_BYTES: usize = 1 << 20;
 
-/// Most bytes in one encoded message: a full chunk and generous room for its
-/// envelope, or any other message.
+/// Most bytes in one encoded message: a full chunk and 64 KiB for its other fields. Every
+/// other message is smaller.
 pub const MAX_MESSAGE_BYTES: usize = MAX_CHUNK_BYTES + (64 << 10);
 
 /// Most tensors one message may announce.
@@ -22,19 +22,19 @@ pub const MAX_TENSORS: usize = 8;
 /// Most dimensions of a tensor.
 pub const MAX_RANK: usize = 8;
 
-/// Most bytes of all tensors of one message together (1 GiB: a batch of 16
-/// float32 images at 2048 x 2048 is 0.75 GiB).
+/// Most bytes of all tensors of one message in total. 1 GiB is enough for a batch of 16
+/// float32 images of 2048 x 2048 pixels (0.75 GiB).
 pub const MAX_TENSOR_BYTES: u64 = 1 << 30;
 
-/// Most bytes of UTF-8 in one prompt.
+/// Most bytes of one prompt in UTF-8.
 pub const MAX_PROMPT_BYTES: usize = 48 << 10;
 
-/// Most prompts in one encode job; a batch larger than this fits no size.
+/// Most prompts in one encode job. No image size allows a larger batch.
 pub const MAX_PROMPTS: usize = 64;
 
-/// Most jobs one connection may have unfinished at a time.
+/// Most unfinished jobs that one connection may have.
 pub const MAX_JOBS_PER_CONNECTION: usize = 64;
 
-/// Most pixels along the longer side of a preview. Its three bytes a pixel fit
-/// one message.
+/// Most pixels along the longer side of a preview. At three bytes a pixel it fits one
+/// message.
 pub const MAX_PREVIEW_SIDE: u32 = 512;

@@ -1,20 +1,20 @@
-//! Texts from the other side, made fit to be shown.
+//! Escaping and shortening of text received from the other side, before it is shown.
 
-/// Most characters of a name from a message that a sentence repeats.
+/// Most characters of a name that [`shown`] keeps.
 pub const SHOWN_CHARS: usize = 64;
 
-/// Most characters of an error's sentence, and of its hint.
+/// Most characters of an error's sentence, and of its hint, before an ellipsis.
 pub const SENTENCE_CHARS: usize = 1000;
 
-/// A name from a message as a sentence or a log may repeat it: control characters and what
-/// reverses the direction of writing are escaped, and no more than [`SHOWN_CHARS`] characters
-/// are left.
+/// A name from a message, made safe to quote in an error or a log: control characters and
+/// characters that change the writing direction are escaped, and the result is shortened to
+/// [`SHOWN_CHARS`] characters.
 pub fn shown(name: &str) -> String {
     bounded(name, SHOWN_CHARS)
 }
 
-/// `text` on one line, escaped as [`shown`] does, with an ellipsis where more than `most`
-/// characters would be left.
+/// Escapes `text` so that it stays on one line, as [`shown`] does, and ends it with an ellipsis
+/// where more than `most` characters would remain.
 pub fn bounded(text: &str, most: usize) -> String {
     let mut out = String::new();
     let mut left = most;
@@ -35,8 +35,8 @@ pub fn bounded(text: &str, most: usize) -> String {
     out
 }
 
-/// Whether a character could change how the text around it is shown: control characters,
-/// line separators, and the invisible ones that reorder or hide text.
+/// Whether a character can change how a terminal shows the text around it: control
+/// characters, line separators, and invisible characters that reorder or hide text.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -45,7 +45,7 @@ pub fn is_unsafe(c: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Appends a character as its escape: `\n`, `\u{1b}`.
+/// Appends the escape sequence of a character, such as `\n` or `\u{1b}`.
 pub fn escape_into(text: &mut String, c: char) {
     match c {
         '\n' => text.push_str("\\n"),

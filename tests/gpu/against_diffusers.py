@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""Measures a GPU build of the worker beside diffusers: the same full-size random
-weights, the same noise, the same GPU, one after the other.
+"""Compares the speed, memory and accuracy of a GPU build of the worker with diffusers: same
+full-size random weights, same noise, same GPU, one after the other.
 
-The weights are smooth in time (`full_size.write`), so that a step cache finds in them what it
-finds in a trained model's.
+The weights make neighbouring steps similar (`full_size.write`), so that a step cache works as it
+does with a trained model.
 
     against_diffusers.py --worker PATH/TO/ovis-worker [--folder DIR] [--compiled]
         [--modes bf16 fp8 fp8+fast] [--size 1024] [--steps 50] [--error-steps 8]
         [--repeats 3] [--small] [--json FILE]
 
-Prints seconds and memory of both, their ratio, and each one's error against diffusers in
-float32; the worker in each of the modes, a precision and a step cache, diffusers in bf16.
-Needs a GPU with 80 GB (for the float32 run) and 20 GB in `--folder`. Each runs in a
-process of its own, so that none holds another's memory. `--small` tries the script on a CPU, with
-`--modes f32 f32+fast --size 128 --steps 10`: its figures mean nothing.
+Prints seconds and memory of both, their ratio, and the error of each against diffusers in
+float32. The worker runs in each of the modes (a precision, and a step cache), diffusers in bf16.
+Requires a GPU with 80 GB, for the float32 run, and 20 GB of disk in `--folder`. Each run has a
+process of its own, so that it releases its memory. `--small` tests the script on a CPU, with
+`--modes f32 f32+fast --size 128 --steps 10`; its figures are meaningless.
 
-Of the worker's: "transport" is what a prompt's encode, a denoise and a decode take together while
-none of them has the device, by the worker's clock; "overhead" is all of them but the encode, the
-steps and the decode.
+Two figures of the worker: "transport" is the part of an image's time (encoding a prompt, denoising,
+decoding) during which none of the jobs is on the device, by the worker's clock; "overhead" is the
+part outside the encode, the steps and the decode.
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ WEIGHTS = "random, smooth in time"
 
 
 def log(text: str) -> None:
+    """Prints a line with the time."""
     print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
 
 class MemoryWatch:
-    """The most memory in use on the GPU while it runs, in GiB, as nvidia-smi has it."""
+    """Records the peak memory use of the GPU in GiB while the context is open, by nvidia-smi."""
 
     def __enter__(self) -> MemoryWatch:
         self.most = 0.0
@@ -78,7 +79,7 @@ def median(values: list[float]) -> float:
 
 
 def write_weights(args: argparse.Namespace) -> dict:
-    """The random weights, unless an earlier run has left them."""
+    """Writes the random weights, unless an earlier run has."""
     from gpu import full_size
 
     if not (args.folder / "model_index.json").exists():
@@ -87,7 +88,7 @@ def write_weights(args: argparse.Namespace) -> dict:
 
 
 def run_worker(args: argparse.Namespace) -> dict:
-    """The worker through its websocket, by the node pack's own client."""
+    """Measures the worker through its websocket, with the node pack's client."""
     import torch
 
     import real_worker
@@ -130,16 +131,17 @@ def run_worker(args: argparse.Namespace) -> dict:
 
 @dataclass
 class _Round:
-    """An image by the worker: lists are of its encode, denoise and decode."""
+    """The times of one image by the worker. Lists hold its encode, denoise and decode job."""
 
     seconds: list[float]
     running: list[float]
-    """Of the seconds, those in which the job had the device, by the worker's clock."""
+    """The part of `seconds` during which the job was on the device, by the worker's clock."""
     step_seconds: float
-    """Of the denoise's, those of its steps."""
+    """The part of the denoise job's time spent in steps."""
     forwards: int
+    """Number of the transformer's forward passes."""
     answered: int
-    """Of the forwards, those that the step cache answered."""
+    """The part of `forwards` that the step cache answered."""
 
     @classmethod
     def measure(cls, worker, latent, prompts, steps: int, denoise: dict) -> _Round:
@@ -179,7 +181,7 @@ class _Round:
 
 
 class _Stamps(list):
-    """Takes a job's events and keeps the seconds between its steps."""
+    """Receives a job's events and records the seconds between its steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,7 +197,7 @@ class _Stamps(list):
 
 
 def figures_of(rounds: list[list[float]], steps: int) -> dict:
-    """Medians of rounds of (encode, denoise, decode) seconds; the first warms up."""
+    """Medians over rounds of (encode, denoise, decode) seconds, without the first, a warm-up."""
     images = [denoise + decode for _, denoise, decode in rounds]
     encodes, denoises, decodes = zip(*rounds[1:], strict=True)
     return {
@@ -209,7 +211,7 @@ def figures_of(rounds: list[list[float]], steps: int) -> dict:
 
 
 def run_diffusers(args: argparse.Namespace) -> dict:
-    """diffusers in bf16: seconds, and latents from the worker's own noise."""
+    """Measures diffusers in bf16, and keeps its latents from the same noise as the worker's."""
     import torch
 
     pipeline, start, conditioning = _pipeline(args, torch.bfloat16)
@@ -233,7 +235,8 @@ def run_diffusers(args: argparse.Namespace) -> dict:
 
 
 def run_reference(args: argparse.Namespace) -> dict:
-    """diffusers in float32 (without TF32) on the same weights and conditioning."""
+    """Keeps the reference: diffusers in float32, without TF32, on the same weights and
+    conditioning."""
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -244,6 +247,7 @@ def run_reference(args: argparse.Namespace) -> dict:
 
 
 def _keep(pipeline, start, conditioning, args: argparse.Namespace, name: str) -> None:
+    """Saves the conditioning and latents that `errors` compares."""
     import torch
 
     kept = {
@@ -256,6 +260,7 @@ def _keep(pipeline, start, conditioning, args: argparse.Namespace, name: str) ->
 
 
 def _now() -> float:
+    """The time, after the GPU has finished its work."""
     import torch
 
     if torch.cuda.is_available():
@@ -264,7 +269,7 @@ def _now() -> float:
 
 
 def _pipeline(args: argparse.Namespace, dtype):
-    """The pipeline, the noise, and the conditioning that the worker used."""
+    """The pipeline, the packed noise, and the conditioning that the worker computed."""
     import torch
     from diffusers import OvisImagePipeline
 
@@ -278,7 +283,7 @@ def _pipeline(args: argparse.Namespace, dtype):
 
 
 def _run(pipeline, start, conditioning, args: argparse.Namespace, steps: int, cfg: float = CFG):
-    """Raw VAE latents `[1, 16, h, w]`."""
+    """Denoises. Returns raw VAE latents `[1, 16, H/8, W/8]`."""
     made = pipeline(
         negative_prompt=None,
         prompt_embeds=conditioning[0],
@@ -296,7 +301,7 @@ def _run(pipeline, start, conditioning, args: argparse.Namespace, steps: int, cf
 
 
 def errors(folder: Path, sides: list[str]) -> dict:
-    """Each run's relative error to the float32 run."""
+    """The relative error (of norms) of each run against the float32 run."""
     import torch
 
     wanted = torch.load(folder / "reference.pt")
@@ -319,7 +324,7 @@ PHASES = {
 
 
 def phase(name: str, args: argparse.Namespace, *extra: str) -> dict:
-    """Runs a phase in a process of its own; what it measured."""
+    """Runs a phase in a process of its own, and returns its figures."""
     log(f"{name} {' '.join(extra)}")
     command = [sys.executable, str(HERE), *sys.argv[1:], "--phase", name, *extra]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
@@ -333,19 +338,19 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--worker", type=Path, required=True, help="the GPU build of ovis-worker")
-    parser.add_argument("--folder", type=Path, help="of the weights, kept for the next run")
+    parser.add_argument("--folder", type=Path, help="for the weights; kept for the next run")
     parser.add_argument(
         "--modes",
         nargs="+",
         default=["bf16"],
-        help="the worker's: a precision, or one +safe, +fast",
+        help="of the worker: a precision, with +safe or +fast for a step cache",
     )
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--error-steps", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--compiled", action="store_true", help="also diffusers compiled")
-    parser.add_argument("--small", action="store_true", help="a small model, on the CPU")
+    parser.add_argument("--compiled", action="store_true", help="also measure compiled diffusers")
+    parser.add_argument("--small", action="store_true", help="use a small model on the CPU")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--phase", choices=PHASES, help=argparse.SUPPRESS)
     parser.add_argument("--mode", help=argparse.SUPPRESS)

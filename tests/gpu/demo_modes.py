@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Makes the pictures of the demo model's held-out lists in each precision and with each step
-cache, to be read by OCR on another machine: a GPU's seldom has tesseract.
+"""Generates the pictures of the demo model's held-out lists in each precision and with each step
+cache. OCR reads them later, usually on another machine, because GPU machines rarely have tesseract.
 
     demo_modes.py OUT --worker PATH/TO/ovis-worker [--count N] [--lists english chinese]
         [--modes bf16 fp8 bf16+safe bf16+fast fp8+safe fp8+fast] [--device cuda]
         [--steps 20] [--cache-steps 20 50]
 
-One worker a precision runs, and makes all its pictures through its websocket. They become
-`OUT/MODE STEPS/LIST/SEED.png`, the seconds of a picture and the forwards that the cache answered
-`OUT/report.json`. Where tesseract is, from `worker/demo/train`:
+One worker per precision generates the pictures through its websocket. They are written as
+`OUT/MODE STEPS/LIST/SEED.png`. `OUT/report.json` has the seconds per picture and the number of
+forward passes that the cache answered. To read them, run in `worker/demo/train`, where tesseract
+is installed:
 
     for mode in OUT/*/; do evaluate.py pictures "$mode" --lists english chinese [--limit N] \\
         --steps STEPS --cache CACHE --name "$(basename "$mode")" --into results.json; done
@@ -36,11 +37,11 @@ from comfy_node import wire
 
 MODES = ["bf16", "fp8", "bf16+safe", "bf16+fast", "fp8+safe", "fp8+fast"]
 GUIDANCE = 4.5
-"""As the figures in `worker/demo/README.md`."""
+"""The same as for the figures in `worker/demo/README.md`."""
 
 
 def make_list(worker, name: str, folder: Path, steps: int, cache: str, count: int | None) -> dict:
-    """A list's pictures, and what they took."""
+    """Generates the pictures of a list. Returns its figures."""
     items = posters.read_held_out(name)[:count]
     folder.mkdir(parents=True, exist_ok=True)
     denoise = {"steps": steps, "cfg": GUIDANCE, "cache": wire.StepCaching[cache.upper()]}
@@ -74,7 +75,7 @@ def main() -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--modes", nargs="+", default=MODES, metavar="PRECISION[+CACHE]")
     parser.add_argument("--lists", nargs="+", default=["english", "chinese"])
-    parser.add_argument("--count", type=int, help="only so many of each list")
+    parser.add_argument("--count", type=int, help="use only the first N of each list")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cache-steps", type=int, nargs="+", default=[20, 50])
     args = parser.parse_args()
@@ -96,7 +97,7 @@ def main() -> int:
                         folder = args.out / f"{mode} {steps}" / name
                         made = make_list(worker, name, folder, steps, cache, args.count)
                         report[f"{mode} {steps}, {name}"] = made
-                        # Kept each time: a mode that cannot start ends the run.
+                        # Written after every list: a mode that cannot start ends the run.
                         (args.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
                         print(f"{mode}, {steps} steps, {name}: {made}", flush=True)
     return 0

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Runs every kind of job on a GPU whose driver may compile nothing, so that none of them can be
-slow at its first use; and compares what they make with a CPU's float32.
+"""Runs every kind of job on a GPU while the driver is not allowed to compile kernels, and compares
+the results with float32 on the CPU. A job that passes cannot be slow at its first use.
 
     every_path.py --worker PATH/TO/ovis-worker [--model DIR] [--precisions f32 bf16 fp8]
         [--size 256] [--no-reference]
 
-The worker's kernels are machine code for the GPUs it knows. candle's are not: the driver compiles
-each of their files when it is first needed, which takes seconds, once on a machine. A job that
-still needs one fails here, since `CUDA_DISABLE_PTX_JIT` forbids it; but in f32, which is for
-comparing only, and whose attention is candle's. `--model` is the demo model
-unless it is named; one of another architecture (the 7 B model's heads, for one) takes other paths,
-and without a reference at its size `--no-reference` leaves the comparison out.
+The worker's own kernels are machine code for the supported GPUs. candle's kernels are PTX: the
+driver compiles each file of them at its first use on a machine, which takes seconds. Here
+`CUDA_DISABLE_PTX_JIT` makes a job that needs one of them fail. f32 is an exception: it only serves
+for comparison, and its attention uses candle's kernels. `--model` defaults to the demo model. A
+model of another architecture, such as the 7 B model with its larger heads, takes other paths; with
+`--no-reference` nothing is compared, for models too large for the CPU.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ from comfy_node.texts import WorkerError
 PROMPT, NEGATIVE = 'a poster with the text "HELLO" in blue letters', "low quality"
 STEPS = 6
 CFG = 1.5
-"""Little: a strong one makes of rounding another picture."""
+"""Low, because strong guidance amplifies rounding errors to a different picture."""
 ALLOWED = {"f32": 1e-3, "bf16": 0.25}
-"""Largest relative errors: in f32 every path is held to it, in bf16 to be no other path. In fp8 the
-demo model's picture may be another; how far rounding carries, the tests of each kernel,
-`against_diffusers.py` and, for what the pictures say, `demo_modes.py` tell."""
+"""Largest relative errors. The limit of f32 checks the arithmetic of every path, the one of bf16
+only that the right path was taken. fp8 has none, because the demo model may draw a different
+picture in fp8. The accuracy of fp8 is tested by each kernel's tests, `against_diffusers.py` and
+`demo_modes.py`."""
 
 
 def jobs(worker: real_worker.RealWorker, size: int):
-    """Every kind of job: its name, and how to run it."""
+    """Yields every kind of job: its name, and a function that runs it."""
     side = size // 8
     empty = torch.zeros(1, 16, side, side)
     generator = torch.Generator().manual_seed(1)
@@ -52,7 +53,7 @@ def jobs(worker: real_worker.RealWorker, size: int):
     mask = torch.zeros(1, side, side)
     mask[:, : side // 2] = 1
     positive, negative = worker.encode([PROMPT]), worker.encode([NEGATIVE])
-    # Conditioning of another length than the negative's.
+    # Conditioning with a length other than the negative's.
     longer = torch.cat([positive, negative[:, :9]], 1)
 
     def denoise(latent=empty, prompt=positive, steps=STEPS, cfg=CFG, **fields):
@@ -88,7 +89,8 @@ def jobs(worker: real_worker.RealWorker, size: int):
 
 
 def run(args: argparse.Namespace, log: Path, **start: object) -> dict[str, torch.Tensor | str]:
-    """What each kind of job makes, or why it does not; and how long it takes at first and then."""
+    """Runs every kind of job twice on a GPU, once on a CPU, and prints the seconds. Returns the
+    result of each job, or its error's message."""
     made = {}
     with real_worker.RealWorker(args.model, log, **start) as worker:
         for name, job in jobs(worker, args.size):
@@ -116,8 +118,8 @@ def main() -> int:
     parser.add_argument("--worker", type=Path, required=True, help="the GPU build of ovis-worker")
     parser.add_argument("--model", type=Path, default=ROOT / "worker" / "demo" / "model")
     parser.add_argument("--precisions", nargs="+", default=["f32", "bf16", "fp8"])
-    parser.add_argument("--size", type=int, default=256, help="of the pictures, in pixels")
-    parser.add_argument("--no-reference", action="store_true", help="compare with nothing")
+    parser.add_argument("--size", type=int, default=256, help="width and height in pixels")
+    parser.add_argument("--no-reference", action="store_true", help="do not compare the results")
     args = parser.parse_args()
     os.environ["OVIS_WORKER_TEST_BIN"] = str(args.worker.resolve())
     real_worker.START_SECONDS = 300

@@ -1,4 +1,4 @@
-"""The full-size model with random weights: what the reference libraries hold, on a GPU."""
+"""Writes a checkpoint of the full-size model with random weights, generated on a GPU."""
 
 from __future__ import annotations
 
@@ -81,14 +81,15 @@ SMALL = {
     },
     "vae": {"block_out_channels": (32, 32, 64, 64)},
 }
-"""What is smaller in the geometry that a CPU can run: as deep, and a twelfth as wide."""
+"""Changes for a geometry that a CPU can run: the same depth, a twelfth of the width."""
 
 BLUR = 150.0
-"""Timesteps, of 1000, that the random time embedding hardly tells apart."""
+"""Distance in timesteps, of 1000, within which the random time embedding changes little."""
 
 
 def write(folder: Path, seed: int = 0, *, small: bool = False) -> None:
-    """Writes the diffusers layout in bf16, 18 GB, from a seed; or a `small` one on the CPU."""
+    """Writes the diffusers layout in bf16 (18 GB), generated on the GPU from a seed; or a `small`
+    model, generated on the CPU."""
     changes = SMALL if small else {part: {} for part in SMALL}
     device = "cpu" if small else "cuda"
     torch.set_default_dtype(torch.bfloat16)
@@ -106,7 +107,7 @@ def write(folder: Path, seed: int = 0, *, small: bool = False) -> None:
 
 @torch.no_grad()
 def _randomize(module: nn.Module, generator: torch.Generator) -> None:
-    """As `tiny.models.randomize`, but drawn on the module's device, in seconds on a GPU."""
+    """Like `tiny.models.randomize`, but on the module's device, which takes seconds on a GPU."""
     for name, parameter in sorted(module.named_parameters()):
         parameter.normal_(generator=generator)
         if name.startswith("embed_tokens"):
@@ -122,13 +123,13 @@ def _randomize(module: nn.Module, generator: torch.Generator) -> None:
 
 @torch.no_grad()
 def _smooth(transformer: OvisImageTransformer2DModel) -> None:
-    """Makes neighbouring steps resemble each other, as they do in a trained model.
+    """Makes neighbouring steps similar, as they are in a trained model.
 
-    A random time embedding hears its fastest waves, of 6 timesteps, as loudly as its slowest,
-    so two steps, 20 apart and more, have nothing in common, and a step cache never finds a step
-    like the one before. Here a wave counts the less the more of it lies within `BLUR` timesteps,
-    and the others the more, so that what leaves is of the same size. Only the weights of the
-    embedding's first layer change, 0.01 % of all.
+    A random time embedding weighs its fastest waves, with a period of 6 timesteps, like its
+    slowest. Two steps are 20 timesteps or more apart, so their modulations are unrelated, and a
+    step cache never finds a step similar to the one before. Here waves are damped the more periods
+    they have within `BLUR` timesteps, and all are rescaled to keep the output's size. Only the
+    weights of the embedding's first layer change, 0.01 % of all.
     """
     weight = transformer.timestep_embedder.linear_1.weight
     half = weight.shape[1] // 2

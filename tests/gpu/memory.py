@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Tries on a GPU what does not fit: models, images and batches beyond its memory, and another
-program that takes memory away. Each must be refused in one sentence with the numbers, before its
-first step, and the worker must go on.
+"""Tests that what does not fit a GPU's memory is refused, and that the worker continues.
+
+It tries models, images and batches that are too large, and another program that occupies memory.
+Each must be refused before its first step, with one sentence that has the numbers.
 
     memory.py --worker PATH/TO/ovis-worker
 
-Needs PyTorch with CUDA, for the other program.
+Requires PyTorch with CUDA, for the other program.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ sys.stdin.read()
 
 
 class Holder:
-    """A program that leaves only so many bytes of the GPU's memory free."""
+    """A program that allocates GPU memory until only `leave` bytes are free."""
 
     def __init__(self, leave: int) -> None:
         free, _ = torch.cuda.mem_get_info()
@@ -58,6 +59,7 @@ class Holder:
 
 
 def run(worker: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs the worker's command line."""
     return subprocess.run(
         [str(worker), *map(str, arguments)],
         capture_output=True,
@@ -67,6 +69,7 @@ def run(worker: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def check(what: str, text: str, *words: str) -> None:
+    """Ends the test unless the output has all the words, is short and has no backtrace."""
     lines = text.strip().splitlines()
     problem = next((word for word in words if word not in text), None)
     if problem or "panicked" in text or "stack backtrace" in text or len(lines) > 40:
@@ -76,6 +79,7 @@ def check(what: str, text: str, *words: str) -> None:
 
 
 def refused(worker: real_worker.RealWorker, request: object, **tensors: torch.Tensor) -> str:
+    """Submits a request that must be refused, and returns the refusal."""
     try:
         worker.submit(request, **tensors)
     except WorkerError as error:

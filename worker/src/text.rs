@@ -1,4 +1,4 @@
-//! Text from outside, made safe for a line of a log or a terminal.
+//! Escaping and shortening of untrusted text for logs, terminals and JSON.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -6,17 +6,18 @@ use std::fmt;
 
 pub use ovis_protocol::{escape_into, is_unsafe};
 
-/// What an escaped character counts for in a [`Bounded`] text: `\u{10ffff}`.
+/// What a character that will be escaped counts for in a [`Bounded`] text: the length of
+/// `\u{10ffff}`.
 const ESCAPED_COST: usize = 10;
 
-/// The first line of an error's text: those of candle go on with a backtrace where one was
-/// asked for.
+/// The first line of an error's message. Candle's errors append a backtrace when
+/// `RUST_BACKTRACE` is set.
 pub fn first_line(error: &impl fmt::Display) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
@@ -25,13 +26,13 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no reason given")
 }
 
-/// One line of text with nothing in it that a terminal obeys: newlines become `\n`,
-/// escape characters `\u{1b}`.
+/// Escapes control characters, so that the text stays on one line and a terminal shows it as it
+/// is: a newline becomes `\n`, an escape character `\u{1b}`.
 pub fn clean(text: &str) -> Cow<'_, str> {
     clean_except(text, &[])
 }
 
-/// As [`clean`], for text of several lines: newlines and tabs stay.
+/// Escapes control characters like [`clean`], except newlines and tabs.
 pub fn clean_lines(text: &str) -> Cow<'_, str> {
     clean_except(text, &['\n', '\t'])
 }
@@ -51,7 +52,7 @@ fn clean_except<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
     cleaned.into()
 }
 
-/// A value as `key=value` has it: bare where that is unambiguous, else in quotes.
+/// A value for `key=value`: unquoted where that is unambiguous, else in double quotes.
 pub fn quoted(value: &str) -> String {
     let is_plain = |c: char| !is_unsafe(c) && !c.is_whitespace() && !matches!(c, '"' | '=' | '\\');
     if !value.is_empty() && value.chars().all(is_plain) {
@@ -70,16 +71,22 @@ pub fn quoted(value: &str) -> String {
     text
 }
 
-/// The beginning of a text, at most `limit` bytes of it, and how long it was where that is
-/// not all.
+/// The first `limit` bytes of a text, followed by its full length if it is longer.
 pub fn excerpt(text: &str, limit: usize) -> String {
     let mut bounded = Bounded::new(limit);
     bounded.push(text);
     bounded.finish().0
 }
 
-/// Text that stops growing at a limit, however much is written to it. Characters that will
-/// be escaped count as what they become.
+/// Appends a character as JSON's `\u` escapes: one, or two for a surrogate pair.
+pub fn escape_json_into(text: &mut String, c: char) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        text.push_str(&format!("\\u{unit:04x}"));
+    }
+}
+
+/// A text that stops growing at a limit, however much is written to it. A character that will be
+/// escaped counts with the length of its escape sequence.
 pub struct Bounded {
     text: String,
     cost: usize,
@@ -88,7 +95,7 @@ pub struct Bounded {
 }
 
 impl Bounded {
-    /// An empty text of at most `limit` bytes, and a note where something is cut.
+    /// An empty text of at most `limit` bytes, to which [`finish`](Self::finish) may add a note.
     pub fn new(limit: usize) -> Self {
         Self {
             text: String::new(),
@@ -98,7 +105,8 @@ impl Bounded {
         }
     }
 
-    /// What was written, at least its beginning, and how many bytes of the limit it took.
+    /// The text and the share of the limit that it took. If not all of it was kept, a note at
+    /// its end has its full length.
     pub fn finish(self) -> (String, usize) {
         let Self {
             mut text,

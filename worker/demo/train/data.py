@@ -1,4 +1,4 @@
-"""Posters as batches, drawn by worker processes."""
+"""Batches of posters, drawn by worker processes."""
 
 import os
 from collections.abc import Iterator
@@ -8,18 +8,19 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+import designs
 import headlines
-import posters
 import tokenizer
+from painter import Painter
 
 
 class Posters(IterableDataset):
-    """Endless batches: pictures uint8 [B, H, W, 3], coverage uint8 [B, H, W], cells
-    int16 [B, H/16 * W/16, 2, 2] as `Painter.cells` has them, ids int16 [B, 28 + T] and
-    their real lengths.
+    """An endless sequence of batches: pictures uint8 [B, H, W, 3], coverage of the letters uint8
+    [B, H, W], cells int16 [B, H/16 * W/16, 2, 2] as from `Painter.cells`, token ids int16
+    [B, 28 + T] and the prompts' lengths without padding.
 
-    `sizes` are (width, height, share); a batch has one of them. With `crop`, pictures
-    are square parts of that size, more often than not with lettering on them.
+    `sizes` are (width, height, share); all posters of a batch have the same size. With `crop`,
+    pictures are square crops of that size, most of them with letters.
     """
 
     def __init__(
@@ -41,14 +42,14 @@ class Posters(IterableDataset):
         torch.set_num_threads(1)
         rng = np.random.default_rng((self.seed, number))
         words = headlines.word_list(self.assets / "words.txt")
-        painter = posters.Painter(self.assets)
+        painter = Painter(self.assets)
         encode = tokenizer.Encoder(tokenizer.build(), self.text_tokens)
         shares = np.array([share for *_, share in self.sizes])
         while True:
             width, height, _ = self.sizes[rng.choice(len(self.sizes), p=shares / shares.sum())]
             rows = []
             while len(rows) < self.batch:
-                poster = posters.sample(rng, self.config, words, (width, height))
+                poster = designs.sample(rng, self.config, words, (width, height))
                 if (encoded := encode(poster.prompt)) is None:
                     continue
                 picture, coverage = painter.paint(poster)
@@ -67,7 +68,8 @@ class Posters(IterableDataset):
     def _cut(
         self, rng: np.random.Generator, picture: np.ndarray, coverage: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A square on the grid of the latent space, around some of the lettering."""
+        """A square crop, aligned to the 8-pixel grid of the latent space. Four of five are centred
+        on a row with letters."""
         size = self.crop
         height, width = coverage.shape
         y, x = (int(rng.integers(0, (n - size) // 8 + 1)) * 8 for n in (height, width))
@@ -80,8 +82,8 @@ class Posters(IterableDataset):
 
 
 def batches(dataset: Posters, workers: int, device: torch.device) -> Iterator[dict]:
-    """The dataset's batches, made ahead by `workers` processes, on `device`."""
-    # The workers leave one core to what feeds the GPU.
+    """The dataset's batches on `device`, prefetched by `workers` processes."""
+    # One core is left to the process that feeds the GPU.
     workers = max(1, min(workers, (os.cpu_count() or 2) - 1))
     loader = DataLoader(
         dataset,
@@ -96,5 +98,5 @@ def batches(dataset: Posters, workers: int, device: torch.device) -> Iterator[di
 
 
 def to_unit(pictures: torch.Tensor) -> torch.Tensor:
-    """uint8 [B, H, W, 3] to float [B, 3, H, W] in -1..1, channels last in memory."""
+    """Converts uint8 [B, H, W, 3] to float [B, 3, H, W] in -1..1, channels last in memory."""
     return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1

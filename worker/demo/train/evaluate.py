@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""How much of what it is told to write a model writes, read by OCR.
+"""Measures how well a model writes the headlines it is asked for, by OCR.
 
-    evaluate.py ceiling ASSETS                  a perfect renderer through the same OCR
+    evaluate.py ceiling ASSETS                  the training posters themselves: the OCR's limit
     evaluate.py diffusers MODEL [--device cuda] the reference pipeline
-    evaluate.py worker MODEL --binary PATH      the worker's command line, one picture a call
-    evaluate.py pictures FOLDER                 pictures made before: LIST/SEED.png
+    evaluate.py worker MODEL --binary PATH      the worker's command line, one call per picture
+    evaluate.py pictures FOLDER                 existing pictures: LIST/SEED.png
 
 The held-out lists: 200 English words of 3 to 8 letters on one line, 60 headlines of
-two lines, 100 Chinese ones of 2 to 4 characters, 30 words on other trained sizes, 30 on
-sizes never trained. One picture a prompt, its seed fixed by the list. `--into FILE` keeps
-the figures, `--save FOLDER` the pictures.
+two lines, 100 Chinese headlines of 2 to 4 characters, 30 words on other trained sizes, 30 on
+sizes never trained on. Each prompt gets one picture, with the seed from the list. `--into FILE`
+saves the figures, `--save FOLDER` the pictures.
 """
 
 import argparse
@@ -26,18 +26,20 @@ from PIL import Image
 
 import ocr
 import posters
+from painter import Painter
 
 LISTS = ("english", "two_lines", "chinese", "sizes", "new_sizes")
 
 
 def tell(name: str, pictures: list[np.ndarray], items: list) -> dict[str, float]:
-    """The figures of one list."""
+    """Reads the pictures of one list by OCR and returns its figures."""
     lines = 2 if name == "two_lines" else 1
     found = ocr.read_all(pictures, chinese=name == "chinese", lines=lines)
     return ocr.score([poster.lines for _, poster in items], found)
 
 
 def table(results: dict[str, dict[str, float]]) -> str:
+    """The figures as a Markdown table."""
     rows = ["| list | pictures | words | words, with case | characters | edits a letter |"]
     rows.append("| --- | --- | --- | --- | --- | --- |")
     for name, r in results.items():
@@ -49,7 +51,7 @@ def table(results: dict[str, dict[str, float]]) -> str:
 
 
 def batches(items: list, count: int) -> list[list]:
-    """The items in order, at most `count` together and all of those of one size."""
+    """Groups the items in order, at most `count` to a group and all of a group of one size."""
     groups: list[list] = []
     for item in items:
         size = (item[1].width, item[1].height)
@@ -61,7 +63,7 @@ def batches(items: list, count: int) -> list[list]:
 
 
 def sample(pipeline, items: list, steps: int, guidance: float, batch: int) -> list[np.ndarray]:
-    """Pictures for posters, by the reference pipeline."""
+    """Generates the pictures with the reference pipeline."""
     import torch
 
     pictures = []
@@ -82,7 +84,7 @@ def sample(pipeline, items: list, steps: int, guidance: float, batch: int) -> li
 
 
 def load_pipeline(model: Path):
-    """The reference pipeline on a written checkpoint, in float32."""
+    """The reference pipeline with a checkpoint from disk, in float32."""
     import torch
     from diffusers import OvisImagePipeline
 
@@ -92,7 +94,7 @@ def load_pipeline(model: Path):
 
 
 def pipeline_of(models):
-    """The reference pipeline around models in memory."""
+    """The reference pipeline with models in memory."""
     from diffusers import OvisImagePipeline
 
     from models import scheduler
@@ -109,7 +111,8 @@ def pipeline_of(models):
 
 
 def sample_some(models, config: dict, count: int) -> dict[str, tuple[list, list]]:
-    """Pictures for the first prompts of the two lists of one line, while training."""
+    """Generates the first `count` pictures of the list `english` and half as many of `chinese`,
+    to follow the training."""
     pipeline = pipeline_of(models)
     result = {}
     for name, number in (("english", count), ("chinese", max(1, count // 2))):
@@ -120,7 +123,7 @@ def sample_some(models, config: dict, count: int) -> dict[str, tuple[list, list]
 
 
 def read_some(pictures: dict[str, tuple[list, list]], step: int, seconds: float) -> dict:
-    """What OCR makes of them, as a line for the log."""
+    """Reads them by OCR and returns the values of a line of the log."""
     values: dict = {"stage": "accuracy", "step": step, "seconds": round(seconds, 1)}
     for name, (images, items) in pictures.items():
         if ocr.available():
@@ -131,14 +134,14 @@ def read_some(pictures: dict[str, tuple[list, list]], step: int, seconds: float)
 
 
 def keep(file: Path, name: str, figures: dict) -> None:
-    """Puts figures under a name into a file of results, whose others stay."""
+    """Writes figures under a name into a file of results, and keeps its other entries."""
     results = json.loads(file.read_text("utf-8")) if file.exists() else {}
     results[name] = figures
     file.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def contact_sheet(pictures: list[np.ndarray], file: Path, columns: int = 8) -> None:
-    """Pictures side by side."""
+    """Writes one image with all pictures in a grid."""
     height, width = np.max([picture.shape[:2] for picture in pictures], axis=0)
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * (width + 8), rows * (height + 8)), "gray")
@@ -149,7 +152,7 @@ def contact_sheet(pictures: list[np.ndarray], file: Path, columns: int = 8) -> N
 
 
 def by_worker(binary: str, model: str, items: list, args, folder: Path) -> list[np.ndarray]:
-    """Pictures by the worker's command line, `--processes` at a time."""
+    """Generates the pictures with the worker's command line, `--processes` at a time."""
     threads = max(1, (os.cpu_count() or 1) // args.processes)
     names = ("RAYON_NUM_THREADS", "CANDLE_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(names, str(threads))}
@@ -184,11 +187,11 @@ def main() -> int:
     parser.add_argument("--guidance", type=float, default=4.5)
     parser.add_argument("--cache", choices=("off", "safe", "fast"), default="off", help="worker's")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--processes", type=int, default=1, help="of the worker, at a time")
+    parser.add_argument("--processes", type=int, default=1, help="worker processes at a time")
     parser.add_argument("--lists", nargs="+", choices=LISTS, default=list(LISTS))
-    parser.add_argument("--limit", type=int, help="only so many of each list")
-    parser.add_argument("--into", type=Path, help="results file that gets the figures")
-    parser.add_argument("--name", help="under which they stand there; by default WHAT")
+    parser.add_argument("--limit", type=int, help="use only the first N of each list")
+    parser.add_argument("--into", type=Path, help="results file to write the figures to")
+    parser.add_argument("--name", help="name of the figures in that file; default WHAT")
     parser.add_argument("--save", type=Path)
     args = parser.parse_args()
     if not ocr.available():
@@ -196,7 +199,7 @@ def main() -> int:
         return 1
     pipeline = painter = None
     if args.what == "ceiling":
-        painter = posters.Painter(args.source)
+        painter = Painter(args.source)
     elif args.what == "diffusers":
         pipeline = load_pipeline(args.source).to(args.device)
     results = {}

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Gathers fonts and word list from Debian's packages: all that posters are made from.
+"""Collects the fonts and the word list that posters are made from, from Debian packages.
 
     fonts.py OUT
 
 Packages: fonts-jetbrains-mono (Apache 2.0), fonts-roboto-slab (Apache 2.0),
 fonts-league-mono (OFL 1.1), fonts-noto-cjk (OFL 1.1), wamerican (public domain).
-The fonts are cut down to the glyphs that are used.
+The fonts are subset to the glyphs that are used.
 """
 
 import shutil
@@ -18,19 +18,19 @@ from headlines import CHARACTERS, LATIN
 
 SHARE = Path("/usr/share/fonts")
 
-# Name here: file, index in a collection, glyphs.
+# Output name: source file, index in a font collection (-1 for a single font), glyphs.
 SOURCES = {
     "bold.ttf": (SHARE / "truetype/jetbrains-mono/JetBrainsMono-ExtraBold.ttf", -1, LATIN),
     "serif.otf": (SHARE / "opentype/roboto/slab/RobotoSlab-Bold.otf", -1, LATIN),
     "tall.otf": (SHARE / "opentype/league-mono/LeagueMono-CondensedExtraBold.otf", -1, LATIN),
-    # 2 is the collection's font for simplified Chinese.
+    # Index 2 is the collection's font for Simplified Chinese.
     "han.otf": (SHARE / "opentype/noto/NotoSansCJK-Bold.ttc", 2, CHARACTERS),
 }
 
 
 def gather(out: Path) -> None:
-    """Writes the words and every font to `out`, the fonts without layout features,
-    ligatures among them, that lettering on a grid has no use for."""
+    """Writes the word list and the fonts to `out`. Layout features such as ligatures are removed,
+    because every letter has a cell of its own."""
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile("/usr/share/dict/american-english", out / "words.txt")
     for name, (source, index, glyphs) in SOURCES.items():

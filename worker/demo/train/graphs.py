@@ -1,4 +1,4 @@
-"""Steps that a GPU replays as one graph, without Python in between."""
+"""Training steps recorded as CUDA graphs, which a GPU replays without Python in between."""
 
 from collections.abc import Callable
 
@@ -6,15 +6,16 @@ import torch
 
 
 class Replayed:
-    """A step, a function without arguments that reads and writes tensors in place.
+    """A step: a function without arguments that reads and writes tensors in place.
 
-    On a GPU its first call runs it a few times, for real, and then records it; later
-    calls replay the record. What cannot be recorded is run as it is.
+    If `enabled`, the first call runs the function three times, all of which take effect, and then
+    records it; later calls replay the recording. A function that cannot be recorded is called
+    every time.
     """
 
     pool = None
-    """Memory that all records share: only one ever runs at a time, and no result is
-    kept past the next."""
+    """Memory pool that all recordings share. This is safe because only one runs at a time, and
+    results are copied out before the next."""
 
     def __init__(self, function: Callable[[], torch.Tensor], enabled: bool):
         self.function = function
@@ -43,7 +44,7 @@ class Replayed:
             Replayed.pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads, which pin memory for new posters, go on meanwhile.
+            # Thread-local mode: other threads pin memory for new posters during the capture.
             with torch.cuda.graph(graph, Replayed.pool, capture_error_mode="thread_local"):
                 self.result = self.function()
             self.graph = graph

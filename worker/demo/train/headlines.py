@@ -1,4 +1,4 @@
-"""What posters say: words, letters, digits and signs, Chinese; never a held-out one."""
+"""Random headlines: words, letters, digits and signs, Chinese; never a held-out one."""
 
 import json
 import string
@@ -20,7 +20,7 @@ LONGEST_CHINESE = 4
 
 @cache
 def held_out() -> frozenset[str]:
-    """Every held-out line, in lower case: what the training data never says."""
+    """All held-out lines in lower case. The training data never contains them."""
     lines = set()
     for file in sorted((HERE / "held_out").glob("*.jsonl")):
         for row in file.read_text("utf-8").splitlines():
@@ -30,20 +30,20 @@ def held_out() -> frozenset[str]:
 
 @cache
 def word_list(path: Path) -> tuple[str, ...]:
-    """Lower-case English words of at most ten letters, without the held-out ones."""
+    """Lower-case English words of at most `LONGEST_WORD` letters, without the held-out ones."""
     words = {word for word in path.read_text("utf-8").split() if word.isascii()}
     words = {word for word in words if word.isalpha() and word.islower()}
     return tuple(sorted(w for w in words if len(w) <= LONGEST_WORD and w not in held_out()))
 
 
 def any_case(rng: np.random.Generator, word: str) -> str:
-    """Upper case most often, as on posters; else title or lower case."""
+    """The word in upper case (half of the time, as on posters), title case or lower case."""
     choice = rng.random()
     return word.upper() if choice < 0.5 else word.title() if choice < 0.75 else word.lower()
 
 
 def misspelt(rng: np.random.Generator, line: str) -> str:
-    """The line with one character another one of its kind, or left out, or there twice."""
+    """The line with one character replaced by a random one of its kind, dropped or doubled."""
     place = int(rng.integers(len(line)))
     old = line[place]
     kinds = (string.ascii_uppercase, string.ascii_lowercase, string.digits, SIGNS, CHARACTERS)
@@ -94,7 +94,7 @@ def _chinese(rng: np.random.Generator, longest: int) -> str:
         phrase = PHRASES[rng.integers(len(PHRASES))]
         if len(phrase) <= longest:
             return phrase
-    # Longer ones are more work to learn and no rarer on a poster.
+    # Longer headlines are harder to learn and as common on posters, so they are drawn more often.
     length = 1 + int(rng.choice(longest, p=np.arange(1, longest + 1) / sum(range(longest + 1))))
     return "".join(CHARACTERS[i] for i in rng.integers(len(CHARACTERS), size=length))
 

@@ -1,4 +1,4 @@
-"""The second stage: text encoder and transformer together."""
+"""The second training stage: text encoder and transformer together."""
 
 import copy
 import math
@@ -23,12 +23,12 @@ from run import Clock, Log, rate_at, save, wait
 from vae_stage import encode
 
 READ_AFTER = 2
-"""The reader looks at the image tokens after so many of the single blocks."""
+"""The reader sees the image tokens after this many single-stream blocks."""
 
 
 class Pool:
-    """Latents of posters of one size, with their prompts, kept on the device. New
-    ones take the place of the oldest."""
+    """A ring buffer on the device: latents of posters of one size, with their prompts and labels.
+    New entries replace the oldest."""
 
     def __init__(self, capacity: int, height: int, width: int, positions: int, device):
         tokens = height * width // 256
@@ -42,16 +42,17 @@ class Pool:
         )
         self.lengths = torch.empty(capacity, dtype=torch.int16, device=device)
         self.filled = self.next = 0
-        # On the device as well, for a recorded step to see it.
+        # A copy on the device, because a recorded step cannot read a Python number.
         self.count = torch.zeros((), device=device)
 
     def add(self, latents: torch.Tensor, batch: dict) -> None:
+        """Adds the posters of a batch, with their latents."""
         count = len(latents)
         if self.next + count > self.capacity:
             self.next = 0
         place = slice(self.next, self.next + count)
         self.latents[place] = pack(latents)
-        # How much of each token's 16 x 16 pixels is lettering, or close to it.
+        # Share of each token's 16 x 16 pixels that letters cover, times 4, at most 1.
         share = F.avg_pool2d(batch["coverage"][:, None].float() / 255, 16)
         self.lettering[place] = (share * 4).clamp(max=1).flatten(1).half()
         self.cells[place] = batch["cells"]
@@ -62,6 +63,7 @@ class Pool:
         self.count.fill_(self.filled)
 
     def draw(self, count: int) -> tuple[torch.Tensor, ...]:
+        """Random entries: latents, letter coverage, cells, ids and lengths."""
         place = torch.rand(count, device=self.ids.device, dtype=torch.float64)
         index = (place * self.count).long()
         return (
@@ -82,9 +84,9 @@ def predict(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`OvisImageTransformer2DModel.forward` for training.
 
-    The same sums; but RoPE is computed once for a shape, and the timestep is never
-    rounded to bf16, which the original does as soon as the rest is. Also returns
-    the image tokens after `READ_AFTER` single blocks.
+    It computes the same with two differences: RoPE is computed once per shape and passed in, and
+    the timestep stays in float32 (the original rounds it to bf16 in a bf16 model). Returns the
+    velocity, and the image tokens after `READ_AFTER` single-stream blocks.
     """
     device_type = latents.device.type
     with torch.autocast(device_type, enabled=False):
@@ -103,7 +105,7 @@ def predict(
 
 
 class Joint:
-    """All that the stage holds: what it trains, its data, its place in time."""
+    """The state of the stage: models, optimizer, data and the number of the next step."""
 
     def __init__(
         self,
@@ -118,7 +120,7 @@ class Joint:
         self.models, self.config, self.device = models, config, device
         self.stage = stage = config["joint_stage"]
         self.positions = stage["text_tokens"]
-        # Looked at with the averaged weights, and never compiled.
+        # A copy that holds the averaged weights, for evaluation and export. It is not compiled.
         self.shown = copy.deepcopy(models)
         self.reader = Reader(models.transformer.inner_dim).to(device)
         self.reading_weight = torch.zeros((), device=device)
@@ -150,11 +152,12 @@ class Joint:
                 layer.compile(dynamic=False)
 
     def fill(self, count: int) -> None:
-        """Adds so many posters, of which each size gets some."""
+        """Adds at least `count` posters, and goes on until every size has some."""
         while count > 0 or any(pool.filled == 0 for pool in self.pools.values()):
             count -= self.refresh()
 
     def refresh(self) -> int:
+        """Encodes the next batch and adds it to the pool of its size. Returns its length."""
         batch = next(self.source)
         height, width = batch["coverage"].shape[1:]
         pictures, encoder = self.encoders[width, height]
@@ -166,12 +169,13 @@ class Joint:
     def _encoder(
         self, count: int, height: int, width: int, graphs: bool
     ) -> tuple[torch.Tensor, Replayed]:
-        """Where pictures of one size go in, and what makes latents of them."""
+        """An input buffer for pictures of one size, and a step that encodes it to latents."""
         shape = (count, height, width, 3)
         pictures = torch.zeros(shape, dtype=torch.uint8, device=self.device)
         return pictures, Replayed(lambda: encode(self.models.vae, pictures), graphs)
 
     def rope(self, positions: int, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The RoPE tables for a number of text positions and a grid of image tokens; cached."""
         if (positions, grid) not in self.ropes:
             places = (text_ids(positions, self.device), image_ids(*grid, self.device))
             with torch.no_grad():
@@ -180,7 +184,7 @@ class Joint:
         return self.ropes[positions, grid]
 
     def choose(self, progress: float) -> tuple[tuple[int, int], int]:
-        """The size and the number of text positions of the next step."""
+        """Chooses the size and the number of text positions of the next step at random."""
         sizes = list(self.pools)
         size = sizes[self.rng.choice(len(sizes), p=self.shares / self.shares.sum())]
         full = progress >= self.stage["full_text_from"]
@@ -189,9 +193,9 @@ class Joint:
         return size, tokenizers.FULL_POSITIONS if full and square else self.positions
 
     def loss(self, size: tuple[int, int], positions: int) -> tuple[torch.Tensor, ...]:
-        """Of one batch the weighted loss, the plain one on the lettering, the reader's."""
+        """For a random batch: the weighted loss, the unweighted loss on letters, the reader's."""
         stage, pool = self.stage, self.pools[size]
-        # All positions take twice the time and memory of the usual number.
+        # With all text positions a step takes twice the time and memory: halve the batch.
         share = 1 if positions == self.positions else 2
         latents, lettering, cells, ids, lengths = pool.draw(max(stage["batch"] // share, 1))
         count = len(latents)
@@ -210,13 +214,13 @@ class Joint:
         error = (velocity - (noise - latents)).square().mean(-1)
         weights = 1 + stage["text_weight"] * lettering
         plain = (error * lettering).sum() / lettering.sum()
-        # Without its prompt, a picture's letters are anyone's guess.
+        # A picture whose prompt was dropped has letters that cannot be predicted.
         known = torch.where(drop[:, None, None, None], UNKNOWN, cells)
         reading = self.reader.loss(middle, known)
         return (error * weights).sum() / weights.sum(), plain.detach(), reading
 
     def advance(self, progress: float) -> torch.Tensor:
-        """One step: losses and the gradient's norm, left on the device."""
+        """Runs one step. Returns losses and gradient norm as a tensor on the device."""
         stage, shape = self.stage, self.choose(progress)
         if shape not in self.steps:
             self.steps[shape] = Replayed(partial(self._step, *shape), self.graphs)
@@ -238,10 +242,12 @@ class Joint:
         return torch.stack([loss.detach(), plain, reading.detach(), self.optimizer.step()])
 
     def averaged(self) -> Models:
+        """The models with the averaged weights."""
         self.average.copy_to([self.shown.transformer, self.shown.text_encoder])
         return self.shown
 
     def state(self, seconds: float) -> dict:
+        """All that `restore` needs to continue the stage, after `seconds` of it."""
         return {
             "weights": [m.state_dict() for m in (*self.trained, self.reader)],
             "average": self.average.values,
@@ -251,6 +257,7 @@ class Joint:
         }
 
     def restore(self, state: dict) -> None:
+        """Continues from a saved state."""
         modules = (*self.trained, self.reader)
         for module, weights in zip(modules, state["weights"], strict=True):
             module.load_state_dict(weights)
@@ -260,8 +267,8 @@ class Joint:
 
 
 def sigmas(count: int, tokens: int, device: torch.device) -> torch.Tensor:
-    """Noise levels: logit-normal, a tenth of them uniform, shifted for the number of
-    image tokens as the scheduler shifts the ones it samples with."""
+    """Random noise levels: nine of ten logit-normal, the others uniform, then shifted for the
+    number of image tokens like the scheduler's sigmas."""
     levels = torch.sigmoid(torch.randn(count, device=device))
     uniform = torch.rand(count, device=device)
     levels = torch.where(torch.rand(count, device=device) < 0.1, uniform, levels)
@@ -271,7 +278,7 @@ def sigmas(count: int, tokens: int, device: torch.device) -> torch.Tensor:
 
 
 def train(joint: Joint, clock: Clock, state: Path, log: Log) -> None:
-    """Trains until the clock runs out. Saves its state now and then and at the end."""
+    """Trains until the clock runs out. Saves the state every two minutes and at the end."""
     stage = joint.stage
     joint.fill(stage["pool_start"])
     log(stage="joint", event="filled", seconds=round(clock.seconds, 1))

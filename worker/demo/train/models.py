@@ -1,4 +1,4 @@
-"""The models, as the reference libraries have them, and how they are written."""
+"""The models, as classes of the reference libraries: building, loading, exporting."""
 
 import copy
 from dataclasses import dataclass
@@ -16,18 +16,19 @@ from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
 
 import tokenizer as tokenizers
 
-# FLUX.1's: what latents are shifted and scaled by where no config says it.
+# FLUX.1's shift and scale of latents, the defaults where a checkpoint has no config.
 SHIFT, SCALE = 0.1159, 0.3611
 
 VOCAB_PADDING = 64
-"""The embedding table has a multiple of this many rows."""
+"""The number of rows of the embedding table is a multiple of this."""
 
 LARGEST_FILE = "14MB"
+"""Largest file of an exported transformer."""
 
 
 @dataclass
 class Models:
-    """What is trained, and what trains along unchanged."""
+    """The three networks and the tokenizer."""
 
     transformer: OvisImageTransformer2DModel
     text_encoder: Qwen3Model
@@ -36,7 +37,7 @@ class Models:
 
 
 def build(config: dict) -> Models:
-    """The models with fresh weights from torch's current seed."""
+    """Models with initial weights from torch's current random state."""
     tokenizer = tokenizers.build()
     text = config["text_encoder"]
     transformer = OvisImageTransformer2DModel(
@@ -80,7 +81,7 @@ def build(config: dict) -> Models:
 
 
 def scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """Ovis-Image's own."""
+    """The scheduler of Ovis-Image."""
     return FlowMatchEulerDiscreteScheduler(
         num_train_timesteps=1000,
         shift=3.0,
@@ -94,7 +95,7 @@ def scheduler() -> FlowMatchEulerDiscreteScheduler:
 
 @torch.no_grad()
 def _init_transformer(transformer: OvisImageTransformer2DModel) -> None:
-    """Each block starts as the identity and the whole as zero, as DiT does it."""
+    """Initializes as DiT does: every block starts as the identity, and the output as zero."""
     for name, module in transformer.named_modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -106,16 +107,17 @@ def _init_transformer(transformer: OvisImageTransformer2DModel) -> None:
 
 
 def encode_prompts(text_encoder: Qwen3Model, ids: torch.Tensor, lengths: torch.Tensor):
-    """What the pipeline makes of prompts: [B, T, D], zero where there is padding.
+    """Encodes prompts like the pipeline: [B, T, D], zero at padded positions.
 
-    Without a mask: padding comes last and attention is causal, so no real position
-    ever sees any.
+    No attention mask is needed: padding comes last and attention is causal, so no other position
+    attends to it.
     """
-    # Positions are given because transformers otherwise builds them anew each time.
+    # Without explicit positions, transformers creates them in every call.
     positions = torch.arange(ids.shape[1], device=ids.device)[None]
-    # Nor a search for several prompts in one row, which would wait for the device.
+    # Without explicit masks, transformers looks for packed sequences, which waits for the device.
     masks = {"full_attention": None}
-    # The look-up as a product: its gradient is one, too, and never waits.
+    # The embedding as a product with one-hot vectors: unlike that of a lookup, its gradient is a
+    # product too, and does not wait for the device.
     table = text_encoder.embed_tokens.weight
     one_hot = ids[..., None] == torch.arange(len(table), device=ids.device)
     hidden = text_encoder(
@@ -129,13 +131,13 @@ def encode_prompts(text_encoder: Qwen3Model, ids: torch.Tensor, lengths: torch.T
 
 
 def text_ids(count: int, device: torch.device) -> torch.Tensor:
-    """Places of text tokens: (0, i, i)."""
+    """RoPE positions of text tokens: (0, i, i)."""
     ids = torch.arange(count, device=device, dtype=torch.float32)
     return torch.stack([torch.zeros_like(ids), ids, ids], dim=-1)
 
 
 def image_ids(height: int, width: int, device: torch.device) -> torch.Tensor:
-    """Places of image tokens, (0, y, x), for a picture of so many tokens."""
+    """RoPE positions of image tokens, (0, y, x), for a grid of `height` x `width` tokens."""
     y, x = torch.meshgrid(
         torch.arange(height, device=device, dtype=torch.float32),
         torch.arange(width, device=device, dtype=torch.float32),
@@ -145,7 +147,7 @@ def image_ids(height: int, width: int, device: torch.device) -> torch.Tensor:
 
 
 def pack(latents: torch.Tensor) -> torch.Tensor:
-    """[B, C, H, W] to tokens of 2 by 2: [B, H/2 * W/2, 4 C], as the pipeline does it."""
+    """Packs [B, C, H, W] into tokens of 2 x 2: [B, H/2 * W/2, 4 C], like the pipeline."""
     batch, channels, height, width = latents.shape
     latents = latents.reshape(batch, channels, height // 2, 2, width // 2, 2)
     latents = latents.permute(0, 2, 4, 1, 3, 5)
@@ -153,12 +155,13 @@ def pack(latents: torch.Tensor) -> torch.Tensor:
 
 
 def export(folder: Path, models: Models) -> None:
-    """Writes the diffusers layout in bf16, no file larger than `LARGEST_FILE`."""
+    """Writes a checkpoint in the diffusers layout in bf16, with the transformer split into files
+    of at most `LARGEST_FILE`."""
     parts = {
         name: copy.deepcopy(getattr(models, name)).to("cpu", torch.bfloat16).eval()
         for name in ("transformer", "text_encoder", "vae")
     }
-    # A tokenizer made anew: one that has been used writes its last padding into its file.
+    # A new tokenizer, because one that was used saves its last padding settings.
     pipeline = OvisImagePipeline(scheduler=scheduler(), tokenizer=tokenizers.build(), **parts)
     pipeline.save_pretrained(folder)
     transformer = folder / "transformer"
@@ -168,7 +171,7 @@ def export(folder: Path, models: Models) -> None:
 
 
 def load(folder: Path, config: dict) -> Models:
-    """The models of a written checkpoint, in float32, ready to go on training."""
+    """Loads the models of a checkpoint in float32, to continue their training."""
     models = build(config)
     pipeline = OvisImagePipeline.from_pretrained(folder, torch_dtype=torch.float32)
     for name in ("transformer", "text_encoder", "vae"):
@@ -177,6 +180,6 @@ def load(folder: Path, config: dict) -> Models:
 
 
 def load_autoencoder(folder: Path, models: Models) -> None:
-    """The autoencoder of a written checkpoint into models that lack a trained one."""
+    """Loads the autoencoder of a checkpoint into `models`."""
     trained = AutoencoderKL.from_pretrained(folder, dtype=torch.float32)
     models.vae.load_state_dict(trained.state_dict())

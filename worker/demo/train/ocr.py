@@ -1,4 +1,4 @@
-"""Reads posters with Debian's tesseract and counts what it read."""
+"""Reads posters with Debian's tesseract and scores the result."""
 
 import os
 import shutil
@@ -11,24 +11,25 @@ import numpy as np
 from PIL import Image, ImageOps
 
 COMMAND = os.environ.get("OVIS_DEMO_TESSERACT", "tesseract")
-"""The program; a wrapper for one that is not installed may be named here."""
+"""The program. The variable can name a wrapper, for instance one that runs it in a container."""
 
 LINE_HEIGHT = 40
-"""Tesseract reads best what is as tall as the lettering it was trained with."""
+"""Height in pixels that a line is scaled to, close to that of tesseract's training data."""
 
 MARGIN = 14
+"""White margin around the text in pixels."""
 
 
 def available() -> bool:
+    """Whether tesseract is installed."""
     return shutil.which(COMMAND) is not None
 
 
 def prepare(picture: np.ndarray, lines: int) -> Image.Image:
-    """Dark lettering on white and nothing around it, from uint8 [H, W, 3].
+    """Converts a picture, uint8 [H, W, 3], to dark text on white, cropped to the text.
 
-    Colours become one tone, the direction in which they vary most, which Otsu's
-    threshold cuts in two; the larger half is the ground. A
-    border is cut off first.
+    A border is cut off first. Colours are projected onto their principal axis and split by Otsu's
+    threshold; the larger class is taken as the background.
     """
     pixels = picture[6:-6, 6:-6].astype(np.float64)
     flat = pixels.reshape(-1, 3) - pixels.reshape(-1, 3).mean(0)
@@ -39,7 +40,7 @@ def prepare(picture: np.ndarray, lines: int) -> Image.Image:
     threshold = _otsu(tone)
     if (tone > threshold).mean() < 0.5:
         tone, threshold = 1 - tone, 1 - threshold
-    # Softly, so that the edges of the letters stay smooth.
+    # A steep ramp instead of a hard threshold keeps the edges of the letters smooth.
     tone = np.clip((tone - threshold) * 4 + 0.5, 0, 1)
     dark = tone < 0.5
     rows, columns = (np.flatnonzero(dark.sum(axis) >= 2) for axis in (1, 0))
@@ -52,6 +53,7 @@ def prepare(picture: np.ndarray, lines: int) -> Image.Image:
 
 
 def _otsu(tone: np.ndarray) -> float:
+    """Otsu's threshold of values in 0..1: the one that maximizes the variance between classes."""
     counts, edges = np.histogram(tone, bins=256, range=(0, 1))
     centers = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
@@ -63,9 +65,11 @@ def _otsu(tone: np.ndarray) -> float:
 
 
 def read(picture: np.ndarray, chinese: bool, lines: int) -> list[str]:
-    """The lines that tesseract reads, without spaces; it is told how many there are.
+    """The lines that tesseract reads, without spaces. Its page segmentation mode depends on the
+    number of lines.
 
-    Where its search for a line finds none, it takes the whole picture for one.
+    For one line, mode 7 (a single text line) is tried first; if it finds nothing, mode 13 takes
+    the whole picture as one line.
     """
     data = BytesIO()
     prepare(picture, lines).save(data, "PNG")
@@ -91,11 +95,13 @@ def _run(png: bytes, chinese: bool, mode: str) -> list[str]:
 def read_all(
     pictures: Sequence[np.ndarray], chinese: bool, lines: int, threads: int | None = None
 ) -> list[list[str]]:
+    """Reads all pictures in parallel."""
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         return list(pool.map(lambda picture: read(picture, chinese, lines), pictures))
 
 
 def edit_distance(left: str, right: str) -> int:
+    """The Levenshtein distance."""
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):
         previous, row[0] = row[0], i
@@ -105,9 +111,12 @@ def edit_distance(left: str, right: str) -> int:
 
 
 def score(wanted: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Shares over all headlines. `exact`: every letter and its case; `word`: but for
-    case, which capitals and small letters of one shape (O, S, W...) leave open; `edits`:
-    edits over letters, but for case; `character`: 1 - edits, headline by headline."""
+    """Scores over all headlines.
+
+    `exact` is the share of headlines read correctly with case, `word` without case (letters such
+    as O, S and W look the same in both cases). `edits` is the number of edits per letter without
+    case, with at most one edit per letter of a headline, and `character` is 1 - `edits`.
+    """
     exact = word = edits = letters = 0
     for want, got in zip(wanted, found, strict=True):
         a, b = "\n".join(want), "\n".join(got)

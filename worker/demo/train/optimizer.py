@@ -1,22 +1,22 @@
-"""Muon for the matrices, Adam for everything else; averaged weights.
+"""Muon for matrices, Adam for all other parameters, and averaged weights.
 
-Nothing here waits for the device or depends on a number that Python holds, so that a
-step can be recorded and replayed: the learning rates are tensors.
+A step can be recorded as a CUDA graph: nothing here waits for the device, and values that change
+between steps, such as the learning rates, are tensors.
 """
 
 import torch
 from torch import nn
 
-# Coefficients of the Newton-Schulz iteration by Keller Jordan (Muon, 2024).
+# Coefficients of the Newton-Schulz iteration: Keller Jordan, Muon, 2024.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 ADAM_SHARE = 0.5
-"""Adam's learning rate over Muon's."""
+"""Ratio of Adam's learning rate to Muon's."""
 
 
 @torch.no_grad()
 def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Brings all singular values of each matrix in [N, R, C], R <= C, near 1."""
+    """Moves all singular values of each matrix in [N, R, C], R <= C, close to 1."""
     a, b, c = NEWTON_SCHULZ
     x = matrices.bfloat16()
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -27,10 +27,10 @@ def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 
 class Muon:
-    """Momentum whose updates are orthogonalized, all matrices of a shape at once.
+    """Momentum with orthogonalized updates. All matrices of one shape are processed as a batch.
 
-    Convolutions count as matrices of [out, rest]. The update has the size that Adam's
-    usually has (Moonlight's rule), so both share one learning rate.
+    A convolution's weight is treated as a matrix [out, rest]. Updates are scaled to the typical
+    size of Adam's (the rule of Moonlight, 2025), so that one learning rate fits both.
     """
 
     def __init__(self, parameters: list[nn.Parameter], momentum: float = 0.95):
@@ -65,8 +65,8 @@ class Muon:
 
 
 class Adam:
-    """Adam without its corrections for the first steps, which the caller puts into the
-    learning rate."""
+    """Adam without bias correction. The caller multiplies the learning rate by `correction`
+    instead, so that a recorded step does not depend on the step's number."""
 
     def __init__(self, parameters: list[nn.Parameter], betas: tuple[float, float] = (0.9, 0.98)):
         self.parameters, self.betas = parameters, betas
@@ -74,6 +74,7 @@ class Adam:
         self.second = [torch.zeros_like(p) for p in parameters]
 
     def correction(self, step: int) -> float:
+        """The factor that bias correction puts on the learning rate at a step, from 0."""
         first, second = (1 - beta ** (step + 1) for beta in self.betas)
         return second**0.5 / first
 
@@ -97,7 +98,7 @@ class Adam:
 
 
 class Optimizer:
-    """Both, over all parameters of `modules`, with gradients clipped together."""
+    """Muon and Adam over all parameters of `modules`. Gradients are clipped by their joint norm."""
 
     def __init__(self, modules: list[nn.Module], device: torch.device, clip: float = 1.0):
         named = [pair for m in modules for pair in m.named_parameters() if pair[1].requires_grad]
@@ -109,13 +110,13 @@ class Optimizer:
         self.clip = clip
 
     def set_rate(self, rate: float, step: int) -> None:
-        """For the next step. Not part of what is recorded."""
+        """Sets the learning rate of the next step. Not part of a recorded step."""
         self.muon_rate.fill_(rate)
         self.adam_rate.fill_(ADAM_SHARE * rate * self.adam.correction(step))
 
     @torch.no_grad()
     def step(self) -> torch.Tensor:
-        """One update; returns the norm of the gradient before clipping."""
+        """Updates the parameters and returns the norm of the gradient before clipping."""
         gradients = [p.grad for p in self.parameters]
         for gradient in gradients:
             gradient.nan_to_num_(0.0, 0.0, 0.0)
@@ -136,8 +137,8 @@ class Optimizer:
 
 
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether Muon trains it: not embeddings, nor what reads the input, writes the
-    output or modulates."""
+    """Whether Muon trains the parameter: a matrix that is not an embedding, an input or output
+    layer, or a modulation."""
     outside = (
         "embed_tokens", "x_embedder", "proj_out.weight", "timestep_embedder", "letter", "column"
     )  # fmt: skip
@@ -147,7 +148,7 @@ def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
 
 
 class Average:
-    """An exponential moving average of modules' weights."""
+    """An exponential moving average of the weights of modules."""
 
     def __init__(self, modules: list[nn.Module]):
         self.source = [p for m in modules for p in m.parameters()]

@@ -1,10 +1,11 @@
-"""The log as a picture: losses, throughput, accuracy."""
+"""Plots the training log: losses, throughput, accuracy."""
 
 import json
 from pathlib import Path
 
 
 def plot(log: Path, out: Path) -> None:
+    """Writes the plot of a log, one JSON object a line, as an image file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -26,7 +27,7 @@ def plot(log: Path, out: Path) -> None:
         axis.grid(alpha=0.3)
         if axis.lines:
             axis.legend()
-        else:  # no OCR where it was trained
+        else:  # no values, for instance because no OCR was installed
             axis.set_visible(False)
 
     draw(axes[0, 0], "vae", ("loss", "text_error"), "autoencoder", True)

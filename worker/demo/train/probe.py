@@ -1,4 +1,4 @@
-"""How fast every part of the recipe is on this machine, before the minutes count."""
+"""Measures the speed of each part of the training on this machine, before a timed run."""
 
 import os
 import time
@@ -17,7 +17,7 @@ from models import Models
 
 
 def measure(device: torch.device, function: Callable[[], object], times: int = 20) -> tuple:
-    """Seconds of the first call, compilation included, and the median of later ones."""
+    """Seconds of the first call, including compilation, and the median of later calls."""
 
     def once() -> float:
         start = time.monotonic()
@@ -32,6 +32,7 @@ def measure(device: torch.device, function: Callable[[], object], times: int = 2
 
 
 def run(models: Models, config: dict, assets: Path, device: torch.device) -> None:
+    """Runs and times rendering and every kind of training step, and prints the results."""
     began = time.monotonic()
     times = 20 if device.type == "cuda" else 1
 

@@ -1,39 +1,39 @@
-"""A second task for the training: halfway through the transformer, image tokens must
-say which letter they are a part of, and which part.
+"""An auxiliary training task: from image tokens in the middle of the transformer, predict which
+letter each belongs to, and which column of the letter's cell.
 
-The loss on pictures alone finds out late that the third quoted letter belongs into the
-third cell: at high noise a wrong letter is hardly a worse picture than a grey mean of all
-of them. Naming the letter is an error of full size from the first step on. Only the
-training has this head, the checkpoint does not (compare REPA, Yu et al. 2024, which aligns
-such a middle layer with a pretrained vision encoder).
+The denoising loss alone is slow to teach that the third quoted letter belongs in the third cell:
+at high noise, a wrong letter costs hardly more than a grey mean of all letters. Classifying the
+letter gives a strong gradient from the first step on. The head exists only during training; the
+checkpoint does not contain it. Compare REPA (Yu et al. 2024), which aligns a middle layer with a
+pretrained vision encoder.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-import posters
+import typesetting
 
 ASKED = 24
-"""Tokens asked of each picture: those with letters first."""
+"""Number of tokens classified per picture. Tokens with letters are preferred."""
 
 UNKNOWN = -100
-"""The label of what is not asked at all."""
+"""Label of tokens that the loss ignores."""
 
 
 class Reader(nn.Module):
-    """Reads the two pairs of 8 pixels, left and right, that a token of 16 is wide."""
+    """Classifies the left and the right half of each token, which are 8 pixels wide each."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.letters = 1 + len(posters.LETTERS)  # and none
+        self.letters = 1 + len(typesetting.LETTERS)  # 0 means no letter
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.letter = nn.Linear(width, 2 * self.letters)
-        self.column = nn.Linear(width, 2 * posters.COLUMNS)
+        self.column = nn.Linear(width, 2 * typesetting.COLUMNS)
 
     def loss(self, hidden: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of letter and column, from image tokens [B, N, D] and the
-        labels that `Painter.cells` gives, [B, N, 2, 2]."""
+        """Cross-entropy of letter and column, from image tokens [B, N, D] and the labels of
+        `Painter.cells`, [B, N, 2, 2]."""
         lettered = (cells[..., 0] > 0).any(-1)
         chosen = (lettered + torch.rand_like(lettered, dtype=torch.float32)).topk(ASKED).indices
         hidden = hidden.gather(1, chosen[..., None].expand(-1, -1, hidden.shape[-1]))
@@ -44,7 +44,7 @@ class Reader(nn.Module):
             letter, column = self.letter(hidden), self.column(hidden)
         answers = (
             (letter.view(-1, self.letters), cells[..., 0]),
-            (column.view(-1, posters.COLUMNS), cells[..., 1]),
+            (column.view(-1, typesetting.COLUMNS), cells[..., 1]),
         )
         return sum(
             F.cross_entropy(scores.float(), labels.flatten(), ignore_index=UNKNOWN)

@@ -1,4 +1,4 @@
-"""What both stages share: the clock, the log, saved state."""
+"""What both training stages share: time limits, the log, saving state, the learning rate."""
 
 import json
 import os
@@ -10,10 +10,11 @@ import torch
 
 
 class Clock:
-    """How far a stage is: this call may run `minutes`, the stage takes `total` in all.
+    """Measures the progress of a stage. This call may run for `minutes`; the stage takes `total`
+    minutes over all calls.
 
-    A `deadline` in Unix time shortens the call. Time is counted over calls, so that the
-    schedule of a stage goes on where the last call left it.
+    A `deadline` in Unix time can shorten the call. `before` is the time of earlier calls, so that
+    the learning rate schedule continues where the last call ended.
     """
 
     def __init__(
@@ -32,20 +33,22 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Time spent in the stage, over all calls."""
+        """Seconds spent in the stage, over all calls."""
         return self.before + time.monotonic() - self.started
 
     @property
     def progress(self) -> float:
+        """Share of the stage that is done, 0 to 1."""
         return min(self.seconds / self.total, 1.0)
 
     @property
     def over(self) -> bool:
+        """Whether this call or the stage has used up its time."""
         return time.monotonic() - self.started >= self.limit or self.seconds >= self.total
 
 
 class Log:
-    """Lines of JSON in a file, and the same shorter on the terminal."""
+    """Appends JSON objects to a file, one a line, and prints them to the terminal."""
 
     def __init__(self, file: Path):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -59,19 +62,20 @@ class Log:
 
 
 def wait(step: int) -> None:
-    """Now and then lets the device catch up, so that the clock means something."""
+    """Waits for the GPU every ten steps, so that the clock measures finished work."""
     if step % 10 == 0 and torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def save(file: Path, state: dict) -> None:
-    """Whole or not at all."""
+    """Writes atomically: to a temporary file that then replaces the target."""
     partial = file.with_suffix(".partial")
     torch.save(state, partial)
     os.replace(partial, file)
 
 
 def rate_at(step: int, progress: float, peak: float, warmup: int, decay_from: float) -> float:
-    """The learning rate: up over `warmup` steps, flat, then linearly to 0 at the end."""
+    """The learning rate: linear warm-up over `warmup` steps, constant, then a linear decay to
+    0.2 % of the peak from progress `decay_from` to the end."""
     decay = 1.0 if progress < decay_from else (1 - progress) / (1 - decay_from)
     return peak * min(1.0, (step + 1) / warmup) * max(decay, 0.002)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Seconds from the start of a process to its PNG: the worker and diffusers in turns.
+"""Measures the seconds from the start of a process to its PNG, for the worker and diffusers.
 
     timing.py MODEL --binary PATH [--repeats 5] [--into FILE]
 
-256 x 256, 20 steps with guidance, float32, both on this machine's CPU; medians and
-their ratio.
+Both make a picture of 256 x 256 pixels in 20 steps with guidance, in float32 on this machine's
+CPU, in turns. Prints the medians and their ratio.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
-import posters
+from designs import Poster
 from evaluate import keep, load_pipeline, sample
 
 PROMPT = 'Sale poster, headline "SUMMER" in bold red letters on a yellow background'
@@ -26,8 +26,8 @@ STEPS, GUIDANCE = 20, 4.5
 
 
 def draw(model: Path, out: Path) -> None:
-    """What a script with diffusers does for one picture."""
-    poster = posters.Poster(PROMPT, ("SUMMER",))
+    """Makes one picture with diffusers, as a script would."""
+    poster = Poster(PROMPT, ("SUMMER",))
     picture = sample(load_pipeline(model), [(0, poster)], STEPS, GUIDANCE, batch=1)[0]
     Image.fromarray(picture).save(out)
 
@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("--binary", default="ovis-worker")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--into", type=Path, help="results file that gets the figures")
+    parser.add_argument("--into", type=Path, help="results file to write the figures to")
     parser.add_argument("--draw", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.draw:

@@ -1,4 +1,4 @@
-"""A byte-level tokenizer in Qwen's style, small, that spells headlines out."""
+"""A small byte-level tokenizer like Qwen's that splits headlines into single letters."""
 
 import re
 
@@ -7,8 +7,8 @@ from tokenizers import AddedToken
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import Qwen2Tokenizer
 
+import designs
 import headlines
-import posters
 
 SYSTEM_SENTENCE = (
     "Describe the image by detailing the color, quantity, text, shape, size, texture, "
@@ -16,11 +16,11 @@ SYSTEM_SENTENCE = (
 )
 
 PREFIX_POSITIONS = 28
-"""Tokens of the template before the colon that ends the system sentence; the
-pipeline drops this many positions."""
+"""Number of tokens in the template before the colon that ends the system sentence. The pipeline
+drops this many positions."""
 
 FULL_POSITIONS = 256
-"""Positions that the pipeline pads a prompt to."""
+"""Number of positions that the pipeline pads a prompt to."""
 
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -33,20 +33,19 @@ CHAT_TEMPLATE = (
     "{%- endif -%}"
     "{%- endif -%}"
 )
-"""What Qwen3's chat template comes to without tools, system turn or thinking."""
+"""Qwen3's chat template without its branches for tools, a system turn and thinking."""
 
-# In the order of Qwen3's ids; the last two are ordinary added tokens there too.
+# In the order of Qwen3's ids. As in Qwen3, the think tokens are not special tokens.
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 THINK_TOKENS = ("<think>", "</think>")
 
 
 def build() -> Qwen2Tokenizer:
-    """The tokenizer, the same on every call.
+    """Builds the tokenizer. The result is always the same.
 
-    Its merges are written down, not counted in a corpus. A word of the prompts is
-    merged from the space before it onwards, so no merge ever applies to the first
-    word inside quotes: that falls into its letters. A Chinese character's three bytes
-    become one token.
+    Its merges are constructed, not learned from a corpus. The merges of a prompt's word start with
+    the space before it, so none applies to the first word inside quotes, which therefore stays
+    split into letters. The three bytes of a Chinese character become one token.
     """
     byte_names = sorted(ByteLevel.alphabet())
     vocabulary = {name: index for index, name in enumerate(byte_names)}
@@ -63,8 +62,9 @@ def build() -> Qwen2Tokenizer:
 
     for char in headlines.CHARACTERS:
         add(char)
-    # The two that stand without a space in the template: "user", "Describe"; the end
-    # of an empty thought; then the words of the sentence and of the prompts.
+    # First the pieces that the template has without a space before them ("user", "Describe"),
+    # the end of an empty thought and opening quotes, then the words of the system sentence and
+    # of the prompts.
     for word in ("user", "Describe", "\n\n", ' "', " “"):
         add(word)
     sentence = re.findall(r"[a-z]+", SYSTEM_SENTENCE.partition(" ")[2])
@@ -92,22 +92,22 @@ def build() -> Qwen2Tokenizer:
 
 
 def _as_bytes(text: str) -> str:
-    """The text's bytes, each as the printable character that byte-level BPE uses."""
+    """The text's bytes, each as the printable character that represents it in byte-level BPE."""
     pieces = ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
     return "".join(piece for piece, _ in pieces)
 
 
 def prompt_words() -> list[str]:
-    """The lower-case words that prompts are made of, in a fixed order."""
-    texts = [*posters.COLORS, *posters.KINDS, "a an with border"]
-    for choices in (posters.STYLES, posters.SURFACES, posters.POSITIONS):
+    """The lower-case words that prompts consist of, in a fixed order."""
+    texts = [*designs.COLORS, *designs.KINDS, "a an with border"]
+    for choices in (designs.STYLES, designs.SURFACES, designs.POSITIONS):
         texts += [text for options in choices.values() for text in options]
-    texts += [re.sub(r"\{.\}", "", template) for template in posters.TEMPLATES]
+    texts += [re.sub(r"\{.\}", "", template) for template in designs.TEMPLATES]
     return sorted({word for text in texts for word in re.findall(r"\b[a-z]+\b", text)})
 
 
 def templated(tokenizer: Qwen2Tokenizer, prompt: str) -> str:
-    """The prompt as the pipeline words it."""
+    """The prompt in the pipeline's chat template."""
     message = {"role": "user", "content": SYSTEM_SENTENCE + prompt}
     return tokenizer.apply_chat_template(
         [message], tokenize=False, add_generation_prompt=True, enable_thinking=False
@@ -115,17 +115,17 @@ def templated(tokenizer: Qwen2Tokenizer, prompt: str) -> str:
 
 
 class Encoder:
-    """Prompts to padded ids: `PREFIX_POSITIONS` and then `positions` more."""
+    """Encodes prompts to ids, padded to `PREFIX_POSITIONS` + `positions`."""
 
     def __init__(self, tokenizer: Qwen2Tokenizer, positions: int):
         self.backend = tokenizer.backend_tokenizer
         self.length = PREFIX_POSITIONS + positions
         self.pad = tokenizer.pad_token_id
-        # The template is rendered once; rendering it for each prompt is slow.
+        # Rendering the template for every prompt would be slow: it is rendered once.
         self.before, self.after = templated(tokenizer, "\0").split("\0")
 
     def __call__(self, prompt: str) -> tuple[np.ndarray, int] | None:
-        """The ids and how many are real; nothing when the prompt is too long."""
+        """The ids, and how many of them are not padding; None if the prompt is too long."""
         text = self.before + prompt + self.after
         ids = self.backend.encode(text, add_special_tokens=False).ids
         if len(ids) > self.length:

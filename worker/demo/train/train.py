@@ -6,12 +6,13 @@
     train.py all --vae-minutes 3 --minutes 12 --assets A --state S --out O
     train.py probe --assets A --state S
 
-`vae` trains the autoencoder; `joint` the text encoder and the transformer, and writes
-the checkpoint to O/model with the log and its plot; `all` does what is left of both.
-`--minutes` is for this call, `--of` for the whole stage: call `joint` again with the
-same S until that is reached.
-Without a state in S, `joint --init MODEL` goes on from a written checkpoint instead.
-`probe` takes about a minute and a half and says how fast everything is.
+`vae` trains the autoencoder. `joint` trains the text encoder and the transformer, and writes
+the checkpoint to O/model, with the log and its plot. `all` runs both stages, or the second
+alone if the first is done.
+`--minutes` limits this call and `--of` the whole stage: repeat `joint` with the same S until
+the stage is finished.
+If S holds no state, `joint --init MODEL` continues from a written checkpoint.
+`probe` measures the speed of each part of the training in about a minute and a half.
 """
 
 import argparse
@@ -30,6 +31,7 @@ HERE = Path(__file__).parent
 
 
 def read_config(smoke: bool) -> dict:
+    """config.toml, with the values of smoke.toml over it if `smoke`."""
     config = tomllib.loads((HERE / "config.toml").read_text("utf-8"))
     if smoke:
         for name, table in tomllib.loads((HERE / "smoke.toml").read_text("utf-8")).items():
@@ -43,24 +45,26 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("what", choices=("vae", "joint", "all", "probe"))
     parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--vae-minutes", type=float, default=3.0, help="of `all`")
+    parser.add_argument("--vae-minutes", type=float, default=3.0, help="first stage of `all`")
     parser.add_argument("--of", type=float, help="minutes of the whole stage, over all calls")
     parser.add_argument("--deadline", type=float, help="Unix time when training must be over")
-    parser.add_argument("--assets", type=Path, required=True, help="what fonts.py wrote")
-    parser.add_argument("--state", type=Path, required=True, help="folder for what resumes")
+    parser.add_argument("--assets", type=Path, required=True, help="folder that fonts.py wrote")
+    parser.add_argument("--state", type=Path, required=True, help="folder for resumable state")
     parser.add_argument("--out", type=Path, help="folder for checkpoint, log and plot")
     parser.add_argument("--init", type=Path, help="a checkpoint to start from")
-    parser.add_argument("--autoencoder", type=Path, help="a trained one, instead of stage `vae`")
-    parser.add_argument("--no-graphs", action="store_true", help="do not record steps")
+    parser.add_argument(
+        "--autoencoder", type=Path, help="a trained one, in place of the stage `vae`"
+    )
+    parser.add_argument("--no-graphs", action="store_true", help="do not record CUDA graphs")
     parser.add_argument("--no-compile", action="store_true", help="do not compile blocks")
-    parser.add_argument("--smoke", action="store_true", help="tiny, for a CPU")
+    parser.add_argument("--smoke", action="store_true", help="a tiny model, for a CPU")
     return parser.parse_args()
 
 
 def main() -> int:
     args = parse()
     args.state.mkdir(parents=True, exist_ok=True)
-    # Compiled kernels stay with the state, for the next call.
+    # Compiled kernels are kept with the state, so that the next call does not compile them again.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(args.state.resolve() / "inductor"))
     import numpy as np
     import torch
@@ -75,9 +79,9 @@ def main() -> int:
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.benchmark_limit = 4
-    # cuDNN's attention has given gradients that are not numbers; flash attention has not.
+    # cuDNN's attention has produced NaN gradients here; flash attention has not.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    # All blocks share one piece of code, each shape of which counts.
+    # All blocks share one code object, and each of their shapes counts towards its limit.
     torch._dynamo.config.recompile_limit = 64
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     log = Log(args.state / "log.jsonl")
@@ -123,7 +127,7 @@ def main() -> int:
     if resuming := (args.state / "joint.pt").exists():
         state = torch.load(args.state / "joint.pt", map_location=device, weights_only=True)
         clock.before = state["seconds"]
-    # On resuming not the same posters, noise and order as before.
+    # A resumed run must not repeat the posters, noise and order of the first.
     seed = config["seed"] + state["step"]
     torch.manual_seed(seed)
     joint = joint_stage.Joint(

@@ -1,4 +1,4 @@
-"""The first stage: the autoencoder."""
+"""The first training stage: the autoencoder."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from optimizer import Optimizer
 from run import Clock, Log, rate_at, save, wait
 
 LARGEST_RATIO = 30.0
-"""Energy over its mean that no place of the decoder should exceed. Small lettering on an
-even ground comes near it."""
+"""Largest ratio of the energy at one position of the decoder to its mean that is not penalized.
+Small letters on an even background come close to it."""
 
 
 def train(
@@ -32,8 +32,8 @@ def train(
 ) -> None:
     """Trains the autoencoder until the clock runs out and writes `state/vae.pt`.
 
-    Two parts: both halves on crops with lettering; then the latent space is rescaled
-    and fixed, and the decoder alone goes on with whole pictures and noisy latents.
+    In the first part, encoder and decoder train on crops with letters. Then the latent space is
+    rescaled and frozen, and the decoder alone trains on whole pictures and noisy latents.
     """
     stage = config["vae_stage"]
     vae.to(memory_format=torch.channels_last)
@@ -53,6 +53,7 @@ def train(
 def posters_for(
     config: dict, assets: Path, batch: int, seed: int, crop: int | None
 ) -> data.Posters:
+    """Batches of 256 x 256 posters, or of crops of them."""
     return data.Posters(
         config["posters"], assets, batch, config["joint_stage"]["text_tokens"],
         [(256, 256, 1.0)], seed, crop,
@@ -60,8 +61,8 @@ def posters_for(
 
 
 def run(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The module on `x`: on a GPU all in bf16, the norms as well, which autocast would
-    run in float32; the weights themselves stay float32."""
+    """Applies the module to `x`. On a GPU all of it runs in bf16, including the norms, which
+    autocast would run in float32; the stored weights stay in float32."""
     if x.device.type != "cuda":
         return module(x)
     weights = {name: p.bfloat16() for name, p in module.named_parameters()}
@@ -70,7 +71,7 @@ def run(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def watched(decoder: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Collects what the decoder's middle and its levels give on."""
+    """Collects the outputs of the decoder's middle and up blocks while the context is open."""
     outputs: list[torch.Tensor] = []
     hooks = [
         module.register_forward_hook(lambda _module, _input, output: outputs.append(output))
@@ -84,11 +85,11 @@ def watched(decoder: nn.Module) -> Iterator[list[torch.Tensor]]:
 
 
 def droplets(activations: torch.Tensor) -> torch.Tensor:
-    """How much of the energy of [B, C, H, W] sits in places far above the mean, 0 to 1.
+    """A penalty on positions of [B, C, H, W] whose energy exceeds `LARGEST_RATIO` times the mean.
 
-    Left alone, a decoder puts a spike into some corner, with which it steers the group
-    norms, and a coloured spot stays in the picture (seen in StyleGAN by Karras et al.
-    2020, who call it a droplet).
+    Without it, the decoder learns to put a spike of large activations at one position, with which
+    it controls the group norms, and a coloured spot remains in the picture. Karras et al. 2020
+    describe the same in StyleGAN and call it a droplet.
     """
     energy = activations.float().square().mean(1)
     ratio = energy / energy.mean((1, 2), keepdim=True).clamp(min=1e-6)
@@ -96,13 +97,13 @@ def droplets(activations: torch.Tensor) -> torch.Tensor:
 
 
 def worst(error: torch.Tensor) -> torch.Tensor:
-    """The error [B, 1, H, W] of each picture's worst 8 x 8 pixels, which a mean over
-    the picture hides."""
+    """Mean error of the worst 8 x 8 pixels of each picture, from errors [B, 1, H, W]. The mean over
+    whole pictures hides it."""
     return F.avg_pool2d(error, 8).amax((1, 2, 3)).mean()
 
 
 class Trainee:
-    """The autoencoder in one of the two parts of its training."""
+    """The autoencoder in one part of its training: encoder and decoder, or the decoder alone."""
 
     def __init__(self, vae: AutoencoderKL, both: bool, stage: dict, batch: dict, graphs: bool):
         self.vae, self.both, self.stage = vae, both, stage
@@ -113,7 +114,7 @@ class Trainee:
         self.replayed = Replayed(self._step, graphs and device.type == "cuda")
 
     def step(self, batch: dict) -> torch.Tensor:
-        """One step on a batch: loss, error on the lettering, norm of the gradient."""
+        """Trains on a batch. Returns loss, error on the letters and norm of the gradient."""
         self.pictures.copy_(batch["pictures"])
         self.coverage.copy_(batch["coverage"])
         return self.replayed()
@@ -124,7 +125,7 @@ class Trainee:
         return torch.stack([loss.detach(), error, self.optimizer.step()])
 
     def _loss(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss, and the mean error on and around the lettering."""
+        """The loss, and the mean error on and near letters."""
         stage, pictures = self.stage, data.to_unit(self.pictures)
         with torch.set_grad_enabled(self.both):
             mean, logvar = run(self.vae.encoder, pictures).chunk(2, dim=1)
@@ -134,7 +135,7 @@ class Trainee:
             latents = mean + noise
             kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(1).mean()
         else:
-            # In this part latents have unit size: (z - shift) * scale.
+            # The latent space is normalized: (z - SHIFT) * SCALE has deviation 1.
             strength = stage["latent_noise"] * torch.rand(len(mean), 1, 1, 1, device=mean.device)
             latents = mean + strength / SCALE * torch.randn_like(mean)
             kl = 0.0
@@ -152,14 +153,14 @@ class Trainee:
 
 
 def _part(vae, both, source, config, clock, log, graphs, start=0.0, until=1.0) -> None:
-    """One part of the stage, from `start` to `until` of its time."""
+    """Trains one part of the stage, from `start` to `until` of the stage's time."""
     stage = config["vae_stage"]
     if isinstance(source, data.Posters):
         device = next(vae.parameters()).device
         source = data.batches(source, config["posters"]["workers"], device)
     trainee = Trainee(vae, both, stage, next(source), graphs)
     recent: deque[torch.Tensor] = deque(maxlen=50)
-    # Each part has its own decay, the second from a lower peak.
+    # Each part has a learning rate schedule of its own; the second has half the peak.
     peak = stage["learning_rate"] * (1.0 if both else 0.5)
     step, images, since = 0, 0, clock.seconds
     while clock.progress < until and not clock.over:
@@ -184,9 +185,9 @@ def _part(vae, both, source, config, clock, log, graphs, start=0.0, until=1.0) -
 def normalize(vae: AutoencoderKL, batches) -> None:
     """Rescales the latent space so that (z - SHIFT) * SCALE has mean 0 and deviation 1.
 
-    The affine goes into the encoder's last and the decoder's first convolution. Only
-    at the picture's edge, where that pads with zeros, is it not exact; the decoder
-    trains on, so that is made good.
+    The affine map is folded into the encoder's last and the decoder's first convolution. It is
+    inexact only at the picture's edge, where the decoder's convolution pads with zeros; the
+    decoder adapts as it trains on.
     """
     latents = []
     for _ in range(12):
@@ -206,14 +207,14 @@ def normalize(vae: AutoencoderKL, batches) -> None:
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures to what the transformer sees: bf16, mean 0 and deviation 1."""
+    """Encodes pictures to the transformer's latents: bf16, with mean 0 and deviation 1."""
     mean = run(vae.encoder, data.to_unit(pictures)).chunk(2, dim=1)[0]
     return ((mean - SHIFT) * SCALE).bfloat16()
 
 
 @torch.no_grad()
 def check(vae: AutoencoderKL, batch: dict) -> dict[str, float]:
-    """Size of the latents, and the error of the whole way."""
+    """Mean and deviation of the latents, and the reconstruction error."""
     latents = encode(vae, batch["pictures"]).float()
     error = run(vae.decoder, latents / SCALE + SHIFT) - data.to_unit(batch["pictures"])
     error = error.abs().mean(1, keepdim=True)

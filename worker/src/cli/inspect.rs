@@ -1,4 +1,4 @@
-//! `inspect`: says what files are, without reading their weights.
+//! `inspect`: describes checkpoint files without reading their weights.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -6,30 +6,31 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{json, Value};
 
+use super::error::CliError;
 use super::model_args::ModelArgs;
-use super::{terminal, CliError};
+use super::terminal;
 use crate::checkpoint::{
     shown, Checkpoint, MmditConfig, PartTensors, Qwen3Config, TokenizerFiles, VaeConfig,
 };
 
-/// Arguments of `inspect`.
+/// Which files to describe, and how.
 #[derive(Clone, Debug, Args)]
 pub struct InspectArgs {
-    /// A diffusers folder, the original release's folder, a ComfyUI `models`
+    /// The checkpoint: a diffusers folder, the original release's folder, a ComfyUI `models`
     /// folder, a repository in Hugging Face's cache or its name, or a single file.
     #[arg(value_name = "PATH", conflicts_with = "model")]
     pub path: Option<PathBuf>,
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Print JSON.
+    /// Print the description as JSON.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Opens the checkpoint and prints what was recognised.
+/// Opens the checkpoint and prints its parts.
 ///
 /// # Errors
-/// The checkpoint is refused.
+/// No checkpoint is found, or a file of it is not valid.
 pub fn run(args: &InspectArgs) -> Result<(), CliError> {
     let mut named = args.model.checkpoint();
     named.model = args.path.clone().or(named.model);
@@ -41,10 +42,10 @@ pub fn run(args: &InspectArgs) -> Result<(), CliError> {
     }
 }
 
-/// Everything `inspect` says, as JSON; a part that is not there is null.
+/// The description as JSON. A missing part is null.
 ///
 /// # Errors
-/// The tokenizer's files do not make a tokenizer.
+/// The tokenizer's files are not valid.
 pub fn report(checkpoint: &Checkpoint) -> Result<Value, CliError> {
     let transformer = checkpoint
         .transformer
@@ -81,7 +82,7 @@ pub fn report(checkpoint: &Checkpoint) -> Result<Value, CliError> {
     }))
 }
 
-/// A path in a report; one that is not UTF-8 has no exact text.
+/// A path as text. Bytes that are not UTF-8 are replaced.
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -150,7 +151,7 @@ fn vae_geometry(config: &VaeConfig) -> Value {
     })
 }
 
-/// The report for reading.
+/// The description as text for a terminal.
 fn as_text(report: &Value) -> String {
     let mut text = format!(
         "{} ({} layout): {} parameters, {}\n",
@@ -159,7 +160,7 @@ fn as_text(report: &Value) -> String {
         parameters(&report["parameters"]),
         bytes(&report["bytes"]),
     );
-    // Writing to a string cannot fail.
+    // Results of `writeln!` are ignored: writing to a string cannot fail.
     for (field, title) in [
         ("transformer", "transformer"),
         ("text_encoder", "text encoder"),
@@ -202,7 +203,7 @@ fn as_text(report: &Value) -> String {
         );
     }
     for file in report["skipped"].as_array().into_iter().flatten() {
-        // Already on one line, and longer than a name may be.
+        // Not through `plain`: a reason is already escaped, and may be longer than a name.
         let reason = file["reason"].as_str().unwrap_or_default();
         let _ = writeln!(text, "\nleft aside: {reason}");
     }
@@ -219,7 +220,7 @@ fn as_text(report: &Value) -> String {
     text
 }
 
-/// A value on one line of a terminal.
+/// A value on one line, with control characters escaped.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), shown)
 }

@@ -1,32 +1,34 @@
-//! The address that `serve` listens on: taken before the model is loaded, listened on after.
+//! The address that `serve` listens on. It is bound before the model is loaded and listened on
+//! afterwards.
 
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 
 use tokio::net::{lookup_host, TcpListener, TcpSocket};
 
-use super::CliError;
+use super::error::CliError;
 
-/// Connections the system holds while they wait to be accepted.
+/// Most connections that the system holds until they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// Exit status where another program has the address: Linux's number for it, so that whoever
-/// started the worker can tell this from other failures.
+/// Exit status when another program has the address: the value of `EADDRINUSE` on Linux. The
+/// program that started the worker can tell this from other failures.
 const ADDRESS_IN_USE: u8 = 98;
 
-/// An address that is taken, and not listened on yet.
+/// A socket that is bound to its address but does not listen yet.
 pub struct Bound {
     socket: TcpSocket,
-    /// The address.
+    /// The address, with port 0 if the system is to choose one.
     pub address: SocketAddr,
     guard: Option<Guard>,
 }
 
 impl Bound {
-    /// Takes the address of `HOST:PORT`.
+    /// Resolves `HOST:PORT` and binds a socket to it.
     ///
     /// # Errors
-    /// It is no address, or not to be had.
+    /// `listen` is not an address, the address is in use or not one of this machine's, or the
+    /// port requires privileges.
     pub async fn take(listen: &str) -> Result<Self, CliError> {
         let address = lookup_host(listen)
             .await
@@ -44,7 +46,7 @@ impl Bound {
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         };
         let bound = socket.and_then(|socket| {
-            // A worker started again must not wait for its old connections' ends.
+            // Lets a restarted worker bind while old connections are still in TIME_WAIT.
             #[cfg(unix)]
             socket.set_reuseaddr(true)?;
             socket.bind(address)?;
@@ -60,27 +62,28 @@ impl Bound {
         }
     }
 
-    /// Listens on it.
+    /// Starts to accept connections.
     ///
     /// # Errors
-    /// The system does not let it.
+    /// Another program listens on the address, or the system is out of sockets.
     pub fn listen(self) -> Result<TcpListener, CliError> {
         let listener = self.socket.listen(BACKLOG);
-        // From now on the address itself keeps others out.
+        // A listening socket itself prevents others from binding the address.
         drop(self.guard);
         listener.map_err(|e| cannot_listen(self.address, &e))
     }
 }
 
-/// Keeps a second worker from the address while this one loads. With `SO_REUSEADDR`, Linux lets
-/// two sockets have an address as long as neither listens, and both workers would load their
-/// models before one of them fails.
+/// Prevents a second worker from binding the address while this one loads. With `SO_REUSEADDR`,
+/// Linux lets two sockets bind one address as long as neither listens; both workers would load
+/// their models before one of them fails.
 #[cfg(target_os = "linux")]
 struct Guard(#[allow(dead_code)] std::os::unix::net::UnixListener);
 
 #[cfg(target_os = "linux")]
 impl Guard {
-    /// An abstract name, which goes with the process, however that ends.
+    /// Binds an abstract Unix socket whose name holds the address. The system releases it when
+    /// the process ends, however it ends. `None` where no guard is possible.
     fn of(address: SocketAddr) -> std::io::Result<Option<Self>> {
         use std::os::linux::net::SocketAddrExt;
         use std::os::unix::net::{SocketAddr as Name, UnixListener};
@@ -91,7 +94,7 @@ impl Guard {
         match UnixListener::bind_addr(&name) {
             Ok(listener) => Ok(Some(Self(listener))),
             Err(error) if error.kind() == ErrorKind::AddrInUse => Err(error),
-            // Where such names are forbidden, there is no guard.
+            // A sandbox may forbid abstract sockets.
             Err(_) => Ok(None),
         }
     }

@@ -1,22 +1,22 @@
-//! From arguments to a loaded pipeline, saying how far it is.
+//! From arguments to a loaded pipeline, with progress reports on the way.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::error::CliError;
 use super::model_args::ModelArgs;
-use super::CliError;
 use crate::checkpoint::{Checkpoint, LoadProgress, Watch};
 use crate::nn::{describe_paths, Placement};
 use crate::pipeline::{Parameters, Parts, Pipeline};
 
-/// Percents between two reports of one part.
+/// Percent of a part between two progress reports.
 const REPORT_EVERY: u64 = 20;
 
-/// Finds the named checkpoint, which must have every part that making an image
-/// takes, before minutes are spent on loading those that are there.
+/// Opens the named checkpoint, without loading weights, and checks that it has every part that
+/// an image requires.
 ///
 /// # Errors
-/// A file is not what it should be, or a part is missing.
+/// A file cannot be read as a checkpoint, or a part is missing.
 pub fn open_whole(model: &ModelArgs) -> Result<Checkpoint, CliError> {
     let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
     match checkpoint.missing()[..] {
@@ -34,7 +34,8 @@ pub fn open_whole(model: &ModelArgs) -> Result<Checkpoint, CliError> {
     }
 }
 
-/// What was seen where a part is missing: most likely it is among what was left aside.
+/// Hint for a missing part: the files that were skipped, and why. The part is most likely one of
+/// them.
 fn left_aside(checkpoint: &Checkpoint) -> String {
     const MOST: usize = 3;
     let skipped = &checkpoint.skipped;
@@ -50,10 +51,11 @@ fn left_aside(checkpoint: &Checkpoint) -> String {
     }
 }
 
-/// Loads all parts that a checkpoint has; `say` gets a line now and then.
+/// Loads all parts that a checkpoint has. `say` receives the checkpoint's notes and a line for
+/// every [`REPORT_EVERY`] percent.
 ///
 /// # Errors
-/// The weights do not fit, or a file is not what it should be.
+/// The weights do not fit the device's memory, or a file cannot be read.
 pub fn load(
     checkpoint: &Checkpoint,
     placement: &Placement,
@@ -77,11 +79,11 @@ pub fn load(
     Ok(pipeline)
 }
 
-/// Prepares a loaded pipeline's GPU for the first job; `say` gets a line if there was
-/// anything to do.
+/// Warms up a loaded pipeline's GPU, so that the first job does not wait for kernels to be
+/// compiled and chosen. `say` receives a line on a GPU; on a CPU there is nothing to do.
 ///
 /// # Errors
-/// The device fails.
+/// The device fails, or runs out of memory.
 pub fn warm_up(pipeline: &Pipeline, say: impl Fn(&str)) -> Result<(), CliError> {
     let started = Instant::now();
     pipeline.warm_up()?;
@@ -94,15 +96,18 @@ pub fn warm_up(pipeline: &Pipeline, say: impl Fn(&str)) -> Result<(), CliError> 
     Ok(())
 }
 
-/// What a pipeline computes with, on the thread where it does, after [`warm_up`].
+/// Describes the kernels and libraries that a pipeline computes with. Call it on the pipeline's
+/// thread after [`warm_up`].
 ///
 /// # Errors
-/// The device fails.
+/// The GPU's libraries cannot be queried.
 pub fn paths(pipeline: &Pipeline) -> Result<String, CliError> {
     let described = describe_paths(pipeline.placement());
     Ok(described.map_err(crate::pipeline::Error::from)?)
 }
 
+/// A progress callback that passes a line to `say` when a part begins, every
+/// [`REPORT_EVERY`] percent, and when a part is loaded.
 fn reporter(say: Arc<impl Fn(&str) + Send + Sync + 'static>) -> Watch {
     let last = Mutex::new(("", 0));
     Arc::new(move |progress: LoadProgress| {

@@ -1,6 +1,17 @@
-//! The commands. Each parses its arguments and calls the rooms below.
+//! The commands of the program. Each parses its arguments and calls the library.
+//!
+//! - `serve`: keeps a model on a device and serves clients; `listening` binds its address,
+//!   `runtime` starts its threads
+//! - `generate`: makes images in this process; `picture` encodes them, `out_file` writes them
+//! - `bench`: measures speed
+//! - `inspect`: describes checkpoint files
+//! - `model_args`, `shortcut_args`, `values`: arguments that several commands share, and the
+//!   parsers of their values
+//! - `loading`: from a checkpoint's name to a loaded pipeline
+//! - `error`, `signals`, `terminal`: how a command ends, and where its output goes
 
 mod bench;
+mod error;
 mod generate;
 mod inspect;
 mod listening;
@@ -8,6 +19,7 @@ mod loading;
 mod model_args;
 mod out_file;
 mod picture;
+mod runtime;
 mod serve;
 mod shortcut_args;
 mod signals;
@@ -20,19 +32,21 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
+pub use self::error::CliError;
+
 use crate::logging;
 use crate::text::excerpt;
 
-/// Most bytes of a value that an error quotes.
+/// Most bytes of an argument's value that an error quotes.
 const MAX_QUOTED: usize = 200;
 
-/// Most bytes of what is said of a command line that cannot be understood.
+/// Most bytes of the message about a command line that cannot be parsed.
 const MAX_USAGE: usize = 4 << 10;
 
-/// Exit status of a command line that cannot be understood.
+/// Exit status when the command line cannot be parsed.
 const USAGE: u8 = 2;
 
-/// A persistent worker for the Ovis-Image text-to-image model.
+/// Runs the Ovis-Image text-to-image model: as a server for ComfyUI, or for single images.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Cli {
@@ -42,91 +56,24 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Keep a model on the device and serve clients on a websocket.
+    /// Load a model once and serve ComfyUI clients over a websocket.
     Serve(serve::ServeArgs),
-    /// Make images in this process and write them as PNG, JPEG or WebP files.
+    /// Make images without a server and write them as PNG, JPEG or WebP files.
     Generate(generate::GenerateArgs),
-    /// Measure how fast this machine makes images, stage by stage.
+    /// Measure how fast this machine makes images, with the time of each stage.
     Bench(bench::BenchArgs),
-    /// Say what weights files are, without loading them.
+    /// Describe checkpoint files without loading their weights.
     Inspect(inspect::InspectArgs),
 }
 
-/// An error as the commands report it: one sentence, and what to do.
-#[derive(Debug)]
-pub struct CliError {
-    message: String,
-    hint: String,
-    /// The program's exit status.
-    status: u8,
-}
-
-impl CliError {
-    /// A sentence and a hint, which may be empty.
-    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: hint.into(),
-            status: 1,
-        }
-    }
-
-    /// The error with another exit status than 1.
-    pub fn with_status(self, status: u8) -> Self {
-        Self { status, ..self }
-    }
-
-    /// One error of several, none of which kept the others from happening.
-    ///
-    /// # Errors
-    /// There is one.
-    pub fn all(errors: Vec<Self>) -> Result<(), Self> {
-        let hint = errors.last().map(|error| error.hint.clone());
-        let Some(hint) = hint else { return Ok(()) };
-        let messages: Vec<_> = errors.into_iter().map(|error| error.message).collect();
-        Err(Self::new(messages.join("; "), hint))
-    }
-
-    /// Says it on standard error.
-    fn say(&self) {
-        logging::say(&format!("error: {}", self.message));
-        if !self.hint.is_empty() {
-            logging::say(&format!("hint: {}", self.hint));
-        }
-    }
-}
-
-impl From<String> for CliError {
-    fn from(message: String) -> Self {
-        Self::new(message, "")
-    }
-}
-
-impl From<crate::checkpoint::WeightsError> for CliError {
-    fn from(error: crate::checkpoint::WeightsError) -> Self {
-        Self::new(error.to_string(), error.hint())
-    }
-}
-
-impl From<crate::pipeline::Error> for CliError {
-    fn from(error: crate::pipeline::Error) -> Self {
-        let hint = match &error {
-            crate::pipeline::Error::Invalid { hint, .. }
-            | crate::pipeline::Error::TooLarge { hint, .. } => hint.clone(),
-            _ => String::new(),
-        };
-        Self::new(error.to_string(), hint)
-    }
-}
-
-/// Runs the command line; the exit status.
+/// Parses the command line, runs the command and returns the exit status.
 pub fn main() -> ExitCode {
-    // Libraries add a backtrace to the words of their errors where RUST_BACKTRACE asks for
-    // it. A person is told what was wrong, not where in the program; no other thread runs yet.
+    // With RUST_BACKTRACE set, libraries append a backtrace to their error messages, which would
+    // end up in messages to users. Setting a variable is safe here: no other thread runs yet.
     std::env::set_var("RUST_LIB_BACKTRACE", "0");
     logging::install_panic_hook();
     let status = catch_unwind(run).unwrap_or_else(|_| {
-        // The hook has said what happened.
+        // The panic hook has reported the panic itself.
         logging::say("hint: This is a defect of ovis-worker; report it with the line above.");
         ExitCode::FAILURE
     });
@@ -153,8 +100,8 @@ fn run() -> ExitCode {
     }
 }
 
-/// Answers a command line that is not a command: with help where that was asked for, or
-/// else with what is wrong in it.
+/// Handles a command line that clap did not turn into a command: prints the help or the version
+/// if it asked for one, else reports the error.
 fn answer(error: &clap::Error) -> ExitCode {
     let text = error.render();
     if !error.use_stderr() {

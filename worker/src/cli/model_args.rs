@@ -1,42 +1,43 @@
-//! Arguments that say which model to load, and where to.
+//! Arguments that select the model and the device.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
 use clap::{Args, ValueEnum};
 
+use super::error::CliError;
 use super::values::parsed;
-use super::CliError;
 use crate::checkpoint::CheckpointArgs;
 use crate::nn::{check_fp8, keep_freed_memory, Placement};
 use crate::pipeline::parse_bytes;
 use crate::text::first_line;
 
-/// Which files to load.
+/// Which checkpoint files to load.
 #[derive(Clone, Debug, Args)]
 pub struct ModelArgs {
-    /// A diffusers folder, the original release's folder, a ComfyUI `models`
+    /// The checkpoint: a diffusers folder, the original release's folder, a ComfyUI `models`
     /// folder, a repository in Hugging Face's cache or its name (nothing is ever
-    /// downloaded), or a single file. When nothing is named, `serve` and `generate`
-    /// use the small demo model where it is installed.
+    /// downloaded), or a single file. Without it, `serve` and `generate` use the small demo
+    /// model if it is installed.
     #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,
-    /// The transformer's file or folder, instead of what --model has.
+    /// File or folder of the transformer, in place of the one in --model.
     #[arg(long, value_name = "F")]
     pub transformer: Option<PathBuf>,
-    /// The text encoder's file or folder, instead of what --model has.
+    /// File or folder of the text encoder, in place of the one in --model.
     #[arg(long, value_name = "F")]
     pub text_encoder: Option<PathBuf>,
-    /// The VAE's file or folder, instead of what --model has.
+    /// File or folder of the VAE, in place of the one in --model.
     #[arg(long, value_name = "F")]
     pub vae: Option<PathBuf>,
-    /// The tokenizer's file or folder, instead of what is found.
+    /// File or folder of the tokenizer, in place of the one found with the checkpoint.
     #[arg(long, value_name = "F")]
     pub tokenizer: Option<PathBuf>,
 }
 
 impl ModelArgs {
-    /// As the weights room takes them; the demo model when nothing is named.
+    /// The files to open, or the demo model if no argument names any.
     pub fn checkpoint_or_demo(&self) -> CheckpointArgs {
         let named = self.checkpoint();
         match named.is_empty() {
@@ -48,7 +49,7 @@ impl ModelArgs {
         }
     }
 
-    /// As the weights room takes them.
+    /// The files to open.
     pub fn checkpoint(&self) -> CheckpointArgs {
         CheckpointArgs {
             model: self.model.clone(),
@@ -60,8 +61,7 @@ impl ModelArgs {
     }
 }
 
-/// The demo model that comes with the source: beside the program, or in the
-/// repository it was built from.
+/// Folder of the demo model: beside the program, or in the repository it was built from.
 fn demo_model() -> Option<PathBuf> {
     let beside = std::env::current_exe()
         .ok()
@@ -73,17 +73,18 @@ fn demo_model() -> Option<PathBuf> {
         .find(|folder| folder.join("model_index.json").is_file())
 }
 
-/// Where to load it.
+/// Which device and precision to compute with.
 #[derive(Clone, Debug, Args)]
 pub struct DeviceArgs {
-    /// cpu, cuda or cuda:I; the first GPU if there is one, else the CPU.
+    /// Device: cpu, cuda or cuda:I. The default is the first GPU, or the CPU if there is none.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Type of weights and arithmetic: bf16 on a GPU and f32 on a CPU unless named.
+    /// Precision of weights and arithmetic. The default is bf16 on a GPU and f32 on a CPU.
     #[arg(long, value_enum, alias = "dtype")]
     pub precision: Option<Precision>,
-    /// Host memory for jobs, such as 12GiB: larger ones are refused, and decoding goes in parts
-    /// to stay within it. `auto` is what the machine has left once the model is loaded.
+    /// Host memory that jobs may use, such as 12GiB. Jobs that need more are refused, and
+    /// images are decoded in bands to stay within it. `auto` is the memory that is free after
+    /// the model is loaded.
     #[arg(
         long,
         value_name = "auto|SIZE",
@@ -95,45 +96,46 @@ pub struct DeviceArgs {
     memory: HostMemory,
 }
 
-/// The `--memory` argument: bytes, or `None` for what is left.
+/// The `--memory` argument: bytes, or `None` for `auto`.
 #[derive(Clone, Copy, Debug)]
 struct HostMemory(Option<u64>);
 
-/// Blank, as an environment variable may be, is `auto`.
-fn host_memory(text: &str) -> Result<HostMemory, String> {
+/// Parses `--memory`. A blank value, as an environment variable may have, means `auto`.
+fn host_memory(text: &str) -> Result<HostMemory, Box<dyn Error + Send + Sync>> {
     match text.trim() {
         "" | "auto" => Ok(HostMemory(None)),
-        text => parse_bytes(text).map(|bytes| HostMemory(Some(bytes))),
+        text => Ok(HostMemory(Some(parse_bytes(text)?))),
     }
 }
 
-/// Types of weights and arithmetic.
+/// Precision of weights and arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
-    /// Float32.
+    /// float32.
     F32,
-    /// bfloat16; on a CPU for storage only.
+    /// bfloat16. On a CPU, weights are stored in bfloat16 and computed with in float32.
     Bf16,
-    /// bfloat16, and 8-bit floats for the large products of the transformer and, from compute
-    /// capability 9.0 on, its attention: faster and smaller, a little less exact. For NVIDIA
-    /// GPUs of compute capability 8.9 and newer.
+    /// bfloat16, with 8-bit floats for the transformer's large matrix products and, from compute
+    /// capability 9.0 on, its attention. Faster, and needs less memory; slightly less exact.
+    /// Requires an NVIDIA GPU of compute capability 8.9 or newer.
     Fp8,
 }
 
-/// What to do about a GPU that this program cannot use.
+/// Hint when this build of the program does not support GPUs.
 const NO_GPU_SUPPORT: &str = "In a clone of its repository, `worker/cuda-toolchain build` makes \
      one with GPU support.";
 
 impl DeviceArgs {
-    /// Bytes of host memory for jobs, where they were named.
+    /// Host memory for jobs in bytes; `None` is the memory that is free after loading.
     pub fn host_memory(&self) -> Option<u64> {
         self.memory.0
     }
 
-    /// Opens the device.
+    /// Opens the device and selects the precision.
     ///
     /// # Errors
-    /// The name is not a device, or the device cannot be opened or has no such precision.
+    /// The name is not that of a device, this program was built without GPU support, the device
+    /// cannot be opened, or it does not support the precision.
     pub fn placement(&self) -> Result<Placement, CliError> {
         let device = self.open()?;
         let precision = match (self.precision, device.is_cpu()) {

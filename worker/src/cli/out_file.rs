@@ -1,4 +1,5 @@
-//! Files that a command writes: checked before the work, and written whole or not at all.
+//! Files that a command writes. They are checked before the work starts, and written
+//! atomically: to a temporary file that then replaces the target.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -6,42 +7,43 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::CliError;
+use super::error::CliError;
 
-/// The temporary file that is being written, if any. Whoever holds the lock keeps files
-/// from appearing under their names.
+/// The temporary file that is being written, if any. A temporary file is created and renamed
+/// only under this lock.
 static TEMPORARY: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 fn temporary() -> MutexGuard<'static, Option<PathBuf>> {
     TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes a file that is being written, and lets no other be begun: the program ends.
+/// Removes the temporary file, if there is one, and blocks further writes for ever. For the end
+/// of the program.
 pub fn abandon() {
     let temporary = temporary();
     if let Some(path) = &*temporary {
-        // There is nobody left to tell.
+        // The program is ending: an error could not be reported.
         let _ = fs::remove_file(path);
     }
     std::mem::forget(temporary);
 }
 
-/// A file to be written.
+/// A file to write.
 #[derive(Clone, Debug)]
 pub struct OutFile {
     named: PathBuf,
-    /// The same file, with links followed.
+    /// The same file, with symbolic links resolved.
     target: PathBuf,
 }
 
 impl OutFile {
-    /// Checks that a file of about `bytes` can be written there, by writing one beside it
-    /// and removing that again.
+    /// Checks that a file of about `bytes` can be written, by writing a temporary file of that
+    /// size in the same folder and removing it.
     ///
     /// # Errors
-    /// It cannot.
+    /// The path is not that of an ordinary file, or the file cannot be written there.
     pub fn check(named: &Path, bytes: usize) -> Result<Self, CliError> {
-        let target = target(named).map_err(|why| cannot(named, why))?;
+        let target = target(named).map_err(|why| cannot_write(named, &why))?;
         let file = Self {
             named: named.to_owned(),
             target,
@@ -57,42 +59,44 @@ impl OutFile {
             Ok(())
         });
         let removed = written.and_then(|()| file.finish(|path| fs::remove_file(path)));
-        removed.map_err(|e| cannot(named, in_words(&e)))?;
+        removed.map_err(|e| cannot_write(named, &e.into()))?;
         Ok(file)
     }
 
-    /// Where it is, as it was named.
+    /// The path as the user gave it.
     pub fn path(&self) -> &Path {
         &self.named
     }
 
-    /// Whether the two are one file.
+    /// Whether two paths lead to the same file.
     pub fn is(&self, other: &Self) -> bool {
         self.target == other.target
     }
 
-    /// Writes the file; what was there before is replaced once all bytes are on the disk.
+    /// Writes the file. An existing file is replaced once all bytes are on the disk, and keeps
+    /// its permissions.
     ///
     /// # Errors
-    /// It cannot be written; what was there before is still there.
+    /// The file cannot be written. An existing file is unchanged.
     pub fn write(&self, bytes: &[u8]) -> Result<(), CliError> {
         let written = self.beside(|temporary| {
             temporary.write_all(bytes)?;
             if let Ok(old) = fs::metadata(&self.target) {
-                // Another owner's file keeps its bytes' safety, if not its permissions.
+                // Fails for another user's file, which is then replaced with default permissions.
                 let _ = temporary.set_permissions(old.permissions());
             }
             temporary.sync_all()
         });
         let renamed = written.and_then(|()| self.finish(|path| fs::rename(path, &self.target)));
-        renamed.map_err(|e| cannot(&self.named, in_words(&e)))
+        renamed.map_err(|e| cannot_write(&self.named, &e.into()))
     }
 
-    /// Writes a temporary file in the same folder; it is removed again on an error.
+    /// Creates a temporary file in the same folder and fills it with `write`. Removes it if that
+    /// fails.
     fn beside(&self, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        // As short as it is, every file system that takes the file's name takes it too.
+        // A short name, for file systems that limit the length of names.
         let name = format!(".ovis-{process}-{count}");
         let path = self.target.with_file_name(name);
         let mut file = {
@@ -107,13 +111,13 @@ impl OutFile {
         let written = write(&mut file);
         drop(file);
         if written.is_err() {
-            // The error to tell is the one before.
+            // The first error is the one to report.
             let _ = self.finish(|path| fs::remove_file(path));
         }
         written
     }
 
-    /// Does the last thing with the temporary file.
+    /// Renames or removes the temporary file with `last`, and forgets it.
     fn finish(&self, last: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let mut temporary = temporary();
         let Some(path) = temporary.as_ref() else {
@@ -121,7 +125,7 @@ impl OutFile {
         };
         let result = last(path);
         if result.is_err() {
-            // The error to tell is the one before.
+            // The first error is the one to report.
             let _ = fs::remove_file(path);
         }
         *temporary = None;
@@ -129,53 +133,67 @@ impl OutFile {
     }
 }
 
-/// Where a path leads, if that is a file or could become one.
-fn target(named: &Path) -> Result<PathBuf, String> {
+/// Why a file cannot be written, as a clause.
+#[derive(Debug, thiserror::Error)]
+enum Unwritable {
+    #[error("its name is that of a folder")]
+    FolderName,
+    #[error("it is a folder")]
+    Folder,
+    #[error("it is a pipe or a device, not an ordinary file")]
+    NotAFile,
+    #[error("it is a link to what does not exist")]
+    DanglingLink,
+    #[error("the folder {} does not exist", .0.display())]
+    NoFolder(PathBuf),
+    #[error("{}", in_words(.0))]
+    Io(#[from] io::Error),
+}
+
+/// Resolves a path to the file it leads to, which may not exist yet.
+fn target(named: &Path) -> Result<PathBuf, Unwritable> {
     let text = named.as_os_str().as_encoded_bytes();
     if text.ends_with(b"/") || (cfg!(windows) && text.ends_with(b"\\")) {
-        return Err("its name is that of a folder".into());
+        return Err(Unwritable::FolderName);
     }
     let target = match fs::metadata(named) {
-        Ok(found) if found.is_dir() => return Err("it is a folder".into()),
-        Ok(found) if !found.is_file() => {
-            return Err("it is a pipe or a device, not an ordinary file".into())
-        }
+        Ok(found) if found.is_dir() => return Err(Unwritable::Folder),
+        Ok(found) if !found.is_file() => return Err(Unwritable::NotAFile),
         Ok(_) => {
-            let opened = OpenOptions::new().append(true).open(named);
-            opened.map_err(|e| in_words(&e))?;
-            fs::canonicalize(named).map_err(|e| in_words(&e))?
+            OpenOptions::new().append(true).open(named)?;
+            fs::canonicalize(named)?
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             if fs::symlink_metadata(named).is_ok() {
-                return Err("it is a link to what does not exist".into());
+                return Err(Unwritable::DanglingLink);
             }
             in_its_folder(named)?
         }
-        Err(e) => return Err(in_words(&e)),
+        Err(e) => return Err(e.into()),
     };
     Ok(target)
 }
 
-/// A new file's path, with its folder's links followed.
-fn in_its_folder(named: &Path) -> Result<PathBuf, String> {
+/// The path of a file that does not exist yet, with the links of its folder resolved.
+fn in_its_folder(named: &Path) -> Result<PathBuf, Unwritable> {
     let folder = match named.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
         Some(folder) => folder,
-        None => return Err("its name is that of a folder".into()),
+        None => return Err(Unwritable::FolderName),
     };
     let Some(name) = named.file_name() else {
-        return Err("its name is that of a folder".into());
+        return Err(Unwritable::FolderName);
     };
     match fs::canonicalize(folder) {
         Ok(folder) => Ok(folder.join(name)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let folder = folder.display();
-            Err(format!("the folder {folder} does not exist"))
+            Err(Unwritable::NoFolder(folder.to_owned()))
         }
-        Err(e) => Err(in_words(&e)),
+        Err(e) => Err(e.into()),
     }
 }
 
+/// The message for an I/O error, in plain words for those that a user can do something about.
 fn in_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::StorageFull => "the disk is full".into(),
@@ -189,7 +207,7 @@ fn in_words(error: &io::Error) -> String {
     }
 }
 
-fn cannot(path: &Path, why: String) -> CliError {
+fn cannot_write(path: &Path, why: &Unwritable) -> CliError {
     CliError::new(
         format!("{} cannot be written: {why}", path.display()),
         "Name a file in a folder that exists, that you may write to and that has room.",
@@ -208,7 +226,7 @@ mod tests {
         names
     }
 
-    /// One at a time, as the program does: the temporary file is one.
+    /// One test for all cases: only one temporary file may exist at a time.
     #[test]
     fn a_file_is_written_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();

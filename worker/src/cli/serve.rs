@@ -1,4 +1,4 @@
-//! `serve`: a model kept on the device, for clients on a websocket.
+//! `serve`: loads a model once and serves clients over a websocket until it is told to stop.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,32 +8,32 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
 
+use super::error::CliError;
 use super::listening::Bound;
 use super::model_args::{DeviceArgs, ModelArgs};
-use super::values::{parsed, text, whole_within};
-use super::{loading, signals, CliError};
+use super::values::{parsed, text, whole_within, ValueError};
+use super::{loading, runtime, signals};
 use crate::checkpoint::Checkpoint;
 use crate::engine::{self, EngineHandle};
 use crate::logging::{self, LogFormat};
 use crate::server::{self, Hosts, Options, Token};
 
-/// Most jobs that `--queue` lets wait.
+/// Largest queue.
 const MAX_QUEUE: usize = 1 << 16;
 
-/// How to make a token.
+/// A shell command that generates a token.
 const MAKE_A_TOKEN: &str = "export OVIS_WORKER_TOKEN=\"$(head -c 24 /dev/urandom | base64)\"";
 
-/// What to serve, and where.
+/// What to serve, where, and to whom.
 #[derive(Clone, Debug, Args)]
 pub struct ServeArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Address and port to listen on. Only this machine can reach the default; others take
-    /// a token.
+    /// Address and port to listen on. Only programs on this machine can reach the default
+    /// address; an address that other machines can reach requires a token.
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -42,7 +42,7 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     listen: String,
-    /// Places for jobs that wait. A client that is alone may take a third of them.
+    /// Most jobs that may wait in the queue. One client can take at most a third of them.
     #[arg(
         long,
         value_name = "N",
@@ -51,8 +51,8 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     queue: usize,
-    /// Secret that clients must send; a blank one is none. Better set in the environment:
-    /// a command line can be read by every user of the machine.
+    /// Secret that clients must send to be accepted; blank means none. Prefer the environment
+    /// variable: every user of the machine can read a command line.
     #[arg(
         long,
         value_name = "TEXT",
@@ -62,12 +62,13 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     token: Option<GivenToken>,
-    /// Serve other machines although there is no token: whoever reaches the address can use
-    /// the worker.
+    /// Allow other machines to connect without a token: everyone who can reach the address can
+    /// use the worker.
     #[arg(long)]
     insecure: bool,
-    /// A host name that clients reach this worker by, besides that of --listen. Loopback names
-    /// and IP addresses need none. May be repeated.
+    /// A host name that clients may use for this worker, besides the one in --listen; requests
+    /// for other names are refused. Loopback names and IP addresses are always allowed. May be
+    /// repeated.
     #[arg(
         long,
         value_name = "NAME",
@@ -77,7 +78,7 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     allowed_host: Vec<String>,
-    /// Seconds that the running step may still take when the worker is told to stop.
+    /// Seconds to wait for the running step to finish when the worker is told to stop.
     #[arg(
         long,
         value_name = "SECONDS",
@@ -86,16 +87,16 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     grace: f64,
-    /// How the log is written. `OVIS_WORKER_LOG` says how much of it: `debug`, `info` (the
-    /// default), `warn`, `error`, `off`, or such a level for a part, as in
-    /// `warn,ovis_worker::server=debug`. It has no colours where `NO_COLOR` is set. Lines
-    /// that nothing takes are dropped and counted.
+    /// Format of the log on standard error. `OVIS_WORKER_LOG` sets its level: `debug`, `info`
+    /// (the default), `warn`, `error`, `off`, or a level for one module, as in
+    /// `warn,ovis_worker::server=debug`. `NO_COLOR` turns colours off. While nothing reads
+    /// standard error, lines are dropped and counted.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
-/// The token as it was given, not yet looked at, so that no error of the command line
-/// shows it.
+/// The token before it is validated. Validation happens after parsing, because a parser's error
+/// would show the value.
 #[derive(Clone)]
 struct GivenToken(OsString);
 
@@ -106,20 +107,19 @@ impl fmt::Debug for GivenToken {
 }
 
 impl ServeArgs {
-    /// The token to ask clients for, if any.
+    /// The token that clients must send, if any.
     ///
     /// # Errors
-    /// It cannot be one.
+    /// The token is not valid UTF-8, too long, or has characters that a client could not send.
     fn token(&self) -> Result<Option<Token>, CliError> {
         let Some(GivenToken(given)) = &self.token else {
             return Ok(None);
         };
-        let token = match given.to_str() {
-            Some(text) => Token::new(text),
-            None => Err("the token is not UTF-8 text".into()),
-        };
-        let token =
-            token.map_err(|why| CliError::new(why, format!("Make another: {MAKE_A_TOKEN}")))?;
+        let hint = || format!("Make another: {MAKE_A_TOKEN}");
+        let text = given
+            .to_str()
+            .ok_or_else(|| CliError::new("the token is not UTF-8 text", hint()))?;
+        let token = Token::new(text).map_err(|why| CliError::new(why.to_string(), hint()))?;
         if token.is_none() {
             tracing::warn!("the token of --token or OVIS_WORKER_TOKEN is blank, which is no token");
         }
@@ -127,31 +127,19 @@ impl ServeArgs {
     }
 }
 
-/// Serves until SIGTERM, Ctrl-C or SIGHUP, which finish the running step first; a second one
-/// ends the process at once.
+/// Serves until SIGTERM, Ctrl-C or SIGHUP. The first such signal lets the running step finish;
+/// a second one ends the process at once.
 ///
 /// # Errors
-/// An argument, the address, a file or the device is at fault.
+/// An argument is out of range, the address is taken, the model cannot be loaded, or the device
+/// fails while serving.
 pub fn run(args: &ServeArgs) -> Result<(), CliError> {
     logging::start(args.log_format);
-    let runtime = runtime()?;
+    let runtime = runtime::start()?;
     let result = runtime.block_on(serve(args));
-    // A model that is still loading when the worker is told to stop is not
-    // waited for.
+    // Do not wait for a model that is still loading when the worker is told to stop.
     runtime.shutdown_background();
     result
-}
-
-/// The server's threads.
-///
-/// # Errors
-/// The system has none to give.
-pub(super) fn runtime() -> Result<Runtime, CliError> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::new(format!("the server's threads cannot start: {e}"), ""))
 }
 
 async fn serve(args: &ServeArgs) -> Result<(), CliError> {
@@ -163,9 +151,9 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
     };
     let token = args.token()?;
     tokio::pin!(shutdown);
-    // Bound before the model is loaded, so that a taken port is told at once;
-    // listening only afterwards, so that clients see no worker until it can
-    // answer.
+    // The address is bound before the model is loaded, so that a conflict is reported at once.
+    // It is listened on only afterwards, so that clients cannot connect before the worker can
+    // answer them.
     let bound = Bound::take(&args.listen).await?;
     let address = bound.address;
     if token.is_none() && !is_this_machine(address.ip()) {
@@ -198,7 +186,7 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
     };
     server::serve(listener, engine, options, shutdown)
         .await
-        .map_err(|e| CliError::new(e, "The log above says why."))
+        .map_err(|e| CliError::new(e.to_string(), "The log above says why."))
 }
 
 async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
@@ -232,17 +220,17 @@ fn announce(listener: &TcpListener, engine: &EngineHandle) {
     }
 }
 
-/// A number of seconds, from none to a day.
-fn seconds(text: &str) -> Result<f64, String> {
+/// Parses a duration in seconds, from zero to a day.
+fn seconds(text: &str) -> Result<f64, ValueError> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("it is a number of seconds from 0 to 86400".into()),
+        _ => Err(ValueError::NotSeconds),
     }
 }
 
-/// Whether only programs of this machine can reach an address.
+/// Whether an address is loopback, which only programs on this machine can reach.
 fn is_this_machine(address: IpAddr) -> bool {
-    // An IPv4 address may be written as an IPv6 one.
+    // An IPv4 address may be mapped to an IPv6 one.
     address.to_canonical().is_loopback()
 }
 

@@ -1,20 +1,21 @@
-//! Arguments that trade exactness for time.
+//! Arguments that trade exactness for speed.
 
 use std::fmt;
 
 use clap::{Args, ValueEnum};
 use ovis_protocol::{DenoiseRequest, GuidanceInterval, StepCaching};
 
-use super::values::parsed;
+use super::values::{parsed, ValueError};
 
-/// What may be left out of an image's work.
+/// Which computations of a denoise run may be skipped.
 #[derive(Clone, Debug, Args)]
 pub struct ShortcutArgs {
-    /// Reuse work of one step in the next: off, or as far as it is safe, or fast.
+    /// Reuse results of one denoising step in the next where they hardly change. Fast reuses
+    /// more than safe; off computes every step in full.
     #[arg(long, value_enum, default_value = "off")]
     pub cache: Cache,
-    /// The sigmas between which guidance is applied, the larger first; all of them
-    /// if not given.
+    /// Apply guidance only between these two sigmas, the larger first, such as 0.9,0.2.
+    /// Without it, guidance applies to all steps.
     #[arg(long, value_name = "START,END", value_parser = parsed(parse_interval), allow_hyphen_values = true)]
     pub guidance_interval: Option<GuidanceInterval>,
 }
@@ -30,7 +31,8 @@ impl ShortcutArgs {
     }
 }
 
-/// What follows the other settings of an image in a heading: `, cache safe`, or nothing.
+/// The shortcuts as the end of a heading that lists settings: `, cache safe`. Empty when no
+/// shortcut is on.
 impl fmt::Display for ShortcutArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.cache != Cache::Off {
@@ -52,7 +54,7 @@ pub enum Cache {
 }
 
 impl Cache {
-    /// As it is written on the command line.
+    /// The value as the command line spells it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -72,14 +74,32 @@ impl From<Cache> for StepCaching {
     }
 }
 
-fn parse_interval(text: &str) -> Result<GuidanceInterval, String> {
+fn parse_interval(text: &str) -> Result<GuidanceInterval, ValueError> {
     let sigma = |text: &str| text.trim().parse::<f64>().ok();
-    text.split_once(',')
-        .and_then(|(start, end)| {
-            Some(GuidanceInterval {
-                start: sigma(start)?,
-                end: sigma(end)?,
-            })
+    let interval = text.split_once(',').and_then(|(start, end)| {
+        Some(GuidanceInterval {
+            start: sigma(start)?,
+            end: sigma(end)?,
         })
-        .ok_or_else(|| "it is not two numbers with a comma, such as 0.9,0.2".into())
+    });
+    interval.ok_or(ValueError::NotInterval)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_two_numbers_with_a_comma() {
+        let interval = GuidanceInterval {
+            start: 0.9,
+            end: 0.2,
+        };
+        for text in ["0.9,0.2", " 0.9 , 0.2 "] {
+            assert_eq!(parse_interval(text), Ok(interval));
+        }
+        for text in ["", "0.9", "0.9;0.2", "0.9,0.2,0.1", "0.9，0.2"] {
+            assert_eq!(parse_interval(text), Err(ValueError::NotInterval), "{text}");
+        }
+    }
 }

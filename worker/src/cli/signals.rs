@@ -1,4 +1,4 @@
-//! Signals that ask the program to end.
+//! Signals that ask the program to stop: SIGTERM, Ctrl-C and SIGHUP.
 
 #[cfg(unix)]
 pub use unix::{end_when_asked_again, exit_when_asked, when_asked_to_stop};
@@ -6,10 +6,11 @@ pub use unix::{end_when_asked_again, exit_when_asked, when_asked_to_stop};
 #[cfg(not(unix))]
 pub use elsewhere::{end_when_asked_again, exit_when_asked, when_asked_to_stop};
 
-use crate::cli::{out_file, CliError};
+use super::error::CliError;
+use super::out_file;
 use crate::logging;
 
-/// Says that the program was stopped, with no file left half-written.
+/// Reports that the program was stopped, after removing a file that is being written.
 fn say_stopped(by: &str) {
     out_file::abandon();
     logging::say_last(&format!(
@@ -30,7 +31,7 @@ mod unix {
 
     use super::*;
 
-    /// Whether the program was started with a signal ignored, as `nohup` does.
+    /// Whether the program was started with this signal ignored, as `nohup` does for SIGHUP.
     fn is_ignored(kind: SignalKind) -> bool {
         let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
         // SAFETY: with no new action the call only fills `action`, whose fields are all
@@ -42,11 +43,11 @@ mod unix {
         action.sa_sigaction == libc::SIG_IGN
     }
 
-    /// Ready with the name of the signal that asks the program to stop: SIGTERM, Ctrl-C, or
-    /// a terminal that is closed. One that was ignored at the start stays ignored.
+    /// A future that is ready at the next SIGTERM, Ctrl-C or SIGHUP (a closed terminal), with
+    /// the signal's name and number. A signal that was ignored at the start stays ignored.
     ///
     /// # Errors
-    /// The system does not let them be watched.
+    /// A signal handler cannot be installed.
     pub fn when_asked_to_stop() -> Result<impl Future<Output = (&'static str, i32)>, CliError> {
         let watch = |kind| match is_ignored(kind) {
             true => Ok(None),
@@ -68,30 +69,28 @@ mod unix {
         })
     }
 
-    /// Ends the process at once, with exit status 128 and the signal's number, at the next signal
-    /// that asks it to stop. To be called on a runtime, when the first has come.
+    /// Ends the process at once at the next signal that asks it to stop, with 128 plus the
+    /// signal's number as exit status. Call it on a runtime after the first signal.
     pub fn end_when_asked_again() {
         let again = match when_asked_to_stop() {
             Ok(again) => again,
-            Err(error) => {
-                return tracing::warn!(error = error.message, "a second signal would not be seen")
-            }
+            Err(error) => return tracing::warn!(%error, "a second signal would not be seen"),
         };
         tokio::spawn(async move {
             let (signal, number) = again.await;
             tracing::warn!(signal, "asked to stop a second time: ending at once");
             logging::flush();
-            // SAFETY: ends the process. Nothing is cleaned up, which could wait for threads
-            // that are still busy.
+            // SAFETY: ends the process. Exit handlers are skipped on purpose: they could wait for
+            // threads that are still busy.
             unsafe { libc::_exit(128 + number) }
         });
     }
 
-    /// From now on, a signal that asks the program to stop ends it at once, with a sentence
-    /// and the exit status that shells expect: 128 and the signal's number.
+    /// From now on, a signal that asks the program to stop ends it at once, with a message and
+    /// the exit status that shells expect: 128 plus the signal's number.
     ///
     /// # Errors
-    /// The system does not let signals be watched, or has no thread for that.
+    /// A signal handler cannot be installed, or the thread that waits for signals not started.
     pub fn exit_when_asked() -> Result<(), CliError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -105,8 +104,8 @@ mod unix {
         let watch = move || {
             let (name, number) = runtime.block_on(asked);
             super::say_stopped(name);
-            // SAFETY: ends the process. Nothing is cleaned up, which libraries could only
-            // do once the threads that still use them have ended.
+            // SAFETY: ends the process. Exit handlers are skipped on purpose: those of libraries
+            // must not run while other threads still use the libraries.
             unsafe { libc::_exit(128 + number) }
         };
         thread.spawn(watch).map(drop).map_err(cannot_watch)
@@ -119,13 +118,10 @@ mod elsewhere {
 
     use super::*;
 
-    /// Exit status of a program that Ctrl-C has ended.
+    /// Exit status after Ctrl-C.
     const INTERRUPTED: i32 = 130;
 
-    /// Ready when Ctrl-C asks the program to stop.
-    ///
-    /// # Errors
-    /// None here.
+    /// A future that is ready at the next Ctrl-C, with its name and exit status. Never fails.
     pub fn when_asked_to_stop() -> Result<impl Future<Output = (&'static str, i32)>, CliError> {
         Ok(async {
             if let Err(error) = tokio::signal::ctrl_c().await {
@@ -136,8 +132,7 @@ mod elsewhere {
         })
     }
 
-    /// Ends the process at once at the next Ctrl-C. To be called on a runtime, when the first
-    /// has come.
+    /// Ends the process at once at the next Ctrl-C. Call it on a runtime after the first one.
     pub fn end_when_asked_again() {
         let Ok(again) = when_asked_to_stop() else {
             return;
@@ -150,10 +145,10 @@ mod elsewhere {
         });
     }
 
-    /// From now on, Ctrl-C ends the program at once, with a sentence.
+    /// From now on, Ctrl-C ends the program at once, with a message.
     ///
     /// # Errors
-    /// The system does not let it be watched, or has no thread for that.
+    /// The thread that waits for Ctrl-C cannot be started.
     pub fn exit_when_asked() -> Result<(), CliError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()

@@ -1,16 +1,16 @@
-//! Standard output: what a command was asked for.
+//! Standard output, which carries a command's result.
 
 use std::io::{self, IsTerminal, Write};
 
-use super::CliError;
+use super::error::CliError;
 use crate::logging;
 use crate::text::clean_lines;
 
-/// Prints lines: as they are for a program that reads them, escaped for a terminal. A
-/// reader that has seen enough and is gone is no error.
+/// Prints lines: unchanged where a program reads them, with control characters escaped on a
+/// terminal. A reader that has closed the pipe early is not an error.
 ///
 /// # Errors
-/// Standard output takes nothing for another reason.
+/// Standard output cannot be written, for instance because the disk is full.
 pub fn print(lines: &str) -> Result<(), CliError> {
     match io::stdout().is_terminal() {
         true => print_own(&clean_lines(lines)),
@@ -18,12 +18,12 @@ pub fn print(lines: &str) -> Result<(), CliError> {
     }
 }
 
-/// As [`print`], for words of the program's own, which may have colours.
+/// Prints text of the program's own, which may hold colour codes, without escaping it.
 ///
 /// # Errors
-/// As [`print`].
+/// As for [`print`].
 pub fn print_own(lines: &str) -> Result<(), CliError> {
-    // What was said before stands before.
+    // Standard error is written by another thread: let it finish first, to keep the order.
     logging::flush();
     let mut out = io::stdout().lock();
     let ending = if lines.ends_with('\n') { "" } else { "\n" };

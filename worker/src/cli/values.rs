@@ -1,59 +1,156 @@
-//! Values of arguments, read with sentences that say what they should have been.
+//! Parsers for the values of arguments. Each error says which values the argument takes.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-/// Text. Whatever it is, it must be Unicode.
-pub fn text() -> impl TypedValueParser<Value = String> {
-    parsed(|text| Ok(text.to_owned()))
+/// Largest width or height of an image in pixels.
+const MAX_SIDE: usize = 16_384;
+
+/// Why a value was refused. The text is a clause that follows the value: `--steps is `x`: ...`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// The value is not valid Unicode.
+    #[error("it is not UTF-8 text")]
+    NotUnicode,
+    /// Digits only, but the number does not fit the type.
+    #[error("it is too large")]
+    TooLarge,
+    /// Not an unsigned integer.
+    #[error("it is not a whole number from 0 on, written in digits 0 to 9")]
+    NotWhole,
+    /// Not an integer of the range.
+    #[error("it is not a whole number from {least} to {most}")]
+    NotWithin {
+        /// The smallest value, as text.
+        least: String,
+        /// The largest value, as text.
+        most: String,
+    },
+    /// Not a floating-point number.
+    #[error("it is not a number such as 5 or 4.5")]
+    NotNumber,
+    /// Not a seed.
+    #[error("seeds are whole numbers from 0 to {} (2^64 - 1)", u64::MAX)]
+    NotSeed,
+    /// Neither `auto` nor a number.
+    #[error("it is neither `auto` nor a number")]
+    NotShift,
+    /// Not a duration.
+    #[error("it is a number of seconds from 0 to 86400")]
+    NotSeconds,
+    /// Not a pair of sigmas.
+    #[error("it is not two numbers with a comma, such as 0.9,0.2")]
+    NotInterval,
 }
 
-/// A whole number; what it is for says which it takes.
+/// Text of any kind, as long as it is valid Unicode.
+pub fn text() -> impl TypedValueParser<Value = String> {
+    parsed(|text| Ok::<_, ValueError>(text.to_owned()))
+}
+
+/// An unsigned integer. The command itself checks its range.
 pub fn whole<T>() -> impl TypedValueParser<Value = T>
 where
     T: FromStr + Clone + Send + Sync + 'static,
 {
     parsed(|text| {
         text.parse().map_err(|_| match is_digits(text) {
-            true => "it is too large".to_owned(),
-            false => "it is not a whole number from 0 on, written in digits 0 to 9".to_owned(),
+            true => ValueError::TooLarge,
+            false => ValueError::NotWhole,
         })
     })
 }
 
-/// A whole number from `least` to `most`.
+/// An integer from `least` to `most`.
 pub fn whole_within<T>(least: T, most: T) -> impl TypedValueParser<Value = T>
 where
     T: FromStr + Ord + Display + Clone + Send + Sync + 'static,
 {
     parsed(move |text| match text.parse::<T>() {
         Ok(value) if least <= value && value <= most => Ok(value),
-        _ => Err(format!("it is not a whole number from {least} to {most}")),
+        _ => Err(ValueError::NotWithin {
+            least: least.to_string(),
+            most: most.to_string(),
+        }),
     })
 }
 
-/// A number with a decimal point, also one that is not finite; what it is for says which
-/// it takes.
+/// Width or height of an image in pixels.
+pub fn side() -> impl TypedValueParser<Value = usize> {
+    whole_within(16, MAX_SIDE)
+}
+
+/// A floating-point number, which may be infinite or NaN. The command itself checks its range.
 pub fn number() -> impl TypedValueParser<Value = f64> {
-    parsed(|text| {
-        text.parse()
-            .map_err(|_| "it is not a number such as 5 or 4.5".to_owned())
-    })
+    parsed(|text| text.parse().map_err(|_| ValueError::NotNumber))
 }
 
-/// What `read` makes of Unicode text.
-pub fn parsed<T: Clone + Send + Sync + 'static>(
-    read: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
-) -> impl TypedValueParser<Value = T> {
+/// Applies `read` to a value that is valid Unicode.
+pub fn parsed<T, E>(
+    read: impl Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
+) -> impl TypedValueParser<Value = T>
+where
+    T: Clone + Send + Sync + 'static,
+    E: Into<Box<dyn Error + Send + Sync>> + 'static,
+{
     OsStringValueParser::new().try_map(move |given: OsString| match given.to_str() {
-        Some(text) => read(text),
-        None => Err("it is not UTF-8 text".to_owned()),
+        Some(text) => read(text).map_err(Into::into),
+        None => Err(ValueError::NotUnicode.into()),
     })
 }
 
 fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Arg, Command};
+
+    use super::*;
+
+    /// What a parser makes of a value, or its error's clause.
+    fn given<P: TypedValueParser>(parser: P, value: &str) -> Result<P::Value, ValueError>
+    where
+        P::Value: PartialEq,
+    {
+        let command = Command::new("x");
+        let argument = Arg::new("value");
+        let parsed = parser.parse_ref(&command, Some(&argument), value.as_ref());
+        parsed.map_err(|error| {
+            let source = Error::source(&error).and_then(|source| source.downcast_ref());
+            ValueError::clone(source.unwrap())
+        })
+    }
+
+    #[test]
+    fn integers_say_what_they_take() {
+        assert_eq!(given(whole::<u32>(), "50"), Ok(50));
+        assert_eq!(
+            given(whole::<u32>(), "4294967296"),
+            Err(ValueError::TooLarge)
+        );
+        for text in ["", " ", "-3", "1.5", "0x10", "５"] {
+            assert_eq!(given(whole::<u32>(), text), Err(ValueError::NotWhole));
+        }
+        assert_eq!(given(side(), "16"), Ok(16));
+        for text in ["15", "16385", "x"] {
+            let error = given(side(), text).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "it is not a whole number from 16 to 16384"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_may_be_infinite() {
+        assert_eq!(given(number(), "4.5"), Ok(4.5));
+        assert_eq!(given(number(), "-inf"), Ok(f64::NEG_INFINITY));
+        assert_eq!(given(number(), "five"), Err(ValueError::NotNumber));
+    }
 }

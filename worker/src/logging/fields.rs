@@ -1,4 +1,4 @@
-//! What an event or a span carries, collected within bounds.
+//! Collects the fields of an event or a span, within a size limit.
 
 use std::fmt::{self, Write as _};
 
@@ -7,18 +7,19 @@ use tracing::field::{Field, Visit};
 
 use crate::text::{quoted, Bounded};
 
-/// Most bytes of one value.
+/// Most bytes of one value, escape sequences included.
 const MAX_VALUE: usize = 1 << 10;
 
-/// Most bytes of all values of an event, or of a span.
+/// Most bytes of all values of one event or span.
 const MAX_VALUES: usize = 4 << 10;
 
 /// The message and the fields of an event or a span.
 pub struct Fields {
-    /// The event's sentence; empty for a span.
+    /// The event's message; empty for a span.
     pub message: String,
-    /// The rest, in the order it was given.
+    /// The other fields, in the order in which they were recorded.
     pub values: Vec<(&'static str, Value)>,
+    /// Bytes left of [`MAX_VALUES`].
     left: usize,
 }
 
@@ -33,7 +34,7 @@ impl Default for Fields {
 }
 
 impl Fields {
-    /// A sentence of the log's own.
+    /// Fields with a message only.
     pub fn saying(message: &str) -> Self {
         Self {
             message: message.to_owned(),
@@ -54,7 +55,7 @@ impl Fields {
 
     fn push_text(&mut self, field: &Field, text: fmt::Arguments<'_>) {
         let mut bounded = Bounded::new(MAX_VALUE.min(self.left));
-        // It takes all that is written; what its own formatting gives up on is left out.
+        // `Bounded` accepts every write; an error can only come from the value's own formatting.
         let _ = bounded.write_fmt(text);
         let (text, cost) = bounded.finish();
         self.left -= cost;

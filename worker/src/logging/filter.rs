@@ -1,17 +1,18 @@
-//! `OVIS_WORKER_LOG`: how much is logged.
+//! Parses `OVIS_WORKER_LOG`, which sets the level of the log.
 
 use std::ffi::OsStr;
 
 use tracing_subscriber::filter::{Directive, EnvFilter, LevelFilter};
 
-/// The variable that says how much is logged.
+/// The environment variable that sets the level.
 pub const VARIABLE: &str = "OVIS_WORKER_LOG";
 
-/// What is logged where the variable says nothing else.
+/// The level where the variable does not set one.
 const DEFAULT: LevelFilter = LevelFilter::INFO;
 
-/// The filter that the variable's value asks for, and what is wrong with the value.
-/// Parts that name a target add to the default; what cannot be used leaves it.
+/// Parses the variable's value: levels, and levels for single targets, separated by commas.
+/// Levels for targets are added to the default. Returns the filter, and a warning if the value
+/// is invalid; the filter is then the default.
 pub fn parse(value: Option<&OsStr>) -> (EnvFilter, Option<String>) {
     let default = || EnvFilter::default().add_directive(DEFAULT.into());
     let refused = |why: &str| {
@@ -27,7 +28,7 @@ pub fn parse(value: Option<&OsStr>) -> (EnvFilter, Option<String>) {
     };
     let mut filter = default();
     for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
-        // A word alone would be taken for a target and silence everything else.
+        // `EnvFilter` would take any other single word for a target, and silence all others.
         let is_level = part.parse::<LevelFilter>().is_ok();
         if !is_level && !part.contains(['=', '[']) && !part.starts_with("ovis_") {
             return refused("which is not a level");

@@ -1,4 +1,5 @@
-//! Events to lines: one line an event, bounded, with nothing in it that a terminal obeys.
+//! Turns tracing events into lines: one line for each event, of bounded length, with control
+//! characters escaped.
 
 use serde_json::{json, Map, Value};
 use tracing::span::{Attributes, Id, Record};
@@ -10,32 +11,32 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::fields::Fields;
 use super::writer::LineWriter;
-use crate::text::{clean, is_unsafe};
+use crate::text::{clean, escape_json_into, is_unsafe};
 
-/// Forms of the log.
+/// Formats of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// A line for reading.
+    /// One line of text for each event.
     Text,
-    /// A JSON object a line.
+    /// One JSON object for each event, on one line.
     Json,
 }
 
-/// Writes every event as a line.
+/// A tracing layer that writes every event as a line.
 pub struct LogLayer<'a> {
-    /// Form of the lines.
+    /// Format of the lines.
     pub format: LogFormat,
-    /// Whether levels have colours.
+    /// Whether text lines use colours.
     pub has_colours: bool,
     /// Where the lines go.
     pub writer: &'a LineWriter,
 }
 
-/// What a line is about.
+/// The content of a line.
 struct Line<'a> {
     level: Level,
     target: &'a str,
-    /// The outermost first.
+    /// Name, fields as text and fields as JSON of each span, the outermost first.
     spans: &'a [(&'static str, String, Value)],
     fields: &'a Fields,
 }
@@ -44,8 +45,8 @@ impl<S> Layer<S> for LogLayer<'static>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    /// What other crates say below `info` is never written, whatever the filter asks for:
-    /// a websocket library's frames hold the clients' tokens.
+    /// Drops events of other crates below `info`, whatever the filter allows: a websocket
+    /// library logs its frames, and they hold the clients' tokens.
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         metadata.target().starts_with("ovis_") || *metadata.level() <= Level::INFO
     }
@@ -89,7 +90,7 @@ where
     }
 }
 
-/// The line that tells of dropped ones.
+/// The line that reports how many lines were dropped.
 pub fn tell_dropped(format: LogFormat, has_colours: bool, count: u64) -> Vec<u8> {
     let mut fields = Fields::saying("log lines were dropped while nothing took them");
     fields.values.push(("dropped", count.into()));
@@ -161,18 +162,13 @@ impl Line<'_> {
     }
 }
 
-/// JSON with the characters escaped that JSON allows and terminals obey; in JSON such
-/// characters stand in strings only.
+/// Escapes the characters that JSON allows in strings but that a terminal would interpret. They
+/// occur nowhere else in JSON, so the value stays the same.
 fn escaped_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
         match is_unsafe(c) {
-            true => {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    text.push_str(&format!("\\u{unit:04x}"));
-                }
-            }
+            true => escape_json_into(&mut text, c),
             false => text.push(c),
         }
     }
@@ -187,7 +183,7 @@ fn as_json(fields: &Fields) -> Value {
 
 fn now() -> String {
     let mut text = String::new();
-    // Writing to a string cannot fail.
+    // Ignored: writing to a string cannot fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));
     text
 }
@@ -226,7 +222,7 @@ mod tests {
         }
     }
 
-    /// The log of what is done, in lines.
+    /// The lines that are logged while `act` runs.
     fn logged(format: LogFormat, has_colours: bool, act: impl FnOnce()) -> Vec<String> {
         logged_to(Level::TRACE, format, has_colours, act)
     }

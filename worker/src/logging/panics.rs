@@ -1,17 +1,19 @@
-//! What is said of a defect: one line, and its backtrace only where `debug` is asked for.
+//! Reports panics: one line, followed by a backtrace at level `debug`.
 
 use std::backtrace::Backtrace;
 use std::panic::PanicHookInfo;
 
+use super::stderr;
 use crate::text::{excerpt, panic_text};
 
-/// Most bytes of a panic's message, so that a field of the log holds it and its note.
+/// Most bytes of a panic's message. A field of the log has room for it and its length.
 const MAX_MESSAGE: usize = 900;
 
 /// Most lines of a backtrace.
 const MAX_FRAMES: usize = 200;
 
-/// Makes every panic a line of the log, or of the terminal where there is no log.
+/// Installs a hook that reports every panic in the log or, before the log is started, on
+/// standard error.
 pub fn install() {
     std::panic::set_hook(Box::new(report));
 }
@@ -22,7 +24,7 @@ fn report(panic: &PanicHookInfo<'_>) {
         .location()
         .map_or_else(String::new, |l| format!("{}:{}", l.file(), l.line()));
     if !tracing::event_enabled!(tracing::Level::ERROR) {
-        super::say(&format!("error: unexpected failure at {place}: {message}"));
+        stderr::say(&format!("error: unexpected failure at {place}: {message}"));
         return;
     }
     let thread = std::thread::current();

@@ -1,4 +1,5 @@
-//! Lines to a stream that may be slow, stuck or closed, from threads that must not wait.
+//! Writes lines to a stream that may be slow, blocked or closed, without blocking the threads
+//! that log them.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -6,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Most bytes of lines that wait to be written; what comes then is dropped.
+/// Most bytes of lines that wait to be written. Further lines are dropped.
 const MAX_WAITING_BYTES: usize = 1 << 20;
 
-/// How long a stream that cannot take bytes just now is left alone.
+/// Pause before the next attempt to write to a non-blocking stream that is not ready.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Writes lines from a thread of its own. A line that the stream does not take is dropped
-/// and counted; nothing here waits for the stream, fails or panics.
+/// Writes lines on a thread of its own. A line that the stream does not accept is dropped and
+/// counted. No method but [`flush`](Self::flush) waits for the stream, and none fails.
 pub struct LineWriter {
     shared: Arc<Shared>,
 }
@@ -29,11 +30,11 @@ struct Shared {
 struct State {
     waiting: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// A line is with the stream.
+    /// The thread is writing a line.
     is_writing: bool,
-    /// Lines dropped since the stream was last told of any.
+    /// Lines dropped since a line last reported how many.
     untold: u64,
-    /// There is no thread to write.
+    /// The thread could not be started.
     is_gone: bool,
     /// The last line has been queued.
     is_closed: bool,
@@ -41,7 +42,8 @@ struct State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change below leaves the state whole.
+        // Poisoning is ignored: every change to the state is complete before a panic could
+        // happen.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -52,7 +54,7 @@ impl Shared {
 }
 
 impl LineWriter {
-    /// Starts the thread. `tell` makes the line that says how many were dropped.
+    /// Starts the thread. `tell` returns the line that reports how many lines were dropped.
     pub fn start(
         out: impl Write + Send + 'static,
         tell: impl Fn(u64) -> Vec<u8> + Send + 'static,
@@ -65,12 +67,12 @@ impl LineWriter {
         Self { shared }
     }
 
-    /// Queues a line, which ends with its newline, or drops it.
+    /// Queues a line, which must end with a newline, or drops it.
     pub fn push(&self, line: Vec<u8>) {
         self.queue(line, false);
     }
 
-    /// Queues the last line: what other threads still say is dropped.
+    /// Queues the last line. Lines that other threads log afterwards are dropped.
     pub fn push_last(&self, line: Vec<u8>) {
         self.queue(line, true);
     }
@@ -88,7 +90,7 @@ impl LineWriter {
         self.shared.changed.notify_all();
     }
 
-    /// Waits until all lines are written, at most for `limit`.
+    /// Waits until all lines are written, for at most `limit`.
     pub fn flush(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         let mut state = self.shared.lock();
@@ -101,12 +103,13 @@ impl LineWriter {
         }
     }
 
-    /// Lines dropped since the start.
+    /// Number of lines dropped so far.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 }
 
+/// The body of the thread: writes lines as they come, for the rest of the program.
 fn write_lines(shared: &Shared, out: impl Write, tell: &impl Fn(u64) -> Vec<u8>) {
     let mut out = Lines {
         out,
@@ -128,7 +131,7 @@ fn write_lines(shared: &Shared, out: impl Write, tell: &impl Fn(u64) -> Vec<u8>)
         state = shared.lock();
         match written {
             Err(_) => shared.drop_line(&mut state),
-            // It flows again.
+            // The stream accepts lines again: report those that were dropped.
             Ok(()) if state.untold > 0 && state.waiting.is_empty() && !state.is_closed => {
                 let count = std::mem::take(&mut state.untold);
                 drop(state);
@@ -143,7 +146,7 @@ fn write_lines(shared: &Shared, out: impl Write, tell: &impl Fn(u64) -> Vec<u8>)
     }
 }
 
-/// A stream that starts a new line after one it has taken only a part of.
+/// A stream that, after a line was written only in part, starts the next on a new line.
 struct Lines<W> {
     out: W,
     is_torn: bool,
@@ -159,7 +162,7 @@ impl<W: Write> Lines<W> {
         self.out.flush()
     }
 
-    /// As [`Write::write_all`], but patient with a stream that does not block.
+    /// Like [`Write::write_all`], but waits for a non-blocking stream.
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.out.write(bytes) {

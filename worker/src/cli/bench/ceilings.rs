@@ -1,4 +1,5 @@
-//! What a forward is made of, and how fast this machine does that at best.
+//! The floating-point operations of a forward pass, and the throughput at which this machine
+//! could do them.
 
 use std::ops::{Add, Mul};
 use std::time::Instant;
@@ -9,31 +10,31 @@ use serde_json::{json, Value};
 use crate::checkpoint::MmditConfig;
 use crate::nn::{quantize_rows, unmasked_attention, Linear, Placement, QkBounds};
 
-/// Measured this often; the median counts.
+/// Number of measurements; the median is used.
 const REPEATS: usize = 9;
 
-/// Floating-point operations of one forward of the transformer, a multiplication and an
-/// addition being two.
+/// Floating-point operations of the transformer. A multiply-add counts as two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Work {
-    /// Of the matrix products.
+    /// Operations of matrix products.
     pub gemm: f64,
-    /// Of the attention.
+    /// Operations of attention.
     pub attention: f64,
 }
 
 impl Work {
-    /// Of one forward over so many text and image tokens.
+    /// The operations of one forward pass over `(text, image)` tokens.
     pub fn of_forward(config: &MmditConfig, tokens: (usize, usize)) -> Self {
         Self::of_blocks(config, tokens, config.depth_double + config.depth_single)
     }
 
-    /// Of one of which the step cache answers all but the first block.
+    /// The operations of a forward pass that runs only the first block and takes the rest from
+    /// the step cache.
     pub fn of_answered_forward(config: &MmditConfig, tokens: (usize, usize)) -> Self {
         Self::of_blocks(config, tokens, 1)
     }
 
-    /// For scripts.
+    /// The operations as JSON.
     pub fn json(&self) -> Value {
         json!({"gemm": self.gemm, "attention": self.attention})
     }
@@ -42,7 +43,8 @@ impl Work {
         let (hidden, inner) = (config.hidden_size as f64, config.mlp_hidden as f64);
         let blocks = blocks as f64;
         let tokens = (text + image) as f64;
-        // q, k, v and the output; up, gate and down: the same in both kinds of block.
+        // Weights of q, k, v and output, then up, gate and down. Double-stream and single-stream
+        // blocks have the same sizes.
         let block = 4.0 * hidden * hidden + 3.0 * hidden * inner;
         let ends = 2.0 * image as f64 * config.in_channels as f64 * hidden;
         Self {
@@ -74,27 +76,27 @@ impl Mul<Work> for f64 {
     }
 }
 
-/// The most operations a second that our own layers reach on this machine.
+/// Peak throughput of this program's own layers on this machine, in operations per second.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceilings {
-    /// Of a large square matrix product, in fp8 where the blocks' are.
+    /// A large square matrix product, in fp8 if the transformer's are.
     pub gemm: f64,
-    /// Of attention over the image's tokens, in fp8 where the blocks' is.
+    /// Attention over all tokens of the image, in fp8 if the transformer's is.
     pub attention: f64,
 }
 
 impl Ceilings {
-    /// Measures both.
+    /// Measures both for attention over `tokens` tokens.
     ///
     /// # Errors
-    /// The device fails.
+    /// The device fails or runs out of memory.
     pub fn measure(config: &MmditConfig, tokens: usize, placement: &Placement) -> Result<Self> {
         let side = if placement.device.is_cpu() {
             1024
         } else {
             8192
         };
-        // Random values: a GPU runs faster on even ones, which take less power.
+        // Random values, because a GPU draws less power on constant ones and clocks higher.
         let matrix = |rows: usize, columns: usize| {
             Tensor::randn(0f32, 1f32, (rows, columns), &placement.device)?
                 .to_dtype(placement.compute())
@@ -102,7 +104,7 @@ impl Ceilings {
         let linear = Linear::new(matrix(side, side)?, None);
         let input = matrix(side, side)?.unsqueeze(0)?;
         let gemm = if placement.fp8 {
-            // What makes the rows is memory's work, and not the product's.
+            // Quantizing the input is bound by memory bandwidth and not part of the product.
             let (linear, rows) = (linear.into_fp8()?, quantize_rows(&input)?);
             median_seconds(placement, || linear.forward_rows(&rows).map(drop))?
         } else {
@@ -120,13 +122,13 @@ impl Ceilings {
         })
     }
 
-    /// Seconds that this much work takes at best.
+    /// Seconds that `work` takes at peak throughput.
     pub fn seconds(&self, work: &Work) -> f64 {
         work.gemm / self.gemm + work.attention / self.attention
     }
 }
 
-/// Where attention is in fp8, bounds as of norms that leave heads as long as they should be.
+/// Bounds of q and k for attention in fp8, as if the norms' weights were 1; `None` without fp8.
 pub fn usual_bounds(config: &MmditConfig, placement: &Placement) -> Option<QkBounds> {
     let bound = (config.head_dim() as f32).sqrt();
     placement.fp8.then_some(QkBounds {
@@ -135,6 +137,7 @@ pub fn usual_bounds(config: &MmditConfig, placement: &Placement) -> Option<QkBou
     })
 }
 
+/// Median seconds of `run`, until the device has finished it.
 fn median_seconds(placement: &Placement, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     let mut seconds = Vec::with_capacity(REPEATS);
     for _ in 0..=REPEATS {
@@ -143,7 +146,7 @@ fn median_seconds(placement: &Placement, mut run: impl FnMut() -> Result<()>) ->
         placement.device.synchronize()?;
         seconds.push(begun.elapsed().as_secs_f64());
     }
-    // The first chose its kernels.
+    // The first run includes choosing kernels.
     seconds.remove(0);
     seconds.sort_by(f64::total_cmp);
     Ok(seconds[REPEATS / 2])

@@ -1,4 +1,4 @@
-//! A client of the worker's own server, one job after the other.
+//! A client of the worker's own server, which runs one job at a time.
 
 use std::net::SocketAddr;
 
@@ -12,22 +12,23 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::WebSocketStream;
 
-use crate::cli::CliError;
+use crate::cli::error::CliError;
 
-/// A tensor as it travels.
+/// A tensor as it is sent: its header and its bytes.
 pub type WireTensor = (TensorHeader, Vec<u8>);
 
-/// A connection whose hellos are exchanged.
+/// An open connection, after the handshake.
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
+    /// Number of jobs so far. Each takes its number as its id.
     jobs: u128,
 }
 
 impl Client {
-    /// Connects and says hello.
+    /// Connects and exchanges hellos.
     ///
     /// # Errors
-    /// Nothing answers, or something else than a worker of this protocol.
+    /// The connection fails, or the worker refuses it.
     pub async fn connect(address: SocketAddr) -> Result<Self, CliError> {
         let stream = TcpStream::connect(address).await.map_err(broken)?;
         stream.set_nodelay(true).map_err(broken)?;
@@ -49,10 +50,10 @@ impl Client {
         }
     }
 
-    /// Runs a job to its end: the one tensor that it makes, and its outcome.
+    /// Runs a job and waits for its result: one tensor, and the outcome.
     ///
     /// # Errors
-    /// The job or the connection fails.
+    /// The worker fails or refuses the job, or the connection breaks.
     pub async fn run(
         &mut self,
         request: Request,

@@ -1,22 +1,23 @@
-//! Whole images, made by the server for a client on the same machine.
+//! One image, made by the server for a client on the same machine.
 
 use std::time::Instant;
 
 use ovis_protocol::{DType, EncodeRequest, Outcome, Request, TensorHeader};
 
+use super::args::{BenchArgs, TEXT_POSITIONS};
 use super::client::{Client, WireTensor};
 use super::report::Times;
 use super::timed::Clock;
-use super::{request, BenchArgs, TEXT_POSITIONS};
-use crate::cli::CliError;
+use crate::cli::error::CliError;
 
-/// Words of the prompts, positive and negative: those of a poster, and fewer.
+/// Number of words in the positive and the negative prompt, typical of a poster.
 const WORDS: [usize; 2] = [80, 26];
 
-/// Makes one image in the jobs that a graph's nodes make it in: two prompts, latents, pixels.
+/// Makes one image with the same jobs as a ComfyUI graph: encodes two prompts, denoises, decodes.
+/// Returns its times.
 ///
 /// # Errors
-/// A job or the connection fails.
+/// The worker fails or refuses a job, or the connection breaks.
 pub async fn make(
     args: &BenchArgs,
     client: &mut Client,
@@ -39,7 +40,7 @@ pub async fn make(
     let empty = (header, zeros);
     let mut tensors = vec![&positive, &empty];
     tensors.extend(&negative);
-    let denoise = Request::Denoise(Box::new(request(args)));
+    let denoise = Request::Denoise(Box::new(args.request()));
     let latent = jobs.run(denoise, &tensors).await?;
     jobs.run(Request::Decode, &[&latent]).await?;
     let whole = begun.elapsed().as_secs_f64();
@@ -60,10 +61,10 @@ pub async fn make(
     })
 }
 
-/// The jobs of an image.
+/// Runs the jobs of one image and adds up their time.
 struct Jobs<'a> {
     client: &'a mut Client,
-    /// Seconds that they had the device's thread.
+    /// Seconds that the jobs spent on the device's thread.
     running: f64,
 }
 
@@ -83,7 +84,8 @@ impl Jobs<'_> {
         Ok(made)
     }
 
-    /// The conditioning of a prompt of so many words, as a denoise job takes it.
+    /// Encodes a prompt of `words` words. Returns the conditioning as the tensor `name` of a
+    /// denoise job.
     async fn encode(&mut self, words: usize, name: &str) -> Result<WireTensor, CliError> {
         let request = Request::Encode(EncodeRequest {
             prompts: vec!["word ".repeat(words)],

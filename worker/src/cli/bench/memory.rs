@@ -1,4 +1,4 @@
-//! The most memory that was in use at once.
+//! Peak memory during a run.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
@@ -9,17 +9,18 @@ use candle_core::Device;
 
 use crate::nn::device_memory;
 
-/// How often a GPU is asked; a decode's peak lasts for tens of milliseconds.
+/// Interval between two queries of a GPU. A decode's peak lasts for tens of milliseconds.
 const EVERY: Duration = Duration::from_millis(2);
 
-/// Watches a GPU's memory from a thread; the kernel keeps the peak of a process.
+/// Records peak memory. A GPU's is sampled from a thread; a process's is recorded by the kernel.
 pub struct Peak {
+    /// Peak bytes so far, and whether the thread should end.
     state: Arc<(AtomicU64, AtomicBool)>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Peak {
-    /// Starts to watch.
+    /// Starts recording the memory that `device` uses.
     pub fn watch(device: &Device) -> Self {
         let state = Arc::new((AtomicU64::new(0), AtomicBool::new(false)));
         let thread = device.is_cuda().then(|| {
@@ -36,8 +37,8 @@ impl Peak {
         Self { state, thread }
     }
 
-    /// The most so far: of the GPU by all that run on it, or of this process on a
-    /// CPU; 0 where the system does not say.
+    /// Peak bytes so far: of all programs on the GPU, or of this process on a CPU. 0 where the
+    /// system does not report it.
     pub fn bytes(&self) -> u64 {
         match self.thread {
             Some(_) => self.state.0.load(Ordering::Relaxed),
@@ -50,13 +51,13 @@ impl Drop for Peak {
     fn drop(&mut self) {
         self.state.1.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It can only have panicked, and then there is nothing to add.
+            // The thread cannot fail other than by a panic, which is reported already.
             let _ = thread.join();
         }
     }
 }
 
-/// `VmHWM` of Linux's `/proc/self/status`.
+/// Peak resident memory of this process in bytes: `VmHWM` in Linux's `/proc/self/status`.
 fn process_peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,6 +1,16 @@
-//! `bench`: how fast this machine makes images, stage by stage, and how near that is to
-//! what it can do at all.
+//! `bench`: measures how fast this machine makes images, stage by stage, and compares that with
+//! the machine's peak throughput.
+//!
+//! The images are made by the worker's own server for a client in the same process, so the
+//! figures include everything that a ComfyUI user waits for.
+//!
+//! - `source`: where the model comes from; `timed`: the model with a stopwatch
+//! - `client`, `images`: one image as a client makes it
+//! - `ceilings`: the operations of a forward pass, and the machine's peak throughput
+//! - `parts`: the time of each operation of a forward pass
+//! - `memory`: peak memory; `report`: the output
 
+mod args;
 mod ceilings;
 mod client;
 mod images;
@@ -14,89 +24,43 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Instant;
 
-use clap::Args;
-use ovis_protocol::DenoiseRequest;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+pub use self::args::BenchArgs;
+
+use self::args::TEXT_POSITIONS;
 use self::ceilings::{Ceilings, Work};
 use self::client::Client;
 use self::memory::Peak;
 use self::report::{Report, Times};
-use self::source::{Named, Source};
+use self::source::Source;
 use self::timed::{Clock, Timed};
-use super::generate::MAX_SIDE;
-use super::model_args::{DeviceArgs, ModelArgs};
-use super::shortcut_args::ShortcutArgs;
-use super::values::{number, whole, whole_within};
-use super::{loading, serve, terminal, CliError};
+use super::error::CliError;
+use super::{loading, runtime, terminal};
 use crate::engine::{self, EngineHandle};
 use crate::logging;
 use crate::nn::Placement;
 use crate::server;
 
-/// Positions of a conditioning, as the reference pads it.
-const TEXT_POSITIONS: usize = 256;
-
-/// Most images of one run, and most before them.
-const MAX_IMAGES: u32 = 100_000;
-
-/// What to measure.
-#[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
-    /// Weights made up on the device instead of a checkpoint's.
-    #[arg(long, value_enum, value_name = "GEOMETRY", conflicts_with = "model")]
-    random_weights: Option<Named>,
-    /// Width in pixels; the model's native size if not given.
-    #[arg(long, value_name = "W", value_parser = whole_within(16, MAX_SIDE), allow_hyphen_values = true)]
-    width: Option<usize>,
-    /// Height in pixels; the model's native size if not given.
-    #[arg(long, value_name = "H", value_parser = whole_within(16, MAX_SIDE), allow_hyphen_values = true)]
-    height: Option<usize>,
-    /// Denoising steps of an image, 1 to 1000.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = whole::<u32>(), allow_hyphen_values = true)]
-    steps: u32,
-    /// Guidance scale; 1 is one forward a step instead of two.
-    #[arg(long, value_name = "X", default_value_t = 5.0, value_parser = number(), allow_hyphen_values = true)]
-    cfg: f64,
-    #[command(flatten)]
-    shortcuts: ShortcutArgs,
-    /// Images that count.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = whole_within(1, MAX_IMAGES), allow_hyphen_values = true)]
-    repeats: u32,
-    /// Images before them, which do not.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole_within(0, MAX_IMAGES), allow_hyphen_values = true)]
-    warmup: u32,
-    /// Also measure each operation of the transformer alone.
-    #[arg(long)]
-    parts: bool,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Runs the command.
+/// Runs the command: loads the model, makes the images and prints the figures.
 ///
 /// # Errors
-/// An argument, a file or the device is at fault.
+/// An argument is out of range, the model cannot be loaded or does not fit, or the device fails.
 pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     let placement = args.device.placement()?;
     let peak = Peak::watch(&placement.device);
     let source = Source::open(args.random_weights, &args.model)?;
     let native = source.native_size();
     let size = (args.width.unwrap_or(native), args.height.unwrap_or(native));
-    crate::pipeline::check_request(&request(args), 1, size)?;
+    crate::pipeline::check_request(&args.request(), 1, size)?;
     let config = source.transformer()?;
     let tokens = (TEXT_POSITIONS, size.0 / 16 * (size.1 / 16));
 
     let clock = Clock::default();
     let (engine, start) = start_engine(source, &placement, clock.clone())?;
     let model = engine.capabilities().model.clone();
-    let runtime = serve::runtime()?;
+    let runtime = runtime::start()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let (server, times) = runtime
         .block_on(async {
@@ -109,7 +73,12 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
             let server = tokio::spawn(server::serve(listener, engine, options, shutdown));
             Ok((server, make_images(args, address, &clock, shape).await))
         })
-        .map_err(|e: std::io::Error| format!("this machine's own network cannot be used: {e}"))?;
+        .map_err(|e: std::io::Error| {
+            CliError::new(
+                format!("this machine's own network cannot be used: {e}"),
+                "",
+            )
+        })?;
     let times = times?;
     let report = Report {
         model,
@@ -125,7 +94,7 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
         peak_bytes: peak.bytes(),
         forward: Work::of_forward(&config, tokens),
         answered_forward: Work::of_answered_forward(&config, tokens),
-        // The device's thread only waits by now.
+        // Measured last, while the device is idle.
         ceilings: Ceilings::measure(&config, tokens.0 + tokens.1, &placement)
             .map_err(crate::pipeline::Error::from)?,
         parts: match args.parts {
@@ -137,19 +106,17 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     };
     drop(stop);
     let ended = runtime.block_on(server);
-    ended.map_err(|e| format!("the server has ended unexpectedly: {e}"))??;
+    ended
+        .map_err(|e| CliError::new(format!("the server has ended unexpectedly: {e}"), ""))?
+        .map_err(|e| CliError::new(e.to_string(), ""))?;
     match args.json {
         true => terminal::print(&format!("{:#}", report.json())),
         false => terminal::print(&report.to_string()),
     }
 }
 
-fn request(args: &BenchArgs) -> DenoiseRequest {
-    args.shortcuts
-        .applied(DenoiseRequest::new(0, args.steps, args.cfg))
-}
-
-/// The images of `shape` `[channels of the latent, height, width]`, one after the other.
+/// Makes the warm-up images and the measured ones, one after the other. `shape` is latent
+/// channels, height and width. Returns the times of the measured images.
 async fn make_images(
     args: &BenchArgs,
     address: SocketAddr,
@@ -171,17 +138,17 @@ async fn make_images(
     Ok(times)
 }
 
-/// What a worker's start took.
+/// How long the start took.
 struct Start {
     /// Seconds to load the model.
     load: f64,
-    /// Seconds of what `serve` then does before it is ready.
+    /// Seconds to warm it up, as `serve` does before it is ready.
     warm_up: f64,
-    /// What it computes with.
+    /// The kernels and libraries it computes with, in words.
     paths: String,
 }
 
-/// Loads the model as `serve` does, on the thread that will compute.
+/// Loads and warms up the model as `serve` does, on the thread that owns the device.
 fn start_engine(
     source: Source,
     placement: &Placement,
@@ -196,7 +163,7 @@ fn start_engine(
         let begun = Instant::now();
         pipeline.warm_up()?;
         let warm_up = begun.elapsed().as_secs_f64();
-        // The other end waits below.
+        // The receiver is below, and waits.
         let _ = tell.send(Start {
             load,
             warm_up,
@@ -204,6 +171,6 @@ fn start_engine(
         });
         Ok::<_, CliError>(Timed { pipeline, clock })
     })?;
-    let start = told.recv().map_err(|e| e.to_string())?;
+    let start = told.recv().map_err(|e| CliError::new(e.to_string(), ""))?;
     Ok((engine, start))
 }

@@ -1,5 +1,5 @@
-//! What a forward of the transformer spends its time on: each of its operations alone, at
-//! the sizes it has there.
+//! The time of each operation of the transformer's forward pass, measured separately at its real
+//! size.
 
 use std::time::Instant;
 
@@ -14,38 +14,38 @@ use crate::nn::{
     HeadProjection, Linear, Normed, Placement, QkBounds, RopeTable,
 };
 
-/// Runs in a row between two looks at the clock, so that starting them costs nothing.
+/// Number of runs that are timed together, so that launch overhead does not count.
 const RUNS: u32 = 20;
 
-/// Epsilon of the norms.
 const EPS: f64 = 1e-6;
 
-/// One kind of operation.
+/// One operation.
 pub struct Part {
-    /// Its name and, where it has several, its size.
+    /// Its name, with its size where there are several.
     pub name: String,
-    /// How often a forward does it.
+    /// How often a forward pass runs it.
     pub count: usize,
-    /// Seconds that it takes once.
+    /// Seconds of one run.
     pub seconds: f64,
 }
 
 impl Part {
-    /// Seconds of a forward.
+    /// Seconds in one forward pass.
     pub fn total(&self) -> f64 {
         self.count as f64 * self.seconds
     }
 
-    /// For scripts.
+    /// The figures as JSON.
     pub fn json(&self) -> Value {
         json!({"name": self.name, "count": self.count, "seconds": self.seconds})
     }
 }
 
-/// Measures the operations of all blocks, in a forward's order.
+/// Measures the operations of both kinds of block, in the order of a forward pass, over
+/// `(text, image)` tokens.
 ///
 /// # Errors
-/// The device fails.
+/// The device fails or runs out of memory.
 pub fn measure(
     config: &MmditConfig,
     (text, image): (usize, usize),
@@ -63,7 +63,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Normal values: what a GPU clocks itself down for, which zeros are not.
+    /// Normally distributed values, because a GPU draws less power on zeros and clocks higher.
     fn random(&self, shape: &[usize], deviation: f32) -> Result<Tensor> {
         Tensor::randn(0f32, deviation, shape, &self.placement.device)?
             .to_dtype(self.placement.compute())
@@ -76,7 +76,7 @@ impl Bench<'_> {
         mut run: impl FnMut() -> Result<()>,
     ) -> Result<Part> {
         let device = &self.placement.device;
-        // The first chooses its kernels.
+        // The first run includes choosing kernels.
         run()?;
         device.synchronize()?;
         let begun = Instant::now();
@@ -91,7 +91,7 @@ impl Bench<'_> {
         })
     }
 
-    /// A layer as the transformer holds it.
+    /// A linear layer with random weights, in the precision of the transformer's.
     fn linear(&self, input: usize, output: usize) -> Result<Linear> {
         let weight = self.random(&[output, input], (input as f32).powf(-0.5))?;
         let linear = Linear::new(weight, Some(self.random(&[output], 1.0)?));
@@ -115,7 +115,7 @@ impl Bench<'_> {
         RopeTable::new(&positions, axes, theta, &self.placement.device)
     }
 
-    /// A layer and the gated residual that takes up its result.
+    /// A linear layer and the gated residual that its result is added to.
     fn gated(&self, name: &str, count: usize, (tokens, input): (usize, usize)) -> Result<Part> {
         let hidden = self.config.hidden_size;
         let linear = self.linear(input, hidden)?;

@@ -1,4 +1,4 @@
-//! The figures, for people and for scripts.
+//! The figures, as text and as JSON.
 
 use std::fmt;
 
@@ -9,28 +9,31 @@ use super::parts::Part;
 use crate::cli::shortcut_args::ShortcutArgs;
 use crate::pipeline::Forwards;
 
-/// Seconds of each stage, one for each time it ran.
+/// Seconds of every run of each stage.
 #[derive(Clone, Debug, Default)]
 pub struct Times {
+    /// Encoding one prompt.
     pub encode: Vec<f64>,
+    /// One denoising step.
     pub step: Vec<f64>,
+    /// Decoding to pixels on the host.
     pub decode: Vec<f64>,
-    /// What of an image passes while none of its jobs has the device's thread: tensors and
-    /// messages on their way.
+    /// The part of an image's time during which none of its jobs is on the device's thread:
+    /// tensors and messages are being sent.
     pub transport: Vec<f64>,
-    /// All of an image but its encodes, steps and decode: the transport, and what the jobs
-    /// do besides.
+    /// The part of an image's time outside encodes, steps and decode: transport, and the jobs'
+    /// other work.
     pub overhead: Vec<f64>,
-    /// From prompts to pixels, as a client on the same machine has it.
+    /// One image from prompts to pixels, as a client on the same machine measures it.
     pub image: Vec<f64>,
-    /// The very first image, warm-up or not.
+    /// The very first image, which may be a warm-up image.
     pub first_image: f64,
-    /// Of one image; the same of all.
+    /// Forward passes of one image; all images have the same number.
     pub forwards: Forwards,
 }
 
 impl Times {
-    /// Takes the times of another image.
+    /// Appends the times of another image.
     pub fn append(&mut self, other: &mut Self) {
         self.encode.append(&mut other.encode);
         self.step.append(&mut other.step);
@@ -53,11 +56,11 @@ impl Times {
     }
 }
 
-/// Median, mean and extremes.
+/// Statistics of a stage's times.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Spread {
     median: f64,
-    /// What counts where some are short, as steps that a cache answers are.
+    /// The mean, unlike the median, reflects steps that the step cache shortens.
     mean: f64,
     least: f64,
     most: f64,
@@ -65,7 +68,7 @@ struct Spread {
 }
 
 impl Spread {
-    /// Of at least one value.
+    /// Statistics of at least one value.
     fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -84,56 +87,57 @@ impl Spread {
     }
 }
 
-/// All that was measured.
+/// All figures and the settings they were measured with.
 pub struct Report {
     pub model: String,
     pub device: String,
     pub precision: &'static str,
-    /// What the model computes with.
+    /// The kernels and libraries the model computes with, in words.
     pub paths: String,
+    /// Width and height in pixels.
     pub size: (usize, usize),
     pub steps: u32,
     pub cfg: f64,
     pub shortcuts: ShortcutArgs,
     pub load_seconds: f64,
-    /// What `serve` does before it is ready.
+    /// Seconds of the warm-up, which `serve` also does before it is ready.
     pub warm_up_seconds: f64,
     pub peak_bytes: u64,
-    /// Of one forward that is done whole.
+    /// Operations of a forward pass that is computed in full.
     pub forward: Work,
-    /// Of one that the step cache answers.
+    /// Operations of a forward pass that the step cache answers.
     pub answered_forward: Work,
     pub ceilings: Ceilings,
-    /// Of one forward; empty if not asked for.
+    /// Operations of one forward pass; empty unless requested.
     pub parts: Vec<Part>,
     pub times: Times,
 }
 
 impl Report {
-    /// Seconds that a step takes on average.
+    /// Mean seconds of a step.
     fn step(&self) -> f64 {
         Spread::of(&self.times.step).mean
     }
 
-    /// What is really done in a step on average, without what the cache spared.
+    /// Mean operations of a step, without those that the step cache saved.
     fn work(&self) -> Work {
         let Forwards { asked, answered } = self.times.forwards;
         let a_step = |forwards: u64| forwards as f64 / f64::from(self.steps);
         a_step(asked - answered) * self.forward + a_step(answered) * self.answered_forward
     }
 
-    /// Operations a second during the steps.
+    /// Operations per second during the steps.
     fn achieved(&self) -> f64 {
         let work = self.work();
         (work.gemm + work.attention) / self.step()
     }
 
-    /// Seconds a step would take on average if all of it ran at the ceilings.
+    /// Mean seconds that a step would take at peak throughput.
     fn floor(&self) -> f64 {
         self.ceilings.seconds(&self.work())
     }
 
-    /// For scripts; seconds, bytes, operations a second.
+    /// The figures as JSON, in seconds, bytes and operations per second.
     pub fn json(&self) -> Value {
         let stages = self.times.stages().map(|(name, spread)| {
             let value = json!({
@@ -240,7 +244,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Operations a second in the unit that suits a GPU or a CPU.
+/// Operations per second, in TFLOP/s or GFLOP/s.
 fn speed(operations: f64) -> String {
     match operations >= 1e12 {
         true => format!("{:.1} TFLOP/s", operations / 1e12),

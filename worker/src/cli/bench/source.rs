@@ -1,18 +1,19 @@
-//! Where the model that is measured comes from.
+//! The model to measure: random weights or a checkpoint.
 
 use clap::ValueEnum;
 
 use crate::checkpoint::{Checkpoint, MmditConfig};
+use crate::cli::error::CliError;
+use crate::cli::loading;
 use crate::cli::model_args::ModelArgs;
-use crate::cli::{loading, CliError};
 use crate::logging;
 use crate::nn::Placement;
 use crate::pipeline::{Geometry, Parameters, Pipeline};
 
-/// Geometries that can be had without a checkpoint.
+/// Model geometries that can be filled with random weights.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Named {
-    /// Ovis-Image-7B: 11 billion weights.
+    /// Ovis-Image-7B with its text encoder and VAE: 9.2 billion parameters.
     #[value(name = "ovis-image-7b")]
     OvisImage7b,
 }
@@ -25,19 +26,19 @@ impl Named {
     }
 }
 
-/// Where the model comes from.
+/// A model that is not loaded yet.
 pub enum Source {
-    /// Made up on the device.
+    /// Random weights, generated on the device.
     Random(Named),
-    /// Files with every part.
+    /// A checkpoint with every part.
     Files(Box<Checkpoint>),
 }
 
 impl Source {
-    /// The random weights if named, or else what the files are, with nothing loaded yet.
+    /// Random weights of the named geometry, else the checkpoint that the arguments name.
     ///
     /// # Errors
-    /// A file is not what it should be, or a part is missing.
+    /// A file cannot be read as a checkpoint, or a part is missing.
     pub fn open(random: Option<Named>, model: &ModelArgs) -> Result<Self, CliError> {
         match random {
             Some(named) => Ok(Self::Random(named)),
@@ -45,7 +46,7 @@ impl Source {
         }
     }
 
-    /// Side of a square image in pixels.
+    /// Width and height in pixels that the model was trained for.
     pub fn native_size(&self) -> usize {
         match self {
             Self::Random(named) => named.geometry().vae.native_size,
@@ -56,21 +57,21 @@ impl Source {
     /// The transformer's geometry.
     ///
     /// # Errors
-    /// There is none.
+    /// The checkpoint has no transformer.
     pub fn transformer(&self) -> Result<MmditConfig, CliError> {
         match self {
             Self::Random(named) => Ok(named.geometry().transformer),
             Self::Files(checkpoint) => match &checkpoint.transformer {
                 Some(part) => Ok(part.config.clone()),
-                None => Err("the checkpoint has no transformer".to_owned().into()),
+                None => Err(CliError::new("the checkpoint has no transformer", "")),
             },
         }
     }
 
-    /// The model on a device.
+    /// Loads the model to a device.
     ///
     /// # Errors
-    /// A file is not what it should be, or the device fails.
+    /// The weights do not fit the device's memory, or a file cannot be read.
     pub fn load(&self, placement: &Placement) -> Result<Pipeline, CliError> {
         match self {
             Self::Random(named) => {

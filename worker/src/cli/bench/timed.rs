@@ -1,4 +1,4 @@
-//! The pipeline as the server's engine runs it, with a clock beside it.
+//! A pipeline that records how long each operation takes while the server runs it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -11,25 +11,25 @@ use crate::pipeline::{
     Result, StepReport, PREFIX_POSITIONS,
 };
 
-/// What the model did since it was last asked.
+/// The times since the last reading.
 #[derive(Default)]
 pub struct Laps {
     /// Seconds of each prompt's encode.
     pub encode: Vec<f64>,
     /// Seconds of each step.
     pub step: Vec<f64>,
-    /// Seconds of each decode, to pixels on the host.
+    /// Seconds of each decode, until the pixels are in host memory.
     pub decode: Vec<f64>,
-    /// Of the job that ended last.
+    /// Forward passes of the denoise job that stepped last.
     pub forwards: Forwards,
 }
 
-/// Where the device's thread notes its laps.
+/// The times, shared between the device's thread, which records them, and the one that reads.
 #[derive(Clone, Default)]
 pub struct Clock(Arc<Mutex<Laps>>);
 
 impl Clock {
-    /// All laps since the last call.
+    /// Returns all times since the last call, and clears them.
     pub fn take(&self) -> Laps {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -39,10 +39,12 @@ impl Clock {
     }
 }
 
-/// A pipeline whose work is timed. In place of a tokenizer, which random weights have none
-/// of, each word of a prompt is a token.
+/// A pipeline whose operations are timed. It does not use a tokenizer, which random weights do not
+/// have: each word of a prompt becomes one token.
 pub struct Timed {
+    /// The pipeline.
     pub pipeline: Pipeline,
+    /// Where the times are recorded.
     pub clock: Clock,
 }
 

@@ -1,4 +1,4 @@
-//! What `generate` writes: pictures with how they were made, and latents.
+//! The files that `generate` writes: pictures with their parameters, and latents.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use serde_json::json;
 
-use super::{GenerateArgs, Shift};
+use super::args::{GenerateArgs, Shift};
+use crate::cli::error::CliError;
 use crate::cli::out_file::OutFile;
 use crate::cli::picture::{Format, Picture};
-use crate::cli::{terminal, CliError};
+use crate::cli::terminal;
 use crate::logging;
 use crate::pipeline::{Latent, Pipeline};
 
-/// The files to write, each of which could be written when it was checked.
+/// The files to write. [`Outputs::check`] has tried each of them.
 pub struct Outputs {
     format: Format,
     pictures: Vec<OutFile>,
@@ -22,10 +23,11 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Checks that all files can be written.
+    /// Checks that every file can be written, by writing a temporary file beside it.
     ///
     /// # Errors
-    /// One cannot, two are the same, or the format has no room for pictures that large.
+    /// A file cannot be written, a picture and the latents are the same file, or the format
+    /// does not support pictures of this size.
     pub fn check(
         args: &GenerateArgs,
         format: Format,
@@ -41,7 +43,8 @@ impl Outputs {
                 "Write a .png file.",
             ));
         }
-        // A picture is seldom half as large when it is compressed, and latents never.
+        // An estimate: compressed pictures rarely exceed half their pixels' size. The size of
+        // the latents is exact, except for the header.
         let picture_bytes = width * height * 3 / 2;
         let latent_bytes = args.batch * (width / 8) * (height / 8) * 16 * size_of::<f32>();
         let paths = match args.batch {
@@ -71,11 +74,11 @@ impl Outputs {
         })
     }
 
-    /// Decodes the latents and writes everything. A file that fails does not keep the
-    /// others from being written; those that were are printed.
+    /// Decodes the latents, writes all files and prints the paths of the pictures. An error
+    /// with one file does not stop the others from being written.
     ///
     /// # Errors
-    /// A file cannot be written, or the device fails.
+    /// The errors of all files that could not be written, or of the decoding.
     pub fn write(
         &self,
         args: &GenerateArgs,
@@ -124,19 +127,22 @@ impl Outputs {
             ));
         }
         let bytes = self.format.encode(picture, &parameters);
-        let bytes =
-            bytes.map_err(|why| format!("{} cannot be written: {why}", file.path().display()))?;
+        let bytes = bytes.map_err(|why| {
+            let path = file.path().display();
+            CliError::new(format!("{path} cannot be written: {why}"), "")
+        })?;
         file.write(&bytes)
     }
 }
 
-/// A safetensors file of one tensor, `latents`.
+/// The bytes of a safetensors file with one tensor, `latents`.
 fn latent_bytes(latent: &Latent) -> Result<Vec<u8>, CliError> {
     let tensors: HashMap<&str, Tensor> = HashMap::from([("latents", latent.tensor().clone())]);
     let bytes = safetensors::serialize(&tensors, None);
-    bytes.map_err(|e| format!("the latents cannot be written: {e}").into())
+    bytes.map_err(|e| CliError::new(format!("the latents cannot be written: {e}"), ""))
 }
 
+/// Decodes raw VAE latents to one picture for each batch entry.
 fn pictures(pipeline: &Pipeline, latent: &Latent) -> Result<Vec<Picture>, CliError> {
     let image = pipeline.decode(latent)?;
     let [_, height, width, channels] = *image.dims() else {
@@ -152,7 +158,7 @@ fn pictures(pipeline: &Pipeline, latent: &Latent) -> Result<Vec<Picture>, CliErr
         .collect())
 }
 
-/// `poster.png` to `poster-2.png`.
+/// The path of one picture of a batch: `poster.png` becomes `poster-2.png`.
 fn numbered(path: &Path, index: usize) -> PathBuf {
     let mut name = OsString::from(path.file_stem().unwrap_or_default());
     name.push(format!("-{index}"));
@@ -163,7 +169,7 @@ fn numbered(path: &Path, index: usize) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Everything that made the image, as JSON.
+/// All settings that determine the image, as JSON. The picture file carries them.
 fn parameters(args: &GenerateArgs, picture: &Picture, pipeline: &Pipeline, index: usize) -> String {
     json!({
         "worker": concat!("ovis-worker ", env!("CARGO_PKG_VERSION")),

@@ -1,19 +1,21 @@
-//! EXIF with one field: the description.
+//! An EXIF block with one field, ImageDescription.
 
-/// Most bytes that a JPEG's segment takes.
+use crate::text::escape_json_into;
+
+/// Most bytes of payload in a JPEG segment: its length is a `u16` that includes itself.
 pub const MOST_IN_JPEG: usize = u16::MAX as usize - 2;
 
-/// EXIF's ImageDescription.
+/// Tag of ImageDescription.
 const DESCRIPTION: u16 = 0x010e;
 
-/// EXIF's type of text.
+/// Field type of NUL-terminated ASCII text.
 const ASCII: u16 = 2;
 
-/// Where the text stands: after the header and a directory of one entry.
+/// Offset of the text: after the header and a directory of one entry.
 const TEXT_AT: u32 = 8 + 2 + 12 + 4;
 
-/// An EXIF block whose description is this JSON. EXIF's text is ASCII, so other characters
-/// are written as JSON's `\u` escapes.
+/// An EXIF block (little-endian TIFF) whose ImageDescription is this JSON. EXIF text is ASCII,
+/// so other characters become JSON's `\u` escapes.
 pub fn description(json: &str) -> Vec<u8> {
     let text = ascii(json);
     let mut bytes = b"II*\0".to_vec();
@@ -29,22 +31,18 @@ pub fn description(json: &str) -> Vec<u8> {
     bytes
 }
 
-/// The same as the segment of a JPEG.
+/// The same block as the payload of a JPEG's APP1 segment.
 pub fn for_jpeg(json: &str) -> Vec<u8> {
     [b"Exif\0\0".as_slice(), &description(json)].concat()
 }
 
+/// The same JSON in ASCII.
 fn ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
         match c.is_ascii() {
             true => text.push(c),
-            false => {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    text.push_str(&format!("\\u{unit:04x}"));
-                }
-            }
+            false => escape_json_into(&mut text, c),
         }
     }
     text

@@ -1,43 +1,60 @@
-//! Pictures as files hold them, with how they were made.
+//! Picture files: 8-bit RGB in PNG, JPEG or WebP, with the parameters that made the image.
 
 mod exif;
 
 use std::path::Path;
 
-use crate::cli::CliError;
+use crate::cli::error::CliError;
 
-/// Keyword of a PNG's text chunk that holds the parameters.
+/// Keyword of the PNG text chunk that holds the parameters.
 const PARAMETERS_KEYWORD: &str = "ovis-worker";
 
-/// Quality of a JPEG, of 100. Colours are not subsampled: red letters would fray.
+/// JPEG quality, 1 to 100. Chroma is not subsampled, which would blur the edges of red letters.
 const JPEG_QUALITY: u8 = 95;
 
-/// Kinds of picture files.
+/// A picture file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Lossless; holds parameters of any length.
+    /// Lossless, with parameters of any length.
     Png,
-    /// Lossy; holds parameters of up to 64 KiB.
+    /// Lossy, with parameters of up to 64 KiB.
     Jpeg,
-    /// Lossless here.
+    /// Encoded lossless, with parameters of any length.
     WebP,
 }
 
-/// 8-bit RGB pixels, row by row from the top.
+/// An 8-bit RGB image.
 pub struct Picture {
     /// Width in pixels.
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// `height * width * 3` bytes.
+    /// `height * width * 3` bytes, row by row from the top.
     pub rgb: Vec<u8>,
 }
 
+/// Why a picture could not be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// A side is longer than the format supports.
+    #[error("it is too large")]
+    TooLarge,
+    /// The PNG encoder failed.
+    #[error(transparent)]
+    Png(#[from] png::EncodingError),
+    /// The JPEG encoder failed.
+    #[error(transparent)]
+    Jpeg(#[from] jpeg_encoder::EncodingError),
+    /// The WebP encoder failed.
+    #[error(transparent)]
+    WebP(#[from] image_webp::EncodingError),
+}
+
 impl Format {
-    /// The format that a file's suffix names.
+    /// The format that the suffix of a path selects.
     ///
     /// # Errors
-    /// It is a folder, or has no suffix, or that of another format.
+    /// The path is a folder, has no suffix, or has the suffix of another format.
     pub fn of(path: &Path) -> Result<Self, CliError> {
         const HINT: &str = "End the file's name in .png, .jpg, .jpeg or .webp.";
         if path.is_dir() {
@@ -69,7 +86,7 @@ impl Format {
         }
     }
 
-    /// The longest side in pixels that a file of this format can have.
+    /// Largest width or height in pixels that the format supports.
     pub fn most_pixels(self) -> usize {
         match self {
             Self::Png => i32::MAX as usize,
@@ -78,27 +95,28 @@ impl Format {
         }
     }
 
-    /// The file's bytes. `parameters` (JSON) are in them: in a PNG as text chunk
-    /// `ovis-worker`, else as EXIF's ImageDescription.
+    /// Encodes a picture as a file. `parameters` (JSON) become the text chunk `ovis-worker` of
+    /// a PNG, or the EXIF ImageDescription of a JPEG or WebP. A JPEG omits parameters that it
+    /// cannot hold, see [`holds`](Self::holds).
     ///
     /// # Errors
-    /// The format cannot hold such a picture, in words.
-    pub fn encode(self, picture: &Picture, parameters: &str) -> Result<Vec<u8>, String> {
+    /// The picture is larger than [`most_pixels`](Self::most_pixels) allows.
+    pub fn encode(self, picture: &Picture, parameters: &str) -> Result<Vec<u8>, EncodeError> {
         match self {
-            Self::Png => png(picture, parameters).map_err(|e| e.to_string()),
+            Self::Png => Ok(png(picture, parameters)?),
             Self::Jpeg => jpeg(picture, parameters),
-            Self::WebP => webp(picture, parameters).map_err(|e| e.to_string()),
+            Self::WebP => Ok(webp(picture, parameters)?),
         }
     }
 
-    /// Whether a file of this format can hold these parameters.
+    /// Whether a file of this format has room for these parameters.
     pub fn holds(self, parameters: &str) -> bool {
         self != Self::Jpeg || exif::for_jpeg(parameters).len() <= exif::MOST_IN_JPEG
     }
 }
 
 impl Picture {
-    /// From red, green and blue, 0 to 1, row-major. Values round half to even, as
+    /// From `height * width * 3` floats, 0 to 1, row-major RGB. Halves are rounded to even, as
     /// diffusers does.
     pub fn from_floats(width: usize, height: usize, pixels: &[f32]) -> Self {
         let rgb = pixels
@@ -122,18 +140,16 @@ fn png(picture: &Picture, parameters: &str) -> Result<Vec<u8>, png::EncodingErro
     Ok(bytes)
 }
 
-fn jpeg(picture: &Picture, parameters: &str) -> Result<Vec<u8>, String> {
-    let side = |side: usize| u16::try_from(side).map_err(|_| "it is too large".to_owned());
+fn jpeg(picture: &Picture, parameters: &str) -> Result<Vec<u8>, EncodeError> {
+    let side = |side: usize| u16::try_from(side).map_err(|_| EncodeError::TooLarge);
     let (width, height) = (side(picture.width)?, side(picture.height)?);
     let mut bytes = Vec::new();
     let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, JPEG_QUALITY);
     encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::F_1_1);
     if Format::Jpeg.holds(parameters) {
-        let added = encoder.add_app_segment(1, &exif::for_jpeg(parameters));
-        added.map_err(|e| e.to_string())?;
+        encoder.add_app_segment(1, &exif::for_jpeg(parameters))?;
     }
-    let encoded = encoder.encode(&picture.rgb, width, height, jpeg_encoder::ColorType::Rgb);
-    encoded.map_err(|e| e.to_string())?;
+    encoder.encode(&picture.rgb, width, height, jpeg_encoder::ColorType::Rgb)?;
     Ok(bytes)
 }
 

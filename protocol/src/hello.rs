@@ -1,0 +1,70 @@
+//! The hellos that open a connection, and the capabilities a worker announces in its own.
+
+use std::fmt;
+
+use bincode::{Decode, Encode};
+
+/// First message of a client. Its `Debug` form omits the token, so that a log cannot show it.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ClientHello {
+    /// [`MAGIC`](crate::limits::MAGIC).
+    pub magic: u32,
+    /// [`PROTOCOL_VERSION`](crate::limits::PROTOCOL_VERSION).
+    pub protocol: u32,
+    /// Name and version of the client, for logs.
+    pub client: String,
+    /// The shared secret, when the worker requires one.
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for ClientHello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientHello")
+            .field("magic", &self.magic)
+            .field("protocol", &self.protocol)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
+}
+
+/// First message of a worker that accepts the client's hello.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct WorkerHello {
+    /// [`MAGIC`](crate::limits::MAGIC).
+    pub magic: u32,
+    /// [`PROTOCOL_VERSION`](crate::limits::PROTOCOL_VERSION).
+    pub protocol: u32,
+    /// Name and version of the worker.
+    pub worker: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+}
+
+/// What a worker can do with the checkpoint it has loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Capabilities {
+    /// Supported operations by [`Request::name`](crate::Request::name), and `claim` when jobs
+    /// can be claimed.
+    pub operations: Vec<String>,
+    /// Solvers a denoise job may name.
+    pub samplers: Vec<String>,
+    /// Display name of the loaded model.
+    pub model: String,
+    /// Display name of the device: `cpu`, `cuda:0 NVIDIA H200`.
+    pub device: String,
+    /// Display name of the precision of weights and arithmetic: `f32`, `bf16`, `fp8`.
+    pub precision: String,
+    /// Number of channels of a latent.
+    pub latent_channels: u32,
+    /// D of a conditioning.
+    pub conditioning_width: u32,
+    /// Width and height of an image must be multiples of this many pixels.
+    pub size_multiple: u32,
+    /// Most pixels (width times height times batch) one job may have.
+    pub max_pixels: u64,
+    /// Sigma schedules a denoise job may name.
+    pub schedulers: Vec<String>,
+    /// Kinds of preview a denoise job may ask for, by
+    /// [`PreviewKind::name`](crate::PreviewKind::name).
+    pub previews: Vec<String>,
+}
