@@ -7,7 +7,7 @@ use super::model_args::ModelArgs;
 use super::CliError;
 use crate::checkpoint::{Checkpoint, LoadProgress, Watch};
 use crate::nn::{describe_paths, Placement};
-use crate::pipeline::{Parameters, Parts, Pipeline};
+use crate::pipeline::{Parameters, Pipeline};
 
 /// Percents between two reports of one part.
 const REPORT_EVERY: u64 = 20;
@@ -66,7 +66,7 @@ pub fn load(
     }
     Parameters::of(checkpoint).check_fit(placement)?;
     checkpoint.watch(&reporter(say.clone()));
-    let pipeline = Pipeline::load(checkpoint, placement, Parts::ALL)?;
+    let pipeline = Pipeline::load(checkpoint, placement)?;
     say(&format!(
         "loaded {} on {} as {} in {:.1} s",
         pipeline.name(),

@@ -103,7 +103,10 @@ struct HostMemory(Option<u64>);
 fn host_memory(text: &str) -> Result<HostMemory, String> {
     match text.trim() {
         "" | "auto" => Ok(HostMemory(None)),
-        text => parse_bytes(text).map(|bytes| HostMemory(Some(bytes))),
+        text => match parse_bytes(text) {
+            Ok(bytes) => Ok(HostMemory(Some(bytes))),
+            Err(error) => Err(error.to_string()),
+        },
     }
 }
 

@@ -127,6 +127,11 @@ impl Run {
         self.sigmas.len() - 1
     }
 
+    /// The latents between two steps, in the model's scaling.
+    pub fn latents(&self) -> &Tensor {
+        &self.x
+    }
+
     /// The sigma of the latents: that at which the next step starts, or the last.
     pub fn sigma(&self) -> f32 {
         self.sigmas[self.step]

@@ -58,7 +58,7 @@ pub enum SnapshotError {
     #[error("`{name}` of the snapshot is {found}, the most is {most}")]
     OutOfRange {
         /// The value's name.
-        name: &'static str,
+        name: String,
         /// The value.
         found: u64,
         /// The largest that is possible.
@@ -151,11 +151,15 @@ impl Snapshot {
     ///
     /// # Errors
     /// Those of [`get`](Self::get), or [`SnapshotError::OutOfRange`].
-    pub fn count(&self, name: &'static str, most: usize) -> Result<usize> {
+    pub fn count(&self, name: &str, most: usize) -> Result<usize> {
         let (found, most) = (self.get::<u64>(name)?, most as u64);
         match found <= most {
             true => Ok(found as usize),
-            false => Err(SnapshotError::OutOfRange { name, found, most }),
+            false => Err(SnapshotError::OutOfRange {
+                name: name.to_owned(),
+                found,
+                most,
+            }),
         }
     }
 
@@ -189,11 +193,6 @@ impl Snapshot {
     pub fn remove(&mut self, name: &str) {
         self.values.remove(name);
         self.tensors.remove(name);
-    }
-
-    /// Whether there is a tensor of this name.
-    pub fn has_tensor(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
     }
 
     /// Reads a tensor of a known type and shape onto a device.
