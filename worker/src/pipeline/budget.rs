@@ -59,7 +59,7 @@ impl Budget {
     }
 }
 
-/// Bytes of a GPU's memory that jobs may take now; `None` if the driver does not tell.
+/// Bytes of a GPU's memory that jobs may take now; `None` if the driver does not report them.
 pub fn device_memory_left(device: &Device) -> Option<u64> {
     available_memory(device).map(|free| free.saturating_sub(GPU_MARGIN))
 }

@@ -6,8 +6,8 @@ use ovis_protocol::{encode, DenoiseRequest};
 use super::error::{Error, Result};
 use super::types::DenoiseInputs;
 
-/// A 64-bit FNV-1a hash. It tells jobs apart that are different by accident; it is no defence
-/// against a forged snapshot.
+/// A 64-bit FNV-1a hash. It detects a snapshot of another job; it is no protection
+/// against a forged one.
 ///
 /// Source: <https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>.
 struct Fnv(u64);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sysinfo::System;
 
-/// Bytes of memory that this process can still allocate; `None` if the system does not tell.
+/// Bytes of memory that this process can still allocate; `None` if the system does not report it.
 pub fn free_host_memory() -> Option<u64> {
     let mut system = System::new();
     system.refresh_memory();

@@ -267,7 +267,7 @@ mod tests {
         assert_ne!(TorchGenerator::new(6).normals(40).unwrap(), low);
     }
 
-    /// PyTorch's own values, by name: `tests/make_golden.py` says what they are.
+    /// PyTorch's values by name; `tests/make_golden.py` made and documents them.
     fn golden() -> Vec<(String, Vec<f32>)> {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),

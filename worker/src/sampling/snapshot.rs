@@ -255,6 +255,7 @@ impl Snapshot {
         struct Versioned {
             version: u64,
         }
+        check_offsets(bytes)?;
         let (_, metadata) = SafeTensors::read_metadata(bytes)?;
         let text = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
         let text = text.ok_or(SnapshotError::NotASnapshot)?;
@@ -281,6 +282,27 @@ impl Snapshot {
             values: header.values.into_owned(),
             tensors: stored.collect(),
         })
+    }
+}
+
+/// Checks that no tensor of a safetensors file ends beyond the file. The crate's own reader adds
+/// a header's offsets to its length without a check for overflow.
+///
+/// # Errors
+/// [`SnapshotError::Container`] for such a tensor. Whatever else is wrong with the header is left
+/// to the reader.
+fn check_offsets(bytes: &[u8]) -> Result<()> {
+    let header = bytes.split_first_chunk().and_then(|(length, rest)| {
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        serde_json::from_slice::<BTreeMap<String, Value>>(rest.get(..length)?).ok()
+    });
+    let ends_beyond = |entry: &Value| {
+        let end = entry["data_offsets"][1].as_u64();
+        end.is_some_and(|end| end > bytes.len() as u64)
+    };
+    match header.unwrap_or_default().values().any(ends_beyond) {
+        true => Err(safetensors::SafeTensorError::MetadataIncompleteBuffer.into()),
+        false => Ok(()),
     }
 }
 
@@ -373,6 +395,25 @@ mod tests {
             let error = file(&[(KEY, damaged)]);
             assert!(matches!(error, SnapshotError::Value { .. }), "{damaged}");
         }
+    }
+
+    #[test]
+    fn offsets_near_the_largest_number_are_refused() {
+        let length = (1u64 << 61) - 1;
+        let entries: Vec<String> = (0..8)
+            .map(|i| {
+                let (start, end) = (i * length, (i + 1) * length);
+                format!(
+                    r#""{i}":{{"dtype":"U8","shape":[{length}],"data_offsets":[{start},{end}]}}"#
+                )
+            })
+            .collect();
+        let header = format!("{{{}}}", entries.join(","));
+        let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+        assert!(matches!(
+            Snapshot::from_bytes(&bytes),
+            Err(SnapshotError::Container(_))
+        ));
     }
 
     proptest! {
