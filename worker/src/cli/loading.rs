@@ -7,7 +7,7 @@ use super::error::CliError;
 use super::model_args::ModelArgs;
 use crate::checkpoint::{Checkpoint, LoadProgress, Watch};
 use crate::nn::{describe_paths, Placement};
-use crate::pipeline::{Parameters, Parts, Pipeline};
+use crate::pipeline::{Parameters, Pipeline};
 
 /// Percent of a part between two progress reports.
 const REPORT_EVERY: u64 = 20;
@@ -68,7 +68,7 @@ pub fn load(
     }
     Parameters::of(checkpoint).check_fit(placement)?;
     checkpoint.watch(&reporter(say.clone()));
-    let pipeline = Pipeline::load(checkpoint, placement, Parts::ALL)?;
+    let pipeline = Pipeline::load(checkpoint, placement)?;
     say(&format!(
         "loaded {} on {} as {} in {:.1} s",
         pipeline.name(),

@@ -1,31 +1,34 @@
 //! Reuse of the transformer's inner blocks from one step to the next.
 //!
-//! First-block cache (ParaAttention `first_block_cache`; cache-dit's DBCache with one
-//! block ahead and none behind): what the first block adds to the image tokens tells
-//! how much the model is doing differently from the last step whose blocks all ran.
-//! Where that is little, the other blocks are taken to add what they added then.
+//! This is the first-block cache of ParaAttention (`first_block_cache`; cache-dit calls it
+//! DBCache with one block in front and none behind). The first block always runs. If its
+//! residual has changed little since the last step whose blocks all ran, the other blocks are
+//! skipped and their residual of that step is added instead.
 
 use candle_core::{Result, Tensor};
 
 use crate::nn::mean_magnitude;
 
-/// What one branch of guidance remembers of the last step whose blocks all ran.
+/// The cache of one branch of guidance.
 pub struct StepCache {
     threshold: f64,
     kept: Option<Kept>,
     answered: u64,
 }
 
-struct Kept {
-    first: Tensor,
-    /// The mean magnitude of `first`, a scalar that stays on the device.
-    magnitude: Tensor,
-    rest: Tensor,
+/// The residuals of the last step whose blocks all ran, image tokens `[B, N, H]`.
+pub struct Kept {
+    /// What the first block added.
+    pub first: Tensor,
+    /// The mean magnitude of `first`, a float32 scalar that stays on the device.
+    pub magnitude: Tensor,
+    /// What the other blocks added together.
+    pub rest: Tensor,
 }
 
 impl StepCache {
-    /// An empty cache. It answers where the first block's part differs by less than
-    /// `threshold`, a share of its mean magnitude.
+    /// An empty cache. It answers when the mean change of the first block's residual is below
+    /// `threshold` times the mean magnitude of the kept one.
     pub fn new(threshold: f64) -> Self {
         Self {
             threshold,
@@ -34,16 +37,27 @@ impl StepCache {
         }
     }
 
-    /// How many forwards were answered.
+    /// How many forwards the cache has answered.
     pub fn answered(&self) -> u64 {
         self.answered
     }
 
-    /// What the other blocks add to the image tokens `[B, N, H]`, if that need not be
-    /// computed: `first` is what the first block adds. Waits for the device.
+    /// The residuals it keeps, if a step has run all its blocks.
+    pub fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
+    }
+
+    /// Brings the cache into the state of another one with the same threshold, which had
+    /// answered `answered` forwards and kept `kept`.
+    pub fn restore(&mut self, answered: u64, kept: Option<Kept>) {
+        (self.answered, self.kept) = (answered, kept);
+    }
+
+    /// The residual of the other blocks, if the residual `first` of the first block is close
+    /// enough to the kept one. Waits for the device, because the comparison is made on the CPU.
     ///
     /// # Errors
-    /// The device fails.
+    /// `first` has another shape than the kept one, or the device fails.
     pub fn recall(&mut self, first: &Tensor) -> Result<Option<&Tensor>> {
         let Some(kept) = self.kept.as_ref() else {
             return Ok(None);
@@ -57,7 +71,7 @@ impl StepCache {
         Ok(Some(&kept.rest))
     }
 
-    /// Remembers a step: what the first block added, and what the others did.
+    /// Keeps the residuals of a step whose blocks all ran.
     ///
     /// # Errors
     /// The device fails.
@@ -88,10 +102,32 @@ mod tests {
         cache.keep(tokens(1.0), tokens(7.0)).unwrap();
         let rest = cache.recall(&tokens(1.05)).unwrap().unwrap();
         assert_eq!(rest.to_vec3::<f32>().unwrap()[0][0][0], 7.0);
-        // Against the step that was kept, not the one that was answered.
+        // The comparison is with the kept step, not with the one that was answered.
         assert!(cache.recall(&tokens(1.11)).unwrap().is_none());
         assert!(cache.recall(&tokens(f32::NAN)).unwrap().is_none());
         assert_eq!(cache.answered(), 1);
+    }
+
+    #[test]
+    fn a_restored_cache_answers_as_the_original() {
+        let mut cache = StepCache::new(0.1);
+        cache.keep(tokens(1.0), tokens(7.0)).unwrap();
+        cache.recall(&tokens(1.05)).unwrap();
+        let Kept {
+            first,
+            magnitude,
+            rest,
+        } = cache.kept().unwrap();
+        let kept = Kept {
+            first: first.clone(),
+            magnitude: magnitude.clone(),
+            rest: rest.clone(),
+        };
+        let mut restored = StepCache::new(0.1);
+        restored.restore(cache.answered(), Some(kept));
+        assert!(restored.recall(&tokens(1.05)).unwrap().is_some());
+        assert!(restored.recall(&tokens(1.2)).unwrap().is_none());
+        assert_eq!(restored.answered(), 2);
     }
 
     #[test]

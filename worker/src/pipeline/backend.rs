@@ -8,13 +8,12 @@ use super::budget::{device_memory_left, Budget};
 use super::denoise::DenoiseState;
 use super::error::Result;
 use super::load::Pipeline;
-use super::types::{Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport};
+use super::types::{
+    Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport, SIZE_MULTIPLE,
+};
 use crate::engine::{Backend, JobCosts};
 use crate::nn::device_memory;
 use crate::sampling::{Scheduler, SAMPLERS};
-
-/// Width and height are multiples of this: 8 for the VAE, 2 for the patches.
-const SIZE_MULTIPLE: u32 = 16;
 
 /// Most pixels of one job: sixteen images of 2048 x 2048.
 const MAX_PIXELS: u64 = 16 * 2048 * 2048;
@@ -31,7 +30,7 @@ impl Backend for Pipeline {
             precision: self.placement().precision().to_owned(),
             latent_channels: self.latent_channels().unwrap_or(0) as u32,
             conditioning_width: self.conditioning_width().unwrap_or(0) as u32,
-            size_multiple: SIZE_MULTIPLE,
+            size_multiple: SIZE_MULTIPLE as u32,
             max_pixels: MAX_PIXELS,
             schedulers: Scheduler::ALL.map(|s| s.name().to_owned()).to_vec(),
             previews: self

@@ -1,37 +1,41 @@
-//! How much memory there is, and numbers of bytes as people read them.
+//! The memory that jobs may take, the largest job that fits it, and byte counts as people
+//! write them.
 
 use candle_core::Device;
 
 use super::costs::Ask;
 use super::free_memory::free_host_memory;
+use super::types::SIZE_MULTIPLE;
 use crate::nn::{available_memory, Operation};
 
 /// The memory that jobs may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
-    /// On a CPU, one memory for tensors and operations; `None` for no bound.
+    /// On a CPU: bytes for tensors and operations together; `None` for no bound.
     OneMemory(Option<u64>),
-    /// On a GPU, the host's for tensors and the device's for operations; `None` for no bound.
+    /// On a GPU: bytes of host memory for tensors and of device memory for operations; `None`
+    /// for no bound.
     TwoMemories {
-        /// Of the host.
+        /// Host memory.
         host: Option<u64>,
-        /// Of the device.
+        /// Device memory.
         device: Option<u64>,
     },
 }
 
-/// Bytes left for whatever else the machine does, where no `--memory` was named: this share of
-/// what is free, and so many at least.
-const LEFT_SHARE: u64 = 16;
-const LEFT_AT_LEAST: u64 = 128 << 20;
+/// Without `--memory`, one part in so many of the free host memory is left to other programs.
+const RESERVED_SHARE: u64 = 16;
 
-/// Bytes of GPU memory left for what is not counted: workspaces of libraries, gaps between
-/// tensors.
+/// Fewest bytes of host memory that are left to other programs.
+const MIN_RESERVED: u64 = 128 << 20;
+
+/// Bytes of GPU memory kept free for what the estimates leave out: workspaces of libraries and
+/// fragmentation.
 const GPU_MARGIN: u64 = 256 << 20;
 
 impl Budget {
-    /// What the jobs of a model that is loaded may take on `device`: `memory` bytes of the
-    /// host's, or what the machine, or the container that the worker runs in, has left.
+    /// The budget for jobs on `device` once the model is loaded: `memory` bytes of the host's,
+    /// or else what the machine, or the container that the worker runs in, has free.
     pub fn now(device: &Device, memory: Option<u64>) -> Self {
         let host = memory.or_else(host_memory_left);
         match device.is_cpu() {
@@ -43,7 +47,7 @@ impl Budget {
         }
     }
 
-    /// An operation that may take all of it.
+    /// An operation that may take the whole budget.
     pub fn operation(self) -> Operation {
         Operation {
             host_memory: match self {
@@ -55,17 +59,18 @@ impl Budget {
     }
 }
 
-/// Bytes of a GPU's memory that jobs may take now.
+/// Bytes of a GPU's memory that jobs may take now; `None` if the driver does not report them.
 pub fn device_memory_left(device: &Device) -> Option<u64> {
     available_memory(device).map(|free| free.saturating_sub(GPU_MARGIN))
 }
 
+/// Bytes of host memory that jobs may take now.
 fn host_memory_left() -> Option<u64> {
     let free = free_host_memory()?;
-    Some(free.saturating_sub((free / LEFT_SHARE).max(LEFT_AT_LEAST)))
+    Some(free.saturating_sub((free / RESERVED_SHARE).max(MIN_RESERVED)))
 }
 
-/// A number of bytes for people: `512 bytes`, `3.4 MiB`, `12.0 GiB`.
+/// Formats a byte count for people: `512 bytes`, `3.4 MiB`, `12.0 GiB`.
 pub fn shown_bytes(bytes: u64) -> String {
     const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match UNITS.iter().find(|(_, bits)| bytes >= 1 << bits) {
@@ -74,12 +79,17 @@ pub fn shown_bytes(bytes: u64) -> String {
     }
 }
 
-/// A number of bytes as it is written in arguments: `12GiB`, `12G`, `800 MiB`, `5000000000`.
-/// K, M, G and T are powers of 1024, with or without `iB` or `B`.
+/// A text that is not a byte count above 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is not a number of bytes, such as 12GiB or 800MiB")]
+pub struct NotBytes;
+
+/// Parses a byte count: `12GiB`, `12G`, `800 MiB`, `5000000000`. K, M, G and T are powers of
+/// 1024, with or without `iB` or `B`.
 ///
 /// # Errors
-/// It is not a number of bytes above 0.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
+/// [`NotBytes`] if it is none, or 0.
+pub fn parse_bytes(text: &str) -> Result<u64, NotBytes> {
     let text = text.trim();
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'));
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));
@@ -99,13 +109,13 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         .map(|(number, bits)| number * (1u64 << bits) as f64);
     match bytes {
         Some(bytes) if (1.0..9.2e18).contains(&bytes) => Ok(bytes as u64),
-        _ => Err("it is not a number of bytes, such as 12GiB or 800MiB".into()),
+        _ => Err(NotBytes),
     }
 }
 
 impl Ask<'_> {
-    /// The largest job like this one that `fits`, as advice: with a smaller batch, else of a
-    /// smaller size.
+    /// Advice that names the largest similar job for which `fits` holds: one with a smaller
+    /// batch, or else a single image of a smaller size.
     pub fn largest_that(&self, fits: impl Fn(Ask) -> bool) -> Option<String> {
         let batch = match *self {
             Ask::Encode { prompts, .. } => prompts.len(),
@@ -119,13 +129,14 @@ impl Ask<'_> {
             });
         }
         let (height, width) = self.pixels()?;
-        let steps = height.min(width) / 16;
-        let sixteenths = largest(steps, |n| fits(self.with_batch(1).scaled(n, steps)))?;
-        let (height, width) = self.with_batch(1).scaled(sixteenths, steps).pixels()?;
+        // Try every size whose shorter side is a multiple of SIZE_MULTIPLE.
+        let parts = height.min(width) / SIZE_MULTIPLE;
+        let part = largest(parts, |part| fits(self.with_batch(1).scaled(part, parts)))?;
+        let (height, width) = self.with_batch(1).scaled(part, parts).pixels()?;
         Some(format!("One image of {width} x {height} pixels would fit."))
     }
 
-    /// What it is, for a sentence.
+    /// The job as the subject of a sentence.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Encode { .. } => "encoding these prompts",
@@ -135,6 +146,7 @@ impl Ask<'_> {
         }
     }
 
+    /// The same job with a smaller batch.
     fn with_batch(self, batch: usize) -> Self {
         match self {
             Self::Encode {
@@ -164,7 +176,7 @@ impl Ask<'_> {
         }
     }
 
-    /// Height and width of its image.
+    /// Height and width of the job's images; `None` for an encode.
     fn pixels(self) -> Option<(usize, usize)> {
         match self {
             Self::Encode { .. } => None,
@@ -179,9 +191,13 @@ impl Ask<'_> {
         }
     }
 
-    /// `part` of `of` parts as high and wide, in multiples of 16 pixels.
+    /// The job with its height and width multiplied by `part / of`, in multiples of
+    /// [`SIZE_MULTIPLE`] pixels.
     fn scaled(self, part: usize, of: usize) -> Self {
-        let pixels = |side: usize| (side * part / of / 16 * 16).max(16);
+        let pixels = |side: usize| {
+            let multiples = side * part / of / SIZE_MULTIPLE;
+            (multiples * SIZE_MULTIPLE).max(SIZE_MULTIPLE)
+        };
         match self {
             Self::Encode { .. } => self,
             Self::Denoise {
@@ -205,7 +221,8 @@ impl Ask<'_> {
     }
 }
 
-/// The largest number from 1 to below `end` that `fits`, where every one up to some does.
+/// The largest number from 1 to below `end` for which `fits` holds, by bisection: if it holds
+/// for a number, it must hold for all smaller ones.
 fn largest(end: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
     let (mut low, mut high) = (0, end);
     while high - low > 1 {

@@ -1,16 +1,17 @@
-//! Between pixels and latents.
+//! Decode and VAE encode: between pixels and latents.
 
 use candle_core::Device;
 
 use super::error::{Error, Result};
-use super::types::{Image, Latent};
+use super::types::{Image, Latent, SIZE_MULTIPLE};
 use crate::models::vae::Vae;
 use crate::nn::to_pixels;
 
-/// Latents to pixels.
+/// Decodes latents to pixels, on the CPU.
 ///
 /// # Errors
-/// The latent does not fit the VAE, or the device fails.
+/// The latent has another number of channels than the VAE, the job is cancelled, or the device
+/// fails.
 pub fn decode(vae: &Vae, latent: &Latent) -> Result<Image> {
     let channels = latent.dims()[1];
     let wanted = vae.config().latent_channels;
@@ -24,18 +25,19 @@ pub fn decode(vae: &Vae, latent: &Latent) -> Result<Image> {
     Image::new(pixels.to_device(&Device::Cpu)?)
 }
 
-/// Pixels to the mean of their latents' posterior.
+/// Encodes pixels to the mean of their latents' posterior, on the CPU.
 ///
 /// # Errors
-/// The size is no multiple of 16, the VAE has no encoder, or the device fails.
+/// The size is not a multiple of [`SIZE_MULTIPLE`], the VAE has no encoder, the job is
+/// cancelled, or the device fails.
 pub fn vae_encode(vae: &Vae, image: &Image) -> Result<Latent> {
     let [_, height, width, _] = *image.dims() else {
         unreachable!("an image has four dimensions");
     };
-    if height % 16 != 0 || width % 16 != 0 {
+    if height % SIZE_MULTIPLE != 0 || width % SIZE_MULTIPLE != 0 {
         return Err(Error::invalid(
-            format!("an image of {width} x {height} pixels is not a multiple of 16 both ways"),
-            "Crop or resize it to multiples of 16.",
+            format!("an image of {width} x {height} pixels is not a multiple of {SIZE_MULTIPLE} both ways"),
+            format!("Crop or resize it to multiples of {SIZE_MULTIPLE}."),
         ));
     }
     let pixels = ((image.tensor() * 2.0)? - 1.0)?

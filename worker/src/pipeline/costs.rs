@@ -1,7 +1,7 @@
-//! What a job takes before it runs: bytes of memory, by its shapes alone.
+//! The memory that a job takes, estimated from its shapes before it runs.
 //!
-//! The figures are upper estimates of what the plain expressions in `layers` and `models`
-//! hold at their worst moment; fused kernels hold less.
+//! The figures are upper estimates of what the plain expressions in `nn` and `models` hold at
+//! their peak; fused kernels hold less.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use candle_core::Device;
 use ovis_protocol::{DenoiseRequest, StepCaching};
 use tokenizers::Tokenizer;
 
-use super::denoise::SIGMAS_A_PORTION;
 use super::load::Pipeline;
+use super::modulations::SIGMAS_PER_PORTION;
 use super::prompt::{most_positions, tokenize, MAX_CUT_LENGTH};
 use crate::checkpoint::{MmditConfig, Qwen3Config};
 use crate::models::vae::VaeMemory;
 use crate::nn::{MAX_SCORES, MAX_SCORES_ON_CPU};
 
-/// Bytes that one value takes on the host: float32.
+/// Bytes of one value on the host, a float32.
 const HOST_VALUE: u64 = 4;
 
-/// A job by its shapes.
+/// A job, as far as its shapes go.
 #[derive(Clone, Copy, Debug)]
 pub enum Ask<'a> {
     /// Prompts to conditioning.
@@ -31,71 +31,79 @@ pub enum Ask<'a> {
     },
     /// Conditioning and latent to latent.
     Denoise {
-        /// What is asked for.
+        /// The request.
         request: &'a DenoiseRequest,
-        /// The latent, `[B, C, H/8, W/8]`.
+        /// Shape of the latent, `[B, C, H/8, W/8]`.
         latent: [usize; 4],
-        /// Positions of the longest conditioning.
+        /// Number of positions of the longest conditioning.
         text: usize,
     },
     /// Latent to image.
     Decode {
-        /// The latent, `[B, C, H/8, W/8]`.
+        /// Shape of the latent, `[B, C, H/8, W/8]`.
         latent: [usize; 4],
     },
     /// Image to latent.
     VaeEncode {
-        /// Batch, height and width in pixels.
+        /// Batch, and height and width in pixels.
         image: [usize; 3],
     },
 }
 
-/// Bytes that a job takes. On a CPU all of them are the host's.
+/// Bytes of memory that a job takes. On a CPU all of them are the host's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Of host memory, for its tensors and its result, from its submission to its end.
+    /// Host memory for the job's tensors and its result, held from submission to the end.
     pub host: u64,
-    /// Of its device's memory between two of its steps.
+    /// Device memory that the job holds between two of its steps.
     pub kept: u64,
-    /// Of its device's memory, more than `kept`, while one of its operations runs.
+    /// Device memory on top of `kept` while one of the job's operations runs.
     pub working: u64,
-    /// Of its result, as it is sent.
+    /// The result as it is sent.
     pub result: u64,
 }
 
 impl Cost {
-    /// Of its device's memory, at the most.
+    /// The peak of the job's device memory.
     pub fn device(&self) -> u64 {
         self.kept.saturating_add(self.working)
     }
 }
 
-/// Tells what jobs take. It holds no weights, so any thread may ask it.
+/// Estimates the costs of a model's jobs. It holds no weights, so any thread can use it.
 #[derive(Clone)]
 pub struct Costs {
     text: Option<(Qwen3Config, Arc<Tokenizer>)>,
     transformer: Option<MmditConfig>,
     vae: Option<VaeMemory>,
     on_cpu: bool,
-    /// Bytes of a value that is computed with.
+    /// Bytes of a value in the arithmetic.
     value: u64,
-    /// Bytes of a value of the weights, which a CPU widens for each product.
+    /// Bytes of a value of the weights. A CPU widens them for each product.
     weight: u64,
 }
 
-/// A product that ends at the largest number instead of wrapping around.
+/// A product that saturates instead of overflowing.
 fn product(factors: &[usize]) -> u64 {
     let factors = factors.iter().map(|&factor| factor as u64);
     factors.fold(1, u64::saturating_mul)
 }
 
+/// A sum that saturates instead of overflowing.
 fn sum(terms: &[u64]) -> u64 {
     terms.iter().fold(0, |sum, &term| sum.saturating_add(term))
 }
 
+impl Pipeline {
+    /// Estimates of what this model's jobs take.
+    pub fn costs(&self) -> Costs {
+        Costs::of(self)
+    }
+}
+
 impl Costs {
-    /// Of a loaded model's jobs.
-    pub(super) fn of(pipeline: &Pipeline) -> Self {
+    /// For the jobs of a loaded model.
+    fn of(pipeline: &Pipeline) -> Self {
         let placement = pipeline.placement();
         Self {
             text: pipeline.text_costs(),
@@ -107,8 +115,8 @@ impl Costs {
         }
     }
 
-    /// What a job takes. A part that is not loaded costs nothing: its jobs are refused for
-    /// that reason.
+    /// The cost of a job. It is 0 if a part that the job needs is not loaded: such a job is
+    /// refused for that reason when it starts.
     pub fn cost(&self, ask: Ask) -> Cost {
         match ask {
             Ask::Encode {
@@ -125,9 +133,9 @@ impl Costs {
         }
     }
 
-    /// Attention scores of `heads` heads over `length` positions, which a CPU holds three
-    /// times over in pieces, with the heads of keys and values repeated; on a GPU a fused
-    /// kernel holds none, or the plain expression a piece.
+    /// Values that an attention of `heads` heads over `length` positions holds. A CPU computes
+    /// the scores in pieces, of which it holds three, and repeats the key and value heads. On a
+    /// GPU a fused kernel holds no scores, and the plain expression one piece.
     fn attention(&self, heads: usize, head_dim: usize, length: usize, batch: usize) -> u64 {
         let scores = product(&[batch, heads, length, length]);
         let heads = product(&[batch, heads, length, head_dim]);
@@ -140,7 +148,7 @@ impl Costs {
         }
     }
 
-    /// A weight widened for its product, on a CPU that keeps it narrower.
+    /// Bytes of a weight of so many values when a CPU widens it for its product.
     fn widened(&self, values: u64) -> u64 {
         match self.on_cpu && self.weight < self.value {
             true => values.saturating_mul(self.value),
@@ -158,7 +166,8 @@ impl Costs {
         if bound.device().saturating_add(bound.host) < SMALL {
             return bound;
         }
-        // A byte a token is the worst there is; the true count is worth its time here.
+        // No prompt has more tokens than bytes. For a large job the true number of tokens is
+        // worth the time to count them.
         let counted = |prompt: &String| match tokenize(tokenizer, prompt, max_sequence_length) {
             Ok(tokenized) => tokenized.ids.len(),
             Err(_) => positions(prompt),
@@ -166,13 +175,14 @@ impl Costs {
         estimate(prompts.iter().map(counted).max().unwrap_or(0))
     }
 
-    /// Prompts of which the longest has `length` positions, the template included.
+    /// The cost of encoding prompts of which the longest has `length` positions, with the
+    /// template.
     fn encoded(&self, config: &Qwen3Config, prompts: usize, length: usize) -> Cost {
         let result = product(&[prompts, length.max(MAX_CUT_LENGTH), config.hidden_size]);
         let result = result.saturating_mul(HOST_VALUE);
         let projected = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim;
-        // The stream and its norm; q, k and v as projected and by heads, and what they attend
-        // to; or both halves of the MLP and their product.
+        // The residual stream and its norm, beside either q, k and v as projected and by heads
+        // with the attention's output, or both halves of the MLP with their product.
         let attended = 2 * projected + config.num_heads * config.head_dim;
         let width = 3 * config.hidden_size + attended.max(3 * config.intermediate_size);
         let attention = self.attention(config.num_heads, config.head_dim, length, 1);
@@ -180,7 +190,7 @@ impl Costs {
         let largest = product(&[config.hidden_size, 2 * config.intermediate_size]);
         let working = sum(&[values.saturating_mul(self.value), self.widened(largest)]);
         Cost {
-            // A row a prompt, then all of them together.
+            // One row for each prompt, then their concatenation.
             host: result.saturating_mul(2),
             kept: 0,
             working,
@@ -198,14 +208,15 @@ impl Costs {
         let image_tokens = product(&[height / 2, width / 2]) as usize;
         let branches = if request.cfg == 1.0 { 1 } else { 2 };
         let texts = product(&[batch, branches, text]);
-        // As sent and as float32; the latent also as noise, scaled and as the result.
+        // The tensors as received and as float32; the latent also as noise, scaled, and as the
+        // result.
         let conditioning = texts.saturating_mul(config.context_dim as u64);
         let host = sum(&[conditioning.saturating_mul(2), latents.saturating_mul(6)]);
-        // The transformer's text, of both branches also together; the latents that the solver
-        // and the mask remember; a portion of the modulations; what a step cache keeps.
+        // The embedded texts, once for each branch and once batched; a portion of the
+        // modulations; the residuals of the step caches; and the latents of the run.
         let text_kept = texts.saturating_mul(2 * hidden as u64);
         let blocks = 12 * config.depth_double + 3 * config.depth_single + 2;
-        let modulations = product(&[SIGMAS_A_PORTION, blocks, hidden]);
+        let modulations = product(&[SIGMAS_PER_PORTION, blocks, hidden]);
         let cached = match request.cache {
             StepCaching::Off => 0,
             StepCaching::Safe | StepCaching::Fast => {
@@ -216,17 +227,17 @@ impl Costs {
             sum(&[text_kept, modulations, cached]).saturating_mul(self.value),
             latents.saturating_mul(REMEMBERED_LATENTS * HOST_VALUE),
         ]);
-        // Both branches of one image run together on a GPU.
-        let together = if batch == 1 && !self.on_cpu {
+        // On a GPU both branches of a single image run in one forward.
+        let batched = if batch == 1 && !self.on_cpu {
             branches
         } else {
             1
         };
-        let rows = product(&[batch, together, image_tokens + text]);
+        let rows = product(&[batch, batched, image_tokens + text]);
         let width = match self.on_cpu {
-            // The stream, its norm in float32 and what that is made of, q, k and v as projected
-            // and by heads, what they attend to, and the result; both halves of the MLP, their
-            // product, and all of these side by side.
+            // The residual stream, its norm in float32 with that norm's intermediate values, q, k
+            // and v as projected and by heads, the attention's output and the block's result;
+            // both halves of the MLP, their product, and the concatenation of all.
             true => 13 * hidden + 5 * inner,
             false => 9 * hidden + 4 * inner,
         };
@@ -234,7 +245,7 @@ impl Costs {
             config.num_heads,
             config.head_dim(),
             image_tokens + text,
-            batch * together,
+            batch * batched,
         );
         let values = sum(&[rows.saturating_mul(width as u64), attention]);
         let largest = product(&[hidden, 3 * hidden + 2 * inner]);
@@ -271,7 +282,7 @@ impl Costs {
         let latents = product(&[batch, channels, height / 8, width / 8]);
         let latents = latents.saturating_mul(HOST_VALUE);
         Cost {
-            // As sent, as float32, scaled and by channels.
+            // The pixels as received, as float32, scaled, and with the channels first.
             host: sum(&[pixels.saturating_mul(4), latents.saturating_mul(2)]),
             kept: 0,
             working: vae.encode_bytes(batch, (height, width)),
@@ -280,10 +291,10 @@ impl Costs {
     }
 }
 
-/// An encode that takes less than this, were each byte of its prompts a token, is not worth
-/// counting its tokens.
+/// Bytes below which the tokens of an encode are not counted: the estimate of one token a byte
+/// is good enough.
 const SMALL: u64 = 256 << 20;
 
-/// Latents, float32, that a job holds at the most between two steps: where it is, its noise,
-/// its mask and original, the estimate that previews show, and a solver's memory of four.
+/// Most float32 latents that a job holds between two steps: the current latents, the noise, the
+/// mask, the original latents, the estimate for previews, and a solver's memory of four.
 const REMEMBERED_LATENTS: u64 = 9;

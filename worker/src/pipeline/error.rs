@@ -1,15 +1,16 @@
-//! What can go wrong between a request and its tensors.
+//! Errors of the pipeline's operations.
 
 use crate::nn::is_out_of_memory;
+use crate::sampling::SnapshotError;
 use crate::text::first_line;
 
-/// An operation's failure. Its text is one sentence for the person who asked.
+/// Why an operation failed. The text is one sentence for the person who made the request.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A value of the request is outside what the operation takes.
+    /// A value of the request is outside the range that the operation accepts.
     #[error("{message}")]
     Invalid {
-        /// What was wrong, and where.
+        /// What is wrong, and where.
         message: String,
         /// What to do about it.
         hint: String,
@@ -22,20 +23,23 @@ pub enum Error {
         /// The operation that needs it.
         operation: &'static str,
     },
-    /// The model or a job does not fit the memory that there is.
+    /// The model or a job needs more memory than there is.
     #[error("{message}")]
     TooLarge {
-        /// What needs how much, and how much there is.
+        /// What needs how much memory, and how much there is.
         message: String,
         /// What would fit.
         hint: String,
     },
-    /// A result has values that are infinite or not numbers.
+    /// A result has infinite values or NaNs.
     #[error("the {name} that came out has values that are infinite or not numbers")]
     NotFinite {
         /// The result: `latent`, `image`, `conditioning`.
         name: &'static str,
     },
+    /// A snapshot of a job cannot be made or resumed.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// The tokenizer failed.
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),
@@ -48,7 +52,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An [`Error::Invalid`].
+    /// Makes an [`Error::Invalid`].
     pub fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Invalid {
             message: message.into(),
@@ -56,10 +60,12 @@ impl Error {
         }
     }
 
-    /// Whether the device ran out of memory.
+    /// Whether the cause is too little memory.
     pub fn is_out_of_memory(&self) -> bool {
         match self {
-            Self::Device(error) => is_out_of_memory(error),
+            Self::Device(error) | Self::Snapshot(SnapshotError::Device(error)) => {
+                is_out_of_memory(error)
+            }
             Self::TooLarge { .. } => true,
             _ => false,
         }

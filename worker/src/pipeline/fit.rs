@@ -1,4 +1,6 @@
-//! Whether a model and its jobs fit the machine, told before work begins.
+//! Checks that a model and its jobs fit the machine's memory, before work begins.
+
+use std::fmt;
 
 use candle_core::{DType, Device};
 
@@ -11,21 +13,21 @@ use super::load::Pipeline;
 use crate::checkpoint::Checkpoint;
 use crate::nn::Placement;
 
-/// Bytes of a GPU's memory that its libraries take beside the weights: handles, workspaces and
-/// kernels of cuBLASLt and cuDNN.
+/// Bytes of a GPU's memory that the handles, workspaces and kernels of cuBLASLt and cuDNN take.
 const LIBRARIES: u64 = 512 << 20;
 
-/// How many numbers a model's weights are.
+/// The number of a model's parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parameters {
-    /// Of all parts.
+    /// Those of all parts.
     pub all: u64,
-    /// Those in the large products of the transformer's blocks, which fp8 makes smaller.
+    /// Those in the large matrix products of the transformer's blocks, which fp8 stores in one
+    /// byte each.
     pub large: u64,
 }
 
 impl Parameters {
-    /// Of a checkpoint's parts.
+    /// Counts the parameters of a checkpoint's parts.
     pub fn of(checkpoint: &Checkpoint) -> Self {
         let parts = checkpoint.parts();
         let transformer = checkpoint.transformer.as_ref();
@@ -35,7 +37,8 @@ impl Parameters {
         }
     }
 
-    /// Of a geometry, but for its autoencoder, which is less than a hundredth.
+    /// Counts the parameters of a geometry, without the autoencoder's, which are less than a
+    /// hundredth of all.
     pub fn of_geometry(geometry: &Geometry) -> Self {
         Self {
             all: geometry.transformer.parameters() + geometry.text_encoder.parameters(),
@@ -43,7 +46,7 @@ impl Parameters {
         }
     }
 
-    /// Bytes that they take in types.
+    /// Bytes of the weights in a type, with the large products in fp8 or not.
     fn bytes(self, weights: DType, fp8: bool) -> u64 {
         let size = weights.size_in_bytes() as u64;
         match fp8 {
@@ -52,10 +55,10 @@ impl Parameters {
         }
     }
 
-    /// Checks that there is memory for them where they are to live.
+    /// Checks that the memory of a placement's device has room for the weights.
     ///
     /// # Errors
-    /// There is too little, with the numbers and what would help.
+    /// [`Error::TooLarge`] with the numbers and what would help.
     pub fn check_fit(self, placement: &Placement) -> Result<()> {
         let on_cpu = placement.device.is_cpu();
         let bytes = self.bytes(placement.weights, placement.fp8);
@@ -78,11 +81,11 @@ impl Parameters {
         }
     }
 
-    /// What would help where there are only `free` bytes.
+    /// Advice where only `free` bytes are there: a precision that fits, if there is one.
     fn smaller_precision(self, placement: &Placement, free: u64) -> String {
         let on_cpu = placement.device.is_cpu();
         let now = self.bytes(placement.weights, placement.fp8);
-        // fp8 is only for GPUs.
+        // Only GPUs compute in fp8.
         let smaller = [(DType::BF16, false, "bf16"), (DType::BF16, true, "fp8")];
         let fitting = smaller.into_iter().find(|&(weights, fp8, _)| {
             let bytes = self.bytes(weights, fp8);
@@ -100,7 +103,7 @@ impl Parameters {
     }
 }
 
-/// What a device's memory is called.
+/// The name of a device's memory in a sentence.
 fn memory_of(device: &Device) -> &'static str {
     match device.is_cpu() {
         true => "memory",
@@ -108,22 +111,29 @@ fn memory_of(device: &Device) -> &'static str {
     }
 }
 
-/// A job that cannot fit.
+/// A job that needs more memory than there is, even alone. Its text is the predicate that every
+/// refusal shares: `needs 12.0 GiB of GPU memory`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortage {
-    /// Bytes it needs.
+    /// Bytes that the job needs.
     pub needed: u64,
-    /// Bytes there are for it.
+    /// Bytes that there are for it.
     pub there: u64,
-    /// Of which memory.
+    /// Name of the memory: `memory` or `GPU memory`.
     pub of: &'static str,
 }
 
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "needs {} of {}", shown_bytes(self.needed), self.of)
+    }
+}
+
 impl Budget {
-    /// Checks that a job fits, were it alone.
+    /// Checks that a job fits if it runs alone.
     ///
     /// # Errors
-    /// It does not.
+    /// [`Shortage`] names the first memory that is too small.
     pub fn check(self, cost: Cost) -> std::result::Result<(), Shortage> {
         let short = |needed: u64, there: Option<u64>, of: &'static str| match there {
             Some(there) if needed > there => Err(Shortage { needed, there, of }),
@@ -142,21 +152,16 @@ impl Budget {
 }
 
 impl Pipeline {
-    /// Checks that a job fits the memory that there is for this model's jobs, were it alone.
+    /// Checks that a job of this model fits a budget if it runs alone.
     ///
     /// # Errors
-    /// It does not, with the numbers and what would fit.
+    /// [`Error::TooLarge`] with the numbers and the largest similar job that fits.
     pub fn check_fits(&self, budget: Budget, ask: Ask) -> Result<()> {
         let costs = self.costs();
         budget.check(costs.cost(ask)).map_err(|shortage| {
-            let Shortage { needed, there, of } = shortage;
+            let there = shown_bytes(shortage.there);
             Error::TooLarge {
-                message: format!(
-                    "{} needs {} of {of}, and {} is free",
-                    ask.name(),
-                    shown_bytes(needed),
-                    shown_bytes(there)
-                ),
+                message: format!("{} {shortage}, and {there} is free", ask.name()),
                 hint: ask
                     .largest_that(|ask| budget.check(costs.cost(ask)).is_ok())
                     .unwrap_or_default(),

@@ -1,11 +1,11 @@
-//! How much host memory this process can still have: the least of what the machine has free
-//! and what the limits on the process leave.
+//! The host memory that this process can still allocate: the minimum of what the machine has
+//! free and what the limits on the process leave.
 
 use std::path::{Path, PathBuf};
 
 use sysinfo::System;
 
-/// Bytes of memory that this process can still have; `None` where the system does not tell.
+/// Bytes of memory that this process can still allocate; `None` if the system does not report it.
 pub fn free_host_memory() -> Option<u64> {
     let mut system = System::new();
     system.refresh_memory();
@@ -19,8 +19,9 @@ pub fn free_host_memory() -> Option<u64> {
         .min()
 }
 
-/// Bytes that the memory limits of the process's control groups leave it: containers, services
-/// and their parents. `groups` is `/proc/self/cgroup`, `root` where the groups are mounted.
+/// Bytes that the memory limits of the process's control groups leave it; containers and
+/// services are such groups, with their parents. `groups` is the text of `/proc/self/cgroup`,
+/// `root` the folder where the groups are mounted.
 ///
 /// Source: cgroups(7); the kernel's `cgroup-v1/memory.rst` and `cgroup-v2.rst`.
 fn left_in_groups(groups: &str, root: &Path) -> Option<u64> {
@@ -45,13 +46,13 @@ fn left_in_groups(groups: &str, root: &Path) -> Option<u64> {
     groups.lines().filter_map(left).min()
 }
 
-/// The least that a group and its parents leave. Pages of files that are not in use count as
-/// free: the kernel drops them first.
+/// The minimum of what a group and its parents leave. Cached pages of files that are not in use
+/// count as free, because the kernel drops them first.
 fn left_up_to(root: &Path, group: &str, limit: &str, usage: &str, droppable: &str) -> Option<u64> {
     let number =
         |file: PathBuf| -> Option<u64> { std::fs::read_to_string(file).ok()?.trim().parse().ok() };
     let left = |folder: &Path| {
-        // `max`, or a limit that is not there, is no number.
+        // No number means no limit: the file has the word `max` or does not exist.
         let limit = number(folder.join(limit))?;
         let usage = number(folder.join(usage))?;
         let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
@@ -62,7 +63,7 @@ fn left_up_to(root: &Path, group: &str, limit: &str, usage: &str, droppable: &st
         let used = usage.saturating_sub(droppable.unwrap_or(0));
         Some(limit.saturating_sub(used))
     };
-    // In a container, the path is often the host's, and the container's own group is the root.
+    // In a container the path is often the host's; then the container's own group is at the root.
     let own = root.join(group);
     own.ancestors()
         .take_while(|folder| folder.starts_with(root))
@@ -131,7 +132,7 @@ mod tests {
         assert_eq!(left("0::/a/b/c\n"), Some(450));
         assert_eq!(left("0::/a/b\n"), Some(450));
         assert_eq!(left("0::/\n"), None);
-        // What is mounted is the container's own group, whatever its path on the host.
+        // The container's own group is mounted at the root, whatever its path on the host.
         write(
             root.path(),
             &[("memory.max", "500"), ("memory.current", "100")],

@@ -1,4 +1,4 @@
-//! Geometries by name, for models without a checkpoint.
+//! The sizes of a model, and models of such sizes with random weights instead of a checkpoint.
 
 use super::load::Pipeline;
 use crate::checkpoint::{
@@ -12,10 +12,10 @@ use crate::models::vae::Vae;
 use crate::nn::Placement;
 use crate::sampling::batch_noise;
 
-/// Values that random weights are cut from.
+/// Number of normal values that random weights are cut from.
 const POOL: usize = 1 << 22;
 
-/// How large a model's parts are.
+/// The sizes of a model's parts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Geometry {
     /// The text encoder.
@@ -66,16 +66,26 @@ impl Geometry {
         }
     }
 
-    /// The model with random weights, and without a tokenizer.
+    /// Builds the model with random weights and without a tokenizer.
     ///
     /// # Errors
-    /// The device fails.
+    /// The device has too little memory, or fails.
     pub fn with_random_weights(
         &self,
         name: &str,
         placement: &Placement,
     ) -> Result<Pipeline, WeightsError> {
-        let pool = batch_noise(0, 1, POOL, None);
+        self.with_weights_from_pool(POOL, name, placement)
+    }
+
+    /// [`with_random_weights`](Self::with_random_weights) cut from `pool` normal values.
+    pub(super) fn with_weights_from_pool(
+        &self,
+        pool: usize,
+        name: &str,
+        placement: &Placement,
+    ) -> Result<Pipeline, WeightsError> {
+        let pool = batch_noise(0, 1, pool, None);
         let weights = pool
             .and_then(|pool| RandomWeights::new(pool, placement))
             .map_err(|source| WeightsError::Device {
@@ -96,42 +106,18 @@ impl Geometry {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::Device;
     use ovis_protocol::DenoiseRequest;
 
     use super::*;
+    use crate::pipeline::testing::{on_cpu, tiny_geometry};
     use crate::pipeline::{DenoiseInputs, Latent};
 
-    /// The 7 B model in miniature.
-    fn small() -> Geometry {
-        let mut small = Geometry::ovis_image_7b();
-        small.text_encoder = Qwen3Config {
-            vocab_size: 40,
-            hidden_size: 32,
-            intermediate_size: 64,
-            num_layers: 2,
-            num_heads: 2,
-            num_kv_heads: 1,
-            head_dim: 16,
-            ..small.text_encoder
-        };
-        small.transformer = MmditConfig {
-            context_dim: 32,
-            hidden_size: 64,
-            num_heads: 2,
-            mlp_hidden: 128,
-            depth_double: 2,
-            depth_single: 3,
-            axes_dim: [4, 14, 14],
-            ..small.transformer
-        };
-        small.vae.block_channels = vec![32, 32, 32, 64];
-        small
-    }
-
-    /// The latents that one step makes of noise, and the model that made them.
+    /// The latents after one step from noise, and the model that made them.
     fn one_step(placement: &Placement) -> (Latent, Pipeline) {
-        let pipeline = small().with_random_weights("small", placement).unwrap();
+        let pipeline = tiny_geometry()
+            .with_random_weights("tiny", placement)
+            .unwrap();
         let ids: Vec<u32> = (0..36).collect();
         let inputs = DenoiseInputs {
             positive: pipeline.encode_ids(&[&ids], 16).unwrap(),
@@ -145,14 +131,6 @@ mod tests {
         (job.finish().unwrap(), pipeline)
     }
 
-    fn on_cpu(fp8: bool) -> Placement {
-        Placement {
-            device: Device::Cpu,
-            weights: DType::F32,
-            fp8,
-        }
-    }
-
     #[test]
     fn random_weights_make_finite_images() {
         let (latent, pipeline) = one_step(&on_cpu(false));
@@ -163,7 +141,7 @@ mod tests {
         assert!(pixels.iter().any(|&p| p > 0.0 && p < 1.0));
     }
 
-    /// Relative distance of what one step makes.
+    /// Relative distance between the latents of two placements after one step.
     fn distance(one: &Placement, other: &Placement) -> f64 {
         let latents = |placement| one_step(placement).0.tensor().to_device(&Device::Cpu);
         let (one, other) = (latents(one).unwrap(), latents(other).unwrap());
@@ -181,13 +159,13 @@ mod tests {
     fn fp8_on_a_gpu_is_near_bf16_and_fp8_on_a_cpu() {
         let on_gpu = |fp8| Placement {
             device: Device::new_cuda(0).expect("this test needs a GPU"),
-            weights: DType::BF16,
+            weights: candle_core::DType::BF16,
             fp8,
         };
         let to_bf16 = distance(&on_gpu(true), &on_gpu(false));
         assert!(to_bf16 > 0.0 && to_bf16 < 0.05, "{to_bf16}");
-        // Both quantize; bf16 in between moves some numbers to the next, and only the GPU's
-        // attention is in fp8.
+        // Both quantize. bf16 between the products rounds some values to neighbouring fp8
+        // values, and only the GPU computes attention in fp8.
         let to_cpu = distance(&on_gpu(true), &on_cpu(true));
         assert!(to_cpu < 0.05, "{to_cpu}");
     }

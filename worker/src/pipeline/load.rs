@@ -1,4 +1,4 @@
-//! A checkpoint's parts on a device.
+//! The loaded model: a checkpoint's parts on a device, and the operations on them.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use ovis_protocol::{DenoiseRequest, PreviewKind, PromptCut};
 use tokenizers::Tokenizer;
 
 use super::codec;
-use super::costs::Costs;
-use super::denoise::{DenoiseState, LatentScaling};
+use super::denoise::DenoiseState;
 use super::error::{Error, Result};
 use super::preview;
-use super::prompt::tokenize;
+use super::prompt::{tokenize, PREFIX_POSITIONS};
+use super::scaling::LatentScaling;
 use super::types::{Conditioning, DenoiseInputs, Image, Latent, Preview};
 use crate::checkpoint::{Checkpoint, Qwen3Config, WeightsError, NATIVE_SIZE};
 use crate::models::builder::Builder;
@@ -19,32 +19,13 @@ use crate::models::mmdit::Mmdit;
 use crate::models::qwen3::Qwen3;
 use crate::models::vae::{Vae, VaeMemory};
 use crate::nn::Placement;
+use crate::sampling::Snapshot;
 
-/// Which parts of a checkpoint to load.
-#[derive(Clone, Copy, Debug)]
-pub struct Parts {
-    /// Tokenizer and text encoder.
-    pub text_encoder: bool,
-    /// The diffusion transformer.
-    pub transformer: bool,
-    /// The autoencoder.
-    pub vae: bool,
-}
-
-impl Parts {
-    /// All of them.
-    pub const ALL: Self = Self {
-        text_encoder: true,
-        transformer: true,
-        vae: true,
-    };
-}
-
-/// The loaded model: whatever parts the checkpoint had.
+/// A loaded model, with those of its parts that the checkpoint has.
 pub struct Pipeline {
     name: String,
     placement: Placement,
-    /// Bytes of host memory that jobs may take, where that was told.
+    /// Bytes of host memory that jobs may take, if the operator has set them.
     host_memory: Option<u64>,
     tokenizer: Option<Arc<Tokenizer>>,
     text_encoder: Option<Qwen3>,
@@ -53,47 +34,44 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Loads the wanted parts that the checkpoint has.
+    /// Loads all parts that the checkpoint has.
     ///
     /// # Errors
-    /// A file is not what it should be.
+    /// A tensor is missing, misshapen or unreadable, or the device has no memory for it.
     pub fn load(
         checkpoint: &Checkpoint,
         placement: &Placement,
-        parts: Parts,
     ) -> std::result::Result<Self, WeightsError> {
         let text_encoder = match &checkpoint.text_encoder {
-            Some(part) if parts.text_encoder => {
+            Some(part) => {
                 part.tensors.read_ahead();
                 let built = Qwen3::new(&part.config, &Builder::new(&part.tensors, placement))?;
                 part.tensors.finish()?;
                 Some(built)
             }
-            _ => None,
+            None => None,
         };
         let transformer = match &checkpoint.transformer {
-            Some(part) if parts.transformer => {
+            Some(part) => {
                 part.tensors.read_ahead();
                 let built = Mmdit::new(&part.config, &Builder::new(&part.tensors, placement))?;
                 part.tensors.finish()?;
                 Some(built)
             }
-            _ => None,
+            None => None,
         };
         let vae = match &checkpoint.vae {
-            Some(part) if parts.vae => {
+            Some(part) => {
                 part.tensors.read_ahead();
                 let built = Vae::new(&part.config, &Builder::new(&part.tensors, placement))?;
                 part.tensors.finish()?;
                 Some(built)
             }
-            _ => None,
+            None => None,
         };
         let tokenizer = match &checkpoint.tokenizer {
-            Some(files) if parts.text_encoder => {
-                Some(Arc::new(files.load(checkpoint.embeddings())?))
-            }
-            _ => None,
+            Some(files) => Some(Arc::new(files.load(checkpoint.embeddings())?)),
+            None => None,
         };
         Ok(Self {
             name: checkpoint.name.clone(),
@@ -106,7 +84,7 @@ impl Pipeline {
         })
     }
 
-    /// A whole model of parts that are there already, without a tokenizer.
+    /// A complete model of parts that are already built, without a tokenizer.
     pub(super) fn of_parts(
         name: &str,
         placement: &Placement,
@@ -125,8 +103,8 @@ impl Pipeline {
         }
     }
 
-    /// The model with `bytes` of host memory for its jobs, instead of what the machine has
-    /// left.
+    /// Sets the bytes of host memory that jobs may take; `None` leaves it to what the machine
+    /// has free.
     pub fn with_host_memory(self, bytes: Option<u64>) -> Self {
         Self {
             host_memory: bytes,
@@ -134,28 +112,28 @@ impl Pipeline {
         }
     }
 
-    /// Bytes of host memory that jobs may take, where that was told.
+    /// Bytes of host memory that jobs may take, if the operator has set them.
     pub fn host_memory(&self) -> Option<u64> {
         self.host_memory
     }
 
-    /// A name for the loaded model.
+    /// The model's name, for people.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it lives.
+    /// The device of the model, and the types of its weights and arithmetic.
     pub fn placement(&self) -> &Placement {
         &self.placement
     }
 
-    /// Width of a conditioning, if text can be encoded or used.
+    /// Width of a conditioning; `None` without a transformer and a text encoder.
     pub fn conditioning_width(&self) -> Option<usize> {
         let transformer = self.transformer.as_ref().map(|t| t.config().context_dim);
         transformer.or(self.text_encoder.as_ref().map(|t| t.config().hidden_size))
     }
 
-    /// Channels of a latent, if latents can be made or used.
+    /// Channels of a latent; `None` without a transformer and a VAE.
     pub fn latent_channels(&self) -> Option<usize> {
         let transformer = self
             .transformer
@@ -164,13 +142,13 @@ impl Pipeline {
         transformer.or(self.vae.as_ref().map(|v| v.config().latent_channels))
     }
 
-    /// Side of the square images the model was trained on, in pixels.
+    /// Side in pixels of the square images that the model was trained on.
     pub fn native_size(&self) -> usize {
         let vae = self.vae.as_ref().map(|vae| vae.config().native_size);
         vae.unwrap_or(NATIVE_SIZE)
     }
 
-    /// Names of the operations the loaded parts allow.
+    /// Names of the operations for which all parts are loaded.
     pub fn operations(&self) -> Vec<&'static str> {
         let encode = self.text_encoder.is_some() && self.tokenizer.is_some();
         let vae_encode = self.vae.as_ref().is_some_and(Vae::can_encode);
@@ -185,10 +163,11 @@ impl Pipeline {
         .collect()
     }
 
-    /// Prompts to conditioning `[B, T, D]`, and what was cut from them.
+    /// Encodes prompts to conditioning `[B, T, D]`, and reports what was cut from them.
     ///
     /// # Errors
-    /// There is no prompt, a part is missing, or the device fails.
+    /// There is no prompt, the text encoder or the tokenizer is not loaded, the job is
+    /// cancelled, or the device fails.
     pub fn encode(
         &self,
         prompts: &[String],
@@ -225,10 +204,11 @@ impl Pipeline {
         Ok((conditioning, cuts))
     }
 
-    /// Templated prompts as token ids to conditioning `[B, length, D]`.
+    /// Encodes the token ids of templated prompts to conditioning `[B, length, D]`. The
+    /// template's first positions are dropped, and positions without a token are zero.
     ///
     /// # Errors
-    /// The text encoder is missing, or the device fails.
+    /// The text encoder is not loaded, the job is cancelled, or the device fails.
     pub fn encode_ids(&self, prompts: &[&[u32]], length: usize) -> Result<Conditioning> {
         let encoder = self.text_encoder.as_ref().ok_or(Error::MissingPart {
             part: "text encoder",
@@ -237,7 +217,7 @@ impl Pipeline {
         let mut rows = Vec::with_capacity(prompts.len());
         for ids in prompts {
             let hidden = encoder.forward(ids)?;
-            let used = ids.len().saturating_sub(super::prompt::PREFIX_POSITIONS);
+            let used = ids.len().saturating_sub(PREFIX_POSITIONS);
             rows.push(
                 hidden
                     .narrow(1, ids.len() - used, used)?
@@ -249,16 +229,13 @@ impl Pipeline {
         Conditioning::new(Tensor::cat(&rows, 0)?)
     }
 
-    /// What this model's jobs take.
-    pub fn costs(&self) -> Costs {
-        Costs::of(self)
-    }
-
+    /// The text encoder's config and the tokenizer, which decide the cost of an encode.
     pub(super) fn text_costs(&self) -> Option<(Qwen3Config, Arc<Tokenizer>)> {
         let encoder = self.text_encoder.as_ref()?;
         Some((encoder.config().clone(), self.tokenizer.clone()?))
     }
 
+    /// The memory estimates of the VAE.
     pub(super) fn vae_memory(&self) -> Option<VaeMemory> {
         self.vae.as_ref().map(Vae::memory)
     }
@@ -266,14 +243,29 @@ impl Pipeline {
     /// Checks a denoise request and prepares its first step.
     ///
     /// # Errors
-    /// A value is out of range, the transformer is missing, or the device
-    /// fails.
+    /// A value is out of range, shapes do not fit together, the transformer is not loaded, or
+    /// the device fails.
     pub fn start_denoise(
         &self,
         request: &DenoiseRequest,
         inputs: DenoiseInputs,
     ) -> Result<DenoiseState> {
         DenoiseState::new(self.denoiser()?, self.scaling(), request, inputs)
+    }
+
+    /// Continues a denoise job from a snapshot that
+    /// [`DenoiseState::snapshot`] made of the same request and inputs.
+    ///
+    /// # Errors
+    /// Those of [`start_denoise`](Self::start_denoise), and [`Error::Snapshot`] for a snapshot
+    /// that is damaged or belongs to another job.
+    pub fn resume_denoise(
+        &self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+        snapshot: &Snapshot,
+    ) -> Result<DenoiseState> {
+        DenoiseState::resume(self.denoiser()?, self.scaling(), request, inputs, snapshot)
     }
 
     fn scaling(&self) -> LatentScaling {
@@ -283,7 +275,7 @@ impl Pipeline {
         }
     }
 
-    /// Kinds of preview that the loaded parts allow.
+    /// Kinds of preview for which all parts are loaded.
     pub fn previews(&self) -> Vec<PreviewKind> {
         let linear = self.latent_channels() == Some(preview::CHANNELS);
         [
@@ -295,11 +287,11 @@ impl Pipeline {
         .collect()
     }
 
-    /// What a denoise job's first image looks like, where its request wants to
-    /// see it.
+    /// A preview of the first image of a denoise job, if its request asks for previews and a
+    /// step is done.
     ///
     /// # Errors
-    /// The VAE is wanted and missing, or the device fails.
+    /// The request asks for a preview by the VAE and none is loaded, or the device fails.
     pub fn preview(&self, job: &DenoiseState) -> Result<Option<Preview>> {
         let Some((wanted, estimate)) = job.estimate() else {
             return Ok(None);
@@ -314,10 +306,10 @@ impl Pipeline {
         .map(Some)
     }
 
-    /// The transformer that denoise steps run on.
+    /// The transformer, which denoise steps need.
     ///
     /// # Errors
-    /// It is missing.
+    /// [`Error::MissingPart`] if the checkpoint has none.
     pub fn denoiser(&self) -> Result<&Mmdit> {
         self.transformer.as_ref().ok_or(Error::MissingPart {
             part: "transformer",
@@ -325,19 +317,20 @@ impl Pipeline {
         })
     }
 
-    /// Latents to pixels.
+    /// Decodes latents to pixels.
     ///
     /// # Errors
-    /// The VAE is missing, the latent does not fit it, or the device fails.
+    /// The VAE is not loaded or has another number of channels, the job is cancelled, or the
+    /// device fails.
     pub fn decode(&self, latent: &Latent) -> Result<Image> {
         codec::decode(self.vae("decode")?, latent)
     }
 
-    /// Pixels to latents.
+    /// Encodes pixels to latents.
     ///
     /// # Errors
-    /// The VAE or its encoder is missing, the size does not fit, or the device
-    /// fails.
+    /// The VAE is not loaded or has no encoder, the size is not a multiple of
+    /// [`SIZE_MULTIPLE`](super::SIZE_MULTIPLE), the job is cancelled, or the device fails.
     pub fn vae_encode(&self, image: &Image) -> Result<Latent> {
         codec::vae_encode(self.vae("vae-encode")?, image)
     }

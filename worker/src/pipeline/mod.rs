@@ -1,28 +1,51 @@
-//! From prompts to pixels: encode, denoise one step at a time, preview, decode.
+//! The operations from prompts to pixels: encode, denoise one step at a time, preview, decode
+//! and VAE encode; and what they cost before they run.
+//!
+//! - [`Pipeline`]: the loaded model, with a method for each operation
+//! - [`DenoiseState`]: a denoise job between two steps, which can be written out as a
+//!   [`Snapshot`] and resumed
+//! - [`Conditioning`], [`Latent`], [`Image`]: tensors with a checked shape
+//! - [`check_request`]: the checks of a denoise request that need no model
+//! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
+//! - [`Geometry`]: the sizes of a model, for one with random weights
 
 mod backend;
 mod budget;
 mod codec;
 mod costs;
 mod denoise;
+mod denoiser;
 mod error;
+mod fingerprint;
 mod fit;
 mod free_memory;
 mod geometry;
+mod inputs;
 mod load;
+mod modulations;
 mod plan;
 mod preview;
 mod prompt;
+mod scaling;
 mod types;
 mod warm_up;
 
-pub use budget::{device_memory_left, parse_bytes, shown_bytes, Budget};
+#[cfg(test)]
+mod resumed;
+#[cfg(test)]
+mod testing;
+
+pub use budget::{device_memory_left, parse_bytes, shown_bytes, Budget, NotBytes};
 pub use costs::{Ask, Cost, Costs};
 pub use denoise::DenoiseState;
 pub use error::{Error, Result};
 pub use fit::{Parameters, Shortage};
 pub use geometry::Geometry;
-pub use load::{Parts, Pipeline};
+pub use load::Pipeline;
 pub use plan::check_request;
 pub use prompt::{check_length, most_conditioning, PREFIX_POSITIONS};
-pub use types::{Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport};
+pub use types::{
+    Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport, SIZE_MULTIPLE,
+};
+
+pub use crate::sampling::{Snapshot, SnapshotError};

@@ -1,21 +1,22 @@
-//! What a denoise request says by itself, checked: its solver and its sigmas.
+//! The checks of a denoise request that need no model, and the solver and sigmas that follow.
 
 use ovis_protocol::limits::MAX_PREVIEW_SIDE;
 use ovis_protocol::{DenoiseRequest, GuidanceInterval, Schedule};
 
 use super::error::{Error, Result};
+use super::types::SIZE_MULTIPLE;
 use crate::sampling::{sigmas, whole_steps, FlowTable, Refusal, Sampler, Scheduler, Window};
 
-/// Most steps a job may ask for.
+/// Most steps of a job.
 const MAX_STEPS: u32 = 1000;
 
-/// Most steps of the schedule whose tail a job is.
+/// Most steps of the whole schedule, of which a job with a denoise below 1 runs the end.
 const MAX_WHOLE_STEPS: usize = 10_000;
 
-/// Widest and tallest aspect ratio.
+/// Largest ratio of the longer side to the shorter.
 const MAX_ASPECT: usize = 4;
 
-/// Most noise draws that a `batch_index` may go through.
+/// Number of noise draws that a `batch_index` can choose from.
 const MAX_DRAWS: u64 = 4096;
 
 impl From<Refusal> for Error {
@@ -24,22 +25,22 @@ impl From<Refusal> for Error {
     }
 }
 
-/// How a job runs.
+/// The solver and the sigmas of a job.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Its solver.
+    /// The solver.
     pub sampler: Sampler,
-    /// The sigmas it goes through; none where its window holds no step.
+    /// The sigmas it goes through; empty if the requested part of the schedule has no step.
     pub sigmas: Vec<f32>,
-    /// The sigmas the model knows.
+    /// All sigmas of the model.
     pub table: FlowTable,
 }
 
-/// Checks what a request says by itself, before a model is there to run it:
-/// `size` is the image's width and height in pixels.
+/// Checks everything in a request that does not depend on the model, for `batch` images of a
+/// width and height in pixels.
 ///
 /// # Errors
-/// A value is out of range.
+/// [`Error::Invalid`] names the value that is out of range.
 pub fn check_request(
     request: &DenoiseRequest,
     batch: usize,
@@ -47,14 +48,15 @@ pub fn check_request(
 ) -> Result<Plan> {
     check_size(width, height)?;
     check_values(request, batch)?;
-    plan(request, (width / 16) * (height / 16))
+    plan(request, (width / SIZE_MULTIPLE) * (height / SIZE_MULTIPLE))
 }
 
 fn check_size(width: usize, height: usize) -> Result<()> {
-    if width == 0 || height == 0 || !width.is_multiple_of(16) || !height.is_multiple_of(16) {
+    let fits = |side: usize| side > 0 && side.is_multiple_of(SIZE_MULTIPLE);
+    if !fits(width) || !fits(height) {
         return Err(Error::invalid(
-            format!("a size of {width} x {height} pixels is not a multiple of 16 both ways"),
-            "Round width and height to multiples of 16.",
+            format!("a size of {width} x {height} pixels is not a multiple of {SIZE_MULTIPLE} both ways"),
+            format!("Round width and height to multiples of {SIZE_MULTIPLE}."),
         ));
     }
     if height > MAX_ASPECT * width || width > MAX_ASPECT * height {
@@ -168,6 +170,7 @@ fn plan(request: &DenoiseRequest, image_tokens: usize) -> Result<Plan> {
     })
 }
 
+/// The scheduler of this name.
 fn named(name: &str) -> Result<Scheduler> {
     Scheduler::from_name(name).ok_or_else(|| {
         let shown: String = name.chars().take(64).collect();
@@ -179,7 +182,7 @@ fn named(name: &str) -> Result<Scheduler> {
     })
 }
 
-/// Given sigmas, as they are.
+/// The sigmas of a request, which are used as they are.
 fn checked(given: &[f32], steps: usize, denoise: f64) -> Result<Vec<f32>> {
     let descending = given.windows(2).all(|w| w[0] > w[1]);
     let inside = given.iter().all(|s| (0.0..=1.0).contains(s));

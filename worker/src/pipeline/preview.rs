@@ -1,15 +1,15 @@
-//! What an image looks like before it is done: small, fast, of the first in the
-//! batch. All but a VAE's own work is done on the CPU: it is little, and on a GPU
-//! it would need candle's kernels, which a driver compiles at their first use.
+//! Previews of an unfinished image: small, fast, and only of the first image of a batch.
+//! Everything except the VAE runs on the CPU: the work is small, and on a GPU it would need
+//! candle kernels, which the driver compiles at their first use.
 
 use candle_core::{DType, Device, Tensor};
 
-use super::denoise::LatentScaling;
 use super::error::Result;
+use super::scaling::LatentScaling;
 use super::types::Preview;
 use crate::models::vae::Vae;
 
-/// Channels of FLUX.1's latents, for which the projection is made.
+/// Channels of FLUX.1's latents, which the projection is made for.
 pub const CHANNELS: usize = 16;
 
 /// Red, green and blue of each latent channel.
@@ -34,22 +34,21 @@ const RGB_OF_CHANNEL: [[f32; 3]; CHANNELS] = [
     [-0.1262, -0.0982, -0.0778],
 ];
 
-/// What is added to the projection.
+/// Bias of the projection.
 ///
 /// Source: ComfyUI 0.18.1 `latent_formats.py` `Flux.latent_rgb_factors_bias`.
 const RGB_BIAS: [f32; 3] = [-0.0329, -0.0718, -0.0851];
 
-/// How much smaller, each way, latents are made before the VAE decodes them.
+/// Factor by which latents are reduced in height and width before the VAE decodes them.
 const VAE_REDUCTION: usize = 4;
 
-/// A linear projection of latents `[B, 16, H/8, W/8]` in the model's scaling, a
-/// pixel a position, made smaller by a whole number where it is longer than
-/// `max_side`.
+/// A linear projection of latents `[B, 16, H/8, W/8]` in the model's scaling to one pixel a
+/// position, reduced by a whole factor to fit `max_side`.
 ///
 /// # Errors
-/// The device fails.
+/// The latents cannot be copied from the device.
 pub fn linear(latents: &Tensor, max_side: usize) -> Result<Preview> {
-    let latents = fitted(&first_here(latents)?, max_side)?;
+    let latents = fitted(&first_on_cpu(latents)?, max_side)?;
     let (_, channels, height, width) = latents.dims4()?;
     let factors = Tensor::new(&RGB_OF_CHANNEL, &Device::Cpu)?
         .t()?
@@ -60,37 +59,36 @@ pub fn linear(latents: &Tensor, max_side: usize) -> Result<Preview> {
     pixels(&rgb.reshape((3, height, width))?)
 }
 
-/// The VAE's picture of latents `[B, 16, H/8, W/8]` in the model's scaling, of a
-/// quarter of the width and height, a sixteenth of a decode's work.
+/// The VAE's decode of latents `[B, 16, H/8, W/8]` in the model's scaling at a quarter of the
+/// height and width, which takes a sixteenth of the work of a full decode.
 ///
 /// # Errors
-/// The device fails.
+/// The device fails or has too little memory.
 pub fn by_vae(
     vae: &Vae,
     latents: &Tensor,
     scaling: LatentScaling,
     max_side: usize,
 ) -> Result<Preview> {
-    let raw = scaling.to_raw(&first_here(latents)?)?;
+    let raw = scaling.to_raw(&first_on_cpu(latents)?)?;
     let reduced = reduced(&raw, VAE_REDUCTION)?.to_device(latents.device())?;
     let image = vae.decode(&reduced)?.to_device(&Device::Cpu)?;
     let image = image.to_dtype(DType::F32)?;
     pixels(&fitted(&image, max_side)?.squeeze(0)?)
 }
 
-/// The first of a batch, on the CPU.
-fn first_here(latents: &Tensor) -> Result<Tensor> {
+/// The first entry of a batch, on the CPU.
+fn first_on_cpu(latents: &Tensor) -> Result<Tensor> {
     Ok(latents.narrow(0, 0, 1)?.to_device(&Device::Cpu)?)
 }
 
-/// An image `[1, C, H, W]`, made smaller by the least whole number that brings
-/// it within `max_side`.
+/// An image `[1, C, H, W]`, reduced by the smallest whole factor that makes it fit `max_side`.
 fn fitted(image: &Tensor, max_side: usize) -> Result<Tensor> {
     let (_, _, height, width) = image.dims4()?;
     reduced(image, height.max(width).div_ceil(max_side))
 }
 
-/// The means of squares of an image `[1, C, H, W]`.
+/// An image `[1, C, H, W]` reduced by a factor, each pixel the mean of a square.
 fn reduced(image: &Tensor, by: usize) -> Result<Tensor> {
     let (_, _, height, width) = image.dims4()?;
     let square = (by.min(height), by.min(width));
@@ -100,7 +98,7 @@ fn reduced(image: &Tensor, by: usize) -> Result<Tensor> {
     Ok(image.contiguous()?.avg_pool2d(square)?)
 }
 
-/// Values `[3, H, W]` in -1..1, on the CPU, as bytes, rounded down as ComfyUI's previews are.
+/// Values `[3, H, W]` in -1..1 on the CPU as bytes, rounded down as in ComfyUI's previews.
 fn pixels(rgb: &Tensor) -> Result<Preview> {
     let (_, height, width) = rgb.dims3()?;
     let bytes = (((rgb * 0.5)? + 0.5)?.clamp(0.0, 1.0)? * 255.0)?

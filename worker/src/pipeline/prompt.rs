@@ -1,4 +1,4 @@
-//! From a prompt to token ids: chat template, tokenizing, cutting.
+//! From a prompt to token ids: the chat template, tokenizing and cutting.
 //!
 //! Source: diffusers `pipeline_ovis_image.py` `_get_messages` and
 //! `_get_ovis_prompt_embeds`; ComfyUI `text_encoders/ovis.py` beyond 256.
@@ -7,8 +7,8 @@ use tokenizers::Tokenizer;
 
 use super::error::{Error, Result};
 
-/// What the model was trained to read before every prompt. The trailing space
-/// merges with the prompt's first word.
+/// The sentence before every prompt in the model's training. The trailing space merges with the
+/// prompt's first word when both are tokenized.
 const SYSTEM_PROMPT: &str = "Describe the image by detailing the color, quantity, text, shape, \
 size, texture, spatial relationships of the objects and background: ";
 
@@ -18,31 +18,29 @@ const BEFORE: &str = "<|im_start|>user\n";
 /// The end of the user's turn and the start of an answer with thinking off.
 const AFTER: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
 
-/// Positions of the template before the prompt; the encoder's output there is
-/// dropped.
+/// Number of the template's positions before the prompt. The encoder's output there is dropped.
 pub const PREFIX_POSITIONS: usize = 28;
 
-/// The longest prompt the reference takes, and the length it pads to.
+/// Length to which the reference cuts and pads prompts. Longer conditioning is not cut.
 pub const MAX_CUT_LENGTH: usize = 256;
 
 /// A prompt ready for the text encoder.
 #[derive(Debug, PartialEq)]
 pub struct TokenizedPrompt {
-    /// Token ids of the whole templated prompt, cut if it was too long, without
-    /// padding.
+    /// Token ids of the whole templated prompt, cut if it is too long, and not padded.
     pub ids: Vec<u32>,
-    /// Positions the conditioning has; those without a token are zero.
+    /// Number of positions of the conditioning; those without a token are zero.
     pub length: usize,
-    /// The prompt's own tokens that were cut off.
+    /// How many of the prompt's own tokens were cut off.
     pub lost_tokens: usize,
-    /// Tokens of the template's ending that were cut off.
+    /// How many tokens of the template's ending were cut off.
     pub lost_template_tokens: usize,
 }
 
-/// Checks a `max_sequence_length` by itself, before a model is there.
+/// Checks the `max_sequence_length` of a request.
 ///
 /// # Errors
-/// It is zero.
+/// [`Error::Invalid`] if it is 0.
 pub fn check_length(max_sequence_length: usize) -> Result<()> {
     if max_sequence_length > 0 {
         return Ok(());
@@ -53,7 +51,7 @@ pub fn check_length(max_sequence_length: usize) -> Result<()> {
     ))
 }
 
-/// The most positions that [`tokenize`] can make of a prompt, one a byte, without tokenizing.
+/// An upper bound of the tokens that [`tokenize`] makes of a prompt: one for each byte.
 pub fn most_positions(prompt: &str, max_sequence_length: usize) -> usize {
     let template = BEFORE.len() + SYSTEM_PROMPT.len() + AFTER.len();
     let bytes = template + prompt.len();
@@ -63,7 +61,7 @@ pub fn most_positions(prompt: &str, max_sequence_length: usize) -> usize {
     }
 }
 
-/// The most positions that the conditioning of a prompt of so many bytes can have.
+/// An upper bound of the conditioning's positions for a prompt of so many bytes.
 pub fn most_conditioning(bytes: usize, max_sequence_length: usize) -> usize {
     match max_sequence_length > MAX_CUT_LENGTH {
         true => (bytes + AFTER.len()).max(MAX_CUT_LENGTH),
@@ -71,12 +69,12 @@ pub fn most_conditioning(bytes: usize, max_sequence_length: usize) -> usize {
     }
 }
 
-/// Puts a prompt into the chat template and tokenizes it. With a
-/// `max_sequence_length` up to [`MAX_CUT_LENGTH`] the tokens behind the prefix
-/// are cut to it; above, they are not cut, as in ComfyUI.
+/// Puts a prompt into the chat template and tokenizes it. A `max_sequence_length` of up to
+/// [`MAX_CUT_LENGTH`] cuts the tokens after the prefix to that length; with a larger one nothing
+/// is cut, as in ComfyUI.
 ///
 /// # Errors
-/// The tokenizer fails, or the length is zero.
+/// The length is 0, or the tokenizer fails.
 pub fn tokenize(
     tokenizer: &Tokenizer,
     prompt: &str,
@@ -100,7 +98,7 @@ pub fn tokenize(
         });
     }
     let lost = needed.saturating_sub(max_sequence_length);
-    // The ending starts with a special token, so it tokenizes alike on its own.
+    // The ending starts with a special token, so it has the same tokens when tokenized alone.
     let lost_template_tokens = lost.min(ids_of(AFTER)?.len());
     ids.truncate(PREFIX_POSITIONS + max_sequence_length);
     Ok(TokenizedPrompt {

@@ -1,8 +1,13 @@
-//! Tensors with a meaning and a checked shape. Bare tensors stay inside models.
+//! Tensors with a meaning and a checked shape, and the reports of a denoise job. Bare tensors
+//! stay inside models.
 
 use candle_core::{DType, Device, Tensor};
 
 use super::error::{Error, Result};
+
+/// Width and height of an image in pixels are multiples of this: the VAE halves both three
+/// times, and the transformer takes patches of 2 x 2 latents.
+pub const SIZE_MULTIPLE: usize = 16;
 
 macro_rules! typed_tensor {
     ($(#[$doc:meta])* $name:ident, $rank:literal, $shape:literal) => {
@@ -11,11 +16,11 @@ macro_rules! typed_tensor {
         pub struct $name(Tensor);
 
         impl $name {
-            /// Checks the rank and wraps the tensor, as float32.
+            /// Checks the shape and converts the tensor to float32.
             ///
             /// # Errors
-            /// The tensor has another rank, or a further rule of the type is
-            /// broken.
+            /// The tensor has another rank, or an image another number of
+            /// channels than 3.
             pub fn new(tensor: Tensor) -> Result<Self> {
                 if tensor.rank() != $rank {
                     return Err(Error::invalid(
@@ -30,28 +35,34 @@ macro_rules! typed_tensor {
                 Ok(Self(tensor.to_dtype(DType::F32)?))
             }
 
-            /// From row-major float32 values on the CPU.
+            /// A tensor on the CPU from row-major values.
             ///
             /// # Errors
-            /// As [`new`](Self::new), or the values do not fill the shape.
+            /// The values do not fill the shape, or [`new`](Self::new) refuses
+            /// it.
             pub fn from_values(values: Vec<f32>, shape: &[usize]) -> Result<Self> {
                 Self::new(Tensor::from_vec(values, shape, &Device::Cpu)?)
             }
 
-            /// The float32 tensor, on whatever device it is.
+            /// The float32 tensor, on its device.
             pub fn tensor(&self) -> &Tensor {
                 &self.0
             }
 
-            /// Its dimensions.
+            /// The sizes of the dimensions.
             pub fn dims(&self) -> &[usize] {
                 self.0.dims()
             }
 
-            /// Its values, row-major.
+            /// The number of values.
+            pub fn elements(&self) -> u64 {
+                self.0.elem_count() as u64
+            }
+
+            /// The values, row-major.
             ///
             /// # Errors
-            /// The copy from the device failed.
+            /// The copy from the device fails.
             pub fn to_values(&self) -> Result<Vec<f32>> {
                 Ok(self.0.flatten_all()?.to_vec1()?)
             }
@@ -64,12 +75,12 @@ typed_tensor!(
     Conditioning, 3, "[B, T, D]"
 );
 typed_tensor!(
-    /// Raw VAE latents, `[B, C, H/8, W/8]`: what ComfyUI calls LATENT samples,
-    /// before the model's scaling and shift.
+    /// Raw VAE latents, `[B, C, H/8, W/8]`, before the model's scaling and
+    /// shift: the `samples` of ComfyUI's LATENT.
     Latent, 4, "[B, C, H/8, W/8]"
 );
 typed_tensor!(
-    /// Pixels, `[B, H, W, 3]`, 0 to 1: what ComfyUI calls IMAGE.
+    /// Pixels, `[B, H, W, 3]`, 0 to 1: ComfyUI's IMAGE.
     Image, 4, "[B, H, W, 3]"
 );
 
@@ -104,34 +115,34 @@ pub struct DenoiseInputs {
     pub positive: Conditioning,
     /// Conditioning of the negative prompt; absent when cfg is 1.
     pub negative: Option<Conditioning>,
-    /// Where to start, `[B, C, H/8, W/8]`; all zero means an empty latent.
+    /// The latent to start from, `[B, C, H/8, W/8]`; an all-zero one is an empty latent.
     pub latent: Latent,
-    /// Float32 `[1 or B, H/8, W/8]` on the CPU, 1 where the latent is to be
-    /// denoised and 0 where it is to stay.
+    /// Float32 `[1 or B, H/8, W/8]` on the CPU: 1 where the latent is denoised, 0 where it is
+    /// kept.
     pub noise_mask: Option<Tensor>,
 }
 
-/// Where a denoise job is after a step.
+/// The progress of a denoise job.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// Steps done, from 1.
+    /// How many steps are done.
     pub step: u32,
-    /// Steps in all; the job is done when `step` equals it.
+    /// How many steps there are; the job is done when `step` equals it.
     pub total: u32,
-    /// Sigma the latent has now.
+    /// The latent's sigma.
     pub sigma: f32,
 }
 
-/// How often the transformer was asked for a velocity, each branch of guidance by itself.
+/// How many forwards of the transformer a job ran, each branch of guidance counted by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forwards {
-    /// In all.
+    /// All forwards.
     pub asked: u64,
-    /// How many of these a step cache answered, so that only the first block ran.
+    /// Forwards that a step cache answered, so that only the first block ran.
     pub answered: u64,
 }
 
-/// What an image looks like so far: 8-bit pixels, small enough for one message.
+/// A preview of an unfinished image: 8-bit pixels, few enough for one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
     /// Width in pixels.
@@ -140,4 +151,25 @@ pub struct Preview {
     pub height: u32,
     /// Red, green and blue, row by row from the top.
     pub rgb: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_checked() {
+        let values = |shape: &[usize]| vec![0.5; shape.iter().product()];
+        let latent = Latent::from_values(values(&[1, 2, 3, 4]), &[1, 2, 3, 4]).unwrap();
+        assert_eq!((latent.dims(), latent.elements()), (&[1, 2, 3, 4][..], 24));
+        assert_eq!(latent.to_values().unwrap(), values(&[24]));
+        let rank = Conditioning::from_values(values(&[2, 3]), &[2, 3]).unwrap_err();
+        assert_eq!(
+            rank.to_string(),
+            "a Conditioning has the shape [B, T, D], not [2, 3]"
+        );
+        let alpha = Image::from_values(values(&[1, 2, 2, 4]), &[1, 2, 2, 4]).unwrap_err();
+        assert!(alpha.to_string().contains("this one has 4"));
+        assert!(Image::from_values(values(&[11]), &[1, 2, 2, 3]).is_err());
+    }
 }

@@ -1,4 +1,4 @@
-//! What would make the first job slow, done before it comes.
+//! Warm-up: the one-time work of a GPU, done before the first job.
 
 use ovis_protocol::DenoiseRequest;
 
@@ -7,17 +7,17 @@ use super::load::Pipeline;
 use super::prompt::PREFIX_POSITIONS;
 use super::types::{Conditioning, DenoiseInputs, Latent};
 
-/// Tokens of a prompt of middling length, the template's included, and positions of its
+/// A prompt of medium length: its number of tokens with the template, and the positions of its
 /// conditioning.
 const PROMPT: (usize, usize) = (PREFIX_POSITIONS + 80, 256);
 
 impl Pipeline {
-    /// Runs every part that is loaded once, at the model's native size. On a GPU that loads
-    /// kernels, has cuDNN and cuBLASLt choose theirs, and takes the memory of an image; a CPU
-    /// has nothing to prepare.
+    /// Runs every loaded part once at the model's native size. On a GPU this loads kernels, lets
+    /// cuDNN and cuBLASLt choose theirs, and reserves the memory of an image. On a CPU it does
+    /// nothing, because there is nothing to prepare.
     ///
     /// # Errors
-    /// The device fails.
+    /// The device fails, or has too little memory for an image of that size.
     pub fn warm_up(&self) -> Result<()> {
         if self.placement().device.is_cpu() {
             return Ok(());
@@ -48,7 +48,7 @@ impl Pipeline {
     }
 }
 
-/// What a part made, or nothing where it was not loaded.
+/// The result of a part, or `None` if the part is not loaded.
 fn present<T>(made: Result<T>) -> Result<Option<T>> {
     match made {
         Ok(made) => Ok(Some(made)),

@@ -1,22 +1,22 @@
 //! The quantile function of a symmetric beta distribution.
 
-/// More than enough for the continued fraction to converge below 1e-15.
+/// Most terms of the continued fraction; it converges to 1e-15 with far fewer.
 const MAX_TERMS: usize = 200;
 
-/// Halvings until the interval is as narrow as a double allows.
+/// Bisections that narrow the interval to the resolution of a double.
 const HALVINGS: usize = 54;
 
-/// The value below which a share `p` of Beta(shape, shape) lies.
+/// The quantile of Beta(shape, shape) for the probability `p`.
 pub fn quantile(p: f64, shape: f64) -> f64 {
     if p == 0.5 {
-        // To the last bit, which decides how a median position is rounded.
+        // Exact in the last bit, which decides how the position in the middle is rounded.
         return 0.5;
     }
     if p > 0.5 {
         return 1.0 - quantile(1.0 - p, shape);
     }
-    // Half of a symmetric distribution lies below 1/2, which gives the constant
-    // that the continued fraction leaves open without a gamma function.
+    // A symmetric distribution has the probability 1/2 below 1/2. That gives the constant in
+    // front of the continued fraction without a gamma function.
     let unscaled = |x: f64| (x * (1.0 - x)).powf(shape) * fraction(x, shape);
     let scale = 0.5 / unscaled(0.5);
     let (mut low, mut high) = (0.0, 0.5);
@@ -31,8 +31,8 @@ pub fn quantile(p: f64, shape: f64) -> f64 {
     0.5 * (low + high)
 }
 
-/// The continued fraction of the incomplete beta function with both parameters
-/// `a`, by Lentz's method; it converges fast for x up to 1/2.
+/// The continued fraction of the incomplete beta function with both parameters `a`, by Lentz's
+/// method. It converges fast for x up to 1/2.
 ///
 /// Source: Abramowitz and Stegun 26.5.8.
 fn fraction(x: f64, a: f64) -> f64 {
@@ -63,7 +63,7 @@ fn fraction(x: f64, a: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Beta(1/2, 1/2) is the arcsine distribution, Beta(1, 1) the uniform one.
+    /// Beta(1/2, 1/2) is the arcsine distribution, and Beta(1, 1) is uniform.
     #[test]
     fn quantiles_of_known_distributions() {
         for p in [0.0, 1e-3, 0.1, 0.37, 0.5, 0.8, 0.999, 1.0] {

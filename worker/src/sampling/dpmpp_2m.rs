@@ -1,17 +1,21 @@
-//! `dpmpp_2m` and `dpmpp_2m_sde`: they remember the last denoised estimate.
+//! `dpmpp_2m` and `dpmpp_2m_sde`: second-order multistep solvers, which remember the last
+//! denoised estimate.
 //!
 //! Source: ComfyUI 0.18.1 `k_diffusion/sampling.py` `sample_dpmpp_2m` and
 //! `sample_dpmpp_2m_sde`; Lu et al., <https://arxiv.org/abs/2211.01095>.
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{combine, ends, euler, half_log_snr, Denoiser, Solver, Stepped};
+use super::arithmetic::{combine, ends, euler, half_log_snr};
+use super::last_estimate::LastEstimate;
+use super::snapshot::{self, Snapshot};
+use super::solver::{Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 
-/// DPM-Solver++(2M) over the logarithm of sigma.
+/// DPM-Solver++(2M), which steps over the logarithm of sigma.
 pub struct Dpmpp2m {
     pub sigmas: Vec<f32>,
-    pub last: Option<Tensor>,
+    pub last: LastEstimate,
 }
 
 impl Solver for Dpmpp2m {
@@ -28,7 +32,7 @@ impl Solver for Dpmpp2m {
     ) -> Result<Stepped> {
         let denoised = model(x, self.sigmas[step])?;
         let (sigma, next) = ends(&self.sigmas, step);
-        let x = match &self.last {
+        let x = match self.last.get() {
             Some(last) if next > 0.0 => {
                 let before = f64::from(self.sigmas[step - 1]);
                 let ratio = (before / sigma).ln() / (sigma / next).ln();
@@ -38,12 +42,21 @@ impl Solver for Dpmpp2m {
             }
             _ => euler(x, &denoised, sigma, next)?,
         };
-        self.last = Some(denoised.clone());
+        self.last.set(&denoised);
         Ok(Stepped { x, denoised })
+    }
+
+    fn save(&self, snapshot: &mut Snapshot) -> snapshot::Result<()> {
+        self.last.save(snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot, step: usize, x: &Tensor) -> snapshot::Result<()> {
+        self.last = LastEstimate::restored(snapshot, step, x)?;
+        Ok(())
     }
 }
 
-/// How `dpmpp_2m_sde` takes the last estimate into account.
+/// How `dpmpp_2m_sde` corrects a step by the last estimate: its `solver_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Correction {
     /// `midpoint`
@@ -52,17 +65,25 @@ pub enum Correction {
     Heun,
 }
 
-/// The stochastic DPM-Solver++(2M), over the logarithm of the signal to noise
-/// ratio. The first of its `sigmas` must be below 1.
+/// The stochastic DPM-Solver++(2M), which steps over half the logarithm of the signal-to-noise
+/// ratio. The first of its `sigmas` must be below 1, where that logarithm is finite.
 pub struct Dpmpp2mSde {
     pub sigmas: Vec<f32>,
-    /// How much of the noise is new.
+    /// Share of the noise that is replaced.
     pub eta: f64,
-    /// Strength of the new noise.
+    /// Factor on the new noise.
     pub s_noise: f64,
     pub correction: Correction,
-    /// The last denoised estimate, and how far its step went.
-    pub last: Option<(Tensor, f64)>,
+    pub last: LastEstimate,
+}
+
+impl Dpmpp2mSde {
+    /// The length of a step that does not end at 0, in half the logarithm of the
+    /// signal-to-noise ratio.
+    fn length(&self, step: usize) -> f64 {
+        let (sigma, next) = ends(&self.sigmas, step);
+        half_log_snr(next) - half_log_snr(sigma)
+    }
 }
 
 impl Solver for Dpmpp2mSde {
@@ -85,18 +106,18 @@ impl Solver for Dpmpp2mSde {
                 denoised,
             });
         }
-        let h = half_log_snr(next) - half_log_snr(sigma);
+        let h = self.length(step);
         let h_eta = h * (self.eta + 1.0);
         let gain = -(-h_eta).exp_m1();
         let signal = 1.0 - next;
         let kept = next / sigma * (-h * self.eta).exp();
         let mut x = combine((kept, x), &[(signal * gain, &denoised)])?;
-        if let Some((last, last_h)) = &self.last {
+        if let Some(last) = self.last.get() {
             let change = match self.correction {
                 Correction::Midpoint => 0.5 * gain,
                 Correction::Heun => 1.0 - gain / h_eta,
             };
-            let factor = signal * change * h / last_h;
+            let factor = signal * change * h / self.length(step - 1);
             x = combine((1.0, &x), &[(factor, &denoised), (-factor, last)])?;
         }
         if self.eta > 0.0 && self.s_noise > 0.0 {
@@ -104,7 +125,16 @@ impl Solver for Dpmpp2mSde {
             let spread = next * (-(-2.0 * h * self.eta).exp_m1()).sqrt();
             x = combine((1.0, &x), &[(spread * self.s_noise, &fresh)])?;
         }
-        self.last = Some((denoised.clone(), h));
+        self.last.set(&denoised);
         Ok(Stepped { x, denoised })
+    }
+
+    fn save(&self, snapshot: &mut Snapshot) -> snapshot::Result<()> {
+        self.last.save(snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot, step: usize, x: &Tensor) -> snapshot::Result<()> {
+        self.last = LastEstimate::restored(snapshot, step, x)?;
+        Ok(())
     }
 }

@@ -1,34 +1,36 @@
-//! `dpmpp_sde`: two evaluations a step, and noise before both.
+//! `dpmpp_sde`: two evaluations a step, with new noise after each; no memory.
 //!
 //! Source: ComfyUI 0.18.1 `k_diffusion/sampling.py` `sample_dpmpp_sde`; Lu et
 //! al., <https://arxiv.org/abs/2211.01095>.
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{ancestral, combine, half_log_snr, Denoiser, Solver, Stepped};
+use super::arithmetic::{ancestral, combine, half_log_snr};
+use super::solver::{Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 
-/// The stochastic DPM-Solver++ of one step, over the logarithm of the signal to
-/// noise ratio. The first of its `sigmas` must be below 1.
+/// The stochastic singlestep DPM-Solver++, which steps over half the logarithm of the
+/// signal-to-noise ratio. The first of its `sigmas` must be below 1, where that logarithm is
+/// finite.
 pub struct DpmppSde {
     pub sigmas: Vec<f32>,
-    /// How much of the noise is new.
+    /// Share of the noise that is replaced.
     pub eta: f64,
-    /// Strength of the new noise.
+    /// Factor on the new noise.
     pub s_noise: f64,
-    /// Where in the step the second evaluation stands, above 0 and at most 1.
+    /// Position of the second evaluation in the step, above 0 and at most 1.
     pub r: f64,
 }
 
-/// A sigma and half the logarithm of its signal to noise ratio.
+/// A sigma and half the logarithm of its signal-to-noise ratio, lambda.
 #[derive(Clone, Copy)]
-struct At {
+struct Point {
     sigma: f64,
     lambda: f64,
 }
 
-impl At {
-    fn sigma(sigma: f32) -> Self {
+impl Point {
+    fn from_sigma(sigma: f32) -> Self {
         let sigma = f64::from(sigma);
         Self {
             sigma,
@@ -36,7 +38,7 @@ impl At {
         }
     }
 
-    fn lambda(lambda: f64) -> Self {
+    fn from_lambda(lambda: f64) -> Self {
         Self {
             sigma: 1.0 / (1.0 + lambda.exp()),
             lambda,
@@ -45,24 +47,24 @@ impl At {
 }
 
 impl DpmppSde {
-    /// Beginning, middle and end of a step, where it does not end at 0.
-    fn points(&self, step: usize) -> Option<[At; 3]> {
+    /// The start of a step, its second evaluation, and its end; `None` for a step to 0, which
+    /// evaluates the model once.
+    fn points(&self, step: usize) -> Option<[Point; 3]> {
         let (sigma, next) = (self.sigmas[step], self.sigmas[step + 1]);
         if next == 0.0 {
             return None;
         }
-        let (start, end) = (At::sigma(sigma), At::sigma(next));
+        let (start, end) = (Point::from_sigma(sigma), Point::from_sigma(next));
         let middle = start.lambda + self.r * (end.lambda - start.lambda);
-        Some([start, At::lambda(middle), end])
+        Some([start, Point::from_lambda(middle), end])
     }
 
-    /// From one point of a step to another, given a denoised estimate, with new
-    /// noise.
-    fn leap(
+    /// An ancestral step from one point to another along a denoised estimate.
+    fn ancestral_step(
         &self,
         (x, denoised): (&Tensor, &Tensor),
-        from: At,
-        to: At,
+        from: Point,
+        to: Point,
         noise: &mut dyn StepNoise,
     ) -> Result<Tensor> {
         let ratio = (-from.lambda).exp();
@@ -103,11 +105,11 @@ impl Solver for DpmppSde {
                 denoised,
             });
         };
-        let there = self.leap((x, &denoised), start, middle, noise)?;
-        let denoised_there = model(&there, middle.sigma as f32)?;
+        let x_middle = self.ancestral_step((x, &denoised), start, middle, noise)?;
+        let denoised_middle = model(&x_middle, middle.sigma as f32)?;
         let share = 1.0 / (2.0 * self.r);
-        let both = combine((1.0 - share, &denoised), &[(share, &denoised_there)])?;
-        let x = self.leap((x, &both), start, end, noise)?;
+        let both = combine((1.0 - share, &denoised), &[(share, &denoised_middle)])?;
+        let x = self.ancestral_step((x, &both), start, end, noise)?;
         Ok(Stepped { x, denoised })
     }
 }

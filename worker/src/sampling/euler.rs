@@ -1,15 +1,16 @@
-//! `euler` and `ddim`, and `euler_ancestral`.
+//! `euler` and `ddim`, and `euler_ancestral`: one evaluation a step, no memory.
 //!
 //! Source: ComfyUI 0.18.1 `k_diffusion/sampling.py` `sample_euler` and
-//! `sample_euler_ancestral_RF`. ComfyUI's `ddim` is `euler` with another noise
+//! `sample_euler_ancestral_RF`. ComfyUI's `ddim` is `euler` with other noise
 //! outside a noise mask.
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{combine, ends, euler, Denoiser, Solver, Stepped};
+use super::arithmetic::{combine, ends, euler};
+use super::solver::{Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 
-/// Straight ahead.
+/// Explicit Euler steps.
 pub struct Euler {
     pub sigmas: Vec<f32>,
 }
@@ -35,12 +36,12 @@ impl Solver for Euler {
     }
 }
 
-/// Too far ahead, and back with new noise.
+/// Ancestral Euler steps: each goes past the target sigma, then adds noise back up to it.
 pub struct EulerAncestral {
     pub sigmas: Vec<f32>,
-    /// How much of the noise is new: 0 is `euler`.
+    /// Share of the noise that is replaced: 0 is `euler`.
     pub eta: f64,
-    /// Strength of the new noise.
+    /// Factor on the new noise.
     pub s_noise: f64,
 }
 

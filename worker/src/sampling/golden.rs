@@ -1,5 +1,5 @@
-//! Every solver on a toy model, against ComfyUI itself: `tests/make_golden_sampling.py` says what the golden
-//! values are, and how the toy model makes them.
+//! Every solver on a toy model against ComfyUI's results. `tests/make_golden_sampling.py` made
+//! the golden values and documents them and the toy model.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ const SHAPE: (usize, usize, usize, usize) = (2, 4, 4, 4);
 const IMAGE_TOKENS: usize = 1024;
 const SEED: u64 = (1 << 32) + 77;
 
-/// Most that a result may differ from ComfyUI's, relative to its norm.
+/// Largest allowed difference from ComfyUI's result, relative to its norm.
 const TOLERANCE: f64 = 1e-4;
 
-/// Most that a sigma may differ from ComfyUI's.
+/// Largest allowed difference from ComfyUI's sigma.
 const SIGMA_TOLERANCE: f64 = 1e-6;
 
 fn golden() -> Value {
@@ -54,7 +54,7 @@ fn assert_sigmas(ours: &[f32], theirs: &[f32], what: &str) {
     }
 }
 
-/// The settings of a run: its own, else the defaults.
+/// The settings of a run: its own, then the defaults.
 struct Settings<'a>(&'a Value, &'a Value);
 
 impl<'a> Settings<'a> {
@@ -145,7 +145,7 @@ fn sigmas_are_comfyuis() {
     }
 }
 
-/// Prints the largest error of each sampler: `cargo test golden -- --nocapture`.
+/// `cargo test golden -- --nocapture` prints the largest error of each sampler.
 #[test]
 fn latents_are_comfyuis() {
     let golden = golden();
@@ -165,7 +165,7 @@ fn latents_are_comfyuis() {
         assert_sigmas(&sigmas, &floats(settings.get("sigmas")), &entry.to_string());
 
         let start = settings.start();
-        // The noise that the golden values were made with, for every solver.
+        // The golden values were made with this noise for every solver.
         let noise = Box::new(SeededNoise::new(SEED, &start.latents));
         let table = table(settings.get("shift"));
         let mut run = Run::with_noise(sampler, sigmas, &table, start, noise).unwrap();

@@ -1,4 +1,4 @@
-//! `heun` and `dpm_2`: two evaluations a step, but for one that ends at 0.
+//! `heun` and `dpm_2`: two evaluations a step, except for a step to 0; no memory.
 //!
 //! Source: ComfyUI 0.18.1 `k_diffusion/sampling.py` `sample_heun` and
 //! `sample_dpm_2`, without churn; Karras et al., algorithm 2,
@@ -6,15 +6,16 @@
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{combine, ends, euler, slope, Denoiser, Solver, Stepped};
+use super::arithmetic::{combine, ends, euler, slope};
+use super::solver::{Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 
-/// Where the second evaluation of a step stands.
+/// Position of a step's second evaluation, and how its slope is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Second {
-    /// At the step's end, for the mean of both slopes: `heun`.
+    /// At the step's end; the step follows the mean of both slopes: `heun`.
     End,
-    /// At the geometric middle, for its slope alone: `dpm_2`.
+    /// At the geometric mean of both sigmas; the step follows this slope alone: `dpm_2`.
     Middle,
 }
 
@@ -25,7 +26,7 @@ pub struct TwoEvaluations {
 }
 
 impl TwoEvaluations {
-    /// The sigma of the second evaluation, where there is one.
+    /// The sigma of the second evaluation; `None` for a step to 0.
     fn second_sigma(&self, step: usize) -> Option<f32> {
         let (sigma, next) = (self.sigmas[step], self.sigmas[step + 1]);
         match self.second {
@@ -57,15 +58,15 @@ impl Solver for TwoEvaluations {
                 denoised,
             });
         };
-        let there = euler(x, &denoised, sigma, f64::from(second))?;
-        let denoised_there = model(&there, second)?;
-        let slope_there = slope(&there, &denoised_there, f64::from(second))?;
+        let x_second = euler(x, &denoised, sigma, f64::from(second))?;
+        let denoised_second = model(&x_second, second)?;
+        let slope_second = slope(&x_second, &denoised_second, f64::from(second))?;
         let x = match self.second {
-            Second::Middle => combine((1.0, x), &[(next - sigma, &slope_there)])?,
+            Second::Middle => combine((1.0, x), &[(next - sigma, &slope_second)])?,
             Second::End => {
                 let first = slope(x, &denoised, sigma)?;
                 let half = 0.5 * (next - sigma);
-                combine((1.0, x), &[(half, &first), (half, &slope_there)])?
+                combine((1.0, x), &[(half, &first), (half, &slope_second)])?
             }
         };
         Ok(Stepped { x, denoised })

@@ -1,4 +1,4 @@
-//! `lms`: linear multistep (Adams-Bashforth on uneven steps).
+//! `lms`: linear multistep (Adams-Bashforth on steps of unequal length).
 //!
 //! Source: ComfyUI 0.18.1 `k_diffusion/sampling.py` `sample_lms`.
 
@@ -6,10 +6,12 @@ use std::collections::VecDeque;
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{combine, ends, slope, Denoiser, Solver, Stepped};
+use super::arithmetic::{combine, ends, slope};
+use super::snapshot::{self, Snapshot};
+use super::solver::{Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 
-/// Remembers the last slopes, as many as its order.
+/// Integrates the polynomial through the last slopes, as many as its order.
 pub struct Lms {
     pub sigmas: Vec<f32>,
     pub order: usize,
@@ -48,10 +50,29 @@ impl Solver for Lms {
         let x = combine((1.0, x), &terms)?;
         Ok(Stepped { x, denoised })
     }
+
+    fn save(&self, snapshot: &mut Snapshot) -> snapshot::Result<()> {
+        for (back, slope) in self.slopes.iter().enumerate() {
+            snapshot.put_tensor(&slope_name(back), slope)?;
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot, step: usize, x: &Tensor) -> snapshot::Result<()> {
+        let slopes =
+            (0..step.min(self.order)).map(|back| snapshot.tensor_like(&slope_name(back), x));
+        self.slopes = slopes.collect::<snapshot::Result<_>>()?;
+        Ok(())
+    }
 }
 
-/// The integral, from the first node to `end`, of the polynomial that is 1 at
-/// node `j` and 0 at the others.
+/// Name in a snapshot of the slope so many steps before the newest.
+fn slope_name(back: usize) -> String {
+    format!("solver.slope.{back}")
+}
+
+/// The integral from the first node to `end` of the Lagrange basis polynomial of node `j`,
+/// which is 1 there and 0 at the other nodes.
 fn lagrange_integral(nodes: &[f64], j: usize, end: f64) -> f64 {
     // Coefficients in the distance from the first node, lowest power first.
     let mut polynomial = vec![1.0];

@@ -1,20 +1,24 @@
 //! Sigma schedules, solvers, and noise identical to PyTorch's.
 //!
-//! The numbers are those of ComfyUI 0.18.1 for a rectified flow (`CONST`); its
-//! 0.3.64 has the same but for the seed of `euler_ancestral`'s noise on a CPU,
-//! which is one lower there.
+//! All formulas follow ComfyUI 0.18.1 for a rectified flow (`CONST`). ComfyUI
+//! 0.3.64 has the same ones, except that the seed of `euler_ancestral`'s noise
+//! on a CPU is one lower there.
 //!
-//! - [`FlowTable`]: the sigmas a model knows, bent by a shift
-//! - [`Scheduler`], [`sigmas`], [`Window`]: which of them a job runs through
-//! - [`Sampler`]: a solver with its options; one family a file
+//! - [`FlowTable`]: the sigmas of a flow model, moved by a shift
+//! - [`Scheduler`], [`sigmas`], [`Window`]: the sigmas that a job goes through
+//! - [`Sampler`]: a solver with its options; each family of solvers has a file
 //! - [`Run`]: a job from noise to latents, one step at a time
-//! - [`batch_noise`], [`StepNoise`]: the noise at the beginning and on the way
+//! - [`batch_noise`], [`StepNoise`]: the initial noise, and the noise that
+//!   stochastic solvers add during their steps
+//! - [`Snapshot`]: the state of a run between two steps, as bytes
 
+mod arithmetic;
 mod beta;
 mod dpmpp_2m;
 mod dpmpp_sde;
 mod euler;
 mod heun;
+mod last_estimate;
 mod lms;
 mod noise;
 mod res_multistep;
@@ -22,6 +26,7 @@ mod run;
 mod sampler;
 mod schedule;
 mod scheduler;
+mod snapshot;
 mod solver;
 mod step_noise;
 mod table;
@@ -29,6 +34,8 @@ mod uni_pc;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod resumed;
 
 pub use dpmpp_2m::Correction;
 pub use noise::{batch_noise, TorchGenerator};
@@ -36,6 +43,7 @@ pub use run::{Run, Start};
 pub use sampler::{NoiseKind, Refusal, Sampler, SAMPLERS};
 pub use schedule::{sigmas, whole_steps, Window};
 pub use scheduler::Scheduler;
+pub use snapshot::{Snapshot, SnapshotError};
 pub use solver::{Denoiser, Solver, Stepped};
 pub use step_noise::{BrownianNoise, SeededNoise, StepNoise};
 pub use table::FlowTable;

@@ -7,34 +7,41 @@
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 
-use candle_core::Result;
+use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
+use super::snapshot::{self, Snapshot};
 use crate::nn::check_cancelled;
 
 /// Words of the Mersenne Twister's state.
 const STATE: usize = 624;
 
-/// Distance between the words that one recurrence combines.
+/// Distance between the two words that the recurrence combines.
 const SHIFT: usize = 397;
 
-/// From this many elements on, PyTorch fills uniformly and transforms blocks of
-/// 16; below, it draws one double-precision normal after the other.
+/// Tensors of at least this many elements are filled with uniforms, which are transformed in
+/// blocks of as many; smaller ones are drawn as one double-precision normal after the other.
 const BLOCK: usize = 16;
 
-/// Blocks that are worth the way to another core.
-const BLOCKS_A_TASK: usize = 512;
+/// Fewest blocks for which handing them to another core pays off.
+const MIN_BLOCKS_PER_TASK: usize = 512;
 
-/// Words drawn between two looks at whether the job was cancelled: about a millisecond.
-const WORDS_A_CHECK: usize = 1 << 20;
+/// Words drawn between two checks for cancellation: about a millisecond.
+const WORDS_PER_CHECK: usize = 1 << 20;
 
-/// `torch.Generator(device="cpu")`: MT19937 and the spare normal it keeps.
+/// `torch.Generator(device="cpu")`: MT19937, and the second normal of the last pair drawn.
 #[derive(Clone)]
 pub struct TorchGenerator {
     state: [u32; STATE],
+    /// Index of the next word to give out; `STATE` when all have been.
     next: usize,
     spare_normal: Option<f64>,
 }
+
+/// Names of the generator's parts in a snapshot.
+const STATE_NAME: &str = "noise.generator.state";
+const NEXT_NAME: &str = "noise.generator.next";
+const SPARE_NAME: &str = "noise.generator.spare_normal";
 
 impl TorchGenerator {
     /// `torch.Generator().manual_seed(seed)`; only the low 32 bits count.
@@ -54,10 +61,36 @@ impl TorchGenerator {
         }
     }
 
+    /// Stores the state that decides all further draws.
+    ///
+    /// # Errors
+    /// The state's tensor cannot be made.
+    pub fn save(&self, snapshot: &mut Snapshot) -> snapshot::Result<()> {
+        snapshot.put_tensor(STATE_NAME, &Tensor::new(&self.state, &Device::Cpu)?)?;
+        snapshot.put(NEXT_NAME, self.next as u64);
+        snapshot.put(SPARE_NAME, self.spare_normal.map(f64::to_bits));
+        Ok(())
+    }
+
+    /// The generator that [`save`](Self::save) stored.
+    ///
+    /// # Errors
+    /// The snapshot lacks a part of the state, or has an impossible one.
+    pub fn restored(snapshot: &Snapshot) -> snapshot::Result<Self> {
+        let words = snapshot.tensor(STATE_NAME, DType::U32, &[STATE], &Device::Cpu)?;
+        let mut state = [0; STATE];
+        state.copy_from_slice(&words.to_vec1::<u32>()?);
+        Ok(Self {
+            state,
+            next: snapshot.count(NEXT_NAME, STATE)?,
+            spare_normal: snapshot.get::<Option<u64>>(SPARE_NAME)?.map(f64::from_bits),
+        })
+    }
+
     /// `torch.randn(n)`: `n` standard normals.
     ///
     /// # Errors
-    /// The operation that draws them was cancelled.
+    /// The job is cancelled while it draws.
     pub fn normals(&mut self, n: usize) -> Result<Vec<f32>> {
         if n < BLOCK {
             return Ok((0..n).map(|_| self.normal_f64() as f32).collect());
@@ -66,17 +99,16 @@ impl TorchGenerator {
         while values.len() < n {
             check_cancelled()?;
             let start = values.len();
-            let end = (start + WORDS_A_CHECK).min(n);
+            let end = (start + WORDS_PER_CHECK).min(n);
             values.extend((start..end).map(|_| self.uniform_f32()));
-            // A block's normals are its own uniforms', so all cores may work on them.
+            // Blocks are independent of each other, so all cores can transform them.
             values[start..]
                 .par_chunks_exact_mut(BLOCK)
-                .with_min_len(BLOCKS_A_TASK)
+                .with_min_len(MIN_BLOCKS_PER_TASK)
                 .for_each(box_muller);
         }
         if !n.is_multiple_of(BLOCK) {
-            // PyTorch draws the last 16 values afresh rather than a part of
-            // a block.
+            // PyTorch draws the last 16 values anew instead of transforming a partial block.
             let tail = &mut values[n - BLOCK..];
             tail.fill_with(|| self.uniform_f32());
             box_muller(tail);
@@ -84,10 +116,10 @@ impl TorchGenerator {
         Ok(values)
     }
 
-    /// Goes on as if [`normals`](Self::normals) had drawn `n`, without making them.
+    /// Advances the state as [`normals`](Self::normals) of `n` does, without computing them.
     ///
     /// # Errors
-    /// As [`normals`](Self::normals).
+    /// The job is cancelled meanwhile.
     pub fn skip_normals(&mut self, n: usize) -> Result<()> {
         if n < BLOCK {
             return self.normals(n).map(drop);
@@ -105,7 +137,7 @@ impl TorchGenerator {
             self.next = words.min(STATE);
             words -= self.next;
             unchecked += STATE;
-            if unchecked >= WORDS_A_CHECK {
+            if unchecked >= WORDS_PER_CHECK {
                 check_cancelled()?;
                 unchecked = 0;
             }
@@ -113,7 +145,8 @@ impl TorchGenerator {
         Ok(())
     }
 
-    /// A normal by Box-Muller in double precision, which makes two at a time.
+    /// A normal by the Box-Muller transform in double precision, which makes two at a time and
+    /// keeps the second for the next call.
     fn normal_f64(&mut self) -> f64 {
         if let Some(normal) = self.spare_normal.take() {
             return normal;
@@ -151,8 +184,8 @@ impl TorchGenerator {
         y ^ (y >> 18)
     }
 
-    /// Makes the next words of the state, in three runs without a wrapped index, which the
-    /// compiler can vectorise.
+    /// Computes the next words of the state. The loop is split into three so that no index
+    /// wraps around and the compiler can vectorise it.
     fn twist(&mut self) {
         let state = &mut self.state;
         for i in 0..STATE - SHIFT {
@@ -166,7 +199,8 @@ impl TorchGenerator {
     }
 }
 
-/// The recurrence's product of one word's highest bit and the next one's other bits.
+/// The recurrence's matrix product, of the highest bit of a word and the other bits of the
+/// next.
 fn mixed(word: u32, next: u32) -> u32 {
     let y = (word & 0x8000_0000) | (next & 0x7fff_ffff);
     (y >> 1) ^ (0x9908_b0df & (y & 1).wrapping_neg())
@@ -184,12 +218,12 @@ fn box_muller(block: &mut [f32]) {
 }
 
 /// Noise for a batch of `batch` tensors of `elements` values each, as ComfyUI's
-/// `prepare_noise` draws it: one draw for the whole batch, or, with a
-/// `batch_index`, one draw an entry, of which each batch entry takes the one it
-/// names. Draws that no entry names are skipped.
+/// `prepare_noise` draws it: one draw for the whole batch. With a `batch_index`, draws are of
+/// one tensor each, and each batch entry gets the draw whose number the index gives; the
+/// generator skips draws that the index does not name.
 ///
 /// # Errors
-/// The operation that draws it was cancelled.
+/// The job is cancelled while it draws.
 pub fn batch_noise(
     seed: u64,
     batch: usize,
@@ -233,7 +267,7 @@ mod tests {
         assert_ne!(TorchGenerator::new(6).normals(40).unwrap(), low);
     }
 
-    /// PyTorch's own values, by name: `tests/make_golden.py` says what they are.
+    /// PyTorch's values by name; `tests/make_golden.py` made and documents them.
     fn golden() -> Vec<(String, Vec<f32>)> {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),

@@ -1,17 +1,20 @@
-//! `res_multistep`: the exponential integrator of second order, with memory.
+//! `res_multistep`: the second-order exponential integrator in its multistep form.
 //!
 //! Source: ComfyUI 0.18.1 `k_diffusion/sampling.py` `sample_res_multistep`
 //! (`res_multistep` with eta 0); Zhang et al., <https://arxiv.org/abs/2308.02157>.
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{combine, ends, euler, Denoiser, Solver, Stepped};
+use super::arithmetic::{combine, ends, euler};
+use super::last_estimate::LastEstimate;
+use super::snapshot::{self, Snapshot};
+use super::solver::{Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 
-/// Remembers the last denoised estimate.
+/// Extrapolates from the last denoised estimate and the new one.
 pub struct ResMultistep {
     pub sigmas: Vec<f32>,
-    pub last: Option<Tensor>,
+    pub last: LastEstimate,
 }
 
 impl Solver for ResMultistep {
@@ -28,7 +31,7 @@ impl Solver for ResMultistep {
     ) -> Result<Stepped> {
         let denoised = model(x, self.sigmas[step])?;
         let (sigma, next) = ends(&self.sigmas, step);
-        let x = match &self.last {
+        let x = match self.last.get() {
             Some(last) if next > 0.0 => {
                 let h = (sigma / next).ln();
                 let c2 = (sigma / f64::from(self.sigmas[step - 1])).ln() / h;
@@ -42,7 +45,16 @@ impl Solver for ResMultistep {
             }
             _ => euler(x, &denoised, sigma, next)?,
         };
-        self.last = Some(denoised.clone());
+        self.last.set(&denoised);
         Ok(Stepped { x, denoised })
+    }
+
+    fn save(&self, snapshot: &mut Snapshot) -> snapshot::Result<()> {
+        self.last.save(snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot, step: usize, x: &Tensor) -> snapshot::Result<()> {
+        self.last = LastEstimate::restored(snapshot, step, x)?;
+        Ok(())
     }
 }

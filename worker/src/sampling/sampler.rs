@@ -1,4 +1,4 @@
-//! The solvers a request may name, and their options.
+//! The solvers that a request can name, and their options.
 
 use std::collections::VecDeque;
 
@@ -8,13 +8,14 @@ use super::dpmpp_2m::{Correction, Dpmpp2m, Dpmpp2mSde};
 use super::dpmpp_sde::DpmppSde;
 use super::euler::{Euler, EulerAncestral};
 use super::heun::{Second, TwoEvaluations};
+use super::last_estimate::LastEstimate;
 use super::lms::Lms;
 use super::res_multistep::ResMultistep;
 use super::solver::Solver;
 use super::table::FlowTable;
 use super::uni_pc::{UniPc, Variant};
 
-/// Names a request may use, as in ComfyUI.
+/// Names of all solvers, which are ComfyUI's.
 pub const SAMPLERS: &[&str] = &[
     "euler",
     "euler_ancestral",
@@ -29,25 +30,25 @@ pub const SAMPLERS: &[&str] = &[
     "ddim",
 ];
 
-/// Highest order of `lms`. Beyond it, extrapolation only amplifies errors.
+/// Highest order of `lms`; above it, extrapolation only amplifies errors.
 const MAX_LMS_ORDER: u32 = 10;
 
-/// Most that `eta` and `s_noise` may be.
+/// Largest allowed `eta` and `s_noise`.
 const MAX_STRENGTH: f64 = 100.0;
 
-/// A request for a solver that there is none of: what is wrong, and what to do.
+/// Why a request's solver or one of its options is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What is wrong.
+    /// What is wrong, as a part of a sentence.
     pub message: String,
-    /// What to do about it.
+    /// What to do about it, as a sentence.
     pub hint: String,
 }
 
-/// Where a stochastic solver's noise comes from.
+/// Source of the noise that a stochastic solver adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoiseKind {
-    /// One draw a step: ComfyUI's own, bit by bit.
+    /// One draw of PyTorch's generator a step, as in ComfyUI.
     Seeded,
     /// A Brownian motion over sigma.
     Brownian,
@@ -62,9 +63,9 @@ pub enum Sampler {
     Ddim,
     /// `euler_ancestral`
     EulerAncestral {
-        /// How much of the noise is new.
+        /// Share of the noise that is replaced.
         eta: f64,
-        /// Strength of the new noise.
+        /// Factor on the new noise.
         s_noise: f64,
     },
     /// `heun`
@@ -75,20 +76,20 @@ pub enum Sampler {
     Dpmpp2m,
     /// `dpmpp_2m_sde`
     Dpmpp2mSde {
-        /// How much of the noise is new.
+        /// Share of the noise that is replaced.
         eta: f64,
-        /// Strength of the new noise.
+        /// Factor on the new noise.
         s_noise: f64,
-        /// How the last estimate is taken into account.
+        /// How a step is corrected by the last estimate.
         correction: Correction,
     },
     /// `dpmpp_sde`
     DpmppSde {
-        /// How much of the noise is new.
+        /// Share of the noise that is replaced.
         eta: f64,
-        /// Strength of the new noise.
+        /// Factor on the new noise.
         s_noise: f64,
-        /// Where in the step the second evaluation stands.
+        /// Position of the second evaluation in the step.
         r: f64,
     },
     /// `res_multistep`
@@ -97,22 +98,22 @@ pub enum Sampler {
     UniPc(Variant),
     /// `lms`
     Lms {
-        /// How many slopes it remembers.
+        /// How many slopes the polynomial goes through.
         order: usize,
     },
 }
 
 impl Sampler {
-    /// The solver of this name, with these options; those left out have
-    /// ComfyUI's defaults.
+    /// The solver of this name with these options; an option that is left out
+    /// has ComfyUI's default.
     ///
     /// # Errors
-    /// There is no such solver, it has no such option, or an option is out of
-    /// range.
+    /// The name is unknown, the solver does not have one of the options, or an
+    /// option is out of range.
     pub fn new(name: &str, options: &SamplerOptions) -> Result<Self, Refusal> {
-        let mut given = Given {
+        let mut taken = Options {
             name,
-            options: options.clone(),
+            rest: options.clone(),
         };
         let sampler = match name {
             "euler" => Self::Euler,
@@ -122,27 +123,27 @@ impl Sampler {
             "dpmpp_2m" => Self::Dpmpp2m,
             "res_multistep" => Self::ResMultistep,
             "euler_ancestral" => Self::EulerAncestral {
-                eta: given.eta()?,
-                s_noise: given.s_noise()?,
+                eta: taken.eta()?,
+                s_noise: taken.s_noise()?,
             },
             "dpmpp_2m_sde" => Self::Dpmpp2mSde {
-                eta: given.eta()?,
-                s_noise: given.s_noise()?,
-                correction: given.solver_type(&[
+                eta: taken.eta()?,
+                s_noise: taken.s_noise()?,
+                correction: taken.solver_type(&[
                     ("midpoint", Correction::Midpoint),
                     ("heun", Correction::Heun),
                 ])?,
             },
             "dpmpp_sde" => Self::DpmppSde {
-                eta: given.eta()?,
-                s_noise: given.s_noise()?,
-                r: given.r()?,
+                eta: taken.eta()?,
+                s_noise: taken.s_noise()?,
+                r: taken.r()?,
             },
             "uni_pc" => {
-                Self::UniPc(given.solver_type(&[("bh1", Variant::Bh1), ("bh2", Variant::Bh2)])?)
+                Self::UniPc(taken.solver_type(&[("bh1", Variant::Bh1), ("bh2", Variant::Bh2)])?)
             }
             "lms" => Self::Lms {
-                order: given.order()?,
+                order: taken.order()?,
             },
             _ => {
                 return Err(Refusal {
@@ -151,25 +152,26 @@ impl Sampler {
                 })
             }
         };
-        given.none_left()?;
+        taken.none_left()?;
         Ok(sampler)
     }
 
-    /// Whether it skips the last sigma before 0.
+    /// Whether the solver skips the last sigma before 0.
     ///
     /// Source: ComfyUI 0.18.1 `samplers.py` `DISCARD_PENULTIMATE_SIGMA_SAMPLERS`.
     pub fn drops_penultimate(self) -> bool {
         matches!(self, Self::Dpm2 | Self::UniPc(_))
     }
 
-    /// Whether the noise outside a noise mask is not the initial noise.
+    /// Whether the latents that a noise mask keeps get newly drawn noise instead of the initial
+    /// noise.
     ///
     /// Source: ComfyUI 0.18.1 `samplers.py` `sampler_object`.
     pub fn masks_with_other_noise(self) -> bool {
         self == Self::Ddim
     }
 
-    /// The noise it adds on its way, if it adds any.
+    /// Source of the noise that the solver adds, if it adds any.
     pub fn noise(self) -> NoiseKind {
         match self {
             Self::Dpmpp2mSde { .. } | Self::DpmppSde { .. } => NoiseKind::Brownian,
@@ -177,7 +179,7 @@ impl Sampler {
         }
     }
 
-    /// The solver of a job over these sigmas, of which there are at least two.
+    /// The solver of a job over these sigmas, at least two.
     pub fn solver(self, mut sigmas: Vec<f32>, table: &FlowTable) -> Box<dyn Solver> {
         if self.noise() == NoiseKind::Brownian && sigmas[0] >= 1.0 {
             sigmas[0] = table.first_with_signal();
@@ -197,7 +199,10 @@ impl Sampler {
                 sigmas,
                 second: Second::Middle,
             }),
-            Self::Dpmpp2m => Box::new(Dpmpp2m { sigmas, last: None }),
+            Self::Dpmpp2m => Box::new(Dpmpp2m {
+                sigmas,
+                last: LastEstimate::default(),
+            }),
             Self::Dpmpp2mSde {
                 eta,
                 s_noise,
@@ -207,7 +212,7 @@ impl Sampler {
                 eta,
                 s_noise,
                 correction,
-                last: None,
+                last: LastEstimate::default(),
             }),
             Self::DpmppSde { eta, s_noise, r } => Box::new(DpmppSde {
                 sigmas,
@@ -215,7 +220,10 @@ impl Sampler {
                 s_noise,
                 r,
             }),
-            Self::ResMultistep => Box::new(ResMultistep { sigmas, last: None }),
+            Self::ResMultistep => Box::new(ResMultistep {
+                sigmas,
+                last: LastEstimate::default(),
+            }),
             Self::UniPc(variant) => Box::new(UniPc::new(sigmas, variant)),
             Self::Lms { order } => Box::new(Lms {
                 sigmas,
@@ -226,23 +234,24 @@ impl Sampler {
     }
 }
 
-/// The options of a request, of which each solver takes those it has.
-struct Given<'a> {
+/// The options of a request. A solver takes those it has; any that is left over is refused.
+struct Options<'a> {
+    /// The solver's name, for errors.
     name: &'a str,
-    options: SamplerOptions,
+    rest: SamplerOptions,
 }
 
-impl Given<'_> {
+impl Options<'_> {
     fn eta(&mut self) -> Result<f64, Refusal> {
-        strength("eta", self.options.eta.take())
+        strength("eta", self.rest.eta.take())
     }
 
     fn s_noise(&mut self) -> Result<f64, Refusal> {
-        strength("s_noise", self.options.s_noise.take())
+        strength("s_noise", self.rest.s_noise.take())
     }
 
     fn r(&mut self) -> Result<f64, Refusal> {
-        let r = self.options.r.take().unwrap_or(0.5);
+        let r = self.rest.r.take().unwrap_or(0.5);
         if r > 0.0 && r <= 1.0 {
             return Ok(r);
         }
@@ -253,7 +262,7 @@ impl Given<'_> {
     }
 
     fn order(&mut self) -> Result<usize, Refusal> {
-        let order = self.options.order.take().unwrap_or(4);
+        let order = self.rest.order.take().unwrap_or(4);
         if (1..=MAX_LMS_ORDER).contains(&order) {
             return Ok(order as usize);
         }
@@ -263,16 +272,16 @@ impl Given<'_> {
         })
     }
 
-    /// The first of `types` is the default.
+    /// The named one of `types`, of which the first is the default.
     fn solver_type<T: Copy>(&mut self, types: &[(&str, T)]) -> Result<T, Refusal> {
-        let Some(given) = self.options.solver_type.take() else {
+        let Some(wanted) = self.rest.solver_type.take() else {
             return Ok(types[0].1);
         };
-        let known = types.iter().find(|(name, _)| *name == given);
+        let known = types.iter().find(|(name, _)| *name == wanted);
         known.map(|(_, kind)| *kind).ok_or_else(|| {
             let names: Vec<_> = types.iter().map(|(name, _)| *name).collect();
             Refusal {
-                message: format!("{} has no solver type `{given}`", self.name),
+                message: format!("{} has no solver type `{wanted}`", self.name),
                 hint: format!("Choose one of: {}.", names.join(", ")),
             }
         })
@@ -285,7 +294,7 @@ impl Given<'_> {
             r,
             order,
             solver_type,
-        } = &self.options;
+        } = &self.rest;
         let left = [
             ("eta", eta.is_some()),
             ("s_noise", s_noise.is_some()),
@@ -293,7 +302,7 @@ impl Given<'_> {
             ("order", order.is_some()),
             ("solver_type", solver_type.is_some()),
         ];
-        match left.iter().find(|(_, is_given)| *is_given) {
+        match left.iter().find(|(_, is_set)| *is_set) {
             None => Ok(()),
             Some((option, _)) => Err(Refusal {
                 message: format!("{} has no option `{option}`", self.name),
@@ -303,8 +312,9 @@ impl Given<'_> {
     }
 }
 
-fn strength(option: &str, given: Option<f64>) -> Result<f64, Refusal> {
-    let value = given.unwrap_or(1.0);
+/// The value of `eta` or `s_noise`, 1 by default.
+fn strength(option: &str, value: Option<f64>) -> Result<f64, Refusal> {
+    let value = value.unwrap_or(1.0);
     if (0.0..=MAX_STRENGTH).contains(&value) {
         return Ok(value);
     }

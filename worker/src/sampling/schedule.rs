@@ -1,4 +1,4 @@
-//! Which sigmas a job runs through: a schedule, and the part of it that is asked for.
+//! The sigmas that a job goes through: a schedule, and the requested part of it.
 //!
 //! Source: ComfyUI 0.18.1 `comfy/samplers.py` `KSampler` (`calculate_sigmas`,
 //! `set_steps`, `sample`).
@@ -6,18 +6,18 @@
 use super::scheduler::Scheduler;
 use super::table::FlowTable;
 
-/// From this denoise strength on, a schedule is whole.
+/// Above this denoise strength a job runs the whole schedule.
 const WHOLE: f64 = 0.9999;
 
-/// The part of a schedule that a job runs: KSamplerAdvanced's steps.
+/// The part of a schedule that a job runs: the start and end steps of KSamplerAdvanced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Steps that are left out at the beginning.
+    /// Number of steps that are left out at the beginning.
     pub start: usize,
-    /// The step before which the job ends; `None` for the last.
+    /// The step before which the job ends; `None` runs to the end.
     pub end: Option<usize>,
-    /// Whether a job that ends early leaves the noise that is still there,
-    /// rather than removing it with its last step.
+    /// Whether a job that ends early keeps the noise that is left at that point,
+    /// instead of removing it with its last step.
     pub leftover_noise: bool,
 }
 
@@ -29,7 +29,7 @@ impl Window {
         leftover_noise: false,
     };
 
-    /// The part of `sigmas` that is run. It is empty where nothing is.
+    /// The part of `sigmas` in the window; empty if the window has no step.
     pub fn of(self, mut sigmas: Vec<f32>) -> Vec<f32> {
         if let Some(end) = self.end {
             if end + 1 < sigmas.len() {
@@ -43,13 +43,14 @@ impl Window {
             return Vec::new();
         }
         sigmas.drain(..self.start);
-        // A step from a sigma to itself changes nothing, and has no direction.
+        // A step between equal sigmas changes nothing, and solvers would divide by its length.
         sigmas.dedup();
         sigmas
     }
 }
 
-/// Steps of the whole schedule whose last `steps` are a job of this strength.
+/// Number of steps of the whole schedule, of which a job of this denoise strength runs the last
+/// `steps`.
 pub fn whole_steps(steps: usize, denoise: f64) -> usize {
     if denoise > WHOLE {
         steps
@@ -58,9 +59,9 @@ pub fn whole_steps(steps: usize, denoise: f64) -> usize {
     }
 }
 
-/// The sigmas of `steps` steps. With `denoise` below 1 they are the tail of a
-/// longer schedule. Some solvers skip the last sigma before 0
-/// (`drop_penultimate`) and get one step more from the scheduler for it.
+/// The sigmas of `steps` steps. With a `denoise` below 1 they are the end of a longer schedule.
+/// For solvers that skip the last sigma before 0 (`drop_penultimate`), the scheduler makes one
+/// step more and that sigma is removed.
 pub fn sigmas(
     scheduler: Scheduler,
     table: &FlowTable,

@@ -1,4 +1,4 @@
-//! Where a schedule's sigmas stand: ComfyUI's schedulers, and the model's own.
+//! The schedulers, which choose the sigmas of a schedule: ComfyUI's and the model's own.
 //!
 //! Sources: ComfyUI 0.18.1 `comfy/samplers.py` (`SCHEDULER_HANDLERS`) and
 //! `comfy/k_diffusion/sampling.py`.
@@ -6,46 +6,46 @@
 use super::beta;
 use super::table::FlowTable;
 
-/// Shape of the beta distribution that the scheduler `beta` draws its times from.
+/// Both parameters of the beta distribution whose quantiles are the times of `beta`.
 const BETA_SHAPE: f64 = 0.6;
 
-/// Exponent of the scheduler `karras`.
+/// Exponent rho of `karras`.
 const KARRAS_RHO: f64 = 7.0;
 
-/// How much noise the linear half of `linear_quadratic` removes.
+/// Share of the noise that the linear half of `linear_quadratic` removes.
 const LINEAR_QUADRATIC_THRESHOLD: f64 = 0.025;
 
-/// Below this a sigma counts as 0.
+/// A sigma up to this counts as 0.
 const ZERO: f64 = 1e-5;
 
-/// A way to choose sigmas.
+/// A rule that chooses the sigmas of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheduler {
-    /// The model's own: times `linspace(1, 1/n, n)`, shifted.
+    /// The model's own: the times `linspace(1, 1/n, n)`, shifted.
     Flux,
-    /// Evenly spaced positions of the table, from its top.
+    /// Evenly spaced positions of the table, from the highest.
     Simple,
-    /// Times evenly spaced between the shifted highest and lowest.
+    /// Evenly spaced times from the table's highest sigma to its lowest, shifted.
     Normal,
-    /// As `normal`, with one time more, whose last is left out.
+    /// [`Normal`](Self::Normal) with one time more, of which the last is left out.
     SgmUniform,
-    /// Evenly spaced positions of the table, from its bottom: often one step
-    /// more than asked for, and not from 1.
+    /// Evenly spaced positions of the table, from the lowest. It often has one step more than
+    /// requested, and does not start at 1.
     DdimUniform,
-    /// Evenly spaced seventh roots.
+    /// Evenly spaced seventh roots of sigma.
     Karras,
-    /// Evenly spaced logarithms.
+    /// Evenly spaced logarithms of sigma.
     Exponential,
-    /// Quantiles of a beta distribution: close together at both ends.
+    /// Positions at quantiles of a beta distribution, which are dense at both ends.
     Beta,
-    /// Half of the steps linear and small, half of them quadratic.
+    /// A first half of small, linear steps, then a half that grows quadratically.
     LinearQuadratic,
-    /// Evenly spaced arc tangents.
+    /// Evenly spaced arctangents of sigma.
     KlOptimal,
 }
 
 impl Scheduler {
-    /// Every scheduler, in the order in which people choose from them.
+    /// All schedulers, in the order in which they are listed to people.
     pub const ALL: [Self; 10] = [
         Self::Flux,
         Self::Simple,
@@ -59,7 +59,7 @@ impl Scheduler {
         Self::KlOptimal,
     ];
 
-    /// Its name, as in ComfyUI.
+    /// The scheduler's name, which is ComfyUI's.
     pub fn name(self) -> &'static str {
         match self {
             Self::Flux => "flux",
@@ -80,12 +80,12 @@ impl Scheduler {
         Self::ALL.into_iter().find(|s| s.name() == name)
     }
 
-    /// Sigmas for at least 1 step, descending to 0. Most schedulers give one
-    /// more than `steps`; `ddim_uniform` and `beta` may give another number.
+    /// The sigmas of a schedule of at least 1 step, descending to 0. Most schedulers return
+    /// `steps + 1` of them; `ddim_uniform` and `beta` may return another number.
     pub fn sigmas(self, table: &FlowTable, steps: usize) -> Vec<f32> {
         let (low, high) = (f64::from(table.lowest()), f64::from(table.highest()));
         let count = steps as f64;
-        // `n` values from `start` to `end`; a single one is `start`.
+        // `n` evenly spaced values from `start` to `end`; for n = 1 only `start`.
         let spaced = |start: f64, end: f64, n: usize| {
             let apart = (end - start) / (n.max(2) - 1) as f64;
             (0..n).map(move |i| start + apart * i as f64)
@@ -133,8 +133,8 @@ impl Scheduler {
     }
 }
 
-/// Every so many positions of the table from its second on, highest first. A
-/// second position that counts as 0 is left to stand for the last 0.
+/// Evenly spaced positions of the table from the second lowest on, highest first. If the second
+/// lowest sigma counts as 0, it is left out in favour of the schedule's final 0.
 fn ddim_uniform(table: &FlowTable, steps: usize) -> Vec<f32> {
     let from_zero = f64::from(table.at(1)) <= ZERO;
     let apart = (table.positions() / (steps + usize::from(from_zero))).max(1);
@@ -147,8 +147,7 @@ fn ddim_uniform(table: &FlowTable, steps: usize) -> Vec<f32> {
     sigmas
 }
 
-/// Positions at the quantiles of a beta distribution; of those that fall
-/// together, one.
+/// Positions of the table at the quantiles of a beta distribution, without repeated ones.
 ///
 /// Source: Lee et al., <https://arxiv.org/abs/2407.12173>.
 fn beta_quantiles(table: &FlowTable, steps: usize) -> Vec<f32> {
@@ -161,8 +160,8 @@ fn beta_quantiles(table: &FlowTable, steps: usize) -> Vec<f32> {
     positions.into_iter().map(|p| table.at(p)).collect()
 }
 
-/// Noise left over before each step, of 1: it is removed linearly up to a
-/// threshold in the first half of the steps, then quadratically.
+/// The sigma before each step, for a highest sigma of 1. The first half of the steps removes
+/// noise linearly up to a threshold, the second half quadratically.
 ///
 /// Source: genmoai/mochi `mochi_preview/infer.py` `linear_quadratic_schedule`.
 fn linear_quadratic(steps: usize) -> impl Iterator<Item = f64> {

@@ -1,31 +1,31 @@
-//! What every solver is: a state that takes a latent from one sigma to the next.
+//! The interface of every solver: a state that takes a latent from one sigma to the next.
 
 use candle_core::{Result, Tensor};
 
+use super::snapshot::{self, Snapshot};
 use super::step_noise::StepNoise;
-use crate::nn::{scaled_sum, subtract};
 
-/// The model: latents and their sigma to the denoised estimate.
+/// The model: from latents and their sigma to the denoised estimate.
 pub type Denoiser<'a> = dyn FnMut(&Tensor, f32) -> Result<Tensor> + 'a;
 
-/// What a step gives.
+/// The result of a step.
 pub struct Stepped {
     /// The latents at the next sigma.
     pub x: Tensor,
-    /// What the model saw the image to be at the step's beginning.
+    /// The model's denoised estimate at the step's first sigma.
     pub denoised: Tensor,
 }
 
-/// A solver of one job, with what it remembers of earlier steps. Latents are
-/// float32 of one shape on one device; steps count from 0 and are taken in order.
+/// The solver of one job, with what it remembers of earlier steps. Latents are float32, of one
+/// shape and on one device; steps are numbered from 0 and taken in order.
 pub trait Solver {
-    /// The sigmas at which a step asks the model.
+    /// The sigmas at which a step evaluates the model.
     fn evaluations(&self, step: usize) -> Vec<f32>;
 
     /// Takes a step.
     ///
     /// # Errors
-    /// The model or the device fails.
+    /// The model or the device fails, or the job is cancelled within the step.
     fn step(
         &mut self,
         step: usize,
@@ -34,67 +34,26 @@ pub trait Solver {
         noise: &mut dyn StepNoise,
     ) -> Result<Stepped>;
 
-    /// The sigma at which the last step ends, where it is not the schedule's.
+    /// The sigma of the last step's result, where it is not the schedule's last.
     fn end(&self) -> Option<f32> {
         None
     }
-}
 
-/// The two sigmas of a step, for arithmetic.
-pub fn ends(sigmas: &[f32], step: usize) -> (f64, f64) {
-    (f64::from(sigmas[step]), f64::from(sigmas[step + 1]))
-}
-
-/// A sum of tensors times numbers, of which there is at least one.
-///
-/// # Errors
-/// The device fails.
-pub fn combine(first: (f64, &Tensor), rest: &[(f64, &Tensor)]) -> Result<Tensor> {
-    scaled_sum(&[&[first], rest].concat())
-}
-
-/// A tensor times a number.
-///
-/// # Errors
-/// The device fails.
-pub fn scaled(factor: f64, x: &Tensor) -> Result<Tensor> {
-    scaled_sum(&[(factor, x)])
-}
-
-/// `(x - denoised) / sigma`, subtracted first: the two are close where sigma is small.
-///
-/// # Errors
-/// The device fails.
-pub fn slope(x: &Tensor, denoised: &Tensor, sigma: f64) -> Result<Tensor> {
-    scaled(1.0 / sigma, &subtract(x, denoised)?)
-}
-
-/// One Euler step of `dx/dsigma = (x - denoised) / sigma`.
-///
-/// # Errors
-/// The device fails.
-pub fn euler(x: &Tensor, denoised: &Tensor, sigma: f64, next: f64) -> Result<Tensor> {
-    if next == 0.0 {
-        return Ok(denoised.clone());
+    /// Stores what the solver remembers of earlier steps. A solver without memory keeps this
+    /// default and that of [`restore`](Self::restore).
+    ///
+    /// # Errors
+    /// A tensor cannot be copied from the device.
+    fn save(&self, _: &mut Snapshot) -> snapshot::Result<()> {
+        Ok(())
     }
-    let kept = next / sigma;
-    combine((kept, x), &[(1.0 - kept, denoised)])
-}
 
-/// Half the logarithm of the signal to noise ratio of a rectified flow:
-/// `ln((1 - sigma) / sigma)`.
-///
-/// Source: ComfyUI 0.18.1 `k_diffusion/sampling.py` `sigma_to_half_log_snr`.
-pub fn half_log_snr(sigma: f64) -> f64 {
-    ((1.0 - sigma) / sigma).ln()
-}
-
-/// Where an ancestral step goes down to, and how much noise it adds there.
-///
-/// Source: ComfyUI 0.18.1 `k_diffusion/sampling.py` `get_ancestral_step`. In its
-/// float32 the difference of squares loses most of its digits where a step goes
-/// far, in a way that differs between processors; here it does not.
-pub fn ancestral(from: f64, to: f64, eta: f64) -> (f64, f64) {
-    let up = (eta * to * (1.0 - (to / from).powi(2)).sqrt()).min(to);
-    ((to * to - up * up).sqrt(), up)
+    /// Brings a new solver into the state in which another one called
+    /// [`save`](Self::save) before step `step`; its tensors are like `x`.
+    ///
+    /// # Errors
+    /// The snapshot lacks a tensor of that step, or has one of another type or shape.
+    fn restore(&mut self, _: &Snapshot, _step: usize, _x: &Tensor) -> snapshot::Result<()> {
+        Ok(())
+    }
 }

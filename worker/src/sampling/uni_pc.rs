@@ -1,23 +1,25 @@
-//! `uni_pc`: a predictor and a corrector of up to third order that share their
-//! evaluation.
+//! `uni_pc`: a predictor and a corrector of up to third order that share one evaluation a
+//! step.
 //!
 //! Source: ComfyUI 0.18.1 `extra_samplers/uni_pc.py` `sample_unipc`; Zhao et al.,
 //! <https://arxiv.org/abs/2302.04867>.
 
 use candle_core::{Result, Tensor};
 
-use super::solver::{combine, scaled, slope, Denoiser, Solver, Stepped};
+use super::arithmetic::{combine, scaled, slope};
+use super::snapshot::{self, Snapshot};
+use super::solver::{Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
 use crate::nn::subtract;
 
 /// Highest order.
 const ORDER: usize = 3;
 
-/// The sigma that stands for 0, whose logarithm there is none of. The result is
-/// then still divided by 1 minus it, as leftover noise is.
+/// The sigma that replaces 0, which has no logarithm. The result is still divided by 1 minus
+/// it, as leftover noise is.
 const END: f32 = 0.001;
 
-/// The paper's B(h).
+/// The paper's function B(h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// `h`
@@ -26,8 +28,8 @@ pub enum Variant {
     Bh2,
 }
 
-/// What the variance preserving process that ComfyUI's UniPC thinks in has at a
-/// sigma. Its latents are those of the flow times `alpha`.
+/// The variance-preserving process at one of the flow's sigmas. ComfyUI's UniPC works in that
+/// process; its latents are the flow's times `alpha`.
 ///
 /// Source: ComfyUI 0.18.1 `extra_samplers/uni_pc.py` `SigmaConvert`.
 #[derive(Clone, Copy)]
@@ -39,9 +41,8 @@ struct Process {
 }
 
 impl Process {
-    /// Rounded to float32 on the way, as in ComfyUI: below a sigma of 0.01
-    /// `1 - alpha^2` has few digits left, and others than these would give
-    /// another image.
+    /// With ComfyUI's float32 rounding of every intermediate value. Below a sigma of 0.01
+    /// `1 - alpha^2` keeps few digits, so other rounding would give another image.
     fn rounded(sigma: f32) -> Self {
         let log_alpha = 0.5 * ln(1.0 / (sigma * sigma + 1.0));
         let variance = 1.0 - exp(2.0 * log_alpha);
@@ -53,6 +54,7 @@ impl Process {
         }
     }
 
+    /// With intermediate values in float64.
     fn exact(sigma: f32) -> Self {
         let wide = f64::from(sigma);
         let alpha = (1.0 + wide * wide).sqrt().recip();
@@ -64,13 +66,13 @@ impl Process {
         }
     }
 
-    /// What takes the flow's latents to the process.
+    /// The factor from the flow's latents to the process's.
     fn scale(self) -> f64 {
         (1.0 + f64::from(self.sigma).powi(2)).sqrt().recip()
     }
 }
 
-/// The float32 nearest to the logarithm, whatever the platform's own makes of it.
+/// The float32 nearest to the logarithm: platforms' own float32 functions differ.
 fn ln(x: f32) -> f32 {
     f64::from(x).ln() as f32
 }
@@ -80,15 +82,15 @@ fn exp(x: f32) -> f32 {
     f64::from(x).exp() as f32
 }
 
-/// An estimate of the process's beginning, and where it was made.
+/// An estimate of the process's clean latents, and the sigma it was made at.
 struct Point {
     at: Process,
     estimate: Tensor,
 }
 
-/// Remembers up to three estimates, the newest first. A step first goes from the
-/// last sigma to its own, and only the last one goes on from there. Between the
-/// first step and the last, latents are the process's.
+/// The solver, with up to three estimates, the newest first. A step predicts from the last
+/// sigma to its own, evaluates there and corrects; only the last step then goes on to the end.
+/// So between the first step and the last, latents belong to the process, not the flow.
 pub struct UniPc {
     sigmas: Vec<f32>,
     process: fn(f32) -> Process,
@@ -104,13 +106,14 @@ impl UniPc {
         }
         let lambdas = sigmas.iter().map(|sigma| Process::rounded(*sigma).lambda);
         let lambdas: Vec<f32> = lambdas.collect();
-        // The last way is of first order, which may stand still.
+        // The step to the last sigma is of first order, for which two lambdas may be equal.
         let (_, high) = lambdas.split_last().unwrap_or((&0.0, &[]));
         let usable = lambdas.iter().all(|lambda| lambda.is_finite())
             && high.windows(2).all(|near| near[0] < near[1]);
         Self {
             sigmas,
-            // Where nothing is left of the digits, ComfyUI's image is black.
+            // Where float32 cancels completely, ComfyUI returns a black image; then we compute
+            // in float64.
             process: if usable {
                 Process::rounded
             } else {
@@ -125,7 +128,7 @@ impl UniPc {
         self.sigmas.len() - 1
     }
 
-    /// Order of the way to the sigma of this number.
+    /// Order of the prediction to the sigma of index `to`.
     fn order(&self, to: usize) -> usize {
         let most = ORDER.min(self.steps() - 1);
         if to < most {
@@ -135,8 +138,13 @@ impl UniPc {
         }
     }
 
-    /// The model's denoised estimate, and the process's that follows from it.
-    fn ask(&self, x: &Tensor, at: Process, model: &mut Denoiser<'_>) -> Result<(Tensor, Tensor)> {
+    /// The model's denoised estimate, and the process's estimate computed from it.
+    fn evaluate(
+        &self,
+        x: &Tensor,
+        at: Process,
+        model: &mut Denoiser<'_>,
+    ) -> Result<(Tensor, Tensor)> {
         let seen = scaled(1.0 / at.scale(), x)?;
         let denoised = model(&seen, at.sigma)?;
         let noise = slope(&seen, &denoised, f64::from(at.sigma))?;
@@ -145,8 +153,8 @@ impl UniPc {
         Ok((denoised, estimate))
     }
 
-    /// The part of a way that predictor and corrector share.
-    fn way(&self, x: &Tensor, to: Process, order: usize) -> Result<Way> {
+    /// The part of a transition to a sigma that predictor and corrector share.
+    fn transition(&self, x: &Tensor, to: Process, order: usize) -> Result<Transition> {
         let newest = &self.points[0];
         let h = to.lambda - newest.at.lambda;
         let mut nodes = Vec::with_capacity(order);
@@ -175,7 +183,7 @@ impl UniPc {
             phi = phi / hh - 1.0 / factorial;
         }
         let kept = f64::from(to.std / newest.at.std);
-        Ok(Way {
+        Ok(Transition {
             base: combine(
                 (kept, x),
                 &[(f64::from(-to.alpha * gain), &newest.estimate)],
@@ -188,8 +196,9 @@ impl UniPc {
     }
 }
 
-/// A way to a sigma: first order, and what higher orders add.
-struct Way {
+/// A transition to a sigma: a first-order result, and the linear system whose solution weighs
+/// the differences that higher orders add.
+struct Transition {
     base: Tensor,
     differences: Vec<Tensor>,
     matrix: Vec<Vec<f64>>,
@@ -197,7 +206,7 @@ struct Way {
     factor: f64,
 }
 
-impl Way {
+impl Transition {
     fn predicted(&self) -> Result<Tensor> {
         let known = self.differences.len();
         let weights = match known {
@@ -207,7 +216,7 @@ impl Way {
         self.corrected_by(&weights, None)
     }
 
-    /// Given the difference that the estimate at the way's end makes.
+    /// Corrected by `difference`, that of the estimate at the transition's end.
     fn corrected(&self, difference: &Tensor) -> Result<Tensor> {
         let weights = match self.differences.len() {
             0 => vec![0.5],
@@ -223,8 +232,13 @@ impl Way {
     }
 }
 
-/// Solves the upper left `n` equations of a system by elimination; its matrix is
-/// Vandermonde's of distinct nodes, so no pivot is 0.
+/// Name in a snapshot of the estimate so many steps before the newest.
+fn estimate_name(back: usize) -> String {
+    format!("solver.estimate.{back}")
+}
+
+/// Solves the upper left `n` equations of a system by elimination. The matrix is a Vandermonde
+/// matrix of distinct nodes, so no pivot is 0.
 fn solve(matrix: &[Vec<f64>], right: &[f64], n: usize) -> Vec<f64> {
     let mut rows: Vec<Vec<f64>> = (0..n).map(|i| matrix[i][..n].to_vec()).collect();
     let mut values = right[..n].to_vec();
@@ -256,21 +270,21 @@ impl Solver for UniPc {
         let at = (self.process)(self.sigmas[step]);
         let (mut x, denoised, estimate) = if step == 0 {
             let x = scaled(at.scale(), x)?;
-            let (denoised, estimate) = self.ask(&x, at, model)?;
+            let (denoised, estimate) = self.evaluate(&x, at, model)?;
             (x, denoised, estimate)
         } else {
-            let way = self.way(x, at, self.order(step))?;
-            let (denoised, estimate) = self.ask(&way.predicted()?, at, model)?;
+            let transition = self.transition(x, at, self.order(step))?;
+            let (denoised, estimate) = self.evaluate(&transition.predicted()?, at, model)?;
             let difference = subtract(&estimate, &self.points[0].estimate)?;
-            (way.corrected(&difference)?, denoised, estimate)
+            (transition.corrected(&difference)?, denoised, estimate)
         };
         self.points.insert(0, Point { at, estimate });
         self.points.truncate(ORDER);
         if step + 1 == self.steps() {
             let end = (self.process)(self.sigmas[step + 1]);
-            // ComfyUI's solver of a single step never leaves the noise.
+            // With a single step, ComfyUI's solver returns the noise, only scaled.
             if step > 0 {
-                x = self.way(&x, end, 1)?.predicted()?;
+                x = self.transition(&x, end, 1)?.predicted()?;
             }
             x = scaled(1.0 / f64::from(end.alpha), &x)?;
         }
@@ -279,5 +293,23 @@ impl Solver for UniPc {
 
     fn end(&self) -> Option<f32> {
         self.sigmas.last().copied()
+    }
+
+    fn save(&self, snapshot: &mut Snapshot) -> snapshot::Result<()> {
+        for (back, point) in self.points.iter().enumerate() {
+            snapshot.put_tensor(&estimate_name(back), &point.estimate)?;
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot, step: usize, x: &Tensor) -> snapshot::Result<()> {
+        let points = (0..step.min(ORDER)).map(|back| {
+            Ok(Point {
+                at: (self.process)(self.sigmas[step - 1 - back]),
+                estimate: snapshot.tensor_like(&estimate_name(back), x)?,
+            })
+        });
+        self.points = points.collect::<snapshot::Result<_>>()?;
+        Ok(())
     }
 }

@@ -41,6 +41,7 @@ use super::{loading, runtime, terminal};
 use crate::engine::{self, EngineHandle};
 use crate::logging;
 use crate::nn::Placement;
+use crate::pipeline::SIZE_MULTIPLE;
 use crate::server;
 
 /// Runs the command: loads the model, makes the images and prints the figures.
@@ -55,7 +56,8 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     let size = (args.width.unwrap_or(native), args.height.unwrap_or(native));
     crate::pipeline::check_request(&args.request(), 1, size)?;
     let config = source.transformer()?;
-    let tokens = (TEXT_POSITIONS, size.0 / 16 * (size.1 / 16));
+    let image_tokens = size.0 / SIZE_MULTIPLE * (size.1 / SIZE_MULTIPLE);
+    let tokens = (TEXT_POSITIONS, image_tokens);
 
     let clock = Clock::default();
     let (engine, start) = start_engine(source, &placement, clock.clone())?;

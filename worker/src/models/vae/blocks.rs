@@ -1,13 +1,15 @@
-//! The blocks that both halves of the autoencoder are made of.
+//! The blocks of the encoder and the decoder.
 
 use candle_core::{Result, Tensor};
 
-use super::steps::Norms;
-use super::EPS;
+use super::norms::Norms;
 use crate::models::builder::{Builder, Built};
 use crate::nn::{add, single_head, Conv2d, GroupNorm, Linear};
 
-/// Two convolutions around a shortcut.
+/// Epsilon of the group norms.
+pub const EPS: f64 = 1e-6;
+
+/// Two convolutions, each after a group norm and SiLU, beside a shortcut.
 pub struct ResidualBlock {
     norm1: GroupNorm,
     conv1: Conv2d,
@@ -17,7 +19,7 @@ pub struct ResidualBlock {
 }
 
 impl ResidualBlock {
-    /// From its place in the names.
+    /// Builds the block from the tensors under `at`.
     ///
     /// # Errors
     /// A tensor is missing, misshapen or unreadable.
@@ -35,11 +37,11 @@ impl ResidualBlock {
         })
     }
 
-    /// Takes `x`, for every tensor here is hundreds of megabytes at full resolution and
-    /// goes as soon as it is used up.
+    /// Runs the block; `None` if `norms` ended the run. It takes `x` by value, because a tensor
+    /// here has hundreds of megabytes at full resolution and is freed as soon as possible.
     ///
     /// # Errors
-    /// The shapes do not fit, or the device fails.
+    /// The shapes do not fit, or the device fails or has too little memory.
     pub fn forward(&self, x: Tensor, norms: &mut dyn Norms) -> Result<Option<Tensor>> {
         let shortcut = match &self.shortcut {
             Some(shortcut) => shortcut.forward(&x, 0, 0)?,
@@ -55,12 +57,12 @@ impl ResidualBlock {
         add(&shortcut, &y).map(Some)
     }
 
-    /// Channels of its output.
+    /// Number of channels of the output.
     pub fn outputs(&self) -> usize {
         self.conv2.outputs()
     }
 
-    /// Whether its shortcut is a tensor of its own.
+    /// Whether the shortcut is a convolution, and so a tensor beside the input.
     pub fn has_shortcut(&self) -> bool {
         self.shortcut.is_some()
     }
@@ -76,7 +78,7 @@ pub struct AttentionBlock {
 }
 
 impl AttentionBlock {
-    /// From its place in the names.
+    /// Builds the block from the tensors under `at`.
     ///
     /// # Errors
     /// A tensor is missing, misshapen or unreadable.
@@ -90,10 +92,10 @@ impl AttentionBlock {
         })
     }
 
-    /// `x` and what the attention adds to it.
+    /// `x` plus its attention.
     ///
     /// # Errors
-    /// The shapes do not fit, or the device fails.
+    /// The shapes do not fit, or the device fails or has too little memory.
     pub fn forward(&self, x: Tensor) -> Result<Tensor> {
         let (b, c, h, w) = x.dims4()?;
         let y = self

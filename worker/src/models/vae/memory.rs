@@ -1,39 +1,47 @@
-//! The least memory that an image takes in the autoencoder, known before it runs.
+//! The memory that the autoencoder needs for an image, estimated before it runs.
 
+use super::coders::{Decoder, Encoder};
 use super::plan::{Batch, Plan};
 use super::shapes::{Scratch, Size, StepShape};
-use super::steps::shapes;
-use super::Vae;
+use super::steps::{shapes, Step};
+use crate::nn::Placement;
 
-/// A half's steps, and where it may be split to run in bands.
+/// The shapes of an encoder's or decoder's steps, and the steps between which it can be split to
+/// run one side in bands.
 #[derive(Clone, Debug)]
-struct Half {
+struct Coder {
     steps: Vec<StepShape>,
     splits: Vec<usize>,
 }
 
-/// What decodes and encodes take. It holds no weights, so any thread may ask it.
+/// Estimates of the memory of decodes and encodes. It holds no weights, so any thread can use it.
 #[derive(Clone, Debug)]
 pub struct VaeMemory {
-    decoder: Half,
-    encoder: Option<Half>,
+    decoder: Coder,
+    encoder: Option<Coder>,
     latent_channels: usize,
     value_bytes: usize,
     scratch: Scratch,
 }
 
 impl VaeMemory {
-    pub(super) fn of(vae: &Vae) -> Self {
-        let half = |(steps, splits): (Vec<super::steps::Step>, Vec<usize>)| Half {
+    /// For a network with latents of so many channels.
+    pub(super) fn new(
+        decoder: &Decoder,
+        encoder: Option<&Encoder>,
+        latent_channels: usize,
+        placement: &Placement,
+    ) -> Self {
+        let coder = |(steps, splits): (Vec<Step>, Vec<usize>)| Coder {
             steps: shapes(&steps),
             splits,
         };
         Self {
-            decoder: half(vae.decoder.steps()),
-            encoder: vae.encoder.as_ref().map(|encoder| half(encoder.steps())),
-            latent_channels: vae.config.latent_channels,
-            value_bytes: vae.placement.compute().size_in_bytes(),
-            scratch: Scratch::of(&vae.placement.device),
+            decoder: coder(decoder.steps()),
+            encoder: encoder.map(|encoder| coder(encoder.steps())),
+            latent_channels,
+            value_bytes: placement.compute().size_in_bytes(),
+            scratch: Scratch::of(&placement.device),
         }
     }
 
@@ -50,26 +58,26 @@ impl VaeMemory {
         }
     }
 
-    /// Channels of a latent.
+    /// Number of channels of a latent.
     pub fn latent_channels(&self) -> usize {
         self.latent_channels
     }
 
-    /// The fewest bytes that decoding a batch of latents takes, each of so many rows and
-    /// columns: those of the most frugal plan.
+    /// Bytes that decoding a batch of latents of so many rows and columns takes with the plan
+    /// that needs the fewest.
     pub fn decode_bytes(&self, entries: usize, latent: (usize, usize)) -> u64 {
         let batch = self.batch(entries, self.latent_channels, latent);
-        let Half { steps, splits } = &self.decoder;
-        least(&Plan::of_a_decode(steps, splits, batch))
+        let Coder { steps, splits } = &self.decoder;
+        least(&Plan::for_decode(steps, splits, batch))
     }
 
-    /// The fewest bytes that encoding a batch of images takes, each of so many rows and
-    /// columns; 0 where there is no encoder.
+    /// Bytes that encoding a batch of images of so many rows and columns takes with the plan that
+    /// needs the fewest; 0 without an encoder.
     pub fn encode_bytes(&self, entries: usize, pixels: (usize, usize)) -> u64 {
-        let Some(Half { steps, splits }) = &self.encoder else {
+        let Some(Coder { steps, splits }) = &self.encoder else {
             return 0;
         };
-        least(&Plan::of_an_encode(
+        least(&Plan::for_encode(
             steps,
             splits,
             self.batch(entries, 3, pixels),
@@ -77,6 +85,7 @@ impl VaeMemory {
     }
 }
 
+/// The fewest bytes among plans.
 fn least(plans: &[Plan]) -> u64 {
     plans.iter().map(Plan::bytes).min().unwrap_or(0)
 }

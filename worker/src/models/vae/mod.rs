@@ -4,15 +4,16 @@
 
 mod bands;
 mod blocks;
-mod halves;
+mod coders;
 mod memory;
+mod norms;
 mod plan;
 mod shapes;
 mod steps;
 
 use candle_core::{DType, Result, Tensor};
 
-use self::halves::{Decoder, Encoder};
+use self::coders::{Decoder, Encoder};
 pub use self::memory::VaeMemory;
 use self::plan::{run_first_that_fits, Batch, Plan};
 use self::steps::shapes;
@@ -20,10 +21,7 @@ use super::builder::{Builder, Built};
 use crate::checkpoint::VaeConfig;
 use crate::nn::{cast, dense, Placement};
 
-/// Epsilon of the group norms.
-const EPS: f64 = 1e-6;
-
-/// The autoencoder. Either half may be absent from a file.
+/// The autoencoder. A checkpoint may lack the encoder.
 pub struct Vae {
     config: VaeConfig,
     placement: Placement,
@@ -32,8 +30,7 @@ pub struct Vae {
 }
 
 impl Vae {
-    /// Builds the network. A file without an encoder makes one that only
-    /// decodes.
+    /// Builds the network. Without an encoder in the checkpoint, it can only decode.
     ///
     /// # Errors
     /// A tensor is missing, misshapen or unreadable.
@@ -50,43 +47,46 @@ impl Vae {
         })
     }
 
-    /// The network's geometry and normalisation.
+    /// The network's geometry, and the scale and shift of its latents.
     pub fn config(&self) -> &VaeConfig {
         &self.config
     }
 
-    /// Whether [`encode`](Self::encode) can be called.
+    /// Whether there is an encoder.
     pub fn can_encode(&self) -> bool {
         self.encoder.is_some()
     }
 
-    /// Raw latents `[B, 16, H/8, W/8]` to pixels `[B, 3, H, W]` in about -1..1: in bands
-    /// where the device has too little memory for the whole, with the same result.
+    /// Decodes raw latents `[B, 16, H/8, W/8]` to pixels `[B, 3, H, W]` in about -1..1. If the
+    /// device has too little memory for the whole batch, it runs image by image or in bands,
+    /// with the same result.
     ///
     /// # Errors
-    /// The shapes do not fit, or the device fails.
+    /// The shapes do not fit, the job is cancelled, or the device fails or has too little memory
+    /// even for bands.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let latents = self.placed(latents)?;
-        let (steps, larger) = self.decoder.steps();
-        let plans = Plan::of_a_decode(&shapes(&steps), &larger, Batch::of(&latents)?);
+        let (steps, splits) = self.decoder.steps();
+        let plans = Plan::for_decode(&shapes(&steps), &splits, Batch::of(&latents)?);
         run_first_that_fits(&plans, &self.placement.device, |plan| {
             plan.decode(&steps, &latents)
         })
     }
 
-    /// Pixels `[B, 3, H, W]` in -1..1 to the mean of their posterior, raw
-    /// latents `[B, 16, H/8, W/8]`, float32; `None` without an encoder. In bands as
-    /// [`decode`](Self::decode).
+    /// Encodes pixels `[B, 3, H, W]` in -1..1 to the mean of their posterior, raw float32
+    /// latents `[B, 16, H/8, W/8]`; `None` without an encoder. With too little memory it runs in
+    /// parts as [`decode`](Self::decode) does.
     ///
     /// # Errors
-    /// The shapes do not fit, or the device fails.
+    /// The shapes do not fit, the job is cancelled, or the device fails or has too little memory
+    /// even for bands.
     pub fn encode(&self, pixels: &Tensor) -> Result<Option<Tensor>> {
         let Some(encoder) = &self.encoder else {
             return Ok(None);
         };
         let pixels = self.placed(pixels)?;
-        let (steps, smaller) = encoder.steps();
-        let plans = Plan::of_an_encode(&shapes(&steps), &smaller, Batch::of(&pixels)?);
+        let (steps, splits) = encoder.steps();
+        let plans = Plan::for_encode(&shapes(&steps), &splits, Batch::of(&pixels)?);
         let moments = run_first_that_fits(&plans, &self.placement.device, |plan| {
             plan.encode(&steps, &pixels)
         })?;
@@ -94,11 +94,17 @@ impl Vae {
         Ok(Some(cast(&dense(&mean)?, DType::F32)?))
     }
 
-    /// What decodes and encodes take, without the weights.
+    /// Estimates of the memory of decodes and encodes, beside the weights'.
     pub fn memory(&self) -> VaeMemory {
-        VaeMemory::of(self)
+        VaeMemory::new(
+            &self.decoder,
+            self.encoder.as_ref(),
+            self.config.latent_channels,
+            &self.placement,
+        )
     }
 
+    /// A tensor on the network's device, in the type of its arithmetic.
     fn placed(&self, x: &Tensor) -> Result<Tensor> {
         cast(
             &x.to_device(&self.placement.device)?,

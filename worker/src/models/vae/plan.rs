@@ -1,54 +1,59 @@
-//! How much of an image is held at a time: as much as there is memory for.
+//! How much of a batch of images an encoder or decoder processes at a time, so that it fits the
+//! memory.
 
 use candle_core::{Device, Result, Tensor};
 
-use super::bands::{alignment, margin, Bands};
-use super::shapes::{most_values, output, Scratch, Size, StepShape};
-use super::steps::{run, OfTheWhole, Step};
+use super::bands::{alignment, halo, Bands};
+use super::norms::WholeImage;
+use super::shapes::{output, peak_values, Scratch, Size, StepShape};
+use super::steps::{run, Step};
 use crate::nn::{available_memory, check_cancelled, concat, is_out_of_memory};
 
-/// Rows, at the resolution where bands begin, that a band answers for: the fewer, the less memory
-/// and the more work twice.
-const ROWS: [usize; 4] = [256, 128, 64, 32];
+/// Rows of a band at the resolution where bands begin. Fewer rows take less memory, and more
+/// work, because more halo rows are computed twice.
+const BAND_ROWS: [usize; 4] = [256, 128, 64, 32];
 
-/// Bytes left for what is not counted: workspaces of libraries, gaps between tensors.
-const MARGIN: u64 = 512 << 20;
+/// Bytes of GPU memory kept free for what the estimates leave out: workspaces of libraries and
+/// fragmentation.
+const GPU_RESERVE: u64 = 512 << 20;
 
+/// What is processed at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// The batch at once.
-    Whole,
-    /// One of the batch after the other.
-    OneByOne,
-    /// The same, and in bands the steps on that side of this one where the image is large.
-    InBands(usize, Bands),
+enum Tiling {
+    /// The whole batch.
+    Batch,
+    /// One image of the batch.
+    Image,
+    /// One image; and in bands the steps where it is large: those after the given number of
+    /// steps in a decoder, those before in an encoder.
+    Bands(usize, Bands),
 }
 
-/// A way to run a network's half, and what it takes.
+/// A tiling of a batch, and the memory that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    way: Way,
+    tiling: Tiling,
     bytes: u64,
 }
 
-/// Images of one size that go through a half together.
+/// A batch of images of one size.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
-    /// How many.
+    /// The number of images.
     pub entries: usize,
-    /// The size of each.
+    /// The size of each image.
     pub size: Size,
     /// Bytes of one value.
     pub value_bytes: usize,
-    /// What the device holds besides.
+    /// The scratch memory of the device's operations.
     pub scratch: Scratch,
 }
 
 impl Batch {
-    /// A batch `[B, C, H, W]` where it lives.
+    /// The batch that a tensor `[B, C, H, W]` is.
     ///
     /// # Errors
-    /// It is not of that shape.
+    /// The tensor has another rank.
     pub fn of(x: &Tensor) -> Result<Self> {
         let (entries, channels, rows, columns) = x.dims4()?;
         Ok(Self {
@@ -65,35 +70,37 @@ impl Batch {
 }
 
 impl Plan {
-    /// Plans for a decoder's steps over a batch, the fastest first; `larger` tells before which
-    /// steps the image becomes larger.
-    pub fn of_a_decode(steps: &[StepShape], larger: &[usize], batch: Batch) -> Vec<Self> {
-        Self::all(steps, batch, larger, |split, size, rows| {
-            let (before, beyond) = steps.split_at(split);
+    /// Plans for a decoder's steps, the fastest first. `splits` are the numbers of steps after
+    /// which bands can begin.
+    pub fn for_decode(steps: &[StepShape], splits: &[usize], batch: Batch) -> Vec<Self> {
+        Self::all(steps, batch, splits, |split, size, rows| {
+            let (before, banded) = steps.split_at(split);
             let between = output(before, size);
-            let bands = bands(beyond, rows);
-            let most = bands.most_values(beyond, between, batch.scratch);
-            (bands, most.max(most_values(before, size, batch.scratch)))
+            let bands = bands(banded, rows);
+            let peak = bands.peak_values(banded, between, batch.scratch);
+            (bands, peak.max(peak_values(before, size, batch.scratch)))
         })
     }
 
-    /// Plans for an encoder's steps over a batch; `smaller` tells after how many steps the
-    /// image has become smaller.
-    pub fn of_an_encode(steps: &[StepShape], smaller: &[usize], batch: Batch) -> Vec<Self> {
-        Self::all(steps, batch, smaller, |split, size, rows| {
-            let (within, after) = steps.split_at(split);
-            let between = output(within, size);
-            let bands = bands(within, rows);
-            let most = bands.most_values(within, size, batch.scratch);
-            (bands, most.max(most_values(after, between, batch.scratch)))
+    /// Plans for an encoder's steps, the fastest first. `splits` are the numbers of steps after
+    /// which bands can end.
+    pub fn for_encode(steps: &[StepShape], splits: &[usize], batch: Batch) -> Vec<Self> {
+        Self::all(steps, batch, splits, |split, size, rows| {
+            let (banded, after) = steps.split_at(split);
+            let between = output(banded, size);
+            let bands = bands(banded, rows);
+            let peak = bands.peak_values(banded, size, batch.scratch);
+            (bands, peak.max(peak_values(after, between, batch.scratch)))
         })
     }
 
-    /// Bytes that it takes.
+    /// Bytes of memory that the plan takes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
+    /// All plans. `in_bands` gives the bands of a split and a number of rows, and the peak of
+    /// the values alive for one image.
     fn all(
         steps: &[StepShape],
         batch: Batch,
@@ -102,49 +109,50 @@ impl Plan {
     ) -> Vec<Self> {
         let Batch { entries, size, .. } = batch;
         let bytes = |values: usize| values.saturating_mul(batch.value_bytes) as u64;
-        let one = most_values(steps, size, batch.scratch);
+        let one = peak_values(steps, size, batch.scratch);
         let results = entries.saturating_mul(output(steps, size).values());
         let mut plans = vec![Self {
-            way: Way::Whole,
+            tiling: Tiling::Batch,
             bytes: bytes(entries.saturating_mul(one)),
         }];
         if entries > 1 {
             plans.push(Self {
-                way: Way::OneByOne,
+                tiling: Tiling::Image,
                 bytes: bytes(results.saturating_add(one)),
             });
         }
         for &split in splits {
-            for rows in ROWS {
-                let (bands, most) = in_bands(split, size, rows);
+            for rows in BAND_ROWS {
+                let (bands, peak) = in_bands(split, size, rows);
                 plans.push(Self {
-                    way: Way::InBands(split, bands),
-                    bytes: bytes(results.saturating_add(most)),
+                    tiling: Tiling::Bands(split, bands),
+                    bytes: bytes(results.saturating_add(peak)),
                 });
             }
         }
         plans
     }
 
-    /// Runs a decoder's steps.
+    /// Runs a decoder's steps on latents `[B, C, H/8, W/8]`.
     ///
     /// # Errors
-    /// The shapes do not fit, or the device fails.
+    /// The shapes do not fit, the job is cancelled, or the device fails or has too little
+    /// memory.
     pub fn decode(&self, steps: &[Step], latents: &Tensor) -> Result<Tensor> {
         self.run(steps, latents, |split, bands, x| {
-            let (before, beyond) = steps.split_at(split);
-            bands.run(beyond, &whole(before, x)?)
+            let (before, banded) = steps.split_at(split);
+            bands.run(banded, &whole(before, x)?)
         })
     }
 
-    /// Runs an encoder's steps.
+    /// Runs an encoder's steps on pixels `[B, 3, H, W]`.
     ///
     /// # Errors
-    /// As [`decode`](Self::decode).
+    /// Those of [`decode`](Self::decode).
     pub fn encode(&self, steps: &[Step], pixels: &Tensor) -> Result<Tensor> {
         self.run(steps, pixels, |split, bands, x| {
-            let (within, after) = steps.split_at(split);
-            whole(after, &bands.run(within, x)?)
+            let (banded, after) = steps.split_at(split);
+            whole(after, &bands.run(banded, x)?)
         })
     }
 
@@ -154,11 +162,11 @@ impl Plan {
         x: &Tensor,
         in_bands: impl Fn(usize, Bands, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let one = |x: &Tensor| match self.way {
-            Way::Whole | Way::OneByOne => whole(steps, x),
-            Way::InBands(split, bands) => in_bands(split, bands, x),
+        let one = |x: &Tensor| match self.tiling {
+            Tiling::Batch | Tiling::Image => whole(steps, x),
+            Tiling::Bands(split, bands) => in_bands(split, bands, x),
         };
-        if self.way == Way::Whole {
+        if self.tiling == Tiling::Batch {
             return one(x);
         }
         let entries = (0..x.dim(0)?).map(|i| {
@@ -170,42 +178,44 @@ impl Plan {
     }
 }
 
+/// Bands of at least so many rows for steps.
 fn bands(steps: &[StepShape], rows: usize) -> Bands {
     Bands {
         rows: rows.next_multiple_of(alignment(steps)),
-        margin: margin(steps),
+        halo: halo(steps),
     }
 }
 
+/// Runs steps on whole images.
 fn whole(steps: &[Step], x: &Tensor) -> Result<Tensor> {
-    match run(steps, x.clone(), &mut OfTheWhole)? {
+    match run(steps, x.clone(), &mut WholeImage)? {
         Some(y) => Ok(y),
-        None => candle_core::bail!("a norm of the whole went no further"),
+        None => candle_core::bail!("a norm of whole images ended the run"),
     }
 }
 
-/// Runs the first plan that there is memory for, or else the last; where it turns out that there
-/// was too little, those after it.
+/// Runs the first plan that fits the free memory, or else the last. If the device then runs out
+/// of memory after all, the next plan is tried.
 ///
 /// # Errors
-/// `run`'s own.
+/// Those of `run`; out of memory only if the last plan fails so.
 pub fn run_first_that_fits<R>(
     plans: &[Plan],
     device: &Device,
     run: impl Fn(&Plan) -> Result<R>,
 ) -> Result<R> {
     let available = available_memory(device);
-    let margin = match device.is_cpu() {
+    let reserve = match device.is_cpu() {
         true => 0,
-        false => MARGIN,
+        false => GPU_RESERVE,
     };
-    let fits = |plan: &Plan| available.is_none_or(|there| plan.bytes + margin <= there);
+    let fits = |plan: &Plan| available.is_none_or(|there| plan.bytes + reserve <= there);
     let first = plans
         .iter()
         .position(fits)
         .unwrap_or(plans.len().saturating_sub(1));
     if first > 0 {
-        tracing::info!(plan = ?plans[first], ?available, "an image is taken in parts");
+        tracing::info!(plan = ?plans[first], ?available, "images are processed in parts to fit the memory");
     }
     let Some((last, others)) = plans[first..].split_last() else {
         candle_core::bail!("there is no plan");
@@ -216,7 +226,7 @@ pub fn run_first_that_fits<R>(
                 tracing::warn!(
                     ?plan,
                     ?available,
-                    "too little memory for this plan of an image"
+                    "out of memory: trying a plan that needs less"
                 );
             }
             done => return done,
@@ -237,7 +247,7 @@ mod tests {
     use crate::models::vae::Vae;
     use crate::nn::{relative_error, Placement};
 
-    /// A small autoencoder of random weights on a device, in a type.
+    /// A small autoencoder with random weights.
     fn vae(device: &Device, weights: DType) -> Vae {
         let placement = Placement {
             device: device.clone(),
@@ -258,7 +268,7 @@ mod tests {
         Vae::new(&config, &Builder::random(&weights, &placement)).unwrap()
     }
 
-    /// An image whose rows differ, so that its parts have other moments than the whole.
+    /// Images whose rows differ, so that bands have other moments than the whole.
     fn image(shape: (usize, usize, usize, usize)) -> Tensor {
         let row = shape.1 * shape.2 * shape.3;
         let value = |i: usize| (i as f32 * 0.11).sin() + 2.0 * (i % row) as f32 / row as f32 - 0.5;
@@ -266,8 +276,8 @@ mod tests {
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
     }
 
-    /// Either half in bands against the whole, split wherever it can be, on images that bands
-    /// divide and do not.
+    /// Decoder and encoder in bands against whole images, at every possible split, on images
+    /// whose rows are a multiple of the bands' and on others.
     fn bands_agree(device: &Device, dtype: DType, tolerance: f32) {
         let vae = vae(device, dtype);
         let placed = |t: Tensor| t.to_device(device).unwrap().to_dtype(dtype).unwrap();
@@ -280,23 +290,23 @@ mod tests {
             assert!(error <= tolerance, "{what}: {error:e}");
         };
         let plan = |split, steps: &[Step], rows| Plan {
-            way: Way::InBands(split, bands(&shapes(steps), rows)),
+            tiling: Tiling::Bands(split, bands(&shapes(steps), rows)),
             bytes: 0,
         };
-        let (steps, larger) = vae.decoder.steps();
+        let (steps, splits) = vae.decoder.steps();
         for (shape, rows) in [((2, 16, 10, 3), 7), ((1, 16, 16, 2), 8)] {
             let latents = placed(image(shape));
             let made = whole(&steps, &latents).unwrap();
-            for &split in &larger {
+            for &split in &splits {
                 let plan = plan(split, &steps[split..], rows);
                 let parts = plan.decode(&steps, &latents).unwrap();
                 hold(parts, &made, &format!("{shape:?}, {plan:?}"));
             }
         }
-        let (steps, smaller) = vae.encoder.as_ref().unwrap().steps();
+        let (steps, splits) = vae.encoder.as_ref().unwrap().steps();
         let pixels = placed(image((2, 3, 112, 16)));
         let made = whole(&steps, &pixels).unwrap();
-        for &split in &smaller {
+        for &split in &splits {
             let plan = plan(split, &steps[..split], 30);
             let parts = plan.encode(&steps, &pixels).unwrap();
             hold(parts, &made, &format!("{plan:?}"));
@@ -313,31 +323,31 @@ mod tests {
     fn bands_make_the_image_of_the_whole_on_cuda() {
         let device = Device::new_cuda(0).expect("this test needs a GPU");
         bands_agree(&device, DType::F32, 2e-5);
-        // Each part may be convolved in another order of sums.
+        // cuDNN may choose another order of sums for each shape.
         bands_agree(&device, DType::BF16, 2e-2);
     }
 
     #[test]
     fn less_memory_takes_smaller_parts() {
         let vae = vae(&Device::Cpu, DType::F32);
-        let (steps, larger) = vae.decoder.steps();
+        let (steps, splits) = vae.decoder.steps();
         let latents = image((3, 16, 512, 1));
         let batch = Batch::of(&latents).unwrap();
-        let plans = Plan::of_a_decode(&shapes(&steps), &larger, batch);
-        assert_eq!(plans[0].way, Way::Whole);
-        assert_eq!(plans[1].way, Way::OneByOne);
+        let plans = Plan::for_decode(&shapes(&steps), &splits, batch);
+        assert_eq!(plans[0].tiling, Tiling::Batch);
+        assert_eq!(plans[1].tiling, Tiling::Image);
         let bytes: Vec<u64> = plans.iter().map(|plan| plan.bytes).collect();
         assert!(bytes[0] > bytes[1] && bytes[1] > bytes[2], "{bytes:?}");
         let least = bytes.iter().min().unwrap();
         assert!(least * 3 < bytes[1], "{bytes:?}");
-        assert!(matches!(plans[2].way, Way::InBands(split, bands)
-            if split == larger[0] && bands.rows == ROWS[0]));
+        assert!(matches!(plans[2].tiling, Tiling::Bands(split, bands)
+            if split == splits[0] && bands.rows == BAND_ROWS[0]));
     }
 
     #[test]
     fn too_little_memory_falls_back_to_smaller_parts() {
         let plan = |bytes| Plan {
-            way: Way::Whole,
+            tiling: Tiling::Batch,
             bytes,
         };
         let plans = [plan(3), plan(2), plan(1)];

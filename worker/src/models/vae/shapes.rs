@@ -1,45 +1,46 @@
-//! What an autoencoder's steps make of an image's size, and the memory they take: known
-//! without their weights, so that a job can be judged before it runs.
+//! The sizes of an autoencoder's intermediate images and the memory of its steps, computed
+//! without weights, so that a job's cost is known before it runs.
 
 use candle_core::Device;
 
 use crate::nn::{MAX_SCORES, MAX_SCORES_ON_CPU, MAX_UNFOLDED};
 
-/// An image between two steps: channels, rows and columns.
+/// The size of an image between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// Channels.
+    /// Number of channels.
     pub channels: usize,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub columns: usize,
 }
 
 impl Size {
-    /// How many values it has.
+    /// The number of values.
     pub fn values(self) -> usize {
         let pixels = self.rows.saturating_mul(self.columns);
         self.channels.saturating_mul(pixels)
     }
 }
 
-/// What a kind of device holds for an operation beside its inputs and its result.
+/// The scratch memory of a device's operations, beside their inputs and results.
 #[derive(Clone, Copy, Debug)]
 pub struct Scratch {
-    /// Most attention scores, and how many copies of them there are.
+    /// Most attention scores held at a time, and the number of their copies.
     scores: (usize, usize),
     /// Most values of a convolution's unfolded input.
     unfolded: usize,
-    /// Copies of a convolution's or norm's input and result that are made on the way.
+    /// Number of copies that a convolution or a norm makes of its input and of its result.
     copies: usize,
 }
 
 impl Scratch {
-    /// Of a device.
+    /// The scratch memory of a device.
     pub fn of(device: &Device) -> Self {
         match device.is_cpu() {
-            // The plain expressions: a padded input beside the input, a result beside its bands.
+            // The plain expressions hold a padded copy beside the input, and the result beside
+            // the parts it is concatenated from.
             true => Self {
                 scores: (MAX_SCORES_ON_CPU, 3),
                 unfolded: MAX_UNFOLDED,
@@ -54,62 +55,62 @@ impl Scratch {
     }
 }
 
-/// The shape of a step: all that decides sizes and memory.
+/// The shape of a step, which decides the sizes and the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepShape {
     /// A convolution.
     Conv {
-        /// Channels of its output.
+        /// Number of channels of the output.
         outputs: usize,
-        /// Rows and columns of its kernel.
+        /// Rows, and columns, of the kernel.
         kernel: usize,
-        /// Rows and columns of its input for one of its output.
+        /// Rows, and columns, of the input for one of the output.
         stride: usize,
-        /// Rows and columns of zeros around its input, on both sides together.
+        /// Rows, and columns, of zeros around the input, the sum of both sides.
         padding: usize,
     },
-    /// Twice the height and width.
-    Double,
+    /// Nearest-neighbour upsampling to twice the height and width.
+    Upsample,
     /// A residual block.
     Residual {
-        /// Channels of its output.
+        /// Number of channels of the output.
         outputs: usize,
-        /// Whether its shortcut is a tensor of its own.
+        /// Whether the shortcut is a convolution, and so a tensor beside the input.
         has_shortcut: bool,
     },
-    /// An attention over the whole image.
+    /// Self-attention over the whole image.
     Attention,
     /// A group norm and SiLU.
     Norm,
 }
 
-/// The image that steps make of one of this size.
+/// The size after steps from an image of a size.
 pub fn output(steps: &[StepShape], size: Size) -> Size {
     steps.iter().fold(size, |size, step| step.output(size))
 }
 
-/// The most values that live at a time while steps run on an image of this size.
-pub fn most_values(steps: &[StepShape], size: Size, scratch: Scratch) -> usize {
+/// The most values alive at a time while steps run on an image of a size.
+pub fn peak_values(steps: &[StepShape], size: Size, scratch: Scratch) -> usize {
     let mut size = size;
-    let mut most = 0;
+    let mut peak = 0;
     for step in steps {
-        most = most.max(step.most_values(size, scratch));
+        peak = peak.max(step.peak_values(size, scratch));
         size = step.output(size);
     }
-    most
+    peak
 }
 
 impl StepShape {
-    /// How many group norms it has.
+    /// The number of group norms in the step.
     pub fn norms(self) -> usize {
         match self {
             Self::Residual { .. } => 2,
             Self::Norm => 1,
-            Self::Conv { .. } | Self::Double | Self::Attention => 0,
+            Self::Conv { .. } | Self::Upsample | Self::Attention => 0,
         }
     }
 
-    /// Rows and columns of its input for one of its output, where that is more than one.
+    /// Rows of the input for one row of the output; 1 for an upsampling too.
     pub fn stride(self) -> usize {
         match self {
             Self::Conv { stride, .. } => stride,
@@ -117,7 +118,7 @@ impl StepShape {
         }
     }
 
-    /// The image that it makes of one of this size.
+    /// The size after the step from an image of a size.
     pub fn output(self, size: Size) -> Size {
         match self {
             Self::Conv {
@@ -133,7 +134,7 @@ impl StepShape {
                     columns: length(size.columns),
                 }
             }
-            Self::Double => Size {
+            Self::Upsample => Size {
                 rows: 2 * size.rows,
                 columns: 2 * size.columns,
                 ..size
@@ -146,8 +147,8 @@ impl StepShape {
         }
     }
 
-    /// The most values that live at a time while it runs on an image of this size.
-    pub fn most_values(self, size: Size, scratch: Scratch) -> usize {
+    /// The most values alive at a time while the step runs on an image of a size.
+    pub fn peak_values(self, size: Size, scratch: Scratch) -> usize {
         let (before, after) = (size.values(), self.output(size).values());
         let sum = |parts: &[usize]| {
             parts
@@ -165,23 +166,23 @@ impl StepShape {
                 let unfolded = unfolded(kernel, self.output(size));
                 sum(&[before, after, copies(before), copies(after), unfolded])
             }
-            Self::Double => before.saturating_add(after),
+            Self::Upsample => before.saturating_add(after),
             Self::Norm => sum(&[before, after, copies(before), copies(before)]),
             Self::Residual { has_shortcut, .. } => {
-                // The shortcut is the input itself, or another beside it.
+                // The shortcut is the input itself, or a tensor beside it.
                 let (shortcut, other) = match has_shortcut {
                     true => (after, after),
                     false => (before, 0),
                 };
                 let wider = before.max(after);
                 let unfolded = unfolded(3, self.output(size));
-                // The input and its norm; then the shortcut, a norm's output and a
+                // First the input and its norm are alive; then the shortcut, a norm's output and a
                 // convolution's.
                 let norm = sum(&[before, other, before, copies(before), copies(before)]);
                 let conv = sum(&[shortcut, wider, after, copies(wider), copies(after)]);
                 norm.max(conv.saturating_add(unfolded))
             }
-            // Its norm, queries, keys, values and result, and scores.
+            // The input, its norm, queries, keys, values and the result, and the scores.
             Self::Attention => {
                 let places = size.rows.saturating_mul(size.columns);
                 let (most, times) = scratch.scores;
@@ -191,14 +192,69 @@ impl StepShape {
         }
     }
 
-    /// How many rows of its output an edge spoils that is none of the image's, where so many
-    /// of its input's are spoilt.
-    pub fn spoilt(self, rows: usize) -> usize {
+    /// Output rows contaminated by a band's edge, when so many input rows are: those whose values
+    /// differ from a run on the whole image.
+    pub fn contaminated_rows(self, rows: usize) -> usize {
         match self {
             Self::Conv { kernel, stride, .. } => (rows + kernel / 2).div_ceil(stride),
-            Self::Double => 2 * rows,
+            Self::Upsample => 2 * rows,
             Self::Residual { .. } => rows + 2,
             Self::Attention | Self::Norm => rows,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: Size = Size {
+        channels: 4,
+        rows: 16,
+        columns: 8,
+    };
+
+    fn conv(kernel: usize, stride: usize, padding: usize) -> StepShape {
+        StepShape::Conv {
+            outputs: 6,
+            kernel,
+            stride,
+            padding,
+        }
+    }
+
+    #[test]
+    fn sizes_follow_the_steps() {
+        let size = |rows, columns, channels| Size {
+            channels,
+            rows,
+            columns,
+        };
+        assert_eq!(conv(3, 1, 2).output(SIZE), size(16, 8, 6));
+        assert_eq!(conv(3, 2, 1).output(SIZE), size(8, 4, 6));
+        assert_eq!(StepShape::Upsample.output(SIZE), size(32, 16, 4));
+        assert_eq!(StepShape::Attention.output(SIZE), SIZE);
+        let steps = [conv(3, 2, 1), StepShape::Norm, StepShape::Upsample];
+        assert_eq!(output(&steps, SIZE), size(16, 8, 6));
+    }
+
+    #[test]
+    fn the_peak_is_that_of_the_largest_step() {
+        let no_scratch = Scratch {
+            scores: (0, 1),
+            unfolded: 0,
+            copies: 0,
+        };
+        let (small, large) = (4 * 16 * 8, 4 * 32 * 16);
+        assert_eq!(peak_values(&[StepShape::Norm], SIZE, no_scratch), 2 * small);
+        let steps = [StepShape::Norm, StepShape::Upsample, StepShape::Norm];
+        assert_eq!(peak_values(&steps, SIZE, no_scratch), 2 * large);
+        let on_cpu = Scratch::of(&Device::Cpu);
+        assert!(peak_values(&steps, SIZE, on_cpu) > 2 * large);
+        let huge = Size {
+            rows: usize::MAX,
+            ..SIZE
+        };
+        assert_eq!(StepShape::Norm.peak_values(huge, on_cpu), usize::MAX);
     }
 }

@@ -1,54 +1,37 @@
-//! An autoencoder's half as a row of steps, that can be run on a part of an image.
+//! An encoder or decoder as a sequence of steps, which can also run on a part of an image.
 
 use candle_core::{Result, Tensor};
 
 use super::blocks::{AttentionBlock, ResidualBlock};
+use super::norms::Norms;
 use super::shapes::StepShape;
 use crate::nn::{upsample_nearest, Conv2d, GroupNorm};
 
-/// Where group norms, which are about a whole image, get their moments from.
-pub trait Norms {
-    /// A norm and SiLU of `x`, or `None` to go no further.
-    ///
-    /// # Errors
-    /// The device fails.
-    fn norm(&mut self, norm: &GroupNorm, x: &Tensor) -> Result<Option<Tensor>>;
-}
-
-/// From the image itself, which is whole.
-pub struct OfTheWhole;
-
-impl Norms for OfTheWhole {
-    fn norm(&mut self, norm: &GroupNorm, x: &Tensor) -> Result<Option<Tensor>> {
-        norm.forward(x, true).map(Some)
-    }
-}
-
-/// A part of a network that takes an image and gives one.
+/// A part of a network from images to images.
 #[derive(Clone, Copy)]
 pub enum Step<'a> {
-    /// A convolution behind so many rows and columns of zeros, and in front of others.
+    /// A convolution, after so many rows and columns of zeros and before so many.
     Conv(&'a Conv2d, usize, usize),
-    /// Twice the height and width.
-    Double,
+    /// Nearest-neighbour upsampling to twice the height and width.
+    Upsample,
     /// A residual block.
     Residual(&'a ResidualBlock),
-    /// An attention over the whole image.
+    /// Self-attention over the whole image.
     Attention(&'a AttentionBlock),
     /// A group norm and SiLU.
     Norm(&'a GroupNorm),
 }
 
-/// Runs steps one after the other; `None` where `norms` went no further.
+/// Runs steps one after the other; `None` if `norms` ended the run.
 ///
 /// # Errors
-/// The shapes do not fit, or the device fails.
+/// The shapes do not fit, or the device fails or has too little memory.
 pub fn run(steps: &[Step], x: Tensor, norms: &mut dyn Norms) -> Result<Option<Tensor>> {
     let mut x = x;
     for step in steps {
         let y = match step {
             Step::Conv(conv, before, after) => conv.forward(&x, *before, *after)?,
-            Step::Double => upsample_nearest(&x)?,
+            Step::Upsample => upsample_nearest(&x)?,
             Step::Attention(block) => block.forward(x)?,
             Step::Residual(block) => match block.forward(x, norms)? {
                 Some(y) => y,
@@ -65,7 +48,7 @@ pub fn run(steps: &[Step], x: Tensor, norms: &mut dyn Norms) -> Result<Option<Te
 }
 
 impl Step<'_> {
-    /// Its shape.
+    /// The step's shape.
     pub fn shape(&self) -> StepShape {
         match self {
             Step::Conv(conv, before, after) => StepShape::Conv {
@@ -74,7 +57,7 @@ impl Step<'_> {
                 stride: conv.stride(),
                 padding: before + after,
             },
-            Step::Double => StepShape::Double,
+            Step::Upsample => StepShape::Upsample,
             Step::Residual(block) => StepShape::Residual {
                 outputs: block.outputs(),
                 has_shortcut: block.has_shortcut(),

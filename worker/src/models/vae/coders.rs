@@ -1,8 +1,8 @@
-//! The encoder and the decoder.
+//! The encoder and the decoder, as sequences of steps.
 
-use super::blocks::{AttentionBlock, ResidualBlock};
+use super::blocks::{AttentionBlock, ResidualBlock, EPS};
 use super::steps::Step;
-use super::{VaeConfig, EPS};
+use crate::checkpoint::VaeConfig;
 use crate::models::builder::{Builder, Built};
 use crate::nn::{Conv2d, GroupNorm};
 
@@ -31,8 +31,8 @@ impl Middle {
     }
 }
 
-/// One resolution: residual blocks, then a change of resolution unless it is
-/// the last.
+/// The blocks at one resolution: residual blocks, then a convolution for the change of
+/// resolution, except at the last.
 struct Level {
     blocks: Vec<ResidualBlock>,
     resample: Option<Conv2d>,
@@ -44,7 +44,7 @@ impl Level {
     }
 }
 
-/// The residual blocks of one level; the first changes the channels.
+/// The residual blocks of one level. The first changes the number of channels.
 fn residual_blocks(
     at: &Builder,
     inputs: usize,
@@ -60,7 +60,7 @@ fn residual_blocks(
         .collect()
 }
 
-/// Pixels to latents.
+/// From pixels to latents.
 pub struct Encoder {
     conv_in: Conv2d,
     levels: Vec<Level>,
@@ -70,7 +70,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// From its place in the names.
+    /// Builds the network from the tensors under `at`.
     ///
     /// # Errors
     /// A tensor is missing, misshapen or unreadable.
@@ -98,37 +98,37 @@ impl Encoder {
         })
     }
 
-    /// From pixels `[B, 3, H, W]` to the moments of their posterior, and after how many of them
-    /// the image has become smaller: the first first.
+    /// The steps from pixels `[B, 3, H, W]` to the moments of the posterior; and for each
+    /// downsampling, first to last, the number of steps up to and with it.
     pub fn steps(&self) -> (Vec<Step<'_>>, Vec<usize>) {
         let mut steps = vec![Step::Conv(&self.conv_in, 1, 1)];
-        let mut smaller = Vec::new();
+        let mut downsampled = Vec::new();
         for level in &self.levels {
             steps.extend(level.steps());
             if let Some(downsample) = &level.resample {
                 steps.push(Step::Conv(downsample, 0, 1));
-                smaller.push(steps.len());
+                downsampled.push(steps.len());
             }
         }
         steps.extend(self.middle.steps());
         steps.push(Step::Norm(&self.norm_out));
         steps.push(Step::Conv(&self.conv_out, 1, 1));
-        (steps, smaller)
+        (steps, downsampled)
     }
 }
 
-/// Latents to pixels.
+/// From latents to pixels.
 pub struct Decoder {
     conv_in: Conv2d,
     middle: Middle,
-    /// From the lowest resolution up.
+    /// From the lowest resolution to the highest.
     levels: Vec<Level>,
     norm_out: GroupNorm,
     conv_out: Conv2d,
 }
 
 impl Decoder {
-    /// From its place in the names.
+    /// Builds the network from the tensors under `at`.
     ///
     /// # Errors
     /// A tensor is missing, misshapen or unreadable.
@@ -156,22 +156,22 @@ impl Decoder {
         })
     }
 
-    /// From latents to pixels, and before which of them the image becomes larger: the last
-    /// first.
+    /// The steps from latents to pixels; and for each upsampling, last to first, the number of
+    /// steps before it.
     pub fn steps(&self) -> (Vec<Step<'_>>, Vec<usize>) {
         let mut steps = vec![Step::Conv(&self.conv_in, 1, 1)];
-        let mut larger = Vec::new();
+        let mut before_upsampling = Vec::new();
         steps.extend(self.middle.steps());
         for level in &self.levels {
             steps.extend(level.steps());
             if let Some(upsample) = &level.resample {
-                larger.insert(0, steps.len());
-                steps.push(Step::Double);
+                before_upsampling.insert(0, steps.len());
+                steps.push(Step::Upsample);
                 steps.push(Step::Conv(upsample, 1, 1));
             }
         }
         steps.push(Step::Norm(&self.norm_out));
         steps.push(Step::Conv(&self.conv_out, 1, 1));
-        (steps, larger)
+        (steps, before_upsampling)
     }
 }
