@@ -13,7 +13,7 @@ use super::error::{Error, Result};
 use super::preview;
 use super::prompt::tokenize;
 use super::types::{Conditioning, DenoiseInputs, Image, Latent, Preview};
-use crate::checkpoint::{Checkpoint, Qwen3Config, WeightsError, NATIVE_SIZE};
+use crate::checkpoint::{Checkpoint, PartTensors, Qwen3Config, WeightsError, NATIVE_SIZE};
 use crate::models::builder::Builder;
 use crate::models::mmdit::Mmdit;
 use crate::models::qwen3::Qwen3;
@@ -50,6 +50,7 @@ pub struct Pipeline {
     text_encoder: Option<Qwen3>,
     transformer: Option<Mmdit>,
     vae: Option<Vae>,
+    weights: Vec<Arc<PartTensors>>,
 }
 
 impl Pipeline {
@@ -62,11 +63,13 @@ impl Pipeline {
         placement: &Placement,
         parts: Parts,
     ) -> std::result::Result<Self, WeightsError> {
+        let mut weights = Vec::new();
         let text_encoder = match &checkpoint.text_encoder {
             Some(part) if parts.text_encoder => {
                 part.tensors.read_ahead();
                 let built = Qwen3::new(&part.config, &Builder::new(&part.tensors, placement))?;
                 part.tensors.finish()?;
+                weights.push(part.tensors.clone());
                 Some(built)
             }
             _ => None,
@@ -76,6 +79,7 @@ impl Pipeline {
                 part.tensors.read_ahead();
                 let built = Mmdit::new(&part.config, &Builder::new(&part.tensors, placement))?;
                 part.tensors.finish()?;
+                weights.push(part.tensors.clone());
                 Some(built)
             }
             _ => None,
@@ -85,6 +89,7 @@ impl Pipeline {
                 part.tensors.read_ahead();
                 let built = Vae::new(&part.config, &Builder::new(&part.tensors, placement))?;
                 part.tensors.finish()?;
+                weights.push(part.tensors.clone());
                 Some(built)
             }
             _ => None,
@@ -103,6 +108,7 @@ impl Pipeline {
             text_encoder,
             transformer,
             vae,
+            weights,
         })
     }
 
@@ -113,6 +119,7 @@ impl Pipeline {
         text_encoder: Qwen3,
         transformer: Mmdit,
         vae: Vae,
+        weights: Vec<Arc<PartTensors>>,
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -122,7 +129,14 @@ impl Pipeline {
             text_encoder: Some(text_encoder),
             transformer: Some(transformer),
             vae: Some(vae),
+            weights,
         }
+    }
+
+    /// For each loaded part, the map from its tensors to rows of files, which stay open:
+    /// single tensors can be read again, to stream, swap or adapt them.
+    pub fn weights(&self) -> &[Arc<PartTensors>] {
+        &self.weights
     }
 
     /// The model with `bytes` of host memory for its jobs, instead of what the machine has
