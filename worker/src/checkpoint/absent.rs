@@ -1,4 +1,4 @@
-//! What to say of a folder that has no weights.
+//! The refusal of a folder that has no weights.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::error::WeightsError;
 use super::folder;
 use super::foreign::Foreign;
 
-/// Says what a folder has instead of weights, and what to do.
+/// Reports what a folder has instead of weights, and what to do about it.
 pub(super) fn refusal(path: &Path) -> WeightsError {
     let listing = match folder::list(path) {
         Ok(listing) => listing,
@@ -17,11 +17,11 @@ pub(super) fn refusal(path: &Path) -> WeightsError {
         .iter()
         .filter(|f| folder::is_foreign_weights(f));
     if let Some(file) = foreign.next() {
-        let by_name = match folder::ending_of(file).as_str() {
+        let by_name = match folder::extension_of(file).as_str() {
             "gguf" => Foreign::Gguf,
             _ => Foreign::Pickle,
         };
-        let kind = Foreign::of_file(file).filter(|kind| *kind != Foreign::Other);
+        let kind = folder::format_of(file).filter(|kind| *kind != Foreign::Other);
         return WeightsError::NotSafetensors {
             file: file.clone(),
             kind: kind.unwrap_or(by_name),
@@ -59,7 +59,7 @@ pub(super) fn refusal(path: &Path) -> WeightsError {
     }
 }
 
-/// Whether a folder looks like a checkpoint by the names in it.
+/// Whether names in a folder are those of a checkpoint.
 fn is_checkpoint(path: &Path) -> bool {
     let marks = [
         "model_index.json",

@@ -1,4 +1,4 @@
-//! Which of several candidates is taken as a part.
+//! Chooses one of several candidates for a part.
 
 use std::path::{Path, PathBuf};
 
@@ -7,20 +7,22 @@ use super::folder::{self, Skipped};
 use super::foreign::Foreign;
 use super::layout::Places;
 use super::part::PartTensors;
-use super::{shards, text, vae_others, TEXT_ENCODER, TRANSFORMER};
+use super::part_names::{TEXT_ENCODER, TRANSFORMER};
+use super::{shards, text, vae_others};
 
-/// What choosing left aside, and what is to be said of it.
+/// Candidates that were not used, and notes on the choice for the person who made it.
 pub(super) struct Chosen {
     pub skipped: Vec<Skipped>,
     pub notes: Vec<String>,
 }
 
-/// Opens the candidate that is the part. A path that was named must be it. Among files that
-/// were searched for, those of others are left aside, the same bytes count once, and of
-/// different ones the better match is taken.
+/// Opens the candidate that is the part. A path that a person named must be the part. Among
+/// the results of a search, files of other models are skipped, copies count once, and the
+/// best match is taken.
 ///
 /// # Errors
-/// A named path is not the part, or nothing that was searched is and one of them should be.
+/// The error of a named path; after a search without a usable candidate, the error of the
+/// one that was most likely meant.
 pub(super) fn choose<C>(
     places: &Places,
     part: &'static str,
@@ -89,22 +91,25 @@ pub(super) fn choose<C>(
     Ok(Some(best))
 }
 
-/// What to say of an index that a part's folder has besides the weights that were taken.
+/// The note on an index in a part's folder that was not used.
 fn note_of_index(path: &Path) -> Option<String> {
     let note = shards::passed_over(path).filter(|_| path.is_dir());
     note.map(|note| text::sentence(&note))
 }
 
-/// Opens a file that a search found, which must not say by its name that it is another's.
+/// Opens a file that a search found, unless its name says that it is another model's.
+///
+/// # Errors
+/// [`WeightsError::NotSafetensors`], [`WeightsError::OtherByName`], or those of `open`.
 fn open_found<T>(
     path: &Path,
     part: &'static str,
     open: impl Fn(&Path) -> Result<T, WeightsError>,
 ) -> Result<T, WeightsError> {
     if folder::is_foreign_weights(path) {
-        let kind = match folder::ending_of(path).as_str() {
+        let kind = match folder::extension_of(path).as_str() {
             "gguf" => Foreign::Gguf,
-            _ => Foreign::of_file(path).unwrap_or(Foreign::Pickle),
+            _ => folder::format_of(path).unwrap_or(Foreign::Pickle),
         };
         return Err(WeightsError::NotSafetensors {
             file: path.to_owned(),
@@ -115,8 +120,8 @@ fn open_found<T>(
     vae_others::by_name(path, part).map_or(Ok(opened), Err)
 }
 
-/// How likely a refused file is the one that was meant: 0 when it is healthy
-/// and simply another model's.
+/// How likely a refused file is the one that was meant: 0 for an intact file of another
+/// model.
 fn blame(path: &Path, error: &WeightsError) -> u8 {
     let damaged = match error {
         WeightsError::Truncated { .. }
@@ -125,7 +130,7 @@ fn blame(path: &Path, error: &WeightsError) -> u8 {
         | WeightsError::Unreadable { .. }
         | WeightsError::DeadLink { .. }
         | WeightsError::OtherByName { .. } => true,
-        // Whole files of another format are other models' more often than not.
+        // Intact files of another format mostly belong to other models.
         WeightsError::NotSafetensors { kind, .. } => {
             !matches!(kind, Foreign::Gguf | Foreign::Pickle | Foreign::Zip)
         }
@@ -138,15 +143,14 @@ fn blame(path: &Path, error: &WeightsError) -> u8 {
     }
 }
 
-/// Whether a file has the name that the releases give it.
+/// Whether a file's name is one of the releases'.
 fn named_like_ours(path: &Path) -> bool {
     let name = folder::name_of(path).to_ascii_lowercase();
     name.contains("ovis") || matches!(&name[..], "ae.safetensors" | "ae.sft")
 }
 
-/// How good a match a healthy file is, less being better: a name of the releases, then one
-/// of the same family; numbers as they were published before rounded ones; then the
-/// shortest way to it.
+/// Sort key of usable candidates, the best first: names of the releases before those of the
+/// same family and others, then the published types before others, then the shortest path.
 fn rank(path: &Path, part: &str, tensors: &PartTensors) -> (u8, usize, usize, PathBuf) {
     let name = folder::name_of(path).to_ascii_lowercase();
     let family = match part {

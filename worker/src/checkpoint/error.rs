@@ -1,60 +1,60 @@
-//! Why files are not the weights they should be.
+//! Why files cannot be used as weights.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::foreign::Foreign;
 use super::text;
-use crate::text::first_line;
 
-/// A refusal. Its text is one sentence on one line that names the file and, where there
-/// is one, the tensor; what comes from a file or a path is escaped in it.
+/// Why files cannot be used as weights. The text is one sentence on one line that names the
+/// file and, where there is one, the tensor; text from files and paths is escaped in it.
 #[derive(Debug)]
 pub enum WeightsError {
-    /// The operating system did not hand the file over.
+    /// The operating system does not open the path.
     Unreadable {
         /// The file or folder.
         file: PathBuf,
-        /// The operating system's words.
+        /// The operating system's reason.
         reason: String,
     },
-    /// A link leads to nothing.
+    /// A link whose target does not exist.
     DeadLink {
         /// The link.
         file: PathBuf,
-        /// Where it leads.
+        /// The target.
         target: PathBuf,
     },
-    /// A file was wanted, and this is something else.
+    /// A path that should be a file and is not.
     NotAFile {
         /// The path.
         file: PathBuf,
         /// What it is, with its article.
         what: &'static str,
     },
-    /// The file is something else: a pickle, a GGUF, a Git LFS pointer.
+    /// A file of another format: a pickle, a GGUF, a Git LFS pointer.
     NotSafetensors {
         /// The file.
         file: PathBuf,
-        /// What it looks like.
+        /// Its format.
         kind: Foreign,
     },
-    /// What was named was downloaded in part.
+    /// A download that has not finished.
     Unfinished {
         /// The file or folder.
         file: PathBuf,
-        /// What shows it.
+        /// The sign of it.
         reason: String,
     },
     /// The file ends before one of its tensors does.
     Truncated {
         /// The file.
         file: PathBuf,
-        /// The first tensor that is not whole.
+        /// The first tensor that is not complete.
         tensor: String,
-        /// Bytes the file must have for this tensor.
+        /// File size in bytes that this tensor requires.
         needed: u64,
-        /// Bytes it has.
+        /// Actual file size in bytes.
         present: u64,
     },
     /// The header contradicts itself.
@@ -64,7 +64,7 @@ pub enum WeightsError {
         /// What is wrong in it.
         reason: String,
     },
-    /// A whole and healthy file of another model.
+    /// An intact file of another model.
     OtherModel {
         /// The file or folder.
         file: PathBuf,
@@ -72,7 +72,7 @@ pub enum WeightsError {
         part: &'static str,
         /// The model it belongs to.
         model: &'static str,
-        /// A tensor that gives it away.
+        /// A tensor that identifies it.
         tensor: String,
     },
     /// A file whose name alone says that it is another model's.
@@ -84,7 +84,7 @@ pub enum WeightsError {
         /// The model that its name says.
         model: &'static str,
     },
-    /// A healthy file that has nothing of the part it was named for.
+    /// An intact file that does not contain the part it was opened as.
     OtherPart {
         /// The file or folder.
         file: PathBuf,
@@ -100,25 +100,25 @@ pub enum WeightsError {
         /// A tensor of another part than the transformer.
         tensor: String,
     },
-    /// An adapter, which changes a model and is none.
+    /// An adapter, which modifies a model.
     Adapter {
         /// The file.
         file: PathBuf,
         /// The part it was opened as.
         part: &'static str,
-        /// A tensor that gives it away.
+        /// A tensor that identifies it.
         tensor: String,
     },
-    /// A tensor of the part is not there.
+    /// A tensor of the part is absent.
     Missing {
         /// The file or folder.
         file: PathBuf,
         /// The part.
         part: &'static str,
-        /// The tensor, as the file would name it.
+        /// The tensor's name in the file's naming scheme.
         tensor: String,
     },
-    /// A tensor has another shape than the geometry asks for.
+    /// A tensor's shape contradicts the geometry.
     Shape {
         /// The file.
         file: PathBuf,
@@ -131,7 +131,7 @@ pub enum WeightsError {
         /// The shape it should have.
         expected: Vec<usize>,
     },
-    /// A tensor that is no part of the network, nor a known extra.
+    /// A tensor that neither belongs to the network nor is a known extra.
     Unknown {
         /// The file.
         file: PathBuf,
@@ -140,7 +140,7 @@ pub enum WeightsError {
         /// The tensor.
         tensor: String,
     },
-    /// A tensor stored in a type that the worker does not compute with.
+    /// A tensor stored in a type that cannot be loaded.
     Dtype {
         /// The file.
         file: PathBuf,
@@ -149,7 +149,7 @@ pub enum WeightsError {
         /// The file's name for the type.
         dtype: String,
     },
-    /// A tensor stored in a type that is newer than the worker, or misspelt.
+    /// A tensor stored in a type that the `safetensors` crate does not know.
     NewDtype {
         /// The file.
         file: PathBuf,
@@ -158,7 +158,7 @@ pub enum WeightsError {
         /// The file's name for the type.
         dtype: String,
     },
-    /// A weight in 8-bit floats is scaled in a way that the worker does not know.
+    /// A weight in 8-bit floats with a scale that is not a single float32.
     Scale {
         /// The file.
         file: PathBuf,
@@ -169,16 +169,16 @@ pub enum WeightsError {
         /// Its shape.
         shape: Vec<usize>,
     },
-    /// Shapes or a configuration that no Ovis-Image can have.
+    /// A geometry that no Ovis-Image has.
     Geometry {
         /// The file or folder.
         file: PathBuf,
         /// The part.
         part: &'static str,
-        /// What does not fit, naming the tensor or field.
+        /// The contradiction, naming the tensor or field.
         reason: String,
     },
-    /// A JSON file beside the weights is not what it should be.
+    /// A JSON file beside the weights cannot be used.
     Json {
         /// The file.
         file: PathBuf,
@@ -194,39 +194,39 @@ pub enum WeightsError {
         /// The files.
         candidates: Vec<PathBuf>,
     },
-    /// The path holds nothing that looks like a checkpoint.
+    /// A path without a checkpoint.
     Nothing {
         /// The path.
         path: PathBuf,
-        /// What it has instead.
+        /// Its contents.
         seen: String,
-        /// What to do about it.
+        /// Advice for the person who named it.
         hint: String,
     },
-    /// Nothing is at a path that reads like a repository of Hugging Face, and none of its
-    /// caches on this machine has that.
+    /// A path that does not exist and reads like a repository of Hugging Face, which is in no
+    /// cache on this machine.
     NoRepository {
         /// The path.
         path: PathBuf,
-        /// The caches that were looked into.
+        /// The caches that were searched.
         caches: Vec<PathBuf>,
     },
-    /// A web address was named.
+    /// A web address in place of a path.
     Address {
         /// The address.
         path: PathBuf,
     },
-    /// No path was given at all.
+    /// No path was given.
     NoPath,
-    /// The tokenizer's files are there but do not make a tokenizer.
+    /// No tokenizer can be built from the tokenizer's files.
     Tokenizer {
         /// The file.
         file: PathBuf,
         /// What is wrong.
         reason: String,
     },
-    /// The model asks for a tensor that its part's table does not have, or
-    /// leaves one of it: the two disagree about the geometry.
+    /// The model asks for a tensor that its part does not have, or leaves one unused: the two
+    /// disagree about the geometry.
     Table {
         /// The file or folder.
         file: PathBuf,
@@ -234,17 +234,28 @@ pub enum WeightsError {
         part: &'static str,
         /// The tensor's canonical name.
         tensor: String,
-        /// How they disagree.
+        /// The disagreement.
         reason: String,
     },
-    /// The device did not take a tensor.
+    /// Rows were asked for that a tensor does not have, or that do not start at whole bytes.
+    Rows {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The rows.
+        rows: Range<usize>,
+        /// Number of rows that the tensor has.
+        count: usize,
+    },
+    /// A tensor could not be created on the device.
     Device {
         /// The file or folder.
         file: PathBuf,
         /// The tensor's canonical name.
         tensor: String,
-        /// The device's words.
-        source: Box<candle_core::Error>,
+        /// The device's reason, one line.
+        reason: String,
     },
 }
 
@@ -374,15 +385,20 @@ impl WeightsError {
                 "the {part} in `{}` and the model disagree about `{tensor}`: {reason}",
                 file.display()
             ),
-            Self::Device { file, tensor, source } => format!(
-                "tensor `{tensor}` of `{}` could not be put on the device: {}",
+            Self::Rows { file, tensor, rows, count } => format!(
+                "tensor `{tensor}` in `{}` has {count} rows, not {} to {} in whole bytes",
                 file.display(),
-                first_line(source)
+                rows.start,
+                rows.end
+            ),
+            Self::Device { file, tensor, reason } => format!(
+                "tensor `{tensor}` of `{}` could not be put on the device: {reason}",
+                file.display()
             ),
         }
     }
 
-    /// What to do about it; empty when there is nothing to add.
+    /// Advice for the person who named the file; may be empty.
     pub fn hint(&self) -> String {
         let hint = match self {
             Self::Unreadable { .. } => "Check the path and its permissions.",
@@ -427,7 +443,10 @@ impl WeightsError {
             Self::Tokenizer { .. } | Self::Json { .. } => {
                 "Take the file from the model's repository again."
             }
-            Self::Geometry { .. } | Self::Table { .. } | Self::Device { .. } => "",
+            Self::Geometry { .. }
+            | Self::Table { .. }
+            | Self::Rows { .. }
+            | Self::Device { .. } => "",
         };
         text::sentence(hint)
     }

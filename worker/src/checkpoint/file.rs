@@ -1,99 +1,128 @@
-//! One memory-mapped safetensors file, its header checked against its length.
+//! One memory-mapped safetensors file.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-use memmap2::Mmap;
-use safetensors::tensor::TensorInfo;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 
 use super::error::WeightsError;
-use super::{folder, header};
+use super::header;
+use super::mapped::MappedFile;
+use super::source::{TensorEntry, TensorSource};
 
-/// A mapped file and where its tensors are.
+/// A safetensors file whose header has been checked against its length.
 #[derive(Debug)]
 pub(super) struct SafetensorsFile {
-    path: PathBuf,
-    map: Mmap,
-    data_start: usize,
-    tensors: BTreeMap<String, TensorInfo>,
+    file: Arc<MappedFile>,
+    tensors: BTreeMap<String, TensorEntry>,
 }
 
 impl SafetensorsFile {
-    /// Maps the file and checks its header.
+    /// Maps the file and reads its header.
     ///
     /// # Errors
-    /// The file cannot be read, is not safetensors, is truncated, or its
-    /// header contradicts itself.
+    /// The file cannot be opened, is not safetensors, is truncated, or its header
+    /// contradicts itself.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let file = folder::open_file(path)?;
-        let mut control = path.as_os_str().to_owned();
-        control.push(".aria2");
-        if Path::new(&control).exists() {
-            return Err(WeightsError::Unfinished {
-                file: path.to_owned(),
-                reason: "aria2's control file beside it says that its download goes on".into(),
-            });
-        }
-        // SAFETY: the map is read-only and private to this process. Weights are
-        // not rewritten in place while a worker has them open; if they are,
-        // the values read are wrong, and a shortened file ends the process,
-        // as with every memory-mapped model loader.
-        let map = unsafe { Mmap::map(&file) }.map_err(|error| folder::unreadable(path, &error))?;
-        let (data_start, tensors) = header::parse(path, &map)?;
+        let file = MappedFile::open(path)?;
+        let tensors = header::parse(path, file.bytes())?;
         Ok(Self {
-            path: path.to_owned(),
-            map,
-            data_start,
+            file: Arc::new(file),
             tensors,
         })
     }
+}
 
-    /// Where the file is.
-    pub fn path(&self) -> &Path {
-        &self.path
+impl TensorSource for SafetensorsFile {
+    fn path(&self) -> &Path {
+        self.file.path()
     }
 
-    /// Whether another file has the same bytes: it is the same file under another name, or
-    /// a copy.
-    pub fn is_same(&self, other: &Self) -> bool {
-        let same_place = matches!(
-            (self.path.canonicalize(), other.path.canonicalize()),
-            (Ok(ours), Ok(theirs)) if ours == theirs
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.tensors.keys().map(String::as_str))
+    }
+
+    fn entry(&self, name: &str) -> Option<&TensorEntry> {
+        self.tensors.get(name)
+    }
+
+    fn bytes(
+        &self,
+        entry: &TensorEntry,
+        rows: Range<usize>,
+    ) -> Result<Cow<'_, [u8]>, WeightsError> {
+        let range = entry.row_bytes(&rows);
+        let bytes = range.and_then(|range| self.file.bytes().get(range));
+        bytes.map(Cow::Borrowed).ok_or_else(|| WeightsError::Rows {
+            file: self.path().to_owned(),
+            tensor: entry.name.clone(),
+            rows,
+            count: entry.rows(),
+        })
+    }
+
+    fn file(&self) -> Option<&Arc<MappedFile>> {
+        Some(&self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::StoredType;
+    use super::super::test_files::{write, Stored};
+    use super::*;
+
+    #[test]
+    fn hands_out_the_bytes_of_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        write(
+            &path,
+            &[
+                Stored::f32("b", &[3, 2], &[0., 1., 2., 3., 4., 5.]),
+                Stored::f32("a", &[], &[7.]),
+            ],
         );
-        same_place || self.map[..] == other.map[..]
+        let file = SafetensorsFile::open(&path).unwrap();
+        assert_eq!(file.names().collect::<Vec<_>>(), ["a", "b"]);
+        let matrix = file.entry("b").unwrap();
+        assert_eq!(
+            (&matrix.stored, &matrix.shape[..]),
+            (&StoredType::F32, &[3, 2][..])
+        );
+        let rows = file.bytes(matrix, 1..3).unwrap();
+        let wanted: Vec<u8> = [2f32, 3., 4., 5.].map(f32::to_le_bytes).concat();
+        assert_eq!(rows[..], wanted[..]);
+        let scalar = file.bytes(file.entry("a").unwrap(), 0..1).unwrap();
+        assert_eq!(scalar[..], 7f32.to_le_bytes());
+        let error = file.bytes(matrix, 2..4).unwrap_err().to_string();
+        assert!(error.contains("has 3 rows, not 2 to 4"), "{error}");
+        assert!(file.entry("c").is_none());
     }
 
-    /// Bytes of the file.
-    pub fn len(&self) -> usize {
-        self.map.len()
+    #[test]
+    fn keeps_its_values_after_its_pages_are_released() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        write(&path, &[Stored::f32("a", &[2], &[1., 2.])]);
+        let file = SafetensorsFile::open(&path).unwrap();
+        let read = || {
+            let bytes = file.bytes(file.entry("a").unwrap(), 0..2).unwrap();
+            bytes.into_owned()
+        };
+        let before = read();
+        file.file.release();
+        assert_eq!(read(), before);
     }
 
-    /// Has the system map some of the file's pages, as far as it goes.
-    ///
-    /// # Errors
-    /// The system does not do that.
-    pub fn populate(&self, start: usize, length: usize) -> std::io::Result<()> {
-        #[cfg(target_os = "linux")]
-        {
-            let length = length.min(self.map.len() - start);
-            self.map
-                .advise_range(memmap2::Advice::PopulateRead, start, length)
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = (start, length);
-            Err(std::io::ErrorKind::Unsupported.into())
-        }
-    }
-
-    /// Its tensors by name.
-    pub fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
-        &self.tensors
-    }
-
-    /// The bytes of one of its tensors.
-    pub fn bytes(&self, info: &TensorInfo) -> &[u8] {
-        let (start, end) = info.data_offsets;
-        &self.map[self.data_start + start..self.data_start + end]
+    #[test]
+    fn a_download_that_has_not_finished_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        write(&path, &[Stored::f32("a", &[1], &[1.])]);
+        std::fs::write(folder.path().join("x.safetensors.aria2"), "").unwrap();
+        let error = SafetensorsFile::open(&path).unwrap_err();
+        assert!(matches!(error, WeightsError::Unfinished { .. }), "{error}");
     }
 }

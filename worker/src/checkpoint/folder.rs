@@ -1,7 +1,8 @@
-//! Looking into folders, and opening what lies there.
+//! Lists folders and opens files.
 //!
-//! Nothing here trusts a name: pipes and devices are never opened, links are followed but
-//! no folder is visited twice, and what an operating system leaves beside files is nobody's.
+//! Names are not trusted: pipes and devices are never opened, links are followed but no
+//! folder is visited twice, and files that an operating system leaves beside others are
+//! skipped.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
@@ -9,21 +10,22 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::error::WeightsError;
-use super::foreign::Foreign;
+use super::foreign::{Foreign, START};
 
-/// A file or folder that was found and left aside.
+/// A file or folder that a search found and did not use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// The file or folder.
     pub path: PathBuf,
-    /// Why, as a sentence.
+    /// The reason, as a sentence.
     pub reason: String,
 }
 
-/// What is at a path, links followed.
+/// Metadata of a file or folder, with links followed.
 ///
 /// # Errors
-/// Nothing is, or it cannot be looked at.
+/// [`WeightsError::DeadLink`] for a link to nothing, [`WeightsError::Unreadable`] if the path
+/// does not exist or may not be accessed.
 pub(super) fn metadata(path: &Path) -> Result<Metadata, WeightsError> {
     fs::metadata(path).map_err(|error| match fs::read_link(path) {
         Ok(target) if error.kind() == io::ErrorKind::NotFound => WeightsError::DeadLink {
@@ -34,10 +36,11 @@ pub(super) fn metadata(path: &Path) -> Result<Metadata, WeightsError> {
     })
 }
 
-/// Opens a regular file for reading. A pipe would block, and a device has no end.
+/// Opens a regular file for reading. Anything else is refused: a pipe would block, and a
+/// device has no end.
 ///
 /// # Errors
-/// It is something else, or cannot be opened.
+/// [`WeightsError::NotAFile`], or as [`metadata`].
 pub(super) fn open_file(path: &Path) -> Result<File, WeightsError> {
     let found = metadata(path)?;
     if !found.is_file() {
@@ -52,23 +55,32 @@ pub(super) fn open_file(path: &Path) -> Result<File, WeightsError> {
     File::open(path).map_err(|error| unreadable(path, &error))
 }
 
+/// Format of a file by its first bytes; `None` where it cannot be read.
+pub(super) fn format_of(path: &Path) -> Option<Foreign> {
+    let mut start = Vec::with_capacity(START);
+    let file = open_file(path).ok()?;
+    file.take(START as u64).read_to_end(&mut start).ok()?;
+    Some(Foreign::of(&start))
+}
+
 /// Reads a small text file as UTF-8, without the byte-order mark that Windows programs
 /// write.
 ///
 /// # Errors
-/// It cannot be read, is larger than `most` bytes, or is no UTF-8.
-pub(super) fn read_text(path: &Path, most: u64) -> Result<String, WeightsError> {
+/// [`WeightsError::Json`] if it is larger than `max_bytes`, of another format, or not UTF-8;
+/// or as [`open_file`].
+pub(super) fn read_text(path: &Path, max_bytes: u64) -> Result<String, WeightsError> {
     let unusable = |reason: String| WeightsError::Json {
         file: path.to_owned(),
         reason,
     };
     let mut bytes = Vec::new();
     open_file(path)?
-        .take(most + 1)
+        .take(max_bytes + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(path, &error))?;
-    if bytes.len() as u64 > most {
-        return Err(unusable(format!("it is larger than {most} bytes")));
+    if bytes.len() as u64 > max_bytes {
+        return Err(unusable(format!("it is larger than {max_bytes} bytes")));
     }
     if let kind @ (Foreign::Empty
     | Foreign::Zeros
@@ -88,7 +100,7 @@ pub(super) fn read_text(path: &Path, most: u64) -> Result<String, WeightsError> 
     Ok(text)
 }
 
-/// A refusal in the operating system's words.
+/// The refusal of a path that the operating system does not open.
 pub(super) fn unreadable(path: &Path, error: &io::Error) -> WeightsError {
     WeightsError::Unreadable {
         file: path.to_owned(),
@@ -104,7 +116,7 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> WeightsError {
     }
 }
 
-/// The folder that a file is in.
+/// The folder that contains a file.
 pub(super) fn around(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -112,77 +124,76 @@ pub(super) fn around(path: &Path) -> PathBuf {
     }
 }
 
-/// A file's name, for comparing and showing.
+/// Last component of a path, for comparisons and messages.
 pub(super) fn name_of(path: &Path) -> String {
     path.file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default()
 }
 
-/// A file's ending in lower case, without the dot.
-pub(super) fn ending_of(path: &Path) -> String {
+/// A file's extension in lower case, without the dot.
+pub(super) fn extension_of(path: &Path) -> String {
     path.extension()
-        .map(|ending| ending.to_string_lossy().to_ascii_lowercase())
+        .map(|extension| extension.to_string_lossy().to_ascii_lowercase())
         .unwrap_or_default()
 }
 
-/// Whether a file is safetensors by its name. ComfyUI has both endings.
+/// Whether a file's extension says safetensors. ComfyUI accepts both spellings.
 pub(super) fn is_safetensors(path: &Path) -> bool {
-    matches!(ending_of(path).as_str(), "safetensors" | "sft")
+    matches!(extension_of(path).as_str(), "safetensors" | "sft")
 }
 
-/// Whether a file is by its name weights in a format that is not read.
+/// Whether a file's extension is that of a weight format that is not read.
 pub(super) fn is_foreign_weights(path: &Path) -> bool {
     matches!(
-        ending_of(path).as_str(),
+        extension_of(path).as_str(),
         "gguf" | "bin" | "pt" | "pth" | "ckpt"
     )
 }
 
-/// Whether a file is by its name a download that has not ended.
+/// Whether a file's extension is that of an unfinished download.
 pub(super) fn is_unfinished(path: &Path) -> bool {
     matches!(
-        ending_of(path).as_str(),
+        extension_of(path).as_str(),
         "incomplete" | "part" | "partial" | "crdownload" | "download" | "aria2" | "tmp"
     )
 }
 
-/// Whether an operating system left this beside somebody's files: macOS begins such names
-/// with `._`.
-fn is_nobodys(path: &Path) -> bool {
+/// Whether this is metadata that macOS left beside a file; such names start with `._`.
+fn is_apple_double(path: &Path) -> bool {
     name_of(path).starts_with("._")
 }
 
-/// Whether a folder holds what programs keep for themselves.
+/// Whether a folder is hidden or a system's own.
 fn is_private(path: &Path) -> bool {
     let name = name_of(path);
     name.starts_with('.') || name == "__MACOSX" || name == "$RECYCLE.BIN"
 }
 
-/// What is in a folder, sorted.
+/// Contents of a folder, sorted.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Files, and links to files that are not there.
+    /// Files, and links to nothing.
     pub files: Vec<PathBuf>,
     /// Folders.
     pub folders: Vec<PathBuf>,
 }
 
-/// Lists a folder. What is neither file nor folder, and what is nobody's, is left out.
+/// Lists a folder, without pipes, devices and macOS's metadata.
 ///
 /// # Errors
-/// The folder cannot be listed.
+/// [`WeightsError::Unreadable`] if the folder cannot be listed.
 pub(super) fn list(folder: &Path) -> Result<Listing, WeightsError> {
     let mut listing = Listing::default();
     for entry in fs::read_dir(folder).map_err(|error| unreadable(folder, &error))? {
         let path = entry.map_err(|error| unreadable(folder, &error))?.path();
-        if is_nobodys(&path) {
+        if is_apple_double(&path) {
             continue;
         }
         match metadata(&path) {
             Ok(found) if found.is_dir() => listing.folders.push(path),
             Ok(found) if found.is_file() => listing.files.push(path),
-            // Opening it tells what is wrong with it.
+            // Opening it will report where the link leads.
             Err(WeightsError::DeadLink { .. }) => listing.files.push(path),
             _ => {}
         }
@@ -192,19 +203,19 @@ pub(super) fn list(folder: &Path) -> Result<Listing, WeightsError> {
     Ok(listing)
 }
 
-/// A folder and those below it.
+/// A search through folders and those below them.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    /// Each folder with what is in it, the topmost first.
+    /// Each folder with its contents, the topmost first.
     pub folders: Vec<(PathBuf, Listing)>,
-    /// Folders that could not be looked into.
+    /// Folders that could not be listed.
     pub skipped: Vec<Skipped>,
     visited: BTreeSet<PathBuf>,
 }
 
 impl Walk {
-    /// Adds a folder and those below it, to a depth; nothing when it is not there, and no
-    /// folder twice, whatever links lead to it.
+    /// Adds a folder and those below it, `depth` levels in all. A folder that does not exist
+    /// is skipped, and one that several links lead to is added once.
     pub fn add(&mut self, folder: &Path, depth: usize) {
         if depth == 0 || !folder.is_dir() {
             return;
@@ -231,20 +242,20 @@ impl Walk {
     }
 }
 
-/// Some of the names in a folder, as a sentence goes on: `it has a, b and 3 more`.
+/// The first names in a folder, as a clause: `it has a, b and 3 more`.
 pub(super) fn seen(folder: &Path) -> String {
-    const MOST: usize = 5;
+    const MAX_NAMES: usize = 5;
     let Ok(listing) = list(folder) else {
         return "it cannot be listed".into();
     };
     let folders = listing.folders.iter().map(|path| name_of(path) + "/");
     let files = listing.files.iter().map(|path| name_of(path));
     let names: Vec<_> = folders.chain(files).collect();
-    let first = names.iter().take(MOST).map(|name| format!("`{name}`"));
+    let first = names.iter().take(MAX_NAMES).map(|name| format!("`{name}`"));
     let first = first.collect::<Vec<_>>().join(", ");
     match names.len() {
         0 => "it is empty".into(),
-        n if n > MOST => format!("it has {first} and {} more", n - MOST),
+        n if n > MAX_NAMES => format!("it has {first} and {} more", n - MAX_NAMES),
         _ => format!("it has {first}"),
     }
 }

@@ -1,40 +1,35 @@
-//! What a file is that was taken for safetensors and is not.
+//! Recognises files of other formats by their first bytes.
 
-use std::io::Read;
-use std::path::Path;
+/// Number of bytes from a file's start that are looked at.
+pub(super) const START: usize = 512;
 
-use super::folder;
-
-/// Bytes of a file's start that tell what it is.
-const START: usize = 512;
-
-/// A kind of file that lies where weights should.
+/// Format of a file that was opened as safetensors and is something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
-    /// Nothing in it.
+    /// A file of 0 bytes.
     Empty,
-    /// Room that a download reserved and has not filled.
+    /// Space that a download reserved and has not filled.
     Zeros,
-    /// What `torch.save` writes.
+    /// Python's pickle format, which `torch.save` writes.
     Pickle,
-    /// A ZIP archive that is no pickle.
+    /// A ZIP archive other than `torch.save`'s.
     Zip,
-    /// llama.cpp's format.
+    /// The weight format of llama.cpp.
     Gguf,
-    /// The text that git keeps in place of a large file.
+    /// The text file that Git LFS stores in place of a large file.
     LfsPointer,
-    /// HTML or XML that a server sent instead of a file.
+    /// HTML or XML, which a server sent instead of the file.
     WebPage,
     /// JSON, such as a server's error or a config.
     Json,
-    /// What macOS keeps beside a file on a foreign file system.
+    /// AppleDouble: metadata that macOS stores beside a file on other systems' disks.
     AppleDouble,
     /// Anything else.
     Other,
 }
 
 impl Foreign {
-    /// By the first bytes of a file that does not start as safetensors do.
+    /// Recognises a format by the first bytes of a file that is not safetensors.
     pub(super) fn of(start: &[u8]) -> Self {
         let start = &start[..start.len().min(START)];
         let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
@@ -73,15 +68,7 @@ impl Foreign {
         }
     }
 
-    /// By a file's first bytes; nothing where it cannot be read.
-    pub(super) fn of_file(path: &Path) -> Option<Self> {
-        let mut start = Vec::with_capacity(START);
-        let file = folder::open_file(path).ok()?;
-        file.take(START as u64).read_to_end(&mut start).ok()?;
-        Some(Self::of(&start))
-    }
-
-    /// What it is, with its article.
+    /// Name of the format with its article, for a sentence.
     pub(super) fn what(self) -> &'static str {
         match self {
             Self::Empty => "an empty file",
@@ -97,7 +84,7 @@ impl Foreign {
         }
     }
 
-    /// What to do about it.
+    /// Advice for the person who named the file.
     pub(super) fn hint(self) -> &'static str {
         match self {
             Self::Pickle => {

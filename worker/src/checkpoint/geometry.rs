@@ -1,17 +1,17 @@
-//! Geometry of each part: what its weights' shapes, or the config beside them, say about a
-//! network.
+//! Geometry of each part: the sizes of its network, which the shapes of its tensors and the
+//! config beside them determine.
 
-/// Width of the sinusoidal time embedding, fixed by the family.
+/// Width of the sinusoidal time embedding, the same for all models of the family.
 ///
 /// Source: AIDC-AI/Ovis-Image `ovis_image/model/model.py` (`MLPEmbedder(in_dim=256, ...)`).
 pub const TIME_EMBEDDING_WIDTH: usize = 256;
 
-/// FLUX.1's scale of latents, which Ovis-Image's autoencoder keeps.
+/// Scale of FLUX.1's latents, which Ovis-Image uses too.
 ///
 /// Source: AIDC-AI/Ovis-Image `ovis_image/__init__.py` (`AutoEncoderParams`).
 pub const FLUX_SCALING_FACTOR: f64 = 0.3611;
 
-/// FLUX.1's shift of latents. Source: as [`FLUX_SCALING_FACTOR`].
+/// Shift of FLUX.1's latents, from the same source as [`FLUX_SCALING_FACTOR`].
 pub const FLUX_SHIFT_FACTOR: f64 = 0.1159;
 
 /// Side of the square images that the released model was trained on, in pixels.
@@ -20,7 +20,7 @@ pub const NATIVE_SIZE: usize = 1024;
 /// Geometry of the transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MmditConfig {
-    /// Latent channels times the 2 x 2 patch: 64.
+    /// Latent channels times the 4 pixels of a patch: 64 in Ovis-Image-7B.
     pub in_channels: usize,
     /// Width of the text conditioning: 2048.
     pub context_dim: usize,
@@ -46,7 +46,7 @@ impl MmditConfig {
         self.hidden_size / self.num_heads
     }
 
-    /// How many numbers the weights are: 7.37 billion.
+    /// Number of parameters: 7.37 billion for Ovis-Image-7B.
     pub fn parameters(&self) -> u64 {
         let [hidden, inner] = [self.hidden_size, self.mlp_hidden];
         let linear = |inputs: usize, outputs: usize| (inputs + 1) * outputs;
@@ -71,7 +71,8 @@ impl MmditConfig {
         (2 * self.depth_double * stream + self.depth_single * single + ends) as u64
     }
 
-    /// Those of them in the large products of the blocks, whose biases do not count.
+    /// Number of parameters in the weights of the blocks' large matrix products, without
+    /// biases.
     pub fn large_parameters(&self) -> u64 {
         let [hidden, inner] = [self.hidden_size, self.mlp_hidden];
         let stream = 4 * hidden * hidden + 3 * hidden * inner;
@@ -104,7 +105,7 @@ pub struct Qwen3Config {
 }
 
 impl Qwen3Config {
-    /// How many numbers the weights are: 1.72 billion.
+    /// Number of parameters: 1.72 billion for Ovis2.5-2B's language model.
     pub fn parameters(&self) -> u64 {
         let (hidden, head) = (self.hidden_size, self.head_dim);
         let attention = (2 * self.num_heads + 2 * self.num_kv_heads) * head * hidden + 2 * head;
@@ -113,21 +114,21 @@ impl Qwen3Config {
     }
 }
 
-/// Geometry of the autoencoder, and how its latents are normalised.
+/// Geometry of the autoencoder, and the normalisation of its latents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VaeConfig {
-    /// Channels at each level, from full resolution down: (128, 256, 512, 512).
+    /// Channels at each level, from full resolution to the lowest: (128, 256, 512, 512).
     pub block_channels: Vec<usize>,
-    /// Residual blocks a level in the encoder; the decoder has one more: 2.
+    /// Residual blocks per level of the encoder, one fewer than in the decoder: 2.
     pub layers_per_block: usize,
     /// Latent channels: 16.
     pub latent_channels: usize,
     /// Groups of the group norms: 32.
     pub norm_groups: usize,
-    /// The model sees `(latent - shift_factor) * scaling_factor`: 0.3611.
+    /// The transformer works on `(latent - shift_factor) * scaling_factor`: 0.3611.
     pub scaling_factor: f64,
-    /// 0.1159.
+    /// Shift of the latents before they are scaled: 0.1159.
     pub shift_factor: f64,
-    /// Side of the square images that the model was trained on: 1024.
+    /// Side in pixels of the square images that the model was trained on: 1024.
     pub native_size: usize,
 }

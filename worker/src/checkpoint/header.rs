@@ -1,197 +1,93 @@
-//! A safetensors header, checked against the length of its file.
+//! A safetensors header, read by the `safetensors` crate.
 
-use std::collections::btree_map::Entry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
 use safetensors::tensor::TensorInfo;
-use safetensors::Dtype;
-use serde::de::value::{Error as ValueError, StrDeserializer};
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
-use serde::Deserialize;
+use safetensors::{Dtype, SafeTensors};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::error::WeightsError;
-use super::foreign::Foreign;
-use super::text;
+use super::header_refusal;
+use super::source::{StoredType, TensorEntry};
 
-/// Longest header that is believed, as in the safetensors library.
-const MAX_BYTES: u64 = 100_000_000;
+/// Bytes before the header: its length.
+const LENGTH_BYTES: usize = 8;
 
-/// A tensor as a header has it.
-#[derive(Deserialize)]
-struct Described {
-    dtype: String,
-    shape: Vec<usize>,
-    data_offsets: (usize, usize),
+/// Reads the tensors of a whole file's bytes. The byte range of each entry counts from the
+/// file's start.
+///
+/// # Errors
+/// The file is not safetensors, is truncated, or its header contradicts itself or names a
+/// tensor twice.
+pub(super) fn parse(
+    path: &Path,
+    file: &[u8],
+) -> Result<BTreeMap<String, TensorEntry>, WeightsError> {
+    let Ok((length, metadata)) = SafeTensors::read_metadata(file) else {
+        return header_refusal::diagnose(path, file).map(|(data_start, tensors)| {
+            let tensors = tensors.into_iter();
+            tensors
+                .map(|(name, info)| (name.clone(), entry(name, &info, data_start)))
+                .collect()
+        });
+    };
+    let data_start = LENGTH_BYTES + length;
+    // The crate keeps the last of several tensors with the same name.
+    if let Some(name) = repeated_name(&file[LENGTH_BYTES..data_start]) {
+        return Err(header_refusal::named_twice(path, &name));
+    }
+    let tensors = metadata.tensors().into_iter();
+    Ok(tensors
+        .map(|(name, info)| (name.clone(), entry(name, info, data_start)))
+        .collect())
 }
 
-/// Tensors by name; a name may stand in a header once.
-struct Tensors(BTreeMap<String, Described>);
-
-impl<'de> Deserialize<'de> for Tensors {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(TensorsVisitor)
+fn entry(name: String, info: &TensorInfo, data_start: usize) -> TensorEntry {
+    let (start, end) = info.data_offsets;
+    TensorEntry {
+        name,
+        stored: match info.dtype {
+            Dtype::F64 => StoredType::F64,
+            Dtype::F32 => StoredType::F32,
+            Dtype::F16 => StoredType::F16,
+            Dtype::BF16 => StoredType::Bf16,
+            Dtype::F8_E4M3 => StoredType::F8E4m3,
+            other => StoredType::Other(other.to_string()),
+        },
+        shape: info.shape.clone(),
+        bytes: data_start + start..data_start + end,
     }
 }
 
-struct TensorsVisitor;
+/// The first name that occurs twice in a header.
+fn repeated_name(header: &[u8]) -> Option<String> {
+    let mut deserializer = serde_json::Deserializer::from_slice(header);
+    deserializer.deserialize_map(RepeatedName).ok().flatten()
+}
 
-impl<'de> Visitor<'de> for TensorsVisitor {
-    type Value = Tensors;
+struct RepeatedName;
+
+impl<'de> Visitor<'de> for RepeatedName {
+    type Value = Option<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of tensors")
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Tensors, M::Error> {
-        let mut tensors = BTreeMap::new();
-        while let Some(name) = map.next_key::<String>()? {
-            if name == "__metadata__" {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            }
-            match tensors.entry(name) {
-                Entry::Occupied(twin) => {
-                    let name = twin.key();
-                    return Err(M::Error::custom(format!("it names tensor `{name}` twice")));
-                }
-                Entry::Vacant(place) => {
-                    // The library's words would name types of this program.
-                    let info = map.next_value().map_err(|_| {
-                        M::Error::custom(format!(
-                            "tensor `{}` is not described by a type, a shape and two offsets",
-                            place.key()
-                        ))
-                    })?;
-                    place.insert(info);
-                }
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Option<String>, M::Error> {
+        let mut names = BTreeSet::new();
+        let mut repeated = None;
+        while let Some((name, IgnoredAny)) = map.next_entry::<String, _>()? {
+            if repeated.is_none() && names.contains(&name) {
+                repeated = Some(name);
+            } else {
+                names.insert(name);
             }
         }
-        Ok(Tensors(tensors))
+        Ok(repeated)
     }
-}
-
-/// The offset of the data, and the tensors, of a whole file's bytes.
-///
-/// # Errors
-/// The file is not safetensors, is truncated, or its header contradicts itself.
-pub(super) fn parse(
-    path: &Path,
-    map: &[u8],
-) -> Result<(usize, BTreeMap<String, TensorInfo>), WeightsError> {
-    let foreign = || WeightsError::NotSafetensors {
-        file: path.to_owned(),
-        kind: Foreign::of(map),
-    };
-    let Some(length) = map.first_chunk::<8>() else {
-        return Err(foreign());
-    };
-    let length = u64::from_le_bytes(*length);
-    if !(2..=MAX_BYTES).contains(&length) || map.get(8).is_some_and(|&byte| byte != b'{') {
-        return Err(foreign());
-    }
-    let data_start = 8 + length as usize;
-    let Some(header) = map.get(8..data_start) else {
-        return Err(WeightsError::Truncated {
-            file: path.to_owned(),
-            tensor: "(the header)".into(),
-            needed: data_start as u64,
-            present: map.len() as u64,
-        });
-    };
-    let Tensors(tensors) = serde_json::from_slice(header).map_err(|e| WeightsError::BadHeader {
-        file: path.to_owned(),
-        reason: match e.is_data() {
-            true => without_place(&e),
-            false => format!("it is not JSON ({e})"),
-        },
-    })?;
-    let typed = tensors.into_iter().map(|(name, tensor)| {
-        let info = typed(path, &name, tensor)?;
-        Ok((name, info))
-    });
-    let tensors = typed.collect::<Result<BTreeMap<_, _>, _>>()?;
-    check_offsets(path, &tensors, data_start as u64, map.len() as u64)?;
-    Ok((data_start, tensors))
-}
-
-/// An error's words without the line and column that are put behind them.
-fn without_place(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let words = text.rsplit_once(" at line ").map(|(words, _)| words);
-    words.unwrap_or(&text).to_owned()
-}
-
-/// A tensor with its type read.
-///
-/// # Errors
-/// The type is none that the safetensors library knows.
-fn typed(path: &Path, name: &str, tensor: Described) -> Result<TensorInfo, WeightsError> {
-    let dtype = Dtype::deserialize(StrDeserializer::<ValueError>::new(&tensor.dtype));
-    Ok(TensorInfo {
-        dtype: dtype.map_err(|_| WeightsError::NewDtype {
-            file: path.to_owned(),
-            tensor: name.to_owned(),
-            dtype: text::shown(&tensor.dtype),
-        })?,
-        shape: tensor.shape,
-        data_offsets: tensor.data_offsets,
-    })
-}
-
-/// Every tensor has the bytes its shape asks for, inside the file, one after
-/// the other.
-fn check_offsets(
-    path: &Path,
-    tensors: &BTreeMap<String, TensorInfo>,
-    data_start: u64,
-    file_len: u64,
-) -> Result<(), WeightsError> {
-    let damaged = |reason: String| WeightsError::BadHeader {
-        file: path.to_owned(),
-        reason,
-    };
-    let mut by_offset: Vec<_> = tensors.iter().collect();
-    by_offset.sort_by_key(|(_, info)| info.data_offsets);
-    let mut end = 0;
-    for (name, info) in by_offset {
-        let bits = info
-            .shape
-            .iter()
-            .try_fold(info.dtype.bitsize(), |n, &d| n.checked_mul(d));
-        let (from, to) = info.data_offsets;
-        let fits = bits.is_some_and(|bits| Some(bits.div_ceil(8)) == to.checked_sub(from));
-        if !fits {
-            return Err(damaged(format!(
-                "tensor `{name}` of shape {:?} cannot lie at bytes {from} to {to}",
-                info.shape
-            )));
-        }
-        if from != end {
-            return Err(damaged(format!(
-                "tensor `{name}` starts at byte {from}, the one before it ends at {end}"
-            )));
-        }
-        end = to;
-        let needed = data_start.saturating_add(end as u64);
-        if needed > file_len {
-            return Err(WeightsError::Truncated {
-                file: path.to_owned(),
-                tensor: name.clone(),
-                needed,
-                present: file_len,
-            });
-        }
-    }
-    let used = data_start + end as u64;
-    if used < file_len {
-        return Err(damaged(format!(
-            "{} bytes follow the last tensor",
-            file_len - used
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -200,12 +96,13 @@ mod tests {
 
     use super::*;
 
-    fn parsed(header: &str, data: usize) -> Result<usize, String> {
+    /// The number of tensors in a file of this header and so many bytes of data.
+    fn parsed(header: &str, data: usize) -> Result<usize, WeightsError> {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend(header.as_bytes());
         bytes.resize(bytes.len() + data, 0);
-        let tensors = parse(Path::new("x.safetensors"), &bytes);
-        tensors.map(|(_, all)| all.len()).map_err(|e| e.to_string())
+        let tensors = parse(Path::new("x.safetensors"), &bytes)?;
+        Ok(tensors.len())
     }
 
     #[test]
@@ -232,7 +129,7 @@ mod tests {
                 "`F12`, a type that this ovis-worker does not know",
             ),
             (format!(r#"{{"a":{good},"a":{good}}}"#), "`a` twice"),
-            // Its bytes overflow and its end is before its start: neither may hide the other.
+            // The size overflows and the end precedes the start: neither may hide the other.
             (format!(r#"{{"a":{good},"b":{overflows}}}"#), "cannot lie"),
             (format!(r#"{{"a":{good},"b":{good}}}"#), "starts at byte 0"),
             (r#"{"a":3}"#.into(), "`a` is not described"),
@@ -241,11 +138,24 @@ mod tests {
             (format!("{{{}", r#""a":{"#.repeat(500)), "damaged"),
         ];
         for (header, words) in cases {
-            let refusal = parsed(&header, 4).expect_err(&header);
+            let refusal = parsed(&header, 4).expect_err(&header).to_string();
             assert!(refusal.contains(words), "{header}: {refusal}");
         }
-        assert_eq!(parsed(&one("[1]", "0", "4"), 4), Ok(1));
-        assert_eq!(parsed(r#"{"__metadata__":{"x":[1,{}]}}"#, 0), Ok(0));
+        assert_eq!(parsed(&one("[1]", "0", "4"), 4).unwrap(), 1);
+        assert_eq!(parsed(r#"{"__metadata__":{"x":[1,{}]}}"#, 0).unwrap(), 0);
+    }
+
+    #[test]
+    fn entries_are_placed_after_the_header() {
+        let header = r#"{"a":{"dtype":"BF16","shape":[2,1],"data_offsets":[0,4]}}"#;
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend([1, 2, 3, 4]);
+        let tensors = parse(Path::new("x.safetensors"), &bytes).unwrap();
+        let entry = &tensors["a"];
+        assert_eq!(entry.stored, StoredType::Bf16);
+        assert_eq!(entry.shape, [2, 1]);
+        assert_eq!(bytes[entry.bytes.clone()], [1, 2, 3, 4]);
     }
 
     proptest! {

@@ -1,7 +1,7 @@
-//! Hugging Face's cache of repositories on this machine. Nothing is ever downloaded.
+//! Finds repositories in Hugging Face's cache on this machine. Nothing is downloaded.
 //!
-//! A cache holds `models--OWNER--NAME/` with `blobs/`, `refs/main`, which is the name of a
-//! revision, and `snapshots/REVISION/`, whose files are links to blobs.
+//! A cache contains `models--OWNER--NAME/` with `blobs/`, `refs/main`, whose text is the name
+//! of a revision, and `snapshots/REVISION/`, whose files are links to blobs.
 //!
 //! Source: huggingface_hub `constants.py` and `file_download.py`.
 
@@ -14,10 +14,10 @@ use super::folder;
 /// The folder of the repository that published the model.
 const PUBLISHED: &str = "models--AIDC-AI--Ovis-Image-7B";
 
-/// Most characters of a revision's name.
+/// Maximum size of `refs/main` in bytes.
 const MAX_REVISION: u64 = 128;
 
-/// A repository's name, `OWNER/NAME`, if a path or address reads like one.
+/// The repository name `OWNER/NAME` in a path or address that has the form of one.
 pub(super) fn repository(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     let text = ["https://huggingface.co/", "https://hf.co/", "hf://"]
@@ -36,7 +36,7 @@ pub(super) fn repository(path: &Path) -> Option<String> {
     (is_name(owner) && is_name(name)).then(|| format!("{owner}/{name}"))
 }
 
-/// The caches on this machine, in the order in which huggingface_hub looks at them.
+/// The caches on this machine, in huggingface_hub's order of preference.
 fn caches() -> Vec<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let home = set("HOME")
@@ -57,10 +57,10 @@ fn caches() -> Vec<PathBuf> {
         .collect()
 }
 
-/// The snapshot of a repository in this machine's caches.
+/// The snapshot of a repository in this machine's caches. `path` is what a person typed.
 ///
 /// # Errors
-/// None of them has it, or what is there is incomplete.
+/// [`WeightsError::NoRepository`] if no cache has it, or as [`snapshot`].
 pub(super) fn cached(path: &Path, repository: &str) -> Result<PathBuf, WeightsError> {
     let caches = caches();
     let name = format!("models--{}", repository.replace('/', "--"));
@@ -77,10 +77,11 @@ pub(super) fn cached(path: &Path, repository: &str) -> Result<PathBuf, WeightsEr
     }
 }
 
-/// Where the files are that a folder of a cache stands for: itself where it is none.
+/// The snapshot that a folder of a cache stands for; any other folder stands for itself.
 ///
 /// # Errors
-/// It is a cache, and has no whole Ovis-Image, or several.
+/// [`WeightsError::Ambiguous`] if a cache has several repositories of Ovis-Image, or as
+/// [`snapshot`].
 pub(super) fn resolve(path: &Path) -> Result<PathBuf, WeightsError> {
     let has = |name: &str| path.join(name).is_dir();
     if has("snapshots") && (is_repository(path) || has("blobs")) {
@@ -119,11 +120,16 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, WeightsError> {
     Ok(path.to_owned())
 }
 
+/// Whether a folder's name is that of a cached repository.
 fn is_repository(path: &Path) -> bool {
     folder::name_of(path).starts_with("models--")
 }
 
 /// The revision of a repository that `refs/main` names, or the only one there is.
+///
+/// # Errors
+/// [`WeightsError::Unfinished`] if that revision is absent, [`WeightsError::Ambiguous`] if
+/// there are several and no `refs/main`.
 fn snapshot(repository: &Path) -> Result<PathBuf, WeightsError> {
     let unfinished = |reason: String| WeightsError::Unfinished {
         file: repository.to_owned(),
@@ -163,7 +169,7 @@ fn snapshot(repository: &Path) -> Result<PathBuf, WeightsError> {
     }
 }
 
-/// A name for people, if a folder is a snapshot in a cache: the repository's.
+/// The repository's name without its owner, if a folder is a snapshot in a cache.
 pub(super) fn repository_name(path: &Path) -> Option<String> {
     let snapshots = path
         .parent()

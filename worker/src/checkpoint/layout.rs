@@ -1,14 +1,16 @@
-//! Which layout a path is, and where in it each part may lie.
+//! Recognises the layout of a path, and finds where each part may lie in it.
 
 use std::path::{Path, PathBuf};
 
+use super::args::CheckpointArgs;
 use super::error::WeightsError;
 use super::folder::{self, Skipped, Walk};
+use super::part_names::VAE;
 use super::set::TensorSet;
 use super::tokenizer::TokenizerFiles;
-use super::{absent, mixed, mmdit, named, qwen3, shards, vae, vae_others, CheckpointArgs, VAE};
+use super::{absent, mixed, mmdit, named, qwen3, shards, vae, vae_others};
 
-/// How a checkpoint's files are arranged.
+/// Arrangement of a checkpoint's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// A diffusers folder: `transformer/`, `text_encoder/`, `vae/`, `tokenizer/`.
@@ -18,12 +20,12 @@ pub enum Layout {
     Original,
     /// ComfyUI's split files in its `models` folder.
     ComfyUi,
-    /// Files named one by one, or a path that is one part.
+    /// Files that were named one by one, or a path that is one part.
     Files,
 }
 
 impl Layout {
-    /// Its name, for people.
+    /// Name in reports: `diffusers`, `original`, `comfyui` or `files`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Diffusers => "diffusers",
@@ -34,12 +36,12 @@ impl Layout {
     }
 }
 
-/// Where a part may lie.
+/// Paths at which a part may lie.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     pub candidates: Vec<PathBuf>,
-    /// Whether the candidates were found by searching, so that files of other
-    /// models among them are no mistake.
+    /// Whether a search found the candidates, so that files of other models among them are no
+    /// mistake.
     pub searched: bool,
 }
 
@@ -66,16 +68,16 @@ impl Places {
     }
 }
 
-/// What a path holds, by names alone.
+/// Contents of a path, judged by names.
 #[derive(Debug)]
 pub(super) struct Found {
     pub layout: Layout,
     pub transformer: Places,
     pub text_encoder: Places,
     pub vae: Places,
-    /// Folders that may hold the tokenizer, the likeliest first.
+    /// Folders that may contain the tokenizer, the likeliest first.
     pub tokenizer: Vec<PathBuf>,
-    /// What the search passed over.
+    /// Files and folders that the search skipped.
     pub skipped: Vec<Skipped>,
 }
 
@@ -92,19 +94,19 @@ impl Found {
     }
 }
 
-/// The original release's names.
+/// Names in the original release.
 const ORIGINAL_TRANSFORMER: &str = "ovis_image";
 const ORIGINAL_VAE: &str = "ae";
 const ORIGINAL_TEXT_ENCODER: &str = "Ovis2.5-2B";
 
-/// ComfyUI's folders for each part.
+/// ComfyUI's folders of each part.
 const COMFY_TRANSFORMER: [&str; 2] = ["diffusion_models", "unet"];
 const COMFY_TEXT_ENCODER: [&str; 2] = ["text_encoders", "clip"];
 const COMFY_VAE: [&str; 1] = ["vae"];
-/// How deep below those folders files are looked for.
+/// Levels of folders that are searched, those folders included.
 const COMFY_DEPTH: usize = 3;
 
-/// Folders that only ComfyUI has beside those: where one lies, configs are anyone's.
+/// Folders that mark a ComfyUI `models` folder, in which a `config.json` may be any model's.
 const COMFY_MARKS: [&str; 5] = [
     "checkpoints",
     "clip",
@@ -113,10 +115,10 @@ const COMFY_MARKS: [&str; 5] = [
     "text_encoders",
 ];
 
-/// Looks at what the arguments name.
+/// Finds the candidates of each part under the paths that a person named.
 ///
 /// # Errors
-/// A path does not exist, or holds nothing that is recognised.
+/// A path does not exist or contains no known layout.
 pub(super) fn find(args: &CheckpointArgs) -> Result<Found, WeightsError> {
     let mut found = match &args.model {
         Some(path) => recognise(&named::resolve(path)?)?,
@@ -138,7 +140,7 @@ pub(super) fn find(args: &CheckpointArgs) -> Result<Found, WeightsError> {
     Ok(found)
 }
 
-/// A file of the original release under either ending that safetensors have.
+/// A file of the original release with either of the extensions of safetensors.
 fn stored(root: &Path, stem: &str) -> PathBuf {
     let short = root.join(format!("{stem}.sft"));
     match short.is_file() {
@@ -147,10 +149,11 @@ fn stored(root: &Path, stem: &str) -> PathBuf {
     }
 }
 
-/// What a person named for one part: of a whole diffusers folder, the part's.
+/// The path that a person named for one part; in a whole diffusers folder, that of the part's
+/// own folder.
 ///
 /// # Errors
-/// Nothing is there.
+/// The path does not exist.
 pub(super) fn of_part(path: &Path, part: &str) -> Result<PathBuf, WeightsError> {
     let path = named::resolve(path)?;
     let inner = path.join(part);
@@ -245,8 +248,8 @@ fn comfy(root: &Path) -> Found {
     }
 }
 
-/// What may be a part in the folders of a walk: single files, and below the first folder
-/// also those that hold a model in shards. Foreign formats are among them, to be told.
+/// Candidates for a part in the folders of a walk: single files, and folders that contain
+/// shards. Files of other formats are among them, so that they can be reported.
 fn candidates(walk: &Walk) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for (folder, listing) in &walk.folders {
@@ -263,8 +266,8 @@ fn candidates(walk: &Walk) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a file or folder lies in the folders that a ComfyUI's models share, where a
-/// `config.json` may be any model's.
+/// Whether a path lies in one of ComfyUI's folders, which models share, so that a
+/// `config.json` there may be any model's.
 pub(super) fn is_shared(path: &Path) -> bool {
     let path = path.canonicalize();
     let Ok(path) = path else { return false };
@@ -280,10 +283,10 @@ pub(super) fn is_shared(path: &Path) -> bool {
     })
 }
 
-/// A folder with files of several parts side by side: each part is looked for in all.
+/// A folder with files of several parts side by side, each of which may be any part.
 ///
 /// # Errors
-/// The folder cannot be listed.
+/// [`WeightsError::Unreadable`] if the folder cannot be listed.
 fn side_by_side(path: &Path) -> Result<Option<Found>, WeightsError> {
     let listing = folder::list(path)?;
     let weights = listing
@@ -293,7 +296,7 @@ fn side_by_side(path: &Path) -> Result<Option<Found>, WeightsError> {
     let weights: Vec<_> = weights.cloned().collect();
     if weights.len() < 2
         || shards::has_shards(&listing)
-        || weights.iter().any(|f| shards::is_of_a_library(f))
+        || weights.iter().any(|f| shards::has_library_name(f))
     {
         return Ok(None);
     }
@@ -307,8 +310,8 @@ fn side_by_side(path: &Path) -> Result<Option<Found>, WeightsError> {
     }))
 }
 
-/// The Qwen tokenizer in the source of the ComfyUI that owns a `models` folder,
-/// which may be a link to a disk with more room.
+/// The Qwen tokenizer in the source of the ComfyUI that a `models` folder belongs to. The
+/// folder may be a link to another disk.
 fn comfy_own_tokenizer(models: &Path) -> Option<PathBuf> {
     let places = [std::path::absolute(models), models.canonicalize()];
     places
@@ -318,10 +321,13 @@ fn comfy_own_tokenizer(models: &Path) -> Option<PathBuf> {
         .find(|folder| folder.is_dir())
 }
 
-/// What a path that nothing says the part of is opened as.
+/// The part in messages about a path that may be any part.
 const ANY_PART: &str = "part of Ovis-Image";
 
-/// A file, or a folder of one part, by what is in it.
+/// Recognises a file, or a folder of one part, by its tensors.
+///
+/// # Errors
+/// It has no weights, or those of another model.
 fn one_part(path: &Path) -> Result<Found, WeightsError> {
     let set = TensorSet::open(path)?;
     mixed::refuse(ANY_PART, &set)?;
@@ -347,7 +353,7 @@ fn one_part(path: &Path) -> Result<Found, WeightsError> {
     Ok(found)
 }
 
-/// Folders around a text encoder that may hold its tokenizer.
+/// Folders near a text encoder that may contain its tokenizer.
 fn tokenizer_near(text_encoder: &Path) -> Vec<PathBuf> {
     let parent = folder::around(text_encoder);
     if text_encoder.is_dir() {
@@ -367,10 +373,11 @@ fn tokenizer_near(text_encoder: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// The tokenizer in the first of `folders` that has one for chats.
+/// The tokenizer in the first of `folders` that has one with the chat markers of the prompt
+/// template.
 ///
 /// # Errors
-/// None has, and the files of one do not tell: they are the ones that were meant.
+/// None has them, and the files of one are broken: that one was most likely meant.
 pub(super) fn first_tokenizer(folders: &[PathBuf]) -> Result<Option<TokenizerFiles>, WeightsError> {
     let mut broken = None;
     for folder in folders {

@@ -1,13 +1,12 @@
-//! How healthy files are told that hold more than one part, or less than one: all-in-one
-//! checkpoints and adapters.
+//! Recognises intact files that are not one part: all-in-one checkpoints and adapters.
 
 use super::error::WeightsError;
 use super::set::TensorSet;
 
-/// What an all-in-one checkpoint has in front of its transformer's names.
+/// Prefix of the transformer's names in an all-in-one checkpoint.
 const OF_THE_TRANSFORMER: &str = "model.diffusion_model.";
 
-/// What it has in front of the other parts' names.
+/// Prefixes of the other parts' names there.
 const OF_OTHER_PARTS: [&str; 6] = [
     "text_encoders.",
     "cond_stage_model.",
@@ -17,8 +16,8 @@ const OF_OTHER_PARTS: [&str; 6] = [
     "first_stage_model.",
 ];
 
-/// How pieces of an adapter's names begin, in the spellings of diffusers, peft, kohya and
-/// LyCORIS.
+/// Prefixes of components of an adapter's tensor names, as diffusers, peft, kohya and LyCORIS
+/// write them.
 const OF_ADAPTERS: [&str; 8] = [
     "lora_A",
     "lora_B",
@@ -33,7 +32,7 @@ const OF_ADAPTERS: [&str; 8] = [
 /// Refuses files that were opened as a part and are an all-in-one checkpoint or an adapter.
 ///
 /// # Errors
-/// They are one of these.
+/// [`WeightsError::AllInOne`] or [`WeightsError::Adapter`].
 pub(super) fn refuse(part: &'static str, set: &TensorSet) -> Result<(), WeightsError> {
     let other = OF_OTHER_PARTS
         .iter()
@@ -41,11 +40,11 @@ pub(super) fn refuse(part: &'static str, set: &TensorSet) -> Result<(), WeightsE
     if let Some(other) = other.filter(|_| set.any_starts_with(OF_THE_TRANSFORMER)) {
         return Err(WeightsError::AllInOne {
             file: set.path().to_owned(),
-            tensor: other.name.clone(),
+            tensor: other.entry().name.clone(),
         });
     }
-    // Half of them: the others are its scales. A model that brings some adapters along is
-    // refused for the tensors that it has too many.
+    // At least half of an adapter's tensors have such names; the others are its scales. A
+    // model with some adapter tensors beside its own is refused later, as unknown tensors.
     let adapters = set.names().filter(|name| is_of_an_adapter(name)).count();
     match set.names().find(|name| is_of_an_adapter(name)) {
         Some(name) if 2 * adapters >= set.names().count() => Err(WeightsError::Adapter {
@@ -57,6 +56,7 @@ pub(super) fn refuse(part: &'static str, set: &TensorSet) -> Result<(), WeightsE
     }
 }
 
+/// Whether a component of the name is an adapter's.
 fn is_of_an_adapter(name: &str) -> bool {
     let mut pieces = name.split('.');
     pieces.any(|piece| OF_ADAPTERS.iter().any(|start| piece.starts_with(start)))

@@ -1,55 +1,79 @@
-//! Which files are these, and where in them is each tensor.
+//! Opens checkpoints: which files they consist of, and where each tensor lies in them.
 //!
-//! [`Checkpoint::open`] recognises a layout, finds the parts in it, reads their
-//! geometry and maps their names to one spelling; it reads headers only.
-//! Weights stay in mapped files until [`PartTensors::get`] takes them.
+//! [`Checkpoint::open`] recognises a layout, finds the parts in it, reads their headers and
+//! geometry, and maps each tensor of a model to tensors and rows of files. Weights stay in
+//! the mapped files; [`PartTensors`] hands out their bytes for as long as it is kept.
+//! Nothing here knows devices or computes with weights.
 //!
-//! - `open`: a checkpoint opened, part by part
-//! - `named`, `hub`: what a typed path means, and Hugging Face's cache
-//! - `layout`, `choose`: where each part may lie under a path, and which candidate is taken
+//! Finding files:
+//! - `args`, `open`: the paths a person gives, and the checkpoint opened from them
+//! - `named`, `hub`: resolving a typed path, and Hugging Face's cache
+//! - `layout`, `choose`: where each part may lie, and which candidate is used
 //! - `folder`, `shards`: listing folders, and which files in one are its weights
-//! - `file`, `header`, `set`: one safetensors file, and a part's tensors from its shards
-//! - `foreign`, `absent`: what lies there instead of weights
-//! - `mixed`: how all-in-one checkpoints and adapters are told
-//! - `part`: the table of canonical names and how each tensor is made
-//! - `read_ahead`: has the system map the files before they are read
-//! - `scaled_fp8`: ComfyUI's 8-bit floats and their scales
-//! - `geometry`: what shapes and configs say about each network
-//! - `mmdit`, `qwen3`, `vae`: how geometry is read, and the names of each part
-//! - `vae_others`: how other models' autoencoders are told
+//! - `foreign`, `absent`, `mixed`, `vae_others`: recognising everything else
+//!
+//! Reading them:
+//! - `source`: the interface of whatever stores tensors
+//! - `mapped`, `file`, `header`, `header_refusal`: safetensors files
+//! - `random`: random weights
+//! - `set`, `scaled_fp8`: one part's tensors from its files, and the scales of 8-bit floats
+//! - `json`, `config`, `fields`: `config.json`
 //! - `tokenizer`: the tokenizer's files and Qwen's byte-level BPE
 //!
-//! Canonical names are the original's for the transformer (with the up and
-//! gate projections of the double blocks joined as `up_gate`), transformers'
-//! without `model.` for the text encoder, FLUX.1's for the VAE (with the mid
-//! attention as linear layers).
+//! Mapping them to models:
+//! - `geometry`: sizes of each network
+//! - `mmdit`, `qwen3`, `vae`: recognising a part and reading its geometry
+//! - `name_map`, `mmdit_names`, `vae_names`: the naming schemes of files
+//! - `table`, `piece`, `part`: the map resolved against the files, and kept
+//! - `read_ahead`: reading files into memory before they are loaded
+//!
+//! Canonical names are the original release's for the transformer (with the up and gate
+//! projections of the double blocks joined as `up_gate`), those of transformers without
+//! `model.` for the text encoder, and FLUX.1's for the VAE (with the layers of the mid
+//! attention as matrices).
 
 mod absent;
+mod args;
 mod choose;
+mod config;
 mod error;
+mod fields;
 mod file;
 mod folder;
 mod foreign;
 mod geometry;
 mod header;
+mod header_refusal;
 mod hub;
 mod json;
 mod layout;
+mod mapped;
 mod mixed;
 mod mmdit;
+mod mmdit_names;
+mod name_map;
 mod named;
 mod open;
 mod part;
+mod part_names;
+mod piece;
 mod qwen3;
+mod random;
 mod read_ahead;
 mod scaled_fp8;
 mod set;
 mod shards;
+mod source;
+mod table;
+#[cfg(test)]
+pub mod test_files;
 mod text;
 mod tokenizer;
 mod vae;
+mod vae_names;
 mod vae_others;
 
+pub use args::CheckpointArgs;
 pub use error::WeightsError;
 pub use folder::Skipped;
 pub use foreign::Foreign;
@@ -58,12 +82,11 @@ pub use geometry::{
     TIME_EMBEDDING_WIDTH,
 };
 pub use layout::Layout;
-pub use open::{Checkpoint, CheckpointArgs, TextEncoderPart, TransformerPart, VaePart};
+pub use mapped::MappedFile;
+pub use open::{Checkpoint, TextEncoderPart, TransformerPart, VaePart};
 pub use part::{Ignored, LoadProgress, PartTensors, Watch};
+pub use piece::{FileTensor, ModelTensor, Piece};
+pub use random::RandomWeights;
+pub use source::{Fill, StoredType, TensorEntry, TensorSource};
 pub use text::shown;
 pub use tokenizer::TokenizerFiles;
-
-/// The parts, as messages call them.
-const TRANSFORMER: &str = "transformer";
-const TEXT_ENCODER: &str = "text encoder";
-const VAE: &str = "VAE";

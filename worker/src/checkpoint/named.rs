@@ -1,4 +1,4 @@
-//! What a person who typed a path meant.
+//! Resolves a path as a person typed it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,20 +6,21 @@ use std::path::{Path, PathBuf};
 use super::error::WeightsError;
 use super::{folder, hub};
 
-/// The file or folder that was meant: as it was typed if that is there, else without what
-/// came along when it was copied, else a repository in Hugging Face's cache. A folder of
-/// that cache stands for the files in it.
+/// The file or folder that a typed path means: the path itself if it exists, else one of the
+/// [`readings`](as_meant) of it, else a repository in Hugging Face's cache. A folder of that
+/// cache stands for the snapshot in it.
 ///
 /// # Errors
-/// Nothing is there, or it cannot be looked at.
+/// [`WeightsError::NoRepository`], [`WeightsError::Address`], [`WeightsError::DeadLink`] or
+/// [`WeightsError::Unreadable`] if none of these exists, or as [`hub::resolve`].
 pub(super) fn resolve(typed: &Path) -> Result<PathBuf, WeightsError> {
     let meant = as_meant(typed);
-    // Without doubled slashes, or one at the end.
+    // Removes doubled and trailing slashes.
     let path: PathBuf = meant.components().collect();
     match folder::metadata(&path) {
         Ok(found) if found.is_dir() => hub::resolve(&path),
         Ok(_) => Ok(match folder::name_of(&path).as_str() {
-            // What describes a folder stands for it.
+            // A file that describes its folder stands for the folder.
             "model_index.json" | "config.json" => folder::around(&path),
             _ => path,
         }),
@@ -33,6 +34,7 @@ pub(super) fn resolve(typed: &Path) -> Result<PathBuf, WeightsError> {
     }
 }
 
+/// Whether a path is a web address.
 fn is_address(path: &Path) -> bool {
     let text = path.to_string_lossy();
     ["http://", "https://", "hf://", "s3://"]
@@ -40,9 +42,9 @@ fn is_address(path: &Path) -> bool {
         .any(|scheme| text.starts_with(scheme))
 }
 
-/// The path as it was typed, or the first reading of it that is there: without quotes and
-/// spaces around it, with the home folder and variables of the environment put in, with
-/// slashes for backslashes, without a slash at its end.
+/// The path as it was typed, or else its first reading that exists: without the quotes and
+/// spaces around it, with the home folder and environment variables expanded, with slashes
+/// for backslashes, without a trailing slash.
 fn as_meant(typed: &Path) -> PathBuf {
     let Some(text) = typed.to_str().filter(|_| !typed.exists()) else {
         return typed.to_owned();
@@ -64,7 +66,7 @@ fn as_meant(typed: &Path) -> PathBuf {
     there.unwrap_or_else(|| text.into())
 }
 
-/// A text with `~`, `%NAME%`, `$NAME` and `${NAME}` replaced where the variable is set.
+/// Expands `~`, and `%NAME%`, `$NAME` and `${NAME}` where the variable is set.
 fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> String {
     let home = || variable("HOME").or_else(|| variable("USERPROFILE"));
     let mut out = String::new();
@@ -96,7 +98,8 @@ fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> String {
     out + rest
 }
 
-/// The variable's name that a text begins with, and how long its mention is.
+/// The name of the variable that a text starts with a reference to, and the length of the
+/// reference.
 fn reference(text: &str) -> Option<(&str, usize)> {
     if let Some(inner) = text.strip_prefix('%') {
         let end = inner.find('%').filter(|end| *end > 0)?;

@@ -1,85 +1,54 @@
-//! A checkpoint: its parts, found and checked, their weights not yet read.
+//! Opens a checkpoint: finds its parts and checks their headers, without reading weights.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
+use super::args::CheckpointArgs;
 use super::choose::{choose, Chosen};
+use super::config::Config;
 use super::error::WeightsError;
 use super::folder::Skipped;
 use super::geometry::{MmditConfig, Qwen3Config, VaeConfig, NATIVE_SIZE};
-use super::json::Config;
 use super::layout::{self, Layout, Places};
 use super::part::{PartTensors, Watch};
+use super::part_names::{TEXT_ENCODER, TRANSFORMER, VAE};
 use super::set::TensorSet;
 use super::tokenizer::TokenizerFiles;
-use super::{
-    folder, hub, mixed, mmdit, named, qwen3, shards, text, vae, vae_others, TEXT_ENCODER,
-    TRANSFORMER, VAE,
-};
+use super::{folder, hub, mixed, mmdit, named, qwen3, shards, text, vae, vae_others};
 
-/// What a person named.
-#[derive(Clone, Debug, Default)]
-pub struct CheckpointArgs {
-    /// A diffusers folder, the original release's folder, a ComfyUI `models`
-    /// folder, a repository in Hugging Face's cache or its name, or one part.
-    pub model: Option<PathBuf>,
-    /// The transformer's file or folder, instead of what `model` has.
-    pub transformer: Option<PathBuf>,
-    /// The text encoder's file or folder, instead of what `model` has.
-    pub text_encoder: Option<PathBuf>,
-    /// The VAE's file or folder, instead of what `model` has.
-    pub vae: Option<PathBuf>,
-    /// The tokenizer's folder or file, instead of what is found.
-    pub tokenizer: Option<PathBuf>,
-}
-
-impl CheckpointArgs {
-    /// Whether nothing was named.
-    pub fn is_empty(&self) -> bool {
-        let named = [
-            &self.model,
-            &self.transformer,
-            &self.text_encoder,
-            &self.vae,
-            &self.tokenizer,
-        ];
-        named.into_iter().all(Option::is_none)
-    }
-}
-
-/// The transformer: geometry and tensors.
+/// The transformer's geometry and tensors.
 #[derive(Debug)]
 pub struct TransformerPart {
-    /// Its geometry.
+    /// Sizes of the network.
     pub config: MmditConfig,
-    /// Its tensors.
-    pub tensors: PartTensors,
+    /// Where its tensors lie. Whoever keeps it can read them after the checkpoint is dropped.
+    pub tensors: Arc<PartTensors>,
 }
 
-/// The text encoder: geometry and tensors.
+/// The text encoder's geometry and tensors.
 #[derive(Debug)]
 pub struct TextEncoderPart {
-    /// Its geometry.
+    /// Sizes of the network.
     pub config: Qwen3Config,
-    /// Its tensors.
-    pub tensors: PartTensors,
+    /// Where its tensors lie. Whoever keeps it can read them after the checkpoint is dropped.
+    pub tensors: Arc<PartTensors>,
 }
 
-/// The VAE: geometry and tensors.
+/// The VAE's geometry and tensors.
 #[derive(Debug)]
 pub struct VaePart {
-    /// Its geometry.
+    /// Sizes of the network.
     pub config: VaeConfig,
-    /// Its tensors.
-    pub tensors: PartTensors,
+    /// Where its tensors lie. Whoever keeps it can read them after the checkpoint is dropped.
+    pub tensors: Arc<PartTensors>,
 }
 
-/// Everything that was found under the paths a person named. Any part may be
-/// absent.
+/// The parts that were found under the paths a person named. Any of them may be absent.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// A name for people.
+    /// Name for reports and logs.
     pub name: String,
-    /// How the files are arranged.
+    /// Arrangement of the files.
     pub layout: Layout,
     /// The diffusion transformer.
     pub transformer: Option<TransformerPart>,
@@ -89,19 +58,19 @@ pub struct Checkpoint {
     pub vae: Option<VaePart>,
     /// The tokenizer's files, not yet read.
     pub tokenizer: Option<TokenizerFiles>,
-    /// Files and folders that a search left aside.
+    /// Files and folders that a search did not use.
     pub skipped: Vec<Skipped>,
-    /// What a person should know of the choice, a sentence each.
+    /// Notes on the choice of files, a sentence each.
     pub notes: Vec<String>,
 }
 
 impl Checkpoint {
-    /// Finds the parts, reads their headers and checks every tensor's name,
-    /// shape and place in the file. No weights are read.
+    /// Finds the parts, reads their headers and checks every tensor's name, type, shape and
+    /// place in the file. No weights are read.
     ///
     /// # Errors
-    /// Nothing was named or found, or a file is not what it should be; the
-    /// sentence names it.
+    /// No path was given, none has weights, a file is damaged or of another model, or the
+    /// parts do not fit each other. The message names the file.
     pub fn open(args: &CheckpointArgs) -> Result<Self, WeightsError> {
         if args.is_empty() {
             return Err(WeightsError::NoPath);
@@ -117,7 +86,10 @@ impl Checkpoint {
             let (config, tensors) = mmdit::open(set, config.as_ref())?;
             Ok((tensors, config))
         })?;
-        let transformer = transformer.map(|(tensors, config)| TransformerPart { config, tensors });
+        let transformer = transformer.map(|(tensors, config)| TransformerPart {
+            config,
+            tensors: Arc::new(tensors),
+        });
         let wanted = transformer.as_ref().map(|part| &part.config);
         let text_encoder = choose(&found.text_encoder, TEXT_ENCODER, &mut chosen, |path| {
             let (set, config) =
@@ -127,12 +99,14 @@ impl Checkpoint {
             fits(path, TEXT_ENCODER, "width", config.hidden_size, width)?;
             Ok((tensors, config))
         })?;
-        let text_encoder =
-            text_encoder.map(|(tensors, config)| TextEncoderPart { config, tensors });
+        let text_encoder = text_encoder.map(|(tensors, config)| TextEncoderPart {
+            config,
+            tensors: Arc::new(tensors),
+        });
         let vae = choose(&found.vae, VAE, &mut chosen, |path| {
             let (set, config) = open_part(path, &found.vae, VAE, vae::recognises)?;
             let (config, tensors) = vae::open(set, config.as_ref())?;
-            // The transformer sees patches of 2 x 2 latent pixels.
+            // The transformer's input channels are patches of 2 x 2 latent pixels.
             let patch = 4 * config.latent_channels;
             fits(
                 path,
@@ -143,7 +117,10 @@ impl Checkpoint {
             )?;
             Ok((tensors, config))
         })?;
-        let vae = vae.map(|(tensors, config)| VaePart { config, tensors });
+        let vae = vae.map(|(tensors, config)| VaePart {
+            config,
+            tensors: Arc::new(tensors),
+        });
         let tokenizer = match &args.tokenizer {
             Some(path) => Some(TokenizerFiles::named(&layout::of_part(path, "tokenizer")?)?),
             None => layout::first_tokenizer(&found.tokenizer)?,
@@ -173,8 +150,8 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// What no part was taken from, each once: where the parts lie side by side, the file
-    /// of one is no candidate for another.
+    /// Skipped paths that no part was taken from, each once. Where parts lie side by side, the
+    /// file of one part is skipped as a candidate for the others.
     fn left_aside(&self, skipped: Vec<Skipped>) -> Vec<Skipped> {
         let mut left: Vec<Skipped> = Vec::new();
         for file in skipped {
@@ -189,22 +166,22 @@ impl Checkpoint {
         left
     }
 
-    /// Side of the square images that the model was trained on, as its VAE has
-    /// it.
+    /// Side in pixels of the square images that the model was trained on, from the VAE's
+    /// config.
     pub fn native_size(&self) -> usize {
         self.vae
             .as_ref()
             .map_or(NATIVE_SIZE, |part| part.config.native_size)
     }
 
-    /// How many tokens the text encoder knows, if it is there.
+    /// Rows of the text encoder's embedding table, if there is a text encoder.
     pub fn embeddings(&self) -> Option<usize> {
         self.text_encoder
             .as_ref()
             .map(|part| part.config.vocab_size)
     }
 
-    /// The parts that are not there, as messages call them.
+    /// Names of the absent parts.
     pub fn missing(&self) -> Vec<&'static str> {
         let parts = [
             (TRANSFORMER, self.transformer.is_none()),
@@ -216,21 +193,24 @@ impl Checkpoint {
         absent.map(|(part, _)| part).collect()
     }
 
-    /// The tensors of every part that is there, with the part's name.
+    /// The tensors of every part that is present, with the part's name.
     pub fn parts(&self) -> Vec<(&'static str, &PartTensors)> {
-        let transformer = self.transformer.as_ref().map(|p| (TRANSFORMER, &p.tensors));
+        let transformer = self
+            .transformer
+            .as_ref()
+            .map(|p| (TRANSFORMER, &*p.tensors));
         let text_encoder = self
             .text_encoder
             .as_ref()
-            .map(|p| (TEXT_ENCODER, &p.tensors));
-        let vae = self.vae.as_ref().map(|p| (VAE, &p.tensors));
+            .map(|p| (TEXT_ENCODER, &*p.tensors));
+        let vae = self.vae.as_ref().map(|p| (VAE, &*p.tensors));
         [transformer, text_encoder, vae]
             .into_iter()
             .flatten()
             .collect()
     }
 
-    /// Has `watch` called after each tensor that any part loads.
+    /// Calls `watch` after each tensor that any part loads.
     pub fn watch(&self, watch: &Watch) {
         for (_, tensors) in self.parts() {
             tensors.watch(watch.clone());
@@ -238,8 +218,8 @@ impl Checkpoint {
     }
 }
 
-/// A name for people: the repository's, the folder's, or the transformer file's where
-/// folders say nothing.
+/// The checkpoint's name: the stem of the transformer's file, else the name of the repository
+/// or folder.
 fn name(args: &CheckpointArgs, transformer: Option<&TransformerPart>) -> String {
     let from_transformer = transformer
         .map(|part| part.tensors.path())
@@ -255,8 +235,11 @@ fn name(args: &CheckpointArgs, transformer: Option<&TransformerPart>) -> String 
     text::shown(&name.unwrap_or_else(|| "unnamed".into()))
 }
 
-/// Opens a part's tensors, and the `config.json` that belongs to them if there is one. Where
-/// files were searched for, none does.
+/// Opens a part's tensors and the `config.json` that belongs to them, if there is one. None
+/// belongs to a file that a search found.
+///
+/// # Errors
+/// A file or the config is refused, or the tensors are those of another part or model.
 fn open_part(
     path: &Path,
     places: &Places,
@@ -280,18 +263,22 @@ fn open_part(
     Ok((set, config))
 }
 
-/// The folder whose `config.json` describes what is at `path`: a part's own folder, or the
-/// one around a file that a library named. In the folders that ComfyUI's models share, none.
+/// The folder whose `config.json` describes the weights at `path`: a part's own folder, or
+/// the one around a file with a library's name. `None` in the folders that ComfyUI's models
+/// share.
 fn config_folder(path: &Path) -> Option<&Path> {
     let folder = match path.is_dir() {
         true => Some(path),
-        false if shards::is_of_a_library(path) => path.parent(),
+        false if shards::has_library_name(path) => path.parent(),
         false => None,
     };
     folder.filter(|_| !layout::is_shared(path))
 }
 
-/// Whether a part's width is the one the transformer works with.
+/// Checks that a part has the width that the transformer wants.
+///
+/// # Errors
+/// [`WeightsError::Geometry`] if it has another.
 fn fits(
     path: &Path,
     part: &'static str,

@@ -1,83 +1,59 @@
-//! A part's table: canonical tensor names, and how each is made of the file's.
+//! A part's tensors under their canonical names, and where their bytes lie.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-
-use candle_core::{DType, Device, Tensor};
-use safetensors::Dtype;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::WeightsError;
-use super::file::SafetensorsFile;
+use super::mapped::MappedFile;
+use super::piece::{ModelTensor, Piece};
 use super::read_ahead::read_ahead;
-use super::scaled_fp8;
-use super::set::{Source, TensorSet};
-use crate::nn::concat;
+use super::set::TensorSet;
 
-/// How far the loading of a part is.
+/// Progress of loading one part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadProgress {
     /// The part: `transformer`, `text encoder` or `VAE`.
     pub part: &'static str,
-    /// Bytes of its files that have been taken.
+    /// Bytes loaded so far, counted in the files' types.
     pub bytes: u64,
-    /// Bytes of its files in all.
+    /// Bytes of all the part's tensors.
     pub total: u64,
 }
 
 /// Called after each tensor of a part is loaded.
 pub type Watch = Arc<dyn Fn(LoadProgress) + Send + Sync>;
 
-/// How a canonical tensor is made.
-#[derive(Debug)]
-enum Recipe {
-    /// The source as it is; a trailing 1 x 1 of a convolution is dropped.
-    Whole(Source),
-    /// Sources one below the other.
-    Rows(Vec<Source>),
-    /// The source with its upper and lower half of rows exchanged.
-    SwappedHalves(Source),
-}
-
-impl Recipe {
-    fn sources(&self) -> &[Source] {
-        match self {
-            Self::Whole(source) | Self::SwappedHalves(source) => std::slice::from_ref(source),
-            Self::Rows(sources) => sources,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Entry {
-    shape: Vec<usize>,
-    recipe: Recipe,
-    taken: AtomicBool,
-}
-
-/// Tensors that are in a part's files and not in the part.
+/// A group of tensors in a part's files that the part does not use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ignored {
-    /// What they have in common: `visual_tokenizer.*`.
+    /// Pattern of their names: `visual_tokenizer.*`.
     pub name: String,
-    /// How many there are.
+    /// Number of tensors.
     pub tensors: usize,
-    /// Their bytes together.
+    /// Sum of their bytes.
     pub bytes: u64,
 }
 
-/// The tensors of one part under their canonical names, still in the mapped
-/// files.
+struct Entry {
+    tensor: ModelTensor,
+    is_loaded: AtomicBool,
+}
+
+/// The map from each tensor of a part, by its canonical name, to tensors and rows in files.
+///
+/// It holds the mapped files open, so the bytes of any tensor stay readable after loading.
 pub struct PartTensors {
     part: &'static str,
     path: PathBuf,
     files: usize,
     entries: BTreeMap<String, Entry>,
+    file_tensors: usize,
     ignored: Vec<Ignored>,
     loaded: AtomicU64,
-    watch: OnceLock<Watch>,
+    watch: Mutex<Option<Watch>>,
 }
 
 impl fmt::Debug for PartTensors {
@@ -91,49 +67,38 @@ impl fmt::Debug for PartTensors {
 }
 
 impl PartTensors {
-    /// The tensor of a canonical name, converted to `dtype`, on `device`.
-    ///
-    /// # Errors
-    /// The part has no such tensor, it has another shape, or the device
-    /// refuses it.
-    pub fn get(
-        &self,
-        name: &str,
-        shape: &[usize],
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Tensor, WeightsError> {
-        let entry = self
-            .entries
-            .get(name)
-            .ok_or_else(|| self.table_error(name, "it is not in the file".into()))?;
-        if entry.shape != shape {
-            let reason = format!("the model wants {shape:?}, the file has {:?}", entry.shape);
-            return Err(self.table_error(name, reason));
+    /// A map over the files of `set`, of which it uses `file_tensors` tensors.
+    pub(super) fn new(
+        part: &'static str,
+        set: &TensorSet,
+        tensors: BTreeMap<String, ModelTensor>,
+        file_tensors: usize,
+        ignored: Vec<Ignored>,
+    ) -> Self {
+        let entries = tensors.into_iter().map(|(name, tensor)| {
+            let is_loaded = AtomicBool::new(false);
+            (name, Entry { tensor, is_loaded })
+        });
+        Self {
+            part,
+            path: set.path().to_owned(),
+            files: set.files(),
+            entries: entries.collect(),
+            file_tensors,
+            ignored,
+            loaded: AtomicU64::new(0),
+            watch: Mutex::new(None),
         }
-        let tensor = build(&entry.recipe, shape, dtype, device)
-            .map_err(|source| self.device_error(name, source))?;
-        if !entry.taken.swap(true, Ordering::Relaxed) {
-            let bytes = recipe_bytes(&entry.recipe);
-            let bytes = self.loaded.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            if let Some(watch) = self.watch.get() {
-                watch(LoadProgress {
-                    part: self.part,
-                    bytes,
-                    total: self.bytes(),
-                });
-            }
-        }
-        Ok(tensor)
     }
 
-    /// The device's refusal of a tensor.
-    pub fn device_error(&self, name: &str, source: candle_core::Error) -> WeightsError {
-        WeightsError::Device {
-            file: self.path.clone(),
-            tensor: name.to_owned(),
-            source: Box::new(source),
-        }
+    /// The part: `transformer`, `text encoder` or `VAE`.
+    pub fn part(&self) -> &'static str {
+        self.part
+    }
+
+    /// Canonical names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
     }
 
     /// Whether there is a tensor of this canonical name.
@@ -141,93 +106,148 @@ impl PartTensors {
         self.entries.contains_key(canonical)
     }
 
-    /// Checks that every tensor has been taken by [`get`](Self::get).
+    /// Shape and pieces of the tensor of a canonical name.
+    pub fn tensor(&self, canonical: &str) -> Option<&ModelTensor> {
+        self.entries.get(canonical).map(|entry| &entry.tensor)
+    }
+
+    /// The tensor of a canonical name, which the model needs in this shape.
     ///
     /// # Errors
-    /// One has not: the model is smaller than the file.
-    pub fn finish(&self) -> Result<(), WeightsError> {
-        let left = self
-            .entries
-            .iter()
-            .find(|(_, entry)| !entry.taken.load(Ordering::Relaxed));
-        match left {
-            Some((name, _)) => Err(self.table_error(name, "the model does not use it".into())),
-            None => Ok(()),
+    /// [`WeightsError::Table`] if the part has no such tensor or it has another shape.
+    pub fn expect(&self, canonical: &str, shape: &[usize]) -> Result<&ModelTensor, WeightsError> {
+        let tensor = self
+            .tensor(canonical)
+            .ok_or_else(|| self.table_error(canonical, "it is not in the file".into()))?;
+        match tensor.shape == shape {
+            true => Ok(tensor),
+            false => Err(self.table_error(
+                canonical,
+                format!("the model wants {shape:?}, the file has {:?}", tensor.shape),
+            )),
         }
     }
 
-    /// Has `watch` called after each tensor that is loaded from now on. Only
-    /// the first watcher of a part is kept.
-    pub fn watch(&self, watch: Watch) {
-        // A second watcher is not an error, and not kept either.
-        let _ = self.watch.set(watch);
+    /// Counts a tensor as loaded, once however often it is loaded, and reports the progress
+    /// to the watcher.
+    pub fn mark_loaded(&self, canonical: &str) {
+        let Some(entry) = self.entries.get(canonical) else {
+            return;
+        };
+        if entry.is_loaded.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let bytes = entry.tensor.byte_count();
+        let bytes = self.loaded.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let watch = self.lock_watch().clone();
+        if let Some(watch) = watch {
+            watch(LoadProgress {
+                part: self.part,
+                bytes,
+                total: self.bytes(),
+            });
+        }
     }
 
-    /// How many numbers the part has.
+    /// Ends the loading: checks that every tensor was loaded, drops the watcher, and
+    /// releases the files' pages, which stay readable.
+    ///
+    /// # Errors
+    /// [`WeightsError::Table`] if a tensor was not loaded: the model is smaller than the
+    /// file.
+    pub fn finish(&self) -> Result<(), WeightsError> {
+        let mut entries = self.entries.iter();
+        if let Some((name, _)) = entries.find(|(_, entry)| !entry.is_loaded.load(Ordering::Relaxed))
+        {
+            return Err(self.table_error(name, "the model does not use it".into()));
+        }
+        *self.lock_watch() = None;
+        for file in self.opened() {
+            file.release();
+        }
+        Ok(())
+    }
+
+    /// Calls `watch` after each tensor that is loaded from now on, until
+    /// [`finish`](Self::finish). It takes the place of an earlier watcher.
+    pub fn watch(&self, watch: Watch) {
+        *self.lock_watch() = Some(watch);
+    }
+
+    fn lock_watch(&self) -> std::sync::MutexGuard<'_, Option<Watch>> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of parameters.
     pub fn parameters(&self) -> u64 {
-        let count = |entry: &Entry| entry.shape.iter().map(|&d| d as u64).product::<u64>();
+        let count = |entry: &Entry| -> u64 {
+            let shape = entry.tensor.shape.iter();
+            shape.map(|&dimension| dimension as u64).product()
+        };
         self.entries.values().map(count).sum()
     }
 
-    /// Starts to bring the part's files into memory, for [`get`](Self::get) to find them
-    /// there.
+    /// Starts to read the part's files into memory in the background.
     pub fn read_ahead(&self) {
         read_ahead(&self.opened());
     }
 
-    /// The files that its tensors are in.
-    fn opened(&self) -> Vec<Arc<SafetensorsFile>> {
-        let mut files: Vec<Arc<SafetensorsFile>> = Vec::new();
-        for source in self.entries.values().flat_map(|e| e.recipe.sources()) {
-            if !files.iter().any(|file| Arc::ptr_eq(file, &source.file)) {
-                files.push(source.file.clone());
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.entries.values().flat_map(|entry| &entry.tensor.pieces)
+    }
+
+    /// The mapped files that the part's tensors lie in.
+    fn opened(&self) -> Vec<Arc<MappedFile>> {
+        let mut files: Vec<Arc<MappedFile>> = Vec::new();
+        for file in self.pieces().filter_map(|p| p.tensor().source().file()) {
+            if !files.iter().any(|other| Arc::ptr_eq(other, file)) {
+                files.push(file.clone());
             }
         }
         files
     }
 
-    /// Whether another part's files have the same bytes. Reads both as far as they agree.
+    /// Whether another part's files have the same bytes. Reads both up to the first
+    /// difference.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let (ours, theirs) = (self.opened(), other.opened());
         let mut pairs = ours.iter().zip(&theirs);
         ours.len() == theirs.len() && pairs.all(|(a, b)| a.is_same(b))
     }
 
-    /// How many bytes they take in the files.
+    /// Bytes of the part's tensors in the files.
     pub fn bytes(&self) -> u64 {
-        self.entries.values().map(|e| recipe_bytes(&e.recipe)).sum()
+        self.pieces().map(Piece::byte_count).sum()
     }
 
-    /// How many tensors the files have for the part.
+    /// Number of tensors in the files that the part consists of.
     pub fn tensors(&self) -> usize {
-        let count = |entry: &Entry| entry.recipe.sources().len();
-        self.entries.values().map(count).sum()
+        self.file_tensors
     }
 
-    /// The types the numbers are stored in, the most frequent first, by the
-    /// safetensors names: `BF16`.
+    /// Types that the values are stored in, by descending size, as safetensors names them:
+    /// `BF16`.
     pub fn dtypes(&self) -> Vec<String> {
         let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
-        for source in self.entries.values().flat_map(|e| e.recipe.sources()) {
-            let info = source.info();
-            *bytes.entry(info.dtype.to_string()).or_default() += source_bytes(source);
+        for piece in self.pieces() {
+            *bytes.entry(piece.stored().to_string()).or_default() += piece.byte_count();
         }
         let mut dtypes: Vec<_> = bytes.into_iter().collect();
         dtypes.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         dtypes.into_iter().map(|(dtype, _)| dtype).collect()
     }
 
-    /// The file or folder they come from.
+    /// The file or folder that the part was opened from.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many files that is.
+    /// Number of files.
     pub fn files(&self) -> usize {
         self.files
     }
 
-    /// Known extras in those files that the part leaves alone.
+    /// Known tensors in the files that the part does not use.
     pub fn ignored(&self) -> &[Ignored] {
         &self.ignored
     }
@@ -239,285 +259,5 @@ impl PartTensors {
             tensor: tensor.to_owned(),
             reason,
         }
-    }
-}
-
-fn source_bytes(source: &Source) -> u64 {
-    let (start, end) = source.info().data_offsets;
-    (end - start) as u64
-}
-
-fn recipe_bytes(recipe: &Recipe) -> u64 {
-    recipe.sources().iter().map(source_bytes).sum()
-}
-
-fn build(
-    recipe: &Recipe,
-    shape: &[usize],
-    dtype: DType,
-    device: &Device,
-) -> candle_core::Result<Tensor> {
-    let load = |source: &Source| -> candle_core::Result<Tensor> {
-        let info = source.info();
-        let stored = candle_dtype(info.dtype).ok_or_else(|| {
-            candle_core::Error::Msg(format!("{} cannot be computed with", info.dtype))
-        })?;
-        let bytes = source.file.bytes(info);
-        // Copying the stored bytes and converting there is the fast way, but
-        // 8-bit floats convert on the CPU only.
-        let tensor = match stored {
-            DType::F8E4M3 => scaled_fp8::decode(bytes, source.scale, &info.shape, dtype)?,
-            _ => Tensor::from_raw_buffer(bytes, stored, &info.shape, device)?,
-        };
-        tensor.to_device(device)?.to_dtype(dtype)
-    };
-    match recipe {
-        Recipe::Whole(source) => load(source)?.reshape(shape),
-        Recipe::Rows(sources) => {
-            let pieces = sources.iter().map(load).collect::<Result<Vec<_>, _>>()?;
-            concat(&pieces.iter().collect::<Vec<_>>(), 0)
-        }
-        Recipe::SwappedHalves(source) => {
-            let whole = load(source)?;
-            let half = shape[0] / 2;
-            let (upper, lower) = (whole.narrow(0, 0, half)?, whole.narrow(0, half, half)?);
-            concat(&[&lower, &upper], 0)
-        }
-    }
-}
-
-/// The types that weights may be stored in.
-fn candle_dtype(dtype: Dtype) -> Option<DType> {
-    match dtype {
-        Dtype::F64 => Some(DType::F64),
-        Dtype::F32 => Some(DType::F32),
-        Dtype::F16 => Some(DType::F16),
-        Dtype::BF16 => Some(DType::BF16),
-        Dtype::F8_E4M3 => Some(DType::F8E4M3),
-        _ => None,
-    }
-}
-
-/// Largest dimension of any network that is built; keeps products of three in range.
-const MAX_DIMENSION: usize = 1 << 20;
-
-/// Checks a dimension that shapes gave, before anything is divided or multiplied by it.
-///
-/// # Errors
-/// It is none that a network can have; the reason says so of `what`.
-pub(super) fn in_range(what: &str, dimension: usize) -> Result<(), String> {
-    match dimension {
-        0 => Err(format!("{what} would be 0")),
-        1..=MAX_DIMENSION => Ok(()),
-        _ => Err(format!("{what} would be {dimension}")),
-    }
-}
-
-/// Builds a part's table from a [`TensorSet`], checking as it goes: every
-/// tensor that a mapping names must be there, in its shape and a usable type.
-pub(super) struct TableBuilder {
-    part: &'static str,
-    set: TensorSet,
-    entries: BTreeMap<String, Entry>,
-    used: BTreeSet<String>,
-}
-
-impl TableBuilder {
-    /// An empty table over `set`.
-    pub fn new(part: &'static str, set: TensorSet) -> Self {
-        Self {
-            part,
-            set,
-            entries: BTreeMap::new(),
-            used: BTreeSet::new(),
-        }
-    }
-
-    /// The tensors it is made of.
-    pub fn set(&self) -> &TensorSet {
-        &self.set
-    }
-
-    /// `canonical` is the tensor `name` as it is.
-    ///
-    /// # Errors
-    /// The tensor is missing, misshapen or of an unusable type.
-    pub fn whole(
-        &mut self,
-        canonical: String,
-        name: &str,
-        shape: &[usize],
-    ) -> Result<(), WeightsError> {
-        let source = self.take(name, shape, false)?;
-        self.insert(canonical, shape, Recipe::Whole(source));
-        Ok(())
-    }
-
-    /// `canonical` of shape `[rows, columns]` is the tensor `name`, which may
-    /// be a 1 x 1 convolution.
-    ///
-    /// # Errors
-    /// As [`whole`](Self::whole).
-    pub fn squeezed(
-        &mut self,
-        canonical: String,
-        name: &str,
-        shape: &[usize],
-    ) -> Result<(), WeightsError> {
-        let source = self.take(name, shape, true)?;
-        self.insert(canonical, shape, Recipe::Whole(source));
-        Ok(())
-    }
-
-    /// `canonical` is the tensor `name` with the halves of its rows exchanged.
-    ///
-    /// # Errors
-    /// As [`whole`](Self::whole).
-    pub fn swapped(
-        &mut self,
-        canonical: String,
-        name: &str,
-        shape: &[usize],
-    ) -> Result<(), WeightsError> {
-        let source = self.take(name, shape, false)?;
-        self.insert(canonical, shape, Recipe::SwappedHalves(source));
-        Ok(())
-    }
-
-    /// `canonical` is these tensors, each with its number of rows, one below
-    /// the other; `tail` are the dimensions after the rows.
-    ///
-    /// # Errors
-    /// As [`whole`](Self::whole).
-    pub fn rows(
-        &mut self,
-        canonical: String,
-        pieces: &[(String, usize)],
-        tail: &[usize],
-    ) -> Result<(), WeightsError> {
-        let mut sources = Vec::with_capacity(pieces.len());
-        for (name, rows) in pieces {
-            let shape: Vec<_> = [*rows].iter().chain(tail).copied().collect();
-            sources.push(self.take(name, &shape, false)?);
-        }
-        let rows = pieces.iter().map(|(_, rows)| rows).sum();
-        let shape: Vec<_> = [rows].iter().chain(tail).copied().collect();
-        self.insert(canonical, &shape, Recipe::Rows(sources));
-        Ok(())
-    }
-
-    /// A linear layer's `weight` and `bias`, as they are.
-    ///
-    /// # Errors
-    /// As [`whole`](Self::whole).
-    pub fn linear(
-        &mut self,
-        canonical: &str,
-        name: &str,
-        [out, inner]: [usize; 2],
-    ) -> Result<(), WeightsError> {
-        self.whole(
-            format!("{canonical}.weight"),
-            &format!("{name}.weight"),
-            &[out, inner],
-        )?;
-        self.whole(format!("{canonical}.bias"), &format!("{name}.bias"), &[out])
-    }
-
-    /// A linear layer made of several, each with its number of outputs, one
-    /// below the other.
-    ///
-    /// # Errors
-    /// As [`whole`](Self::whole).
-    pub fn linear_rows(
-        &mut self,
-        canonical: &str,
-        pieces: &[(String, usize)],
-        inner: usize,
-    ) -> Result<(), WeightsError> {
-        let named = |end: &str| -> Vec<(String, usize)> {
-            let name = |(name, rows): &(String, usize)| (format!("{name}.{end}"), *rows);
-            pieces.iter().map(name).collect()
-        };
-        self.rows(format!("{canonical}.weight"), &named("weight"), &[inner])?;
-        self.rows(format!("{canonical}.bias"), &named("bias"), &[])
-    }
-
-    /// The finished table. `known_extra` gives a group's name to a tensor that
-    /// may be in the files without being in the part.
-    ///
-    /// # Errors
-    /// There is a tensor that no recipe uses and that is no known extra.
-    pub fn finish(
-        self,
-        known_extra: impl Fn(&str) -> Option<String>,
-    ) -> Result<PartTensors, WeightsError> {
-        let mut groups: BTreeMap<String, (usize, u64)> = BTreeMap::new();
-        for name in self.set.names().filter(|n| !self.used.contains(*n)) {
-            let source = &self.set.get(name).expect("a name of the set");
-            let group = known_extra(name).ok_or_else(|| WeightsError::Unknown {
-                file: source.file.path().to_owned(),
-                part: self.part,
-                tensor: source.name.clone(),
-            })?;
-            let (tensors, bytes) = groups.entry(group).or_default();
-            *tensors += 1;
-            *bytes += source_bytes(source);
-        }
-        let ignored = groups.into_iter().map(|(name, (tensors, bytes))| Ignored {
-            name,
-            tensors,
-            bytes,
-        });
-        Ok(PartTensors {
-            part: self.part,
-            path: self.set.path().to_owned(),
-            files: self.set.files(),
-            entries: self.entries,
-            ignored: ignored.collect(),
-            loaded: AtomicU64::new(0),
-            watch: OnceLock::new(),
-        })
-    }
-
-    fn insert(&mut self, canonical: String, shape: &[usize], recipe: Recipe) {
-        let entry = Entry {
-            shape: shape.to_vec(),
-            recipe,
-            taken: AtomicBool::new(false),
-        };
-        self.entries.insert(canonical, entry);
-    }
-
-    fn take(&mut self, name: &str, shape: &[usize], squeeze: bool) -> Result<Source, WeightsError> {
-        let source = self.set.get(name).ok_or_else(|| WeightsError::Missing {
-            file: self.set.path().to_owned(),
-            part: self.part,
-            tensor: name.to_owned(),
-        })?;
-        let info = source.info();
-        let found = match info.shape[..] {
-            [ref kept @ .., 1, 1] if squeeze && kept.len() == shape.len() => kept,
-            _ => &info.shape[..],
-        };
-        if found != shape {
-            return Err(WeightsError::Shape {
-                file: source.file.path().to_owned(),
-                part: self.part,
-                tensor: source.name.clone(),
-                found: info.shape.clone(),
-                expected: shape.to_vec(),
-            });
-        }
-        if candle_dtype(info.dtype).is_none() {
-            return Err(WeightsError::Dtype {
-                file: source.file.path().to_owned(),
-                tensor: source.name.clone(),
-                dtype: info.dtype.to_string(),
-            });
-        }
-        let source = source.clone();
-        self.used.insert(name.to_owned());
-        Ok(source)
     }
 }

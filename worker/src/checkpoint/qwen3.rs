@@ -1,22 +1,28 @@
-//! The text encoder's names: transformers', alone or inside Ovis2.5-2B.
+//! The text encoder's tensor names, which are those of transformers, alone or inside
+//! Ovis2.5-2B, and its geometry.
 //!
 //! Sources: transformers `models/qwen3/modeling_qwen3.py`, AIDC-AI/Ovis-Image
 //! `ovis_image/model/ovis/{configuration,modeling}_ovis2_5.py`.
 
+use serde::Deserialize;
 use serde_json::Value;
 
+use super::config::{Config, Count, Positive};
 use super::error::WeightsError;
 use super::geometry::Qwen3Config;
-use super::json::Config;
-use super::part::{in_range, PartTensors, TableBuilder};
+use super::name_map::NameMap;
+use super::part::PartTensors;
+use super::part_names::TEXT_ENCODER;
 use super::set::TensorSet;
-use super::TEXT_ENCODER;
+use super::table;
 
 /// RoPE base and norm epsilon of the family, for files without a config.
 const ROPE_THETA: f64 = 1e6;
 const RMS_NORM_EPS: f64 = 1e-6;
 
+/// The embedding table, by which the part is recognised.
 const EMBEDDING: &str = "embed_tokens.weight";
+/// Prefixes that programs and Ovis2.5 put in front of all names.
 const PREFIXES: [&str; 6] = [
     "",
     "model.",
@@ -25,7 +31,7 @@ const PREFIXES: [&str; 6] = [
     "text_encoder.",
     "text_encoder.model.",
 ];
-/// What Ovis2.5-2B has besides the language model's trunk.
+/// Name prefixes of Ovis2.5-2B's tensors outside the language model's decoder.
 const EXTRAS: [&str; 5] = [
     "lm_head.",
     "llm.lm_head.",
@@ -34,30 +40,30 @@ const EXTRAS: [&str; 5] = [
     "visual.",
 ];
 
-/// Whether the set looks like a language model at all.
+/// Whether the set has the embedding table of a language model, of any family.
 pub(super) fn recognises(set: &TensorSet) -> bool {
     PREFIXES
         .iter()
         .any(|prefix| set.get(&format!("{prefix}{EMBEDDING}")).is_some())
 }
 
-/// Maps the set's tensors to canonical names.
+/// Reads the geometry and maps the set's tensors to canonical names.
 ///
 /// # Errors
-/// The set is another model's or another part's, or a tensor is missing,
-/// misshapen, unknown or of an unusable type.
+/// The tensors are another model's, the config contradicts their shapes, or a tensor is
+/// missing, misshapen, unknown or stored in a type that cannot be loaded.
 pub(super) fn open(
     set: TensorSet,
     config: Option<&Config>,
 ) -> Result<(Qwen3Config, PartTensors), WeightsError> {
     let set = set.strip_prefix(TEXT_ENCODER, &PREFIXES, &[EMBEDDING])?;
     // Qwen2 and 2.5 have biases where Qwen3 has head norms.
-    if let Some(source) = set.get("layers.0.self_attn.q_proj.bias") {
+    if let Some(tensor) = set.get("layers.0.self_attn.q_proj.bias") {
         return Err(WeightsError::OtherModel {
-            file: source.file.path().to_owned(),
+            file: tensor.path().to_owned(),
             part: TEXT_ENCODER,
             model: "Qwen2 or Qwen2.5",
-            tensor: source.name.clone(),
+            tensor: tensor.entry().name.clone(),
         });
     }
     let shapes = infer(&set)?;
@@ -65,18 +71,17 @@ pub(super) fn open(
         Some(config) => read_config(config, shapes)?,
         None => shapes,
     };
-    let mut table = TableBuilder::new(TEXT_ENCODER, set);
-    map(&mut table, &config)?;
-    let tensors = table.finish(|name| {
+    let tensors = table::resolve(TEXT_ENCODER, &map(&config), &set, |name| {
         let extra = EXTRAS.iter().find(|extra| name.starts_with(*extra))?;
         Some(format!("{extra}*"))
     })?;
     Ok((config, tensors))
 }
 
-/// The geometry by shapes and the family's rules.
+/// The geometry according to the tensors' shapes and the family's constants.
 fn infer(set: &TensorSet) -> Result<Qwen3Config, WeightsError> {
     let [vocab_size, hidden_size] = set.dims(TEXT_ENCODER, EMBEDDING)?;
+    let wrong = |reason| set.geometry_error(TEXT_ENCODER, reason);
     let layer = "layers.0";
     let [head_dim] = set.dims(TEXT_ENCODER, &format!("{layer}.self_attn.q_norm.weight"))?;
     let rows = |name: &str| -> Result<usize, WeightsError> {
@@ -86,13 +91,9 @@ fn infer(set: &TensorSet) -> Result<Qwen3Config, WeightsError> {
     let heads = |name: &str| -> Result<usize, WeightsError> {
         let rows = rows(name)?;
         if head_dim == 0 || rows == 0 || rows % head_dim != 0 {
-            return Err(WeightsError::Geometry {
-                file: set.path().to_owned(),
-                part: TEXT_ENCODER,
-                reason: format!(
-                    "`{layer}.{name}.weight` has {rows} rows, which heads of {head_dim} do not divide"
-                ),
-            });
+            return Err(wrong(format!(
+                "`{layer}.{name}.weight` has {rows} rows, which heads of {head_dim} do not divide"
+            )));
         }
         Ok(rows / head_dim)
     };
@@ -107,21 +108,15 @@ fn infer(set: &TensorSet) -> Result<Qwen3Config, WeightsError> {
         rope_theta: ROPE_THETA,
         rms_norm_eps: RMS_NORM_EPS,
     };
-    let wrong = |reason: String| WeightsError::Geometry {
-        file: set.path().to_owned(),
-        part: TEXT_ENCODER,
-        reason,
-    };
-    for (what, dimension) in [
+    let dimensions = [
         ("its vocabulary", vocab_size),
         ("its width", hidden_size),
         ("its heads' width", head_dim),
         ("its queries' width", rows("self_attn.q_proj")?),
         ("its MLPs' width", config.intermediate_size),
         ("its number of layers", config.num_layers),
-    ] {
-        in_range(what, dimension).map_err(wrong)?;
-    }
+    ];
+    set.check_dimensions(TEXT_ENCODER, &dimensions)?;
     if head_dim % 2 != 0 {
         return Err(wrong(format!(
             "heads of {head_dim} cannot be rotated by halves"
@@ -136,66 +131,110 @@ fn infer(set: &TensorSet) -> Result<Qwen3Config, WeightsError> {
     Ok(config)
 }
 
-/// The geometry by `config.json`: Qwen3's own, or Ovis2.5's `llm_config`. It must be that of
-/// the weights' shapes.
-fn read_config(outer: &Config, shapes: Qwen3Config) -> Result<Qwen3Config, WeightsError> {
-    let fields = match &outer.fields["llm_config"] {
-        Value::Null => outer.fields.clone(),
-        inner => inner.clone(),
+/// Fields of Ovis2.5's `config.json`, whose `llm_config` is a Qwen3 config.
+#[derive(Deserialize)]
+struct OuterFields {
+    llm_config: Option<Fields>,
+}
+
+/// Fields of transformers' Qwen3 config.
+#[derive(Deserialize)]
+struct Fields {
+    model_type: Option<Value>,
+    vocab_size: Option<Count>,
+    hidden_size: Option<Count>,
+    intermediate_size: Option<Count>,
+    num_hidden_layers: Option<Count>,
+    num_attention_heads: Option<Count>,
+    num_key_value_heads: Option<Count>,
+    head_dim: Option<Count>,
+    rms_norm_eps: Option<Positive>,
+    attention_bias: Option<Value>,
+    rope_theta: Option<Positive>,
+    rope_type: Option<Value>,
+    rope_scaling: Option<Value>,
+    rope_parameters: Option<RopeFields>,
+}
+
+/// Fields of RoPE, which transformers 5 writes into an object of their own and earlier
+/// versions beside the others.
+#[derive(Deserialize)]
+struct RopeFields {
+    rope_theta: Option<Positive>,
+    rope_type: Option<Value>,
+}
+
+/// Checks a Qwen3 `config.json`, or the one inside Ovis2.5's, against the geometry of the
+/// shapes, and adds its RoPE base and norm epsilon.
+///
+/// # Errors
+/// The config has an unusable value, contradicts the shapes, or asks for a RoPE scaling or
+/// biases that Ovis-Image's text encoder does not have.
+fn read_config(config: &Config, shapes: Qwen3Config) -> Result<Qwen3Config, WeightsError> {
+    let fields = match config.read::<OuterFields>()?.llm_config {
+        Some(inner) => inner,
+        None => config.read()?,
     };
-    let config = Config {
-        path: outer.path.clone(),
-        fields,
-    };
-    if config.fields["model_type"] != "qwen3" {
-        return Err(config.error(format!(
-            "its language model is {}, not qwen3",
-            config.fields["model_type"]
-        )));
+    let model = fields.model_type.unwrap_or_default();
+    if model != "qwen3" {
+        return Err(config.error(format!("its language model is {model}, not qwen3")));
     }
-    // transformers 5 writes `rope_parameters`, earlier ones `rope_theta` and
-    // `rope_scaling`.
-    let rope = Config {
-        path: outer.path.clone(),
-        fields: match &config.fields["rope_parameters"] {
-            Value::Null => config.fields.clone(),
-            parameters => parameters.clone(),
-        },
-    };
-    let scaling = [&rope.fields["rope_type"], &config.fields["rope_scaling"]];
-    if scaling.iter().any(|s| !s.is_null() && **s != "default") {
+    let rope = fields.rope_parameters.unwrap_or(RopeFields {
+        rope_theta: fields.rope_theta,
+        rope_type: fields.rope_type,
+    });
+    let mut scaling = [rope.rope_type, fields.rope_scaling].into_iter().flatten();
+    if scaling.any(|scaling| scaling != "default") {
         return Err(config.error("it asks for a scaled RoPE, which Ovis-Image's has not".into()));
     }
-    if config.fields["attention_bias"] == true {
+    if fields.attention_bias == Some(Value::Bool(true)) {
         return Err(config.error("its `attention_bias` is true, which Ovis-Image's is not".into()));
     }
-    for (field, found) in [
-        ("vocab_size", shapes.vocab_size),
-        ("hidden_size", shapes.hidden_size),
-        ("intermediate_size", shapes.intermediate_size),
-        ("num_hidden_layers", shapes.num_layers),
-        ("num_attention_heads", shapes.num_heads),
-        ("num_key_value_heads", shapes.num_kv_heads),
-        ("head_dim", shapes.head_dim),
+    for (field, value, found) in [
+        ("vocab_size", fields.vocab_size, shapes.vocab_size),
+        ("hidden_size", fields.hidden_size, shapes.hidden_size),
+        (
+            "intermediate_size",
+            fields.intermediate_size,
+            shapes.intermediate_size,
+        ),
+        (
+            "num_hidden_layers",
+            fields.num_hidden_layers,
+            shapes.num_layers,
+        ),
+        (
+            "num_attention_heads",
+            fields.num_attention_heads,
+            shapes.num_heads,
+        ),
+        (
+            "num_key_value_heads",
+            fields.num_key_value_heads,
+            shapes.num_kv_heads,
+        ),
+        ("head_dim", fields.head_dim, shapes.head_dim),
     ] {
-        config.agrees(field, found)?;
+        config.agrees(field, value, found)?;
     }
     Ok(Qwen3Config {
-        rope_theta: rope.positive("rope_theta", ROPE_THETA)?,
-        rms_norm_eps: config.positive("rms_norm_eps", RMS_NORM_EPS)?,
+        rope_theta: rope.rope_theta.map_or(shapes.rope_theta, |theta| theta.0),
+        rms_norm_eps: fields.rms_norm_eps.map_or(shapes.rms_norm_eps, |eps| eps.0),
         ..shapes
     })
 }
 
-fn map(table: &mut TableBuilder, config: &Qwen3Config) -> Result<(), WeightsError> {
+/// The names of transformers, which are the canonical ones.
+pub(super) fn map(config: &Qwen3Config) -> NameMap {
     let (h, mlp, head) = (
         config.hidden_size,
         config.intermediate_size,
         config.head_dim,
     );
     let (q, kv) = (config.num_heads * head, config.num_kv_heads * head);
-    let mut same = |name: String, shape: &[usize]| table.whole(name.clone(), &name, shape);
-    same(EMBEDDING.into(), &[config.vocab_size, h])?;
+    let mut map = NameMap::default();
+    let mut same = |name: String, shape: &[usize]| map.whole(name.clone(), &name, shape);
+    same(EMBEDDING.into(), &[config.vocab_size, h]);
     for i in 0..config.num_layers {
         let shapes: [(&str, &[usize]); 11] = [
             ("input_layernorm", &[h]),
@@ -211,8 +250,9 @@ fn map(table: &mut TableBuilder, config: &Qwen3Config) -> Result<(), WeightsErro
             ("mlp.down_proj", &[h, mlp]),
         ];
         for (name, shape) in shapes {
-            same(format!("layers.{i}.{name}.weight"), shape)?;
+            same(format!("layers.{i}.{name}.weight"), shape);
         }
     }
-    same("norm.weight".into(), &[h])
+    same("norm.weight".into(), &[h]);
+    map
 }

@@ -1,23 +1,26 @@
-//! Has the system map weight files ahead of their reader.
+//! Reads weight files into memory ahead of the thread that loads them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use super::file::SafetensorsFile;
+use super::mapped::MappedFile;
 
-/// Bytes that a thread asks for at once.
+/// Bytes that a thread populates per system call.
 const PIECE: usize = 64 << 20;
 
-/// Threads that ask. One fault a page costs a single reader more time than a copy to a GPU;
-/// from a disk, several requests at once are faster too.
+/// Number of threads. A page fault per page costs a single reader more time than the copy to
+/// a GPU does, and a disk serves several requests at once faster.
 const THREADS: usize = 4;
 
-/// Starts to bring files into memory, first things first, and returns at once. It is only a
-/// hint: where a system does not take it, pages come when they are read.
-pub(super) fn read_ahead(files: &[Arc<SafetensorsFile>]) {
+/// Starts to populate the pages of files, in their order, and returns at once. This is only a
+/// hint: without it, pages are read on first access.
+pub(super) fn read_ahead(files: &[Arc<MappedFile>]) {
     let pieces: Vec<_> = files
         .iter()
-        .flat_map(|file| (0..file.len()).step_by(PIECE).map(|at| (file.clone(), at)))
+        .flat_map(|file| {
+            let starts = (0..file.bytes().len()).step_by(PIECE);
+            starts.map(|start| (file.clone(), start))
+        })
         .collect();
     let pieces = Arc::new((pieces, AtomicUsize::new(0)));
     for _ in 0..THREADS.min(pieces.0.len()) {

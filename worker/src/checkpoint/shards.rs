@@ -1,4 +1,5 @@
-//! Which files of a folder are its weights: one, an index and its shards, or shards alone.
+//! Finds the files of a folder that are its weights: one file, an index and its shards, or
+//! shards without an index.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,29 +7,30 @@ use std::path::{Path, PathBuf};
 use super::error::WeightsError;
 use super::{absent, folder, json};
 
-/// What the libraries call a folder's weights: diffusers, and transformers.
+/// Stems of weight files: those of diffusers, and of transformers.
 const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 
-/// Variants that lie beside or instead of the plain weights, the best first.
+/// Variants of weights in order of preference, after weights without a variant.
 const VARIANTS: [&str; 3] = ["bf16", "fp16", "fp32"];
 
-/// How a folder stores its weights.
+/// The way a folder stores its weights.
 #[derive(Debug)]
 pub(super) enum Stored {
-    /// In the shards that an index names.
+    /// In the shards of this index.
     Index(PathBuf),
     /// In these files.
     Files(Vec<PathBuf>),
 }
 
-/// Whether a file is an index of shards by its name.
+/// Whether a file's name is that of an index of shards.
 pub(super) fn is_index(path: &Path) -> bool {
     let name = folder::name_of(path);
     name.ends_with(".json") && name.contains(".safetensors.index.")
 }
 
-/// Whether a file has the name that goes with a `config.json` beside it.
-pub(super) fn is_of_a_library(path: &Path) -> bool {
+/// Whether a file's name is diffusers' or transformers', so that a `config.json` beside it
+/// describes it.
+pub(super) fn has_library_name(path: &Path) -> bool {
     let name = folder::name_of(path);
     STEMS.iter().any(|stem| {
         let rest = name.strip_prefix(stem);
@@ -36,26 +38,27 @@ pub(super) fn is_of_a_library(path: &Path) -> bool {
     })
 }
 
-/// Whether a folder has a model in shards.
+/// Whether a folder has an index or a shard.
 pub(super) fn has_shards(listing: &folder::Listing) -> bool {
     let mut names = listing.files.iter();
     names.any(|path| is_index(path) || is_shard(path))
 }
 
-/// Whether a file is one of several shards by its name.
+/// Whether a file's name is that of a shard.
 pub(super) fn is_shard(path: &Path) -> bool {
     shard(path).is_some()
 }
 
-/// Whether there is nothing at a path; a link to nothing is something.
+/// Whether nothing exists at a path. A link to nothing does exist.
 pub(super) fn is_gone(path: &Path) -> bool {
     path.symlink_metadata().is_err()
 }
 
-/// All shards of the model that a file is one of several shards of, by their names.
+/// All shards of the model that a file is a shard of, by their names; `None` if it is not one
+/// of several.
 ///
 /// # Errors
-/// Some are missing.
+/// [`WeightsError::Unfinished`] if some are missing.
 pub(super) fn siblings(path: &Path) -> Result<Option<Vec<PathBuf>>, WeightsError> {
     let Some((_, total)) = shard(path).filter(|(_, total)| *total > 1) else {
         return Ok(None);
@@ -69,11 +72,11 @@ pub(super) fn siblings(path: &Path) -> Result<Option<Vec<PathBuf>>, WeightsError
     if shards.is_empty() {
         return Ok(None);
     }
-    whole(&folder, shards).map(Some)
+    complete(&folder, shards).map(Some)
 }
 
-/// What says that a folder's index was passed over, if one was: its shards are gone, and the
-/// whole weights lie beside it.
+/// A sentence about a folder's index that is not used, because its shards are missing and
+/// the whole weights lie beside it; `None` if there is no such index.
 pub(super) fn passed_over(path: &Path) -> Option<String> {
     let files = folder::list(path).ok()?.files;
     let named: Vec<_> = files.iter().filter_map(|file| Named::of(file)).collect();
@@ -84,11 +87,12 @@ pub(super) fn passed_over(path: &Path) -> Option<String> {
     ))
 }
 
-/// Picks the weights of a folder. Plain ones go before variants, and an index before a
-/// single file, unless its shards are gone and the file is there.
+/// Picks the weights of a folder. Weights without a variant precede variants, and an index
+/// precedes a single file unless its shards are missing.
 ///
 /// # Errors
-/// There are none, some are missing, or several could be meant.
+/// There are no weights, a shard is missing, or [`WeightsError::Ambiguous`] if nothing decides
+/// between several files.
 pub(super) fn in_folder(path: &Path) -> Result<Stored, WeightsError> {
     let files = folder::list(path)?.files;
     let all: Vec<_> = files.iter().filter_map(|file| Named::of(file)).collect();
@@ -109,12 +113,12 @@ pub(super) fn in_folder(path: &Path) -> Result<Stored, WeightsError> {
     match (singles.len(), shards.is_empty()) {
         (0, true) => Err(absent::refusal(path)),
         (1, true) => Ok(Stored::Files(singles)),
-        (0, false) => whole(path, shards).map(Stored::Files),
+        (0, false) => complete(path, shards).map(Stored::Files),
         _ => Err(ambiguous(path, [singles, shards].concat())),
     }
 }
 
-/// A file that the libraries' naming makes a folder's weights.
+/// A file whose name marks it as a folder's weights or their index.
 struct Named {
     path: PathBuf,
     is_index: bool,
@@ -152,8 +156,8 @@ impl Named {
         })
     }
 
-    /// Whether this is an index, a shard of it is gone, and a whole file of the same variant
-    /// is among `all`.
+    /// Whether this is an index with a missing shard, and `all` has a whole file of the same
+    /// variant.
     fn is_left_over(&self, all: &[Self]) -> bool {
         let whole = |other: &Self| !other.is_index && other.variant == self.variant;
         let folder = folder::around(&self.path);
@@ -163,7 +167,7 @@ impl Named {
                 .is_ok_and(|map| map.values().any(|name| is_gone(&folder.join(name))))
     }
 
-    /// Less is better.
+    /// Sort key, the best first.
     fn rank(&self) -> (usize, bool, usize) {
         let known = |variant: &String| VARIANTS.iter().position(|known| known == variant);
         let variant = match &self.variant {
@@ -174,14 +178,14 @@ impl Named {
     }
 }
 
-/// What the names of one model's shards have in common: all before the number.
+/// The common stem of the names of one model's shards: everything before the number.
 fn model_of(path: &Path) -> Option<String> {
     let name = folder::name_of(path);
     let (rest, _) = name.rsplit_once("-of-")?;
     Some(rest.rsplit_once('-')?.0.to_owned())
 }
 
-/// A shard's number and how many there are, from `NAME-00002-of-00005.safetensors`.
+/// A shard's number and the number of shards, from `NAME-00002-of-00005.safetensors`.
 fn shard(path: &Path) -> Option<(u32, u32)> {
     let name = folder::name_of(path);
     let stem = name.strip_suffix(".safetensors")?;
@@ -190,8 +194,12 @@ fn shard(path: &Path) -> Option<(u32, u32)> {
     Some((number.parse().ok()?, total.parse().ok()?))
 }
 
-/// Shards without an index, if all of them are there.
-fn whole(path: &Path, shards: Vec<PathBuf>) -> Result<Vec<PathBuf>, WeightsError> {
+/// Checks that all shards of one model are there.
+///
+/// # Errors
+/// [`WeightsError::Unfinished`] if one is missing, [`WeightsError::Ambiguous`] if they are of
+/// several models.
+fn complete(path: &Path, shards: Vec<PathBuf>) -> Result<Vec<PathBuf>, WeightsError> {
     let numbers: Vec<_> = shards.iter().filter_map(|path| shard(path)).collect();
     let totals: BTreeSet<_> = numbers.iter().map(|(_, total)| *total).collect();
     let present: BTreeSet<_> = numbers.iter().map(|(number, _)| *number).collect();
@@ -201,7 +209,7 @@ fn whole(path: &Path, shards: Vec<PathBuf>) -> Result<Vec<PathBuf>, WeightsError
     if present.len() < numbers.len() {
         return Err(ambiguous(path, shards));
     }
-    // Ends at the first that is missing, whatever number a name claims.
+    // Stops at the first missing number, however large a total a name claims.
     match (1..=total).find(|number| !present.contains(number)) {
         None => Ok(shards),
         Some(missing) => Err(WeightsError::Unfinished {
@@ -211,10 +219,10 @@ fn whole(path: &Path, shards: Vec<PathBuf>) -> Result<Vec<PathBuf>, WeightsError
     }
 }
 
-/// Reads an index: each tensor, and the name of its shard.
+/// Reads an index: the name of each tensor's shard.
 ///
 /// # Errors
-/// It is no index, or names something outside its folder.
+/// [`WeightsError::Json`] if it is not an index or names a file outside its folder.
 pub(super) fn read_index(index: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
     let wrong = |reason: String| WeightsError::Json {
         file: index.to_owned(),
@@ -252,17 +260,16 @@ fn ambiguous(folder: &Path, candidates: Vec<PathBuf>) -> WeightsError {
 mod tests {
     use super::*;
 
-    /// What is picked of a folder with these files, or the refusal.
-    fn picked(names: &[&str]) -> Result<Vec<String>, String> {
+    /// The names of the files that are picked in a folder of these files.
+    fn picked(names: &[&str]) -> Result<Vec<String>, WeightsError> {
         let folder = tempfile::tempdir().unwrap();
         for name in names {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
-        match in_folder(folder.path()) {
-            Ok(Stored::Index(index)) => Ok(vec![folder::name_of(&index)]),
-            Ok(Stored::Files(files)) => Ok(files.iter().map(|f| folder::name_of(f)).collect()),
-            Err(error) => Err(error.to_string()),
-        }
+        Ok(match in_folder(folder.path())? {
+            Stored::Index(index) => vec![folder::name_of(&index)],
+            Stored::Files(files) => files.iter().map(|f| folder::name_of(f)).collect(),
+        })
     }
 
     #[test]
@@ -327,7 +334,7 @@ mod tests {
             (&["readme.md"], "`readme.md`"),
         ];
         for (names, words) in cases {
-            let refusal = picked(names).expect_err(words);
+            let refusal = picked(names).expect_err(words).to_string();
             assert!(refusal.contains(words), "{refusal}");
         }
     }

@@ -1,31 +1,31 @@
-//! Text that comes from files, made fit for one line of a terminal or a log.
+//! Makes text from files safe for one line of a terminal or a log.
 
 use crate::text::{escape_into, is_unsafe};
 
-/// Longest sentence that is shown, in characters.
+/// Maximum length of a sentence in characters.
 const LONGEST_SENTENCE: usize = 2000;
 
-/// Longest name that is shown inside a sentence, in characters.
+/// Maximum length of a name inside a sentence in characters.
 const LONGEST_NAME: usize = 256;
 
-/// A whole sentence on one line: see [`one_line`].
+/// Makes a whole sentence safe, as [`shown`] does a name.
 pub(super) fn sentence(text: &str) -> String {
     one_line(text, LONGEST_SENTENCE)
 }
 
-/// A name or value from a file or a path, fit to be shown: control characters, line
-/// separators and what turns the writing direction are escaped, and the middle of a long
-/// one is left out.
+/// Makes a name or value from a file or path safe to show: control characters, line
+/// separators and characters that change the writing direction are escaped, and the middle
+/// of a long text is omitted.
 pub fn shown(text: &str) -> String {
     one_line(text, LONGEST_NAME)
 }
 
-fn one_line(text: &str, most: usize) -> String {
-    let mut line = String::with_capacity(text.len().min(4 * most));
+fn one_line(text: &str, max_length: usize) -> String {
+    let mut line = String::with_capacity(text.len().min(4 * max_length));
     let count = text.chars().count();
-    // Of a long text the start says what it is and the end what is wrong with it.
-    let (head, tail) = match count > most {
-        true => (most / 2, most - most / 2),
+    // The start of a long text says what it is, and the end what is wrong with it.
+    let (head, tail) = match count > max_length {
+        true => (max_length / 2, max_length - max_length / 2),
         false => (count, 0),
     };
     let mut push = |c: char| match is_unsafe(c) {

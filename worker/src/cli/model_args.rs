@@ -1,6 +1,5 @@
 //! Arguments that select the model and the device.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
@@ -10,7 +9,7 @@ use super::error::CliError;
 use super::values::parsed;
 use crate::checkpoint::CheckpointArgs;
 use crate::nn::{check_fp8, keep_freed_memory, Placement};
-use crate::pipeline::parse_bytes;
+use crate::pipeline::{parse_bytes, NotBytes};
 use crate::text::first_line;
 
 /// Which checkpoint files to load.
@@ -101,7 +100,7 @@ pub struct DeviceArgs {
 struct HostMemory(Option<u64>);
 
 /// Parses `--memory`. A blank value, as an environment variable may have, means `auto`.
-fn host_memory(text: &str) -> Result<HostMemory, Box<dyn Error + Send + Sync>> {
+fn host_memory(text: &str) -> Result<HostMemory, NotBytes> {
     match text.trim() {
         "" | "auto" => Ok(HostMemory(None)),
         text => Ok(HostMemory(Some(parse_bytes(text)?))),

@@ -1,49 +1,38 @@
 //! Fetches a network's tensors by name while it is built.
 
+use std::rc::Rc;
+
 use candle_core::Tensor;
 
-use super::random::RandomWeights;
+use super::assemble::{AssembleError, Assembler};
 use crate::checkpoint::{PartTensors, WeightsError};
 use crate::nn::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds};
+use crate::text::first_line;
 
-/// Where tensors come from.
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    Files(&'a PartTensors),
-    Random(&'a RandomWeights),
-}
-
-/// A place in a part's tree of names, and where its tensors shall live.
+/// A module's position in a part's tree of names, and the device and types of its tensors.
 #[derive(Clone)]
 pub struct Builder<'a> {
-    source: Source<'a>,
+    tensors: &'a PartTensors,
     placement: &'a Placement,
+    assembler: Rc<Assembler>,
     prefix: String,
 }
 
-/// What building a network returns.
+/// Result of building a network or one of its layers.
 pub type Built<T> = Result<T, WeightsError>;
 
 impl<'a> Builder<'a> {
     /// The root of a part.
     pub fn new(tensors: &'a PartTensors, placement: &'a Placement) -> Self {
         Self {
-            source: Source::Files(tensors),
+            tensors,
             placement,
+            assembler: Rc::new(Assembler::new(&placement.device, placement.weights)),
             prefix: String::new(),
         }
     }
 
-    /// The root of a part that gets whatever it asks for, at random.
-    pub fn random(weights: &'a RandomWeights, placement: &'a Placement) -> Self {
-        Self {
-            source: Source::Random(weights),
-            placement,
-            prefix: String::new(),
-        }
-    }
-
-    /// The subtree called `name`.
+    /// The submodule called `name`.
     pub fn at(&self, name: impl std::fmt::Display) -> Self {
         Self {
             prefix: self.path(&name.to_string()),
@@ -51,7 +40,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Where the network lives.
+    /// Device and types of the network.
     pub fn placement(&self) -> &'a Placement {
         self.placement
     }
@@ -65,43 +54,34 @@ impl<'a> Builder<'a> {
 
     /// Whether the part has the tensor.
     pub fn contains(&self, name: &str) -> bool {
-        match self.source {
-            Source::Files(tensors) => tensors.contains(&self.path(name)),
-            Source::Random(_) => true,
-        }
+        self.tensors.contains(&self.path(name))
     }
 
     /// One tensor of exactly this shape.
     ///
     /// # Errors
-    /// It is missing, has another shape, or cannot be read.
+    /// [`WeightsError::Table`] if it is missing or has another shape,
+    /// [`WeightsError::Device`] if the device does not take it.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Built<Tensor> {
-        let (placement, path) = (self.placement, self.path(name));
-        match self.source {
-            Source::Files(tensors) => {
-                tensors.get(&path, shape, placement.weights, &placement.device)
-            }
-            Source::Random(weights) => weights
-                .tensor(&path, shape)
-                .map_err(|source| self.device_error(&path, source)),
-        }
+        let path = self.path(name);
+        let wanted = self.tensors.expect(&path, shape)?;
+        let tensor = self.assembler.tensor(wanted).map_err(|error| match error {
+            AssembleError::Weights(error) => error,
+            AssembleError::Device(source) => self.device_error(&path, source),
+        })?;
+        self.tensors.mark_loaded(&path);
+        Ok(tensor)
     }
 
     fn device_error(&self, name: &str, source: candle_core::Error) -> WeightsError {
-        match self.source {
-            Source::Files(tensors) => tensors.device_error(name, source),
-            Source::Random(_) => WeightsError::Device {
-                file: "random weights".into(),
-                tensor: name.to_owned(),
-                source: Box::new(source),
-            },
+        WeightsError::Device {
+            file: self.tensors.path().to_owned(),
+            tensor: name.to_owned(),
+            reason: first_line(&source),
         }
     }
 
     /// A linear layer with bias.
-    ///
-    /// # Errors
-    /// As [`tensor`](Self::tensor).
     pub fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
         let at = self.at(name);
         Ok(Linear::new(
@@ -110,11 +90,8 @@ impl<'a> Builder<'a> {
         ))
     }
 
-    /// A linear layer with bias that a network spends its time in: in fp8 where the
-    /// placement says so. The whole weight is dropped before the next one is read.
-    ///
-    /// # Errors
-    /// As [`tensor`](Self::tensor).
+    /// One of the large linear layers with bias that take most of a network's time: in fp8 if
+    /// the placement says so. The unquantized weight is dropped before the next one is loaded.
     pub fn large_linear(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
         let layer = self.linear(name, inputs, outputs)?;
         match self.placement.fp8 {
@@ -125,11 +102,11 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Bounds of the queries and keys of these norms, where the placement says that
-    /// attention is to be done in fp8.
+    /// Bounds of the queries and keys that these norms let through, if the placement asks for
+    /// attention in fp8.
     ///
     /// # Errors
-    /// The device fails.
+    /// [`WeightsError::Device`] if the device cannot compute them.
     pub fn fp8_bounds(&self, norms: &[&HeadNorms]) -> Built<Option<QkBounds>> {
         let bounds = self.placement.fp8.then(|| QkBounds::of(norms));
         bounds
@@ -138,18 +115,12 @@ impl<'a> Builder<'a> {
     }
 
     /// A linear layer without bias.
-    ///
-    /// # Errors
-    /// As [`tensor`](Self::tensor).
     pub fn linear_no_bias(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
         self.joint_linear_no_bias(&[(name, outputs)], inputs)
     }
 
-    /// Linear layers of one input, given by name and outputs, as one whose
-    /// outputs follow each other.
-    ///
-    /// # Errors
-    /// As [`tensor`](Self::tensor).
+    /// Several linear layers of the same input, given by name and number of outputs, as one
+    /// layer with the concatenated outputs.
     pub fn joint_linear_no_bias(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Linear> {
         let weights = layers
             .iter()
@@ -161,9 +132,6 @@ impl<'a> Builder<'a> {
     }
 
     /// A square convolution with bias.
-    ///
-    /// # Errors
-    /// As [`tensor`](Self::tensor).
     pub fn conv(
         &self,
         name: &str,
@@ -179,9 +147,6 @@ impl<'a> Builder<'a> {
     }
 
     /// A group norm with affine parameters.
-    ///
-    /// # Errors
-    /// As [`tensor`](Self::tensor).
     pub fn group_norm(
         &self,
         name: &str,

@@ -1,16 +1,19 @@
 //! The sizes of a model, and models of such sizes with random weights instead of a checkpoint.
 
+use std::sync::Arc;
+
 use super::load::Pipeline;
 use crate::checkpoint::{
-    MmditConfig, Qwen3Config, VaeConfig, WeightsError, FLUX_SCALING_FACTOR, FLUX_SHIFT_FACTOR,
+    MmditConfig, Qwen3Config, RandomWeights, VaeConfig, WeightsError, FLUX_SCALING_FACTOR,
+    FLUX_SHIFT_FACTOR,
 };
 use crate::models::builder::Builder;
 use crate::models::mmdit::Mmdit;
 use crate::models::qwen3::Qwen3;
-use crate::models::random::RandomWeights;
 use crate::models::vae::Vae;
 use crate::nn::Placement;
 use crate::sampling::batch_noise;
+use crate::text::first_line;
 
 /// Number of normal values that random weights are cut from.
 const POOL: usize = 1 << 22;
@@ -85,21 +88,22 @@ impl Geometry {
         name: &str,
         placement: &Placement,
     ) -> Result<Pipeline, WeightsError> {
-        let pool = batch_noise(0, 1, pool, None);
-        let weights = pool
-            .and_then(|pool| RandomWeights::new(pool, placement))
-            .map_err(|source| WeightsError::Device {
-                file: name.into(),
-                tensor: "random values".into(),
-                source: Box::new(source),
-            })?;
-        let at = Builder::random(&weights, placement);
+        let pool = batch_noise(0, 1, pool, None).map_err(|error| WeightsError::Device {
+            file: name.into(),
+            tensor: "random values".into(),
+            reason: first_line(&error),
+        })?;
+        let weights = RandomWeights::new(pool);
+        let text_encoder = Arc::new(weights.text_encoder(&self.text_encoder)?);
+        let transformer = Arc::new(weights.transformer(&self.transformer)?);
+        let vae = Arc::new(weights.vae(&self.vae)?);
         Ok(Pipeline::of_parts(
             name,
             placement,
-            Qwen3::new(&self.text_encoder, &at)?,
-            Mmdit::new(&self.transformer, &at)?,
-            Vae::new(&self.vae, &at)?,
+            Qwen3::new(&self.text_encoder, &Builder::new(&text_encoder, placement))?,
+            Mmdit::new(&self.transformer, &Builder::new(&transformer, placement))?,
+            Vae::new(&self.vae, &Builder::new(&vae, placement))?,
+            vec![text_encoder, transformer, vae],
         ))
     }
 }

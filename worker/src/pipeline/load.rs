@@ -13,7 +13,7 @@ use super::preview;
 use super::prompt::{tokenize, PREFIX_POSITIONS};
 use super::scaling::LatentScaling;
 use super::types::{Conditioning, DenoiseInputs, Image, Latent, Preview};
-use crate::checkpoint::{Checkpoint, Qwen3Config, WeightsError, NATIVE_SIZE};
+use crate::checkpoint::{Checkpoint, PartTensors, Qwen3Config, WeightsError, NATIVE_SIZE};
 use crate::models::builder::Builder;
 use crate::models::mmdit::Mmdit;
 use crate::models::qwen3::Qwen3;
@@ -31,6 +31,7 @@ pub struct Pipeline {
     text_encoder: Option<Qwen3>,
     transformer: Option<Mmdit>,
     vae: Option<Vae>,
+    weights: Vec<Arc<PartTensors>>,
 }
 
 impl Pipeline {
@@ -42,11 +43,13 @@ impl Pipeline {
         checkpoint: &Checkpoint,
         placement: &Placement,
     ) -> std::result::Result<Self, WeightsError> {
+        let mut weights = Vec::new();
         let text_encoder = match &checkpoint.text_encoder {
             Some(part) => {
                 part.tensors.read_ahead();
                 let built = Qwen3::new(&part.config, &Builder::new(&part.tensors, placement))?;
                 part.tensors.finish()?;
+                weights.push(part.tensors.clone());
                 Some(built)
             }
             None => None,
@@ -56,6 +59,7 @@ impl Pipeline {
                 part.tensors.read_ahead();
                 let built = Mmdit::new(&part.config, &Builder::new(&part.tensors, placement))?;
                 part.tensors.finish()?;
+                weights.push(part.tensors.clone());
                 Some(built)
             }
             None => None,
@@ -65,6 +69,7 @@ impl Pipeline {
                 part.tensors.read_ahead();
                 let built = Vae::new(&part.config, &Builder::new(&part.tensors, placement))?;
                 part.tensors.finish()?;
+                weights.push(part.tensors.clone());
                 Some(built)
             }
             None => None,
@@ -81,6 +86,7 @@ impl Pipeline {
             text_encoder,
             transformer,
             vae,
+            weights,
         })
     }
 
@@ -91,6 +97,7 @@ impl Pipeline {
         text_encoder: Qwen3,
         transformer: Mmdit,
         vae: Vae,
+        weights: Vec<Arc<PartTensors>>,
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -100,7 +107,14 @@ impl Pipeline {
             text_encoder: Some(text_encoder),
             transformer: Some(transformer),
             vae: Some(vae),
+            weights,
         }
+    }
+
+    /// For each loaded part, the map from its tensors to rows of files, which stay open:
+    /// single tensors can be read again, to stream, swap or adapt them.
+    pub fn weights(&self) -> &[Arc<PartTensors>] {
+        &self.weights
     }
 
     /// Sets the bytes of host memory that jobs may take; `None` leaves it to what the machine

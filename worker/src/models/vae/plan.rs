@@ -240,9 +240,8 @@ mod tests {
     use candle_core::DType;
 
     use super::*;
-    use crate::checkpoint::VaeConfig;
+    use crate::checkpoint::{RandomWeights, VaeConfig};
     use crate::models::builder::Builder;
-    use crate::models::random::RandomWeights;
     use crate::models::vae::steps::shapes;
     use crate::models::vae::Vae;
     use crate::nn::{relative_error, Placement};
@@ -264,8 +263,8 @@ mod tests {
             native_size: 64,
         };
         let pool = (0..40_961).map(|i| ((i * i) as f32 * 0.37).sin() * 1.4);
-        let weights = RandomWeights::new(pool.collect(), &placement).unwrap();
-        Vae::new(&config, &Builder::random(&weights, &placement)).unwrap()
+        let weights = RandomWeights::new(pool.collect()).vae(&config).unwrap();
+        Vae::new(&config, &Builder::new(&weights, &placement)).unwrap()
     }
 
     /// Images whose rows differ, so that bands have other moments than the whole.
