@@ -5,7 +5,8 @@
 //!
 //! - [`cli`]: the commands: serve, generate, bench, inspect
 //! - [`server`]: websocket listener, one session a socket
-//! - [`engine`]: the bounded job queue and the one thread that owns the device
+//! - [`device`]: the thread that owns a device, the models on it, whose step is next
+//! - [`jobs`]: a job's owner, queue place, memory, events and result
 //! - [`pipeline`]: encode, denoise step by step, decode; typed tensors
 //! - [`sampling`]: sigma schedules, solvers, PyTorch's noise
 //! - [`models`]: the three networks, as their papers have them
@@ -18,7 +19,8 @@
 
 pub mod checkpoint;
 pub mod cli;
-pub mod engine;
+pub mod device;
+pub mod jobs;
 pub mod logging;
 pub mod models;
 pub mod nn;

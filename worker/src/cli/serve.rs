@@ -15,7 +15,8 @@ use super::model_args::{DeviceArgs, ModelArgs};
 use super::values::{parsed, text, whole_within};
 use super::{loading, signals, CliError};
 use crate::checkpoint::Checkpoint;
-use crate::engine::{self, EngineHandle};
+use crate::device::{self, StartError, DEFAULT_MODEL};
+use crate::jobs::{Jobs, Limits, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
 use crate::server::{self, Hosts, Options, Token};
 
@@ -46,7 +47,7 @@ pub struct ServeArgs {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = engine::DEFAULT_QUEUE,
+        default_value_t = DEFAULT_QUEUE,
         value_parser = whole_within(1, MAX_QUEUE),
         allow_hyphen_values = true
     )]
@@ -114,12 +115,11 @@ impl ServeArgs {
         let Some(GivenToken(given)) = &self.token else {
             return Ok(None);
         };
-        let token = match given.to_str() {
-            Some(text) => Token::new(text),
-            None => Err("the token is not UTF-8 text".into()),
-        };
-        let token =
-            token.map_err(|why| CliError::new(why, format!("Make another: {MAKE_A_TOKEN}")))?;
+        let hint = || format!("Make another: {MAKE_A_TOKEN}");
+        let text = given
+            .to_str()
+            .ok_or_else(|| CliError::new("the token is not UTF-8 text", hint()))?;
+        let token = Token::new(text).map_err(|why| CliError::new(why.to_string(), hint()))?;
         if token.is_none() {
             tracing::warn!("the token of --token or OVIS_WORKER_TOKEN is blank, which is no token");
         }
@@ -179,46 +179,61 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         }
         tracing::warn!(%address, "other machines can use this worker: there is no token, and --insecure is given");
     }
-    let engine = tokio::select! {
+    let jobs = tokio::select! {
         () = &mut shutdown => {
             tracing::info!("stopped while loading");
             return Ok(());
         }
-        engine = load(args) => engine?,
+        jobs = load(args) => jobs?,
     };
     let listener = bound.listen()?;
-    announce(&listener, &engine);
+    announce(&listener, &jobs);
     let listened = args.listen.rsplit_once(':').map(|(name, _)| name);
     let names = args.allowed_host.iter().map(String::as_str);
     let options = Options {
         token,
         hosts: Hosts::new(names.chain(listened)),
         grace: Duration::from_secs_f64(args.grace),
+        dropped_log_lines: logging::dropped_lines,
         ..Options::default()
     };
-    server::serve(listener, engine, options, shutdown)
+    server::serve(listener, jobs, options, shutdown)
         .await
-        .map_err(|e| CliError::new(e, "The log above says why."))
+        .map_err(|e| CliError::new(e.to_string(), "The log above says why."))
 }
 
-async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
-    let (model, device, queue) = (args.model.clone(), args.device.clone(), args.queue);
+impl From<StartError<CliError>> for CliError {
+    fn from(error: StartError<CliError>) -> Self {
+        match error {
+            StartError::Load(error) => error,
+            StartError::Thread(error) => Self::new(error.to_string(), ""),
+        }
+    }
+}
+
+async fn load(args: &ServeArgs) -> Result<Jobs, CliError> {
+    let (model, device) = (args.model.clone(), args.device.clone());
+    let limits = Limits {
+        queue: args.queue,
+        ..Limits::default()
+    };
     tokio::task::spawn_blocking(move || {
-        engine::start(queue, move || {
+        let jobs = device::start(limits, DEFAULT_MODEL, move || {
             let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
             let say = |line: &str| tracing::info!("{line}");
             let pipeline = loading::load(&checkpoint, &device.placement()?, say)?;
             loading::warm_up(&pipeline, say)?;
             say(&loading::paths(&pipeline)?);
             Ok::<_, CliError>(pipeline.with_host_memory(device.host_memory()))
-        })
+        })?;
+        Ok(jobs)
     })
     .await
     .unwrap_or_else(|e| Err(CliError::new(format!("loading the model failed: {e}"), "")))
 }
 
-fn announce(listener: &TcpListener, engine: &EngineHandle) {
-    let can = engine.capabilities();
+fn announce(listener: &TcpListener, jobs: &Jobs) {
+    let can = jobs.capabilities();
     match listener.local_addr() {
         Ok(address) => tracing::info!(
             %address,

@@ -1,6 +1,5 @@
 //! From prompts to pixels: encode, denoise one step at a time, preview, decode.
 
-mod backend;
 mod budget;
 mod codec;
 mod costs;
@@ -10,6 +9,7 @@ mod fit;
 mod free_memory;
 mod geometry;
 mod load;
+mod output;
 mod plan;
 mod preview;
 mod prompt;
@@ -23,6 +23,7 @@ pub use error::{Error, Result};
 pub use fit::{Parameters, Shortage};
 pub use geometry::Geometry;
 pub use load::{Parts, Pipeline};
+pub use output::Output;
 pub use plan::check_request;
 pub use prompt::{check_length, most_conditioning, PREFIX_POSITIONS};
 pub use types::{Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport};

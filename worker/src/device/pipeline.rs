@@ -1,22 +1,22 @@
-//! The pipeline as the engine's backend.
+//! The pipeline as the device thread's backend.
 
 use std::sync::Arc;
 
 use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 
-use super::budget::{device_memory_left, Budget};
-use super::denoise::DenoiseState;
-use super::error::Result;
-use super::load::Pipeline;
-use super::types::{Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport};
-use crate::engine::{Backend, JobCosts};
+use super::backend::Backend;
+use crate::jobs::JobCosts;
 use crate::nn::device_memory;
+use crate::pipeline::{
+    device_memory_left, Budget, Conditioning, DenoiseInputs, DenoiseState, Forwards, Image, Latent,
+    Pipeline, Preview, Result, StepReport,
+};
 use crate::sampling::{Scheduler, SAMPLERS};
 
-/// Width and height are multiples of this: 8 for the VAE, 2 for the patches.
+/// Width and height in pixels are multiples of this: the VAE's factor of 8 times patches of 2.
 const SIZE_MULTIPLE: u32 = 16;
 
-/// Most pixels of one job: sixteen images of 2048 x 2048.
+/// Most pixels of one job: a batch of sixteen images of 2048 x 2048.
 const MAX_PIXELS: u64 = 16 * 2048 * 2048;
 
 impl Backend for Pipeline {

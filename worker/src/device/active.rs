@@ -1,33 +1,32 @@
 //! The denoise jobs under way, and whose step is next.
 //!
-//! A job that has less to do than those under way joins them at the next step; the device
-//! then alternates between the one that has waited longest and the one that is soonest done.
-//! So a preview never waits for a poster, a poster loses at most every other step, and equal
-//! jobs still run one after the other, which is when the first of them is done soonest.
+//! A job with less work than those under way joins them at the next step. The device then
+//! alternates between the oldest job and the one with the least work left. So a small image
+//! never waits for a large one, a large one loses at most every other step, and equal jobs
+//! still run one after the other, which finishes the first of them earliest.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::admission::Reservation;
-use super::job::Ticket;
-use super::ClientId;
+use crate::jobs::{ClientId, Job, Reservation, Ticket};
 use crate::pipeline::Cost;
 
-/// Most denoise jobs under way: each keeps its latents and its text on the device.
+/// Most denoise jobs under way. Each keeps its latents and its conditioning on the device.
 const MOST: usize = 4;
 
 /// A denoise job between two steps.
 pub(super) struct Active<S> {
-    pub client: ClientId,
     pub ticket: Ticket,
+    /// The model that computes it, by name.
+    pub model: Arc<str>,
     pub state: S,
     pub begun: Instant,
-    /// How long each step took. Other jobs' steps do not count.
+    /// Duration of each of its own steps.
     pub steps: Vec<Duration>,
-    /// Steps to do, at most.
+    /// Steps left, at most.
     pub left: u32,
-    /// Elements of the latent, which a step's work grows with.
+    /// Elements of the latent, which the work of a step is proportional to.
     pub elements: u64,
-    /// Its memory.
     pub reservation: Reservation,
 }
 
@@ -40,30 +39,40 @@ impl<S> Active<S> {
 /// The jobs under way, the oldest first.
 pub(super) struct ActiveJobs<S> {
     jobs: Vec<Active<S>>,
-    /// Whether the oldest had the last step.
+    /// Whether the oldest job had the latest step.
     oldest_had_its_turn: bool,
 }
 
-/// What a job must be to join those under way.
+/// What a waiting job must satisfy to join those under way.
 pub(super) struct Joining {
     clients: Vec<ClientId>,
+    /// Whether there may be another job under way.
     has_room: bool,
+    /// The least work that any of them has left.
     least_left: u64,
-    /// Bytes of the device that those under way hold between their steps.
+    /// Device bytes that they hold between steps.
     kept: u64,
-    /// Bytes more that the largest of their steps takes.
+    /// Device bytes that the largest of their steps takes in addition.
     working: u64,
 }
 
 impl Joining {
-    /// Whether a denoise job of a client joins: another client's, with less to do.
-    pub fn takes(&self, client: ClientId, work: u64) -> bool {
+    /// Whether a job may begin beside those under way, where operations may take `room` bytes
+    /// in all: it must fit, and a denoise job must also be another client's with less work.
+    pub fn accepts(&self, job: &Job, room: Option<u64>) -> bool {
+        self.has_memory_for(job.reservation.cost(), room)
+            && match job.work.denoise_work() {
+                Some(work) => self.accepts_denoise(job.ticket.client(), work),
+                None => true,
+            }
+    }
+
+    fn accepts_denoise(&self, client: ClientId, work: u64) -> bool {
         self.has_room && work < self.least_left && !self.clients.contains(&client)
     }
 
-    /// Whether a job of this cost has memory beside those under way, where operations may take
-    /// `room` bytes in all. One operation runs at a time.
-    pub fn has_memory_for(&self, cost: Cost, room: Option<u64>) -> bool {
+    /// Whether a job of this cost fits beside those under way. One operation runs at a time.
+    fn has_memory_for(&self, cost: Cost, room: Option<u64>) -> bool {
         let working = self.working.max(cost.working);
         let needed = self.kept.saturating_add(cost.kept).saturating_add(working);
         room.is_none_or(|room| needed <= room)
@@ -82,17 +91,17 @@ impl<S> ActiveJobs<S> {
         self.jobs.is_empty()
     }
 
-    /// A new job, which has the next step.
+    /// Adds a job. As it has less work left than the others, the next step is its.
     pub fn push(&mut self, job: Active<S>) {
         self.jobs.push(job);
         self.oldest_had_its_turn = true;
     }
 
-    /// Who may join; nothing while no job is under way, as then any may start.
+    /// Which jobs may join. `None` while no job is under way, as then any may begin.
     pub fn joining(&self) -> Option<Joining> {
         let least_left = self.jobs.iter().map(Active::work_left).min()?;
         Some(Joining {
-            clients: self.jobs.iter().map(|job| job.client).collect(),
+            clients: self.jobs.iter().map(|job| job.ticket.client()).collect(),
             has_room: self.jobs.len() < MOST,
             least_left,
             kept: self.kept(),
@@ -104,18 +113,18 @@ impl<S> ActiveJobs<S> {
         self.jobs.iter().map(|job| job.reservation.cost())
     }
 
-    /// Bytes of the device that the jobs in here hold between their steps.
+    /// Device bytes that the jobs in here hold between steps.
     pub fn kept(&self) -> u64 {
         self.costs().map(|cost| cost.kept).sum()
     }
 
-    /// Takes out the jobs that nobody wants any more.
+    /// Takes out the cancelled jobs.
     pub fn take_cancelled(&mut self) -> Vec<Active<S>> {
         let is_cancelled = |job: &mut Active<S>| job.ticket.is_cancelled();
         self.jobs.extract_if(.., is_cancelled).collect()
     }
 
-    /// Takes out the job whose step is next, with its place, for [`put_back`](Self::put_back).
+    /// Takes out the job whose step is next, and its index for [`put_back`](Self::put_back).
     pub fn take_next(&mut self) -> Option<(usize, Active<S>)> {
         let soonest = (0..self.jobs.len()).min_by_key(|&i| self.jobs[i].work_left())?;
         let place = if self.oldest_had_its_turn { soonest } else { 0 };
@@ -123,13 +132,13 @@ impl<S> ActiveJobs<S> {
         Some((place, self.jobs.remove(place)))
     }
 
-    /// A job that goes on, to where it was.
+    /// Puts a job that has steps left back to its index.
     pub fn put_back(&mut self, place: usize, job: Active<S>) {
         self.jobs.insert(place, job);
     }
 
-    /// How many times longer than alone a job takes, besides those in here.
-    pub fn sharing(&self) -> u32 {
+    /// By how much the jobs in here lengthen the steps of another one.
+    pub fn slowdown(&self) -> u32 {
         if self.jobs.is_empty() {
             1
         } else {
@@ -137,7 +146,7 @@ impl<S> ActiveJobs<S> {
         }
     }
 
-    /// All of them, when the engine stops.
+    /// Takes out all jobs.
     pub fn drain(&mut self) -> impl Iterator<Item = Active<S>> + '_ {
         self.jobs.drain(..)
     }
