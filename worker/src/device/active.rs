@@ -151,3 +151,138 @@ impl<S> ActiveJobs<S> {
         self.jobs.drain(..)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::{JobCosts, JobKey, Ledger, MemoryStore};
+    use crate::pipeline::{Ask, Budget};
+
+    /// Every job keeps and takes as many bytes as its image has pixels.
+    struct Costs;
+
+    impl JobCosts for Costs {
+        fn cost(&self, ask: Ask) -> Cost {
+            let bytes = match ask {
+                Ask::VaeEncode { image } => image.into_iter().product::<usize>() as u64,
+                _ => 0,
+            };
+            Cost {
+                kept: bytes,
+                working: bytes,
+                ..Cost::default()
+            }
+        }
+    }
+
+    /// A job of a client of the same number, with so many steps left of latents of one element.
+    fn job(number: u64, left: u32) -> Active<()> {
+        let key = JobKey {
+            client: number,
+            number,
+        };
+        let id = uuid::Uuid::from_u128(number.into());
+        let store = Arc::new(MemoryStore::new(0));
+        let ask = Ask::VaeEncode { image: [1, 10, 1] };
+        let ledger = Ledger::new(Budget::OneMemory(None));
+        Active {
+            ticket: Ticket::new(key, id, "denoise", store),
+            model: "test".into(),
+            state: (),
+            begun: Instant::now(),
+            steps: Vec::new(),
+            left,
+            elements: 1,
+            reservation: ledger.admit(&Costs, ask).unwrap(),
+        }
+    }
+
+    /// Runs steps until no job is left. Says whose steps they were.
+    fn run(jobs: &mut ActiveJobs<()>) -> Vec<u64> {
+        let mut order = Vec::new();
+        while let Some((place, mut job)) = jobs.take_next() {
+            order.push(job.ticket.client());
+            job.left -= 1;
+            if job.left > 0 {
+                jobs.put_back(place, job);
+            }
+        }
+        order
+    }
+
+    #[test]
+    fn a_short_job_takes_every_other_step_of_a_long_one() {
+        let mut jobs = ActiveJobs::new();
+        jobs.push(job(1, 6));
+        jobs.push(job(2, 2));
+        assert_eq!(run(&mut jobs), [2, 1, 2, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn the_oldest_alternates_with_the_one_that_has_the_least_left() {
+        let mut jobs = ActiveJobs::new();
+        for (number, left) in [(1, 9), (2, 5), (3, 2)] {
+            jobs.push(job(number, left));
+        }
+        let order = run(&mut jobs);
+        assert_eq!(order[..5], [3, 1, 3, 1, 2], "{order:?}");
+        let last_of = |number| order.iter().rposition(|&n| n == number);
+        assert!(
+            last_of(3) < last_of(2) && last_of(2) < last_of(1),
+            "{order:?}"
+        );
+    }
+
+    #[test]
+    fn only_other_clients_jobs_with_less_work_join() {
+        let mut jobs = ActiveJobs::new();
+        assert!(jobs.joining().is_none());
+        assert_eq!(jobs.slowdown(), 1);
+        jobs.push(job(1, 6));
+        assert_eq!(jobs.slowdown(), 2);
+        let joining = jobs.joining().unwrap();
+        assert!(joining.accepts_denoise(2, 5));
+        assert!(!joining.accepts_denoise(2, 6), "equal jobs run in turn");
+        assert!(
+            !joining.accepts_denoise(1, 5),
+            "a client's jobs keep their order"
+        );
+        for number in 2..=MOST as u64 {
+            assert!(jobs.joining().unwrap().accepts_denoise(99, 1));
+            jobs.push(job(number, 6));
+        }
+        assert!(!jobs.joining().unwrap().accepts_denoise(99, 1));
+    }
+
+    #[test]
+    fn a_job_joins_only_where_it_fits_beside_the_others() {
+        let mut jobs = ActiveJobs::new();
+        jobs.push(job(1, 6));
+        jobs.push(job(2, 3));
+        assert_eq!(jobs.kept(), 20);
+        let joining = jobs.joining().unwrap();
+        let cost = |kept, working| Cost {
+            kept,
+            working,
+            ..Cost::default()
+        };
+        // 20 are kept, and the larger of the operations takes 10 more.
+        assert!(joining.has_memory_for(cost(5, 8), Some(35)));
+        assert!(!joining.has_memory_for(cost(5, 8), Some(34)));
+        assert!(joining.has_memory_for(cost(5, 15), Some(40)));
+        assert!(!joining.has_memory_for(cost(5, 15), Some(39)));
+        assert!(joining.has_memory_for(cost(5, 15), None));
+    }
+
+    #[test]
+    fn cancelled_jobs_are_taken_out() {
+        let mut jobs = ActiveJobs::new();
+        let cancelled = job(1, 6);
+        cancelled.ticket.cancel();
+        jobs.push(cancelled);
+        jobs.push(job(2, 3));
+        let taken = jobs.take_cancelled();
+        assert_eq!((taken.len(), taken[0].ticket.client()), (1, 1));
+        assert_eq!(run(&mut jobs), [2, 2, 2]);
+    }
+}

@@ -172,9 +172,10 @@ impl Metrics {
         self.busy_time.add(time);
     }
 
-    /// All metrics in Prometheus's text format.
+    /// All metrics in Prometheus's text format, without blank lines: every line is a comment
+    /// or a sample.
     pub fn render(&self) -> String {
-        let mut text = self.handle.render();
+        let mut text = self.handle.render().replace("\n\n", "\n");
         for time in [&self.step_time, &self.busy_time] {
             time.render(&mut text);
         }
@@ -210,7 +211,7 @@ impl TimeCounter {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}\n"
+            "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}"
         );
     }
 }
@@ -279,6 +280,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in {text}");
         }
+        assert!(text.lines().all(|line| line.contains(' ')), "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From prompts to pixels: encode, denoise one step at a time, preview, decode.
 
 mod budget;
+mod capabilities;
 mod codec;
 mod costs;
 mod denoise;

@@ -129,11 +129,13 @@ impl Sender {
             if self.subscription.wake().is_evicted() {
                 return None;
             }
+            // Asked first: once closed, no event comes that `take` could miss.
+            let is_open = self.lock().is_open();
             if let Some(message) = self.take() {
                 self.taken.notify_one();
                 return Some(message);
             }
-            if !self.lock().is_open() {
+            if !is_open {
                 return None;
             }
             self.subscription.wake().ready().await;
@@ -203,5 +205,176 @@ impl Inner {
             }
         }
         message(job, event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+    use ovis_protocol::{Capabilities, ErrorCode, Outcome, WireError};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::jobs::{Client, Free, Jobs, Limits, Model, Next, Owner, Ticket, Wanted, Work};
+    use crate::pipeline::{Ask, Budget, Latent, Output};
+
+    /// A client whose device is this test.
+    struct Connection {
+        jobs: Jobs,
+        sender: Sender,
+        client: Client,
+    }
+
+    fn latent(values: usize) -> Latent {
+        Latent::from_values(vec![1.5; values], &[1, 1, 1, values]).unwrap()
+    }
+
+    fn done(values: usize) -> Event {
+        let outcome = Outcome {
+            seconds_queued: 0.0,
+            seconds_running: 0.0,
+            cuts: vec![],
+        };
+        Event::Done(outcome, Output::latent(&latent(values)).unwrap())
+    }
+
+    fn refused() -> WorkerMessage {
+        WorkerMessage::Refused {
+            magic: 0,
+            protocol: 0,
+            error: WireError::new(ErrorCode::BadMessage, "", ""),
+        }
+    }
+
+    fn id(job: u8) -> Uuid {
+        Uuid::from_bytes([job; 16])
+    }
+
+    impl Connection {
+        fn new() -> Self {
+            let model = Model {
+                name: "test".into(),
+                capabilities: Capabilities {
+                    operations: vec![],
+                    samplers: vec![],
+                    model: String::new(),
+                    device: String::new(),
+                    precision: String::new(),
+                    latent_channels: 16,
+                    conditioning_width: 8,
+                    size_multiple: 16,
+                    max_pixels: 1 << 22,
+                    schedulers: vec![],
+                    previews: vec![],
+                },
+                costs: Arc::new(Free),
+            };
+            let jobs = Jobs::new(Limits::default(), model, Budget::OneMemory(None));
+            let sender = Sender::new(jobs.subscribe());
+            let owner = Owner::new(Ipv4Addr::LOCALHOST.into(), "test");
+            let client = Client::new(jobs.clone(), sender.subscription(), owner);
+            Self {
+                jobs,
+                sender,
+                client,
+            }
+        }
+
+        /// Submits a job and begins it on the device.
+        fn started(&self, job: u8) -> Ticket {
+            let ask = Ask::Decode {
+                latent: [1, 16, 2, 2],
+            };
+            let admitted = self.client.admit(id(job), 0, ask).unwrap();
+            let work = Work::Decode(latent(1));
+            self.client.submit(admitted, work).unwrap();
+            match self.jobs.next(&Wanted::Any) {
+                Next::Job(job) => job.ticket,
+                _ => panic!("the job is not next"),
+            }
+        }
+
+        /// What is sent until nothing is left.
+        fn drain(&self) -> Vec<WorkerMessage> {
+            std::iter::from_fn(|| self.sender.next().now_or_never().flatten()).collect()
+        }
+    }
+
+    #[test]
+    fn other_messages_pass_between_chunks() {
+        let connection = Connection::new();
+        let first = connection.started(1);
+        connection.drain();
+        connection.jobs.end(&first, done(CHUNK_VALUES + 1));
+        let next = || connection.sender.next().now_or_never().flatten();
+        assert!(matches!(next(), Some(WorkerMessage::Done { .. })));
+        assert!(matches!(next(), Some(WorkerMessage::Chunk(_))));
+        connection.started(2);
+        connection.sender.push(refused());
+        assert!(connection.client.has(id(1)));
+        let rest = connection.drain();
+        assert!(
+            matches!(
+                &rest[..],
+                [
+                    WorkerMessage::Queued { .. },
+                    WorkerMessage::Started { .. },
+                    WorkerMessage::Refused { .. },
+                    WorkerMessage::Chunk(c)
+                ] if c.offset == MAX_CHUNK_BYTES as u64 && c.data.len() == 4
+            ),
+            "{rest:?}"
+        );
+        assert!(!connection.client.has(id(1)) && connection.client.has(id(2)));
+    }
+
+    #[test]
+    fn own_messages_and_events_keep_their_order() {
+        let connection = Connection::new();
+        connection.sender.push(refused());
+        let job = connection.started(1);
+        connection.sender.push(refused());
+        connection.jobs.end(&job, Event::Cancelled);
+        let sent = connection.drain();
+        assert!(
+            matches!(
+                &sent[..],
+                [
+                    WorkerMessage::Refused { .. },
+                    WorkerMessage::Queued { .. },
+                    WorkerMessage::Started { .. },
+                    WorkerMessage::Refused { .. },
+                    WorkerMessage::Cancelled { .. }
+                ]
+            ),
+            "{sent:?}"
+        );
+    }
+
+    #[test]
+    fn a_closed_connection_sends_what_waits_and_a_refused_one_no_results() {
+        for closing in [Closing::ShuttingDown, Closing::Refused] {
+            let connection = Connection::new();
+            let [first, second] = [1, 2].map(|job| connection.started(job));
+            connection.drain();
+            connection.jobs.end(&first, done(2));
+            connection.sender.push(refused());
+            connection.sender.close(closing);
+            connection.jobs.end(&second, done(2));
+            connection.sender.push(refused());
+            let sent = connection.drain();
+            let chunks = |m: &&WorkerMessage| matches!(m, WorkerMessage::Chunk(_));
+            let expected = usize::from(closing == Closing::ShuttingDown);
+            assert_eq!(sent.iter().filter(chunks).count(), expected, "{sent:?}");
+            assert_eq!(sent.len(), 2 + expected, "{sent:?}");
+            assert_eq!(connection.jobs.unread_bytes(), 0);
+            assert_eq!(
+                connection.sender.next().now_or_never().map(|m| m.is_none()),
+                Some(true)
+            );
+        }
     }
 }

@@ -140,7 +140,7 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     let ended = runtime.block_on(server);
     ended
         .map_err(|e| format!("the server has ended unexpectedly: {e}"))?
-        .map_err(|e| e.to_string())?;
+        .map_err(|e| CliError::new(e.to_string(), ""))?;
     match args.json {
         true => terminal::print(&format!("{:#}", report.json())),
         false => terminal::print(&report.to_string()),
