@@ -47,7 +47,8 @@
 
 pub mod checkpoint;
 pub mod cli;
-pub mod engine;
+pub mod device;
+pub mod jobs;
 pub mod logging;
 pub mod models;
 pub mod nn;

@@ -15,7 +15,8 @@ use super::model_args::{DeviceArgs, ModelArgs};
 use super::values::{parsed, text, whole_within, ValueError};
 use super::{loading, runtime, signals};
 use crate::checkpoint::Checkpoint;
-use crate::engine::{self, EngineHandle};
+use crate::device::{self, StartError, DEFAULT_MODEL};
+use crate::jobs::{Jobs, Limits, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
 use crate::server::{self, Hosts, Options, Token};
 
@@ -46,7 +47,7 @@ pub struct ServeArgs {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = engine::DEFAULT_QUEUE,
+        default_value_t = DEFAULT_QUEUE,
         value_parser = whole_within(1, MAX_QUEUE),
         allow_hyphen_values = true
     )]
@@ -167,46 +168,61 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         }
         tracing::warn!(%address, "other machines can use this worker: there is no token, and --insecure is given");
     }
-    let engine = tokio::select! {
+    let jobs = tokio::select! {
         () = &mut shutdown => {
             tracing::info!("stopped while loading");
             return Ok(());
         }
-        engine = load(args) => engine?,
+        jobs = load(args) => jobs?,
     };
     let listener = bound.listen()?;
-    announce(&listener, &engine);
+    announce(&listener, &jobs);
     let listened = args.listen.rsplit_once(':').map(|(name, _)| name);
     let names = args.allowed_host.iter().map(String::as_str);
     let options = Options {
         token,
         hosts: Hosts::new(names.chain(listened)),
         grace: Duration::from_secs_f64(args.grace),
+        dropped_log_lines: logging::dropped_lines,
         ..Options::default()
     };
-    server::serve(listener, engine, options, shutdown)
+    server::serve(listener, jobs, options, shutdown)
         .await
         .map_err(|e| CliError::new(e.to_string(), "The log above says why."))
 }
 
-async fn load(args: &ServeArgs) -> Result<EngineHandle, CliError> {
-    let (model, device, queue) = (args.model.clone(), args.device.clone(), args.queue);
+impl From<StartError<CliError>> for CliError {
+    fn from(error: StartError<CliError>) -> Self {
+        match error {
+            StartError::Load(error) => error,
+            StartError::Thread(error) => Self::new(error.to_string(), ""),
+        }
+    }
+}
+
+async fn load(args: &ServeArgs) -> Result<Jobs, CliError> {
+    let (model, device) = (args.model.clone(), args.device.clone());
+    let limits = Limits {
+        queue: args.queue,
+        ..Limits::default()
+    };
     tokio::task::spawn_blocking(move || {
-        engine::start(queue, move || {
+        let jobs = device::start(limits, DEFAULT_MODEL, move || {
             let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
             let say = |line: &str| tracing::info!("{line}");
             let pipeline = loading::load(&checkpoint, &device.placement()?, say)?;
             loading::warm_up(&pipeline, say)?;
             say(&loading::paths(&pipeline)?);
             Ok::<_, CliError>(pipeline.with_host_memory(device.host_memory()))
-        })
+        })?;
+        Ok(jobs)
     })
     .await
     .unwrap_or_else(|e| Err(CliError::new(format!("loading the model failed: {e}"), "")))
 }
 
-fn announce(listener: &TcpListener, engine: &EngineHandle) {
-    let can = engine.capabilities();
+fn announce(listener: &TcpListener, jobs: &Jobs) {
+    let can = jobs.capabilities();
     match listener.local_addr() {
         Ok(address) => tracing::info!(
             %address,

@@ -9,8 +9,8 @@
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
-mod backend;
 mod budget;
+mod capabilities;
 mod codec;
 mod costs;
 mod denoise;
@@ -23,6 +23,7 @@ mod geometry;
 mod inputs;
 mod load;
 mod modulations;
+mod output;
 mod plan;
 mod preview;
 mod prompt;
@@ -42,6 +43,7 @@ pub use error::{Error, Result};
 pub use fit::{Parameters, Shortage};
 pub use geometry::Geometry;
 pub use load::Pipeline;
+pub use output::Output;
 pub use plan::check_request;
 pub use prompt::{check_length, most_conditioning, PREFIX_POSITIONS};
 pub use types::{

@@ -1,18 +1,18 @@
-//! Judging a client's first message.
+//! Checks a client's first message.
 
 use super::token::Token;
 use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION};
 use ovis_protocol::{decode_client, ClientHello, ClientMessage, ErrorCode, WireError};
 
-/// The client's hello, if it may stay.
+/// Decodes and checks a client's hello.
 ///
-/// The version is read before the rest, because a hello of another version may
-/// not decode: variant, magic and version are the first three `u32`s in every
-/// version.
+/// The version is read before the rest, because a hello of another version may not decode:
+/// variant, magic and version are the first three `u32`s in every version.
 ///
 /// # Errors
-/// What to refuse it with.
-pub fn judge(bytes: &[u8], token: Option<&Token>) -> Result<ClientHello, WireError> {
+/// `BadMessage` if it is not a hello, `VersionMismatch`, or `Unauthorized` if the worker has a
+/// token and the client's is missing or different.
+pub fn check(bytes: &[u8], token: Option<&Token>) -> Result<ClientHello, WireError> {
     let word = |at: usize| {
         let bytes = bytes.get(at * 4..at * 4 + 4)?;
         Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
@@ -85,17 +85,17 @@ mod tests {
 
     fn code(bytes: &[u8], token: Option<&str>) -> ErrorCode {
         let token = token.and_then(|text| Token::new(text).unwrap());
-        judge(bytes, token.as_ref()).unwrap_err().code
+        check(bytes, token.as_ref()).unwrap_err().code
     }
 
     #[test]
     fn versions_refuse_each_other() {
-        let newer = judge(&hello(PROTOCOL_VERSION + 1, None), None).unwrap_err();
+        let newer = check(&hello(PROTOCOL_VERSION + 1, None), None).unwrap_err();
         assert_eq!(newer.code, ErrorCode::VersionMismatch);
         assert!(newer.hint.contains("worker"));
-        let older = judge(&hello(PROTOCOL_VERSION - 1, None), None).unwrap_err();
+        let older = check(&hello(PROTOCOL_VERSION - 1, None), None).unwrap_err();
         assert!(older.hint.contains("client"));
-        // Another version's hello may go on in any way.
+        // The rest of another version's hello may be anything.
         let mut bytes = hello(PROTOCOL_VERSION + 7, None);
         bytes.truncate(12);
         assert_eq!(code(&bytes, None), ErrorCode::VersionMismatch);
@@ -103,10 +103,10 @@ mod tests {
 
     #[test]
     fn tokens_are_compared() {
-        assert!(judge(&hello(PROTOCOL_VERSION, None), None).is_ok());
-        assert!(judge(&hello(PROTOCOL_VERSION, Some("x")), None).is_ok());
+        assert!(check(&hello(PROTOCOL_VERSION, None), None).is_ok());
+        assert!(check(&hello(PROTOCOL_VERSION, Some("x")), None).is_ok());
         let token = Token::new("abc").unwrap();
-        assert!(judge(&hello(PROTOCOL_VERSION, Some("abc")), token.as_ref()).is_ok());
+        assert!(check(&hello(PROTOCOL_VERSION, Some("abc")), token.as_ref()).is_ok());
         let wrong = hello(PROTOCOL_VERSION, Some("abd"));
         assert_eq!(code(&wrong, Some("abc")), ErrorCode::Unauthorized);
         let none = hello(PROTOCOL_VERSION, None);

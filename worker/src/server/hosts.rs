@@ -1,27 +1,27 @@
-//! Under which names this worker is reached.
+//! The names by which this worker may be addressed.
 //!
-//! A web page can give its own host name any address, this machine's too (DNS rebinding), and
-//! then ask as if it were a page of this worker. What it cannot do is hide that name from the
-//! `Host` header, so a name that nobody told the worker is refused.
+//! A web page can point its own host name at any address, this machine's included (DNS
+//! rebinding), and then send requests as if it were served by this worker. It cannot keep that
+//! name out of the `Host` header, so a name that the worker was not configured with is refused.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The names that a request's `Host` may have, besides loopback names and addresses.
+/// The names that a request's `Host` may have, besides loopback names and IP addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
     names: Vec<String>,
 }
 
 impl Hosts {
-    /// Allows these names too.
+    /// Allows these names in addition.
     pub fn new<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Self {
         let names = names.into_iter();
         Self {
-            names: names.map(|name| normal(name.as_ref())).collect(),
+            names: names.map(|name| normalized(name.as_ref())).collect(),
         }
     }
 
-    /// Whether `host`, a name or address with or without a port, is one of ours.
+    /// Whether `host`, a name or an address with or without a port, is allowed.
     pub fn allows(&self, host: &str) -> bool {
         let Some(name) = without_port(host) else {
             return false;
@@ -32,7 +32,7 @@ impl Hosts {
         if let Some(address) = bracketed {
             return address.parse::<Ipv6Addr>().is_ok();
         }
-        let name = normal(name);
+        let name = normalized(name);
         name.parse::<IpAddr>()
             .is_ok_and(|address| address.is_ipv4())
             || name == "localhost"
@@ -41,13 +41,13 @@ impl Hosts {
     }
 }
 
-/// A name as it is compared: case and the root's dot do not count.
-fn normal(name: &str) -> String {
+/// A name as it is compared: lower case, without the dot of the DNS root.
+fn normalized(name: &str) -> String {
     let name = name.trim().to_ascii_lowercase();
     name.strip_suffix('.').map(str::to_owned).unwrap_or(name)
 }
 
-/// What stands before the port; nothing where what follows is no port.
+/// The part before the port; `None` if what follows is not a port.
 fn without_port(host: &str) -> Option<&str> {
     let end = match host.find(']') {
         Some(bracket) => bracket + 1,
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_that_are_ours_are_allowed() {
+    fn only_configured_names_are_allowed() {
         let hosts = Hosts::new(["gpu-box", "Worker.Example.org."]);
         for ours in [
             "localhost",

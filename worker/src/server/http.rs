@@ -1,16 +1,15 @@
-//! A connection's request: a websocket, or a plain question over HTTP.
+//! A connection's HTTP request: answered, or upgraded to a websocket.
 //!
-//! A connection has one request. Every path may become a websocket; `/health` and `/metrics`
-//! answer GET and HEAD, with any query.
+//! A connection has one request. Any path may be upgraded to a websocket; `/health` and
+//! `/metrics` answer GET and HEAD, with any query.
 
 use std::convert::Infallible;
 use std::future::{poll_fn, ready};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,35 +21,35 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
+use super::context::Context;
 use super::health::{health, metrics};
-use super::House;
-use crate::engine::Health;
+use crate::jobs::Health;
 
 /// Most bytes of a request's head.
 pub const MAX_HEAD: usize = 16 << 10;
 
-/// How long what a client still sends after its answer is read and thrown away: a socket that
-/// is closed with unread bytes is reset, and the answer lost.
+/// How long bytes that a client still sends after its answer are read and discarded. Closing a
+/// socket with unread bytes resets it, and the answer would be lost.
 const LINGER: Duration = Duration::from_secs(1);
 
 const ALLOWED: &str = "GET, HEAD";
 
 type Answer = Response<Full<Bytes>>;
 
-/// A request that has become a websocket: the socket, and what the client has sent already.
+/// A connection upgraded to a websocket.
 pub struct Upgraded {
     /// The socket.
     pub stream: TcpStream,
-    /// Bytes after the request's head.
+    /// Bytes that the client has sent after the request's head.
     pub read: Vec<u8>,
 }
 
-/// Answers a connection's request. Gives it back where it is a websocket from now on. The
-/// caller bounds the wait.
-pub async fn serve(stream: TcpStream, house: &House) -> Option<Upgraded> {
+/// Answers a connection's request. Returns the connection if it was upgraded to a websocket.
+/// The caller bounds the wait.
+pub async fn serve(stream: TcpStream, context: &Context) -> Option<Upgraded> {
     let upgraded = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(&request, house);
+        let answer = answer(&request, context);
         tracing::debug!(
             status = answer.status().as_u16(),
             method = request.method().as_str(),
@@ -64,7 +63,7 @@ pub async fn serve(stream: TcpStream, house: &House) -> Option<Upgraded> {
     let mut connection = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
-    // Without the library's own shutdown, as the socket may go on as a websocket.
+    // Without shutting the socket down, because it may go on as a websocket.
     let result = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
@@ -84,8 +83,8 @@ pub async fn serve(stream: TcpStream, house: &House) -> Option<Upgraded> {
     None
 }
 
-fn answer(request: &Request<impl Sized>, house: &House) -> Answer {
-    if let Some(refusal) = wrong_host(request, house) {
+fn answer(request: &Request<impl Sized>, context: &Context) -> Answer {
+    if let Some(refusal) = wrong_host(request, context) {
         return refusal;
     }
     let is_websocket = request
@@ -96,19 +95,19 @@ fn answer(request: &Request<impl Sized>, house: &House) -> Answer {
         .flat_map(|value| value.split(','))
         .any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"));
     if is_websocket {
-        return upgrade(request, house);
+        return upgrade(request, context);
     }
-    let watch: fn(&House) -> Answer = match request.uri().path() {
-        "/health" => |house| {
-            let (well, body) = health(&house.engine);
-            let status = match well {
+    let respond: fn(&Context) -> Answer = match request.uri().path() {
+        "/health" => |context| {
+            let (is_ok, body) = health(&context.jobs);
+            let status = match is_ok {
                 true => StatusCode::OK,
                 false => StatusCode::SERVICE_UNAVAILABLE,
             };
             of_type(status, "application/json", body)
         },
-        "/metrics" => |house| {
-            let body = metrics(&house.engine, &house.gate, house.budget.used());
+        "/metrics" => |context| {
+            let body = metrics(context);
             of_type(StatusCode::OK, "text/plain; version=0.0.4", body)
         },
         _ => {
@@ -119,7 +118,7 @@ fn answer(request: &Request<impl Sized>, house: &House) -> Answer {
         }
     };
     if [Method::GET, Method::HEAD].contains(request.method()) {
-        return watch(house);
+        return respond(context);
     }
     let mut refusal = text(
         StatusCode::METHOD_NOT_ALLOWED,
@@ -130,8 +129,9 @@ fn answer(request: &Request<impl Sized>, house: &House) -> Answer {
     refusal
 }
 
-/// The answer to a request that does not name this worker, by `Host` and in its first line.
-fn wrong_host(request: &Request<impl Sized>, house: &House) -> Option<Answer> {
+/// The refusal of a request that does not name this worker in its `Host` header and its
+/// request line.
+fn wrong_host(request: &Request<impl Sized>, context: &Context) -> Option<Answer> {
     let mut given = request.headers().get_all(header::HOST).iter();
     let (first, second) = (given.next(), given.next());
     if second.is_some() || (first.is_none() && request.version() >= Version::HTTP_11) {
@@ -140,11 +140,11 @@ fn wrong_host(request: &Request<impl Sized>, house: &House) -> Option<Answer> {
             "A request has one Host header.",
         ));
     }
-    // A header that is no text names nobody.
+    // A header that is not text matches no name.
     let first = first.map(|host| host.to_str().unwrap_or_default());
     let authority = request.uri().authority().map(|a| a.as_str());
     let mut named = [first, authority].into_iter().flatten();
-    let host = named.find(|host| !house.options.hosts.allows(host))?;
+    let host = named.find(|host| !context.options.hosts.allows(host))?;
     Some(text(
         StatusCode::FORBIDDEN,
         &format!(
@@ -155,16 +155,16 @@ fn wrong_host(request: &Request<impl Sized>, house: &House) -> Option<Answer> {
     ))
 }
 
-fn upgrade(request: &Request<impl Sized>, house: &House) -> Answer {
-    // Any web page may open a websocket to this machine, but it cannot hide
-    // that it is a page.
+fn upgrade(request: &Request<impl Sized>, context: &Context) -> Answer {
+    // Any web page can open a websocket to this machine, but the browser then sends the page's
+    // origin, which a page cannot prevent.
     if request.headers().contains_key(header::ORIGIN) {
         return text(
             StatusCode::FORBIDDEN,
             "This worker does not serve web pages: the request has an Origin.",
         );
     }
-    if house.engine.health() != Health::Ok {
+    if context.jobs.health() != Health::Ok {
         return text(
             StatusCode::SERVICE_UNAVAILABLE,
             "This worker is stopping. Connect again when it is back.",

@@ -1,4 +1,4 @@
-//! What a client's messages do, once it has said hello.
+//! A client's messages as calls on its jobs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,104 +7,81 @@ use ovis_protocol::{
     Assembler, Chunk, ClientMessage, ErrorCode, JobId, Request, TensorError, TensorHeader,
     WireError, WorkerMessage,
 };
+use uuid::Uuid;
 
-use super::jobs::OpenJob;
-use super::outbox::Outbox;
-use super::sink::JobSink;
+use super::sender::Sender;
 use super::{tensors, values};
-use crate::engine::{ClientId, EngineHandle, Event, EventSink, Owner, Place, Reservation};
+use crate::jobs::{Admitted, Client, ClientId};
 
-/// A submitted job whose tensors are still arriving, with all that it holds: its place in the
-/// queue, and that among its connection's jobs.
+/// An admitted job whose tensors are still arriving.
 struct Upload {
     request: Request,
     assembler: Assembler,
-    place: Place,
-    open: OpenJob,
-    reservation: Reservation,
+    admitted: Admitted,
 }
 
-/// One connection's requests.
+/// Handles one connection's requests. Dropping it cancels the client's jobs.
 pub struct Requests {
-    engine: EngineHandle,
-    client: ClientId,
-    owner: Owner,
-    outbox: Arc<Outbox>,
-    uploads: HashMap<JobId, Upload>,
+    client: Client,
+    sender: Arc<Sender>,
+    uploads: HashMap<Uuid, Upload>,
 }
 
 impl Requests {
-    /// A new client of `engine` whose answers go to `outbox`.
-    pub fn new(engine: EngineHandle, outbox: Arc<Outbox>, owner: Owner) -> Self {
+    /// Requests of `client`, answered through `sender`.
+    pub fn new(client: Client, sender: Arc<Sender>) -> Self {
         Self {
-            client: engine.new_client(),
-            engine,
-            owner,
-            outbox,
+            client,
+            sender,
             uploads: HashMap::new(),
         }
     }
 
-    /// The engine's number for this client.
+    /// The client's number.
     pub fn client(&self) -> ClientId {
-        self.client
+        self.client.id()
     }
 
     /// Does what a message asks.
     ///
     /// # Errors
-    /// The message ends the connection.
+    /// The message is a second `Hello`, or a `Submit` with the UUID of an unfinished job. The
+    /// connection must then end, as no answer could be told from the other job's events.
     pub async fn handle(&mut self, message: ClientMessage) -> Result<(), WireError> {
         match message {
-            ClientMessage::Hello(_) => Err(WireError::new(
-                ErrorCode::BadMessage,
-                "A second Hello came on this connection.",
-                "",
-            )),
+            ClientMessage::Hello(_) => {
+                return Err(WireError::new(
+                    ErrorCode::BadMessage,
+                    "A second Hello came on this connection.",
+                    "",
+                ));
+            }
             ClientMessage::Submit {
                 job,
                 request,
                 tensors,
-            } => self.submit(job, request, tensors).await,
-            ClientMessage::Chunk(chunk) => {
-                self.chunk(chunk).await;
-                Ok(())
+            } => {
+                let job = Uuid::from_bytes(job);
+                return self.submit(job, request, tensors).await;
             }
-            ClientMessage::Cancel { job } => {
-                match self.uploads.remove(&job) {
-                    Some(upload) => self.end(job, upload.open, Event::Cancelled),
-                    None => self.engine.cancel(self.client, job),
-                }
-                Ok(())
-            }
+            ClientMessage::Chunk(chunk) => self.chunk(chunk).await,
+            ClientMessage::Cancel { job } => self.cancel(Uuid::from_bytes(job)),
             ClientMessage::Status => {
-                let status = self.engine.status();
-                self.outbox.push(WorkerMessage::Status(status));
-                Ok(())
+                let status = self.client.jobs().status();
+                self.sender.push(WorkerMessage::Status(status));
             }
-            ClientMessage::Claim { job } => {
-                // What is this connection's own need not be claimed, and a Failed would be
-                // taken for its end.
-                if !self.outbox.jobs.has(job) {
-                    let error = WireError::new(
-                        ErrorCode::UnknownJob,
-                        "This worker keeps no jobs of earlier connections.",
-                        "Submit the job again.",
-                    );
-                    self.outbox.push(WorkerMessage::Failed { job, error });
-                }
-                Ok(())
-            }
+            ClientMessage::Claim { job } => self.claim(job),
         }
+        Ok(())
     }
 
     async fn submit(
         &mut self,
-        job: JobId,
+        job: Uuid,
         request: Request,
         headers: Vec<TensorHeader>,
     ) -> Result<(), WireError> {
-        if self.outbox.jobs.has(job) {
+        if self.client.has(job) {
             // A Failed would be taken for the other job's end.
             return Err(WireError::new(
                 ErrorCode::UnknownJob,
@@ -112,7 +89,7 @@ impl Requests {
                 "Choose a new UUID for every job.",
             ));
         }
-        match self.accept(job, request, headers) {
+        match self.admit(job, request, headers) {
             Ok(upload) if upload.assembler.is_complete() => self.queue(job, upload).await,
             Ok(upload) => {
                 self.uploads.insert(job, upload);
@@ -122,39 +99,36 @@ impl Requests {
         Ok(())
     }
 
-    /// All that can be known of a job before its bytes arrive is judged here.
-    fn accept(
+    /// Checks everything that can be known of a job before its bytes arrive, and reserves what
+    /// it needs.
+    fn admit(
         &self,
-        job: JobId,
+        job: Uuid,
         request: Request,
         headers: Vec<TensorHeader>,
     ) -> Result<Upload, WireError> {
+        let invalid = |e: TensorError| WireError::new(ErrorCode::InvalidRequest, sentence(&e), "");
         let announced = headers
             .iter()
             .map(TensorHeader::byte_len)
             .try_fold(0_u64, |sum, bytes| Ok(sum.saturating_add(bytes?)))
-            .map_err(|e: TensorError| {
-                WireError::new(ErrorCode::InvalidRequest, sentence(&e), "")
-            })?;
-        let assembler = Assembler::new(headers.clone())
-            .map_err(|e| WireError::new(ErrorCode::InvalidRequest, sentence(&e), ""))?;
-        tensors::check(&request, &headers, self.engine.capabilities())?;
-        let open = self.outbox.jobs.open(job, announced)?;
-        let reservation = self.engine.admit(tensors::ask(&request, &headers))?;
-        let place = self.engine.reserve(&self.owner, job)?;
+            .map_err(invalid)?;
+        let assembler = Assembler::new(headers.clone()).map_err(invalid)?;
+        tensors::check(&request, &headers, self.client.jobs().capabilities())?;
+        let ask = tensors::ask(&request, &headers);
+        let admitted = self.client.admit(job, announced, ask)?;
         Ok(Upload {
             request,
             assembler,
-            place,
-            open,
-            reservation,
+            admitted,
         })
     }
 
     async fn chunk(&mut self, chunk: Chunk) {
-        let job = chunk.job;
+        let job = Uuid::from_bytes(chunk.job);
         let Some(upload) = self.uploads.get_mut(&job) else {
-            if !self.outbox.jobs.passes_over(job) {
+            // Chunks may still be on their way for a job that was refused or cancelled.
+            if !self.client.may_know(job) {
                 let error = WireError::new(
                     ErrorCode::UnknownJob,
                     "A chunk came for a job that was never submitted.",
@@ -177,21 +151,21 @@ impl Requests {
             Ok(_) => self.queue(job, upload).await,
             Err(error) => {
                 let error = WireError::new(ErrorCode::BadMessage, sentence(&error), "");
-                self.fail(job, upload.open, error);
+                log_refusal(job, &error);
+                self.client.fail(upload.admitted, error);
             }
         }
     }
 
-    async fn queue(&mut self, job: JobId, upload: Upload) {
+    /// Queues a job whose tensors are complete.
+    async fn queue(&mut self, job: Uuid, upload: Upload) {
         let Upload {
             request,
             assembler,
-            place,
-            open,
-            reservation,
+            admitted,
         } = upload;
-        // Converting a large tensor takes long enough to keep other sockets
-        // waiting, so it has a thread of its own.
+        // Converting a large tensor takes long enough to delay other connections, so it runs
+        // on a thread for blocking work.
         let work = tokio::task::spawn_blocking(move || values::work(request, assembler.finish()))
             .await
             .unwrap_or_else(|_| {
@@ -201,52 +175,50 @@ impl Requests {
                     "This is a defect of the worker; its log says where.",
                 ))
             });
-        let work = match work {
-            Ok(work) => work,
-            Err(error) => return self.fail(job, open, error),
-        };
-        let sink = Arc::new(JobSink::new(self.outbox.clone(), open));
-        let queued = self
-            .engine
-            .submit(self.client, place, work, sink.clone(), reservation);
-        if let Err(error) = queued {
-            note(job, &error);
-            sink.send(job, Event::Failed(error));
+        match work {
+            Ok(work) => {
+                if let Err(error) = self.client.submit(admitted, work) {
+                    log_refusal(job, &error);
+                }
+            }
+            Err(error) => {
+                log_refusal(job, &error);
+                self.client.fail(admitted, error);
+            }
         }
     }
 
-    /// Answers a job that was not taken, and holds nothing.
-    fn refuse(&self, job: JobId, error: WireError) {
-        note(job, &error);
-        self.outbox.jobs.remember(job);
-        self.outbox.push(WorkerMessage::Failed { job, error });
+    fn cancel(&mut self, job: Uuid) {
+        match self.uploads.remove(&job) {
+            Some(upload) => self.client.withdraw(upload.admitted),
+            None => self.client.cancel(job),
+        }
     }
 
-    /// Ends a job that was taken and is not queued yet.
-    fn fail(&self, job: JobId, open: OpenJob, error: WireError) {
-        note(job, &error);
-        self.end(job, open, Event::Failed(error));
+    fn claim(&self, job: JobId) {
+        // A job of this connection need not be claimed, and a Failed would be taken for its
+        // end.
+        if !self.client.has(Uuid::from_bytes(job)) {
+            let error = WireError::new(
+                ErrorCode::UnknownJob,
+                "This worker keeps no jobs of earlier connections.",
+                "Submit the job again.",
+            );
+            self.sender.push(WorkerMessage::Failed { job, error });
+        }
     }
 
-    fn end(&self, job: JobId, open: OpenJob, event: Event) {
-        JobSink::new(self.outbox.clone(), open).send(job, event);
+    /// Answers a job that was not admitted.
+    fn refuse(&self, job: Uuid, error: WireError) {
+        log_refusal(job, &error);
+        self.client.remember(job);
+        let job = job.into_bytes();
+        self.sender.push(WorkerMessage::Failed { job, error });
     }
 }
 
-fn note(job: JobId, error: &WireError) {
-    tracing::info!(
-        job = %uuid::Uuid::from_bytes(job),
-        code = error.code.name(),
-        %error,
-        "job not accepted"
-    );
-}
-
-impl Drop for Requests {
-    /// However the connection ends, its jobs end with it.
-    fn drop(&mut self) {
-        self.engine.drop_client(self.client);
-    }
+fn log_refusal(job: Uuid, error: &WireError) {
+    tracing::info!(%job, code = error.code.name(), %error, "job not accepted");
 }
 
 /// An error's text as a sentence.

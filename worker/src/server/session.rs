@@ -1,4 +1,4 @@
-//! One websocket from its handshake to its close.
+//! One websocket, from hello to close.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,35 +15,36 @@ use tokio::time::{timeout, timeout_at, Instant};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::WebSocketStream;
 
-use super::gate::{Entry, Guest};
+use super::connections::{ClientSlot, SilentSocket};
+use super::context::{Context, Shutdown};
 use super::handshake;
 use super::http::Upgraded;
-use super::outbox::{Closing, Outbox};
+use super::options::WORKER;
 use super::requests::Requests;
-use super::{House, Leaving, WORKER};
-use crate::engine::Owner;
+use super::sender::{Closing, Sender};
+use crate::jobs::{Client, Owner};
 
-type Socket = WebSocketStream<TcpStream>;
+type Stream = WebSocketStream<TcpStream>;
 
-/// How long a client may take to read one message before it counts as gone.
+/// How long a client may take to read one message before it is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the close waits for the client's side, so that what was sent last
-/// is not lost to a reset.
+/// How long closing waits for the client's side to close. Closing at once could reset the
+/// connection and lose what was sent last.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a session ends.
 enum End {
     /// The client closed, or its socket failed.
     Gone,
-    /// The client does not read, and others need the room.
-    Cut,
-    /// The client sent what cannot be answered otherwise.
+    /// The client was evicted: it does not read, and others need the memory.
+    Evicted,
+    /// The client sent something that ends the connection.
     Refuse(WireError),
-    /// The worker is going away, for this reason.
+    /// The worker ends, for this reason.
     ShuttingDown(&'static str),
 }
 
@@ -61,49 +62,50 @@ fn bad_message(message: impl Into<String>) -> WireError {
 
 const TEXT: &str = "A text message came; messages are binary.";
 
-/// A websocket whose two ends run apart from each other.
-struct Ends {
-    stream: SplitStream<Socket>,
+/// A websocket. Reading and writing run independently, so a slow reader does not keep its own
+/// requests from being read.
+struct Socket {
+    stream: SplitStream<Stream>,
     writer: JoinHandle<()>,
-    outbox: Arc<Outbox>,
+    sender: Arc<Sender>,
     close_timeout: Duration,
 }
 
-impl Ends {
-    /// Says the last and closes.
+impl Socket {
+    /// Sends the last message and closes.
     async fn close(mut self, end: End) {
         match end {
-            End::Gone | End::Cut => {
-                self.outbox.abandon();
+            End::Gone | End::Evicted => {
+                self.sender.abandon();
                 self.writer.abort();
                 return;
             }
             End::Refuse(error) => {
                 tracing::warn!(code = error.code.name(), %error, "connection refused");
-                self.outbox.push(refused(error));
-                self.outbox.close(Closing::Refused);
+                self.sender.push(refused(error));
+                self.sender.close(Closing::Refused);
             }
             End::ShuttingDown(reason) => {
-                self.outbox.push(WorkerMessage::ShuttingDown {
+                self.sender.push(WorkerMessage::ShuttingDown {
                     reason: reason.into(),
                 });
-                self.outbox.close(Closing::ShuttingDown);
+                self.sender.close(Closing::ShuttingDown);
             }
         }
-        // Reading on lets the client's close arrive, and keeps bytes it still
-        // sends from resetting the socket.
+        // Reading on lets the client's close arrive, and keeps bytes that it still sends from
+        // resetting the connection.
         let drain = async { while let Some(Ok(_)) = self.stream.next().await {} };
         let writer = &mut self.writer;
         let both = async { tokio::join!(&mut *writer, timeout(CLOSE_TIMEOUT, drain)) };
         if timeout(self.close_timeout, both).await.is_err() {
             self.writer.abort();
         }
-        self.outbox.abandon();
+        self.sender.abandon();
     }
 }
 
-impl Drop for Ends {
-    /// However the connection ends, so does its writer.
+impl Drop for Socket {
+    /// However the session ends, its writer ends too.
     fn drop(&mut self) {
         self.writer.abort();
     }
@@ -111,73 +113,74 @@ impl Drop for Ends {
 
 /// A client that has said hello.
 pub struct Session {
-    ends: Ends,
+    socket: Socket,
     requests: Requests,
     ping_interval: Duration,
-    _entry: Entry,
+    _slot: ClientSlot,
 }
 
-/// Waits until `deadline` for the client's hello and answers it. Nothing where it is refused
-/// or does not come.
+/// Waits until `deadline` for the client's hello and answers it. `None` if the client was
+/// refused or is gone.
 pub async fn greet(
     upgraded: Upgraded,
-    house: &House,
-    guest: &Guest,
+    context: &Context,
+    silent: &SilentSocket,
     deadline: Instant,
 ) -> Option<Session> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
     let Upgraded { stream, read } = upgraded;
-    let socket =
+    let websocket =
         WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
-    let (sink, stream) = socket.split();
-    let outbox = Outbox::new(&house.budget);
-    let writer = write(sink, outbox.clone(), house.options.ping_interval);
-    let mut ends = Ends {
+    let (sink, stream) = websocket.split();
+    let sender = Arc::new(Sender::new(context.jobs.subscribe()));
+    let writer = write(sink, sender.clone(), context.options.ping_interval);
+    let mut socket = Socket {
         stream,
         writer: tokio::spawn(writer),
-        outbox,
-        close_timeout: house.options.close_timeout,
+        sender,
+        close_timeout: context.options.close_timeout,
     };
-    let hello = timeout_at(deadline, first(&mut ends.stream)).await;
+    let hello = timeout_at(deadline, first(&mut socket.stream)).await;
     let late = || {
         Err(End::Refuse(bad_message(
             "No Hello came within the handshake's time.",
         )))
     };
     let hello = hello.unwrap_or_else(|_| late()).and_then(|bytes| {
-        let token = house.options.token.as_ref();
-        let hello = handshake::judge(&bytes, token).map_err(End::Refuse)?;
-        let entry = guest.enter().map_err(End::Refuse)?;
-        Ok((hello, entry))
+        let token = context.options.token.as_ref();
+        let hello = handshake::check(&bytes, token).map_err(End::Refuse)?;
+        let slot = silent.promote().map_err(End::Refuse)?;
+        Ok((hello, slot))
     });
-    let (hello, entry) = match hello {
+    let (hello, slot) = match hello {
         Ok(hello) => hello,
         Err(end) => {
-            ends.close(end).await;
+            socket.close(end).await;
             return None;
         }
     };
     let name = shown(&hello.client);
     tracing::info!(name, "hello");
-    ends.outbox.push(WorkerMessage::Hello(WorkerHello {
+    socket.sender.push(WorkerMessage::Hello(WorkerHello {
         magic: MAGIC,
         protocol: PROTOCOL_VERSION,
         worker: WORKER.into(),
-        capabilities: house.engine.capabilities().clone(),
+        capabilities: context.jobs.capabilities().clone(),
     }));
-    let owner = Owner::new(guest.address, name);
+    let owner = Owner::new(silent.address, name);
+    let client = Client::new(context.jobs.clone(), socket.sender.subscription(), owner);
     Some(Session {
-        requests: Requests::new(house.engine.clone(), ends.outbox.clone(), owner),
-        ends,
-        ping_interval: house.options.ping_interval,
-        _entry: entry,
+        requests: Requests::new(client, socket.sender.clone()),
+        socket,
+        ping_interval: context.options.ping_interval,
+        _slot: slot,
     })
 }
 
 /// The first binary message.
-async fn first(stream: &mut SplitStream<Socket>) -> Result<bytes::Bytes, End> {
+async fn first(stream: &mut SplitStream<Stream>) -> Result<Bytes, End> {
     loop {
         match stream.next().await {
             Some(Ok(Message::Binary(bytes))) => return Ok(bytes),
@@ -189,7 +192,7 @@ async fn first(stream: &mut SplitStream<Socket>) -> Result<bytes::Bytes, End> {
     }
 }
 
-/// How a session ends whose socket gives an error.
+/// How a session ends after an error of its socket.
 fn broken(error: &Error) -> End {
     match error {
         Error::Capacity(_) => End::Refuse(bad_message(format!(
@@ -204,41 +207,41 @@ fn broken(error: &Error) -> End {
 }
 
 impl Session {
-    /// Serves the client until it closes or `leaving` has a reason.
-    pub async fn run(mut self, mut leaving: Leaving) {
+    /// Serves the client until either side closes.
+    pub async fn run(mut self, mut leaving: Shutdown) {
         let client = self.requests.client();
         tracing::info!(client, "connected");
         let end = self.read(&mut leaving).await;
-        if matches!(end, End::Cut) {
+        if matches!(end, End::Evicted) {
             tracing::warn!(
                 client,
                 "dropped: it does not read, and others need the room"
             );
         }
-        // Its jobs end before its last message.
+        // The client's jobs end before its last message is sent.
         drop(self.requests);
         tracing::info!(client, "disconnected");
-        self.ends.close(end).await;
+        self.socket.close(end).await;
     }
 
-    async fn read(&mut self, leaving: &mut Leaving) -> End {
-        let Ends { stream, outbox, .. } = &mut self.ends;
+    async fn read(&mut self, leaving: &mut Shutdown) -> End {
+        let Socket { stream, sender, .. } = &mut self.socket;
         loop {
-            // A client that floods questions and reads no answers waits here.
+            // Back-pressure for a client that floods requests and reads no answers.
             tokio::select! {
-                room = timeout(WRITE_TIMEOUT, outbox.has_room()) => {
+                room = timeout(WRITE_TIMEOUT, sender.has_room()) => {
                     if room.is_err() {
                         return End::Gone;
                     }
                 }
-                () = outbox.was_cut() => return End::Cut,
-                reason = leave(leaving) => return End::ShuttingDown(reason),
+                () = sender.evicted() => return End::Evicted,
+                reason = shutdown(leaving) => return End::ShuttingDown(reason),
             }
             let silence = Instant::now() + 3 * self.ping_interval;
             let message = tokio::select! {
                 message = stream.next() => message,
-                () = outbox.was_cut() => return End::Cut,
-                reason = leave(leaving) => return End::ShuttingDown(reason),
+                () = sender.evicted() => return End::Evicted,
+                reason = shutdown(leaving) => return End::ShuttingDown(reason),
                 () = tokio::time::sleep_until(silence) => {
                     tracing::info!("the client answers no pings");
                     return End::Gone;
@@ -264,8 +267,8 @@ impl Session {
     }
 }
 
-/// Waits until the server leaves, and says why.
-async fn leave(leaving: &mut Leaving) -> &'static str {
+/// Waits until the server closes its connections. Returns why.
+async fn shutdown(leaving: &mut Shutdown) -> &'static str {
     match leaving.wait_for(Option::is_some).await {
         Ok(reason) => (*reason).unwrap_or_default(),
         // The server itself is gone.
@@ -273,15 +276,15 @@ async fn leave(leaving: &mut Leaving) -> &'static str {
     }
 }
 
-/// Sends what the outbox has, and pings, until either side closes.
-async fn write(mut sink: SplitSink<Socket, Message>, outbox: Arc<Outbox>, ping: Duration) {
+/// Sends messages and pings until either side closes.
+async fn write(mut sink: SplitSink<Stream, Message>, sender: Arc<Sender>, ping: Duration) {
     let mut pings = tokio::time::interval_at(Instant::now() + ping, ping);
     pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let message = tokio::select! {
             biased;
             _ = pings.tick() => Message::Ping(Vec::new().into()),
-            message = outbox.next() => match message.as_ref().map(encode) {
+            message = sender.next() => match message.as_ref().map(encode) {
                 Some(Ok(bytes)) => Message::Binary(bytes.into()),
                 Some(Err(error)) => {
                     tracing::error!(%error, "a message cannot be sent");
@@ -291,7 +294,7 @@ async fn write(mut sink: SplitSink<Socket, Message>, outbox: Arc<Outbox>, ping: 
             },
         };
         match timeout(WRITE_TIMEOUT, sink.send(message)).await {
-            Ok(Ok(())) => outbox.has_sent(),
+            Ok(Ok(())) => sender.note_sent(),
             Ok(Err(_)) => return,
             Err(_) => {
                 tracing::info!("the client does not read");
@@ -299,7 +302,7 @@ async fn write(mut sink: SplitSink<Socket, Message>, outbox: Arc<Outbox>, ping: 
             }
         }
     }
-    let code = match outbox.closing() {
+    let code = match sender.closing() {
         Some(Closing::Refused) => CloseCode::Policy,
         Some(Closing::ShuttingDown) => CloseCode::Away,
         None => CloseCode::Error,

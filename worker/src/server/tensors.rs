@@ -1,16 +1,17 @@
-//! Which requests and tensors each operation takes: all that can be known at `Submit`.
+//! Which tensors each operation takes: everything that can be checked at `Submit`, before any
+//! bytes arrive.
 
 use ovis_protocol::limits::{MAX_PROMPTS, MAX_PROMPT_BYTES};
 use ovis_protocol::{shown, Capabilities, DType, ErrorCode, Request, TensorHeader, WireError};
 
-use crate::engine::wire_error;
+use crate::jobs::wire_error;
 use crate::pipeline::{check_length, check_request, Ask};
 
 fn invalid(message: impl Into<String>, hint: &str) -> WireError {
     WireError::new(ErrorCode::InvalidRequest, message, hint)
 }
 
-/// Names of the tensors a request must have, and those it may have.
+/// Names of the tensors that a request must have, and of those it may have.
 fn names(request: &Request) -> (&'static [&'static str], &'static [&'static str]) {
     match request {
         Request::Encode(_) => (&[], &[]),
@@ -23,10 +24,11 @@ fn names(request: &Request) -> (&'static [&'static str], &'static [&'static str]
     }
 }
 
-/// Checks a request against what the worker can do, before its bytes arrive.
+/// Checks a request and the headers of its tensors against what the worker can do.
 ///
 /// # Errors
-/// One sentence about the first thing that does not fit.
+/// `MissingModel` if the checkpoint lacks the operation's part; otherwise `InvalidRequest`,
+/// about the first value, tensor or shape that is wrong.
 pub fn check(
     request: &Request,
     headers: &[TensorHeader],
@@ -193,7 +195,7 @@ fn check_shapes(headers: &[TensorHeader], can: &Capabilities) -> Result<(), Wire
     Ok(())
 }
 
-/// A [`check`]ed request by its shapes.
+/// The shapes of a [checked](check) request, which its memory follows from.
 pub fn ask<'a>(request: &'a Request, headers: &[TensorHeader]) -> Ask<'a> {
     let shape = |name: &str| -> &[u64] {
         let header = headers.iter().find(|header| header.name == name);
@@ -218,14 +220,14 @@ pub fn ask<'a>(request: &'a Request, headers: &[TensorHeader]) -> Ask<'a> {
     }
 }
 
-/// A product that is at its largest where it would be larger.
+/// The product, or the largest `u64` where it overflows.
 fn product(factors: &[u64]) -> u64 {
     factors
         .iter()
         .fold(1, |n, &factor| n.saturating_mul(factor))
 }
 
-/// The batches that go with one of `batch` entries.
+/// The batch sizes that go with a batch of `batch` entries.
 fn one_or(batch: u64) -> String {
     match batch {
         1 => "1".into(),

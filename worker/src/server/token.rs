@@ -5,42 +5,57 @@ use std::fmt;
 /// Most bytes of a token.
 const MAX_BYTES: usize = 1024;
 
-/// A token. It has no printable form, so that no log or error can show it.
+/// Why a text cannot be a token. The message does not show the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It begins or ends with white space.
+    #[error("the token begins or ends with white space")]
+    OuterSpace,
+    /// It has a control character or an invisible one.
+    #[error("the token has a control character or an invisible one at byte {at}")]
+    Unprintable {
+        /// Where the character is, in bytes.
+        at: usize,
+    },
+    /// It is too long.
+    #[error("the token has {bytes} bytes, the most is {MAX_BYTES}")]
+    TooLong {
+        /// Its length in bytes.
+        bytes: usize,
+    },
+}
+
+/// A token. Its `Debug` form does not show it, so that no log or error can.
 #[derive(Clone)]
 pub struct Token(Box<str>);
 
 impl Token {
-    /// A token of this text; an empty or blank text is none.
+    /// A token with this text; `None` if the text is blank.
     ///
     /// # Errors
-    /// The text has characters that get lost on the way through files, environments and
-    /// settings, in a sentence that does not show it.
-    pub fn new(text: &str) -> Result<Option<Self>, String> {
+    /// The text has characters that are easily lost on the way through files, environments and
+    /// settings, or is too long.
+    pub fn new(text: &str) -> Result<Option<Self>, TokenError> {
         if text.trim().is_empty() {
             return Ok(None);
         }
         if text.trim() != text {
-            return Err("the token begins or ends with white space".into());
+            return Err(TokenError::OuterSpace);
         }
         if let Some((at, _)) = text
             .char_indices()
             .find(|&(_, c)| crate::text::is_unsafe(c))
         {
-            return Err(format!(
-                "the token has a control character or an invisible one at byte {at}"
-            ));
+            return Err(TokenError::Unprintable { at });
         }
         if text.len() > MAX_BYTES {
-            return Err(format!(
-                "the token has {} bytes, the most is {MAX_BYTES}",
-                text.len()
-            ));
+            return Err(TokenError::TooLong { bytes: text.len() });
         }
         Ok(Some(Self(text.into())))
     }
 
-    /// Whether this text is the token, in a time that does not depend on where the first
-    /// difference is.
+    /// Whether this text is the token. The comparison takes the same time wherever the first
+    /// difference is, so that it does not reveal the token's beginning.
     pub fn is(&self, given: &str) -> bool {
         let (a, b) = (self.0.as_bytes(), given.as_bytes());
         a.len() == b.len() && a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y)) == 0
@@ -65,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gets_lost_on_the_way_is_refused_without_being_shown() {
+    fn characters_that_are_easily_lost_are_refused_without_being_shown() {
         for text in [
             "s3cret\n",
             " s3cret",
@@ -74,7 +89,7 @@ mod tests {
             "s3\0cret",
             "\u{feff}s3cret",
         ] {
-            let why = Token::new(text).unwrap_err();
+            let why = Token::new(text).unwrap_err().to_string();
             assert!(!why.contains("s3") && !why.contains("cret"), "{why}");
         }
         assert!(Token::new(&"x".repeat(MAX_BYTES + 1)).is_err());

@@ -1,17 +1,17 @@
-//! From wire bytes to typed tensors.
+//! A request's bytes as typed tensors.
 
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use ovis_protocol::{shown, DType, ErrorCode, Request, TensorHeader, WireError};
 
-use crate::engine::{wire_error, Work};
+use crate::jobs::{wire_error, Work};
 use crate::pipeline::{Conditioning, DenoiseInputs, Image, Latent};
 
 fn invalid(message: impl Into<String>, hint: &str) -> WireError {
     WireError::new(ErrorCode::InvalidRequest, message, hint)
 }
 
-/// Row-major float32 values; U8 pixels become 0 to 1.
+/// Row-major float32 values. U8 pixels are scaled to 0..1.
 fn values(dtype: DType, bytes: &[u8]) -> Vec<f32> {
     let pair = |b: &[u8]| [b[0], b[1]];
     match dtype {
@@ -31,7 +31,7 @@ fn values(dtype: DType, bytes: &[u8]) -> Vec<f32> {
     }
 }
 
-/// A tensor of float32 values, all of them finite.
+/// A float32 tensor whose values are all finite.
 fn tensor(header: &TensorHeader, bytes: &[u8]) -> Result<Tensor, WireError> {
     let values = values(header.dtype, bytes);
     if let Some(at) = values.iter().position(|value| !value.is_finite()) {
@@ -51,7 +51,7 @@ fn tensor(header: &TensorHeader, bytes: &[u8]) -> Result<Tensor, WireError> {
     made.map_err(|error| wire_error(&error.into()))
 }
 
-/// Where in a row-major tensor the element number `at` is.
+/// The indices of the element at offset `at` of a row-major tensor.
 fn indices(mut at: usize, shape: &[u64]) -> Vec<usize> {
     let mut indices: Vec<usize> = shape
         .iter()
@@ -66,12 +66,12 @@ fn indices(mut at: usize, shape: &[u64]) -> Vec<usize> {
     indices
 }
 
-/// The engine's work for a [checked](super::tensors::check) request whose bytes have arrived.
+/// The work of a [checked](super::tensors::check) request whose bytes have arrived.
 ///
-/// Values of an image or a mask outside 0 to 1 are taken as they are, as ComfyUI takes them.
+/// Values of an image or a mask outside 0..1 are passed on unchanged, as ComfyUI does.
 ///
 /// # Errors
-/// A tensor has values that are no numbers.
+/// `InvalidRequest` if a tensor has values that are infinite or NaN.
 pub fn work(request: Request, tensors: Vec<(TensorHeader, Vec<u8>)>) -> Result<Work, WireError> {
     let mut tensors: Vec<(String, Tensor)> = tensors
         .into_iter()
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_is_read_and_what_is_no_number_is_refused() {
+    fn every_type_is_read_and_values_that_are_not_finite_are_refused() {
         let header = |dtype| TensorHeader::new("latent", dtype, [1, 2, 2]);
         let half = |v: f32| f16::from_f32(v).to_le_bytes();
         let brain = |v: f32| bf16::from_f32(v).to_le_bytes();

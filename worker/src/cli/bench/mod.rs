@@ -38,7 +38,8 @@ use self::source::Source;
 use self::timed::{Clock, Timed};
 use super::error::CliError;
 use super::{loading, runtime, terminal};
-use crate::engine::{self, EngineHandle};
+use crate::device::{self, DEFAULT_MODEL};
+use crate::jobs::{Jobs, Limits};
 use crate::logging;
 use crate::nn::Placement;
 use crate::pipeline::SIZE_MULTIPLE;
@@ -60,19 +61,19 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     let tokens = (TEXT_POSITIONS, image_tokens);
 
     let clock = Clock::default();
-    let (engine, start) = start_engine(source, &placement, clock.clone())?;
-    let model = engine.capabilities().model.clone();
+    let (jobs, start) = start_device(source, &placement, clock.clone())?;
+    let model = jobs.capabilities().model.clone();
     let runtime = runtime::start()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let (server, times) = runtime
         .block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             let address = listener.local_addr()?;
-            let channels = u64::from(engine.capabilities().latent_channels);
+            let channels = u64::from(jobs.capabilities().latent_channels);
             let shape = [channels, size.1 as u64, size.0 as u64];
             let shutdown = async { drop(stopped.await) };
             let options = server::Options::default();
-            let server = tokio::spawn(server::serve(listener, engine, options, shutdown));
+            let server = tokio::spawn(server::serve(listener, jobs, options, shutdown));
             Ok((server, make_images(args, address, &clock, shape).await))
         })
         .map_err(|e: std::io::Error| {
@@ -151,14 +152,14 @@ struct Start {
 }
 
 /// Loads and warms up the model as `serve` does, on the thread that owns the device.
-fn start_engine(
+fn start_device(
     source: Source,
     placement: &Placement,
     clock: Clock,
-) -> Result<(EngineHandle, Start), CliError> {
+) -> Result<(Jobs, Start), CliError> {
     let placement = placement.clone();
     let (tell, told) = mpsc::channel();
-    let engine = engine::start(engine::DEFAULT_QUEUE, move || {
+    let jobs = device::start(Limits::default(), DEFAULT_MODEL, move || {
         let begun = Instant::now();
         let pipeline = source.load(&placement)?;
         let load = begun.elapsed().as_secs_f64();
@@ -174,5 +175,5 @@ fn start_engine(
         Ok::<_, CliError>(Timed { pipeline, clock })
     })?;
     let start = told.recv().map_err(|e| CliError::new(e.to_string(), ""))?;
-    Ok((engine, start))
+    Ok((jobs, start))
 }

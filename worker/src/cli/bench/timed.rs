@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 
-use crate::engine::{Backend, JobCosts};
+use crate::device::Backend;
+use crate::jobs::JobCosts;
 use crate::pipeline::{
     Budget, Conditioning, DenoiseInputs, DenoiseState, Forwards, Image, Latent, Pipeline, Preview,
     Result, StepReport, PREFIX_POSITIONS,

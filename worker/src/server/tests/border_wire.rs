@@ -1,23 +1,13 @@
 //! What messages can come in which order and with what in them, and what they get.
 
 use futures_util::SinkExt;
-use ovis_protocol::{
-    chunks, Chunk, ClientMessage, DType, EncodeRequest, ErrorCode, Request, SamplerOptions,
-    Schedule, TensorHeader, WorkerMessage,
-};
+use ovis_protocol::{Chunk, ClientMessage, DType, ErrorCode, Request, TensorHeader, WorkerMessage};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::client::*;
 use super::fake::*;
-
-fn submit(job: u8, request: Request, tensors: Vec<TensorHeader>) -> ClientMessage {
-    ClientMessage::Submit {
-        job: id(job),
-        request,
-        tensors,
-    }
-}
 
 fn chunk(job: u8, offset: u64, bytes: usize) -> ClientMessage {
     ClientMessage::Chunk(Chunk {
@@ -61,7 +51,7 @@ fn large() -> Vec<TensorHeader> {
 /// ends once.
 #[tokio::test]
 async fn no_order_of_messages_frees_what_is_still_held() {
-    let server = server_with(super::fake::options(), 99, 1).await;
+    let server = server_with(options(), 99, 1).await;
     let between: [(&str, Vec<ClientMessage>); 6] = [
         ("claims", vec![ClientMessage::Claim { job: id(1) }; 50]),
         (
@@ -115,7 +105,7 @@ async fn no_order_of_messages_frees_what_is_still_held() {
 /// A job has one end, whatever its client says meanwhile.
 #[tokio::test]
 async fn a_running_job_ends_once() {
-    let server = server_with(super::fake::options(), 99, 10).await;
+    let server = server_with(options(), 99, 10).await;
     let meanwhile: [(&str, Vec<ClientMessage>); 4] = [
         ("nothing", vec![]),
         ("claims", vec![ClientMessage::Claim { job: id(1) }; 3]),
@@ -140,7 +130,7 @@ async fn a_running_job_ends_once() {
 /// An upload holds its place and its UUID until it ends, and no longer.
 #[tokio::test]
 async fn an_upload_has_a_place_and_a_uuid() {
-    let server = server_with(super::fake::options(), 1, 1).await;
+    let server = server_with(options(), 1, 1).await;
     let mut first = Client::connect_as(&server, "first").await;
     let mut second = Client::connect_as(&server, "second").await;
     let decode = |job| submit(job, Request::Decode, vec![latent(2).0]);
@@ -165,262 +155,10 @@ async fn an_upload_has_a_place_and_a_uuid() {
     panic!("the place was not given back");
 }
 
-fn denoise_with(change: impl FnOnce(&mut ovis_protocol::DenoiseRequest)) -> Request {
-    let Request::Denoise(mut request) = denoise_request(1, 4) else {
-        unreachable!();
-    };
-    change(&mut request);
-    Request::Denoise(request)
-}
-
-/// What can be known at `Submit` is refused at `Submit`: no byte of a tensor is sent here.
-#[tokio::test]
-async fn every_value_is_judged_before_the_upload() {
-    let server = server_with(super::fake::options(), 99, 1).await;
-    let header =
-        |name: &str, shape: &[u64]| TensorHeader::new(name, DType::F32, shape.iter().copied());
-    let encode = |prompts: Vec<String>, max_sequence_length| {
-        Request::Encode(EncodeRequest {
-            prompts,
-            max_sequence_length,
-        })
-    };
-    let denoise_tensors = || vec![positive().0, latent(2).0];
-    let image = |h, w| vec![header("image", &[1, h, w, 3])];
-    let latent_of = |shape: &[u64]| vec![header("latent", shape)];
-    let options = |options| denoise_with(|r| r.options = options);
-    let sized = |h, w| vec![positive().0, header("latent", &[1, 16, h, w])];
-    let most = u64::MAX;
-    let plain = || denoise_with(|_| {});
-    let named = |name: &str| {
-        let name = name.to_owned();
-        denoise_with(|r| r.sampler = name)
-    };
-    let cases: Vec<(Request, Vec<TensorHeader>, &str)> = vec![
-        (encode(vec![], 256), vec![], "1 to 64 prompts"),
-        (encode(vec!["a".into(); 65], 256), vec![], "1 to 64 prompts"),
-        (
-            encode(vec!["a".into()], 0),
-            vec![],
-            "max_sequence_length is 0",
-        ),
-        (encode(vec!["a".repeat(49_153)], 256), vec![], "49153 bytes"),
-        (
-            encode(vec!["a".into()], 256),
-            latent_of(&[1, 16, 2, 2]),
-            "no tensor `latent`",
-        ),
-        (
-            Request::VaeEncode,
-            image(56, 72),
-            "72 x 56 pixels is not a multiple of 16",
-        ),
-        (Request::VaeEncode, image(1, 16), "multiple of 16"),
-        (
-            Request::VaeEncode,
-            vec![header("image", &[1, 16, 16, 4])],
-            "[B, H, W, 3]",
-        ),
-        (
-            Request::VaeEncode,
-            vec![header("image", &[16, 16, 3])],
-            "[B, H, W, 3]",
-        ),
-        (Request::VaeEncode, image(16, 1 << 20), "the most is"),
-        (
-            Request::VaeEncode,
-            vec![header("image", &[1, most, most, 3])],
-            "larger than",
-        ),
-        (
-            Request::VaeEncode,
-            vec![header("image", &[0, 16, 16, 3])],
-            "dimension is zero",
-        ),
-        (
-            Request::Decode,
-            latent_of(&[1, 16, most, most]),
-            "larger than",
-        ),
-        (
-            Request::Decode,
-            latent_of(&[1 << 62, 16, 1 << 62, 4]),
-            "larger than",
-        ),
-        (Request::Decode, latent_of(&[1; 9]), "8 dimensions"),
-        (Request::Decode, latent_of(&[]), "[B, 16, H/8, W/8]"),
-        (plain(), sized(2, 10), "longer than 4 to 1"),
-        (plain(), sized(3, 2), "multiple of 16"),
-        (
-            denoise_with(|r| r.steps = 0),
-            denoise_tensors(),
-            "steps is 0",
-        ),
-        (
-            denoise_with(|r| r.steps = 1001),
-            denoise_tensors(),
-            "outside 1 to 1000",
-        ),
-        (
-            denoise_with(|r| r.cfg = f64::NAN),
-            denoise_tensors(),
-            "`negative`",
-        ),
-        (
-            denoise_with(|r| r.denoise = 0.0),
-            denoise_tensors(),
-            "denoise is 0",
-        ),
-        (
-            denoise_with(|r| r.denoise = f64::NAN),
-            denoise_tensors(),
-            "denoise is NaN",
-        ),
-        (
-            denoise_with(|r| r.shift = Some(0.0)),
-            denoise_tensors(),
-            "shift is 0",
-        ),
-        (
-            denoise_with(|r| r.shift = Some(f64::INFINITY)),
-            denoise_tensors(),
-            "shift is inf",
-        ),
-        (
-            denoise_with(|r| r.batch_index = Some(vec![0, 1])),
-            denoise_tensors(),
-            "2 entries",
-        ),
-        (
-            denoise_with(|r| r.batch_index = Some(vec![4096])),
-            denoise_tensors(),
-            "past 4095",
-        ),
-        (
-            denoise_with(|r| r.schedule = Schedule::Sigmas(vec![1.0, f32::NAN, 0.0, 0.0, 0.0])),
-            denoise_tensors(),
-            "sigmas",
-        ),
-        (
-            denoise_with(|r| r.schedule = Schedule::Named("x\n\u{1b}[2J".into())),
-            denoise_tensors(),
-            "`x\\n\\u{1b}[2J`",
-        ),
-        (
-            options(SamplerOptions {
-                eta: Some(1.0),
-                ..SamplerOptions::default()
-            }),
-            denoise_tensors(),
-            "no option `eta`",
-        ),
-        (
-            named(&"s".repeat(1 << 19)),
-            denoise_tensors(),
-            "no sampler `sss",
-        ),
-        (
-            named("a\r\nERROR forged"),
-            denoise_tensors(),
-            "`a\\r\\nERROR forged`",
-        ),
-        (
-            plain(),
-            vec![header(&"t".repeat(1 << 19), &[1])],
-            "no tensor `ttt",
-        ),
-        (plain(), vec![header("a\nb", &[1])], "`a\\nb`"),
-        (plain(), vec![positive().0, positive().0], "is there twice"),
-        (
-            plain(),
-            vec![header("latent", &[1]); 9],
-            "9 tensors, the most is 8",
-        ),
-    ];
-    let mut client = Client::connect(&server).await;
-    for (n, (request, tensors, words)) in cases.into_iter().enumerate() {
-        client.send(&submit(n as u8, request, tensors)).await;
-        let (End::Failed(error), before) = client.end(n as u8).await else {
-            panic!("{words}: it was taken");
-        };
-        assert!(before.is_empty(), "{words}: {before:?}");
-        assert_eq!(error.code, ErrorCode::InvalidRequest, "{words}");
-        assert!(error.message.contains(words), "{words}: {error}");
-        assert!(error.message.len() < 1500 && !error.message.contains('\n'));
-    }
-}
-
-/// A value that is no number is refused with the last byte, and names its tensor.
-#[tokio::test]
-async fn what_is_no_number_is_refused_before_it_is_queued() {
-    let server = server_with(super::fake::options(), 99, 1).await;
-    let mut client = Client::connect(&server).await;
-    let f32s = |header: &TensorHeader, value: f32| {
-        let count = header.byte_len().unwrap() as usize / 4;
-        let mut values = vec![0.25_f32; count];
-        values[count - 1] = value;
-        values
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect::<Vec<_>>()
-    };
-    let mask = || TensorHeader::new("noise_mask", DType::F32, [1, 2, 2]);
-    let image = || TensorHeader::new("image", DType::F32, [1, 16, 16, 3]);
-    let mut job = 0;
-    for (value, is_number) in [
-        (f32::NAN, false),
-        (f32::INFINITY, false),
-        (f32::NEG_INFINITY, false),
-        (-3.0, true),
-        (7.5, true),
-    ] {
-        let cases = [
-            (Request::Decode, vec![latent(2).0], "latent"),
-            (Request::VaeEncode, vec![image()], "image"),
-            (
-                denoise_request(1, 1),
-                vec![latent(2).0, positive().0],
-                "positive",
-            ),
-            (
-                denoise_request(1, 1),
-                vec![positive().0, latent(2).0],
-                "latent",
-            ),
-            (
-                denoise_request(1, 1),
-                vec![positive().0, latent(2).0, mask()],
-                "noise_mask",
-            ),
-        ];
-        for (request, headers, name) in cases {
-            job += 1;
-            let data: Vec<_> = headers
-                .iter()
-                .map(|h| f32s(h, if h.name == name { value } else { 0.5 }))
-                .collect();
-            client.send(&submit(job, request, headers)).await;
-            for chunk in chunks(id(job), data.iter().map(Vec::as_slice)) {
-                client.send(&ClientMessage::Chunk(chunk)).await;
-            }
-            match client.end(job).await {
-                (End::Done(..), _) => assert!(is_number, "{name} {value}"),
-                (End::Failed(error), before) => {
-                    assert!(!is_number, "{error}");
-                    assert!(before.is_empty(), "{before:?}");
-                    assert_eq!(error.code, ErrorCode::InvalidRequest);
-                    assert!(error.message.contains(&format!("`{name}`")), "{error}");
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-}
-
 /// Floods of what is allowed harm nobody else.
 #[tokio::test]
 async fn floods_are_answered_and_others_served() {
-    let server = server_with(super::fake::options(), 99, 1).await;
+    let server = server_with(options(), 99, 1).await;
     let mut flood = Client::connect_as(&server, "flood").await;
     let mut other = Client::connect_as(&server, "other").await;
     for _ in 0..3000 {
@@ -452,7 +190,7 @@ async fn floods_are_answered_and_others_served() {
 /// A message may come in any fragments; a frame that breaks the rules ends the connection.
 #[tokio::test]
 async fn frames_of_every_kind() {
-    let server = server_with(super::fake::options(), 99, 1).await;
+    let server = server_with(options(), 99, 1).await;
     let frame = |bytes: &[u8], code, last| {
         Message::Frame(Frame::message(bytes.to_vec(), OpCode::Data(code), last))
     };

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::client::*;
 use super::fake::*;
 use crate::server::{Options, Token};
 
@@ -21,7 +22,7 @@ async fn hello_is_answered_with_capabilities() {
         panic!("no hello");
     };
     assert_eq!(worker.protocol, PROTOCOL_VERSION);
-    assert_eq!(&worker.capabilities, server.engine.capabilities());
+    assert_eq!(&worker.capabilities, server.jobs.capabilities());
 }
 
 #[tokio::test]

@@ -6,8 +6,10 @@ use ovis_protocol::{ClientMessage, ErrorCode, WorkerMessage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::client::*;
 use super::fake::*;
-use crate::server::{Crowd, Options, Token};
+use crate::jobs::Limits;
+use crate::server::{ConnectionLimits, Options, Token};
 
 async fn health(server: &TestServer) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -65,9 +67,9 @@ async fn silent_sockets_make_way() {
 #[tokio::test]
 async fn connections_are_bounded_and_health_is_still_answered() {
     let options = Options {
-        crowd: Crowd {
+        connections: ConnectionLimits {
             clients: 4,
-            ..Crowd::default()
+            ..ConnectionLimits::default()
         },
         ..options()
     };
@@ -85,16 +87,16 @@ async fn connections_are_bounded_and_health_is_still_answered() {
     Client::connect(&server).await;
 }
 
-/// Clients that read nothing hold no more than the budget together; one that reads gets its
-/// results all the same.
+/// Clients that read nothing together hold no more than the quota. One that reads gets its
+/// results nevertheless.
 #[tokio::test]
 async fn clients_that_do_not_read_are_dropped_for_those_that_do() {
     const MB: u64 = 1 << 20;
-    let options = Options {
-        unsent_bytes: 100 * MB,
-        ..options()
+    let limits = Limits {
+        queue: 99,
+        unread_bytes: 100 * MB,
     };
-    let server = server_with(options, 99, 1).await;
+    let server = server_within(options(), limits, 1).await;
     let mut deaf = Vec::new();
     // Each asks for twice 32 MB and reads nothing; system buffers hold a few of them.
     for name in ["a", "b", "c"] {

@@ -1,24 +1,24 @@
 //! The protocol's document against this server's own numbers.
 
-use crate::engine::DEFAULT_QUEUE;
+use crate::jobs::{Limits, DEFAULT_QUEUE};
 use crate::server::{http, Options};
 
 #[test]
 fn the_document_has_this_servers_numbers() {
     let document = include_str!("../../../../protocol/README.md").replace(',', "");
     let options = Options::default();
-    let crowd = options.crowd;
+    let limits = options.connections;
     let seconds = |duration: std::time::Duration| duration.as_secs();
     for words in [
         format!("`serve --queue` {DEFAULT_QUEUE}"),
         format!(
             "results and previews that all connections have not read | {} bytes",
-            options.unsent_bytes
+            Limits::default().unread_bytes
         ),
-        format!("connections that have said hello | {} ", crowd.clients),
+        format!("connections that have said hello | {} ", limits.clients),
         format!(
             "sockets that have not said hello | {} and {} of one address",
-            crowd.silent, crowd.silent_of_one
+            limits.silent, limits.silent_per_address
         ),
         format!("the head of a request | {} bytes", http::MAX_HEAD),
         format!("pings every {} seconds", seconds(options.ping_interval)),

@@ -3,6 +3,7 @@
 use ovis_protocol::limits::{MAX_JOBS_PER_CONNECTION, MAX_TENSOR_BYTES};
 use ovis_protocol::{Chunk, ClientMessage, DType, ErrorCode, Request, TensorHeader, WorkerMessage};
 
+use super::client::*;
 use super::fake::*;
 
 fn failure(end: End) -> ovis_protocol::WireError {
@@ -413,7 +414,7 @@ async fn a_uuid_is_one_job() {
     assert_eq!(client.refusal().await.code, ErrorCode::UnknownJob);
 }
 
-/// A client that reads nothing holds up neither the engine nor other clients.
+/// A client that reads nothing delays neither the device nor other clients.
 #[tokio::test]
 async fn a_client_that_does_not_read_blocks_nobody() {
     let server = server_with(options(), 24, 1).await;

@@ -1,7 +1,9 @@
-//! The server with a backend that sleeps, over real sockets.
+//! The server over real sockets, with a backend that sleeps.
 
 mod border_http;
+mod border_values;
 mod border_wire;
+mod client;
 mod connections;
 mod crowds;
 mod document;

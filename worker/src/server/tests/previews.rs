@@ -2,6 +2,7 @@
 
 use ovis_protocol::{PreviewKind, PreviewRequest, Request, WorkerMessage};
 
+use super::client::*;
 use super::fake::*;
 
 #[tokio::test]

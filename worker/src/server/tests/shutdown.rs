@@ -6,6 +6,7 @@ use ovis_protocol::{ErrorCode, WorkerMessage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::client::*;
 use super::fake::*;
 use crate::server::Options;
 
@@ -30,13 +31,13 @@ async fn the_grace_period_ends_the_wait() {
     client.submit(1, encode_request("long", 4), vec![]).await;
     client.submit(2, encode_request("queued", 4), vec![]).await;
     server.until("encode long").await;
-    let (address, engine) = (server.address, server.engine.clone());
+    let (address, jobs) = (server.address, server.jobs.clone());
     let begun = Instant::now();
     server.stop.send(()).unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     let server = TestServer {
         address,
-        engine,
+        jobs,
         log: server.log,
         stop: tokio::sync::oneshot::channel().0,
         task: server.task,
@@ -77,12 +78,12 @@ async fn a_device_that_ends_ends_the_server() {
     let server = server().await;
     let mut client = Client::connect(&server).await;
     // As a device thread ends that finds its device broken.
-    server.engine.stop();
+    server.jobs.stop();
     let WorkerMessage::ShuttingDown { reason } = client.next().await else {
         panic!("it was not told");
     };
     assert!(reason.contains("device has failed"), "{reason}");
     let error = server.task.await.unwrap().unwrap_err();
-    assert!(error.contains("device"), "{error}");
-    assert_eq!(server.engine.health(), crate::engine::Health::Ended);
+    assert!(error.to_string().contains("device"), "{error}");
+    assert_eq!(server.jobs.health(), crate::jobs::Health::Ended);
 }

@@ -1,63 +1,34 @@
-//! A bounded queue that is fair between owners and first-in-first-out within each.
+//! The waiting queue, fair between owners.
 //!
 //! Addresses take turns, and within an address clients do, by start-time fair queueing: each
-//! has a tag, which is when its next job may start, counted in jobs. The lowest tag is next,
-//! and what is served moves one further. Who comes anew, or comes back, starts at the present
-//! time or where it left off, whichever is later: to leave and return gains nothing.
+//! has a tag, its virtual start time counted in jobs. The lowest tag is served next and then
+//! advances by one. A newcomer, or an owner that returns, starts at the current virtual time
+//! or at its own tag, whichever is later, so disconnecting and returning gains nothing.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
-/// Whose a job is, for fairness: an address and, within it, a client's name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Owner {
-    /// The client's address, as [`Owner::new`] has it.
-    pub address: IpAddr,
-    /// The name that the client gave in its hello. It can be made up, so it divides only
-    /// what belongs to the address.
-    pub name: String,
-}
+use super::owner::Owner;
 
-impl Owner {
-    /// The owner at `address` that calls itself `name`.
-    pub fn new(address: IpAddr, name: impl Into<String>) -> Self {
-        Self {
-            address: neighbourhood(address),
-            name: name.into(),
-        }
-    }
-}
-
-/// What counts as one address: one of IPv4, and the 64 bits of IPv6 that a network is given,
-/// within which a machine may choose freely.
-pub fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            let bits = u128::from(address) & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from(bits))
-        }
-        other => other,
-    }
-}
-
-/// Why a place was not given: what there is and who has it.
+/// Why there was no place: how many there are and who holds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {
-    /// Places that the owner has.
+    /// Places that the owner holds.
     pub owner: usize,
-    /// Places that its address has, the owner's among them.
+    /// Places that its address holds, including the owner's.
     pub address: usize,
-    /// Places that are free.
+    /// Free places.
     pub free: usize,
-    /// All places.
+    /// All places, free or not.
     pub capacity: usize,
 }
 
+/// One client's jobs.
 struct Lane<T> {
     name: String,
-    /// When its next job may start.
+    /// Virtual start time of its next job.
     tag: u64,
-    /// Places that are taken for jobs still to come.
+    /// Places reserved for jobs whose tensors are still arriving.
     reserved: usize,
     jobs: VecDeque<T>,
 }
@@ -68,13 +39,14 @@ impl<T> Lane<T> {
     }
 }
 
+/// All clients at one address.
 struct Address<T> {
     address: IpAddr,
-    /// When its next job may start.
+    /// Virtual start time of its next job.
     tag: u64,
-    /// The latest tag of a client that was served here.
+    /// Current virtual time here: the highest tag of a client that was served.
     now: u64,
-    /// In the order in which they came, which breaks ties.
+    /// In order of arrival, which breaks ties.
     lanes: Vec<Lane<T>>,
 }
 
@@ -86,15 +58,15 @@ impl<T> Address<T> {
 
 /// The queue. `T` is the job.
 pub struct FairQueue<T> {
-    /// In the order in which they came, which breaks ties.
+    /// In order of arrival, which breaks ties.
     addresses: Vec<Address<T>>,
-    /// The latest tag of an address that was served.
+    /// Current virtual time: the highest tag of an address that was served.
     now: u64,
     capacity: usize,
 }
 
 impl<T> FairQueue<T> {
-    /// An empty queue that has `capacity` places.
+    /// An empty queue with `capacity` places.
     pub fn new(capacity: usize) -> Self {
         Self {
             addresses: Vec::new(),
@@ -103,20 +75,19 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Jobs waiting.
+    /// Number of waiting jobs, without reserved places.
     pub fn len(&self) -> usize {
         self.iter().count()
     }
 
-    /// Takes a place for a job to come, until [`push`](Self::push) or
-    /// [`release`](Self::release).
+    /// Reserves a place until [`push`](Self::push) or [`release`](Self::release).
     ///
-    /// An address may have no more places than are free, and a client no more than its
-    /// address has left to take. So whoever is there, others find room: of 192 places, one
-    /// client alone gets 64, one address 96, and the next address 48.
+    /// An address may hold no more places than are free, and a client no more than its
+    /// address may still take. So there is always room for others: of 192 places, a single
+    /// client gets 64, one address 96, and the next address 48.
     ///
     /// # Errors
-    /// There is no place for this owner.
+    /// The owner's share is used up; see [`Full`].
     pub fn reserve(&mut self, owner: &Owner) -> Result<(), Full> {
         let taken: usize = self.addresses.iter().map(Address::places).sum();
         let free = self.capacity.saturating_sub(taken);
@@ -143,14 +114,15 @@ impl<T> FairQueue<T> {
         self.forget();
     }
 
-    /// Puts a job where a place was [reserved](Self::reserve).
+    /// Queues a job at a [reserved](Self::reserve) place.
     pub fn push(&mut self, owner: &Owner, job: T) {
         let lane = self.lane(owner);
         lane.reserved = lane.reserved.saturating_sub(1);
         lane.jobs.push_back(job);
     }
 
-    /// The owner's lane; one without jobs starts at the present time or where it left off.
+    /// The owner's lane. A lane or address without jobs continues at the current virtual time
+    /// or at its own tag, whichever is later.
     fn lane(&mut self, owner: &Owner) -> &mut Lane<T> {
         let known = self
             .addresses
@@ -186,8 +158,8 @@ impl<T> FairQueue<T> {
         lane
     }
 
-    /// Takes the next job of those whose turn it is and that `fits`. Only the
-    /// first job of a client is looked at, so that its order holds.
+    /// Takes the next job that `fits`. Only the first job of each client is considered, so a
+    /// client's jobs keep their order.
     pub fn pop_if(&mut self, fits: impl Fn(&T) -> bool) -> Option<T> {
         let fits = |lane: &Lane<T>| lane.jobs.front().is_some_and(&fits);
         let at = self
@@ -209,7 +181,7 @@ impl<T> FairQueue<T> {
         job
     }
 
-    /// Takes out every job that `matches`, wherever it stands.
+    /// Removes every job that `matches`, wherever it stands.
     pub fn remove(&mut self, matches: impl Fn(&T) -> bool) -> Vec<T> {
         let mut removed = Vec::new();
         for lane in self.addresses.iter_mut().flat_map(|at| &mut at.lanes) {
@@ -225,8 +197,8 @@ impl<T> FairQueue<T> {
         removed
     }
 
-    /// Forgets who has no place and would start at the present time anyway, so that names and
-    /// addresses that were once there take no memory.
+    /// Forgets owners that hold no place and would start at the current virtual time anyway,
+    /// so that past names and addresses take no memory.
     fn forget(&mut self) {
         let now = self.now;
         self.addresses.retain_mut(|at| {
@@ -237,13 +209,13 @@ impl<T> FairQueue<T> {
         });
     }
 
-    /// Every job, in no order.
+    /// Every job, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         let lanes = self.addresses.iter().flat_map(|at| &at.lanes);
         lanes.flat_map(|lane| &lane.jobs)
     }
 
-    /// Every job in the order in which they will run if nothing changes.
+    /// Every job, in the order in which they will run if no more arrive.
     pub fn in_order(&mut self) -> Vec<&mut T> {
         let mut order = Vec::new();
         for at in &mut self.addresses {
@@ -251,7 +223,7 @@ impl<T> FairQueue<T> {
             let mut jobs: Vec<_> = lanes
                 .flat_map(|lane| (lane.tag..).zip(&mut lane.jobs))
                 .collect();
-            // Stable, so that ties are broken as `pop_if` breaks them; so below.
+            // Both sorts are stable, so ties are broken as in `pop_if`.
             jobs.sort_by_key(|(tag, _)| *tag);
             let turns = at.tag..;
             order.extend(turns.zip(jobs).map(|(turn, (_, job))| (turn, job)));
@@ -315,9 +287,10 @@ mod tests {
         assert_eq!(drain(&mut queue), expected);
     }
 
-    /// A client that is new for every job, by its name or not, has every other turn.
+    /// A client that reconnects for every job, under the same name or not, gets every other
+    /// turn.
     #[test]
-    fn to_leave_and_return_gains_nothing() {
+    fn leaving_and_returning_gains_nothing() {
         for names in [["x"; 4], ["w", "x", "y", "z"]] {
             let mut queue = FairQueue::new(99);
             for job in ["a1", "a2", "a3", "a4"] {
@@ -335,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_late_does_not_make_up_for_it() {
+    fn a_latecomer_does_not_catch_up() {
         let mut queue = FairQueue::new(999);
         for _ in 0..50 {
             push(&mut queue, &owner(1, ""), "a").unwrap();
@@ -413,15 +386,5 @@ mod tests {
         assert_eq!(queue.addresses.len(), 2);
         assert_eq!(queue.remove(|job| job.starts_with('a')), ["a1", "a3"]);
         assert_eq!(drain(&mut queue), ["b1"]);
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_address() {
-        let parsed = |text: &str| neighbourhood(text.parse().unwrap());
-        assert_eq!(parsed("2001:db8::1"), parsed("2001:db8::ffff:2"));
-        assert_ne!(parsed("2001:db8::1"), parsed("2001:db8:0:1::1"));
-        assert_eq!(parsed("::ffff:10.0.0.1"), parsed("10.0.0.1"));
-        assert_ne!(parsed("10.0.0.1"), parsed("10.0.0.2"));
-        assert!(parsed("::1").is_loopback());
     }
 }

@@ -1,33 +1,53 @@
-//! The device thread's loop: denoise jobs a step at a time, short jobs in between.
+//! The device thread's loop: denoise jobs a step at a time, short operations in between.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ovis_protocol::{ErrorCode, Outcome, WireError};
+use ovis_protocol::{ErrorCode, Outcome, PromptCut, WireError};
 
 use super::active::{Active, ActiveJobs};
-use super::admission::no_device_memory;
 use super::backend::Backend;
-use super::job::{wire_error, Event, Job, Output, Product, Ticket, Work};
-use super::shared::{shutting_down, Next, Shared};
+use super::models::Models;
+use crate::jobs::{
+    no_device_memory, shutting_down, unknown_model, wire_error, Event, Job, Jobs, Next, Ticket,
+    Wanted, Work,
+};
 use crate::nn::Operation;
-use crate::pipeline::{Cost, Result};
+use crate::pipeline::{Cost, Output, Result};
 use crate::text::panic_text;
 
-/// How old what a device told of its memory may be, while it has work.
+/// How old the reported memory figures of a busy device may get. Each query is a driver call.
 const MEMORY_EVERY: Duration = Duration::from_secs(1);
 
+/// Steps whose mean duration the estimate of the time left is based on.
+const RECENT_STEPS: usize = 8;
+
+/// The device thread's state.
 pub(super) struct DeviceThread<B: Backend> {
-    backend: B,
-    shared: Arc<Shared>,
+    models: Models<B>,
+    jobs: Jobs,
     active: ActiveJobs<B::Denoise>,
-    /// Whether the device answers nothing but errors any more.
+    /// Whether the device answers every call with an error.
     is_lost: bool,
 }
 
-/// Runs a piece of backend work within an operation's bounds; an error or a panic becomes what
-/// the client is told.
+/// The result of an operation that is not a denoise step.
+struct Product {
+    output: Output,
+    cuts: Vec<PromptCut>,
+}
+
+impl From<Output> for Product {
+    fn from(output: Output) -> Self {
+        Self {
+            output,
+            cuts: Vec::new(),
+        }
+    }
+}
+
+/// Runs backend work within an operation's bounds. An error or a panic becomes the job's
+/// failure.
 fn guarded<T>(
     operation: Operation,
     work: impl FnOnce() -> Result<T>,
@@ -42,78 +62,91 @@ fn guarded<T>(
     }
 }
 
-/// Seconds left when `left` more steps follow these. The first step also warms
-/// up caches and kernels, so it counts only while it is the only one.
+/// An estimate of the seconds that `left` more steps take. The first step also warms up caches
+/// and kernels, so it counts only while there is no other.
 fn seconds_left(steps: &[Duration], left: u32) -> f32 {
     let typical = if steps.len() > 1 { &steps[1..] } else { steps };
-    let recent = &typical[typical.len().saturating_sub(8)..];
+    let recent = &typical[typical.len().saturating_sub(RECENT_STEPS)..];
     let mean = recent.iter().sum::<Duration>().as_secs_f32() / recent.len().max(1) as f32;
     mean * left as f32
 }
 
 impl<B: Backend> DeviceThread<B> {
-    pub fn new(backend: B, shared: Arc<Shared>) -> Self {
+    /// A thread that runs `jobs` on these models.
+    pub fn new(models: Models<B>, jobs: Jobs) -> Self {
         Self {
-            backend,
-            shared,
+            models,
+            jobs,
             active: ActiveJobs::new(),
             is_lost: false,
         }
     }
 
-    /// Runs jobs until the engine stops or the device is lost.
+    /// Runs jobs until they are stopped or the device is lost.
     pub fn run(mut self) {
-        let mut may_slip = true;
-        let mut asked: Option<Instant> = None;
+        // Whether another job may run before the next denoise step. One may per step: the
+        // rest wait, and denoising goes on.
+        let mut may_interleave = true;
+        let mut memory_reported: Option<Instant> = None;
         while !self.is_lost {
             for cancelled in self.active.take_cancelled() {
-                self.end(&cancelled.ticket, Event::Cancelled);
+                self.jobs.end(&cancelled.ticket, Event::Cancelled);
             }
-            // Not between any two steps: each time is a call of the driver.
-            if asked.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
-                self.look_at_memory();
-                asked = Some(Instant::now());
+            if memory_reported.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
+                self.report_memory();
+                memory_reported = Some(Instant::now());
             }
-            let next = self.shared.next(self.active.joining().as_ref(), may_slip);
+            let next = self.next(may_interleave);
             let begun = Instant::now();
             match next {
                 Next::Stop => break,
                 Next::Idle => {
-                    asked = None;
-                    self.look_at_device();
+                    memory_reported = None;
+                    self.check_device();
                 }
                 Next::Job(job) => {
-                    // One other job a step: the rest wait, but denoising goes on.
-                    may_slip = self.active.is_empty();
+                    may_interleave = self.active.is_empty();
                     self.begin(*job);
                 }
-                Next::Step => {
-                    may_slip = true;
+                Next::Continue => {
+                    may_interleave = true;
                     self.step();
                 }
             }
-            self.shared.lock().counts.busy_seconds += begun.elapsed().as_secs_f64();
+            self.jobs.metrics().add_busy(begun.elapsed());
         }
         for active in self.active.drain() {
-            let event = Event::Failed(shutting_down());
-            self.shared.lock().end(&active.ticket, event);
+            self.jobs
+                .end(&active.ticket, Event::Failed(shutting_down()));
         }
-        // Nothing else would take what still waits.
-        self.shared.lock().stop();
+        // After a loss of the device, jobs are still queued and would be accepted.
+        self.jobs.stop();
     }
 
-    fn look_at_memory(&mut self) {
-        self.shared.lock().memory = self.backend.memory();
+    fn next(&self, may_interleave: bool) -> Next {
+        let Some(joining) = self.active.joining() else {
+            return self.jobs.next(&Wanted::Any);
+        };
+        if !may_interleave {
+            return self.jobs.next(&Wanted::Nothing);
+        }
+        let accepts = |job: &Job| joining.accepts(job, self.jobs.ledger().room());
+        self.jobs.next(&Wanted::If(&accepts))
+    }
+
+    fn report_memory(&mut self) {
+        let backend = self.models.default_model();
+        self.jobs.report_memory(backend.memory());
         if self.active.is_empty() {
-            let left = self.backend.device_memory_left();
-            self.shared.ledger.set_device_memory(left);
+            let left = backend.device_memory_left();
+            self.jobs.ledger().set_device_memory(left);
         }
     }
 
-    /// Ends the thread where the device is lost: a GPU that has failed so answers every call of
-    /// the process with the same error, so only another process can go on.
-    fn look_at_device(&mut self) {
-        if let Err(error) = self.backend.check_device() {
+    /// Ends the thread if the device is lost. A GPU that has failed in this way answers every
+    /// later call of the process with the same error, so only another process can go on.
+    fn check_device(&mut self) {
+        if let Err(error) = self.models.default_model().check_device() {
             tracing::error!(%error, "the device is lost; this process cannot use it any more");
             self.is_lost = true;
         }
@@ -121,43 +154,46 @@ impl<B: Backend> DeviceThread<B> {
 
     /// The bounds of a job's next operation.
     fn operation(&self, ticket: &Ticket) -> Operation {
-        let room = self.shared.ledger.room();
+        let room = self.jobs.ledger().room();
         Operation {
             cancelled: ticket.cancelled.clone(),
             host_memory: room.map(|room| room.saturating_sub(self.active.kept())),
         }
     }
 
-    /// Whether a GPU has the memory for a job now. It had when the job was let in, but other
-    /// programs may have taken it since.
-    fn has_memory_for(&self, cost: Cost) -> std::result::Result<(), WireError> {
-        match self.backend.device_memory_left() {
+    /// Checks that a GPU still has the memory that a job was admitted with: other programs may
+    /// have taken it since.
+    fn check_memory(&self, cost: Cost) -> std::result::Result<(), WireError> {
+        match self.models.default_model().device_memory_left() {
             Some(left) if cost.device() > left => Err(no_device_memory(cost.device(), left)),
             _ => Ok(()),
         }
     }
 
+    /// Runs a short operation to its end, or prepares a denoise job.
     fn begin(&mut self, job: Job) {
         let ticket = job.ticket;
         let begun = Instant::now();
         if ticket.is_cancelled() {
-            return self.end(&ticket, Event::Cancelled);
+            return self.jobs.end(&ticket, Event::Cancelled);
         }
         let span = ticket.span.clone();
         let _entered = span.enter();
         tracing::info!("started");
-        if let Err(error) = self.has_memory_for(job.reservation.cost()) {
+        if let Err(error) = self.check_memory(job.reservation.cost()) {
             return self.fail(&ticket, error);
         }
         let operation = self.operation(&ticket);
-        let backend = &mut self.backend;
+        let Some(backend) = self.models.get_mut(&job.model) else {
+            return self.fail(&ticket, unknown_model(&job.model));
+        };
         let product = match job.work {
             Work::Denoise(request, inputs) => {
                 let elements = inputs.latent.tensor().elem_count() as u64;
                 match guarded(operation, || backend.start_denoise(&request, inputs)) {
                     Ok(state) => self.active.push(Active {
-                        client: job.client,
                         ticket,
+                        model: job.model,
                         state,
                         begun,
                         steps: Vec::new(),
@@ -184,6 +220,7 @@ impl<B: Backend> DeviceThread<B> {
         self.deliver(&ticket, begun, product);
     }
 
+    /// Runs the next step of the denoise job whose turn it is.
     fn step(&mut self) {
         let Some((place, mut active)) = self.active.take_next() else {
             return;
@@ -192,7 +229,9 @@ impl<B: Backend> DeviceThread<B> {
         let _entered = span.enter();
         let begun = Instant::now();
         let operation = self.operation(&active.ticket);
-        let backend = &mut self.backend;
+        let Some(backend) = self.models.get_mut(&active.model) else {
+            return self.fail(&active.ticket, unknown_model(&active.model));
+        };
         let before = backend.forwards(&active.state);
         let report = match guarded(operation.clone(), || backend.step(&mut active.state)) {
             Ok(report) => report,
@@ -204,16 +243,18 @@ impl<B: Backend> DeviceThread<B> {
             let took = begun.elapsed();
             active.steps.push(took);
             let after = backend.forwards(&active.state);
-            self.shared.lock().counts.add_step(took, before, after);
+            self.jobs.metrics().step_ended(took, before, after);
             match preview {
-                Ok(Some(preview)) => active.ticket.tell(Event::Preview(report.step, preview)),
+                Ok(Some(preview)) => {
+                    active.ticket.report(Event::Preview(report.step, preview));
+                }
                 Ok(None) => {}
-                // The job can do without.
+                // A job can do without previews.
                 Err(error) => tracing::warn!(%error, "no preview"),
             }
-            let estimate = seconds_left(&active.steps, left * self.active.sharing());
+            let estimate = seconds_left(&active.steps, left * self.active.slowdown());
             tracing::debug!(step = report.step, total = report.total, "step");
-            active.ticket.tell(Event::Progress(report, estimate));
+            active.ticket.report(Event::Progress(report, estimate));
         }
         active.left = left;
         if left > 0 {
@@ -225,7 +266,7 @@ impl<B: Backend> DeviceThread<B> {
         self.deliver(&active.ticket, active.begun, product);
     }
 
-    /// Ends a job whose work is over. A cancel that came during it still counts.
+    /// Ends a job whose work is done. A cancel that came meanwhile still counts.
     fn deliver(
         &mut self,
         ticket: &Ticket,
@@ -237,44 +278,49 @@ impl<B: Backend> DeviceThread<B> {
             Ok(_) if ticket.is_cancelled() => Event::Cancelled,
             Ok(Product { output, cuts }) => Event::Done(
                 Outcome {
-                    seconds_queued: (begun - ticket.submitted).as_secs_f32(),
+                    seconds_queued: ticket.waited_until(begun).as_secs_f32(),
                     seconds_running: begun.elapsed().as_secs_f32(),
                     cuts,
                 },
                 output,
             ),
         };
-        self.end(ticket, event);
+        self.jobs.end(ticket, event);
     }
 
-    /// Ends a job whose work went wrong: because it was cancelled within, or for a reason that
-    /// may lie with the device.
+    /// Ends a job whose work failed, be it because it was cancelled. An internal error may come
+    /// from a lost device.
     fn fail(&mut self, ticket: &Ticket, error: WireError) {
         if ticket.is_cancelled() {
-            return self.end(ticket, Event::Cancelled);
+            return self.jobs.end(ticket, Event::Cancelled);
         }
         let may_be_the_device = error.code == ErrorCode::Internal;
-        self.end(ticket, Event::Failed(error));
+        self.jobs.end(ticket, Event::Failed(error));
         if may_be_the_device {
-            self.look_at_device();
+            self.check_device();
         }
-    }
-
-    fn end(&self, ticket: &Ticket, event: Event) {
-        self.shared.lock().end(ticket, event);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::Error;
 
     #[test]
-    fn estimate_leaves_out_the_first_step() {
+    fn the_estimate_leaves_out_the_first_step() {
         let second = Duration::from_secs(1);
         assert_eq!(seconds_left(&[9 * second], 2), 18.0);
         assert_eq!(seconds_left(&[9 * second, second, second], 2), 2.0);
         assert_eq!(seconds_left(&[second; 20], 0), 0.0);
         assert_eq!(seconds_left(&[], 3), 0.0);
+    }
+
+    #[test]
+    fn errors_of_the_device_keep_their_meaning() {
+        let memory = Error::Device(candle_core::Error::Msg("CUDA_ERROR_OUT_OF_MEMORY".into()));
+        assert_eq!(wire_error(&memory).code, ErrorCode::OutOfMemory);
+        let device = Error::Device(candle_core::Error::Msg("no kernel".into()));
+        assert_eq!(wire_error(&device).code, ErrorCode::Internal);
     }
 }

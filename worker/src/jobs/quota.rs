@@ -1,29 +1,28 @@
-//! One bound on what waits to be read by all clients together.
+//! One bound on the results and previews that all clients together have not read.
 //!
-//! A result lies in memory until its client has read it, and so does a preview. Where there is
-//! no room for another, a client that has stopped reading is dropped, the one that read least
-//! recently first; else the client that makes others keep the most, if that is more than the
-//! newcomer's own. Otherwise the newcomer's own is not kept.
+//! A result stays in memory until its client has read it, and so does a preview. When a new
+//! result does not fit, a client is evicted: first one that has stopped reading, the one that
+//! read least recently; otherwise the one that holds the most, if that is more than the
+//! newcomer would hold. If nobody qualifies, the new result is refused.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How long a client that has something to read may take none of it while others need the
-/// room.
+/// How long a client may leave unread data untouched while others need the room.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// Lets go of what waits for a client that is dropped.
-pub trait Reader: Send + Sync {
-    /// Frees everything and ends the connection. Called without the budget's lock.
-    fn cut(&self);
+/// What an evicted client's data is held by.
+pub(super) trait Evict: Send + Sync {
+    /// Frees the client's data and ends its connection. Called without the quota's lock.
+    fn evict(&self);
 }
 
 struct Holder {
     number: u64,
     bytes: u64,
-    /// When it last read, or began to have something to read.
+    /// When it last read something, or last began to have something to read.
     read: Instant,
-    reader: Weak<dyn Reader>,
+    data: Weak<dyn Evict>,
 }
 
 #[derive(Default)]
@@ -41,7 +40,7 @@ impl Inner {
         self.holders.iter_mut().find(|h| h.number == number)
     }
 
-    /// Who is dropped so that `number` may have `bytes` more.
+    /// Whom to evict so that `number` may hold `bytes` more.
     fn victim(&self, number: u64, bytes: u64, now: Instant) -> Option<usize> {
         let others = || {
             let all = self.holders.iter().enumerate();
@@ -58,14 +57,14 @@ impl Inner {
     }
 }
 
-/// The bytes that all connections together may keep for their clients.
-pub struct Budget {
+/// The bytes that all clients together may leave unread.
+pub(super) struct Quota {
     most: u64,
     inner: Mutex<Inner>,
 }
 
-impl Budget {
-    /// A budget of `most` bytes.
+impl Quota {
+    /// A quota of `most` bytes.
     pub fn new(most: u64) -> Arc<Self> {
         Arc::new(Self {
             most,
@@ -77,8 +76,8 @@ impl Budget {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new connection's account.
-    pub fn open(self: &Arc<Self>, reader: Weak<dyn Reader>) -> Account {
+    /// Opens a new client's account. `data` is told if the client is evicted.
+    pub fn open(self: &Arc<Self>, data: Weak<dyn Evict>) -> Account {
         let mut inner = self.lock();
         let number = inner.next;
         inner.next += 1;
@@ -86,36 +85,36 @@ impl Budget {
             number,
             bytes: 0,
             read: Instant::now(),
-            reader,
+            data,
         });
         Account {
-            budget: self.clone(),
+            quota: self.clone(),
             number,
         }
     }
 
-    /// Bytes that wait to be read.
+    /// Bytes that were not read yet.
     pub fn used(&self) -> u64 {
         self.lock().used()
     }
 }
 
-/// One connection's part of the budget.
-pub struct Account {
-    budget: Arc<Budget>,
+/// One client's part of the quota.
+pub(super) struct Account {
+    quota: Arc<Quota>,
     number: u64,
 }
 
 impl Account {
-    /// Room for `bytes`; others may be dropped for it.
+    /// Takes room for `bytes`, evicting others if need be.
     pub fn take(&self, bytes: u64) -> Option<Share> {
-        let mut dropped = Vec::new();
+        let mut evicted = Vec::new();
         let share = {
-            let mut inner = self.budget.lock();
+            let mut inner = self.quota.lock();
             let now = Instant::now();
             let own = inner.holder(self.number)?.bytes;
-            if own.saturating_add(bytes) > self.budget.most {
-                // Not even alone.
+            if own.saturating_add(bytes) > self.quota.most {
+                // It would not fit even alone.
                 return None;
             }
             loop {
@@ -123,26 +122,26 @@ impl Account {
                     break Some(share);
                 }
                 match inner.victim(self.number, bytes, now) {
-                    Some(at) => dropped.push(inner.holders.remove(at)),
+                    Some(at) => evicted.push(inner.holders.remove(at)),
                     None => break None,
                 }
             }
         };
-        for holder in dropped {
-            if let Some(reader) = holder.reader.upgrade() {
-                reader.cut();
+        for holder in evicted {
+            if let Some(data) = holder.data.upgrade() {
+                data.evict();
             }
         }
         share
     }
 
-    /// Room for `bytes`, if there is some.
+    /// Takes room for `bytes` if it is free.
     pub fn take_if_free(&self, bytes: u64) -> Option<Share> {
-        self.take_from(&mut self.budget.lock(), bytes, Instant::now())
+        self.take_from(&mut self.quota.lock(), bytes, Instant::now())
     }
 
     fn take_from(&self, inner: &mut Inner, bytes: u64, now: Instant) -> Option<Share> {
-        if inner.used().saturating_add(bytes) > self.budget.most {
+        if inner.used().saturating_add(bytes) > self.quota.most {
             return None;
         }
         let holder = inner.holder(self.number)?;
@@ -151,15 +150,15 @@ impl Account {
         }
         holder.bytes += bytes;
         Some(Share {
-            budget: self.budget.clone(),
+            quota: self.quota.clone(),
             number: self.number,
             bytes,
         })
     }
 
-    /// Notes that the client has read something.
-    pub fn has_read(&self) {
-        if let Some(holder) = self.budget.lock().holder(self.number) {
+    /// Notes that the client has read something just now.
+    pub fn note_read(&self) {
+        if let Some(holder) = self.quota.lock().holder(self.number) {
             holder.read = Instant::now();
         }
     }
@@ -168,21 +167,21 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let number = self.number;
-        self.budget.lock().holders.retain(|h| h.number != number);
+        self.quota.lock().holders.retain(|h| h.number != number);
     }
 }
 
-/// Bytes of the budget. They are given back when it is dropped.
-pub struct Share {
-    budget: Arc<Budget>,
+/// Bytes of the quota, given back when dropped.
+pub(super) struct Share {
+    quota: Arc<Quota>,
     number: u64,
     bytes: u64,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        // A connection that was dropped has given back everything already.
-        if let Some(holder) = self.budget.lock().holder(self.number) {
+        // An evicted client's bytes were given back with its eviction.
+        if let Some(holder) = self.quota.lock().holder(self.number) {
             holder.bytes -= self.bytes;
         }
     }
@@ -196,8 +195,8 @@ mod tests {
     #[derive(Default)]
     struct Client(AtomicBool);
 
-    impl Reader for Client {
-        fn cut(&self) {
+    impl Evict for Client {
+        fn evict(&self) {
             self.0.store(true, Ordering::Relaxed);
         }
     }
@@ -208,62 +207,62 @@ mod tests {
     }
 
     impl Party {
-        fn new(budget: &Arc<Budget>) -> Self {
+        fn new(quota: &Arc<Quota>) -> Self {
             let client = Arc::new(Client::default());
             let weak: Weak<Client> = Arc::downgrade(&client);
-            let account = budget.open(weak);
+            let account = quota.open(weak);
             Self { client, account }
         }
 
-        fn is_cut(&self) -> bool {
+        fn is_evicted(&self) -> bool {
             self.client.0.load(Ordering::Relaxed)
         }
 
         fn stall(&self) {
-            let mut inner = self.account.budget.lock();
+            let mut inner = self.account.quota.lock();
             inner.holder(self.account.number).unwrap().read -= STALLED;
         }
     }
 
     #[test]
-    fn the_one_that_does_not_read_is_dropped_first() {
-        let budget = Budget::new(100);
-        let [stalled, large, new] = [0; 3].map(|_| Party::new(&budget));
+    fn a_client_that_does_not_read_is_evicted_first() {
+        let quota = Quota::new(100);
+        let [stalled, large, new] = [0; 3].map(|_| Party::new(&quota));
         let _a = stalled.account.take(10).unwrap();
         let _b = large.account.take(90).unwrap();
         stalled.stall();
         let _c = new.account.take(10).unwrap();
-        assert!(stalled.is_cut() && !large.is_cut());
-        assert_eq!(budget.used(), 100);
+        assert!(stalled.is_evicted() && !large.is_evicted());
+        assert_eq!(quota.used(), 100);
     }
 
     #[test]
     fn the_largest_makes_room_and_never_a_smaller_one() {
-        let budget = Budget::new(100);
-        let [large, small, new] = [0; 3].map(|_| Party::new(&budget));
+        let quota = Quota::new(100);
+        let [large, small, new] = [0; 3].map(|_| Party::new(&quota));
         let share = large.account.take(60).unwrap();
         let kept = small.account.take(20).unwrap();
         let mine = new.account.take(30).unwrap();
-        assert!(large.is_cut() && !small.is_cut());
-        // What the dropped one still holds counts no more, and is not given back twice.
+        assert!(large.is_evicted() && !small.is_evicted());
+        // What the evicted client still holds does not count, and is not given back twice.
         drop(share);
-        assert_eq!(budget.used(), 50);
+        assert_eq!(quota.used(), 50);
         assert!(large.account.take(1).is_none());
         assert!(new.account.take(60).is_none(), "small has less than that");
         assert!(new.account.take(101).is_none(), "more than there is at all");
-        assert!(!small.is_cut());
+        assert!(!small.is_evicted());
         drop((kept, mine));
-        assert_eq!(budget.used(), 0);
+        assert_eq!(quota.used(), 0);
         assert!(new.account.take_if_free(100).is_some());
     }
 
     #[test]
-    fn a_client_that_has_just_got_something_has_not_stalled() {
-        let budget = Budget::new(100);
-        let [a, b] = [0; 2].map(|_| Party::new(&budget));
+    fn a_client_that_has_just_received_something_has_not_stalled() {
+        let quota = Quota::new(100);
+        let [a, b] = [0; 2].map(|_| Party::new(&quota));
         a.stall();
         let _a = a.account.take(50).unwrap();
         assert!(b.account.take(60).is_none());
-        assert!(!a.is_cut());
+        assert!(!a.is_evicted());
     }
 }

@@ -1,8 +1,9 @@
-//! Memory, given out before a job is queued.
+//! Admission by memory, before a job is queued.
 //!
-//! Every job's bytes are known by its shapes alone. One that can never fit is refused with the
-//! numbers; one that does not fit beside those already taken is refused until some have ended.
-//! What has been taken is a [`Reservation`], which gives it back wherever the job ends.
+//! A job's memory follows from its shapes alone. A job that can never fit is refused with the
+//! numbers; one that does not fit beside the jobs already admitted is refused until some of
+//! them have ended. An admitted job holds a [`Reservation`], which returns the memory wherever
+//! the job ends.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,9 +12,9 @@ use ovis_protocol::{ErrorCode, WireError};
 
 use crate::pipeline::{shown_bytes, Ask, Budget, Cost, Costs, Shortage};
 
-/// Tells what a job takes; any thread may ask.
+/// Estimates jobs' memory. Any thread may ask.
 pub trait JobCosts: Send + Sync {
-    /// What a job takes.
+    /// The memory of a job with these shapes.
     fn cost(&self, ask: Ask) -> Cost;
 }
 
@@ -23,7 +24,7 @@ impl JobCosts for Costs {
     }
 }
 
-/// Jobs that take nothing: for a model that has no costs to tell.
+/// Costs of a model that has none to estimate: every job is free.
 pub struct Free;
 
 impl JobCosts for Free {
@@ -32,21 +33,21 @@ impl JobCosts for Free {
     }
 }
 
-/// What jobs may take and have taken.
-pub(super) struct Ledger {
+/// The memory that jobs may take, and what they have reserved of it.
+pub struct Ledger {
     book: Mutex<Book>,
 }
 
 struct Book {
     budget: Budget,
-    /// Host bytes of all jobs that were let in and have not ended.
+    /// Host bytes of all admitted jobs that have not ended.
     host: u64,
-    /// Device bytes of each of them.
+    /// Device bytes of each of these jobs.
     device: Vec<u64>,
 }
 
 impl Book {
-    /// What operations may take now beside the tensors of all jobs, if that is bounded.
+    /// Bytes that an operation may take beside the tensors of all jobs; `None` is unbounded.
     fn room(&self) -> Option<u64> {
         match self.budget {
             Budget::OneMemory(bytes) => Some(bytes?.saturating_sub(self.host)),
@@ -57,18 +58,18 @@ impl Book {
     fn reserve(&mut self, cost: Cost) -> Result<(), Refusal> {
         self.budget.check(cost).map_err(Refusal::Never)?;
         let host = self.host.saturating_add(cost.host);
-        let (together, there) = match self.budget {
-            Budget::OneMemory(there) => {
+        let (total, limit) = match self.budget {
+            Budget::OneMemory(limit) => {
                 let others = self.device.iter().copied().max().unwrap_or(0);
-                (host.saturating_add(others.max(cost.device())), there)
+                (host.saturating_add(others.max(cost.device())), limit)
             }
-            // Operations run one after the other, so each may take all of the device.
-            Budget::TwoMemories { host: there, .. } => (host, there),
+            // Operations run one at a time, so each may take all of the device.
+            Budget::TwoMemories { host: limit, .. } => (host, limit),
         };
-        match there {
-            Some(there) if together > there => Err(Refusal::Now {
+        match limit {
+            Some(limit) if total > limit => Err(Refusal::Now {
                 needed: cost.host,
-                there,
+                limit,
             }),
             _ => {
                 self.host = host;
@@ -86,23 +87,23 @@ impl Book {
     }
 }
 
-/// Why there is no memory for a job.
+/// Why a job was not admitted.
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
-    /// Not even alone.
+    /// It does not fit even alone.
     Never(Shortage),
-    /// Not beside the jobs that were let in already.
-    Now { needed: u64, there: u64 },
+    /// It does not fit beside the jobs already admitted.
+    Now { needed: u64, limit: u64 },
 }
 
-/// A job's memory, given back when this is dropped.
+/// A job's memory, returned to the ledger when dropped.
 pub struct Reservation {
     ledger: Arc<Ledger>,
     cost: Cost,
 }
 
 impl Reservation {
-    /// What the job takes.
+    /// The job's memory.
     pub fn cost(&self) -> Cost {
         self.cost
     }
@@ -123,11 +124,11 @@ impl Drop for Reservation {
 }
 
 impl Ledger {
-    /// A ledger without bounds, until [`set_budget`](Self::set_budget).
-    pub fn new() -> Arc<Self> {
+    /// A ledger that jobs' memory is reserved in.
+    pub fn new(budget: Budget) -> Arc<Self> {
         Arc::new(Self {
             book: Mutex::new(Book {
-                budget: Budget::OneMemory(None),
+                budget,
                 host: 0,
                 device: Vec::new(),
             }),
@@ -138,27 +139,23 @@ impl Ledger {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets what jobs may take from now on.
-    pub fn set_budget(&self, budget: Budget) {
-        self.lock().budget = budget;
-    }
-
-    /// Sets what a GPU that does nothing has left; nothing where there is none.
+    /// Updates the free memory of an idle GPU. Without a GPU this has no effect.
     pub fn set_device_memory(&self, left: Option<u64>) {
         if let Budget::TwoMemories { device, .. } = &mut self.lock().budget {
             *device = left;
         }
     }
 
-    /// What operations may take now beside the tensors of all jobs, if that is bounded.
+    /// Bytes that an operation may take beside the tensors of all jobs; `None` is unbounded.
     pub fn room(&self) -> Option<u64> {
         self.lock().room()
     }
 
-    /// Takes a job's memory.
+    /// Reserves a job's memory.
     ///
     /// # Errors
-    /// There is too little, with the numbers and what would fit.
+    /// `InvalidRequest` if the result is larger than a job may return, `OutOfMemory` with what
+    /// would fit if the job can never fit, `QueueFull` if it does not fit at present.
     pub fn admit(
         self: &Arc<Self>,
         costs: &dyn JobCosts,
@@ -182,12 +179,12 @@ impl Ledger {
                 ledger: self.clone(),
                 cost,
             }),
-            Err(Refusal::Now { needed, there }) => Err(WireError::new(
+            Err(Refusal::Now { needed, limit }) => Err(WireError::new(
                 ErrorCode::QueueFull,
                 format!(
                     "The job needs {} of memory, and other jobs hold too much of the {} that this worker may use.",
                     shown_bytes(needed),
-                    shown_bytes(there)
+                    shown_bytes(limit)
                 ),
                 "Wait for a job to end, then submit it again.",
             )),
@@ -213,8 +210,8 @@ impl Ledger {
     }
 }
 
-/// What the client of a job is told for which a GPU has lost its memory to other programs.
-pub(super) fn no_device_memory(needed: u64, left: u64) -> WireError {
+/// The error of an admitted job whose GPU memory other programs have taken since.
+pub fn no_device_memory(needed: u64, left: u64) -> WireError {
     WireError::new(
         ErrorCode::OutOfMemory,
         format!(
@@ -256,12 +253,12 @@ mod tests {
         book.reserve(cost(20, 50)).unwrap();
         book.reserve(cost(20, 10)).unwrap();
         assert_eq!(book.room(), Some(60));
-        // Its tensors fit beside the others', but not with the first job's operation.
+        // Its tensors fit beside the others', but not while the first job's operation runs.
         assert_eq!(
             book.reserve(cost(11, 0)),
             Err(Refusal::Now {
                 needed: 11,
-                there: 100
+                limit: 100
             })
         );
         book.release(cost(20, 50));
@@ -283,7 +280,7 @@ mod tests {
             }))
         ));
         book.reserve(cost(6, 100)).unwrap();
-        // Operations run one after the other, so both may take all of the device.
+        // Operations run one at a time, so both may take all of the device.
         book.reserve(cost(4, 100)).unwrap();
         assert!(matches!(book.reserve(cost(1, 1)), Err(Refusal::Now { .. })));
     }
@@ -296,8 +293,7 @@ mod tests {
                 cost(10, 0)
             }
         }
-        let ledger = Ledger::new();
-        ledger.set_budget(Budget::OneMemory(Some(15)));
+        let ledger = Ledger::new(Budget::OneMemory(Some(15)));
         let ask = Ask::VaeEncode { image: [1, 16, 16] };
         let first = ledger.admit(&Ten, ask).unwrap();
         assert_eq!(
@@ -306,7 +302,7 @@ mod tests {
         );
         drop(first);
         ledger.admit(&Ten, ask).unwrap();
-        ledger.set_budget(Budget::OneMemory(Some(5)));
+        let ledger = Ledger::new(Budget::OneMemory(Some(5)));
         let never = ledger.admit(&Ten, ask).unwrap_err();
         assert_eq!(never.code, ErrorCode::OutOfMemory);
         assert_eq!(
@@ -316,8 +312,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_budget_everything_is_let_in() {
-        let ledger = Ledger::new();
+    fn without_a_budget_every_job_is_admitted() {
+        let ledger = Ledger::new(Budget::OneMemory(None));
         assert_eq!(ledger.room(), None);
         let ask = Ask::VaeEncode { image: [1, 16, 16] };
         ledger.admit(&Free, ask).unwrap();

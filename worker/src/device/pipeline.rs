@@ -1,44 +1,22 @@
-//! The pipeline as the engine's backend.
+//! The pipeline as the device thread's backend.
 
 use std::sync::Arc;
 
 use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 
-use super::budget::{device_memory_left, Budget};
-use super::denoise::DenoiseState;
-use super::error::Result;
-use super::load::Pipeline;
-use super::types::{
-    Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport, SIZE_MULTIPLE,
-};
-use crate::engine::{Backend, JobCosts};
+use super::backend::Backend;
+use crate::jobs::JobCosts;
 use crate::nn::device_memory;
-use crate::sampling::{Scheduler, SAMPLERS};
-
-/// Most pixels of one job: sixteen images of 2048 x 2048.
-const MAX_PIXELS: u64 = 16 * 2048 * 2048;
+use crate::pipeline::{
+    device_memory_left, Budget, Conditioning, DenoiseInputs, DenoiseState, Forwards, Image, Latent,
+    Pipeline, Preview, Result, StepReport,
+};
 
 impl Backend for Pipeline {
     type Denoise = DenoiseState;
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            operations: self.operations().into_iter().map(str::to_owned).collect(),
-            samplers: SAMPLERS.iter().map(|&s| s.to_owned()).collect(),
-            model: self.name().to_owned(),
-            device: self.placement().device_name(),
-            precision: self.placement().precision().to_owned(),
-            latent_channels: self.latent_channels().unwrap_or(0) as u32,
-            conditioning_width: self.conditioning_width().unwrap_or(0) as u32,
-            size_multiple: SIZE_MULTIPLE as u32,
-            max_pixels: MAX_PIXELS,
-            schedulers: Scheduler::ALL.map(|s| s.name().to_owned()).to_vec(),
-            previews: self
-                .previews()
-                .into_iter()
-                .map(|kind| kind.name().to_owned())
-                .collect(),
-        }
+        Pipeline::capabilities(self)
     }
 
     fn encode(&mut self, request: &EncodeRequest) -> Result<(Conditioning, Vec<PromptCut>)> {

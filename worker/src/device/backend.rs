@@ -1,0 +1,79 @@
+//! What the device's thread needs of a model, and nothing more.
+
+use std::sync::Arc;
+
+use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
+
+use crate::jobs::{Free, JobCosts};
+use crate::pipeline::{
+    Budget, Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, Result, StepReport,
+};
+
+/// A loaded model. It is created, used and dropped on the device's thread, so it need not be
+/// `Send`. A panic in an operation fails the job, not the thread.
+///
+/// Operations fail with [`Error`](crate::pipeline::Error): `Invalid` for a value out of range,
+/// `MissingPart` if the checkpoint lacks a part, `Device` if the device failed. Methods without
+/// an `# Errors` section of their own fail in these ways only.
+pub trait Backend: 'static {
+    /// The state of one denoise job between two steps.
+    type Denoise;
+
+    /// What the loaded checkpoint can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Encodes prompts to conditioning `[B, T, D]`, and says what was cut from them.
+    fn encode(&mut self, request: &EncodeRequest) -> Result<(Conditioning, Vec<PromptCut>)>;
+
+    /// Prepares a denoise job: schedule, noise, first latent.
+    fn start_denoise(
+        &mut self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+    ) -> Result<Self::Denoise>;
+
+    /// Runs one denoise step. A job without steps reports 0 of 0.
+    fn step(&mut self, job: &mut Self::Denoise) -> Result<StepReport>;
+
+    /// Number of transformer forwards in a job's steps so far.
+    fn forwards(&self, job: &Self::Denoise) -> Forwards;
+
+    /// A preview of a job's image, if its request asks for previews.
+    fn preview(&mut self, job: &Self::Denoise) -> Result<Option<Preview>>;
+
+    /// The latent `[B, C, H/8, W/8]` of a job whose last step has run.
+    fn finish_denoise(&mut self, job: Self::Denoise) -> Result<Latent>;
+
+    /// Decodes a latent to an image `[B, H, W, 3]`, 0 to 1.
+    fn decode(&mut self, latent: Latent) -> Result<Image>;
+
+    /// Encodes an image to the mean of its latent distribution, `[B, C, H/8, W/8]`.
+    fn vae_encode(&mut self, image: Image) -> Result<Latent>;
+
+    /// Bytes of device memory in use and in all; 0 if unknown.
+    fn memory(&self) -> (u64, u64);
+
+    /// Estimates what jobs take before they run. By default they are free.
+    fn costs(&self) -> Arc<dyn JobCosts> {
+        Arc::new(Free)
+    }
+
+    /// The memory that jobs may take, measured once after loading. By default it is unbounded.
+    fn budget(&self) -> Budget {
+        Budget::OneMemory(None)
+    }
+
+    /// Bytes of GPU memory that operations may take now, beside what the jobs under way hold.
+    /// `None` without a GPU.
+    fn device_memory_left(&self) -> Option<u64> {
+        None
+    }
+
+    /// Checks that the device still works.
+    ///
+    /// # Errors
+    /// The device answers every call with an error, so this process can no longer use it.
+    fn check_device(&self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,25 @@
+//! The thread that owns a device: the models on it, and which job's step is next.
+//!
+//! The thread advances denoise jobs one step at a time. So a cancel takes effect before the
+//! next step, short operations run between two steps, and a short denoise job need not wait
+//! for a long one. It takes its next job from [`Jobs`](crate::jobs::Jobs) and reports to it;
+//! nothing else calls into the thread.
+//!
+//! - `start`: starting the thread and loading the models on it
+//! - `thread`: the thread's loop
+//! - `active`: the denoise jobs under way, and whose step is next
+//! - `models`: the loaded models by name
+//! - `backend`: what the thread needs of a model; `pipeline` implements it for the pipeline
+
+mod active;
+mod backend;
+mod models;
+mod pipeline;
+mod start;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+pub use backend::Backend;
+pub use models::Models;
+pub use start::{start, start_with, StartError, ThreadError, DEFAULT_MODEL};

@@ -1,0 +1,99 @@
+//! A job in the queue or on the device.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::admission::Reservation;
+use super::event::Event;
+use super::id::{ClientId, JobKey};
+use super::store::JobStore;
+use super::work::Work;
+
+/// An admitted job with all its inputs.
+pub struct Job {
+    /// What to report about the job, and where.
+    pub ticket: Ticket,
+    /// The model that computes it, by name.
+    pub model: Arc<str>,
+    /// What to compute.
+    pub work: Work,
+    /// The job's memory, held until the device is done with it.
+    pub reservation: Reservation,
+    /// The queue position that its client was last told.
+    pub(super) reported_position: Option<u32>,
+}
+
+/// The part of a job that outlives its work: its identity, and where its events go. Clones
+/// stand for the same job.
+#[derive(Clone)]
+pub struct Ticket {
+    /// The client and the job's number.
+    pub key: JobKey,
+    /// The job's UUID.
+    pub id: Uuid,
+    /// The operation's name.
+    pub operation: &'static str,
+    /// Set once nobody wants the result any more. Operations on a CPU look at it while they
+    /// run.
+    pub cancelled: Arc<AtomicBool>,
+    /// The span that the job's log lines are in.
+    pub span: tracing::Span,
+    submitted: Instant,
+    ended: Arc<AtomicBool>,
+    store: Arc<dyn JobStore>,
+}
+
+impl Ticket {
+    /// The ticket of a job submitted just now, whose events go to `store`.
+    pub fn new(key: JobKey, id: Uuid, operation: &'static str, store: Arc<dyn JobStore>) -> Self {
+        Self {
+            key,
+            id,
+            operation,
+            cancelled: Arc::default(),
+            span: tracing::info_span!("job", %id, operation, client = key.client),
+            submitted: Instant::now(),
+            ended: Arc::default(),
+            store,
+        }
+    }
+
+    /// The client that submitted the job.
+    pub fn client(&self) -> ClientId {
+        self.key.client
+    }
+
+    /// Stores an event that does not end the job. [`Jobs::end`](super::Jobs::end) ends it.
+    pub fn report(&self, event: Event) {
+        self.store.append(self.key, event);
+    }
+
+    /// How long the job waited before `begun`.
+    pub fn waited_until(&self, begun: Instant) -> Duration {
+        begun - self.submitted
+    }
+
+    /// Asks for the job's work to be given up as soon as possible.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+
+    /// Whether nobody wants the result any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Marks the job as ended; whether it was not before. The device may still be busy with a
+    /// cancelled job.
+    pub(super) fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether `other` stands for the same job.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}

@@ -1,0 +1,240 @@
+//! Queued and running jobs, behind one lock, and the condition that the device's thread waits
+//! on.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ovis_protocol::WireError;
+use uuid::Uuid;
+
+use super::admission::Ledger;
+use super::error::shutting_down;
+use super::event::Event;
+use super::id::ClientId;
+use super::job::{Job, Ticket};
+use super::metrics::Metrics;
+use super::queue::{FairQueue, Full};
+use super::store::JobStore;
+
+/// How long the device's thread waits for a job before it is told that it is idle.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Which job the device would take now.
+pub enum Wanted<'a> {
+    /// The next in order. If there is none, wait for one.
+    Any,
+    /// The next in order for which this holds. If there is none, do not wait.
+    If(&'a dyn Fn(&Job) -> bool),
+    /// None: only say whether to stop.
+    Nothing,
+}
+
+/// What the device is to do.
+pub enum Next {
+    /// Begin this job.
+    Job(Box<Job>),
+    /// Go on with the jobs it has.
+    Continue,
+    /// No job has come for a while.
+    Idle,
+    /// End: the worker is stopping.
+    Stop,
+}
+
+/// What all handles to the jobs share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    pub store: Arc<dyn JobStore>,
+    pub ledger: Arc<Ledger>,
+    pub metrics: Metrics,
+}
+
+/// The jobs that have not ended.
+pub(super) struct State {
+    pub queue: FairQueue<Job>,
+    /// UUIDs of jobs that have a queue place and whose tensors are still arriving.
+    pub reserved: HashSet<Uuid>,
+    pub running: Vec<Ticket>,
+    pub stopping: bool,
+    /// Number of jobs that have ended.
+    pub finished: u64,
+    /// Bytes of device memory in use and in all, as last reported.
+    pub device_memory: (u64, u64),
+}
+
+impl Shared {
+    pub fn new(queue: usize, store: Arc<dyn JobStore>, ledger: Arc<Ledger>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                queue: FairQueue::new(queue),
+                reserved: HashSet::new(),
+                running: Vec::new(),
+                stopping: false,
+                finished: 0,
+                device_memory: (0, 0),
+            }),
+            changed: Condvar::new(),
+            store,
+            ledger,
+            metrics: Metrics::new(),
+        }
+    }
+
+    /// The state. Every change to it is complete before the lock is released, so a panic
+    /// elsewhere leaves it usable.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the device's thread.
+    pub fn wake(&self) {
+        self.changed.notify_all();
+    }
+
+    /// The device's next job. It counts as running from here on.
+    pub fn next(&self, wanted: &Wanted<'_>) -> Next {
+        let mut state = self.lock();
+        loop {
+            if state.stopping {
+                return Next::Stop;
+            }
+            let job = match wanted {
+                Wanted::Any => state.queue.pop_if(|_| true),
+                Wanted::If(fits) => state.queue.pop_if(fits),
+                Wanted::Nothing => None,
+            };
+            if let Some(job) = job {
+                self.metrics
+                    .job_started(job.ticket.waited_until(Instant::now()));
+                state.running.push(job.ticket.clone());
+                job.ticket.report(Event::Started);
+                state.report_positions();
+                return Next::Job(Box::new(job));
+            }
+            if !matches!(wanted, Wanted::Any) {
+                return Next::Continue;
+            }
+            let waited = self.changed.wait_timeout(state, IDLE);
+            let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() {
+                return Next::Idle;
+            }
+            state = woken;
+        }
+    }
+
+    /// Drops a client's job and reports that at once. The device gives up a running job as
+    /// soon as it can: within an operation on a CPU, after it on a GPU.
+    pub fn cancel(&self, client: ClientId, id: Uuid) {
+        let is_it = |ticket: &Ticket| ticket.client() == client && ticket.id == id;
+        let mut state = self.lock();
+        let running = state.running.iter().find(|ticket| is_it(ticket)).cloned();
+        if let Some(ticket) = running {
+            ticket.cancel();
+            self.end(&mut state, &ticket, Event::Cancelled);
+        }
+        for job in state.queue.remove(|job| is_it(&job.ticket)) {
+            self.end(&mut state, &job.ticket, Event::Cancelled);
+        }
+        state.report_positions();
+    }
+
+    /// Drops every job of a client that is gone. A running one ends once the device has given
+    /// it up.
+    pub fn drop_client(&self, client: ClientId) {
+        let mut state = self.lock();
+        for ticket in &state.running {
+            if ticket.client() == client {
+                ticket.cancel();
+            }
+        }
+        for job in state.queue.remove(|job| job.ticket.client() == client) {
+            self.end(&mut state, &job.ticket, Event::Cancelled);
+        }
+        state.report_positions();
+    }
+
+    /// Fails the queued jobs and admits no more.
+    pub fn stop(&self, state: &mut State) {
+        state.stopping = true;
+        for job in state.queue.remove(|_| true) {
+            self.end(state, &job.ticket, Event::Failed(shutting_down()));
+        }
+    }
+
+    /// Fails the running jobs, which the device gives up as soon as it can.
+    pub fn abandon(&self, state: &mut State) {
+        for ticket in state.running.clone() {
+            ticket.cancel();
+            self.end(state, &ticket, Event::Failed(shutting_down()));
+        }
+    }
+
+    /// Ends a job: counts it, logs it and stores its last event. A job ends once, so the end
+    /// that the device reports for a job that was cancelled meanwhile changes nothing.
+    pub fn end(&self, state: &mut State, ticket: &Ticket, event: Event) {
+        if !ticket.end() {
+            return;
+        }
+        state.running.retain(|other| !other.is_same_as(ticket));
+        state.finished += 1;
+        self.metrics.job_ended(ticket.operation, &event);
+        ticket.span.in_scope(|| log_end(&event));
+        ticket.report(event);
+    }
+}
+
+fn log_end(event: &Event) {
+    match event {
+        Event::Done(outcome, _) => tracing::info!(
+            queued = outcome.seconds_queued,
+            running = outcome.seconds_running,
+            "done"
+        ),
+        Event::Failed(error) => {
+            tracing::warn!(code = error.code.name(), error = %error, "failed");
+        }
+        _ => tracing::info!("cancelled"),
+    }
+}
+
+impl State {
+    /// Reports the position of every queued job whose position has changed.
+    pub fn report_positions(&mut self) {
+        for (position, job) in self.queue.in_order().into_iter().enumerate() {
+            let position = position as u32;
+            if job.reported_position != Some(position) {
+                job.reported_position = Some(position);
+                job.ticket.report(Event::Queued(position));
+            }
+        }
+    }
+
+    /// Whether an unfinished job has this UUID.
+    pub fn has(&self, id: Uuid) -> bool {
+        self.reserved.contains(&id)
+            || self.running.iter().any(|ticket| ticket.id == id)
+            || self.queue.iter().any(|job| job.ticket.id == id)
+    }
+}
+
+/// The error of a job for which the queue has no place.
+pub(super) fn queue_full(full: &Full) -> WireError {
+    let Full {
+        owner,
+        address,
+        free,
+        capacity,
+    } = full;
+    WireError::new(
+        ovis_protocol::ErrorCode::QueueFull,
+        format!(
+            "The worker's queue has no place for another job of this client: it has {owner} of \
+             the {capacity} places, all clients at its address have {address}, and {free} are free."
+        ),
+        "An address gets no more places than are free, and a client no more than that leaves: \
+         wait for a job to end, or start the worker with a larger --queue.",
+    )
+}

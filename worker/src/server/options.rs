@@ -1,0 +1,46 @@
+//! How a server behaves.
+
+use std::time::Duration;
+
+use super::connections::ConnectionLimits;
+use super::hosts::Hosts;
+use super::token::Token;
+
+/// Name and version of this worker, as clients see it.
+pub const WORKER: &str = concat!("ovis-worker ", env!("CARGO_PKG_VERSION"));
+
+/// How a server behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The shared secret that clients must send, if any.
+    pub token: Option<Token>,
+    /// The names by which the server may be addressed.
+    pub hosts: Hosts,
+    /// How many sockets there may be.
+    pub connections: ConnectionLimits,
+    /// How long a client may take to send its request and its hello.
+    pub handshake_timeout: Duration,
+    /// How often a client is pinged. One that is silent for three times as long is dropped.
+    pub ping_interval: Duration,
+    /// How long the running step may take to end when the server stops.
+    pub grace: Duration,
+    /// How long a closing connection may take to send what is left.
+    pub close_timeout: Duration,
+    /// Reads how many lines the log has dropped, for `/metrics`.
+    pub dropped_log_lines: fn() -> u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            token: None,
+            hosts: Hosts::default(),
+            connections: ConnectionLimits::default(),
+            handshake_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(20),
+            grace: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(10),
+            dropped_log_lines: || 0,
+        }
+    }
+}

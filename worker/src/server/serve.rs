@@ -1,0 +1,123 @@
+//! The accept loop, and the life of one connection.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{timeout, timeout_at, Instant};
+
+use super::context::{Context, Shutdown};
+use super::options::Options;
+use super::{http, session};
+use crate::jobs::Jobs;
+
+/// How long accepting pauses after a failure, so that file descriptors can be freed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a server ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The device failed, or its thread has a defect.
+    #[error("the device thread has ended unexpectedly")]
+    DeviceEnded,
+}
+
+/// Serves `listener` until `shutdown` is ready. Then the jobs are stopped: the server waits for
+/// the device's current step, but not longer than the grace period, tells every client, and
+/// returns. Meanwhile `/health` still answers.
+///
+/// # Errors
+/// `DeviceEnded` if the device's thread ends before `shutdown`.
+pub async fn serve(
+    listener: TcpListener,
+    jobs: Jobs,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let context = Arc::new(Context::new(jobs.clone(), options));
+    let (leave, leaving) = watch::channel(None);
+    let mut connections = JoinSet::new();
+    let mut stopping: Option<Instant> = None;
+    tokio::pin!(shutdown);
+    loop {
+        let grace_over = async {
+            match stopping {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let accepted = tokio::select! {
+            () = &mut shutdown, if stopping.is_none() => {
+                tracing::info!("stopping after the present step");
+                jobs.stop();
+                stopping = Some(Instant::now() + context.options.grace);
+                continue;
+            }
+            () = jobs.stopped() => break,
+            () = grace_over => {
+                let seconds = context.options.grace.as_secs_f64();
+                tracing::warn!(seconds, "the present step does not end within the grace period");
+                break;
+            }
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let (context, leaving) = (context.clone(), leaving.clone());
+                connections.spawn(connection(stream, address.ip(), context, leaving));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    jobs.abandon();
+    let (reason, result) = match stopping {
+        Some(_) => ("The worker was asked to stop.", Ok(())),
+        None => (
+            "The worker's device has failed.",
+            Err(ServeError::DeviceEnded),
+        ),
+    };
+    // Every job's end is stored by now, so it is sent before the connections close.
+    let _ = leave.send(Some(reason));
+    let all = async { while connections.join_next().await.is_some() {} };
+    if timeout(context.options.close_timeout, all).await.is_err() {
+        tracing::warn!("some clients did not take their last messages in time");
+    }
+    result
+}
+
+async fn connection(
+    stream: TcpStream,
+    address: IpAddr,
+    context: Arc<Context>,
+    mut leaving: Shutdown,
+) {
+    // Progress messages are small and should not wait to be sent together.
+    let _ = stream.set_nodelay(true);
+    let socket = context.connections.accept(address);
+    let deadline = Instant::now() + context.options.handshake_timeout;
+    let handshake = async {
+        let upgraded = timeout_at(deadline, http::serve(stream, &context)).await;
+        session::greet(upgraded.ok()??, &context, &socket, deadline).await
+    };
+    let session = tokio::select! {
+        biased;
+        () = socket.evicted() => return tracing::debug!("a silent socket made way"),
+        session = handshake => session,
+        // Fails only when the server itself is gone.
+        _ = leaving.wait_for(Option::is_some) => return,
+    };
+    drop(socket);
+    if let Some(session) = session {
+        session.run(leaving).await;
+    }
+}
