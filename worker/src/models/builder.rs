@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::random::RandomWeights;
 use crate::checkpoint::{PartTensors, WeightsError};
-use crate::nn::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds};
+use crate::nn::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds, WeightFormat};
 
 /// Where tensors come from.
 #[derive(Clone, Copy)]
@@ -103,35 +103,40 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// As [`tensor`](Self::tensor).
     pub fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
-        let at = self.at(name);
-        Ok(Linear::new(
-            at.tensor("weight", &[outputs, inputs])?,
-            Some(at.tensor("bias", &[outputs])?),
-        ))
+        self.linear_in(name, inputs, outputs, WeightFormat::Dense)
     }
 
-    /// A linear layer with bias that a network spends its time in: in fp8 where the
-    /// placement says so. The whole weight is dropped before the next one is read.
+    /// One of the large linear layers with bias that take most of a network's time and memory: its
+    /// weight is stored in the placement's format. The weight read from the file is dropped before
+    /// the next one is read.
     ///
     /// # Errors
     /// As [`tensor`](Self::tensor).
     pub fn large_linear(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
-        let layer = self.linear(name, inputs, outputs)?;
-        match self.placement.fp8 {
-            true => layer
-                .into_fp8()
-                .map_err(|source| self.device_error(&self.path(name), source)),
-            false => Ok(layer),
-        }
+        self.linear_in(name, inputs, outputs, self.placement.products)
     }
 
-    /// Bounds of the queries and keys of these norms, where the placement says that
-    /// attention is to be done in fp8.
+    fn linear_in(
+        &self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        format: WeightFormat,
+    ) -> Built<Linear> {
+        let at = self.at(name);
+        let weight = at.tensor("weight", &[outputs, inputs])?;
+        let bias = at.tensor("bias", &[outputs])?;
+        Linear::in_format(weight, Some(bias), format)
+            .map_err(|source| self.device_error(&self.path(name), source))
+    }
+
+    /// Bounds of the queries and keys that these norms produce, or `None` where attention does not
+    /// run in fp8.
     ///
     /// # Errors
-    /// The device fails.
+    /// A norm's weight cannot be read back from the device.
     pub fn fp8_bounds(&self, norms: &[&HeadNorms]) -> Built<Option<QkBounds>> {
-        let bounds = self.placement.fp8.then(|| QkBounds::of(norms));
+        let bounds = (self.placement.products == WeightFormat::Fp8).then(|| QkBounds::of(norms));
         bounds
             .transpose()
             .map_err(|source| self.device_error(&self.prefix, source))

@@ -1,4 +1,4 @@
-//! The three networks: config, blocks, forward, nothing else.
+//! The three networks: their blocks and forward passes, and what builds them from named tensors.
 
 pub mod builder;
 pub mod mmdit;

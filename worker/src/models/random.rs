@@ -57,13 +57,14 @@ mod tests {
     use candle_core::DType;
 
     use super::*;
+    use crate::nn::WeightFormat;
 
     #[test]
     fn matrices_keep_the_size_of_what_goes_through_them() {
         let placement = Placement {
             device: Device::Cpu,
             weights: DType::F32,
-            fp8: false,
+            products: WeightFormat::Dense,
         };
         let pool = (0..1000).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 });
         let weights = RandomWeights::new(pool.collect(), &placement).unwrap();

@@ -1,17 +1,16 @@
-//! Embeddings: of ids, and of times.
+//! Embeddings of token ids and of timesteps.
 
 use candle_core::{Device, Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use super::cuda;
+use super::backend::fused;
+use super::fused::Fused;
 
-/// The rows of `table` `[N, D]` that `ids` name, `[S, D]`.
+/// The rows `ids` of `table` `[N, D]`: `[S, D]`.
 ///
 /// # Errors
-/// An id is outside the table, or the device fails.
+/// An id is outside the table.
 pub fn embed(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(rows) = cuda::embed(table, ids)? {
+    if let Some(rows) = fused().embed(table, ids)? {
         return Ok(rows);
     }
     table.index_select(&Tensor::new(ids, table.device())?, 0)
@@ -23,7 +22,7 @@ pub fn embed(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
 /// Source: AIDC-AI/Ovis-Image `layers.py` `timestep_embedding`.
 ///
 /// # Errors
-/// The device fails.
+/// The result cannot be allocated on the device.
 pub fn timestep_embedding(timesteps: &[f32], dim: usize, device: &Device) -> Result<Tensor> {
     let half = dim / 2;
     let frequencies: Vec<f32> = (0..half)

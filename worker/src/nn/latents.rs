@@ -1,18 +1,17 @@
-//! Between latents, the transformer's tokens, and pixels.
+//! Conversions between latents, the transformer's tokens, and pixels.
 
 use candle_core::{DType, Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use super::cuda;
+use super::backend::fused;
+use super::fused::Fused;
 
-/// Latents `[B, C, H, W]` (float32) to one token a 2 x 2 patch,
-/// `[B, (H/2)(W/2), 4 C]`, ordered channel, row, column inside a token.
+/// Packs latents `[B, C, H, W]` (float32) into one token per 2 x 2 patch, `[B, (H/2)(W/2), 4 C]`,
+/// ordered by channel, row and column inside a token.
 ///
 /// # Errors
 /// H or W is odd.
 pub fn patchify(latents: &Tensor, dtype: DType) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(tokens) = cuda::patchify(latents, dtype)? {
+    if let Some(tokens) = fused().patchify(latents, dtype)? {
         return Ok(tokens);
     }
     let (b, c, h, w) = latents.dims4()?;
@@ -23,34 +22,32 @@ pub fn patchify(latents: &Tensor, dtype: DType) -> Result<Tensor> {
         .to_dtype(dtype)
 }
 
-/// `inside` where the mask is 1, `outside` where it is 0, in proportion between: latents
-/// `[B, C, H, W]` and a mask `[1 or B, 1, H, W]`, all float32.
+/// `mask * inside + (1 - mask) * outside`: latents `[B, C, H, W]` and a mask `[1 or B, 1, H, W]`,
+/// all float32.
 ///
 /// # Errors
-/// The shapes do not fit, or the device fails.
+/// The shapes do not fit.
 pub fn blend(inside: &Tensor, outside: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(blended) = cuda::blend(inside, outside, mask)? {
+    if let Some(blended) = fused().blend(inside, outside, mask)? {
         return Ok(blended);
     }
     let rest = (1.0 - mask)?;
     inside.broadcast_mul(mask)? + outside.broadcast_mul(&rest)?
 }
 
-/// Classifier-free guidance (Ho & Salimans 2022), `uncond + guidance * (cond -
-/// uncond)`, of velocities as tokens (see [`patchify`]), as float32 latents of
-/// height and width `size`. Without `uncond`, it is `cond`.
+/// Classifier-free guidance (Ho & Salimans 2022), `uncond + guidance * (cond - uncond)`, of
+/// velocities given as tokens (see [`patchify`]), unpacked to float32 latents of height and width
+/// `size`. Without `uncond`, the result is `cond` unpacked.
 ///
 /// # Errors
-/// The shapes do not fit, or the device fails.
+/// The shapes do not fit.
 pub fn guided_velocity(
     cond: &Tensor,
     uncond: Option<&Tensor>,
     guidance: f64,
     size: (usize, usize),
 ) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(velocity) = cuda::guided_velocity(cond, uncond, guidance, size)? {
+    if let Some(velocity) = fused().guided_velocity(cond, uncond, guidance, size)? {
         return Ok(velocity);
     }
     let cond = cond.to_dtype(DType::F32)?;
@@ -69,14 +66,13 @@ pub fn guided_velocity(
         .reshape((b, packed / 4, height, width))
 }
 
-/// A VAE's output `[B, 3, H, W]` in -1..1 to float32 pixels `[B, H, W, 3]`, cut to
+/// Converts a VAE's output `[B, 3, H, W]` in -1..1 to float32 pixels `[B, H, W, 3]`, clamped to
 /// 0..1.
 ///
 /// # Errors
-/// The device fails.
+/// `x` does not have four dimensions.
 pub fn to_pixels(x: &Tensor) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(pixels) = cuda::to_pixels(x)? {
+    if let Some(pixels) = fused().to_pixels(x)? {
         return Ok(pixels);
     }
     let pixels = ((x.to_dtype(DType::F32)? * 0.5)? + 0.5)?.clamp(0.0, 1.0)?;

@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{assert_close, gpu, random, there, values};
-use crate::nn::cuda;
+use super::{assert_close, gpu, kernels, random, there, values};
 use crate::nn::cuda::attention_fp8::attention_fp8_by;
 use crate::nn::cuda::cudnn::Terms;
 use crate::nn::{attention, Mask, QkBounds};
@@ -88,7 +87,7 @@ impl Case {
                 None => eprintln!("{what}: not in terms of {terms:?} on this GPU"),
             }
         }
-        let any = cuda::attention_fp8(&q, &k, &v, self.bounds).unwrap();
+        let any = kernels::attention_fp8(&q, &k, &v, self.bounds).unwrap();
         assert_eq!(any.is_some(), !found.is_empty(), "{what}");
         assert!(!is_hopper() || any.is_some(), "{what}");
         found
@@ -141,7 +140,7 @@ fn heads_that_lie_askew_are_copied_first() {
         Tensor::cat(&parts, 3).unwrap()
     };
     let (q, k, v) = (shifted(&case.q), turned(&case.k), turned(&case.v));
-    if let Some(ours) = cuda::attention_fp8(&q, &k, &v, case.bounds).unwrap() {
+    if let Some(ours) = kernels::attention_fp8(&q, &k, &v, case.bounds).unwrap() {
         let plain = Case {
             q: round(&case.q),
             ..case
@@ -259,7 +258,7 @@ fn at_full_size() {
     let (q8, k8) = (rounded(&case.q, bounds.query), rounded(&case.k, bounds.key));
     let v8 = rounded(&case.v, largest(&case.v));
     let [q8, k8, v8] = [q8, k8, v8].map(|x| there(&x, DType::BF16));
-    let whole = cuda::attention(&q8, &k8, &v8, false).unwrap();
+    let whole = kernels::attention(&q8, &k8, &v8, false).unwrap();
     let whole = whole.expect("cuDNN takes this shape");
     let whole = whole.to_device(&Device::Cpu).unwrap();
     let whole = whole.to_dtype(DType::F32).unwrap();
@@ -271,7 +270,7 @@ fn at_full_size() {
         });
     }
     tell_time("full size, bf16", || {
-        cuda::attention(&q, &k, &v, false).unwrap()
+        kernels::attention(&q, &k, &v, false).unwrap()
     });
 }
 

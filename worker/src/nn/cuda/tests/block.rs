@@ -3,10 +3,10 @@
 
 use candle_core::{DType, Device, Tensor, D};
 
-use super::{assert_close, gpu, random, there};
+use super::{assert_close, gpu, kernels, random, there};
 use crate::nn::{
-    cuda, gated_linear, project_heads, project_jointly, project_swiglu, HeadNorms, HeadProjection,
-    Heads, Linear, Normed, QkBounds, RopeTable,
+    gated_linear, project_heads, project_jointly, project_swiglu, HeadFactors, HeadNorms,
+    HeadProjection, Heads, Linear, Normed, QkBounds, RopeTable, WeightFormat,
 };
 
 const HEAD_DIM: usize = 128;
@@ -54,13 +54,12 @@ fn sides(inputs: usize, outputs: usize, entries: usize, fp8: bool) -> [Side; 2] 
     let row = random(&[entries, 3 * inputs], DType::BF16);
     let norms = [(); 2].map(|()| random(&[HEAD_DIM], DType::BF16));
     let side = |put: &dyn Fn(&Tensor) -> Tensor| {
-        let linear = Linear::new(put(&weight), Some(put(&bias)));
+        let format = match fp8 {
+            true => WeightFormat::Fp8,
+            false => WeightFormat::Dense,
+        };
         Side {
-            linear: if fp8 {
-                linear.into_fp8().unwrap()
-            } else {
-                linear
-            },
+            linear: Linear::in_format(put(&weight), Some(put(&bias)), format).unwrap(),
             row: put(&row),
             norms: HeadNorms {
                 query: put(&norms[0]),
@@ -136,7 +135,7 @@ fn heads_of_two_streams() {
                 let bounds = QkBounds::of(&norms).unwrap();
                 let project = |bounds| project_heads(&projections, heads, &rope, bounds).unwrap();
                 let attended = project(fp8.then_some(bounds)).attend().unwrap();
-                (project(None).whole(), attended)
+                (project(None).dense(), attended)
             };
             let ((q, k, v), plain) = run(0, &Device::Cpu);
             let (ours, attended) = run(1, &gpu());
@@ -262,14 +261,14 @@ fn a_hopper_takes_the_blocks_of_the_7b_model() {
         let x = there(&random(&[1, 272, 3072], DType::BF16), DType::BF16);
         let (shift, scale) = (side.part(0), side.part(2));
         let input = side.normed(&x, &shift, &scale).input().unwrap();
-        let factors = cuda::HeadFactors {
+        let factors = HeadFactors {
             factors: side.linear.factors(&input).expect("of one kind"),
             bias: side.linear.bias(),
             norms: &side.norms,
             eps: EPS,
         };
         let rope = table(272, &gpu());
-        let taken = cuda::project_jointly(&factors, heads, &rope, None).unwrap();
+        let taken = kernels::project_jointly(&factors, heads, &rope, None).unwrap();
         assert!(taken.is_some(), "fp8 {fp8}");
     }
 }

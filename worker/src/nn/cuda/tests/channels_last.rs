@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{assert_close, random, there, tolerance, DTYPES};
+use super::{assert_close, kernels, random, there, tolerance, DTYPES};
 use crate::nn::{group_norm, upsample_nearest, Conv2d, GroupNorm};
 
 /// The same image, its channels together.
@@ -29,7 +29,7 @@ fn group_norms() {
                 let x = x.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
                 let (weight, bias) = (random(&[channels], dtype), random(&[channels], dtype));
                 let plain = group_norm(&x, &weight, &bias, groups, 1e-6, silu).unwrap();
-                let ours = super::super::group_norm(
+                let ours = kernels::group_norm(
                     &together(&there(&x, dtype)),
                     &there(&weight, dtype),
                     &there(&bias, dtype),
@@ -38,7 +38,7 @@ fn group_norms() {
                     silu,
                 );
                 let ours = ours.unwrap().unwrap();
-                assert!(super::super::channels_last::lies_together(&ours));
+                assert!(crate::nn::cuda::channels_last::is_channels_last(&ours));
                 let what = format!("{dtype:?} {batch} x {channels} x {height} x {width} {silu}");
                 // Of an offset of 4, float32 leaves two bits less to the deviations.
                 let tolerance = tolerance(dtype).max(8e-6);
@@ -85,7 +85,7 @@ fn enlargement_and_sums() {
             let x = random(&[2, channels, 7, 5], dtype);
             let plain = upsample_nearest(&x).unwrap();
             let last = together(&there(&x, dtype));
-            let ours = super::super::upsample_nearest(&last).unwrap().unwrap();
+            let ours = kernels::upsample_nearest(&last).unwrap().unwrap();
             assert_close(&what, &ours, &plain, 0.0);
 
             let y = random(&[2, channels, 7, 5], dtype);
@@ -93,7 +93,7 @@ fn enlargement_and_sums() {
             // The other may lie either way.
             for y in [there(&y, dtype), together(&there(&y, dtype))] {
                 for (a, b) in [(&last, &y), (&y, &last)] {
-                    let ours = super::super::add(a, b).unwrap().unwrap();
+                    let ours = kernels::add(a, b).unwrap().unwrap();
                     assert_close(&what, &ours, &plain, tolerance(dtype));
                 }
             }
@@ -112,7 +112,7 @@ fn convolutions_follow_each_other() {
     let convolution = Conv2d::new(there(&weight, dtype), there(&bias, dtype), 1).unwrap();
     for x in [there(&x, dtype), together(&there(&x, dtype))] {
         let ours = convolution.forward(&x, 1, 1).unwrap();
-        assert!(super::super::channels_last::lies_together(&ours));
+        assert!(crate::nn::cuda::channels_last::is_channels_last(&ours));
         assert_close("either way", &ours, &plain, tolerance(dtype));
     }
 }

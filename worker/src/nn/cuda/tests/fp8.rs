@@ -3,10 +3,9 @@
 
 use candle_core::{DType, Device, Tensor, D};
 
-use super::{assert_close, gpu, random, there, values, DTYPES};
-use crate::nn::cuda;
+use super::{assert_close, gpu, kernels, random, there, values, DTYPES};
 use crate::nn::cuda::fp8_linear::{fp8_linear_by, Scaling};
-use crate::nn::{modulated_layer_norm_fp8, quantize_rows, Linear, ScaledRows};
+use crate::nn::{modulated_layer_norm_fp8, quantize_rows, Linear, ScaledRows, WeightFormat};
 
 /// Rows on another device.
 fn moved(rows: &ScaledRows, device: &Device, dtype: DType) -> ScaledRows {
@@ -57,7 +56,7 @@ fn quantized_rows() {
             let what = format!("{dtype:?} {shape:?}");
             let x = uneven(shape, dtype);
             let plain = quantize_rows(&x).unwrap();
-            let ours = back(cuda::quantize_rows(&there(&x, dtype)).unwrap());
+            let ours = back(kernels::quantize_rows(&there(&x, dtype)).unwrap());
             assert_eq!(values(&ours.scales), values(&plain.scales), "{what}");
             assert!(values(&ours.scales).iter().all(|s| s.is_normal()), "{what}");
             let (ours, plain) = (values(&ours.values), values(&plain.values));
@@ -69,7 +68,7 @@ fn quantized_rows() {
             let x = uneven([1, 6, 3 * width], dtype);
             let part = |x: &Tensor| x.narrow(D::Minus1, width, width).unwrap();
             let plain = quantize_rows(&part(&x).contiguous().unwrap()).unwrap();
-            let ours = back(cuda::quantize_rows(&part(&there(&x, dtype))).unwrap());
+            let ours = back(kernels::quantize_rows(&part(&there(&x, dtype))).unwrap());
             let (ours, plain) = (ours.dequantize().unwrap(), plain.dequantize().unwrap());
             assert_eq!(values(&ours), values(&plain), "{dtype:?} {width}");
         }
@@ -90,7 +89,7 @@ fn every_number_and_what_lies_between() {
         }
     }
     let x = Tensor::from_slice(&row, (1, row.len()), &Device::Cpu).unwrap();
-    let ours = back(cuda::quantize_rows(&there(&x, DType::F32)).unwrap());
+    let ours = back(kernels::quantize_rows(&there(&x, DType::F32)).unwrap());
     assert_eq!(values(&ours.scales), [1.0]);
     let plain = quantize_rows(&x).unwrap();
     assert_eq!(values(&ours.values), values(&plain.values));
@@ -116,7 +115,7 @@ fn modulated_layer_norms() {
                 let modulation = there(&modulation, dtype);
                 let (shift, scale) = (part(&modulation, 0), part(&modulation, 2));
                 let x = there(&x, dtype);
-                let ours = cuda::modulated_layer_norm_fp8(&x, &shift, &scale, 1e-6).unwrap();
+                let ours = kernels::modulated_layer_norm_fp8(&x, &shift, &scale, 1e-6).unwrap();
                 let ours = back(ours).dequantize().unwrap();
                 assert_close(&what, &ours, &plain.dequantize().unwrap(), FUSED);
                 assert_close(&what, &ours, &whole, ROUNDING);
@@ -145,15 +144,13 @@ fn products() {
             let x = quantize_rows(&uneven([1, rows, inputs], DType::BF16)).unwrap();
             let weight = random(&[outputs, inputs], DType::BF16);
             let bias = with_bias.then(|| random(&[outputs], DType::BF16));
-            let plain = Linear::new(weight.clone(), bias.clone())
-                .into_fp8()
-                .unwrap();
+            let plain = Linear::in_format(weight.clone(), bias.clone(), WeightFormat::Fp8).unwrap();
             let plain = plain.forward_rows(&x).unwrap();
             let weight = moved(&quantize_rows(&weight).unwrap(), &gpu(), DType::BF16);
             let x = moved(&x, &gpu(), DType::BF16);
             let bias = bias.map(|bias| there(&bias, DType::BF16));
             let (tolerance, bias) = (product_tolerance(inputs), bias.as_ref());
-            let ours = cuda::fp8_linear(&x, &weight, bias).unwrap();
+            let ours = kernels::fp8_linear(&x, &weight, bias).unwrap();
             let ours = ours.expect("the GPU has fp8");
             for scaling in [Scaling::Product, Scaling::Kernel] {
                 let what = format!("{scaling:?} {rows} x {inputs} x {outputs} {with_bias}");
@@ -194,8 +191,8 @@ fn layers_take_bf16_and_make_bf16() {
             let ramp = Tensor::from_vec(ramp, shape, &Device::Cpu).unwrap();
             ramp.to_device(device).unwrap().to_dtype(dtype).unwrap()
         };
-        let layer = Linear::new(ramp(&[96, 160]), Some(ramp(&[96])));
-        (layer.into_fp8().unwrap(), ramp(&[2, 3, 160]))
+        let layer = Linear::in_format(ramp(&[96, 160]), Some(ramp(&[96])), WeightFormat::Fp8);
+        (layer.unwrap(), ramp(&[2, 3, 160]))
     };
     let (plain, x) = layer(&Device::Cpu, DType::BF16);
     let plain = plain.forward(&x.to_dtype(DType::F32).unwrap()).unwrap();
