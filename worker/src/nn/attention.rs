@@ -148,3 +148,53 @@ pub fn single_head(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     let as_head = |x: &Tensor| x.unsqueeze(D::Minus2);
     attention(&as_head(q)?, &as_head(k)?, &as_head(v)?, Mask::None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::relative_error;
+    use super::*;
+
+    /// Attention of one query head by its definition, in float64.
+    fn defined(q: &[Vec<f64>], k: &[Vec<f64>], v: &[Vec<f64>], mask: Mask) -> Vec<Vec<f64>> {
+        let scale = (q[0].len() as f64).powf(-0.5);
+        let row = |(i, q): (usize, &Vec<f64>)| {
+            let seen = match mask {
+                Mask::None => k.len(),
+                Mask::Causal => i + 1,
+            };
+            let dot = |k: &Vec<f64>| q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() * scale;
+            let weights: Vec<f64> = k[..seen].iter().map(|k| dot(k).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            let mean = |c: usize| weights.iter().zip(v).map(|(w, v)| w * v[c]).sum::<f64>() / total;
+            (0..v[0].len()).map(mean).collect()
+        };
+        q.iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn key_heads_are_shared_and_masks_hide_later_keys() {
+        let (tokens, heads, key_heads, head_dim) = (5, 4, 2, 8);
+        let random = |heads: usize| {
+            Tensor::randn(0f32, 1f32, (1, tokens, heads, head_dim), &Device::Cpu).unwrap()
+        };
+        let (q, k, v) = (random(heads), random(key_heads), random(key_heads));
+        let head = |x: &Tensor, head: usize| -> Vec<Vec<f64>> {
+            let x = x.get(0).unwrap().narrow(1, head, 1).unwrap();
+            let x = x.squeeze(1).unwrap().to_dtype(DType::F64).unwrap();
+            x.to_vec2().unwrap()
+        };
+        for mask in [Mask::None, Mask::Causal] {
+            let found = attention(&q, &k, &v, mask).unwrap();
+            assert_eq!(found.dims(), [1, tokens, heads * head_dim]);
+            for i in 0..heads {
+                let shared = i / (heads / key_heads);
+                let wanted = defined(&head(&q, i), &head(&k, shared), &head(&v, shared), mask);
+                let wanted = Tensor::new(wanted, &Device::Cpu).unwrap();
+                let wanted = wanted.to_dtype(DType::F32).unwrap();
+                let found = found.narrow(2, i * head_dim, head_dim).unwrap();
+                let error = relative_error(&found.squeeze(0).unwrap(), &wanted);
+                assert!(error < 1e-6, "head {i}, {mask:?}: {error:e}");
+            }
+        }
+    }
+}

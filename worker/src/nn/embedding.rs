@@ -37,3 +37,27 @@ pub fn timestep_embedding(timesteps: &[f32], dim: usize, device: &Device) -> Res
         .collect();
     Tensor::from_vec(values, (timesteps.len(), dim), device)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_looked_up() {
+        let table = Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu).unwrap();
+        let rows = embed(&table, &[1, 0, 1]).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(rows, [[3.0, 4.0], [1.0, 2.0], [3.0, 4.0]]);
+        assert!(embed(&table, &[2]).is_err());
+    }
+
+    #[test]
+    fn timesteps_become_cosines_then_sines() {
+        let embedded = timestep_embedding(&[0.0, 500.0], 4, &Device::Cpu).unwrap();
+        let rows = embedded.to_vec2::<f32>().unwrap();
+        assert_eq!(rows[0], [1.0, 1.0, 0.0, 0.0]);
+        let wanted = [500f32.cos(), 5f32.cos(), 500f32.sin(), 5f32.sin()];
+        for (found, wanted) in rows[1].iter().zip(wanted) {
+            assert!((found - wanted).abs() < 1e-5, "{found} is not {wanted}");
+        }
+    }
+}

@@ -78,3 +78,50 @@ pub fn to_pixels(x: &Tensor) -> Result<Tensor> {
     let pixels = ((x.to_dtype(DType::F32)? * 0.5)? + 0.5)?.clamp(0.0, 1.0)?;
     pixels.permute((0, 2, 3, 1))?.contiguous()
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn ramp(shape: &[usize]) -> Tensor {
+        let count = shape.iter().product::<usize>();
+        let values: Vec<f32> = (0..count).map(|i| i as f32).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    fn values(x: &Tensor) -> Vec<f32> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn tokens_are_patches_and_unpack_to_the_same_latents() {
+        let latents = ramp(&[1, 2, 4, 6]);
+        let tokens = patchify(&latents, DType::F32).unwrap();
+        assert_eq!(tokens.dims(), [1, 6, 8]);
+        let first = tokens.get(0).unwrap().get(1).unwrap();
+        assert_eq!(values(&first), [2., 3., 8., 9., 26., 27., 32., 33.]);
+        let unpacked = guided_velocity(&tokens, None, 1.0, (4, 6)).unwrap();
+        assert_eq!(values(&unpacked), values(&latents));
+        let zeros = tokens.zeros_like().unwrap();
+        let guided = guided_velocity(&tokens, Some(&zeros), 3.0, (4, 6)).unwrap();
+        assert_eq!(values(&guided), values(&(latents * 3.0).unwrap()));
+    }
+
+    #[test]
+    fn masks_blend_and_pixels_are_clamped() {
+        let (inside, outside) = (
+            ramp(&[1, 1, 1, 3]),
+            Tensor::full(10f32, (1, 1, 1, 3), &Device::Cpu),
+        );
+        let mask = Tensor::new(&[0f32, 0.5, 1.0], &Device::Cpu).unwrap();
+        let mask = mask.reshape((1, 1, 1, 3)).unwrap();
+        let blended = blend(&inside, &outside.unwrap(), &mask).unwrap();
+        assert_eq!(values(&blended), [10.0, 5.5, 2.0]);
+        let x = Tensor::new(&[-2f32, 0.0, 1.0], &Device::Cpu).unwrap();
+        let pixels = to_pixels(&x.reshape((1, 3, 1, 1)).unwrap()).unwrap();
+        assert_eq!(pixels.dims(), [1, 1, 1, 3]);
+        assert_eq!(values(&pixels), [0.0, 0.5, 1.0]);
+    }
+}

@@ -1,7 +1,7 @@
 //! The building blocks of networks. No other room asks which device it is on.
 //!
 //! Each function is the plain tensor expression that defines it: its CPU path, its gradient and
-//! its test's reference. A device that computes it faster does so behind one seam, [`fused`],
+//! its test's reference. What a device computes faster is behind one seam, the trait [`Fused`],
 //! which `cuda/` implements.
 
 mod adapter;
@@ -63,7 +63,6 @@ pub use pointwise::{add, cast, mean_magnitude, scaled_sum, silu, subtract};
 pub use quantize::quantize_rows;
 pub use rope::qk_norm_rope;
 pub use scaled_rows::ScaledRows;
-pub use weight::{Input, Weight};
 
 #[cfg(test)]
 pub use tests::{relative_error, test_gpu};

@@ -230,3 +230,25 @@ fn affine(
     let y = if silu { y.silu()? } else { y };
     y.to_dtype(x.dtype())
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::super::relative_error;
+    use super::*;
+
+    #[test]
+    fn moments_of_parts_merge_to_those_of_the_whole() {
+        let random = |shape: &[usize]| Tensor::randn(3f32, 2f32, shape, &Device::Cpu).unwrap();
+        let norm = GroupNorm::new(random(&[6]), random(&[6]), 3, 1e-6);
+        let x = random(&[2, 6, 5, 4]);
+        let part = |start, rows| norm.moments(&x.narrow(2, start, rows).unwrap()).unwrap();
+        let merged = part(0, 2).with(&part(2, 3));
+        for silu in [false, true] {
+            let found = norm.forward_by(&x, &merged, silu).unwrap();
+            let error = relative_error(&found, &norm.forward(&x, silu).unwrap());
+            assert!(error < 1e-6, "{error:e}");
+        }
+    }
+}

@@ -122,7 +122,7 @@ fn epilogue_at(heads: &HeadsToWrite) -> Result<Projected> {
 }
 
 /// See [`project_heads`](crate::nn::project_heads).
-pub(in crate::nn) fn project_heads(
+pub fn project_heads(
     streams: &[HeadFactors],
     heads: Heads,
     rope: &RopeTable,
@@ -159,7 +159,7 @@ pub(in crate::nn) fn project_heads(
 
 /// See [`project_jointly`](crate::nn::project_jointly). Returns the heads, and `[B, S, H D + I]`
 /// with the MLP's inner activations in its last columns.
-pub(in crate::nn) fn project_jointly(
+pub fn project_jointly(
     projection: &HeadFactors,
     heads: Heads,
     rope: &RopeTable,

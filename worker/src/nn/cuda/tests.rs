@@ -1,8 +1,8 @@
-//! Every kernel against the plain expression that defines it, on a GPU, over
-//! sizes that fill a block, do not, and cannot be moved 16 bytes at a time.
+//! Compares every kernel on a GPU with the plain expression that defines it, for sizes that fill a
+//! thread block, that do not, and that cannot be moved 16 bytes at a time.
 //!
-//! The plain expressions run on the CPU in float32 on the same (rounded)
-//! values, so an error is the kernel's own.
+//! The plain expressions run on the CPU in float32 on the same (rounded) values, so any error is
+//! the kernel's own.
 
 mod attention_fp8;
 mod block;
@@ -41,8 +41,8 @@ mod kernels {
     pub use crate::nn::cuda::rows::{embed, mean_magnitude, single_head};
 }
 
-/// Largest relative error, `|a - b| / |b|`. A bf16 result is rounded once, to 8
-/// bits; one that passed through another bf16 tensor, twice.
+/// Largest relative error, `|a - b| / |b|`. A bf16 result is rounded to 8 bits once, or twice if it
+/// is computed from another bf16 tensor.
 fn tolerance(dtype: DType) -> f32 {
     match dtype {
         DType::BF16 => 4e-3,
@@ -53,8 +53,8 @@ fn tolerance(dtype: DType) -> f32 {
 const DTYPES: [DType; 2] = [DType::BF16, DType::F32];
 
 thread_local! {
-    /// One for each test's thread: what kernels keep belongs to the thread, and
-    /// tensors of two handles do not meet.
+    /// One per test thread: the state between kernel calls belongs to a thread, and tensors of two
+    /// device handles cannot be combined.
     static GPU: Device = Device::new_cuda(0).expect("these tests need a GPU");
 }
 
@@ -62,7 +62,7 @@ fn gpu() -> Device {
     GPU.with(Device::clone)
 }
 
-/// Normal values that `dtype` can hold, float32 on the CPU.
+/// Normally distributed values, rounded to `dtype`, as float32 on the CPU.
 fn random(shape: &[usize], dtype: DType) -> Tensor {
     let values = Tensor::randn(0f32, 1f32, shape, &Device::Cpu).unwrap();
     values
@@ -72,7 +72,7 @@ fn random(shape: &[usize], dtype: DType) -> Tensor {
         .unwrap()
 }
 
-/// The same values on the GPU, as `dtype`.
+/// The same values on the GPU as `dtype`.
 fn there(tensor: &Tensor, dtype: DType) -> Tensor {
     tensor.to_device(&gpu()).unwrap().to_dtype(dtype).unwrap()
 }
@@ -131,15 +131,15 @@ fn layer_norm_does_not_cancel() {
     let plain = modulated_layer_norm(&x, &none, &none, 1e-6).unwrap();
     let none = there(&none, DType::F32);
     let ours = kernels::modulated_layer_norm(&there(&x, DType::F32), &none, &none, 1e-6);
-    // Numbers near 1000 are 6e-5 apart: so far off, and a little more, may each side's mean be.
-    // Without its own pass the variance would lose all but two digits.
+    // Neighbouring float32 numbers near 1000 differ by 6e-5, so each side's mean may be off by a little
+    // more than that. If the variance had no pass of its own, it would lose all but two digits.
     assert_close("offset of 1000", &ours.unwrap().unwrap(), &plain, 5e-4);
 }
 
 #[test]
 fn group_norms() {
     for dtype in DTYPES {
-        // Within a chunk, over several, and a plane that is no multiple of a pack.
+        // One chunk, several chunks, and planes that are not a multiple of a pack.
         for (batch, channels, height, width) in [
             (1, 32, 2, 3),
             (2, 64, 16, 24),
@@ -294,7 +294,7 @@ fn attentions() {
             let (q, k, v) = (there(&q, dtype), there(&k, dtype), there(&v, dtype));
             let ours = kernels::attention(&q, &k, &v, mask == Mask::Causal).unwrap();
             let ours = ours.expect("cuDNN takes this shape");
-            // Its weights are bf16 too.
+            // The softmax weights are bf16 as well.
             assert_close(&what, &ours, &plain, 8e-3);
         }
     }

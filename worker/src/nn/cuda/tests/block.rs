@@ -1,5 +1,5 @@
-//! Products that end in what follows them, against the plain expressions. On a GPU that is no
-//! Hopper they are the expressions' own kernels, and held to the same.
+//! Compares products with fused epilogues with the plain expressions. On other GPUs than Hopper, the
+//! separate kernels run and must meet the same tolerances.
 
 use candle_core::{DType, Device, Tensor, D};
 
@@ -12,16 +12,16 @@ use crate::nn::{
 const HEAD_DIM: usize = 128;
 const EPS: f64 = 1e-6;
 
-/// The input is rounded to bf16 after its norm, and so are the sums before what follows them.
+/// The input is rounded to bf16 after its norm, and the sums before the epilogue.
 const TOLERANCE: f32 = 8e-3;
 
-/// Both factors are fp8 on either side; few may land on the neighbour.
+/// Both sides quantize both factors; a few numbers may be rounded to the neighbouring fp8 number.
 const FP8_TOLERANCE: f32 = 1.5e-2;
 
-/// Attention whose factors, weights and result are fp8 too, against an exact one.
+/// Attention with factors, softmax weights and result in fp8, compared with exact attention.
 const FP8_ATTENTION: f32 = 0.1;
 
-/// A layer, its modulations and its head norms on either side.
+/// A layer, its modulations and its head norms on one of the two devices.
 struct Side {
     linear: Linear,
     row: Tensor,
@@ -45,7 +45,7 @@ impl Side {
     }
 }
 
-/// The same on the CPU, in float32, and on the GPU, in bf16.
+/// The same values on the CPU in float32 and on the GPU in bf16.
 fn sides(inputs: usize, outputs: usize, entries: usize, fp8: bool) -> [Side; 2] {
     let weight = (random(&[outputs, inputs], DType::BF16) * 0.1).unwrap();
     let weight = weight.to_dtype(DType::BF16).unwrap();
@@ -85,8 +85,8 @@ fn tolerance(fp8: bool) -> f32 {
     }
 }
 
-/// Batch entries, tokens and inputs: a row, rows that fill no tile, an entry that ends in one,
-/// sums that are cut into parts, inputs that end within a step.
+/// Batch entries, tokens and inputs: a single row, rows that do not fill a tile, a batch entry that
+/// ends within a tile, sums that are split into parts, inputs that end within a step.
 const SIZES: [(usize, usize, usize); 6] = [
     (1, 1, 64),
     (2, 77, 80),
@@ -231,7 +231,7 @@ fn gated_residuals() {
 
 #[test]
 fn products_are_the_same_each_time() {
-    // Parts of tiles are added in one order, whichever block is last.
+    // Parts of split tiles are added in the same order, whichever block arrives last.
     let side = &sides(8192, 512, 1, false)[1];
     let x = there(&random(&[1, 300, 512], DType::BF16), DType::BF16);
     let y = there(&random(&[1, 300, 8192], DType::BF16), DType::BF16);

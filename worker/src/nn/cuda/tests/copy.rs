@@ -1,4 +1,4 @@
-//! Copies between layouts: every bit as it was.
+//! Copies between memory layouts keep every bit.
 
 use candle_core::{DType, Tensor};
 

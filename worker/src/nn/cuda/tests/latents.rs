@@ -1,4 +1,4 @@
-//! Between latents, tokens and pixels.
+//! Conversions between latents, tokens and pixels.
 
 use candle_core::DType;
 

@@ -1,4 +1,4 @@
-//! Plans that made way for others are made again, with the same result.
+//! Evicted plans are built again, with the same result.
 
 use candle_core::DType;
 
@@ -6,8 +6,8 @@ use super::{assert_close, kernels, random, there, tolerance};
 use crate::nn::cuda::plans::MAX_PLANS;
 use crate::nn::{attention, Linear, Mask};
 
-/// More shapes than are kept, and the first once more, while the device is still busy with what
-/// came before.
+/// Runs more shapes than the caches keep, then the first again, without waiting for the device in
+/// between.
 #[test]
 fn more_shapes_than_plans() {
     let dtype = DType::BF16;

@@ -1,4 +1,4 @@
-//! Sums, magnitudes, activations and changes of type.
+//! Sums, means, activations and type conversions.
 
 use candle_core::{DType, Tensor};
 
@@ -50,7 +50,7 @@ fn pointwise() {
 #[test]
 fn mean_magnitudes() {
     for dtype in DTYPES {
-        // Less than a block's, several blocks' that are whole and that are not.
+        // Less than one thread block, and several, with the last one full and not.
         for shape in [[1, 1], [3, 7], [16, 4096], [37, 4104], [41, 4099]] {
             let what = format!("{dtype:?} {shape:?}");
             let (x, y) = (random(&shape, dtype), random(&shape, dtype));
