@@ -1,6 +1,5 @@
-//! Under the `cuda` feature: compiles `kernels/*.cu` with nvcc and the cuDNN
-//! interface with the C++ compiler. `worker/cuda-toolchain` sets the
-//! environment this reads.
+//! With the `cuda` feature, compiles `kernels/*.cu` with nvcc and the cuDNN interface with the C++
+//! compiler. `worker/cuda-toolchain` sets the environment variables that this reads.
 
 #[cfg(feature = "cuda")]
 fn main() {
@@ -20,8 +19,8 @@ mod cuda {
     use std::process::Command;
     use std::{env, fs};
 
-    /// Machine code for Ampere (also run by 8.6 and 8.9), Hopper and both kinds of
-    /// Blackwell, and PTX that a driver compiles for whatever else comes after Hopper.
+    /// Machine code for Ampere (which 8.6 and 8.9 run as well), Hopper and both kinds of Blackwell, and
+    /// PTX that the driver compiles for any other GPU newer than Hopper.
     const TARGETS: [&str; 5] = [
         "arch=compute_80,code=sm_80",
         "arch=compute_90,code=sm_90",
@@ -30,7 +29,7 @@ mod cuda {
         "arch=compute_90,code=compute_90",
     ];
 
-    /// The same from Ada (8.9) on, which has 8-bit floats.
+    /// The same from Ada (8.9) on, the first generation with 8-bit floats.
     const FP8_TARGETS: [&str; 5] = [
         "arch=compute_89,code=sm_89",
         "arch=compute_90,code=sm_90",
@@ -39,10 +38,10 @@ mod cuda {
         "arch=compute_90,code=compute_90",
     ];
 
-    /// Hopper's own instructions, which no other architecture has.
+    /// For kernels with instructions that only Hopper has.
     const HOPPER_TARGETS: [&str; 1] = ["arch=compute_90a,code=sm_90a"];
 
-    /// An environment variable that, when it changes, means another build.
+    /// Reads an environment variable and makes cargo rerun this script when it changes.
     fn variable(name: &str) -> Option<String> {
         println!("cargo:rerun-if-env-changed={name}");
         env::var(name).ok().filter(|value| !value.is_empty())
@@ -54,7 +53,7 @@ mod cuda {
             .map(PathBuf::from)
     }
 
-    /// Every `kernels/NAME.cu` becomes `OUT_DIR/NAME.fatbin`.
+    /// Compiles every `kernels/NAME.cu` to `OUT_DIR/NAME.fatbin`.
     pub fn kernels() {
         println!("cargo:rerun-if-changed=kernels");
         let nvcc = toolkit().map_or_else(|| "nvcc".into(), |home| home.join("bin/nvcc"));
@@ -97,7 +96,7 @@ mod cuda {
         }
     }
 
-    /// The C interface to cuDNN, from headers alone.
+    /// Compiles the C interface to cuDNN, which needs only its headers.
     pub fn cudnn() {
         let mut includes: Vec<PathBuf> = variable("OVIS_CUDNN_INCLUDE")
             .map(|paths| env::split_paths(&paths).collect())
@@ -117,7 +116,7 @@ mod cuda {
         }
         let mut build = cc::Build::new();
         for dir in includes {
-            // As system headers: their warnings are not ours.
+            // As system headers, so that their warnings are not shown.
             build.flag("-isystem").flag(dir.display().to_string());
         }
         build
@@ -128,8 +127,8 @@ mod cuda {
             .compile("ovis_cudnn");
     }
 
-    /// Where no driver is installed, libcuda is an empty stand-in whose symbols
-    /// stay open until the worker starts beside a real one.
+    /// Without an installed driver, libcuda is an empty stub whose symbols stay unresolved until the
+    /// worker runs on a machine with a real one.
     pub fn link() {
         if let Some(dir) = variable("OVIS_CUDA_LINK_DIR") {
             println!("cargo:rustc-link-search=native={dir}");
@@ -142,8 +141,8 @@ mod cuda {
                 println!("cargo:rustc-link-arg={argument}");
             }
         }
-        // Libraries that the toolchain script has fetched are found where they
-        // lie; a binary that moves needs LD_LIBRARY_PATH.
+        // The binary finds the libraries that the toolchain script has fetched by their absolute
+        // paths. On another machine it needs LD_LIBRARY_PATH.
         for dir in variable("OVIS_CUDA_RUN_DIRS")
             .iter()
             .flat_map(env::split_paths)

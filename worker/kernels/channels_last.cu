@@ -1,18 +1,17 @@
-// Images as [B, pixels, C]: a pixel's channels lie together, as tensor cores want them.
-// Group normalisation in three kernels (every chunk's moments, a group's, the result),
-// and enlargement.
+// Images in channels-last layout, [B, pixels, C], which tensor cores need: group normalisation in
+// three kernels (moments of each chunk, moments of each group, the result), and upsampling.
 //
-// In the kernels over channels a thread keeps to N neighbouring ones, and a block's threads
-// share out the pixels of its chunk; C / N must not exceed a block.
+// In the group norm, each thread handles N neighbouring channels, and the threads of a block share
+// the pixels of a chunk. C / N must not exceed the number of threads.
 #include "common.cuh"
 
-// Threads of a block.
+// Threads per block.
 constexpr int THREADS = 256;
 
-// A thread's place: which pack of channels, which of the pixels handled at once.
+// A thread's pack of channels, and its index among the pixels handled at once.
 struct Place {
-    int packs; // of a pixel
-    int lanes; // pixels at once
+    int packs; // packs per pixel
+    int lanes; // pixels handled at once
     int pack;
     int lane;
 };
@@ -23,8 +22,8 @@ __device__ __forceinline__ Place place_of(int64_t channels) {
     return {packs, THREADS / packs, int(threadIdx.x) % packs, int(threadIdx.x) / packs};
 }
 
-// Block (chunk, image). `stats` is [B, groups, chunks, 2]: mean, and sum of squared
-// deviations. Sums are of differences to the chunk's first pixel, so nothing cancels.
+// Block (chunk, image). `stats` is [B, groups, chunks, 2]: mean and sum of squared deviations. The
+// sums are of differences to the chunk's first pixel, which avoids cancellation.
 template <typename T, int N>
 __device__ void group_norm_stats(const T *x, float *stats, int64_t pixels, int64_t channels,
                                  int64_t groups, int64_t chunk) {
@@ -57,8 +56,8 @@ __device__ void group_norm_stats(const T *x, float *stats, int64_t pixels, int64
     const int64_t width = channels / groups;
     const float count = float(last - first);
     for (int64_t group = threadIdx.x; group < groups; group += THREADS) {
-        // Channels have as many pixels each, so a group's mean is the mean of theirs
-        // (Chan et al. 1979).
+        // All channels have the same number of pixels, so a group's mean is the mean of its
+        // channels' means (Chan et al. 1979).
         float mean = 0.0f, within = 0.0f, between = 0.0f;
         for (int64_t k = 0; k < width; ++k) {
             const int64_t channel = group * width + k;
@@ -78,8 +77,8 @@ __device__ void group_norm_stats(const T *x, float *stats, int64_t pixels, int64
     }
 }
 
-// Block (image * groups + group). `moments` is [B, groups, 2]: mean, and what deviations
-// are multiplied by. `width` is a group's channels.
+// Block (image * groups + group). `moments` is [B, groups, 2]: mean and reciprocal standard
+// deviation. `width` is the number of channels per group.
 template <typename T, int N>
 __device__ void group_norm_moments(const float *stats, float *moments, int64_t pixels,
                                    int64_t width, int64_t chunk, int64_t chunks, float eps) {
@@ -102,7 +101,7 @@ __device__ void group_norm_moments(const float *stats, float *moments, int64_t p
     }
 }
 
-// Block (chunk, image) again.
+// Block (chunk, image). Normalises with `moments`, then applies the affine and optionally SiLU.
 template <typename T, int N>
 __device__ void group_norm_apply(const T *x, const float *moments, const T *weight, const T *bias,
                                  T *y, int64_t pixels, int64_t channels, int64_t groups,
@@ -135,8 +134,8 @@ __device__ void group_norm_apply(const T *x, const float *moments, const T *weig
     }
 }
 
-// Every pixel four times: [B, H, W, C] to [B, 2 H, 2 W, C]. One thread a pack of the
-// output, of which there are `count`.
+// Nearest-neighbour upsampling from [B, H, W, C] to [B, 2 H, 2 W, C]. One thread per pack of the
+// output; there are `count` packs.
 template <typename T, int N>
 __device__ void upsample(const T *x, T *y, int64_t count, int64_t height, int64_t width,
                          int64_t channels) {

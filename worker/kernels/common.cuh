@@ -1,4 +1,4 @@
-// What every kernel family shares: element types, packed loads, reductions.
+// Shared by all kernel families: element types, packed loads, reductions.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -6,8 +6,7 @@
 
 using bf16 = __nv_bfloat16;
 
-// N neighbouring elements moved by one memory instruction. The caller promises
-// the alignment.
+// N neighbouring elements moved by one memory instruction. The caller ensures the alignment.
 template <typename T, int N>
 struct alignas(sizeof(T) * N) Pack {
     T at[N];
@@ -44,11 +43,11 @@ __device__ __forceinline__ float warp_sum(float x) {
     return x;
 }
 
-// Sum over a block of whole warps, in every thread. May be called repeatedly.
+// Sum over a block of whole warps, in every thread.
 __device__ __forceinline__ float block_sum(float x) {
     __shared__ float partial[32];
     x = warp_sum(x);
-    __syncthreads(); // the previous call's readers are done
+    __syncthreads(); // all threads have read the previous call's result
     if (threadIdx.x % 32 == 0) {
         partial[threadIdx.x / 32] = x;
     }
@@ -57,14 +56,14 @@ __device__ __forceinline__ float block_sum(float x) {
     return warp_sum(threadIdx.x % 32 < warps ? partial[threadIdx.x % 32] : 0.0f);
 }
 
-// Maximum over a block of whole warps, in every thread. May be called repeatedly.
+// Maximum over a block of whole warps, in every thread.
 __device__ __forceinline__ float block_max(float x) {
     __shared__ float partial[32];
 #pragma unroll
     for (int step = 16; step > 0; step /= 2) {
         x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
     }
-    __syncthreads(); // the previous call's readers are done
+    __syncthreads(); // all threads have read the previous call's result
     if (threadIdx.x % 32 == 0) {
         partial[threadIdx.x / 32] = x;
     }
@@ -78,12 +77,12 @@ __device__ __forceinline__ float block_max(float x) {
     return x;
 }
 
-// Packs of a row that a thread of a block holds, or one of a warp.
+// Packs of a row that a thread keeps in registers, if a block or a warp reads the row.
 constexpr int HELD_BY_BLOCK = 4;
 constexpr int HELD_BY_WARP = 12;
 
-// A row of `width` elements that `readers` threads read together, of which this is one: each
-// holds its first packs in registers, and reads those beyond them each time.
+// A row of `width` elements that `readers` threads, this one among them, read cooperatively. Each
+// keeps its first packs in registers and reads any further ones from memory every time.
 template <typename T, int N, int HELD>
 struct Row {
     const T *x;
@@ -103,7 +102,7 @@ struct Row {
         }
     }
 
-    // Calls body(i, pack) for this thread's packs, which begin at element i.
+    // Calls body(i, pack) for each of this thread's packs, where i is its first element.
     template <typename Body>
     __device__ __forceinline__ void each(Body body) const {
 #pragma unroll
@@ -119,13 +118,13 @@ struct Row {
     }
 };
 
-// What a LayerNorm subtracts from a row, and what it multiplies by then.
+// Mean and reciprocal standard deviation of a row.
 struct Moments {
     float mean;
     float inverse;
 };
 
-// `sum_up` gives each of the row's readers the sum of what they have.
+// `sum_up` returns the sum over all readers of the row to each of them.
 template <typename T, int N, int HELD, typename SumUp>
 __device__ __forceinline__ Moments row_moments(const Row<T, N, HELD> &row, float eps,
                                                SumUp sum_up) {
@@ -138,7 +137,7 @@ __device__ __forceinline__ Moments row_moments(const Row<T, N, HELD> &row, float
     });
     const float mean = sum_up(sum) / row.width;
 
-    // A second pass rather than E[x^2] - E[x]^2, which cancels.
+    // A second pass, because E[x^2] - E[x]^2 suffers from cancellation.
     float squares = 0.0f;
     row.each([&](int64_t, const Pack<T, N> &v) {
 #pragma unroll

@@ -1,9 +1,8 @@
-// Copies between tensors of other strides, in units of 1 to 16 bytes. One thread
-// a unit.
+// Copies between tensors of different strides, in units of 1 to 16 bytes. One thread per unit.
 #include <cstdint>
 
-// Lengths of the last three of four dimensions, and the strides of all, outermost
-// first; lengths and strides count units.
+// Lengths of the last three of four dimensions, and the strides of all four, outermost first, in
+// units.
 template <typename Unit>
 __device__ __forceinline__ void copy(const Unit *from, Unit *to, uint32_t count, uint32_t n1,
                                      uint32_t n2, uint32_t n3, const int64_t (&from_strides)[4],

@@ -1,8 +1,8 @@
-// cuDNN's fused attention and convolution behind a C interface. libcudnn is
-// opened when the first operation asks for it, so it need not exist where the
-// worker is built, nor on a machine that runs it without a GPU.
+// cuDNN's fused attention and convolution behind a C interface. libcudnn is opened at the first
+// operation, so it need not exist on the machine that builds the worker, nor on one that runs it
+// without a GPU.
 //
-// Every function returns 0, or 1 with a sentence in `error`.
+// Every function returns 0, or 1 with a message in `error`.
 #define NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING
 #include <cudnn_frontend.h>
 
@@ -30,8 +30,8 @@ int fail(char *error, size_t size, const std::string &message) {
     return 1;
 }
 
-// Runs `body`, which returns an empty string or what went wrong. No exception
-// may cross into Rust.
+// Runs `body`, which returns an empty string or an error message. Exceptions become messages, since
+// they must not cross into Rust.
 template <typename Body>
 int guarded(char *error, size_t size, Body body) {
     try {
@@ -73,7 +73,7 @@ auto attention_options(float scale, int causal) {
     return options;
 }
 
-// Chooses and compiles the fastest plan that cuDNN's heuristics know.
+// Builds the plan that cuDNN's heuristics rank first.
 std::string finish(cudnnHandle_t handle, std::unique_ptr<Plan> plan, bool tensor_cores,
                    void **out, int64_t *workspace) {
     auto &graph = plan->graph;
@@ -90,7 +90,7 @@ std::string finish(cudnnHandle_t handle, std::unique_ptr<Plan> plan, bool tensor
         }
     }
     if (!tensor_cores) {
-        // On float32, tensor cores mean TF32's 10-bit mantissa.
+        // For float32, tensor cores would compute in TF32 with its 10-bit mantissa.
         graph.deselect_numeric_notes({fe::NumericalNote_t::TENSOR_CORE});
     }
     auto problem = message(graph.check_support());
@@ -110,7 +110,7 @@ std::string finish(cudnnHandle_t handle, std::unique_ptr<Plan> plan, bool tensor
 
 extern "C" {
 
-// Opens libcudnn and makes a handle on the current CUDA context.
+// Opens libcudnn and creates a handle on the current CUDA context.
 int ovis_cudnn_open(void **handle, char *error, size_t size) {
     return guarded(error, size, [&]() -> std::string {
         if (fe::cudnn_dlhandle == nullptr) {
@@ -130,8 +130,7 @@ int ovis_cudnn_open(void **handle, char *error, size_t size) {
     });
 }
 
-// Of the library that was opened: 10000 for the major version, 100 for the minor, and the
-// patch level.
+// Version of the opened library: 10000 * major + 100 * minor + patch level.
 int ovis_cudnn_version(size_t *version, char *error, size_t size) {
     return guarded(error, size, [&]() -> std::string {
         *version = fe::detail::get_backend_version();
@@ -161,12 +160,11 @@ int ovis_cudnn_attention(void *handle, const int64_t *q_dims, const int64_t *q_s
     });
 }
 
-// The same of E4M3 tensors into E4M3, which is all that Hopper writes: the frontend refuses a
-// bf16 output below compute capability 10. Numbers 5 to 12 are single floats in device memory:
-// what q, k, v and the weights are to be multiplied by to become what they stand for, what the
-// weights (0 to 1) and the output are multiplied by to become E4M3, and, written by cuDNN, the
-// largest weight and the largest output. `unified` picks cuDNN's single SDPA operation (9.25 or
-// newer) instead of its graph of products and a softmax.
+// The same for E4M3 inputs and output: the frontend rejects a bf16 output below compute capability
+// 10. Tensors 5 to 12 are single floats in device memory: the factors that dequantize q, k, v and
+// the weights, the factors that quantize the weights (0 to 1) and the output, and, written by cuDNN,
+// the largest weight and the largest output. `unified` selects cuDNN's single SDPA operation (9.25
+// or newer) instead of a graph of products and a softmax.
 int ovis_cudnn_attention_fp8(void *handle, const int64_t *q_dims, const int64_t *q_strides,
                              const int64_t *kv_dims, const int64_t *k_strides,
                              const int64_t *v_strides, const int64_t *o_strides, float scale,
@@ -205,9 +203,9 @@ int ovis_cudnn_attention_fp8(void *handle, const int64_t *q_dims, const int64_t 
     });
 }
 
-// A square convolution of contiguous [batch, channels, height, width] tensors,
-// padded by `before` in front and `after` behind. Tensors are numbered input 1,
-// weight 2, output 3.
+// A square convolution of [batch, channels, height, width] tensors, padded with `before` zeros at
+// the top and left and `after` at the bottom and right. Tensors are numbered input 1, weight 2,
+// output 3.
 int ovis_cudnn_convolution(void *handle, int is_bf16, const int64_t *x_dims,
                            const int64_t *x_strides, const int64_t *w_dims,
                            const int64_t *w_strides, const int64_t *y_dims,
@@ -234,7 +232,7 @@ int ovis_cudnn_convolution(void *handle, int is_bf16, const int64_t *x_dims,
     });
 }
 
-// Frees a plan, which nothing may be running.
+// Frees a plan, which must not be running.
 void ovis_cudnn_free(void *plan) { delete static_cast<Plan *>(plan); }
 
 // Enqueues a plan on a stream. `pointers[i]` is the address of tensor i + 1.

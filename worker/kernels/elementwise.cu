@@ -1,12 +1,12 @@
-// Elementwise parts of a block. One thread a pack of N elements; a grid of
-// (columns, rows) so that rows may be apart by any stride.
+// Elementwise operations of a transformer block. One thread per pack of N elements; the grid is
+// (columns, rows), so that rows may have any stride.
 #include "common.cuh"
 
 __device__ __forceinline__ int64_t column() {
     return int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
 }
 
-// out[row, i] = up * silu(gate), the row of up_gate being [up | gate].
+// out[row, i] = up * silu(gate), where a row of up_gate is [up | gate].
 template <typename T, int N>
 __device__ void swiglu(const T *up_gate, T *out, int64_t rows, int64_t inner, int64_t in_stride,
                        int64_t out_stride) {
@@ -65,7 +65,7 @@ __device__ void add_bias(T *y, const T *bias, int64_t rows, int64_t width) {
     }
 }
 
-// y[plane, i] += bias[plane % channels], in place: the bias of a convolution.
+// y[plane, i] += bias[plane % channels], in place: a convolution's bias.
 template <typename T, int N>
 __device__ void add_channel_bias(T *y, const T *bias, int64_t planes, int64_t pixels,
                                  int64_t channels) {

@@ -1,11 +1,11 @@
-// Rows of 8-bit floats with a float32 scale each, so that x = scale * q. One block a row.
+// Quantization to rows of 8-bit floats with a float32 scale each: x = scale * q. One block per row.
 #include "fp8.cuh"
 
-// Packs of a row that a thread keeps in registers between looking for the largest
-// magnitude and writing; it makes the packs beyond them twice.
+// Packs of a row that a thread keeps in registers between the search for the largest magnitude and
+// the write. It computes any further packs twice.
 constexpr int HELD = 4;
 
-// Writes a row of `width` numbers, of which make(i, v) makes those from i on.
+// Quantizes a row of `width` numbers; make(i, v) computes the pack that begins at i.
 template <int N, typename Make>
 __device__ void write_row(Make make, fp8 *q, float *scale, int64_t width) {
     const int64_t first = int64_t(threadIdx.x) * N;
@@ -44,7 +44,7 @@ __device__ void write_row(Make make, fp8 *q, float *scale, int64_t width) {
     }
 }
 
-// Rows of x, `stride` elements apart.
+// Quantizes the rows of x, which are `stride` elements apart.
 template <typename T, int N>
 __device__ void quantize_rows(const T *x, fp8 *q, float *scales, int64_t width, int64_t stride) {
     const int64_t row = blockIdx.x;
@@ -53,7 +53,7 @@ __device__ void quantize_rows(const T *x, fp8 *q, float *scales, int64_t width, 
     write_row<N>(make, q + row * width, scales + row, width);
 }
 
-// Rows of modulated_layer_norm (norm.cu), without rounding in between.
+// Quantizes the rows of modulated_layer_norm (norm.cu) without rounding in between.
 template <typename T, int N>
 __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale, fp8 *q,
                                      float *scales, int64_t width, int64_t tokens,
@@ -79,8 +79,7 @@ __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale,
     write_row<N>(make, q + row * width, scales + row, width);
 }
 
-// y[row, i] = y[row, i] * row_scales[row] * column_scales[i] + bias[i], in place; without
-// a bias if it is null.
+// y[row, i] = y[row, i] * row_scales[row] * column_scales[i] + bias[i], in place. bias may be null.
 template <typename T, int N>
 __device__ void rescale(T *y, const float *row_scales, const float *column_scales, const T *bias,
                         int64_t rows, int64_t width) {

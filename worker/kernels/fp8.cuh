@@ -1,4 +1,5 @@
-// 8-bit floats (E4M3: 4 bits of exponent, 3 of mantissa, at most 448) from and to wider ones.
+// Conversions between 8-bit floats (E4M3: 4 bits of exponent, 3 of mantissa, at most 448) and wider
+// ones.
 #pragma once
 
 #include "common.cuh"
@@ -10,8 +11,8 @@ using fp8 = __nv_fp8_storage_t;
 // The largest E4M3 number.
 constexpr float LARGEST = 448.0f;
 
-// The largest magnitude that what shares a scale is taken to have at least: zeros have a
-// scale that can be divided by.
+// Lower bound on the magnitude that a scale is computed from, so that zeros do not lead to a
+// division by zero.
 constexpr float LEAST = 1e-30f;
 
 template <int N>

@@ -1,19 +1,19 @@
-// The queries, keys and values of an attention in 8-bit floats, with one scale for each of the
-// three tensors, and what becomes of its output.
+// Conversion of an attention's queries, keys and values to 8-bit floats, with one scale per tensor,
+// and of its output back.
 //
-// Floats of 4 bits hold as much near their largest number as far below it, so a scale may be
-// too large by a few powers of two: only what lies 2^15 below the largest loses bits.
+// Floats have the same relative precision over most of their range, so a scale may be too large by
+// a few powers of two: only numbers 2^15 below the largest lose bits.
 #include "fp8.cuh"
 
-// What softmax weights, 0 to 1, are multiplied by before they become 8-bit floats: the largest
-// power of two that stays within them.
+// Factor of the softmax weights (0 to 1) before their conversion to E4M3: the largest power of two
+// that E4M3 holds.
 constexpr float WEIGHT_SCALE = 256.0f;
 
-// The largest magnitude of an output, in its 8-bit floats. It is a mean of values, so no larger
-// than the largest, but for the rounding of the weights: hence a power of two to spare.
+// The largest E4M3 magnitude that the output is scaled to. The output is a weighted mean of values
+// and exceeds the largest value only by rounding of the weights, so a factor of two is spare.
 constexpr float LARGEST_OUTPUT = LARGEST / 2.0f;
 
-// The numbers that an attention in 8-bit floats takes and makes, each in a slot of 16 bytes.
+// The scalar inputs and outputs of an attention in 8-bit floats, each in a slot of 16 bytes.
 enum Slot {
     DESCALE_Q,
     DESCALE_K,
@@ -21,7 +21,7 @@ enum Slot {
     DESCALE_WEIGHTS,
     SCALE_WEIGHTS,
     SCALE_OUTPUT,
-    LARGEST_WEIGHT_FOUND, // cuDNN's to write, as the next
+    LARGEST_WEIGHT_FOUND, // written by cuDNN, like the next
     LARGEST_OUTPUT_FOUND,
     DESCALE_OUTPUT,
     LARGEST_VALUE,
@@ -29,15 +29,15 @@ enum Slot {
 
 __device__ __forceinline__ float &at(float *slots, Slot slot) { return slots[4 * slot]; }
 
-// Raises LARGEST_VALUE, zero before, to the largest magnitude in v, of [batch, tokens] rows of
-// `width` elements. Blocks share the tokens of an entry of the batch.
+// Raises LARGEST_VALUE, initially zero, to the largest magnitude of v, which has [batch, tokens]
+// rows of `width` elements. Blocks share the tokens of a batch entry.
 template <typename T, int N>
 __device__ void largest_value(const T *v, float *slots, int64_t tokens, int64_t width,
                               int64_t batch_stride, int64_t row_stride) {
     v += blockIdx.y * batch_stride;
     float most = 0.0f;
     for (int64_t i = int64_t(threadIdx.x) * N; i < width; i += int64_t(blockDim.x) * N) {
-        // Several loads on their way at a time.
+        // Keeps several loads in flight.
 #pragma unroll 4
         for (int64_t token = blockIdx.x; token < tokens; token += gridDim.x) {
             float wider[N];
@@ -47,14 +47,14 @@ __device__ void largest_value(const T *v, float *slots, int64_t tokens, int64_t 
     }
     most = block_max(most);
     if (threadIdx.x == 0) {
-        // Floats that are not negative are in the order of their bits.
+        // Non-negative floats compare like their bits as integers.
         atomicMax(reinterpret_cast<int *>(&at(slots, LARGEST_VALUE)), __float_as_int(most));
     }
 }
 
-// Brings [batch, tokens] rows of q, k and v, of so many elements, to contiguous 8-bit floats, and
-// fills the slots. q and k of no elements have been brought there already. No magnitude of q and k is above q_bound and
-// k_bound; LARGEST_VALUE is v's. One block a row.
+// Converts [batch, tokens] rows of q, k and v, of the given widths, to contiguous 8-bit floats, and
+// fills the slots. A width of zero means that q or k is already converted. q_bound and k_bound bound
+// the magnitudes of q and k; LARGEST_VALUE bounds v. One block per row.
 template <typename T, int N>
 __device__ void heads_to_fp8(const T *q, const T *k, const T *v, fp8 *q_out, fp8 *k_out,
                              fp8 *v_out, float *slots, int64_t q_width, int64_t k_width,
@@ -85,7 +85,7 @@ __device__ void heads_to_fp8(const T *q, const T *k, const T *v, fp8 *q_out, fp8
     };
     for (int64_t i = int64_t(threadIdx.x) * N; i < max(q_width, v_width);
          i += int64_t(blockDim.x) * N) {
-        // All loads before the first use.
+        // Issues all loads before the first use.
         Pack<T, N> query = {}, key = {}, value = {};
         if (i < q_width) {
             query = load<T, N>(q + i);
@@ -117,7 +117,7 @@ __device__ void heads_to_fp8(const T *q, const T *k, const T *v, fp8 *q_out, fp8
     }
 }
 
-// y = x * scale, of rows that in y are `stride` elements apart.
+// y = x * scale; rows of y are `stride` elements apart.
 template <typename T, int N>
 __device__ void widen_fp8(const fp8 *x, const float *scale, T *y, int64_t rows, int64_t width,
                           int64_t stride) {
@@ -137,7 +137,7 @@ __device__ void widen_fp8(const fp8 *x, const float *scale, T *y, int64_t rows, 
     }
 }
 
-// Heads of 8-bit floats are moved 16 bytes at a time, so bf16 needs no other width.
+// Heads are aligned to 16 bytes of 8-bit floats, so bf16 needs no other access width.
 VARIANT(largest_value, _bf16_v8, bf16, 8, ::largest_value,
         (const T *v, float *slots, int64_t tokens, int64_t width, int64_t batch_stride,
          int64_t row_stride),

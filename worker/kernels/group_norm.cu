@@ -1,7 +1,7 @@
-// Group normalisation of [B, C, H, W], optionally through SiLU. A group can be
-// millions of pixels and there are few groups, so each is cut into chunks: one
-// kernel takes every chunk's mean and sum of squared deviations, the next one
-// combines a group's chunks (Chan et al. 1979) and applies the result.
+// Group normalisation of [B, C, H, W], optionally followed by SiLU. Groups are few and can have
+// millions of pixels, so each is divided into chunks: one kernel computes the mean and the sum of
+// squared deviations of each chunk, the next combines a group's chunks (Chan et al. 1979) and
+// normalises.
 #include "common.cuh"
 
 // Block (chunk, group). `stats` is [groups, chunks, 2].
@@ -36,7 +36,7 @@ __device__ void group_norm_stats(const T *x, float *stats, int64_t size, int64_t
     }
 }
 
-// Block (chunk, group) again. `size` is a group's elements, `pixels` a plane's.
+// Block (chunk, group). `size` is the number of elements per group, `pixels` per plane.
 template <typename T, int N>
 __device__ void group_norm_apply(const T *x, const float *stats, const T *weight, const T *bias,
                                  T *y, int64_t size, int64_t chunk, int64_t pixels,

@@ -1,5 +1,5 @@
-// Hopper's own instructions: products of shared memory by a group of four warps, copies of
-// tiles by the tensor memory accelerator (TMA), and the barriers that order them.
+// Hopper's instructions: matrix products of shared memory by a group of four warps, copies of tiles
+// by the tensor memory accelerator (TMA), and the barriers that order them.
 //
 // Source: NVIDIA, "Parallel Thread Execution ISA", 8.5: wgmma, cp.async.bulk.tensor, mbarrier.
 #pragma once
@@ -37,7 +37,7 @@ __device__ __forceinline__ void barrier_wait(uint64_t *barrier, uint32_t parity)
         : "memory");
 }
 
-// Arrives, and has the barrier wait for so many bytes of copies besides.
+// Arrives, and makes the barrier also wait for so many bytes of copies.
 __device__ __forceinline__ void barrier_expect(uint64_t *barrier, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
                      shared_address(barrier)),
@@ -50,9 +50,10 @@ __device__ __forceinline__ void barrier_arrive(uint64_t *barrier) {
                  : "memory");
 }
 
-// Arrives at the same barrier of block `rank` of the cluster. It releases what wgmma has read,
-// which waiting for the products orders already: a release to the whole cluster of what
-// threads have written would stop them for a fence of the GPU's memory.
+// Arrives at the same barrier of block `rank` of the cluster. It
+// hands back memory that wgmma has read, and waiting for the products already orders those reads, so
+// it needs no release to the whole cluster, which would stall the threads for a memory fence of the
+// GPU.
 __device__ __forceinline__ void barrier_arrive(uint64_t *barrier, uint32_t rank) {
     asm volatile(
         "{\n.reg .b32 there;\n"
@@ -63,7 +64,7 @@ __device__ __forceinline__ void barrier_arrive(uint64_t *barrier, uint32_t rank)
         : "memory");
 }
 
-// Waits for N threads of the block, which share this number.
+// Waits for N threads of the block that use this barrier number.
 template <int N>
 __device__ __forceinline__ void group_sync(int number) {
     asm volatile("bar.sync %0, %1;" ::"r"(number), "n"(N) : "memory");
@@ -83,8 +84,8 @@ __device__ __forceinline__ void cluster_sync() {
 
 // --- copies ---
 
-// The box at (column, row) of a matrix into shared memory, here or (by the mask) at the same
-// place in several blocks of the cluster; its bytes count at `barrier` of each of them.
+// Copies the box at (column, row) of a matrix into shared memory, of this block or (with a mask) at
+// the same address in several blocks of the cluster. Its bytes are counted at each one's `barrier`.
 __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *from, uint64_t *barrier,
                                          int column, int row) {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
@@ -101,7 +102,7 @@ __device__ __forceinline__ void copy_box_to(uint16_t blocks, void *to, const CUt
                  : "memory");
 }
 
-// A multiple of 16 bytes, from and to multiples of 16.
+// Copies a multiple of 16 bytes between addresses that are multiples of 16.
 __device__ __forceinline__ void copy_bytes(void *to, const void *from, uint64_t *barrier,
                                            uint32_t bytes) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
@@ -112,16 +113,16 @@ __device__ __forceinline__ void copy_bytes(void *to, const void *from, uint64_t 
 
 // --- products ---
 
-// Describes a tile of rows of 128 bytes, swizzled as the TMA does it: 8 rows are a pattern of
-// 1024 bytes.
+// Describes a tile of rows of 128 bytes in the TMA's swizzle, whose pattern of 1024 bytes covers 8
+// rows.
 __device__ __forceinline__ uint64_t tile(const void *p) {
     constexpr uint64_t SWIZZLE_128 = 1ull << 62;
     constexpr uint64_t PATTERN = uint64_t(1024 >> 4) << 32;
-    constexpr uint64_t UNUSED = 1ull << 16; // the leading offset, which a swizzled row lacks
+    constexpr uint64_t UNUSED = 1ull << 16; // the leading offset, which swizzled rows do not use
     return SWIZZLE_128 | PATTERN | UNUSED | ((shared_address(p) & 0x3ffff) >> 4);
 }
 
-// A described tile, moved by a multiple of 16 bytes: to other rows, or by 32 along the row.
+// The descriptor of a tile moved by a multiple of 16 bytes: to other rows, or 32 along the row.
 __device__ __forceinline__ uint64_t moved(uint64_t tile, int bytes) { return tile + (bytes >> 4); }
 
 __device__ __forceinline__ void products_begin() {
@@ -132,7 +133,7 @@ __device__ __forceinline__ void products_commit() {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-// Waits until at most N committed groups are under way.
+// Waits until at most N committed groups are in progress.
 template <int N>
 __device__ __forceinline__ void products_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
@@ -148,21 +149,22 @@ __device__ __forceinline__ void fewer_registers() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
 }
 
-// Four 8 x 8 matrices of 16 bits to shared memory; lane l names the row l % 8 of matrix l / 8.
-// The compiler may move the thread's own reads across it: they are of other places.
+// Stores four 8 x 8 matrices of 16 bits to shared memory; lane l gives the address of row l % 8 of
+// matrix l / 8. The compiler may move the thread's own reads across it: they are of other
+// addresses.
 __device__ __forceinline__ void store_matrices(void *row, const uint32_t (&v)[4]) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
                      shared_address(row)),
                  "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]));
 }
 
-// Enqueues d = a b^T (+ d if `add`) for tiles of 64 and of 256 rows and 32 bytes of T. Of d,
-// the thread at lane l of warp w has, for each 8 columns c, d[4 c + 2 i + j] at row
+// Enqueues d = a b^T (+ d if `add`) for tiles of 64 and of 256 rows and 32 bytes of T. The thread
+// at lane l of warp w holds, for each 8 columns c, d[4 c + 2 i + j] at row
 // 16 w + l / 4 + 8 i and column 8 c + 2 (l % 4) + j.
 template <typename T>
 __device__ __forceinline__ void multiply(float (&d)[128], uint64_t a, uint64_t b, int add);
 
-// The 128 sums, as the instruction's registers and as its operands.
+// The 128 sums, as the instruction's register list and as its operands.
 #define SUM_REGISTERS                                                                             \
     "{"                                                                                           \
     "%0, %1, %2, %3, %4, %5, %6, %7, "                                                            \
@@ -186,7 +188,7 @@ __device__ __forceinline__ void multiply(float (&d)[128], uint64_t a, uint64_t b
         "+f"(d[i + 6]), "+f"(d[i + 7])
 #define SUMS_32(i) SUMS_8(i), SUMS_8(i + 8), SUMS_8(i + 16), SUMS_8(i + 24)
 
-// SHAPE and TYPES name the instruction; TRANSPOSED is what it says of that, if it may.
+// SHAPE and TYPES name the instruction; TRANSPOSED holds its transposition operands, if it has any.
 #define MULTIPLY(TYPE, SHAPE, TYPES, TRANSPOSED)                                                  \
     template <>                                                                                   \
     __device__ __forceinline__ void multiply<TYPE>(float(&d)[128], uint64_t a, uint64_t b,        \

@@ -1,23 +1,23 @@
-// What a Hopper product (hopper_product.cu) ends in: work on the staged sums of a tile, by warps
-// that do nothing else.
+// Epilogues of a Hopper product (hopper_product.cu): operations on the staged sums of a tile, by
+// warps of their own.
 #pragma once
 
 #include "hopper_tiles.cuh"
 
-// Where rows go that hold `tokens` of each batch entry: behind `offset` others of `all`.
+// Maps rows with `tokens` tokens per batch entry to their place among `all` tokens, from `offset`.
 struct Place {
     int tokens;
     int all;
     int offset;
 };
 
-// q, k, v, then up and gate; each may be missing. `head_columns` are a multiple of TILE_COLUMNS,
-// `inner` is one of HALF.
+// Columns of q, k, v, then up and gate; heads or up and gate may be absent. `head_columns` is a
+// multiple of TILE_COLUMNS, `inner` of HALF.
 //
-// For an attention in 8-bit floats (fp8_heads.cu), q and k are these, and of v the largest
-// magnitude is found.
+// For an attention in 8-bit floats (fp8_heads.cu), q and k are converted, and the largest magnitude
+// of v is determined.
 struct Projected {
-    bf16 *heads; // [batch, all, columns of q, k and v], or of v alone
+    bf16 *heads; // [batch, all, columns of q, k and v], or v alone
     fp8 *queries8; // [batch, all, columns of q], or null
     fp8 *keys8;
     float *largest_value;
@@ -32,7 +32,7 @@ struct Projected {
     int keys;         // columns of k
     int head_columns; // columns of q, k and v
     int inner;        // columns of up
-    float query_factor; // from q to its 8-bit floats
+    float query_factor; // factor of q before its conversion
     float key_factor;
     float eps;
 };
@@ -47,7 +47,7 @@ struct Gated {
     int columns; // N
 };
 
-// Up and gate of the same columns make a tile.
+// A tile holds up and gate of the same columns.
 __device__ __forceinline__ Unit unit_of(const Product &p, const Projected &e, int number) {
     Unit u = unit_at(p, number);
     if (u.first >= e.head_columns) {
@@ -61,19 +61,21 @@ __device__ __forceinline__ Unit unit_of(const Product &p, const Gated &, int num
     return unit_at(p, number);
 }
 
-// 8 elements of what nobody writes while this runs.
+// Loads 8 elements that no thread writes while the kernel runs.
 __device__ __forceinline__ Pack<bf16, 8> fixed(const bf16 *p) {
     Pack<bf16, 8> v;
     reinterpret_cast<uint4 &>(v) = __ldg(reinterpret_cast<const uint4 *>(p));
     return v;
 }
 
-// Stores what is read only after this has run, so that x and W stay in the L2 cache.
+// Stores elements that this kernel does not read again. They are evicted from the L2 cache first, so
+// that x and W stay there.
 __device__ __forceinline__ void store_away(bf16 *p, const Pack<bf16, 8> &v) {
     __stcs(reinterpret_cast<uint4 *>(p), reinterpret_cast<const uint4 &>(v));
 }
 
-// silu to float32's last few bits, in five instructions: every one takes power from the products.
+// SiLU, accurate to the last few bits of float32, in five instructions: each one takes power from the
+// products.
 __device__ __forceinline__ float short_silu(float x) {
     constexpr float LOG2_E = 1.4426950408889634f;
     float power, inverse;
@@ -82,7 +84,7 @@ __device__ __forceinline__ float short_silu(float x) {
     return x * inverse;
 }
 
-// 8 columns of a row of a tile and who they are.
+// 8 columns of a row of a tile, and their position.
 struct Piece {
     int row;   // of the product
     int entry; // of the batch
@@ -91,8 +93,8 @@ struct Piece {
     int chunk;
 };
 
-// Calls body(piece) for rows of a tile from `begin` on, 16 lanes a row. All lanes of a warp call
-// it equally often, those beyond the last row too.
+// Calls body(piece) for the rows of a tile from `begin` on, 16 lanes per row. All lanes of a warp
+// call it equally often, including those beyond the last row.
 template <typename Body>
 __device__ __forceinline__ void each_piece(int warp, int begin, int tokens, Body body) {
     const int lane = threadIdx.x % 32;
@@ -109,8 +111,8 @@ __device__ __forceinline__ void each_piece(int warp, int begin, int tokens, Body
     }
 }
 
-// RMSNorm of a head, of which 16 lanes have 8 columns each, and its rotation by neighbouring
-// pairs, as rope.cu does it.
+// RMSNorm of a head, of which 16 lanes hold 8 columns each, and rotation of its neighbouring pairs,
+// as in rope.cu.
 __device__ __forceinline__ void turn(float (&x)[8], const float (&weight)[8], float4 cosines,
                                      float4 sines, float eps) {
     float squares = 0.0f;
@@ -198,7 +200,7 @@ __device__ __forceinline__ void finish_heads(const Product &p, const Projected &
             most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, step));
         }
         if (threadIdx.x % 32 == 0) {
-            // Floats that are not negative are in the order of their bits.
+            // Non-negative floats compare like their bits as integers.
             atomicMax(reinterpret_cast<int *>(e.largest_value), __float_as_int(most));
         }
     }

@@ -1,19 +1,20 @@
-// A matrix product for Hopper (sm_90a) that ends in what follows it in a transformer block, so
-// that the wide projections never travel through memory:
+// A matrix product for Hopper (sm_90a), fused with the operation that follows it in a transformer
+// block, so that the wide projections are never stored in memory:
 //
-//   projected   columns of q, k and v: head norms and rotation; columns of up and gate: SwiGLU
+//   projected   head norms and rotation of the columns of q, k and v; SwiGLU of up and gate
 //   gated       x + gate * y
 //
 // y = x W^T + bias, rounded to bf16; x [rows, K] and W [N, K] are bf16, or E4M3 with a float32
-// scale a row.
+// scale per row.
 //
-// A block works on tiles of 128 rows and 256 columns, one after another, and three kinds of
-// warps hand them on through shared memory: one has the TMA fetch x and W, 128 bytes of K at a
-// time; two groups of four multiply; the others finish what those have put down, while the next
-// tile is multiplied. Two blocks form a cluster; their tiles lie below one another, and each
-// fetches one half of W's tile for both, which halves what the L2 cache has to give.
+// A block computes tiles of 128 rows and 256 columns, one after another, in a pipeline of three
+// kinds of warps that communicate through shared memory: one starts TMA copies of x and W, 128
+// bytes along K at a time; two groups of four multiply; the others run the epilogue of a finished
+// tile while the next one is multiplied. Two blocks form a cluster. Their tiles are stacked
+// vertically, and each loads one half of W's tile for both, which halves the traffic from L2.
 //
-// Tiles that would leave most of the GPU idle at the end are cut along K into parts.
+// If the last round of tiles would leave most of the GPU idle, its tiles are split along K into
+// parts.
 #include "hopper_ends.cuh"
 #include "hopper_tiles.cuh"
 
@@ -22,7 +23,7 @@ __device__ __forceinline__ uint32_t both(float a, float b) {
     return reinterpret_cast<const uint32_t &>(pair);
 }
 
-// Which of a ring's places is next, and the parity of its barriers' phase.
+// The next stage of a ring, and the parity of its barriers' phase.
 template <int PLACES>
 struct Turn {
     int place = 0;
@@ -36,7 +37,7 @@ struct Turn {
     }
 };
 
-// Calls body(unit) for each of this cluster's.
+// Calls body(unit) for each unit of this cluster.
 template <typename End, typename Body>
 __device__ __forceinline__ void each_unit(const Product &p, const End &end, Body body) {
     for (int n = blockIdx.x / BLOCKS; n < units(p); n += gridDim.x / BLOCKS) {
@@ -44,7 +45,7 @@ __device__ __forceinline__ void each_unit(const Product &p, const End &end, Body
     }
 }
 
-// One thread: has every tile of this block's fetched, as stages become empty.
+// Run by one thread: starts the copies of this block's tiles as stages become empty.
 template <typename T, typename End>
 __device__ __forceinline__ void fetch(const CUtensorMap *x, const CUtensorMap *w, const Product &p,
                                       const End &end, Shared &shared) {
@@ -52,7 +53,7 @@ __device__ __forceinline__ void fetch(const CUtensorMap *x, const CUtensorMap *w
     const uint32_t rank = hopper::cluster_rank();
     Turn<STAGES> turn;
     Turn<STAGES + 1> unit;
-    // Expects the first stage of a unit, and with it what belongs to its columns.
+    // Expects the bytes of a unit's first stage and of its columns' biases and scales.
     const auto columns = [&](const Unit &u, uint64_t *full) {
         auto &to = shared.columns[unit.place];
         constexpr bool SCALED = sizeof(T) == 1;
@@ -88,8 +89,8 @@ __device__ __forceinline__ void fetch(const CUtensorMap *x, const CUtensorMap *w
     });
 }
 
-// Adds up the parts of a cut tile. True for the block that is last to come and has the sums of
-// all then, always added in the same order.
+// Adds up the parts of a split tile. Returns true in the block that arrives last, which then has
+// the total. The order of the additions is always the same.
 __device__ __forceinline__ bool gather(const Product &p, const Unit &u, Shared &shared,
                                        float (&sums)[128]) {
     const int part = (u.begin * p.parts + p.parts - 1) / p.steps;
@@ -124,8 +125,8 @@ __device__ __forceinline__ bool gather(const Product &p, const Unit &u, Shared &
     return true;
 }
 
-// Puts down 64 rows of a tile for the finishers: scaled, with bias, in bf16. `row` is the
-// group's first in the product and `at` in the block's tile; hopper.cuh tells who has what.
+// Stages 64 rows of a tile for the epilogue: scaled, with bias, in bf16. `row` is the group's first
+// row in the product, and `at` in the block's tile; hopper.cuh describes which thread holds what.
 template <typename T>
 __device__ __forceinline__ void put_down(const float (&sums)[128], const Product &p, int row,
                                          int at, const Shared::Columns &columns, Shared &shared) {
@@ -139,7 +140,7 @@ __device__ __forceinline__ void put_down(const float (&sums)[128], const Product
             x_scale[i] = r < p.rows ? __ldg(p.x_scales + r) : 0.0f;
         }
     }
-    // What this thread's two columns of a chunk of 8 are scaled by, and what is added to them.
+    // Scales and biases of this thread's two columns of a chunk of 8.
     struct Pair {
         Pack<bf16, 2> bias;
         Pack<float, 2> scale;
@@ -182,7 +183,7 @@ __device__ __forceinline__ void put_down(const float (&sums)[128], const Product
     }
 }
 
-// Group `group` of four warps: multiplies 64 rows of every tile.
+// Run by group `group` of four warps: multiplies 64 rows of every tile.
 template <typename T, typename End>
 __device__ __forceinline__ void multiply(const Product &p, const End &end, Shared &shared,
                                          int group) {
@@ -193,7 +194,7 @@ __device__ __forceinline__ void multiply(const Product &p, const End &end, Share
     Turn<STAGES> turn;
     Turn<1> tile;
     Turn<STAGES + 1> unit;
-    // Both blocks of the cluster write into a stage, so both hear that it is empty.
+    // Both blocks of the cluster write to a stage, so both are told that it is empty.
     const auto release = [&](int stage) {
         if (threadIdx.x % GROUP < BLOCKS) {
             hopper::barrier_arrive(&shared.empty[stage], threadIdx.x % GROUP);
@@ -271,7 +272,7 @@ __device__ __forceinline__ void product(const CUtensorMap &x, const CUtensorMap 
         hopper::barrier_init_fence();
     }
     hopper::cluster_sync();
-    // The compiler cannot know that they are the same in a warp.
+    // Tells the compiler that the value is the same in all lanes of a warp.
     const int group = __shfl_sync(0xffffffffu, threadIdx.x / GROUP, 0);
     const int warp = __shfl_sync(0xffffffffu, threadIdx.x % GROUP / 32, 0);
     if (group == 2) {
@@ -285,7 +286,7 @@ __device__ __forceinline__ void product(const CUtensorMap &x, const CUtensorMap 
         hopper::more_registers<208>();
         multiply<T>(p, end, shared, group);
     }
-    // A block that is gone could not be written to, nor hear that a stage is empty.
+    // A block must not exit while the other still writes to its memory or its barriers.
     __syncwarp();
     hopper::cluster_sync();
 }

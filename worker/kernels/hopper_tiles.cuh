@@ -1,5 +1,4 @@
-// How a Hopper product (hopper_product.cu) is divided into tiles, and where a tile's parts lie in
-// shared memory.
+// How a Hopper product (hopper_product.cu) is divided into tiles, and the layout of shared memory.
 #pragma once
 
 #include "fp8.cuh"
@@ -9,11 +8,11 @@ using e4m3 = __nv_fp8_e4m3;
 
 constexpr int TILE_ROWS = 128;
 constexpr int TILE_COLUMNS = 256;
-constexpr int HALF = TILE_COLUMNS / 2; // a head's columns; up's or gate's
-constexpr int BLOCKS = 2;              // in a cluster
-constexpr int ROW_BYTES = 128;         // of a tile in K: what the TMA swizzles at most
+constexpr int HALF = TILE_COLUMNS / 2; // columns of a head, or of up or gate in a tile
+constexpr int BLOCKS = 2;              // per cluster
+constexpr int ROW_BYTES = 128;         // of a tile along K: the TMA's largest swizzle
 constexpr int STAGES = 3;
-constexpr int GROUP = 128; // threads that multiply together
+constexpr int GROUP = 128; // threads that issue one product
 constexpr int MULTIPLIERS = 2 * GROUP;
 constexpr int THREADS = 3 * GROUP;
 constexpr int FINISHERS = 3; // warps
@@ -23,8 +22,8 @@ struct Shared {
         uint8_t x[TILE_ROWS * ROW_BYTES];
         uint8_t w[TILE_COLUMNS * ROW_BYTES];
     } stages[STAGES];
-    bf16 sums[2][TILE_ROWS * HALF]; // of the last tile
-    // What belongs to a tile's columns. The fetcher is ahead by no more tiles than stages.
+    bf16 sums[2][TILE_ROWS * HALF]; // of the last finished tile
+    // Biases and scales of a tile's columns. Copies are ahead by at most as many tiles as stages.
     struct Columns {
         bf16 bias[2][HALF];
         float scale[2][HALF];
@@ -33,35 +32,35 @@ struct Shared {
     uint64_t empty[STAGES];
     uint64_t multiplied;
     uint64_t finished;
-    int whole; // whether `sums` holds a whole tile, and not one of several parts
+    int whole; // whether `sums` holds a complete tile, not one of several parts
 };
 
 static_assert(sizeof(Shared) == 219208, "hopper.rs asks for this much");
 
-// What all products need.
+// Parameters that all epilogues share.
 struct Product {
     const bf16 *bias;      // [N]
     const float *x_scales; // [rows], for E4M3
     const float *w_scales; // [N], for E4M3
-    float *partial;        // [blocks of the GPU, a tile] for the parts of tiles
-    int *arrived;          // [blocks of the GPU], zeros before and after
+    float *partial;        // [blocks of the GPU, tile]: sums of the parts of split tiles
+    int *arrived;          // [blocks of the GPU]: zeros before and after a launch
     int rows;
-    int steps;     // of ROW_BYTES along K
-    int row_tiles; // of a cluster: 256 rows
+    int steps;     // steps of ROW_BYTES along K
+    int row_tiles; // tiles of a cluster, 256 rows each
     int column_tiles;
-    int together; // row tiles whose columns are worked on before the next ones'
-    int uncut;    // tiles before those that are cut
-    int parts;    // of a tile that is cut
+    int group_row_tiles; // row tiles per group; a group's columns are computed before the next group
+    int uncut;           // number of tiles that are not split, which come first
+    int parts;           // parts per split tile
 };
 
-// A cluster's piece of work: a tile, or a part of one along K.
+// A cluster's unit of work: a tile, or a part of one along K.
 struct Unit {
-    int row;    // its first
-    int first;  // of W's rows, of either half of the columns
-    int second; //
-    int begin;  // steps along K
+    int row;    // first row
+    int first;  // first row of W for the first half of the columns
+    int second; // and for the second half
+    int begin;  // first step along K
     int end;
-    int cut; // number of the tile among those that are cut, or -1
+    int cut; // index of the tile among the split ones, or -1
 };
 
 __device__ __forceinline__ int units(const Product &p) {
@@ -79,9 +78,9 @@ __device__ __forceinline__ Unit unit_at(const Product &p, int number) {
         u.end = p.steps * (part + 1) / p.parts;
         tile = p.uncut + u.cut;
     }
-    const int per_group = p.together * p.column_tiles;
-    const int begin = tile / per_group * p.together;
-    const int rows = min(p.together, p.row_tiles - begin);
+    const int per_group = p.group_row_tiles * p.column_tiles;
+    const int begin = tile / per_group * p.group_row_tiles;
+    const int rows = min(p.group_row_tiles, p.row_tiles - begin);
     const int rest = tile % per_group;
     u.row = (begin + rest % rows) * BLOCKS * TILE_ROWS;
     u.first = rest / rows * TILE_COLUMNS;
@@ -89,7 +88,7 @@ __device__ __forceinline__ Unit unit_at(const Product &p, int number) {
     return u;
 }
 
-// Where chunk c (8 columns) of row r of a half lies: no two rows of 8 share banks.
+// Address of chunk c (8 columns) of row r of a half. 8 neighbouring rows use different banks.
 __device__ __forceinline__ bf16 *sums_at(bf16 *half, int r, int c) {
     return half + r * HALF + ((c ^ (r & 7)) << 3);
 }

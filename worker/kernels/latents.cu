@@ -1,9 +1,9 @@
-// Between latents [B, C, H, W] (float32) and the transformer's tokens
-// [B, H/2 W/2, 4 C], one for each 2 x 2 patch, ordered channel, row, column; and
-// what surrounds the network: masks, guidance, and pixels. One thread an element.
+// Conversions between latents [B, C, H, W] (float32) and the transformer's tokens
+// [B, H/2 W/2, 4 C], one per 2 x 2 patch, ordered by channel, row and column; and masks, guidance
+// and pixels. One thread per element.
 #include "common.cuh"
 
-// Where the element `i` of the latents lies in the tokens.
+// Index in the tokens of element `i` of the latents.
 __device__ __forceinline__ int64_t token_place(int64_t i, int64_t channels, int64_t height,
                                                int64_t width) {
     const int64_t x = i % width;
@@ -23,7 +23,7 @@ __device__ void patchify(const float *latents, T *tokens, int64_t count, int64_t
     }
 }
 
-// latents = uncond + guidance * (cond - uncond), or cond where uncond is null.
+// latents = uncond + guidance * (cond - uncond), or cond if uncond is null.
 template <typename T, int>
 __device__ void guided(const T *cond, const T *uncond, float *latents, int64_t count,
                        int64_t channels, int64_t height, int64_t width, float guidance) {
@@ -41,8 +41,8 @@ __device__ void guided(const T *cond, const T *uncond, float *latents, int64_t c
     }
 }
 
-// Every pixel four times: [planes, H, W] to [planes, 2 H, 2 W]. `count` is the
-// output's.
+// Nearest-neighbour upsampling from [planes, H, W] to [planes, 2 H, 2 W]. `count` is the number of
+// output elements.
 template <typename T, int>
 __device__ void upsample(const T *x, T *y, int64_t count, int64_t height, int64_t width) {
     const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -55,7 +55,8 @@ __device__ void upsample(const T *x, T *y, int64_t count, int64_t height, int64_
     y[i] = x[(plane * height + row / 2) * width + column / 2];
 }
 
-// [B, 3, H W] in -1..1 to float32 [B, H W, 3] in 0..1. `count` is the output's.
+// Converts [B, 3, H W] in -1..1 to float32 [B, H W, 3], clamped to 0..1. `count` is the number of
+// output elements.
 template <typename T, int>
 __device__ void to_pixels(const T *x, float *pixels, int64_t count, int64_t plane) {
     const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -69,8 +70,8 @@ __device__ void to_pixels(const T *x, float *pixels, int64_t count, int64_t plan
     pixels[i] = fminf(fmaxf(value, 0.0f), 1.0f);
 }
 
-// out = mask * inside + (1 - mask) * outside, all float32 of `size` elements an entry; the mask
-// has `plane` a row, and its entries are `mask_stride` apart.
+// out = mask * inside + (1 - mask) * outside, all float32. A batch entry has `size` elements, the
+// mask has `plane` elements per entry, and its entries are `mask_stride` apart.
 extern "C" __global__ void blend_f32_v1(const float *inside, const float *outside,
                                         const float *mask, float *out, int64_t count,
                                         int64_t size, int64_t plane, int64_t mask_stride) {

@@ -1,9 +1,9 @@
 // Normalisations over the last dimension, with float32 statistics.
 #include "common.cuh"
 
-// LayerNorm(x) * (1 + scale) + shift. Rows are [batch, tokens]; shift and scale
-// have one row a batch element, `modulation_stride` elements apart. One warp a row: no wait for
-// others.
+// LayerNorm(x) * (1 + scale) + shift. Rows are [batch, tokens]; shift and scale have one row per
+// batch entry, `modulation_stride` elements apart. One warp per row, so that no warp waits for
+// another.
 template <typename T, int N>
 __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale, T *y,
                                      int64_t rows, int64_t width, int64_t tokens,
@@ -33,7 +33,7 @@ __device__ void modulated_layer_norm(const T *x, const T *shift, const T *scale,
     });
 }
 
-// x / rms(x) * weight. One block a row.
+// x / rms(x) * weight. One block per row.
 template <typename T, int N>
 __device__ void rms_norm(const T *x, const T *weight, T *y, int64_t width, float eps) {
     y += blockIdx.x * width;

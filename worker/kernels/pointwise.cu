@@ -1,5 +1,4 @@
-// Sums, activations and changes of type over contiguous elements. One thread a
-// pack of N.
+// Sums, activations and type conversions of contiguous elements. One thread per pack of N.
 #include "common.cuh"
 
 __device__ __forceinline__ int64_t first() {

@@ -1,18 +1,17 @@
-// RMSNorm of each head of q and k, then rotation of its pairs: of neighbours
-// (FLUX.1), or of the first half with the second (Qwen3).
+// RMSNorm of each head of q and k, then rotation of its pairs: neighbouring elements (FLUX.1), or
+// elements of the first and the second half (Qwen3).
 #include "common.cuh"
 
-// One block a token, one warp a head at a time. Reads row (batch, token) of the packed
-// projection [q | k | v], of `heads` heads for q and `kv_heads` each for k and v, at
-// batch * batch_stride + token * row_stride; writes token `offset + token` of
-// [batch, out_tokens, heads, head_dim] buffers. v is copied, or left where it is if null.
-// Heads have an even width.
+// One block per token, one warp per head at a time. Reads row (batch, token) of the packed
+// projection [q | k | v], with `heads` heads for q and `kv_heads` each for k and v, at
+// batch * batch_stride + token * row_stride. Writes token `offset + token` of buffers
+// [batch, out_tokens, heads, head_dim]. v is copied unless its buffer is null. head_dim is even.
 template <typename T, bool HALVES>
 __device__ void qk_norm_rope(const T *qkv, const T *query_weight, const T *key_weight,
                              const float *cos, const float *sin, T *q, T *k, T *v, int heads,
                              int kv_heads, int head_dim, int64_t batch_stride, int64_t row_stride,
                              int64_t out_tokens, int64_t offset, float eps) {
-    constexpr int KEPT = 4; // pairs that a lane keeps: heads of up to 256
+    constexpr int KEPT = 4; // pairs per lane: head_dim up to 256
     const int lane = threadIdx.x % 32;
     const int64_t token = blockIdx.x;
     const int64_t out_token = blockIdx.y * out_tokens + offset + token;
@@ -86,8 +85,8 @@ __device__ void qk_norm_rope(const T *qkv, const T *query_weight, const T *key_w
     }
 }
 
-// The same for neighbours, N elements a lane: several heads a warp, as `head_dim / N` is a
-// power of two.
+// The same for neighbouring pairs, with N elements per lane and several heads per warp: head_dim / N
+// is a power of two.
 template <typename T, int N>
 __device__ void qk_norm_rope_packed(const T *qkv, const T *query_weight, const T *key_weight,
                                     const float *cos, const float *sin, T *q, T *k, T *v,
@@ -107,7 +106,7 @@ __device__ void qk_norm_rope_packed(const T *qkv, const T *query_weight, const T
     const auto key_w = load<T, N>(key_weight + place);
     const int read_heads = heads + (v == nullptr ? 1 : 2) * kv_heads;
 
-    // Every lane of a warp takes part in the sums, also one that is past the last head.
+    // All lanes of a warp take part in the sums, including those past the last head.
     for (int first = 0; first < read_heads; first += slots) {
         const int head = first + slot;
         const bool within = head < read_heads;

@@ -1,5 +1,4 @@
-// Whole rows: softmax, the rows of a table that ids name, sums of magnitudes. One block a
-// row.
+// Operations on whole rows: softmax, embedding lookup, sums of magnitudes. One block per row.
 #include "common.cuh"
 
 // softmax(scale * x) over rows of `width`, in place.
@@ -44,8 +43,8 @@ __device__ void gather(const T *table, const uint32_t *ids, T *out, int64_t widt
     }
 }
 
-// out[row] = factor * sum |x - y| over the row's `width` of `count` elements in all, the last
-// row's being those that are left; y may be null.
+// out[row] = factor * sum |x - y| over the row's `width` elements; the last row has what remains of
+// `count`. y may be null.
 template <typename T, int N>
 __device__ void magnitudes(const T *x, const T *y, float *out, int64_t count, int64_t width,
                            float factor) {

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::error::CliError;
 use super::values::parsed;
 use crate::checkpoint::CheckpointArgs;
-use crate::nn::{check_fp8, keep_freed_memory, Placement};
+use crate::nn::{check_fp8, keep_freed_memory, Placement, WeightFormat};
 use crate::pipeline::{parse_bytes, NotBytes};
 use crate::text::first_line;
 
@@ -142,8 +142,7 @@ impl DeviceArgs {
             (None, true) => Precision::F32,
             (None, false) => Precision::Bf16,
         };
-        let fp8 = precision == Precision::Fp8;
-        if fp8 {
+        if precision == Precision::Fp8 {
             check_fp8(&device).map_err(|found| {
                 CliError::new(
                     format!(
@@ -163,7 +162,10 @@ impl DeviceArgs {
                 Precision::F32 => DType::F32,
                 Precision::Bf16 | Precision::Fp8 => DType::BF16,
             },
-            fp8,
+            products: match precision {
+                Precision::F32 | Precision::Bf16 => WeightFormat::Dense,
+                Precision::Fp8 => WeightFormat::Fp8,
+            },
         })
     }
 

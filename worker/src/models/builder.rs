@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use super::assemble::{AssembleError, Assembler};
 use crate::checkpoint::{PartTensors, WeightsError};
-use crate::nn::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds};
+use crate::nn::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds, WeightFormat};
 use crate::text::first_line;
 
 /// A module's position in a part's tree of names, and the device and types of its tensors.
@@ -83,32 +83,37 @@ impl<'a> Builder<'a> {
 
     /// A linear layer with bias.
     pub fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
-        let at = self.at(name);
-        Ok(Linear::new(
-            at.tensor("weight", &[outputs, inputs])?,
-            Some(at.tensor("bias", &[outputs])?),
-        ))
+        self.linear_in(name, inputs, outputs, WeightFormat::Dense)
     }
 
-    /// One of the large linear layers with bias that take most of a network's time: in fp8 if
-    /// the placement says so. The unquantized weight is dropped before the next one is loaded.
+    /// One of the large linear layers with bias that take most of a network's time and memory: its
+    /// weight is stored in the placement's format. The weight read from the file is dropped before
+    /// the next one is read.
     pub fn large_linear(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
-        let layer = self.linear(name, inputs, outputs)?;
-        match self.placement.fp8 {
-            true => layer
-                .into_fp8()
-                .map_err(|source| self.device_error(&self.path(name), source)),
-            false => Ok(layer),
-        }
+        self.linear_in(name, inputs, outputs, self.placement.products)
     }
 
-    /// Bounds of the queries and keys that these norms let through, if the placement asks for
-    /// attention in fp8.
+    fn linear_in(
+        &self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        format: WeightFormat,
+    ) -> Built<Linear> {
+        let at = self.at(name);
+        let weight = at.tensor("weight", &[outputs, inputs])?;
+        let bias = at.tensor("bias", &[outputs])?;
+        Linear::in_format(weight, Some(bias), format)
+            .map_err(|source| self.device_error(&self.path(name), source))
+    }
+
+    /// Bounds of the queries and keys that these norms produce, or `None` where attention does not
+    /// run in fp8.
     ///
     /// # Errors
-    /// [`WeightsError::Device`] if the device cannot compute them.
+    /// A norm's weight cannot be read back from the device.
     pub fn fp8_bounds(&self, norms: &[&HeadNorms]) -> Built<Option<QkBounds>> {
-        let bounds = self.placement.fp8.then(|| QkBounds::of(norms));
+        let bounds = (self.placement.products == WeightFormat::Fp8).then(|| QkBounds::of(norms));
         bounds
             .transpose()
             .map_err(|source| self.device_error(&self.prefix, source))

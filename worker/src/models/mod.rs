@@ -1,4 +1,4 @@
-//! The three networks: blocks and forward passes, and how their tensors are loaded.
+//! The three networks: their blocks and forward passes, and what builds them from named tensors.
 
 mod assemble;
 pub mod builder;

@@ -1,5 +1,4 @@
-//! The Qwen3 language model as a text encoder: last hidden state after the
-//! final norm.
+//! The Qwen3 language model as a text encoder: its last hidden states after the final norm.
 //!
 //! Source: transformers `models/qwen3/modeling_qwen3.py`.
 
@@ -8,8 +7,8 @@ use candle_core::{Result, Tensor};
 use super::builder::{Builder, Built};
 use crate::checkpoint::Qwen3Config;
 use crate::nn::{
-    add, attention, cast, embed, qk_norm_rope, rms_norm, swiglu, HeadNorms, Heads, Linear, Mask,
-    Pairs, Placement, RopeTable,
+    add, attention, cast, embed, qk_norm_rope, rms_norm, swiglu, Blocks, HeadNorms, Heads, Linear,
+    Mask, Pairs, Placement, RopeTable,
 };
 
 /// Grouped-query causal self-attention with per-head q and k norms.
@@ -89,7 +88,7 @@ pub struct Qwen3 {
     config: Qwen3Config,
     placement: Placement,
     embeddings: Tensor,
-    layers: Vec<Layer>,
+    layers: Blocks<Layer>,
     norm: Tensor,
 }
 
@@ -108,7 +107,7 @@ impl Qwen3 {
                 "embed_tokens.weight",
                 &[config.vocab_size, config.hidden_size],
             )?,
-            layers,
+            layers: Blocks::Resident(layers),
             norm: at.tensor("norm.weight", &[config.hidden_size])?,
             placement: at.placement().clone(),
             config: config.clone(),
@@ -120,12 +119,11 @@ impl Qwen3 {
         &self.config
     }
 
-    /// Hidden states after the final norm, `[1, S, D]`, of one sequence of token
-    /// ids. There is no padding here: the mask is causal and padding comes last,
-    /// so it could not change them.
+    /// Hidden states `[1, S, D]` after the final norm for one sequence of token ids. The sequence
+    /// is not padded: padding would come last, where the causal mask hides it from all others.
     ///
     /// # Errors
-    /// An id is outside the vocabulary, or the device fails.
+    /// An id is outside the vocabulary, or the operation was cancelled.
     pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
         let embedded = embed(&self.embeddings, ids)?;
         let mut x = cast(&embedded, self.placement.compute())?.unsqueeze(0)?;
@@ -136,8 +134,10 @@ impl Qwen3 {
             self.config.rope_theta,
             &self.placement.device,
         )?;
-        for layer in &self.layers {
-            x = layer.forward(&x, &self.config, &rope)?;
+        for i in 0..self.layers.len() {
+            x = self
+                .layers
+                .with(i, |layer| layer.forward(&x, &self.config, &rope))?;
         }
         rms_norm(&x, &self.norm, self.config.rms_norm_eps)
     }

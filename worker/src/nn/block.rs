@@ -1,27 +1,30 @@
-//! The products of a transformer block together with what surrounds them: the wide projections
-//! need not exist as tensors where a device can go on with their sums.
+//! Products of a transformer block combined with the operations that follow them. A device may
+//! fuse both, so that the wide intermediate result is never stored.
 
 use candle_core::{Result, Tensor, D};
 
 use super::attention::{attention_and_swiglu, unmasked_attention};
+use super::backend::fused;
 use super::copy::concat;
-#[cfg(feature = "cuda")]
-use super::cuda;
-use super::linear::{Input, Linear};
+use super::fused::{Fused, HeadFactors, ReadyHeads};
+use super::heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
+use super::linear::Linear;
 use super::mlp::{gated_residual, swiglu};
-use super::rope::{qk_norm_rope, HeadNorms, Heads, Pairs, QkBounds, RopeTable};
+use super::rope::qk_norm_rope;
+use super::weight::Input;
 
-/// A layer behind a modulated LayerNorm: `x` `[B, S, H]`, `shift` and `scale` `[1 or B, H]`.
+/// A linear layer applied to a modulated LayerNorm: `x` `[B, S, H]`, `shift` and `scale`
+/// `[1 or B, H]`.
 pub struct Normed<'a> {
-    /// What is normed.
+    /// Input of the norm.
     pub x: &'a Tensor,
-    /// Added to the normed.
+    /// Added to the normalised input.
     pub shift: &'a Tensor,
-    /// The normed is multiplied by one more than this.
+    /// The normalised input is multiplied by `1 + scale`.
     pub scale: &'a Tensor,
     /// Epsilon of the norm.
     pub eps: f64,
-    /// What is behind it.
+    /// The layer that takes the modulated norm.
     pub linear: &'a Linear,
 }
 
@@ -32,75 +35,75 @@ impl Normed<'_> {
     }
 }
 
-/// A packed projection, its head norms, and their epsilon.
+/// A packed projection to heads, their norms, and the norms' epsilon.
 pub struct HeadProjection<'a> {
-    /// To `[B, S, (H + 2 G) D]`, or wider.
+    /// Projects to `[B, S, (H + 2 G) D]` or wider.
     pub normed: Normed<'a>,
-    /// Of q and of k.
+    /// RMSNorm weights of the query and key heads.
     pub norms: &'a HeadNorms,
     /// Epsilon of the head norms.
     pub eps: f64,
 }
 
-/// q, k and v, normed and rotated, on their way to an attention.
+impl HeadProjection<'_> {
+    fn factors<'b>(&'b self, input: &'b Input) -> Option<HeadFactors<'b>> {
+        let linear = self.normed.linear;
+        Some(HeadFactors {
+            factors: linear.factors(input)?,
+            bias: linear.bias(),
+            norms: self.norms,
+            eps: self.eps,
+        })
+    }
+}
+
+/// Normalised and rotated q, k and v, ready for attention.
 pub struct ProjectedHeads {
     heads: ReadyHeads,
     bounds: Option<QkBounds>,
 }
 
-/// q, k and v as an attention takes them.
-pub(super) enum ReadyHeads {
-    /// q `[B, S, H, D]`, k and v `[B, S, G, D]`.
-    Whole(Tensor, Tensor, Tensor),
-    /// For an attention in 8-bit floats.
-    #[cfg(feature = "cuda")]
-    Fp8(Box<cuda::Fp8Heads>),
-}
-
 impl ProjectedHeads {
-    /// Their [`unmasked_attention`], within the bounds that were given: `[B, S, H D]`.
+    /// [`unmasked_attention`] with the bounds of the projection: `[B, S, H D]`.
     ///
     /// # Errors
-    /// The device fails.
+    /// The operation was cancelled, or the result cannot be allocated.
     pub fn attend(&self) -> Result<Tensor> {
-        let (q, k, v) = match &self.heads {
-            ReadyHeads::Whole(q, k, v) => (q, k, v),
-            #[cfg(feature = "cuda")]
-            ReadyHeads::Fp8(heads) => return heads.attend(),
-        };
-        unmasked_attention(q, k, v, self.bounds)
+        match &self.heads {
+            ReadyHeads::Dense(q, k, v) => unmasked_attention(q, k, v, self.bounds),
+            ReadyHeads::Device(heads) => heads.attend(),
+        }
     }
 
-    /// Writes [`attend`](Self::attend) into `out`, whose rows lie in a wider tensor; `false` where
-    /// that cannot be done.
-    #[cfg(feature = "cuda")]
+    /// Writes [`attend`](Self::attend) into `out`, whose rows lie in a wider tensor; `false` if
+    /// the device cannot.
     fn attend_into(&self, out: &Tensor) -> Result<bool> {
         let (q, k, v) = match &self.heads {
-            ReadyHeads::Whole(q, k, v) => (q, k, v),
-            ReadyHeads::Fp8(heads) => return heads.attend_into(out).map(|()| true),
+            ReadyHeads::Dense(q, k, v) => (q, k, v),
+            ReadyHeads::Device(heads) => return heads.attend_into(out).map(|()| true),
         };
         let in_fp8 = match self.bounds {
-            Some(bounds) => cuda::attention_fp8_into(q, k, v, bounds, out)?,
+            Some(bounds) => fused().attention_fp8_into([q, k, v], bounds, out)?,
             None => false,
         };
-        Ok(in_fp8 || cuda::attention_into(q, k, v, false, out)?)
+        Ok(in_fp8 || fused().attention_into([q, k, v], out)?)
     }
 
     /// q, k and v.
-    #[cfg(all(test, feature = "cuda"))]
-    pub(super) fn whole(self) -> (Tensor, Tensor, Tensor) {
+    #[cfg(test)]
+    pub(super) fn dense(self) -> (Tensor, Tensor, Tensor) {
         match self.heads {
-            ReadyHeads::Whole(q, k, v) => (q, k, v),
-            ReadyHeads::Fp8(_) => panic!("heads in 8-bit floats"),
+            ReadyHeads::Dense(q, k, v) => (q, k, v),
+            ReadyHeads::Device(_) => panic!("heads in 8-bit floats"),
         }
     }
 }
 
-/// [`qk_norm_rope`] of the projections of several streams, by neighbouring pairs, for an attention
-/// over all their tokens: [`unmasked_attention`] within `bounds`.
+/// [`qk_norm_rope`] with neighbouring pairs of the projections of several streams, for
+/// [`unmasked_attention`] within `bounds` over all their tokens.
 ///
 /// # Errors
-/// The shapes do not fit, or the device fails.
+/// The shapes do not fit, or the operation was cancelled.
 pub fn project_heads(
     streams: &[HeadProjection],
     heads: Heads,
@@ -111,39 +114,43 @@ pub fn project_heads(
         .iter()
         .map(|stream| stream.normed.input())
         .collect::<Result<_>>()?;
-    #[cfg(feature = "cuda")]
-    if let Some(heads) = on_gpu(streams, &inputs, |projections| {
-        cuda::project_heads(projections, heads, rope, bounds)
-    })? {
-        return Ok(ProjectedHeads { heads, bounds });
+    let with_inputs = || streams.iter().zip(&inputs);
+    let factors: Option<Vec<_>> = with_inputs()
+        .map(|(stream, input)| stream.factors(input))
+        .collect();
+    if let Some(factors) = factors {
+        if let Some(heads) = fused().project_heads(&factors, heads, rope, bounds)? {
+            return Ok(ProjectedHeads { heads, bounds });
+        }
     }
     let mut packed = Vec::with_capacity(streams.len());
-    for (stream, input) in streams.iter().zip(&inputs) {
+    for (stream, input) in with_inputs() {
         packed.push((stream.normed.linear.product(input)?, stream.norms));
     }
     let packed: Vec<_> = packed.iter().map(|(qkv, norms)| (qkv, *norms)).collect();
     let eps = streams.first().map_or(0.0, |stream| stream.eps);
     let (q, k, v) = qk_norm_rope(&packed, heads, Pairs::Neighbours, rope, eps)?;
-    let heads = ReadyHeads::Whole(q, k, v);
-    Ok(ProjectedHeads { heads, bounds })
+    Ok(ProjectedHeads {
+        heads: ReadyHeads::Dense(q, k, v),
+        bounds,
+    })
 }
 
 /// [`swiglu`] of a projection to up and gate: `[B, S, I]`.
 ///
 /// # Errors
-/// The shapes do not fit, or the device fails.
+/// The shapes do not fit, or the operation was cancelled.
 pub fn project_swiglu(normed: &Normed) -> Result<Tensor> {
     let input = normed.input()?;
-    #[cfg(feature = "cuda")]
     if let Some(factors) = normed.linear.factors(&input) {
-        if let Some(y) = cuda::project_swiglu(&factors, normed.linear.bias())? {
+        if let Some(y) = fused().project_swiglu(&factors, normed.linear.bias())? {
             return Ok(y);
         }
     }
     swiglu(&normed.linear.product(&input)?)
 }
 
-/// A single-stream block's projection: its heads, and what becomes of its MLP.
+/// A single-stream block's projection: its heads and its MLP.
 pub struct JointProjection {
     heads: ProjectedHeads,
     mlp: Mlp,
@@ -152,15 +159,15 @@ pub struct JointProjection {
 enum Mlp {
     /// Up and gate, `[B, S, 2 I]`.
     UpGate(Tensor),
-    /// [`swiglu`] of them in the last I columns of `[B, S, H D + I]`, with so many before.
-    #[cfg(feature = "cuda")]
-    Behind(Tensor, usize),
+    /// `joint` `[B, S, H D + I]`, whose last I columns hold the [`swiglu`] and whose first
+    /// `head_columns` the attention is written into.
+    Joint { joint: Tensor, head_columns: usize },
 }
 
-/// A projection to q, k and v of `heads` and, behind them, to up and gate of an MLP.
+/// A projection to q, k and v of `heads`, followed by up and gate of an MLP.
 ///
 /// # Errors
-/// The shapes do not fit, or the device fails.
+/// The shapes do not fit, or the operation was cancelled.
 pub fn project_jointly(
     projection: &HeadProjection,
     heads: Heads,
@@ -169,19 +176,19 @@ pub fn project_jointly(
 ) -> Result<JointProjection> {
     let input = projection.normed.input()?;
     let head_dim = projection.norms.query.dim(0)?;
-    #[cfg(feature = "cuda")]
-    if let Some((heads_there, joint)) = on_gpu(
-        std::slice::from_ref(projection),
-        std::slice::from_ref(&input),
-        |projections| cuda::project_jointly(&projections[0], heads, rope, bounds),
-    )? {
-        return Ok(JointProjection {
-            heads: ProjectedHeads {
-                heads: heads_there,
-                bounds,
-            },
-            mlp: Mlp::Behind(joint, heads.query * head_dim),
-        });
+    if let Some(factors) = projection.factors(&input) {
+        if let Some((ready, joint)) = fused().project_jointly(&factors, heads, rope, bounds)? {
+            return Ok(JointProjection {
+                heads: ProjectedHeads {
+                    heads: ready,
+                    bounds,
+                },
+                mlp: Mlp::Joint {
+                    joint,
+                    head_columns: heads.query * head_dim,
+                },
+            });
+        }
     }
     let packed = projection.normed.linear.product(&input)?;
     let head_columns = (heads.query + 2 * heads.key) * head_dim;
@@ -193,7 +200,7 @@ pub fn project_jointly(
         projection.eps,
     )?;
     let rest = packed.dim(D::Minus1)? - head_columns;
-    let heads = ReadyHeads::Whole(q, k, v);
+    let heads = ReadyHeads::Dense(q, k, v);
     Ok(JointProjection {
         heads: ProjectedHeads { heads, bounds },
         mlp: Mlp::UpGate(packed.narrow(D::Minus1, head_columns, rest)?),
@@ -201,28 +208,33 @@ pub fn project_jointly(
 }
 
 impl JointProjection {
-    /// The heads' [attention](ProjectedHeads::attend) and beside it the MLP's inner activations:
-    /// `[B, S, H D + I]`, what the block projects back.
+    /// The heads' [attention](ProjectedHeads::attend) and the MLP's inner activations,
+    /// concatenated to the input `[B, S, H D + I]` of the block's output projection.
     ///
     /// # Errors
-    /// The device fails.
+    /// The operation was cancelled, or the result cannot be allocated.
     pub fn attend(self) -> Result<Tensor> {
         let Self { heads, mlp } = self;
         match (mlp, &heads) {
             (
                 Mlp::UpGate(up_gate),
                 ProjectedHeads {
-                    heads: ReadyHeads::Whole(q, k, v),
+                    heads: ReadyHeads::Dense(q, k, v),
                     bounds: None,
                 },
             ) => attention_and_swiglu(q, k, v, &up_gate),
             (Mlp::UpGate(up_gate), heads) => concat(&[&heads.attend()?, &swiglu(&up_gate)?], 2),
-            #[cfg(feature = "cuda")]
-            (Mlp::Behind(joint, width), heads) => {
-                if heads.attend_into(&joint.narrow(2, 0, width)?)? {
+            (
+                Mlp::Joint {
+                    joint,
+                    head_columns,
+                },
+                heads,
+            ) => {
+                if heads.attend_into(&joint.narrow(2, 0, head_columns)?)? {
                     return Ok(joint);
                 }
-                let inner = joint.narrow(2, width, joint.dim(2)? - width)?;
+                let inner = joint.narrow(2, head_columns, joint.dim(2)? - head_columns)?;
                 concat(&[&heads.attend()?, &inner], 2)
             }
         }
@@ -233,36 +245,13 @@ impl JointProjection {
 /// `[1 or B, H]`.
 ///
 /// # Errors
-/// The shapes do not fit, or the device fails.
+/// The shapes do not fit, or the operation was cancelled.
 pub fn gated_linear(x: &Tensor, gate: &Tensor, linear: &Linear, y: &Tensor) -> Result<Tensor> {
     let input = linear.input(y)?;
-    #[cfg(feature = "cuda")]
     if let Some(factors) = linear.factors(&input) {
-        if let Some(sum) = cuda::gated_linear(x, gate, &factors, linear.bias())? {
+        if let Some(sum) = fused().gated_linear(x, gate, &factors, linear.bias())? {
             return Ok(sum);
         }
     }
     gated_residual(x, gate, &linear.product(&input)?)
-}
-
-/// Runs `body` with the projections as a GPU's kernels take them, if they do.
-#[cfg(feature = "cuda")]
-fn on_gpu<R>(
-    streams: &[HeadProjection],
-    inputs: &[Input],
-    body: impl FnOnce(&[cuda::HeadFactors]) -> Result<Option<R>>,
-) -> Result<Option<R>> {
-    let projections: Option<Vec<_>> = streams
-        .iter()
-        .zip(inputs)
-        .map(|(stream, input)| {
-            Some(cuda::HeadFactors {
-                factors: stream.normed.linear.factors(input)?,
-                bias: stream.normed.linear.bias(),
-                norms: stream.norms,
-                eps: stream.eps,
-            })
-        })
-        .collect();
-    projections.map_or(Ok(None), |projections| body(&projections))
 }

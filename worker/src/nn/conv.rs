@@ -2,13 +2,13 @@
 
 use candle_core::{Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use super::cuda;
+use super::backend::fused;
+use super::fused::Fused;
 use super::operation::check_cancelled;
 
-/// Most elements of the unfolded input (input channels x kernel x output
-/// pixels) held at a time; larger images are convolved in bands of rows. It also
-/// bounds how long a band takes, and with it a cancel.
+/// Largest number of elements of the unfolded input (input channels x kernel x output pixels) held
+/// at a time; larger images are convolved in bands of rows. It also bounds the time between two
+/// checks for a cancel.
 pub const MAX_UNFOLDED: usize = 1 << 26;
 
 /// A square convolution with bias.
@@ -20,46 +20,44 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// From a weight `[out, in, k, k]` and a bias `[out]`.
+    /// A convolution with weight `[out, in, k, k]` and bias `[out]`.
     ///
     /// # Errors
-    /// The device fails.
+    /// The weight cannot be copied into the memory layout that the device prefers.
     pub fn new(weight: Tensor, bias: Tensor, stride: usize) -> Result<Self> {
-        #[cfg(feature = "cuda")]
-        let weight = cuda::laid_out(weight)?;
         Ok(Self {
-            weight,
+            weight: fused().conv_weight(&weight)?.unwrap_or(weight),
             bias,
             stride,
         })
     }
 
-    /// Channels of its output.
+    /// Number of output channels.
     pub fn outputs(&self) -> usize {
         self.weight.dims()[0]
     }
 
-    /// Rows and columns of its input that a pixel of its output sees.
+    /// Height and width of the kernel.
     pub fn kernel(&self) -> usize {
         self.weight.dims()[2]
     }
 
-    /// Rows and columns of its input for one of its output.
+    /// Input rows and columns per output row and column.
     pub fn stride(&self) -> usize {
         self.stride
     }
 
-    /// Convolves `x`, padded with zeros: `before` rows and columns in front,
-    /// `after` behind.
+    /// Convolves `x`, padded with `before` zero rows and columns at the top and left and `after` at
+    /// the bottom and right.
     ///
     /// # Errors
-    /// The shapes do not fit, or the device fails.
+    /// The shapes do not fit, or the operation was cancelled.
     pub fn forward(&self, x: &Tensor, before: usize, after: usize) -> Result<Tensor> {
-        #[cfg(feature = "cuda")]
-        if let Some(y) = cuda::conv2d(x, &self.weight, &self.bias, self.stride, before, after)? {
+        let (weight, padding) = (&self.weight, [before, after]);
+        if let Some(y) = fused().conv2d(x, weight, &self.bias, self.stride, padding)? {
             return Ok(y);
         }
-        let weight = self.weight.to_dtype(x.dtype())?;
+        let weight = weight.to_dtype(x.dtype())?;
         let (out_channels, in_channels, kernel, _) = weight.dims4()?;
         let x = x
             .pad_with_zeros(2, before, after)?
@@ -92,13 +90,12 @@ impl Conv2d {
     }
 }
 
-/// Doubles height and width by repeating pixels.
+/// Doubles height and width by nearest-neighbour upsampling.
 ///
 /// # Errors
-/// The device fails.
+/// `x` is not `[B, C, H, W]`.
 pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(y) = cuda::upsample_nearest(x)? {
+    if let Some(y) = fused().upsample_nearest(x)? {
         return Ok(y);
     }
     let (_, _, h, w) = x.dims4()?;

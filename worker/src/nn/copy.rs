@@ -1,28 +1,27 @@
-//! Copies that change a tensor's layout, and nothing else.
+//! Copies that change a tensor's memory layout.
 
 use candle_core::{Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use super::cuda;
+use super::backend::fused;
+use super::fused::Fused;
 
-/// `x` itself where it is contiguous, else a contiguous copy.
+/// `x` itself if it is contiguous, else a contiguous copy.
 ///
 /// # Errors
-/// The device fails.
+/// The copy cannot be allocated.
 pub fn dense(x: &Tensor) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    return cuda::dense(x);
-    #[cfg(not(feature = "cuda"))]
-    x.contiguous()
+    match fused().dense(x)? {
+        Some(y) => Ok(y),
+        None => x.contiguous(),
+    }
 }
 
-/// The tensors one after the other along a dimension.
+/// Concatenates tensors along a dimension.
 ///
 /// # Errors
-/// Their other dimensions differ, there is none, or the device fails.
+/// There is no tensor, or their other dimensions or types differ.
 pub fn concat(parts: &[&Tensor], dim: usize) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(whole) = cuda::concat(parts, dim)? {
+    if let Some(whole) = fused().concat(parts, dim)? {
         return Ok(whole);
     }
     Tensor::cat(parts, dim)

@@ -1,18 +1,17 @@
-//! The elementwise parts of a transformer block.
+//! The elementwise operations of a transformer block.
 
 use candle_core::{Result, Tensor, D};
 
-#[cfg(feature = "cuda")]
-use super::cuda;
+use super::backend::fused;
+use super::fused::Fused;
 
 /// `up * silu(gate)` of a projection `[.., 2 I]` that holds the up half first
-/// (Shazeer 2020; the order is the checkpoints').
+/// (Shazeer 2020; the checkpoints define the order).
 ///
 /// # Errors
-/// The last dimension is odd, or the device fails.
+/// `up_gate` is a scalar.
 pub fn swiglu(up_gate: &Tensor) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(y) = cuda::swiglu(up_gate)? {
+    if let Some(y) = fused().swiglu(up_gate)? {
         return Ok(y);
     }
     let inner = up_gate.dim(D::Minus1)? / 2;
@@ -24,10 +23,9 @@ pub fn swiglu(up_gate: &Tensor) -> Result<Tensor> {
 /// `x + gate * y` for `x`, `y` `[B, S, H]` and `gate` `[1 or B, H]`.
 ///
 /// # Errors
-/// The shapes do not fit, or the device fails.
+/// The shapes do not fit.
 pub fn gated_residual(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(sum) = cuda::gated_residual(x, gate, y)? {
+    if let Some(sum) = fused().gated_residual(x, gate, y)? {
         return Ok(sum);
     }
     x + y.broadcast_mul(&gate.unsqueeze(1)?)?

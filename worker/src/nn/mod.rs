@@ -1,16 +1,23 @@
-//! What networks are made of. The only room that asks which device it is on.
+//! The building blocks of networks. No other room asks which device it is on.
 //!
-//! Every function here is written as the plain tensor expression that defines
-//! it; a device with something faster is asked first.
+//! Each function is the plain tensor expression that defines it: its CPU path, its gradient and
+//! its test's reference. What a device computes faster is behind one seam, the trait [`Fused`],
+//! which `cuda/` implements.
 
+mod adapter;
 mod attention;
+mod backend;
 mod block;
+mod blocks;
 mod conv;
 mod copy;
 #[cfg(feature = "cuda")]
-pub mod cuda;
+mod cuda;
+mod device;
 mod embedding;
-mod fp8;
+mod fused;
+mod gradients;
+mod heads;
 mod latents;
 mod linear;
 mod mlp;
@@ -19,8 +26,15 @@ mod operation;
 mod paths;
 mod placement;
 mod pointwise;
+mod product;
+mod quantize;
 mod rope;
+mod scaled_rows;
+#[cfg(test)]
+mod tests;
+mod weight;
 
+pub use adapter::Adapter;
 pub use attention::{
     attention, attention_and_swiglu, single_head, unmasked_attention, Mask, MAX_SCORES,
     MAX_SCORES_ON_CPU,
@@ -29,10 +43,13 @@ pub use block::{
     gated_linear, project_heads, project_jointly, project_swiglu, HeadProjection, JointProjection,
     Normed, ProjectedHeads,
 };
+pub use blocks::Blocks;
 pub use conv::{upsample_nearest, Conv2d, MAX_UNFOLDED};
 pub use copy::{concat, dense};
+pub use device::{available_memory, check_fp8, device_memory, is_out_of_memory, keep_freed_memory};
 pub use embedding::{embed, timestep_embedding};
-pub use fp8::{quantize_rows, ScaledRows};
+pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, ReadyHeads};
+pub use heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 pub use latents::{blend, guided_velocity, patchify, to_pixels};
 pub use linear::Linear;
 pub use mlp::{gated_residual, swiglu};
@@ -41,16 +58,11 @@ pub use norm::{
 };
 pub use operation::{check_cancelled, host_memory, Operation};
 pub use paths::describe_paths;
-pub use placement::{
-    available_memory, check_fp8, device_memory, is_out_of_memory, keep_freed_memory, Placement,
-};
+pub use placement::{Fp8Refusal, Placement, WeightFormat};
 pub use pointwise::{add, cast, mean_magnitude, scaled_sum, silu, subtract};
-pub use rope::{qk_norm_rope, HeadNorms, Heads, Pairs, QkBounds, RopeTable};
+pub use quantize::quantize_rows;
+pub use rope::qk_norm_rope;
+pub use scaled_rows::ScaledRows;
 
-/// `|found - wanted| / |wanted|` of float32 tensors.
 #[cfg(test)]
-pub fn relative_error(found: &candle_core::Tensor, wanted: &candle_core::Tensor) -> f32 {
-    let squares = |t: &candle_core::Tensor| t.sqr()?.sum_all()?.to_scalar::<f32>();
-    let error = || Ok::<_, candle_core::Error>(squares(&(found - wanted)?)? / squares(wanted)?);
-    error().unwrap().sqrt()
-}
+pub use tests::{relative_error, test_gpu};

@@ -1,37 +1,45 @@
-//! Normalisations. Statistics are float32 whatever the type of the input.
+//! Normalisations. Statistics are float32 for every input type.
 
 use candle_core::{DType, Result, Tensor, D};
 
-#[cfg(feature = "cuda")]
-use super::cuda;
-use super::fp8::{quantize_rows, ScaledRows};
+use super::backend::fused;
+use super::fused::Fused;
+use super::gradients::tracked;
+use super::quantize::quantize_rows;
+use super::scaled_rows::ScaledRows;
 
 /// `x / rms(x) * weight` over the last dimension (Zhang & Sennrich 2019).
 ///
 /// # Errors
-/// The shapes do not fit, or the device fails.
+/// The shapes do not fit.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(y) = cuda::rms_norm(x, weight, eps)? {
+    if let Some(y) = fused().rms_norm(x, weight, eps)? {
         return Ok(y);
     }
-    let weight = weight.to_dtype(x.dtype())?;
-    candle_nn::ops::rms_norm(&x.contiguous()?, &weight, eps as f32)
+    if !tracked(&[x, weight]) {
+        let weight = weight.to_dtype(x.dtype())?;
+        return candle_nn::ops::rms_norm(&x.contiguous()?, &weight, eps as f32);
+    }
+    let wide = x.to_dtype(DType::F32)?;
+    let mean_square = wide.sqr()?.mean_keepdim(D::Minus1)?;
+    wide.broadcast_div(&(mean_square + eps)?.sqrt()?)?
+        .broadcast_mul(&weight.to_dtype(DType::F32)?)?
+        .to_dtype(x.dtype())
 }
 
-/// `LayerNorm(x) * (1 + scale) + shift`, with no affine of its own.
-/// `x` is `[B, S, H]`, `shift` and `scale` are `[1 or B, H]`.
+/// `LayerNorm(x) * (1 + scale) + shift`, where the LayerNorm has no weight and bias of its own
+/// (adaptive layer norm, Peebles & Xie 2023). `x` is `[B, S, H]`, `shift` and `scale` are
+/// `[1 or B, H]`.
 ///
 /// # Errors
-/// The shapes do not fit, or the device fails.
+/// The shapes do not fit.
 pub fn modulated_layer_norm(
     x: &Tensor,
     shift: &Tensor,
     scale: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(y) = cuda::modulated_layer_norm(x, shift, scale, eps)? {
+    if let Some(y) = fused().modulated_layer_norm(x, shift, scale, eps)? {
         return Ok(y);
     }
     let wide = x.to_dtype(DType::F32)?;
@@ -49,15 +57,14 @@ pub fn modulated_layer_norm(
 /// [`quantize_rows`] of [`modulated_layer_norm`].
 ///
 /// # Errors
-/// As [`modulated_layer_norm`].
+/// The shapes do not fit.
 pub fn modulated_layer_norm_fp8(
     x: &Tensor,
     shift: &Tensor,
     scale: &Tensor,
     eps: f64,
 ) -> Result<ScaledRows> {
-    #[cfg(feature = "cuda")]
-    if let Some(rows) = cuda::modulated_layer_norm_fp8(x, shift, scale, eps)? {
+    if let Some(rows) = fused().modulated_layer_norm_fp8(x, shift, scale, eps)? {
         return Ok(rows);
     }
     quantize_rows(&modulated_layer_norm(x, shift, scale, eps)?)
@@ -73,7 +80,7 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    /// From weight and bias `[C]`; `groups` divides C.
+    /// A norm with weight and bias `[C]`; `groups` divides C.
     pub fn new(weight: Tensor, bias: Tensor, groups: usize, eps: f64) -> Self {
         Self {
             weight,
@@ -83,23 +90,23 @@ impl GroupNorm {
         }
     }
 
-    /// `[B, C, H, W]` to the same, optionally through SiLU.
+    /// Normalises `x` `[B, C, H, W]`, then applies SiLU if asked to.
     ///
     /// # Errors
-    /// The shapes do not fit, or the device fails.
+    /// The shapes do not fit.
     pub fn forward(&self, x: &Tensor, silu: bool) -> Result<Tensor> {
         group_norm(x, &self.weight, &self.bias, self.groups, self.eps, silu)
     }
 
-    /// What [`forward`](Self::forward) takes from `x` `[B, C, H, W]`. Waits for the device.
+    /// The moments that [`forward`](Self::forward) normalises `x` `[B, C, H, W]` with.
+    /// Synchronises with the device.
     ///
     /// # Errors
-    /// As [`forward`](Self::forward).
+    /// The shapes do not fit.
     pub fn moments(&self, x: &Tensor) -> Result<GroupMoments> {
         let (_, c, h, w) = x.dims4()?;
         let count = (c / self.groups * h * w) as f64;
-        #[cfg(feature = "cuda")]
-        if let Some(moments) = cuda::group_moments(x, self.groups, self.eps)? {
+        if let Some(moments) = fused().group_moments(x, self.groups, self.eps)? {
             let pairs = moments.flatten_all()?.to_vec1::<f32>()?;
             let pairs = pairs.chunks_exact(2).map(|pair| {
                 let variance = f64::from(pair[1]).powi(-2) - self.eps;
@@ -119,10 +126,10 @@ impl GroupNorm {
         })
     }
 
-    /// [`forward`](Self::forward) as if `x` had these moments.
+    /// [`forward`](Self::forward) with given moments instead of those of `x`.
     ///
     /// # Errors
-    /// As [`forward`](Self::forward).
+    /// The shapes do not fit.
     pub fn forward_by(&self, x: &Tensor, moments: &GroupMoments, silu: bool) -> Result<Tensor> {
         let entries = x.dim(0)?;
         let pairs = moments.groups.iter().flat_map(|(mean, variance)| {
@@ -130,8 +137,7 @@ impl GroupNorm {
             [*mean as f32, inverse as f32]
         });
         let pairs = Tensor::from_vec(pairs.collect(), (entries, self.groups, 2), x.device())?;
-        #[cfg(feature = "cuda")]
-        if let Some(y) = cuda::group_norm_by(x, &pairs, &self.weight, &self.bias, silu)? {
+        if let Some(y) = fused().group_norm_by(x, &pairs, [&self.weight, &self.bias], silu)? {
             return Ok(y);
         }
         let normed = groups_of(x, self.groups)?
@@ -141,17 +147,17 @@ impl GroupNorm {
     }
 }
 
-/// Mean and variance of each group of an image, or of parts of it.
+/// Mean and variance of each group of an image or of a part of it.
 #[derive(Clone, Debug)]
 pub struct GroupMoments {
-    /// Elements of a group.
+    /// Number of elements per group.
     count: f64,
-    /// Of each of the batch's groups.
+    /// Mean and variance of each group of each batch entry.
     groups: Vec<(f64, f64)>,
 }
 
 impl GroupMoments {
-    /// The moments of both together (Chan et al. 1979).
+    /// The moments of the union of two parts (Chan et al. 1979).
     pub fn with(&self, other: &Self) -> Self {
         let count = self.count + other.count;
         let share = other.count / count;
@@ -160,10 +166,10 @@ impl GroupMoments {
             count,
             groups: groups
                 .map(|(&(mean, variance), &(other_mean, other_variance))| {
-                    let apart = other_mean - mean;
+                    let difference = other_mean - mean;
                     let within = variance * (1.0 - share) + other_variance * share;
-                    let between = apart * apart * share * (1.0 - share);
-                    (mean + apart * share, within + between)
+                    let between = difference * difference * share * (1.0 - share);
+                    (mean + difference * share, within + between)
                 })
                 .collect(),
         }
@@ -174,7 +180,7 @@ impl GroupMoments {
 /// followed by SiLU.
 ///
 /// # Errors
-/// The shapes do not fit, or the device fails.
+/// The shapes do not fit.
 pub fn group_norm(
     x: &Tensor,
     weight: &Tensor,
@@ -183,8 +189,7 @@ pub fn group_norm(
     eps: f64,
     silu: bool,
 ) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(y) = cuda::group_norm(x, weight, bias, groups, eps, silu)? {
+    if let Some(y) = fused().group_norm(x, [weight, bias], groups, eps, silu)? {
         return Ok(y);
     }
     let (centred, _, variance) = centred_groups(x, groups)?;
@@ -199,7 +204,7 @@ fn groups_of(x: &Tensor, groups: usize) -> Result<Tensor> {
         .reshape((b, groups, c / groups * h * w))
 }
 
-/// [`groups_of`] less their means; the means and the variances, `[B, G, 1]`.
+/// [`groups_of`] minus their means, then the means and the variances `[B, G, 1]`.
 fn centred_groups(x: &Tensor, groups: usize) -> Result<(Tensor, Tensor, Tensor)> {
     let wide = groups_of(x, groups)?;
     let means = wide.mean_keepdim(D::Minus1)?;
@@ -208,7 +213,7 @@ fn centred_groups(x: &Tensor, groups: usize) -> Result<(Tensor, Tensor, Tensor)>
     Ok((centred, means, variances))
 }
 
-/// What follows the norm of `x` `[B, C, H, W]`: `weight` and `bias` `[C]`, and SiLU if wanted.
+/// Applies `weight` and `bias` `[C]`, then SiLU if asked to, to the normalised `x` `[B, C, H, W]`.
 fn affine(
     normed: &Tensor,
     x: &Tensor,
@@ -224,4 +229,26 @@ fn affine(
         .broadcast_add(&factor(bias)?)?;
     let y = if silu { y.silu()? } else { y };
     y.to_dtype(x.dtype())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::super::relative_error;
+    use super::*;
+
+    #[test]
+    fn moments_of_parts_merge_to_those_of_the_whole() {
+        let random = |shape: &[usize]| Tensor::randn(3f32, 2f32, shape, &Device::Cpu).unwrap();
+        let norm = GroupNorm::new(random(&[6]), random(&[6]), 3, 1e-6);
+        let x = random(&[2, 6, 5, 4]);
+        let part = |start, rows| norm.moments(&x.narrow(2, start, rows).unwrap()).unwrap();
+        let merged = part(0, 2).with(&part(2, 3));
+        for silu in [false, true] {
+            let found = norm.forward_by(&x, &merged, silu).unwrap();
+            let error = relative_error(&found, &norm.forward(&x, silu).unwrap());
+            assert!(error < 1e-6, "{error:e}");
+        }
+    }
 }

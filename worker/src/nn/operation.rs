@@ -1,7 +1,7 @@
-//! What bounds the operation that this thread runs: a cancel, and the memory it may take.
+//! Limits of the operation that the current thread runs: cancellation, and host memory.
 //!
-//! The thread that owns a device sets both around each call of a model. Everything below
-//! that runs for long asks here, so that nothing between has to hand them down.
+//! The thread that owns a device sets them around each call of a model. Long computations query them
+//! here, so that they need not be passed down through every function in between.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use candle_core::{Error, Result};
 
-/// The bounds of an operation.
+/// The limits of an operation.
 #[derive(Clone, Debug, Default)]
 pub struct Operation {
-    /// Becomes true when nobody wants the result any more.
+    /// Set to true when the result is no longer wanted.
     pub cancelled: Arc<AtomicBool>,
-    /// Bytes of host memory the operation may take on a CPU; `None` for no bound. A GPU is
-    /// asked itself.
+    /// Bytes of host memory that the operation may allocate on a CPU; `None` for no limit. A GPU's
+    /// free memory is queried from its driver instead.
     pub host_memory: Option<u64>,
 }
 
@@ -23,7 +23,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Operation>> = const { RefCell::new(None) };
 }
 
-/// Puts back what was current before, also when the work panics.
+/// Restores the previous limits when dropped, also if the work panics.
 struct Restore(Option<Operation>);
 
 impl Drop for Restore {
@@ -33,18 +33,18 @@ impl Drop for Restore {
 }
 
 impl Operation {
-    /// Runs `work` within these bounds, on this thread.
+    /// Runs `work` with these limits on the current thread.
     pub fn run<T>(self, work: impl FnOnce() -> T) -> T {
         let _restore = Restore(CURRENT.replace(Some(self)));
         work()
     }
 }
 
-/// Gives up when the current operation was cancelled. To be called at least every tenth of a
-/// second by whatever runs for long on a CPU.
+/// Stops a cancelled operation by returning an error. Long computations on a CPU call it at least
+/// every tenth of a second.
 ///
 /// # Errors
-/// It was cancelled.
+/// The current operation was cancelled.
 pub fn check_cancelled() -> Result<()> {
     let cancelled = CURRENT.with_borrow(|operation| {
         let operation = operation.as_ref();
@@ -56,7 +56,7 @@ pub fn check_cancelled() -> Result<()> {
     }
 }
 
-/// Bytes of host memory that the current operation may take, if that is bounded.
+/// Bytes of host memory that the current operation may allocate; `None` for no limit.
 pub fn host_memory() -> Option<u64> {
     CURRENT.with_borrow(|operation| operation.as_ref()?.host_memory)
 }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_hold_while_the_work_runs() {
+    fn limits_hold_while_the_work_runs() {
         let operation = Operation {
             host_memory: Some(7),
             ..Operation::default()
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_leaves_no_bounds_behind() {
+    fn a_panic_leaves_no_limits_behind() {
         let operation = Operation::default();
         operation.cancelled.store(true, Ordering::Relaxed);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -1,32 +1,31 @@
-//! Which ways of computing are in use on a device.
+//! Which libraries and kernels are in use on a device.
 
 use candle_core::{DType, Result};
 
-#[cfg(feature = "cuda")]
-use super::cuda;
-use super::Placement;
+use super::backend::fused;
+use super::fused::Fused;
+use super::placement::{Placement, WeightFormat};
 
-/// One sentence for the log about what a network computes with where it lives, what is
-/// missing there, and what that costs. To be asked on the thread that computes and after a
-/// warm-up: a library is only opened, and what it refuses only known, once it was needed.
+/// One sentence for the log: what a network is computed with, what is missing, and what that costs.
+/// Call it on the thread that computes and after a warm-up, because libraries are opened, and the
+/// shapes they refuse become known, at their first use.
 ///
 /// # Errors
-/// The device fails.
+/// The device's name or capability cannot be queried.
 pub fn describe_paths(placement: &Placement) -> Result<String> {
-    #[cfg(feature = "cuda")]
-    if let candle_core::Device::Cuda(device) = &placement.device {
-        return cuda::describe_paths(device, placement);
+    if let Some(text) = fused().describe_paths(placement)? {
+        return Ok(text);
     }
     let threads = candle_core::utils::get_num_threads();
     let plural = if threads == 1 { "" } else { "s" };
     let mut text = format!("CPU, {threads} thread{plural}, float32");
-    if placement.fp8 {
+    if placement.products == WeightFormat::Fp8 {
         text += ", large products of factors rounded to fp8";
     }
     if placement.weights == DType::BF16 {
         text += ", weights kept in bf16 and widened for each product, slower than f32's";
     }
-    if !cfg!(feature = "cuda") {
+    if !candle_core::utils::cuda_is_available() {
         text += "; built without GPU support";
     }
     Ok(text)
@@ -42,7 +41,7 @@ mod tests {
         let placement = Placement {
             device: Device::Cpu,
             weights,
-            fp8: false,
+            products: WeightFormat::Dense,
         };
         describe_paths(&placement).unwrap()
     }
@@ -58,6 +57,7 @@ mod tests {
         assert!(found.contains(", float32"), "{found}");
         assert!(!found.contains("bf16"), "{found}");
         assert!(on_cpu(DType::BF16).contains("weights kept in bf16"));
-        assert_eq!(found.contains("GPU"), !cfg!(feature = "cuda"));
+        let built_for_gpus = candle_core::utils::cuda_is_available();
+        assert_eq!(found.contains("GPU"), !built_for_gpus);
     }
 }

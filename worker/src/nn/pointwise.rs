@@ -1,41 +1,38 @@
-//! Sums, magnitudes, activations and changes of type.
+//! Sums, means, activations and type conversions.
 
 use candle_core::{DType, Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use super::cuda;
+use super::backend::fused;
+use super::fused::Fused;
 
-/// `x + y` of one shape.
+/// `x + y` of tensors of one shape.
 ///
 /// # Errors
-/// The shapes differ, or the device fails.
+/// The shapes differ.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(sum) = cuda::add(x, y)? {
+    if let Some(sum) = fused().add(x, y)? {
         return Ok(sum);
     }
     x + y
 }
 
-/// `x - y` of one shape.
+/// `x - y` of tensors of one shape.
 ///
 /// # Errors
-/// The shapes differ, or the device fails.
+/// The shapes differ.
 pub fn subtract(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(difference) = cuda::subtract(x, y)? {
+    if let Some(difference) = fused().subtract(x, y)? {
         return Ok(difference);
     }
     x - y
 }
 
-/// The sum of tensors of one shape times numbers; there is at least one.
+/// A linear combination of tensors of one shape.
 ///
 /// # Errors
-/// The shapes differ, or the device fails.
+/// There are no terms, or the shapes differ.
 pub fn scaled_sum(terms: &[(f64, &Tensor)]) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(sum) = cuda::scaled_sum(terms)? {
+    if let Some(sum) = fused().scaled_sum(terms)? {
         return Ok(sum);
     }
     let Some(((factor, first), rest)) = terms.split_first() else {
@@ -51,22 +48,20 @@ pub fn scaled_sum(terms: &[(f64, &Tensor)]) -> Result<Tensor> {
 /// `x * sigmoid(x)` (Hendrycks & Gimpel 2016).
 ///
 /// # Errors
-/// The device fails.
+/// The result cannot be allocated.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(y) = cuda::silu(x)? {
+    if let Some(y) = fused().silu(x)? {
         return Ok(y);
     }
     x.silu()
 }
 
-/// The mean of `|x - minus|`, or of `|x|`: a float32 scalar.
+/// The mean of `|x - minus|`, or of `|x|` without `minus`: a float32 scalar on the device.
 ///
 /// # Errors
-/// The shapes differ, or the device fails.
+/// The shapes differ.
 pub fn mean_magnitude(x: &Tensor, minus: Option<&Tensor>) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(mean) = cuda::mean_magnitude(x, minus)? {
+    if let Some(mean) = fused().mean_magnitude(x, minus)? {
         return Ok(mean);
     }
     let x = x.to_dtype(DType::F32)?;
@@ -77,13 +72,12 @@ pub fn mean_magnitude(x: &Tensor, minus: Option<&Tensor>) -> Result<Tensor> {
     x.abs()?.mean_all()
 }
 
-/// `x` as another type.
+/// Converts `x` to another type.
 ///
 /// # Errors
-/// The device fails.
+/// The result cannot be allocated.
 pub fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(y) = cuda::cast(x, dtype)? {
+    if let Some(y) = fused().cast(x, dtype)? {
         return Ok(y);
     }
     x.to_dtype(dtype)

@@ -11,7 +11,7 @@ use super::free_memory::free_host_memory;
 use super::geometry::Geometry;
 use super::load::Pipeline;
 use crate::checkpoint::Checkpoint;
-use crate::nn::Placement;
+use crate::nn::{Placement, WeightFormat};
 
 /// Bytes of a GPU's memory that the handles, workspaces and kernels of cuBLASLt and cuDNN take.
 const LIBRARIES: u64 = 512 << 20;
@@ -46,12 +46,12 @@ impl Parameters {
         }
     }
 
-    /// Bytes of the weights in a type, with the large products in fp8 or not.
-    fn bytes(self, weights: DType, fp8: bool) -> u64 {
+    /// Bytes of the weights in a type, with the large products in a format.
+    fn bytes(self, weights: DType, products: WeightFormat) -> u64 {
         let size = weights.size_in_bytes() as u64;
-        match fp8 {
-            true => (self.all - self.large) * size + self.large,
-            false => self.all * size,
+        match products {
+            WeightFormat::Fp8 => (self.all - self.large) * size + self.large,
+            WeightFormat::Dense => self.all * size,
         }
     }
 
@@ -61,7 +61,7 @@ impl Parameters {
     /// [`Error::TooLarge`] with the numbers and what would help.
     pub fn check_fit(self, placement: &Placement) -> Result<()> {
         let on_cpu = placement.device.is_cpu();
-        let bytes = self.bytes(placement.weights, placement.fp8);
+        let bytes = self.bytes(placement.weights, placement.products);
         let (needed, free) = match on_cpu {
             true => (bytes, free_host_memory()),
             false => (bytes + LIBRARIES, device_memory_left(&placement.device)),
@@ -84,18 +84,18 @@ impl Parameters {
     /// Advice where only `free` bytes are there: a precision that fits, if there is one.
     fn smaller_precision(self, placement: &Placement, free: u64) -> String {
         let on_cpu = placement.device.is_cpu();
-        let now = self.bytes(placement.weights, placement.fp8);
+        let now = self.bytes(placement.weights, placement.products);
         // Only GPUs compute in fp8.
-        let smaller = [(DType::BF16, false, "bf16"), (DType::BF16, true, "fp8")];
-        let fitting = smaller.into_iter().find(|&(weights, fp8, _)| {
-            let bytes = self.bytes(weights, fp8);
+        let smaller = [(WeightFormat::Dense, "bf16"), (WeightFormat::Fp8, "fp8")];
+        let fitting = smaller.into_iter().find(|&(products, _)| {
+            let bytes = self.bytes(DType::BF16, products);
             let besides = if on_cpu { 0 } else { LIBRARIES };
-            bytes < now && bytes + besides <= free && !(fp8 && on_cpu)
+            bytes < now && bytes + besides <= free && !(products == WeightFormat::Fp8 && on_cpu)
         });
         match (fitting, on_cpu) {
-            (Some((weights, fp8, name)), _) => format!(
+            (Some((products, name)), _) => format!(
                 "--precision {name} takes {}.",
-                shown_bytes(self.bytes(weights, fp8))
+                shown_bytes(self.bytes(DType::BF16, products))
             ),
             (None, true) => "Close other programs, or use a machine with more memory.".into(),
             (None, false) => "Close what else uses the GPU, or use a larger one.".into(),
@@ -183,10 +183,13 @@ mod tests {
         assert_eq!(geometry.transformer.parameters() / 10_000_000, 737);
         assert_eq!(geometry.text_encoder.parameters() / 10_000_000, 172);
         assert_eq!(
-            found.bytes(DType::BF16, false),
+            found.bytes(DType::BF16, WeightFormat::Dense),
             2 * (geometry.transformer.parameters() + geometry.text_encoder.parameters())
         );
-        assert!(found.bytes(DType::BF16, true) < found.bytes(DType::BF16, false) * 7 / 10);
+        assert!(
+            found.bytes(DType::BF16, WeightFormat::Fp8)
+                < found.bytes(DType::BF16, WeightFormat::Dense) * 7 / 10
+        );
     }
 
     #[test]
@@ -214,7 +217,7 @@ mod tests {
         let placement = Placement {
             device: Device::Cpu,
             weights: DType::F32,
-            fp8: false,
+            products: WeightFormat::Dense,
         };
         let advice = |free_gib: u64| parameters.smaller_precision(&placement, free_gib << 30);
         assert_eq!(advice(30), "--precision bf16 takes 20.0 GiB.");

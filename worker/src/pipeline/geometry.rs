@@ -114,6 +114,7 @@ mod tests {
     use ovis_protocol::DenoiseRequest;
 
     use super::*;
+    use crate::nn::{test_gpu, WeightFormat};
     use crate::pipeline::testing::{on_cpu, tiny_geometry};
     use crate::pipeline::{DenoiseInputs, Latent};
 
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn random_weights_make_finite_images() {
-        let (latent, pipeline) = one_step(&on_cpu(false));
+        let (latent, pipeline) = one_step(&on_cpu(WeightFormat::Dense));
         let image = pipeline.decode(&latent).unwrap();
         assert_eq!(image.dims(), [1, 32, 32, 3]);
         let pixels = image.tensor().flatten_all().unwrap();
@@ -154,23 +155,23 @@ mod tests {
 
     #[test]
     fn fp8_changes_a_step_a_little() {
-        let distance = distance(&on_cpu(true), &on_cpu(false));
+        let distance = distance(&on_cpu(WeightFormat::Fp8), &on_cpu(WeightFormat::Dense));
         assert!(distance > 0.0 && distance < 0.03, "{distance}");
     }
 
-    #[cfg(feature = "cuda")]
     #[test]
     fn fp8_on_a_gpu_is_near_bf16_and_fp8_on_a_cpu() {
-        let on_gpu = |fp8| Placement {
-            device: Device::new_cuda(0).expect("this test needs a GPU"),
+        let Some(device) = test_gpu() else { return };
+        let on_gpu = |products| Placement {
+            device: device.clone(),
             weights: candle_core::DType::BF16,
-            fp8,
+            products,
         };
-        let to_bf16 = distance(&on_gpu(true), &on_gpu(false));
+        let to_bf16 = distance(&on_gpu(WeightFormat::Fp8), &on_gpu(WeightFormat::Dense));
         assert!(to_bf16 > 0.0 && to_bf16 < 0.05, "{to_bf16}");
         // Both quantize. bf16 between the products rounds some values to neighbouring fp8
         // values, and only the GPU computes attention in fp8.
-        let to_cpu = distance(&on_gpu(true), &on_cpu(true));
+        let to_cpu = distance(&on_gpu(WeightFormat::Fp8), &on_cpu(WeightFormat::Fp8));
         assert!(to_cpu < 0.05, "{to_cpu}");
     }
 }

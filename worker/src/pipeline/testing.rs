@@ -6,7 +6,7 @@ use super::geometry::Geometry;
 use super::load::Pipeline;
 use super::types::{Conditioning, DenoiseInputs, Latent};
 use crate::checkpoint::{MmditConfig, Qwen3Config};
-use crate::nn::Placement;
+use crate::nn::{Placement, WeightFormat};
 
 /// The 7 B model in miniature.
 pub fn tiny_geometry() -> Geometry {
@@ -36,18 +36,18 @@ pub fn tiny_geometry() -> Geometry {
 }
 
 /// Float32 on the CPU, or fp8 for the large products.
-pub fn on_cpu(fp8: bool) -> Placement {
+pub fn on_cpu(products: WeightFormat) -> Placement {
     Placement {
         device: Device::Cpu,
         weights: DType::F32,
-        fp8,
+        products,
     }
 }
 
 /// [`tiny_geometry`] with random float32 weights on the CPU.
 pub fn tiny_pipeline() -> Pipeline {
     tiny_geometry()
-        .with_weights_from_pool(1 << 16, "tiny", &on_cpu(false))
+        .with_weights_from_pool(1 << 16, "tiny", &on_cpu(WeightFormat::Dense))
         .unwrap()
 }
 

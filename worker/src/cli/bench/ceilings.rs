@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor};
 use serde_json::{json, Value};
 
 use crate::checkpoint::MmditConfig;
-use crate::nn::{quantize_rows, unmasked_attention, Linear, Placement, QkBounds};
+use crate::nn::{quantize_rows, unmasked_attention, Linear, Placement, QkBounds, WeightFormat};
 
 /// Number of measurements; the median is used.
 const REPEATS: usize = 9;
@@ -101,11 +101,11 @@ impl Ceilings {
             Tensor::randn(0f32, 1f32, (rows, columns), &placement.device)?
                 .to_dtype(placement.compute())
         };
-        let linear = Linear::new(matrix(side, side)?, None);
+        let linear = Linear::in_format(matrix(side, side)?, None, placement.products)?;
         let input = matrix(side, side)?.unsqueeze(0)?;
-        let gemm = if placement.fp8 {
+        let gemm = if placement.products == WeightFormat::Fp8 {
             // Quantizing the input is bound by memory bandwidth and not part of the product.
-            let (linear, rows) = (linear.into_fp8()?, quantize_rows(&input)?);
+            let rows = quantize_rows(&input)?;
             median_seconds(placement, || linear.forward_rows(&rows).map(drop))?
         } else {
             median_seconds(placement, || linear.forward(&input).map(drop))?
@@ -131,7 +131,7 @@ impl Ceilings {
 /// Bounds of q and k for attention in fp8, as if the norms' weights were 1; `None` without fp8.
 pub fn usual_bounds(config: &MmditConfig, placement: &Placement) -> Option<QkBounds> {
     let bound = (config.head_dim() as f32).sqrt();
-    placement.fp8.then_some(QkBounds {
+    (placement.products == WeightFormat::Fp8).then_some(QkBounds {
         query: bound,
         key: bound,
     })

@@ -94,11 +94,8 @@ impl Bench<'_> {
     /// A linear layer with random weights, in the precision of the transformer's.
     fn linear(&self, input: usize, output: usize) -> Result<Linear> {
         let weight = self.random(&[output, input], (input as f32).powf(-0.5))?;
-        let linear = Linear::new(weight, Some(self.random(&[output], 1.0)?));
-        match self.placement.fp8 {
-            true => linear.into_fp8(),
-            false => Ok(linear),
-        }
+        let bias = self.random(&[output], 1.0)?;
+        Linear::in_format(weight, Some(bias), self.placement.products)
     }
 
     fn head_norms(&self) -> Result<HeadNorms> {

@@ -244,14 +244,14 @@ mod tests {
     use crate::models::builder::Builder;
     use crate::models::vae::steps::shapes;
     use crate::models::vae::Vae;
-    use crate::nn::{relative_error, Placement};
+    use crate::nn::{relative_error, test_gpu, Placement, WeightFormat};
 
     /// A small autoencoder with random weights.
     fn vae(device: &Device, weights: DType) -> Vae {
         let placement = Placement {
             device: device.clone(),
             weights,
-            fp8: false,
+            products: WeightFormat::Dense,
         };
         let config = VaeConfig {
             block_channels: vec![32, 32, 64, 64],
@@ -317,10 +317,9 @@ mod tests {
         bands_agree(&Device::Cpu, DType::F32, 2e-5);
     }
 
-    #[cfg(feature = "cuda")]
     #[test]
     fn bands_make_the_image_of_the_whole_on_cuda() {
-        let device = Device::new_cuda(0).expect("this test needs a GPU");
+        let Some(device) = test_gpu() else { return };
         bands_agree(&device, DType::F32, 2e-5);
         // cuDNN may choose another order of sums for each shape.
         bands_agree(&device, DType::BF16, 2e-2);

@@ -2,20 +2,16 @@
 
 use candle_core::{bail, DType, Result, Tensor};
 
+use super::address::{address, output, shared_gpu};
 use super::copy::dense;
 use super::cudnn::AttentionShape;
+use super::libraries::cudnn;
 use super::mlp::swiglu_into;
-use super::runtime::{address, cudnn, output, shared_gpu};
 
-/// Attention of `q` `[B, S, H, D]` over `k` and `v` `[B, T, G, D]`, scaled by
-/// `D^-1/2`; `[B, S, H D]`. Any strides, as long as heads are dense. See
-/// [`attention`](crate::nn::attention).
+/// Attention of `q` `[B, S, H, D]` over `k` and `v` `[B, T, G, D]`, scaled by `D^-1/2`:
+/// `[B, S, H D]`. The tensors may have any strides as long as heads are dense.
 ///
-/// Answers `None` also for f32, where cuDNN is missing, and for shapes it does
-/// not take.
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
+/// Returns `None` also for f32, without cuDNN, and for shapes that it does not support.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Result<Option<Tensor>> {
     if shared_gpu(&[q, k, v]).is_none() || q.dtype() != DType::BF16 {
         return Ok(None);
@@ -25,12 +21,8 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Result<Opt
     Ok(attention_into(q, k, v, causal, &out)?.then_some(out))
 }
 
-/// The concatenation of [`attention`] and [`swiglu`](super::swiglu) of
-/// `up_gate` `[B, S, 2 I]`, each written where it belongs: `[B, S, H D + I]`.
-/// It is what a single-stream block projects back.
-///
-/// # Errors
-/// As [`attention`].
+/// [`attention`] and the SwiGLU of `up_gate` `[B, S, 2 I]`, each written into its columns of
+/// `[B, S, H D + I]`.
 pub fn attention_and_swiglu(
     q: &Tensor,
     k: &Tensor,
@@ -50,10 +42,7 @@ pub fn attention_and_swiglu(
     Ok(Some(out))
 }
 
-/// The key heads of an attention over so many keys.
-///
-/// # Errors
-/// The shapes do not fit.
+/// Number of key heads, after a check that the shapes of an attention over `keys` keys fit.
 pub(super) fn key_heads(q: &Tensor, k: &Tensor, v: &Tensor, keys: usize) -> Result<usize> {
     let (batch, _, heads, head_dim) = q.dims4()?;
     let key_heads = k.dim(2)?;
@@ -78,7 +67,7 @@ fn strides(tensor: &Tensor) -> [i64; 4] {
     [s[0] as i64, s[2] as i64, s[1] as i64, s[3] as i64]
 }
 
-/// cuDNN reads 16 bytes at a time.
+/// Whether a tensor is aligned for cuDNN, which reads 16 bytes at a time.
 fn aligned(tensor: &Tensor) -> Result<bool> {
     let elements = 16 / tensor.dtype().size_in_bytes();
     Ok(address(tensor)? % 16 == 0
@@ -86,11 +75,8 @@ fn aligned(tensor: &Tensor) -> Result<bool> {
         && tensor.stride()[..3].iter().all(|s| s % elements == 0))
 }
 
-/// Writes [`attention`] into `out` `[B, S, H D]`, whose rows may lie in a wider
-/// tensor. `false` when cuDNN cannot.
-///
-/// # Errors
-/// As [`attention`].
+/// Writes [`attention`] into `out` `[B, S, H D]`, whose rows may lie in a wider tensor. Returns
+/// `false` if cuDNN cannot.
 pub fn attention_into(
     q: &Tensor,
     k: &Tensor,
@@ -101,7 +87,7 @@ pub fn attention_into(
     let Some(device) = shared_gpu(&[q, k, v, out]) else {
         return Ok(false);
     };
-    let Ok(cudnn) = cudnn(&device)? else {
+    let Some(cudnn) = cudnn(&device)? else {
         return Ok(false);
     };
     let (batch, tokens, heads, head_dim) = q.dims4()?;

@@ -1,29 +1,26 @@
-//! cuDNN's fused attention in 8-bit floats, on Hopper and later.
-//!
-//! What goes in is bf16 heads that are normed and rotated already, of any strides: who made them
-//! does not matter.
+//! cuDNN's fused attention in 8-bit floats, on Hopper and later. It takes normalised and rotated
+//! bf16 heads of any strides, or heads that a projection has already written in fp8.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use candle_core::{bail, CudaDevice, DType, Device, Result, Tensor};
 
+use super::address::{address, shared_gpu, typed_output};
 use super::attention::key_heads;
 use super::cudnn::{AttentionShape, Cudnn, Terms};
 use super::fp8_heads::{widen_into, widened, Attended, Rows, Slots, CUDNN_SLOTS};
-use super::runtime::{address, cudnn, shared_gpu, typed_output};
-use crate::nn::fp8::{LARGEST, LEAST};
-use crate::nn::{Heads, QkBounds};
+use super::libraries::cudnn;
+use crate::nn::fused::DeviceHeads;
+use crate::nn::heads::{Heads, QkBounds};
+use crate::nn::scaled_rows::{LARGEST, LEAST};
 
-/// Heads must be a multiple of this, cuDNN's own limit: 16 bytes.
+/// cuDNN requires the head dimension to be a multiple of 16 bytes.
 const MULTIPLE: usize = 16;
 
 /// See [`unmasked_attention`](crate::nn::unmasked_attention).
 ///
-/// Answers `None` also for tensors that are not bf16, where cuDNN is missing, and for what it
-/// does not take: GPUs older than Hopper, heads of more than 256 or no multiple of 16.
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
+/// Returns `None` also for other types than bf16, without cuDNN, on GPUs older than Hopper, and for
+/// head dimensions above 256 or not a multiple of 16.
 pub fn attention_fp8(
     q: &Tensor,
     k: &Tensor,
@@ -36,11 +33,8 @@ pub fn attention_fp8(
     }
 }
 
-/// Writes [`attention_fp8`] into `out` `[B, S, H D]`, whose rows may lie in a wider tensor.
-/// `false` where [`attention_fp8`] answers `None`.
-///
-/// # Errors
-/// As [`attention_fp8`].
+/// Writes [`attention_fp8`] into `out` `[B, S, H D]`, whose rows may lie in a wider tensor. Returns
+/// `false` where [`attention_fp8`] returns `None`.
 pub fn attention_fp8_into(
     q: &Tensor,
     k: &Tensor,
@@ -54,7 +48,7 @@ pub fn attention_fp8_into(
     }
 }
 
-/// [`attention_fp8`] in cuDNN's terms of choice, for tests.
+/// [`attention_fp8`] with a given description, for tests.
 #[cfg(test)]
 pub(super) fn attention_fp8_by(
     terms: Terms,
@@ -69,7 +63,7 @@ pub(super) fn attention_fp8_by(
     }
 }
 
-/// What cuDNN is asked in, the faster first: the graph reaches 973 TFLOP/s at 4096 tokens on an
+/// The descriptions in the order in which they are tried, the faster first: the graph reaches 973 TFLOP/s at 4096 tokens on an
 /// H200 with cuDNN 9.19 (NVIDIA/cudnn-frontend, benchmark/sdpa_benchmark_training, llama3.1
 /// without a mask).
 const ALL_TERMS: [Terms; 2] = [Terms::Graph, Terms::Operation];
@@ -78,7 +72,7 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, bounds: QkBounds) -> Result<Option
     attend_by(&ALL_TERMS, q, k, v, bounds)
 }
 
-/// Attention of bf16 heads through E4M3; `None` when cuDNN does not take it.
+/// Attention of bf16 heads in E4M3, or `None` if cuDNN does not support it.
 fn attend_by(
     terms: &[Terms],
     q: &Tensor,
@@ -103,13 +97,13 @@ fn attend_by(
     slots.find_largest(&device, &v)?;
     let converted = slots.convert(&device, [Some(&q), Some(&k), Some(&v)], bounds)?;
     let [Some(q), Some(k), Some(v)] = converted else {
-        bail!("heads were lost on their way to 8-bit floats");
+        bail!("the conversion of heads to 8-bit floats returned fewer tensors than it was given");
     };
     plan.attend(&device, [&q, &k, &v], &slots)
 }
 
-/// Heads on their way to an attention in 8-bit floats, as another kernel writes them: q and k in
-/// E4M3, v in bf16, and v's largest magnitude.
+/// Heads for an fp8 attention as a projection writes them: q and k in E4M3, v in bf16, and the
+/// largest magnitude of v.
 pub struct Fp8Heads {
     q: Tensor,
     k: Tensor,
@@ -119,7 +113,7 @@ pub struct Fp8Heads {
     bounds: QkBounds,
 }
 
-/// Where a kernel writes [`Fp8Heads`], and from what factors.
+/// The addresses that a kernel writes [`Fp8Heads`] to, and the factors that it scales q and k by.
 pub(super) struct Fp8HeadsAt {
     pub q: u64,
     pub k: u64,
@@ -130,10 +124,7 @@ pub(super) struct Fp8HeadsAt {
 }
 
 impl Fp8Heads {
-    /// Heads to be written; `None` for what cuDNN does not take in 8-bit floats.
-    ///
-    /// # Errors
-    /// The device fails.
+    /// Allocates heads, or returns `None` if cuDNN does not support this attention in fp8.
     pub(super) fn new(
         device: &CudaDevice,
         [batch, tokens, head_dim]: [usize; 3],
@@ -170,57 +161,51 @@ impl Fp8Heads {
 
     fn attended(&self) -> Result<Attended> {
         let Some(device) = shared_gpu(&[&self.v]) else {
-            bail!("heads of an attention are on no GPU");
+            bail!("the heads of an attention are not on a GPU");
         };
         let v = Rows::new(&self.v)?;
         let converted = self
             .slots
             .convert(&device, [None, None, Some(&v)], self.bounds)?;
         let [_, _, Some(v)] = converted else {
-            bail!("values were lost on their way to 8-bit floats");
+            bail!("the conversion of values to 8-bit floats returned no tensor");
         };
         match self
             .plan
             .attend(&device, [&self.q, &self.k, &v], &self.slots)?
         {
             Some(attended) => Ok(attended),
-            None => bail!("cuDNN has lost its plan for an attention in 8-bit floats"),
+            None => bail!("cuDNN no longer supports an attention in 8-bit floats"),
         }
     }
+}
 
-    /// The attention, bf16 `[B, S, H D]`.
-    ///
-    /// # Errors
-    /// The device fails.
-    pub fn attend(&self) -> Result<Tensor> {
+impl DeviceHeads for Fp8Heads {
+    fn attend(&self) -> Result<Tensor> {
         widened(&self.attended()?, &self.v)
     }
 
-    /// Writes [`attend`](Self::attend) into `out`, whose rows may lie in a wider tensor.
-    ///
-    /// # Errors
-    /// As [`attend`](Self::attend).
-    pub fn attend_into(&self, out: &Tensor) -> Result<()> {
+    fn attend_into(&self, out: &Tensor) -> Result<()> {
         widen_into(&self.attended()?, out)
     }
 }
 
-/// An attention that cuDNN takes.
+/// An attention that cuDNN supports.
 struct Plan {
-    cudnn: Arc<Cudnn>,
+    cudnn: Rc<Cudnn>,
     shape: AttentionShape,
     terms: Terms,
 }
 
 impl Plan {
     fn find(device: &CudaDevice, shape: AttentionShape, terms: &[Terms]) -> Result<Option<Self>> {
-        let Ok(cudnn) = cudnn(device)? else {
+        let Some(cudnn) = cudnn(device)? else {
             return Ok(None);
         };
         let head_dim = shape.q[3] as usize;
-        let taken = |terms: &&Terms| cudnn.takes_fp8(&shape, **terms);
+        let supported = |terms: &&Terms| cudnn.supports_fp8(&shape, **terms);
         let terms = match head_dim % MULTIPLE {
-            0 => terms.iter().find(taken).copied(),
+            0 => terms.iter().find(supported).copied(),
             _ => None,
         };
         Ok(terms.map(|terms| Self {
@@ -230,7 +215,7 @@ impl Plan {
         }))
     }
 
-    /// Attention of contiguous E4M3 heads; `None` when cuDNN does not take it.
+    /// Attention of contiguous E4M3 heads, or `None` if cuDNN does not support it.
     fn attend(
         &self,
         device: &CudaDevice,
@@ -254,7 +239,7 @@ impl Plan {
     }
 }
 
-/// The shape of attention over contiguous `[B, S, heads, D]` tensors, without a mask.
+/// The shape of unmasked attention over contiguous `[B, S, heads, D]` tensors.
 fn dense_shape(
     batch: usize,
     tokens: usize,

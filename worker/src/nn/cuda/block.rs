@@ -1,31 +1,21 @@
-//! A transformer block's products that end in what follows them, on Hopper.
+//! A transformer block's products fused with the operations that follow them, on Hopper.
 
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, D};
 
+use super::address::{address, typed_output};
 use super::attention_fp8::Fp8Heads;
 use super::copy::dense;
-use super::hopper::{End, Factors, Gated, Projected, TILE_COLUMNS};
-use super::runtime::{address, hopper, one_row_an_entry, typed_output};
-use crate::nn::block::ReadyHeads;
-use crate::nn::{HeadNorms, Heads, QkBounds, RopeTable};
+use super::hopper::{Epilogue, Gated, Projected, TILE_COLUMNS};
+use super::libraries::hopper;
+use super::rows_of::one_row_an_entry;
+use crate::nn::fused::{Factors, HeadFactors, ReadyHeads};
+use crate::nn::heads::{Heads, QkBounds, RopeTable};
 
-/// Width of the heads that these products norm and turn.
+/// Head dimension that the fused norm and rotation is compiled for.
 const HEAD_DIM: usize = 128;
 
-/// A packed projection to heads, as [`project_heads`] takes it.
-pub struct HeadFactors<'a> {
-    /// `x` `[B, S, K]` and the weight.
-    pub factors: Factors<'a>,
-    /// One number an output.
-    pub bias: Option<&'a Tensor>,
-    /// Of q and of k.
-    pub norms: &'a HeadNorms,
-    /// Epsilon of the head norms.
-    pub eps: f64,
-}
-
 impl HeadFactors<'_> {
-    /// The GPU, if it is a Hopper and the heads are what its kernels take.
+    /// The GPU, or `None` if it is not a Hopper or its kernels do not support these heads.
     fn device(&self) -> Result<Option<CudaDevice>> {
         let norms = [&self.norms.query, &self.norms.key];
         let fits = norms
@@ -41,22 +31,22 @@ impl HeadFactors<'_> {
 impl Factors<'_> {
     fn x(&self) -> &Tensor {
         match self {
-            Self::Bf16(x, _) => x,
+            Self::Dense(x, _) => x,
             Self::Fp8(x, _) => &x.values,
         }
     }
 
     fn outputs(&self) -> Result<usize> {
         match self {
-            Self::Bf16(_, weight) => weight.dim(0),
+            Self::Dense(_, weight) => weight.dim(0),
             Self::Fp8(_, weight) => weight.values.dim(0),
         }
     }
 
-    /// The GPU, if what is multiplied is in bf16 or was.
+    /// The GPU, or `None` if the factors neither are bf16 nor were quantized from it.
     fn device(&self) -> Option<CudaDevice> {
         let bf16 = match self {
-            Self::Bf16(x, _) => x.dtype() == DType::BF16,
+            Self::Dense(x, _) => x.dtype() == DType::BF16,
             Self::Fp8(x, _) => x.dtype == DType::BF16,
         };
         match self.x().device() {
@@ -66,40 +56,57 @@ impl Factors<'_> {
     }
 }
 
-/// Heads to be written by projections of `x` `[B, S, K]` to `tokens` in all: in 8-bit floats if
-/// there are `bounds` and cuDNN takes them, else bf16 views of one tensor.
+/// Heads that projections are about to write.
+enum HeadsToWrite {
+    /// q, k and v as bf16 views of one tensor.
+    Packed([Tensor; 3]),
+    /// For an attention in fp8.
+    Fp8(Fp8Heads),
+}
+
+impl From<HeadsToWrite> for ReadyHeads {
+    fn from(heads: HeadsToWrite) -> Self {
+        match heads {
+            HeadsToWrite::Packed([q, k, v]) => Self::Dense(q, k, v),
+            HeadsToWrite::Fp8(heads) => Self::Device(Box::new(heads)),
+        }
+    }
+}
+
+/// Allocates the heads of `tokens` tokens in total: in fp8 if there are `bounds` and cuDNN supports
+/// the attention, else as bf16 views of one tensor.
 fn heads_to_write(
     device: &CudaDevice,
     [batch, tokens]: [usize; 2],
     heads: Heads,
     bounds: Option<QkBounds>,
-) -> Result<ReadyHeads> {
+) -> Result<HeadsToWrite> {
     if let Some(bounds) = bounds {
         let sizes = [batch, tokens, HEAD_DIM];
         if let Some(heads) = Fp8Heads::new(device, sizes, heads, bounds)? {
-            return Ok(ReadyHeads::Fp8(Box::new(heads)));
+            return Ok(HeadsToWrite::Fp8(heads));
         }
     }
     let count = heads.query + 2 * heads.key;
     let shape = [batch, tokens, count, HEAD_DIM];
     let packed = typed_output(&shape, DType::BF16, &Device::Cuda(device.clone()))?;
     let part = |start, count| packed.narrow(D::Minus2, start, count);
-    Ok(ReadyHeads::Whole(
+    Ok(HeadsToWrite::Packed([
         part(0, heads.query)?,
         part(heads.query, heads.key)?,
         part(heads.query + heads.key, heads.key)?,
-    ))
+    ]))
 }
 
-/// The end of a product that writes there.
-fn end_at(heads: &ReadyHeads) -> Result<Projected> {
-    let end = Projected::default();
+/// The epilogue of a product that writes these heads.
+fn epilogue_at(heads: &HeadsToWrite) -> Result<Projected> {
+    let epilogue = Projected::default();
     Ok(match heads {
-        ReadyHeads::Whole(q, _, _) => Projected {
+        HeadsToWrite::Packed([q, _, _]) => Projected {
             heads: address(q)?,
-            ..end
+            ..epilogue
         },
-        ReadyHeads::Fp8(heads) => {
+        HeadsToWrite::Fp8(heads) => {
             let at = heads.at()?;
             Projected {
                 heads: at.v,
@@ -108,17 +115,14 @@ fn end_at(heads: &ReadyHeads) -> Result<Projected> {
                 largest_value: at.largest_value,
                 query_factor: at.q_factor,
                 key_factor: at.k_factor,
-                ..end
+                ..epilogue
             }
         }
     })
 }
 
 /// See [`project_heads`](crate::nn::project_heads).
-///
-/// # Errors
-/// The device fails.
-pub(in crate::nn) fn project_heads(
+pub fn project_heads(
     streams: &[HeadFactors],
     heads: Heads,
     rope: &RopeTable,
@@ -141,24 +145,21 @@ pub(in crate::nn) fn project_heads(
     let to = heads_to_write(&device, all, heads, bounds)?;
     let mut offset = 0;
     for stream in streams {
-        let Some(mut end) = heads_end(stream, heads, rope, all, &to)? else {
+        let Some(mut epilogue) = heads_epilogue(stream, heads, rope, all, &to)? else {
             return Ok(None);
         };
-        end.offset = offset;
-        if !run(&stream.factors, stream.bias, &End::Projected(end))? {
+        epilogue.offset = offset;
+        if !run(&stream.factors, stream.bias, &Epilogue::Projected(epilogue))? {
             return Ok(None);
         }
-        offset += end.tokens;
+        offset += epilogue.tokens;
     }
-    Ok(Some(to))
+    Ok(Some(to.into()))
 }
 
-/// See [`project_jointly`](crate::nn::project_jointly): the heads, and `[B, S, H D + I]`
+/// See [`project_jointly`](crate::nn::project_jointly). Returns the heads, and `[B, S, H D + I]`
 /// with the MLP's inner activations in its last columns.
-///
-/// # Errors
-/// The device fails.
-pub(in crate::nn) fn project_jointly(
+pub fn project_jointly(
     projection: &HeadFactors,
     heads: Heads,
     rope: &RopeTable,
@@ -178,20 +179,21 @@ pub(in crate::nn) fn project_jointly(
     let joint = typed_output(&[batch, tokens, attended + inner], DType::BF16, x.device())?;
     let all = [batch, tokens];
     let to = heads_to_write(&device, all, heads, bounds)?;
-    let Some(mut end) = heads_end(projection, heads, rope, all, &to)? else {
+    let Some(mut epilogue) = heads_epilogue(projection, heads, rope, all, &to)? else {
         return Ok(None);
     };
-    end.mlp = address(&joint)? + (attended * DType::BF16.size_in_bytes()) as u64;
-    end.mlp_stride = (attended + inner) as i64;
-    end.inner = inner as i32;
-    let done = run(&projection.factors, projection.bias, &End::Projected(end))?;
-    Ok(done.then_some((to, joint)))
+    epilogue.mlp = address(&joint)? + (attended * DType::BF16.size_in_bytes()) as u64;
+    epilogue.mlp_stride = (attended + inner) as i64;
+    epilogue.inner = inner as i32;
+    let done = run(
+        &projection.factors,
+        projection.bias,
+        &Epilogue::Projected(epilogue),
+    )?;
+    Ok(done.then(|| (to.into(), joint)))
 }
 
 /// See [`project_swiglu`](crate::nn::project_swiglu).
-///
-/// # Errors
-/// The device fails.
 pub fn project_swiglu(factors: &Factors, bias: Option<&Tensor>) -> Result<Option<Tensor>> {
     let outputs = factors.outputs()?;
     if outputs % TILE_COLUMNS != 0 || factors.device().is_none() {
@@ -202,20 +204,17 @@ pub fn project_swiglu(factors: &Factors, bias: Option<&Tensor>) -> Result<Option
         *last = outputs / 2;
     }
     let y = typed_output(&shape, DType::BF16, factors.x().device())?;
-    let end = Projected {
+    let epilogue = Projected {
         mlp: address(&y)?,
         mlp_stride: (outputs / 2) as i64,
         inner: (outputs / 2) as i32,
         tokens: 1,
         ..Projected::default()
     };
-    Ok(run(factors, bias, &End::Projected(end))?.then_some(y))
+    Ok(run(factors, bias, &Epilogue::Projected(epilogue))?.then_some(y))
 }
 
 /// See [`gated_linear`](crate::nn::gated_linear).
-///
-/// # Errors
-/// The device fails.
 pub fn gated_linear(
     x: &Tensor,
     gate: &Tensor,
@@ -240,7 +239,7 @@ pub fn gated_linear(
         return Ok(None);
     }
     let out = typed_output(x.dims(), DType::BF16, x.device())?;
-    let end = Gated {
+    let epilogue = Gated {
         out: address(&out)?,
         x: at[0],
         gate: at[1],
@@ -248,33 +247,33 @@ pub fn gated_linear(
         tokens: tokens as i32,
         columns: columns as i32,
     };
-    Ok(run(factors, bias, &End::Gated(end))?.then_some(out))
+    Ok(run(factors, bias, &Epilogue::Gated(epilogue))?.then_some(out))
 }
 
-fn run(factors: &Factors, bias: Option<&Tensor>, end: &End) -> Result<bool> {
+fn run(factors: &Factors, bias: Option<&Tensor>, epilogue: &Epilogue) -> Result<bool> {
     let Some(device) = factors.device() else {
         return Ok(false);
     };
     match (hopper(&device)?, bias) {
-        // SAFETY: the callers have made the end for these factors.
-        (Some(hopper), Some(bias)) => unsafe { hopper.run(factors, bias, end) },
+        // SAFETY: the callers have built the epilogue for these factors.
+        (Some(hopper), Some(bias)) => unsafe { hopper.run(factors, bias, epilogue) },
         _ => Ok(false),
     }
 }
 
-/// Columns of q, k and v.
+/// Number of columns of q, k and v.
 fn head_columns(heads: Heads) -> usize {
     (heads.query + 2 * heads.key) * HEAD_DIM
 }
 
-/// The end of a projection to the first of `all` batch entries and tokens of `to`; `None` for
-/// heads that the kernel does not take.
-fn heads_end(
+/// The epilogue of a projection to the first of `all` (batch entries, tokens) of `to`, or `None` if
+/// the kernel does not support these heads.
+fn heads_epilogue(
     projection: &HeadFactors,
     heads: Heads,
     rope: &RopeTable,
     all: [usize; 2],
-    to: &ReadyHeads,
+    to: &HeadsToWrite,
 ) -> Result<Option<Projected>> {
     let (entries, tokens, _) = projection.factors.x().dims3()?;
     let norms = [&projection.norms.query, &projection.norms.key];
@@ -304,6 +303,6 @@ fn heads_end(
         keys: (heads.key * HEAD_DIM) as i32,
         head_columns: head_columns(heads) as i32,
         eps: projection.eps as f32,
-        ..end_at(to)?
+        ..epilogue_at(to)?
     }))
 }

@@ -1,65 +1,65 @@
-//! Images whose pixels' channels lie together, as cuDNN's bf16 convolutions want them.
+//! Images in channels-last memory layout, which cuDNN's bf16 convolutions need.
 //!
-//! Such a tensor is still `[B, C, H, W]` to the networks: it is a view of the contiguous
-//! `[B, H, W, C]` that the kernels here work on.
+//! To the networks, such a tensor is still `[B, C, H, W]`: it is a view of the contiguous
+//! `[B, H, W, C]` that the kernels here process.
 
 use candle_core::{bail, CudaDevice, DType, Result, Tensor};
 
+use super::address::{address, output, shared_gpu, typed_output};
 use super::copy::dense;
-use super::runtime::{address, output, pack, shared_gpu, typed_output, Arg, Kernel, THREADS};
+use super::launch::{Arg, Kernel};
+use super::layout::{pack, THREADS};
 
-/// The `[B, H, W, C]` of an image, copied unless it lies so already.
-pub(super) fn together(x: &Tensor) -> Result<Tensor> {
+/// An image as contiguous `[B, H, W, C]`, copied unless it already is channels-last.
+pub(super) fn to_channels_last(x: &Tensor) -> Result<Tensor> {
     dense(&x.permute((0, 2, 3, 1))?)
 }
 
-/// An image `[B, H, W, C]` as the networks see it.
-pub(super) fn as_planes(x: &Tensor) -> Result<Tensor> {
+/// The view `[B, C, H, W]` of an image `[B, H, W, C]`.
+pub(super) fn as_channels_first(x: &Tensor) -> Result<Tensor> {
     x.permute((0, 3, 1, 2))
 }
 
-/// Whether `x` is an image that lies so, and not plane after plane.
-pub(super) fn lies_together(x: &Tensor) -> bool {
+/// Whether `x` is an image in channels-last layout.
+pub(super) fn is_channels_last(x: &Tensor) -> bool {
     x.rank() == 4
         && !x.is_contiguous()
         && x.permute((0, 2, 3, 1))
             .is_ok_and(|last| last.is_contiguous())
 }
 
-/// A convolution's weight as its product will read it: changed once, not at every call.
-///
-/// # Errors
-/// The device fails.
-pub fn laid_out(weight: Tensor) -> Result<Tensor> {
-    match shared_gpu(&[&weight]).is_some() && weight.dtype() == DType::BF16 {
-        true => as_planes(&together(&weight)?),
-        false => Ok(weight),
+/// A convolution's weight in channels-last layout, converted once instead of at every call; `None`
+/// where cuDNN reads it as it is.
+pub fn conv_weight(weight: &Tensor) -> Result<Option<Tensor>> {
+    match shared_gpu(&[weight]).is_some() && weight.dtype() == DType::BF16 {
+        true => as_channels_first(&to_channels_last(weight)?).map(Some),
+        false => Ok(None),
     }
 }
 
-/// Elements that a block of the group norm takes.
+/// Elements that one thread block of the group norm processes.
 const CHUNK: usize = 32_768;
 
-/// An image as the group norm's kernels take it.
-struct Laid {
+/// An image with its sizes as the group norm's kernels need them.
+struct ChannelsLast {
     device: CudaDevice,
     /// `[B, H, W, C]`.
     x: Tensor,
     batch: usize,
     pixels: usize,
     channels: usize,
-    /// Pixels that a block takes.
+    /// Pixels that one thread block processes.
     chunk: usize,
     pack: usize,
 }
 
-impl Laid {
-    /// `None` where a pixel has more channels than a block can take.
+impl ChannelsLast {
+    /// Returns `None` if a pixel has more channels than a thread block supports.
     fn of(x: &Tensor) -> Result<Option<Self>> {
         let Some(device) = shared_gpu(&[x]) else {
             return Ok(None);
         };
-        let x = together(x)?;
+        let x = to_channels_last(x)?;
         let (batch, height, width, channels) = x.dims4()?;
         let pack = pack(x.dtype(), &[channels], &[address(&x)?]);
         if channels / pack > THREADS || batch > 65_535 {
@@ -89,13 +89,13 @@ impl Laid {
         }
     }
 
-    /// `[B, groups, 2]`: each group's mean, and what its deviations are multiplied by.
+    /// Each group's mean and reciprocal standard deviation, `[B, groups, 2]`.
     fn moments(&self, groups: usize, eps: f64) -> Result<Tensor> {
         let floats = |shape: &[usize]| typed_output(shape, DType::F32, self.x.device());
         let stats = floats(&[self.batch, groups, self.chunks(), 2])?;
         let moments = floats(&[self.batch, groups, 2])?;
-        // SAFETY: x holds `batch * pixels` pixels of `channels`, stats and moments what the
-        // kernels say.
+        // SAFETY: x holds `batch * pixels` pixels of `channels`; stats and moments have the shapes
+        // that the kernels document.
         unsafe {
             self.kernel("group_norm_stats_last").launch(
                 &self.device,
@@ -128,7 +128,7 @@ impl Laid {
         Ok(moments)
     }
 
-    /// The norm by [`moments`](Self::moments), as an image that [`lies_together`].
+    /// The image normalised with [`moments`](Self::moments), channels-last.
     fn normed(&self, moments: &Tensor, affine: [&Tensor; 2], silu: bool) -> Result<Tensor> {
         let [weight, bias] = [dense(affine[0])?, dense(affine[1])?];
         let y = output(self.x.dims(), &self.x)?;
@@ -153,12 +153,12 @@ impl Laid {
                 ],
             )?;
         }
-        as_planes(&y)
+        as_channels_first(&y)
     }
 }
 
-/// The group norm of an image that [`lies_together`]; `None` where a pixel has more channels
-/// than a block can take.
+/// The group norm of a channels-last image, or `None` if a pixel has more channels than a thread
+/// block supports.
 pub(super) fn group_norm(
     x: &Tensor,
     affine: [&Tensor; 2],
@@ -166,30 +166,24 @@ pub(super) fn group_norm(
     eps: f64,
     silu: bool,
 ) -> Result<Option<Tensor>> {
-    let Some(laid) = Laid::of(x)? else {
+    let Some(image) = ChannelsLast::of(x)? else {
         return Ok(None);
     };
-    let moments = laid.moments(groups, eps)?;
-    laid.normed(&moments, affine, silu).map(Some)
+    let moments = image.moments(groups, eps)?;
+    image.normed(&moments, affine, silu).map(Some)
 }
 
-/// What a group norm takes from an image, `[B, groups, 2]`: each group's mean, and what its
-/// deviations are multiplied by; `None` as [`group_norm`].
-///
-/// # Errors
-/// The device fails.
+/// Mean and reciprocal standard deviation of each group of a channels-last image,
+/// `[B, groups, 2]`; `None` as in [`group_norm`].
 pub fn group_moments(x: &Tensor, groups: usize, eps: f64) -> Result<Option<Tensor>> {
-    if !lies_together(x) || x.dim(1)? % groups != 0 {
+    if !is_channels_last(x) || x.dim(1)? % groups != 0 {
         return Ok(None);
     }
-    let laid = Laid::of(x)?;
-    laid.map(|laid| laid.moments(groups, eps)).transpose()
+    let image = ChannelsLast::of(x)?;
+    image.map(|image| image.moments(groups, eps)).transpose()
 }
 
-/// A group norm by [`group_moments`]; `None` as [`group_norm`].
-///
-/// # Errors
-/// The device fails.
+/// A group norm with given [`group_moments`]; `None` as in [`group_norm`].
 pub fn group_norm_by(
     x: &Tensor,
     moments: &Tensor,
@@ -197,7 +191,7 @@ pub fn group_norm_by(
     bias: &Tensor,
     silu: bool,
 ) -> Result<Option<Tensor>> {
-    if !lies_together(x) || shared_gpu(&[x, weight, bias]).is_none() {
+    if !is_channels_last(x) || shared_gpu(&[x, weight, bias]).is_none() {
         return Ok(None);
     }
     let (batch, channels, _, _) = x.dims4()?;
@@ -206,17 +200,18 @@ pub fn group_norm_by(
     if entries != batch || channels % groups != 0 || !fits(weight) || !fits(bias) {
         bail!("a group norm does not fit {:?}", x.dims());
     }
-    let laid = Laid::of(x)?;
-    laid.map(|laid| laid.normed(moments, [weight, bias], silu))
+    let image = ChannelsLast::of(x)?;
+    image
+        .map(|image| image.normed(moments, [weight, bias], silu))
         .transpose()
 }
 
-/// Twice the height and width of an image that [`lies_together`].
+/// Nearest-neighbour upsampling by two of a channels-last image.
 pub(super) fn upsample_nearest(x: &Tensor) -> Result<Option<Tensor>> {
     let Some(device) = shared_gpu(&[x]) else {
         return Ok(None);
     };
-    let x = together(x)?;
+    let x = to_channels_last(x)?;
     let (batch, height, width, channels) = x.dims4()?;
     let y = output(&[batch, 2 * height, 2 * width, channels], &x)?;
     let at = [address(&x)?, address(&y)?];
@@ -244,5 +239,5 @@ pub(super) fn upsample_nearest(x: &Tensor) -> Result<Option<Tensor>> {
             ],
         )?;
     }
-    as_planes(&y).map(Some)
+    as_channels_first(&y).map(Some)
 }

@@ -2,20 +2,19 @@
 
 use candle_core::{bail, DType, Result, Tensor};
 
-use super::channels_last::{as_planes, together};
+use super::address::{address, output, shared_gpu};
+use super::channels_last::{as_channels_first, to_channels_last};
 use super::copy::dense;
 use super::cudnn::ConvolutionShape;
+use super::launch::{Arg, Kernel};
+use super::layout::{pack, row_grid, THREADS};
+use super::libraries::cudnn;
 use super::linear::add_bias;
-use super::runtime::{address, cudnn, output, pack, row_grid, shared_gpu, Arg, Kernel, THREADS};
 
-/// Convolves `x` `[B, C, H, W]` with `weight` `[O, C, k, k]` and adds `bias`
-/// `[O]`; `before` zero rows and columns in front, `after` behind. See
-/// [`Conv2d`](crate::nn::Conv2d).
+/// Convolves `x` `[B, C, H, W]`, padded with `before` and `after` zero rows and columns, with
+/// `weight` `[O, C, k, k]` and adds `bias` `[O]`. See [`Conv2d`](crate::nn::Conv2d).
 ///
-/// Answers `None` also where cuDNN is missing or does not take the shape.
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
+/// Returns `None` also without cuDNN and for shapes that it does not support.
 pub fn conv2d(
     x: &Tensor,
     weight: &Tensor,
@@ -27,7 +26,7 @@ pub fn conv2d(
     let Some(device) = shared_gpu(&[x, weight, bias]) else {
         return Ok(None);
     };
-    let Ok(cudnn) = cudnn(&device)? else {
+    let Some(cudnn) = cudnn(&device)? else {
         return Ok(None);
     };
     let (batch, channels, height, width) = x.dims4()?;
@@ -61,17 +60,21 @@ pub fn conv2d(
         after: after as i64,
     };
     if x.dtype() == DType::BF16 {
-        // Plane after plane, cuDNN would turn its input and output in a workspace as large
-        // as both.
+        // Given channels-first tensors, cuDNN would transpose its input and output in a workspace
+        // as large as both.
         let [batch, channels, height, width] = shape;
         let y = output(&[batch, height, width, channels], x)?;
         let last = ConvolutionShape {
             channels_last: true,
             ..convolution.clone()
         };
-        if cudnn.convolution(&device, last, [&together(x)?, &together(weight)?, &y])? {
+        if cudnn.convolution(
+            &device,
+            last,
+            [&to_channels_last(x)?, &to_channels_last(weight)?, &y],
+        )? {
             add_bias(&device, &y, bias)?;
-            return as_planes(&y).map(Some);
+            return as_channels_first(&y).map(Some);
         }
     }
     let (x, weight) = (dense(x)?, dense(weight)?);
@@ -89,8 +92,7 @@ pub fn conv2d(
         dtype: y.dtype(),
         pack,
     };
-    // SAFETY: y holds `planes` planes of `pixels`, bias an element a channel,
-    // and nobody else has y yet.
+    // SAFETY: y is new and holds `planes` planes of `pixels`; bias holds one element per channel.
     unsafe {
         kernel.launch(
             &device,

@@ -1,18 +1,17 @@
-//! Copies between layouts.
+//! Copies between memory layouts.
 
 use candle_core::{bail, CudaDevice, DType, Device, Result, Tensor};
 
-use super::runtime::{address, launch, output, Arg, THREADS};
+use super::address::{address, output};
+use super::launch::{launch, Arg, Grid};
+use super::layout::THREADS;
 
-/// Dimensions that the kernels take.
+/// Number of dimensions that the kernels loop over.
 const DIMENSIONS: usize = 4;
 
 /// See [`dense`](crate::nn::dense).
-///
-/// # Errors
-/// The device fails.
 pub fn dense(x: &Tensor) -> Result<Tensor> {
-    match (x.is_contiguous(), takes(x)) {
+    match (x.is_contiguous(), supported_gpu(x)) {
         (true, _) => Ok(x.clone()),
         (false, None) => x.contiguous(),
         (false, Some(device)) => {
@@ -26,14 +25,11 @@ pub fn dense(x: &Tensor) -> Result<Tensor> {
 }
 
 /// See [`concat`](crate::nn::concat).
-///
-/// # Errors
-/// The shapes do not fit together, or the device fails.
 pub fn concat(parts: &[&Tensor], dim: usize) -> Result<Option<Tensor>> {
     let Some(first) = parts.first() else {
         bail!("nothing to concatenate");
     };
-    let Some(device) = takes(first) else {
+    let Some(device) = supported_gpu(first) else {
         return Ok(None);
     };
     let mut dims = first.dims().to_vec();
@@ -45,7 +41,7 @@ pub fn concat(parts: &[&Tensor], dim: usize) -> Result<Option<Tensor>> {
             && all[..dim] == dims[..dim]
             && all[dim + 1..] == dims[dim + 1..];
         if !fits {
-            bail!("{part:?} does not go behind {first:?}");
+            bail!("{part:?} cannot be concatenated to {first:?}");
         }
         dims[dim] += all[dim];
     }
@@ -61,8 +57,8 @@ pub fn concat(parts: &[&Tensor], dim: usize) -> Result<Option<Tensor>> {
     Ok(Some(whole))
 }
 
-/// The GPU of a tensor of a type whose address can be told.
-fn takes(x: &Tensor) -> Option<CudaDevice> {
+/// The GPU of a tensor, or `None` if it is elsewhere or of an unsupported type.
+fn supported_gpu(x: &Tensor) -> Option<CudaDevice> {
     let known = [
         DType::BF16,
         DType::F32,
@@ -76,7 +72,7 @@ fn takes(x: &Tensor) -> Option<CudaDevice> {
     }
 }
 
-/// A dimension of a copy: its length, and the strides there and here.
+/// A dimension of a copy: its length, and the strides of the source and the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Dimension {
     length: usize,
@@ -84,8 +80,8 @@ struct Dimension {
     to: usize,
 }
 
-/// The dimensions of a copy between tensors of one shape, outermost first: without those of
-/// length 1, and those that continue each other on both sides as one.
+/// The dimensions of a copy between tensors of one shape, outermost first. Dimensions of length 1
+/// are dropped, and neighbours that continue each other in both tensors are merged.
 fn dimensions(dims: &[usize], from: &[usize], to: &[usize]) -> Vec<Dimension> {
     let mut merged: Vec<Dimension> = Vec::with_capacity(dims.len());
     for ((&length, &from), &to) in dims.iter().zip(from).zip(to) {
@@ -106,8 +102,8 @@ fn dimensions(dims: &[usize], from: &[usize], to: &[usize]) -> Vec<Dimension> {
     merged
 }
 
-/// Copies what `from` holds into `to`, a tensor of the same shape and type whose memory nobody
-/// else reads yet; `false` where there are too many dimensions or elements.
+/// Copies `from` into `to`, a new tensor of the same shape and type. Returns `false` if there are
+/// too many dimensions or elements.
 fn copy(device: &CudaDevice, from: &Tensor, to: &Tensor) -> Result<bool> {
     let mut dims = dimensions(from.dims(), from.stride(), to.stride());
     if dims.len() > DIMENSIONS {
@@ -150,9 +146,9 @@ fn copy(device: &CudaDevice, from: &Tensor, to: &Tensor) -> Result<bool> {
     args.extend(all.iter().map(|dim| Arg::Count(dim.from)));
     args.extend(all.iter().map(|dim| Arg::Count(dim.to)));
     let name = format!("copy_{unit}");
-    let grid = (count.div_ceil(THREADS), 1);
-    // SAFETY: both tensors hold these dimensions at these strides, and live.
-    unsafe { launch(device, "copy", name, grid, THREADS, &args)? };
+    let grid = Grid::new((count.div_ceil(THREADS), 1), THREADS);
+    // SAFETY: both tensors are alive and hold these dimensions at these strides.
+    unsafe { launch(device, "copy", name, grid, &args)? };
     Ok(true)
 }
 
@@ -161,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dimensions_that_continue_each_other_are_one() {
+    fn dimensions_that_continue_each_other_are_merged() {
         let of = |dims: &[usize], from: &[usize], to: &[usize]| {
             let dims = dimensions(dims, from, to);
             dims.iter()

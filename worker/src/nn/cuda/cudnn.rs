@@ -1,5 +1,5 @@
-//! cuDNN through the C interface of `kernels/cudnn.cpp`: plans, made once a
-//! shape, and their execution.
+//! cuDNN through the C interface of `kernels/cudnn.cpp`: plans, built once per shape, and their
+//! execution.
 
 use std::cell::RefCell;
 use std::ffi::{c_char, c_int, c_void, CStr};
@@ -10,8 +10,8 @@ use candle_core::cuda_backend::cudarc::driver::sys::cuCtxSynchronize;
 use candle_core::{bail, CudaDevice, DType, Device, Result, Tensor};
 use lru::LruCache;
 
-use super::runtime::address;
-use super::MAX_PLANS;
+use super::address::address;
+use super::plans::MAX_PLANS;
 
 extern "C" {
     fn ovis_cudnn_open(handle: *mut *mut c_void, error: *mut c_char, size: usize) -> c_int;
@@ -77,19 +77,24 @@ extern "C" {
     ) -> c_int;
 }
 
-/// Calls `body` with a buffer for a sentence; its text when `body` fails.
-fn checked(body: impl FnOnce(*mut c_char, usize) -> c_int) -> std::result::Result<(), String> {
+/// What cuDNN or its C interface says about a failed call.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct CudnnError(String);
+
+/// Calls `body` with a buffer for an error message, and returns the message if `body` fails.
+fn checked(body: impl FnOnce(*mut c_char, usize) -> c_int) -> std::result::Result<(), CudnnError> {
     let mut error = [0 as c_char; 512];
     if body(error.as_mut_ptr(), error.len()) == 0 {
         return Ok(());
     }
-    // SAFETY: the C side ends its sentence with a zero within the size given.
+    // SAFETY: the C side terminates its message with a zero within the given size.
     let text = unsafe { CStr::from_ptr(error.as_ptr()) };
-    Err(text.to_string_lossy().into_owned())
+    Err(CudnnError(text.to_string_lossy().into_owned()))
 }
 
-/// What decides an attention plan: dimensions and strides in the order batch,
-/// heads, tokens, head dimension.
+/// What an attention plan depends on: dimensions and strides in the order batch, heads, tokens,
+/// head dimension.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct AttentionShape {
     pub q: [i64; 4],
@@ -102,29 +107,29 @@ pub(super) struct AttentionShape {
 }
 
 impl AttentionShape {
-    /// What scores are multiplied by.
+    /// The factor of the scores.
     fn scale(&self) -> f32 {
         (self.q[3] as f32).powf(-0.5)
     }
 }
 
-/// In whose terms cuDNN is asked for an attention of 8-bit floats.
+/// How an fp8 attention is described to cuDNN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Terms {
-    /// A graph of two products and a softmax, which every cuDNN 9 knows.
+    /// As a graph of two products and a softmax, which every cuDNN 9 supports.
     Graph,
-    /// One operation, from cuDNN 9.25 on.
+    /// As one operation, which cuDNN supports from 9.25 on.
     Operation,
 }
 
-/// What decides a convolution plan.
+/// What a convolution plan depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ConvolutionShape {
     pub dtype: DType,
     pub x: [i64; 4],
     pub weight: [i64; 4],
     pub y: [i64; 4],
-    /// Whether all three lie with their channels together.
+    /// Whether all three tensors are stored channels-last.
     pub channels_last: bool,
     pub stride: i64,
     pub before: i64,
@@ -132,7 +137,7 @@ pub(super) struct ConvolutionShape {
 }
 
 impl ConvolutionShape {
-    /// Strides of one of its dense tensors, in the order of its dimensions.
+    /// Strides of one of the dense tensors, in the order of its dimensions.
     fn strides(&self, [_, channels, height, width]: &[i64; 4]) -> [i64; 4] {
         match self.channels_last {
             true => [channels * height * width, 1, channels * width, *channels],
@@ -148,17 +153,17 @@ enum Shape {
     Convolution(ConvolutionShape),
 }
 
-/// A compiled plan of the C side.
+/// A compiled plan, owned by the C side.
 struct Plan {
     plan: *mut c_void,
     workspace: usize,
 }
 
 impl Drop for Plan {
-    /// Waits for the device first: a plan may own the code of a kernel that still runs.
+    /// Synchronises first, because a plan may own the code of a kernel that is still running.
     fn drop(&mut self) {
-        // SAFETY: the plan is the C side's and is freed once. A failure of the wait leaves
-        // nothing to do: the device is lost then.
+        // SAFETY: the plan came from the C side and is freed once. If the synchronisation fails,
+        // the device is lost and there is nothing left to do.
         unsafe {
             let _ = cuCtxSynchronize();
             ovis_cudnn_free(self.plan);
@@ -166,19 +171,19 @@ impl Drop for Plan {
     }
 }
 
-/// A handle of libcudnn and the plans made with it.
+/// A cuDNN handle and the plans built with it.
 pub(super) struct Cudnn {
     handle: *mut c_void,
-    /// `None` for a shape that cuDNN refused. Those used longest ago make way: every length of a
-    /// prompt has an attention of its own.
+    /// `None` for a shape that cuDNN does not support. The least recently used plans are evicted:
+    /// every prompt length needs an attention plan of its own.
     plans: RefCell<LruCache<Shape, Option<Plan>>>,
 }
 
 impl Cudnn {
-    /// Opens libcudnn and makes a handle on the current context.
-    pub(super) fn open() -> std::result::Result<Self, String> {
+    /// Opens libcudnn and creates a handle on the current context.
+    pub(super) fn open() -> std::result::Result<Self, CudnnError> {
         let mut handle = null_mut();
-        // SAFETY: both pointers are good for the call.
+        // SAFETY: both pointers are valid during the call.
         checked(|error, size| unsafe { ovis_cudnn_open(&mut handle, error, size) })?;
         Ok(Self {
             handle,
@@ -186,10 +191,11 @@ impl Cudnn {
         })
     }
 
-    /// The version of the library that was found: `cuDNN 9.28.1`.
+    /// Name and version of the library, such as `cuDNN 9.28.1`.
     pub(super) fn version(&self) -> String {
         let mut version = 0;
-        // SAFETY: the pointer is good for the call, and the library is open, as `self` shows.
+        // SAFETY: the pointer is valid during the call, and `self` exists only once the library
+        // is open.
         match checked(|error, size| unsafe { ovis_cudnn_version(&mut version, error, size) }) {
             Ok(()) => {
                 let (major, minor, patch) = (version / 10_000, version / 100 % 100, version % 100);
@@ -199,25 +205,24 @@ impl Cudnn {
         }
     }
 
-    /// How many shapes it was asked for and has no plan for.
+    /// Number of shapes that were requested and are not supported.
     pub(super) fn refused(&self) -> usize {
         let plans = self.plans.borrow();
         plans.iter().filter(|(_, plan)| plan.is_none()).count()
     }
 
-    /// Calls `with` with the plan of a shape, or with `None` where cuDNN has none.
+    /// Calls `with` with the plan of a shape, or with `None` if cuDNN does not support it.
     fn with_plan<T>(&self, shape: Shape, with: impl FnOnce(Option<&Plan>) -> T) -> T {
         let mut plans = self.plans.borrow_mut();
-        let plan = plans.get_or_insert(shape.clone(), || self.make(&shape));
+        let plan = plans.get_or_insert(shape.clone(), || self.build(&shape));
         with(plan.as_ref())
     }
 
-    fn make(&self, shape: &Shape) -> Option<Plan> {
+    fn build(&self, shape: &Shape) -> Option<Plan> {
         let mut plan = null_mut();
         let mut workspace = 0;
-        // SAFETY: the arrays have the four elements that the C side reads and
-        // live through the call.
-        let made = checked(|error, size| unsafe {
+        // SAFETY: the arrays have the four elements that the C side reads and outlive the call.
+        let built = checked(|error, size| unsafe {
             match shape {
                 Shape::Attention(s) => ovis_cudnn_attention(
                     self.handle,
@@ -269,7 +274,7 @@ impl Cudnn {
                 ),
             }
         });
-        match made {
+        match built {
             Ok(()) => {
                 tracing::debug!(?shape, workspace, "cuDNN has a plan for this shape");
                 Some(Plan {
@@ -284,8 +289,8 @@ impl Cudnn {
         }
     }
 
-    /// Runs the plan of `shape` over `tensors`, in the C side's order. `false`
-    /// when cuDNN has no plan for it.
+    /// Runs the plan of `shape` on `tensors`, in the C side's order. Returns `false` if cuDNN does
+    /// not support the shape.
     fn run(&self, device: &CudaDevice, shape: Shape, tensors: &[&Tensor]) -> Result<bool> {
         self.with_plan(shape, |plan| match plan {
             Some(plan) => self.launch(device, plan, tensors).map(|()| true),
@@ -294,7 +299,7 @@ impl Cudnn {
     }
 
     fn launch(&self, device: &CudaDevice, plan: &Plan, tensors: &[&Tensor]) -> Result<()> {
-        // SAFETY: cuDNN alone writes and reads its workspace.
+        // SAFETY: only cuDNN accesses its workspace, and writes it before reading.
         let workspace = unsafe {
             Tensor::empty(
                 plan.workspace.max(1),
@@ -308,7 +313,7 @@ impl Cudnn {
             .collect::<Result<Vec<u64>>>()?;
         let workspace_at = address(&workspace)?;
         let stream = device.cuda_stream();
-        // SAFETY: the plan was made for tensors of these shapes and strides.
+        // SAFETY: the plan was built for tensors of these shapes and strides.
         let ran = checked(|error, size| unsafe {
             ovis_cudnn_run(
                 self.handle,
@@ -327,7 +332,7 @@ impl Cudnn {
         }
     }
 
-    /// Attention of bf16 tensors; see [`AttentionShape`].
+    /// Attention of bf16 tensors.
     pub(super) fn attention(
         &self,
         device: &CudaDevice,
@@ -337,14 +342,14 @@ impl Cudnn {
         self.run(device, Shape::Attention(shape), &[q, k, v, out])
     }
 
-    /// Whether there is a plan for attention of E4M3 tensors.
-    pub(super) fn takes_fp8(&self, shape: &AttentionShape, terms: Terms) -> bool {
+    /// Whether cuDNN supports this attention of E4M3 tensors.
+    pub(super) fn supports_fp8(&self, shape: &AttentionShape, terms: Terms) -> bool {
         let shape = Shape::AttentionFp8(shape.clone(), terms);
         self.with_plan(shape, |plan| plan.is_some())
     }
 
-    /// Attention of E4M3 tensors into one: q, k, v and the output, then the numbers of
-    /// `ovis_cudnn_attention_fp8`.
+    /// Attention of E4M3 tensors: q, k, v and the output, then the scalars that
+    /// `ovis_cudnn_attention_fp8` lists.
     pub(super) fn attention_fp8(
         &self,
         device: &CudaDevice,

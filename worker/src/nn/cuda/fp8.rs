@@ -1,19 +1,19 @@
-//! Rows of 8-bit floats, made in one pass over memory.
+//! Quantization to rows of 8-bit floats, in one pass over memory.
 
 use candle_core::{CudaDevice, DType, Result, Tensor};
 
+use super::address::{address, shared_gpu, typed_output};
+use super::launch::{Arg, Kernel};
+use super::layout::{pack, row_grid, threads_up_to, THREADS};
 use super::norm::modulated_shape;
-use super::runtime::{
-    address, one_row_an_entry, pack, row_grid, shared_gpu, threads_up_to, typed_output, with_rows,
-    Arg, Kernel, THREADS,
-};
-use crate::nn::ScaledRows;
+use super::rows_of::{one_row_an_entry, with_rows};
+use crate::nn::scaled_rows::ScaledRows;
 
-/// Most threads of a block that makes a row: with the packs that each keeps in
-/// registers, a row of 16384 bf16 is read once.
+/// Largest number of threads that quantize a row. Each keeps its packs in registers, so a row of up
+/// to 16384 bf16 elements is read only once.
 const MOST_THREADS: usize = 512;
 
-/// Rows `[.., W]` that a kernel is about to write.
+/// New rows `[.., W]` for a kernel to write.
 fn rows_to_write(shape: &[usize], like: &Tensor) -> Result<ScaledRows> {
     let count = shape.iter().product::<usize>() / shape.last().copied().unwrap_or(1).max(1);
     Ok(ScaledRows {
@@ -34,9 +34,6 @@ fn kernel(name: &'static str, dtype: DType, pack: usize) -> Kernel {
 }
 
 /// See [`quantize_rows`](crate::nn::quantize_rows).
-///
-/// # Errors
-/// `x` has no dimension, or the device fails.
 pub fn quantize_rows(x: &Tensor) -> Result<Option<ScaledRows>> {
     let Some(device) = shared_gpu(&[x]) else {
         return Ok(None);
@@ -45,7 +42,7 @@ pub fn quantize_rows(x: &Tensor) -> Result<Option<ScaledRows>> {
     let rows = rows_to_write(x.dims(), &x)?;
     let at = [address(&x)?, address(&rows.values)?];
     let pack = pack(x.dtype(), &[from.width, from.stride], &at);
-    // SAFETY: x and the values hold `from.count` rows of `from.width`, the scales one each.
+    // SAFETY: x and the values hold `from.count` rows of `from.width`, and there is a scale per row.
     unsafe {
         kernel("quantize_rows", x.dtype(), pack).launch(
             &device,
@@ -63,11 +60,8 @@ pub fn quantize_rows(x: &Tensor) -> Result<Option<ScaledRows>> {
     Ok(Some(rows))
 }
 
-/// See [`modulated_layer_norm_fp8`](crate::nn::modulated_layer_norm_fp8). Nothing is
-/// rounded between the norm and the fp8 numbers.
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
+/// See [`modulated_layer_norm_fp8`](crate::nn::modulated_layer_norm_fp8). The normalised values are
+/// not rounded before they are quantized.
 pub fn modulated_layer_norm_fp8(
     x: &Tensor,
     shift: &Tensor,
@@ -116,11 +110,8 @@ pub fn modulated_layer_norm_fp8(
     Ok(Some(rows))
 }
 
-/// `y * row_scales * column_scales + bias` in place, for a fresh contiguous `y`
-/// `[rows, W]` with `row_scales` `[rows]`, `column_scales` and `bias` `[W]`.
-///
-/// # Errors
-/// The device fails.
+/// Computes `y * row_scales * column_scales + bias` in place for a new contiguous `y` `[rows, W]`,
+/// `row_scales` `[rows]`, and `column_scales` and `bias` `[W]`.
 pub(super) fn rescale(
     device: &CudaDevice,
     y: &Tensor,
@@ -133,8 +124,8 @@ pub(super) fn rescale(
     let bias_at = bias.as_ref().map_or(Ok(0), address)?;
     let at = [address(y)?, bias_at];
     let pack = pack(y.dtype(), &[width], &at);
-    // SAFETY: y holds `count` rows of `width`, nobody else has it yet, and the others
-    // hold an element a row or a column.
+    // SAFETY: y is new and holds `count` rows of `width`; the others hold one element per row or
+    // per column.
     unsafe {
         kernel("rescale", y.dtype(), pack).launch(
             device,

@@ -1,53 +1,52 @@
-//! The heads of an attention on their way to 8-bit floats and back (`kernels/fp8_heads.cu`).
+//! Conversion of attention heads to 8-bit floats and back (`kernels/fp8_heads.cu`).
 
 use candle_core::{bail, CudaDevice, DType, Device, Result, Tensor};
 
-use super::runtime::{
-    address, output, pack, row_grid, rows, shared_gpu, threads_for, typed_output, Arg, Kernel,
-    THREADS,
-};
-use crate::nn::QkBounds;
+use super::address::{address, output, shared_gpu, typed_output};
+use super::launch::{Arg, Kernel};
+use super::layout::{pack, row_grid, rows, threads_for, THREADS};
+use crate::nn::heads::QkBounds;
 
-/// Most blocks that look for the largest value of a batch entry: enough to fill a GPU.
+/// Largest number of thread blocks that search for the largest value of a batch entry: enough to
+/// fill a GPU.
 const MOST_BLOCKS: usize = 512;
 
-/// Numbers that an attention takes, makes or needs on the way, in the order of `Slot` in
-/// `kernels/fp8_heads.cu`; the first [`CUDNN_SLOTS`] are cuDNN's.
+/// Number of scalars of an attention, in the order of `Slot` in `kernels/fp8_heads.cu`. The first
+/// [`CUDNN_SLOTS`] are inputs and outputs of cuDNN.
 const SLOTS: usize = 10;
 pub(super) const CUDNN_SLOTS: usize = 8;
 const DESCALE_OUTPUT: usize = 8;
 const LARGEST_VALUE: usize = 9;
 
-/// Floats of a slot: each number is aligned to 16 bytes, which cuDNN takes tensors to be.
+/// Floats per slot: cuDNN assumes that tensors are aligned to 16 bytes.
 const SLOT: usize = 4;
 
-/// The result of an attention, `[B, S, H D]` of E4M3, and the number `[1]` float32 to multiply
-/// it by.
+/// The result of an attention, `[B, S, H D]` in E4M3, and its scale `[1]` in float32.
 pub(super) struct Attended {
     pub values: Tensor,
     pub scale: Tensor,
 }
 
-/// An attention's numbers, zeros before it.
+/// The scalars of one attention, initially zeros.
 pub(super) struct Slots(Tensor);
 
 impl Slots {
-    /// Zeros.
+    /// Allocates the scalars.
     pub fn new(device: &CudaDevice) -> Result<Self> {
         Tensor::zeros(SLOTS * SLOT, DType::F32, &Device::Cuda(device.clone())).map(Self)
     }
 
-    /// Those that cuDNN takes and makes, in its order.
+    /// cuDNN's scalars, in its order.
     pub fn of_cudnn(&self) -> Result<Vec<Tensor>> {
         (0..CUDNN_SLOTS).map(|slot| self.slot(slot)).collect()
     }
 
-    /// What an attention's result is to be multiplied by.
+    /// The scale of the attention's result.
     pub fn output_scale(&self) -> Result<Tensor> {
         self.slot(DESCALE_OUTPUT)
     }
 
-    /// Where v's largest magnitude goes.
+    /// The largest magnitude of v.
     pub fn largest_value(&self) -> Result<Tensor> {
         self.slot(LARGEST_VALUE)
     }
@@ -56,7 +55,7 @@ impl Slots {
         self.0.narrow(0, slot * SLOT, 1)
     }
 
-    /// Has the device find v's largest magnitude by itself: nobody waits for it.
+    /// Enqueues the search for v's largest magnitude, without synchronisation.
     pub fn find_largest(&self, device: &CudaDevice, v: &Rows) -> Result<()> {
         let (batch, tokens, _, _) = v.tensor.dims4()?;
         // SAFETY: v has these rows, and the slots are as many as the kernel's.
@@ -77,8 +76,8 @@ impl Slots {
         }
     }
 
-    /// Those of q, k and v that are given as contiguous E4M3, and all numbers but cuDNN's own,
-    /// once v's largest magnitude is found. Their shapes fit one another.
+    /// Converts the given ones of q, k and v, whose shapes must fit each other, to contiguous E4M3,
+    /// and computes all scalars but those that cuDNN writes. Requires v's largest magnitude.
     pub fn convert(
         &self,
         device: &CudaDevice,
@@ -115,13 +114,13 @@ impl Slots {
                 .map(|n| Arg::Count(*n)),
         );
         args.extend([Arg::Real(bounds.query), Arg::Real(bounds.key)]);
-        // SAFETY: all have these rows, the new ones contiguous.
+        // SAFETY: all tensors have these rows, and the new ones are contiguous.
         unsafe { kernel("heads_to_fp8").launch(device, grid, threads_for(most, PACK), &args)? };
         Ok(to)
     }
 }
 
-/// Elements of bf16 that the kernels move at a time.
+/// Number of bf16 elements that the kernels move at a time.
 const PACK: usize = 8;
 
 fn kernel(name: &'static str) -> Kernel {
@@ -133,7 +132,7 @@ fn kernel(name: &'static str) -> Kernel {
     }
 }
 
-/// Heads `[B, S, heads, D]` as rows of a token's heads side by side.
+/// Heads `[B, S, heads, D]` as one row of concatenated heads per token.
 pub(super) struct Rows {
     tensor: Tensor,
     width: usize,
@@ -142,7 +141,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// The tensor itself, or a contiguous copy where its rows are not dense or not aligned.
+    /// Takes the tensor itself, or a contiguous copy if its rows are not dense or not aligned.
     pub fn new(heads: &Tensor) -> Result<Self> {
         let (_, _, count, head_dim) = heads.dims4()?;
         let stride = heads.stride();
@@ -161,7 +160,7 @@ impl Rows {
     }
 }
 
-/// An attention's result in the type of `like`.
+/// An attention's result, converted to the type of `like`.
 pub(super) fn widened(attended: &Attended, like: &Tensor) -> Result<Tensor> {
     let y = output(attended.values.dims(), like)?;
     widen_into(attended, &y)?;
@@ -171,7 +170,7 @@ pub(super) fn widened(attended: &Attended, like: &Tensor) -> Result<Tensor> {
 /// Writes an attention's result into `out` of its shape.
 pub(super) fn widen_into(attended: &Attended, out: &Tensor) -> Result<()> {
     let (Some(device), Some(to)) = (shared_gpu(&[out]), rows(out)) else {
-        bail!("an attention's result goes to another device or layout");
+        bail!("the output of an attention is on another device or has another layout");
     };
     let fits = attended.values.dims() == out.dims()
         && pack(out.dtype(), &[to.width, to.stride], &[address(out)?]) == PACK;

@@ -1,28 +1,25 @@
-//! Products of rows of 8-bit floats.
+//! Linear layers with fp8 factors.
 
 use candle_core::{bail, DType, Device, Result, Tensor};
 
+use super::address::{address, typed_output};
 use super::fp8::rescale;
+use super::libraries::products;
 use super::linear::add_bias;
 use super::products::{Factors, Operands, Product};
-use super::runtime::{address, products, typed_output};
-use crate::nn::ScaledRows;
+use crate::nn::scaled_rows::ScaledRows;
 
-/// Who multiplies a product by the scales of its rows.
+/// Where a product is multiplied by the scales of its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scaling {
-    /// cuBLASLt, as it writes: on Hopper.
+    /// In cuBLASLt's epilogue, on Hopper.
     Product,
-    /// A kernel of ours, over a product in bf16: its range holds any sum of such numbers,
-    /// and its 8 bits are far finer than their 4.
+    /// In a kernel of ours, on a product in bf16: its range holds any sum of such numbers, and its
+    /// 8 bits of precision are far finer than their 4.
     Kernel,
 }
 
-/// See [`Linear::forward_rows`](crate::nn::Linear::forward_rows), for rows that were
-/// bf16.
-///
-/// # Errors
-/// The shapes do not fit, or the device fails or has no fp8.
+/// See [`Linear::forward_rows`](crate::nn::Linear::forward_rows); for rows quantized from bf16.
 pub fn fp8_linear(
     x: &ScaledRows,
     weight: &ScaledRows,
@@ -31,12 +28,12 @@ pub fn fp8_linear(
     let Device::Cuda(device) = x.values.device() else {
         return Ok(None);
     };
-    // What a GPU does not take is asked for again with every new shape.
-    let ways = match products(device)?.is_hopper() {
+    // The unsupported kind would be planned anew, and fail, for every new shape.
+    let scalings = match products(device)?.is_hopper() {
         true => [Scaling::Product, Scaling::Kernel],
         false => [Scaling::Kernel, Scaling::Product],
     };
-    for scaling in ways {
+    for scaling in scalings {
         if let Some(y) = fp8_linear_by(scaling, x, weight, bias)? {
             return Ok(Some(y));
         }
@@ -48,10 +45,7 @@ pub fn fp8_linear(
     )
 }
 
-/// [`fp8_linear`] in one of the ways; `None` when cuBLASLt does not take it.
-///
-/// # Errors
-/// As [`fp8_linear`].
+/// [`fp8_linear`] with a given scaling, or `None` if cuBLASLt does not support it.
 pub(super) fn fp8_linear_by(
     scaling: Scaling,
     x: &ScaledRows,
@@ -78,7 +72,7 @@ pub(super) fn fp8_linear_by(
         .is_none_or(|bias| bias.dtype() == DType::BF16 && here(bias));
     if x.dtype != DType::BF16 || !bias_fits || !here(&weight.values) {
         bail!(
-            "fp8 products on a GPU take and make bf16 of its own, not {:?}",
+            "fp8 products on a GPU need bf16 inputs and biases on the same GPU, not {:?}",
             x.dtype
         );
     }
@@ -102,7 +96,7 @@ pub(super) fn fp8_linear_by(
             stride: inputs,
             bias,
         };
-        // SAFETY: sizes and strides are these tensors'.
+        // SAFETY: the sizes and strides are those of these tensors.
         unsafe { products.run(product, &operands) }
     };
     let aligned = operands.bias % 16 == 0;

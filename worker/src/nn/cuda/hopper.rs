@@ -1,63 +1,58 @@
-//! Products that end in what follows them in a transformer block, for Hopper
-//! (`kernels/hopper_product.cu`).
+//! Matrix products with fused epilogues for Hopper (`kernels/hopper_product.cu`).
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use candle_core::cuda_backend::cudarc::driver::{
-    sys, CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+    sys, CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr,
 };
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, DType, Result, Tensor};
 
-use super::runtime::{address, function};
-use crate::nn::ScaledRows;
+use super::address::address;
+use super::launch::{enqueue, Arg, Grid, Parameter};
+use super::modules::function;
+use crate::nn::fused::Factors;
 
-/// Rows of a block's tile of the result.
+/// Rows of the result that a thread block computes: its tile.
 const TILE_ROWS: usize = 128;
 
-/// Columns of it.
+/// Columns of a tile.
 pub(super) const TILE_COLUMNS: usize = 256;
 
-/// Blocks of a cluster, whose tiles lie below one another.
+/// Thread blocks per cluster; their tiles are stacked vertically.
 const BLOCKS: usize = 2;
 
-/// Bytes of K that are fetched at a time.
+/// Bytes along K that are loaded at a time.
 const ROW_BYTES: usize = 128;
 
-const THREADS: u32 = 384;
+/// Threads per block.
+const THREADS: usize = 384;
 
 /// `Shared` of the kernel: three stages of 128 + 256 rows of [`ROW_BYTES`], a tile in bf16, the
 /// biases and scales of four tiles' columns, eight barriers and a flag.
-const SHARED_BYTES: u32 = 3 * 384 * 128 + 128 * 256 * 2 + 4 * 256 * 6 + 8 * 8 + 8;
+const SHARED_BYTES: usize = 3 * 384 * 128 + 128 * 256 * 2 + 4 * 256 * 6 + 8 * 8 + 8;
 
 /// Bytes of a tile's float32 sums.
 const PARTIAL_TILE: usize = TILE_ROWS * TILE_COLUMNS * 4;
 
-/// Row tiles of a cluster whose columns are worked on before the next ones'. Of 5, 9 and 17 it gave
-/// the fastest bf16 steps at 1024 x 1024 on an H100, by 1 %; in fp8 9 and 17 were equal.
-const TOGETHER: usize = 9;
+/// Row tiles per group: all columns of a group are computed before the next group begins. Of 5, 9
+/// and 17, 9 gave the fastest bf16 steps at 1024 x 1024 on an H100, by 1 %; in fp8, 9 and 17 were
+/// equal.
+const GROUP_ROW_TILES: usize = 9;
 
-/// The fewest steps along K that are worth a part of their own.
+/// Smallest number of steps along K for which splitting a tile's sum pays off.
 const FEWEST_STEPS: usize = 8;
 
-/// What is multiplied: `x` `[.., K]`, dense, and a weight `[N, K]`.
-pub enum Factors<'a> {
-    /// Both bf16.
-    Bf16(&'a Tensor, &'a Tensor),
-    /// Both E4M3 with the scales of their rows.
-    Fp8(&'a ScaledRows, &'a ScaledRows),
-}
-
-/// A matrix as the TMA reads it; the driver's own bytes.
+/// A matrix as the tensor memory accelerator reads it, in the driver's encoding.
 #[repr(transparent)]
 struct TensorMap(sys::CUtensorMap);
 
-// SAFETY: made for being a kernel's argument.
+// SAFETY: the driver defines it as a kernel argument.
 unsafe impl DeviceRepr for TensorMap {}
 
-/// `Product` of the kernel.
+/// The kernel's `Product`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Product {
@@ -70,15 +65,15 @@ struct Product {
     steps: i32,
     row_tiles: i32,
     column_tiles: i32,
-    together: i32,
+    group_row_tiles: i32,
     uncut: i32,
     parts: i32,
 }
 
-// SAFETY: laid out as the kernel has it.
+// SAFETY: the fields match the structure in the kernel.
 unsafe impl DeviceRepr for Product {}
 
-/// `Projected` of the kernel; addresses, and counts of elements.
+/// The kernel's `Projected`: addresses, and counts and strides in elements.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub(super) struct Projected {
@@ -104,10 +99,10 @@ pub(super) struct Projected {
     pub eps: f32,
 }
 
-// SAFETY: laid out as the kernel has it.
+// SAFETY: the fields match the structure in the kernel.
 unsafe impl DeviceRepr for Projected {}
 
-/// `Gated` of the kernel.
+/// The kernel's `Gated`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Gated {
@@ -119,37 +114,36 @@ pub(super) struct Gated {
     pub columns: i32,
 }
 
-// SAFETY: laid out as the kernel has it.
+// SAFETY: the fields match the structure in the kernel.
 unsafe impl DeviceRepr for Gated {}
 
-/// What follows a product.
-pub(super) enum End {
+/// The operation fused to a product.
+pub(super) enum Epilogue {
+    /// Head norms and rotation, and SwiGLU.
     Projected(Projected),
+    /// A gated residual.
     Gated(Gated),
 }
 
-/// The kernels of one GPU and what they put parts of tiles into.
+/// The kernels of one GPU and the buffers for partial sums of split tiles.
 pub(super) struct Hopper {
     stream: Arc<CudaStream>,
-    /// For bf16 and for fp8.
+    /// Kernels for bf16 and for fp8.
     projected: [CudaFunction; 2],
     gated: [CudaFunction; 2],
     partial: CudaSlice<u8>,
     arrived: CudaSlice<i32>,
     clusters: usize,
-    /// Whether either of bf16 and fp8 has been multiplied.
+    /// Whether bf16 and fp8 factors have been multiplied so far.
     used: Cell<[bool; 2]>,
 }
 
 impl Hopper {
-    /// The kernels, if the GPU runs them.
-    ///
-    /// # Errors
-    /// The driver or the device fails.
+    /// Loads the kernels, or returns `None` on another GPU than Hopper.
     pub fn open(device: &CudaDevice) -> Result<Option<Self>> {
         let stream = device.cuda_stream();
         let context = stream.context();
-        // Their machine code runs on no other Hopper-like GPU.
+        // The kernels are compiled for this capability alone.
         if context.compute_capability().w()? != (9, 0) {
             return Ok(None);
         }
@@ -168,7 +162,7 @@ impl Hopper {
         Ok(Some(Self {
             projected: kernels("projected")?,
             gated: kernels("gated")?,
-            // SAFETY: a kernel writes the parts before it reads them.
+            // SAFETY: a kernel writes partial sums before it reads them.
             partial: unsafe { stream.alloc(clusters * BLOCKS * PARTIAL_TILE) }.w()?,
             arrived: stream.alloc_zeros(clusters * BLOCKS).w()?,
             clusters,
@@ -177,22 +171,24 @@ impl Hopper {
         }))
     }
 
-    /// Whether factors in fp8, or else in bf16, have been multiplied yet.
+    /// Whether factors in fp8, or otherwise in bf16, have been multiplied so far.
     pub fn has(&self, fp8: bool) -> bool {
         self.used.get()[usize::from(fp8)]
     }
 
-    /// Enqueues the product of `factors`, with `bias` `[N]`, and its end. `false`, and nothing
-    /// done, for factors that it does not take.
-    ///
-    /// # Errors
-    /// The driver fails.
+    /// Enqueues the product of `factors` with `bias` `[N]` and an epilogue. Returns `false` without
+    /// any effect for factors that the kernel does not support.
     ///
     /// # Safety
-    /// What `end` names is alive and of the product's size.
-    pub unsafe fn run(&self, factors: &Factors, bias: &Tensor, end: &End) -> Result<bool> {
+    /// The tensors that `epilogue` refers to are alive and fit the product.
+    pub unsafe fn run(
+        &self,
+        factors: &Factors,
+        bias: &Tensor,
+        epilogue: &Epilogue,
+    ) -> Result<bool> {
         let (x, weight, scales, kind) = match factors {
-            Factors::Bf16(x, weight) => (*x, *weight, (0, 0), 0),
+            Factors::Dense(x, weight) => (*x, *weight, (0, 0), 0),
             Factors::Fp8(x, weight) => {
                 let scales = (address(&x.scales)?, address(&weight.scales)?);
                 (&x.values, &weight.values, scales, 1)
@@ -222,34 +218,35 @@ impl Hopper {
         (product.x_scales, product.w_scales) = scales;
         let cut = product.row_tiles * product.column_tiles - product.uncut;
         let units = (product.uncut + cut * product.parts) as usize;
-        let config = LaunchConfig {
-            grid_dim: ((units.min(self.clusters) * BLOCKS) as u32, 1, 1),
-            block_dim: (THREADS, 1, 1),
-            shared_mem_bytes: SHARED_BYTES,
+        let grid = Grid {
+            blocks: (units.min(self.clusters) * BLOCKS, 1),
+            threads: THREADS,
+            shared_bytes: SHARED_BYTES,
         };
-        let kernel = match end {
-            End::Projected(_) => &self.projected[kind],
-            End::Gated(_) => &self.gated[kind],
+        let (kernel, epilogue): (_, &dyn Parameter) = match epilogue {
+            Epilogue::Projected(epilogue) => (&self.projected[kind], epilogue),
+            Epilogue::Gated(epilogue) => (&self.gated[kind], epilogue),
         };
-        let mut builder = self.stream.launch_builder(kernel);
-        builder.arg(&x_map).arg(&w_map).arg(&product);
-        match end {
-            End::Projected(end) => builder.arg(end),
-            End::Gated(end) => builder.arg(end),
-        };
-        builder.launch(config).w()?;
+        let args = [
+            Arg::Struct(&x_map),
+            Arg::Struct(&w_map),
+            Arg::Struct(&product),
+            Arg::Struct(epilogue),
+        ];
+        // SAFETY: as the caller's; the kernel takes these four by value.
+        unsafe { enqueue(&self.stream, kernel, grid, &args)? };
         let mut used = self.used.get();
         used[kind] = true;
         self.used.set(used);
         Ok(true)
     }
 
-    /// How a product is divided.
+    /// How a product is divided into tiles and parts.
     fn product(&self, rows: usize, outputs: usize, steps: usize) -> Product {
         let row_tiles = rows.div_ceil(BLOCKS * TILE_ROWS);
         let column_tiles = outputs / TILE_COLUMNS;
         let tiles = row_tiles * column_tiles;
-        // The tiles of the last round, where they leave most of the GPU idle.
+        // If the last round of tiles leaves most of the GPU idle, its tiles are split along K.
         let last = tiles % self.clusters;
         let parts = match last {
             0 => 1,
@@ -266,15 +263,15 @@ impl Hopper {
             steps: steps as i32,
             row_tiles: row_tiles as i32,
             column_tiles: column_tiles as i32,
-            together: TOGETHER.min(row_tiles) as i32,
+            group_row_tiles: GROUP_ROW_TILES.min(row_tiles) as i32,
             uncut: uncut as i32,
             parts: parts as i32,
         }
     }
 }
 
-/// A dense matrix of elements of `size` bytes, read in boxes of 128 rows of [`ROW_BYTES`]; what
-/// lies outside of it reads as zeros.
+/// Describes a dense matrix of elements of `size` bytes that is read in boxes of 128 rows of
+/// [`ROW_BYTES`]. Elements outside the matrix read as zeros.
 fn tensor_map(at: u64, size: usize, (rows, columns): (usize, usize)) -> Result<TensorMap> {
     let kind = match size {
         1 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_UINT8,
@@ -284,7 +281,7 @@ fn tensor_map(at: u64, size: usize, (rows, columns): (usize, usize)) -> Result<T
     let row_stride = [(columns * size) as u64];
     let tile = [(ROW_BYTES / size) as u32, TILE_ROWS as u32];
     let mut map = MaybeUninit::uninit();
-    // SAFETY: the arrays are read before this returns; a map that was made is written.
+    // SAFETY: the arrays are read before the call returns, and on success it has written the map.
     unsafe {
         sys::cuTensorMapEncodeTiled(
             map.as_mut_ptr(),

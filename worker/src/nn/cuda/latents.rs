@@ -1,15 +1,13 @@
-//! Between latents, tokens and pixels.
+//! Conversions between latents, tokens and pixels.
 
 use candle_core::{bail, DType, Device, Result, Tensor};
 
-use super::channels_last::{self, lies_together};
+use super::address::{address, output, shared_gpu, typed_output};
+use super::channels_last::{self, is_channels_last};
 use super::copy::dense;
-use super::runtime::{address, output, shared_gpu, typed_output, Arg, Kernel, THREADS};
+use super::launch::{Arg, Kernel};
 
 /// See [`patchify`](crate::nn::patchify).
-///
-/// # Errors
-/// The device fails.
 pub fn patchify(latents: &Tensor, dtype: DType) -> Result<Option<Tensor>> {
     if shared_gpu(&[latents]).is_none() || latents.dtype() != DType::F32 || !has_kernels(dtype) {
         return Ok(None);
@@ -17,15 +15,12 @@ pub fn patchify(latents: &Tensor, dtype: DType) -> Result<Option<Tensor>> {
     let latents = dense(latents)?;
     let (b, c, h, w) = latents.dims4()?;
     let tokens = typed_output(&[b, h * w / 4, 4 * c], dtype, latents.device())?;
-    let at = [Arg::At(address(&latents)?), Arg::At(address(&tokens)?)];
-    launch("patchify", dtype, &tokens, &at, &[c, h, w], &[])?;
+    let at = [address(&latents)?, address(&tokens)?];
+    run("patchify", dtype, &tokens, &at, &[c, h, w].map(Arg::Count))?;
     Ok(Some(tokens))
 }
 
 /// See [`blend`](crate::nn::blend).
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
 pub fn blend(inside: &Tensor, outside: &Tensor, mask: &Tensor) -> Result<Option<Tensor>> {
     let all = [inside, outside, mask];
     if shared_gpu(&all).is_none() || inside.dtype() != DType::F32 {
@@ -39,19 +34,14 @@ pub fn blend(inside: &Tensor, outside: &Tensor, mask: &Tensor) -> Result<Option<
     let mask_stride = if mask.dims()[0] == 1 { 0 } else { h * w };
     let all = [dense(inside)?, dense(outside)?, dense(mask)?];
     let out = output(inside.dims(), inside)?;
-    let mut at = Vec::with_capacity(4);
-    for tensor in all.iter().chain([&out]) {
-        at.push(Arg::At(address(tensor)?));
-    }
-    let counts = [c * h * w, h * w, mask_stride];
-    launch("blend", DType::F32, &out, &at, &counts, &[])?;
+    let at = all.iter().chain([&out]).map(address);
+    let at = at.collect::<Result<Vec<_>>>()?;
+    let counts = [c * h * w, h * w, mask_stride].map(Arg::Count);
+    run("blend", DType::F32, &out, &at, &counts)?;
     Ok(Some(out))
 }
 
 /// See [`guided_velocity`](crate::nn::guided_velocity).
-///
-/// # Errors
-/// The shapes differ, or the device fails.
 pub fn guided_velocity(
     cond: &Tensor,
     uncond: Option<&Tensor>,
@@ -71,39 +61,37 @@ pub fn guided_velocity(
     let channels = packed / 4;
     let latents = typed_output(&[b, channels, height, width], DType::F32, cond.device())?;
     let at = [
-        Arg::At(address(&cond)?),
-        Arg::At(uncond.as_ref().map_or(Ok(0), address)?),
-        Arg::At(address(&latents)?),
+        address(&cond)?,
+        uncond.as_ref().map_or(Ok(0), address)?,
+        address(&latents)?,
     ];
-    let counts = [channels, height, width];
-    let guidance = [Arg::Real(guidance as f32)];
-    launch("guided", cond.dtype(), &latents, &at, &counts, &guidance)?;
+    let others = [
+        Arg::Count(channels),
+        Arg::Count(height),
+        Arg::Count(width),
+        Arg::Real(guidance as f32),
+    ];
+    run("guided", cond.dtype(), &latents, &at, &others)?;
     Ok(Some(latents))
 }
 
 /// See [`upsample_nearest`](crate::nn::upsample_nearest).
-///
-/// # Errors
-/// The device fails.
 pub fn upsample_nearest(x: &Tensor) -> Result<Option<Tensor>> {
     if shared_gpu(&[x]).is_none() {
         return Ok(None);
     }
-    if lies_together(x) {
+    if is_channels_last(x) {
         return channels_last::upsample_nearest(x);
     }
     let x = dense(x)?;
     let (b, c, h, w) = x.dims4()?;
     let y = output(&[b, c, 2 * h, 2 * w], &x)?;
-    let at = [Arg::At(address(&x)?), Arg::At(address(&y)?)];
-    launch("upsample", x.dtype(), &y, &at, &[h, w], &[])?;
+    let at = [address(&x)?, address(&y)?];
+    run("upsample", x.dtype(), &y, &at, &[h, w].map(Arg::Count))?;
     Ok(Some(y))
 }
 
 /// See [`to_pixels`](crate::nn::to_pixels).
-///
-/// # Errors
-/// The device fails.
 pub fn to_pixels(x: &Tensor) -> Result<Option<Tensor>> {
     if shared_gpu(&[x]).is_none() {
         return Ok(None);
@@ -114,33 +102,28 @@ pub fn to_pixels(x: &Tensor) -> Result<Option<Tensor>> {
         bail!("pixels have 3 colours, not {colours}");
     }
     let pixels = typed_output(&[b, h, w, 3], DType::F32, x.device())?;
-    let at = [Arg::At(address(&x)?), Arg::At(address(&pixels)?)];
-    launch("to_pixels", x.dtype(), &pixels, &at, &[h * w], &[])?;
+    let at = [address(&x)?, address(&pixels)?];
+    run("to_pixels", x.dtype(), &pixels, &at, &[Arg::Count(h * w)])?;
     Ok(Some(pixels))
 }
 
+/// Whether the kernels are compiled for a type.
 fn has_kernels(dtype: DType) -> bool {
     matches!(dtype, DType::BF16 | DType::F32)
 }
 
-/// Runs a kernel of `latents.cu`, a thread for each element of `out`: addresses,
-/// the count, more counts, numbers.
-fn launch(
+/// Runs a kernel of `latents.cu` with one thread per element of `out`. Its arguments are
+/// `addresses`, the number of elements, then `others`.
+fn run(
     name: &'static str,
     dtype: DType,
     out: &Tensor,
-    addresses: &[Arg],
-    counts: &[usize],
-    numbers: &[Arg],
+    addresses: &[u64],
+    others: &[Arg],
 ) -> Result<()> {
     let Device::Cuda(device) = out.device() else {
         bail!("the output of {name} is not on a GPU");
     };
-    let count = out.elem_count();
-    let mut args = addresses.to_vec();
-    args.push(Arg::Count(count));
-    args.extend(counts.iter().copied().map(Arg::Count));
-    args.extend_from_slice(numbers);
     let kernel = Kernel {
         family: "latents",
         name,
@@ -148,5 +131,5 @@ fn launch(
         pack: 1,
     };
     // SAFETY: the callers' shapes agree with the counts.
-    unsafe { kernel.launch(device, (count.div_ceil(THREADS), 1), THREADS, &args) }
+    unsafe { kernel.launch_elementwise(device, out.elem_count(), addresses, others) }
 }

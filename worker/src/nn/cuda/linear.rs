@@ -1,19 +1,18 @@
-//! Products with bias.
+//! Matrix products with bias.
 
 use candle_core::{bail, CudaDevice, DType, Result, Tensor};
 
+use super::address::{address, output, shared_gpu};
 use super::copy::dense;
+use super::launch::{Arg, Kernel};
+use super::layout::{pack, row_grid, Rows, THREADS};
+use super::libraries::products;
 use super::products::{Factors, Operands, Product};
-use super::runtime::{
-    address, output, pack, products, row_grid, shared_gpu, with_rows, Arg, Kernel, Rows, THREADS,
-};
+use super::rows_of::with_rows;
 
-/// `x W^T + b` for `x` `[.., in]`, `weight` `[out, in]` and `bias` `[out]`, all
-/// of one type. bf16 products accumulate in f32 and take the bias in cuBLASLt's
-/// epilogue; f32 ones are full f32 (never TF32).
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
+/// `x W^T + b` for `x` `[.., in]`, `weight` `[out, in]` and `bias` `[out]`, all of one type. bf16
+/// products accumulate in f32 and add the bias in cuBLASLt's epilogue; f32 products use full f32,
+/// never TF32.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Option<Tensor>> {
     let tensors: Vec<&Tensor> = [Some(x), Some(weight), bias]
         .into_iter()
@@ -50,8 +49,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Opti
     Ok(Some(y))
 }
 
-/// The bf16 product and bias as one cuBLASLt call, `[rows, out]`. `None` when it
-/// has no algorithm for these sizes and alignments.
+/// The bf16 product and bias in one cuBLASLt call, `[rows, out]`, or `None` if it has no algorithm
+/// for these sizes and alignments.
 fn fused(
     device: &CudaDevice,
     x: &Tensor,
@@ -70,7 +69,7 @@ fn fused(
         x_scales: 0,
         weight_scales: 0,
     };
-    // cuBLASLt takes it that addresses are aligned, whatever the sizes are.
+    // cuBLASLt assumes aligned addresses for all sizes.
     if [operands.x, operands.weight, operands.bias]
         .iter()
         .any(|address| address % 16 != 0)
@@ -85,12 +84,12 @@ fn fused(
         stride: rows.stride,
         bias: bias.is_some(),
     };
-    // SAFETY: sizes and strides are these tensors'.
+    // SAFETY: the sizes and strides are those of these tensors.
     let done = unsafe { products(device)?.run(product, &operands) };
     Ok(done.then_some(y))
 }
 
-/// `y += bias` over the last dimension of a fresh contiguous tensor.
+/// `y += bias` in place over the last dimension of a new contiguous tensor.
 pub(super) fn add_bias(device: &CudaDevice, y: &Tensor, bias: &Tensor) -> Result<()> {
     let bias = dense(bias)?;
     let width = bias.dim(0)?;
@@ -103,7 +102,7 @@ pub(super) fn add_bias(device: &CudaDevice, y: &Tensor, bias: &Tensor) -> Result
         dtype: y.dtype(),
         pack,
     };
-    // SAFETY: y holds `rows` rows of `width`, and nobody else has it yet.
+    // SAFETY: y is new and holds `rows` rows of `width`.
     unsafe {
         kernel.launch(
             device,

@@ -1,17 +1,14 @@
-//! The elementwise parts of a transformer block, one pass over memory each.
+//! The elementwise operations of a transformer block, in one pass over memory each.
 
 use candle_core::{Result, Tensor};
 
+use super::address::{address, output, shared_gpu};
 use super::copy::dense;
-use super::runtime::{
-    address, one_row_an_entry, output, pack, row_grid, rows, shared_gpu, with_rows, Arg, Kernel,
-    THREADS,
-};
+use super::launch::{Arg, Kernel};
+use super::layout::{pack, row_grid, rows, THREADS};
+use super::rows_of::{one_row_an_entry, with_rows};
 
 /// See [`swiglu`](crate::nn::swiglu).
-///
-/// # Errors
-/// The last dimension is odd, or the device fails.
 pub fn swiglu(up_gate: &Tensor) -> Result<Option<Tensor>> {
     if shared_gpu(&[up_gate]).is_none() {
         return Ok(None);
@@ -47,7 +44,7 @@ pub(super) fn swiglu_into(up_gate: &Tensor, out: &Tensor) -> Result<()> {
         dtype: up_gate.dtype(),
         pack,
     };
-    // SAFETY: both hold `from.count` rows, of 2 * inner and of inner elements.
+    // SAFETY: both hold `from.count` rows, of `2 * inner` and of `inner` elements.
     unsafe {
         kernel.launch(
             &device,
@@ -66,9 +63,6 @@ pub(super) fn swiglu_into(up_gate: &Tensor, out: &Tensor) -> Result<()> {
 }
 
 /// See [`gated_residual`](crate::nn::gated_residual).
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
 pub fn gated_residual(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
     let Some(device) = shared_gpu(&[x, gate, y]) else {
         return Ok(None);

@@ -1,16 +1,18 @@
-//! What NVIDIA GPUs do faster than the plain expressions beside them: kernels
-//! of our own (`worker/kernels/*.cu`), cuDNN's attention and cuBLASLt's products
-//! with bias, both in bf16 and in fp8, and cuDNN's convolution.
+//! What NVIDIA GPUs compute faster than the plain expressions: kernels of our own
+//! (`worker/kernels/*.cu`), cuDNN's attention and convolutions, and cuBLASLt's products with bias,
+//! in bf16 and in fp8.
 //!
-//! Every function answers `Ok(None)` when the tensors are on another device or
-//! are of a type or shape it does not take; the caller then evaluates the plain
-//! expression, which also is the function's definition and its test's oracle.
+//! [`Cuda`] implements [`Fused`](super::Fused) with the functions of this folder. Each returns
+//! `Ok(None)` if the tensors are on another device or have a type or shape that it does not
+//! support; the caller then evaluates the plain expression, which also defines the function and
+//! is its test's reference.
 //!
-//! Two rules carry the unsafe code. Work of a thread goes to one stream, the
-//! one candle uses there, so a tensor dropped after a launch outlives it. And
-//! what is kept between calls (modules, handles, plans) belongs to the thread
-//! ([`runtime`]), so nothing is shared that would need a lock.
+//! Two rules make the unsafe code sound. All work of a thread goes to one stream, the one that
+//! candle uses there, so a tensor that is dropped after a launch outlives it. And what is kept
+//! between calls (modules, handles, plans) belongs to the thread, so nothing is shared and nothing
+//! needs a lock.
 
+mod address;
 mod attention;
 mod attention_fp8;
 mod block;
@@ -18,44 +20,28 @@ mod channels_last;
 mod conv;
 mod copy;
 mod cudnn;
+mod device;
 mod fp8;
 mod fp8_heads;
 mod fp8_linear;
 mod hopper;
 mod latents;
+mod launch;
+mod layout;
+mod libraries;
 mod linear;
 mod mlp;
+mod modules;
 mod norm;
 mod paths;
+mod plans;
 mod pointwise;
 mod products;
 mod rope;
 mod rows;
-mod runtime;
+mod rows_of;
+mod seam;
 #[cfg(test)]
 mod tests;
 
-use std::num::NonZeroUsize;
-
-/// Most plans that each library's part keeps. An image of one size takes about sixty; a plan
-/// is up to some hundreds of kilobytes of host memory.
-const MAX_PLANS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-
-pub use attention::{attention, attention_and_swiglu, attention_into};
-pub use attention_fp8::{attention_fp8, attention_fp8_into, Fp8Heads};
-pub use block::{gated_linear, project_swiglu, HeadFactors};
-pub(super) use block::{project_heads, project_jointly};
-pub use channels_last::{group_moments, group_norm_by, laid_out};
-pub use conv::conv2d;
-pub use copy::{concat, dense};
-pub use fp8::{modulated_layer_norm_fp8, quantize_rows};
-pub use fp8_linear::fp8_linear;
-pub use hopper::Factors;
-pub use latents::{blend, guided_velocity, patchify, to_pixels, upsample_nearest};
-pub use linear::linear;
-pub use mlp::{gated_residual, swiglu};
-pub use norm::{group_norm, modulated_layer_norm, rms_norm};
-pub use paths::describe_paths;
-pub use pointwise::{add, cast, scaled_sum, silu, subtract};
-pub use rope::qk_norm_rope;
-pub use rows::{embed, mean_magnitude, single_head};
+pub use seam::Cuda;

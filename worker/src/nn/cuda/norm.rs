@@ -1,18 +1,15 @@
-//! Normalisations in one pass over memory.
+//! Normalisations, in one pass over memory where possible.
 
 use candle_core::{DType, Result, Tensor};
 
-use super::channels_last::{self, lies_together};
+use super::address::{address, output, shared_gpu};
+use super::channels_last::{self, is_channels_last};
 use super::copy::dense;
-use super::runtime::{
-    address, one_row_an_entry, output, pack, shared_gpu, threads_for, with_rows, Arg, Kernel,
-    THREADS,
-};
+use super::launch::{Arg, Kernel};
+use super::layout::{pack, threads_for, THREADS};
+use super::rows_of::{one_row_an_entry, with_rows};
 
 /// See [`rms_norm`](crate::nn::rms_norm).
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Option<Tensor>> {
     let weight = weight.to_dtype(x.dtype())?;
     let Some(device) = shared_gpu(&[x, &weight]) else {
@@ -33,7 +30,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Option<Tensor>>
         pack,
     };
     let rows = x.elem_count() / width;
-    // SAFETY: x and y hold `rows` rows of `width`, weight one.
+    // SAFETY: x and y hold `rows` rows of `width`, and weight holds one.
     unsafe {
         kernel.launch(
             &device,
@@ -52,9 +49,6 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Option<Tensor>>
 }
 
 /// See [`modulated_layer_norm`](crate::nn::modulated_layer_norm).
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
 pub fn modulated_layer_norm(
     x: &Tensor,
     shift: &Tensor,
@@ -88,12 +82,12 @@ pub fn modulated_layer_norm(
         dtype: x.dtype(),
         pack,
     };
-    // SAFETY: the shapes were checked above and the strides are the tensors'.
+    // SAFETY: the shapes were checked above, and the strides are those of the tensors.
     unsafe {
         kernel.launch(
             &device,
-            ((batch * tokens).div_ceil(ROWS_A_BLOCK), 1),
-            ROWS_A_BLOCK * WARP,
+            ((batch * tokens).div_ceil(ROWS_PER_BLOCK), 1),
+            ROWS_PER_BLOCK * WARP,
             &[
                 Arg::At(at[0]),
                 Arg::At(at[1]),
@@ -112,7 +106,7 @@ pub fn modulated_layer_norm(
     Ok(Some(y))
 }
 
-/// Batch, tokens and width of `x`, which shift and scale `[1 or B, W]` must fit.
+/// Batch, tokens and width of `x`, after a check that shift and scale `[1 or B, W]` fit.
 pub(super) fn modulated_shape(
     x: &Tensor,
     shift: &Tensor,
@@ -134,16 +128,14 @@ pub(super) fn modulated_shape(
 /// Threads of a warp.
 const WARP: usize = 32;
 
-/// Rows of a modulated norm that a block takes, a warp each: few, for each takes many registers.
-const ROWS_A_BLOCK: usize = 4;
+/// Rows of a modulated norm per thread block, one warp each. Few, because each warp uses many
+/// registers.
+const ROWS_PER_BLOCK: usize = 4;
 
-/// Elements of a group that one block takes.
+/// Elements of a group that one thread block processes.
 const CHUNK: usize = 16_384;
 
 /// See [`group_norm`](crate::nn::group_norm).
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
 pub fn group_norm(
     x: &Tensor,
     weight: &Tensor,
@@ -165,7 +157,7 @@ pub fn group_norm(
     if all_groups > 65_535 {
         return Ok(None);
     }
-    if lies_together(x) {
+    if is_channels_last(x) {
         if let Some(y) = channels_last::group_norm(x, [&weight, &bias], groups, eps, silu)? {
             return Ok(Some(y));
         }
@@ -174,7 +166,7 @@ pub fn group_norm(
     let pixels = height * width;
     let size = channels / groups * pixels;
     let chunks = size.div_ceil(CHUNK);
-    // SAFETY: the first kernel writes all of it, the second reads it.
+    // SAFETY: the first kernel writes all elements before the second reads them.
     let stats = unsafe { Tensor::empty((all_groups, chunks, 2), DType::F32, x.device())? };
     let y = output(x.dims(), &x)?;
     let at = [address(&x)?, address(&y)?];
@@ -182,11 +174,11 @@ pub fn group_norm(
         family: "group_norm",
         name,
         dtype: x.dtype(),
-        // A pack must not span two channels.
+        // A pack must not cross from one channel to the next.
         pack: pack(x.dtype(), &[pixels], &at),
     };
-    // SAFETY: x and y hold `all_groups` runs of `size`, stats a pair for each
-    // of their chunks, weight and bias an element a channel.
+    // SAFETY: x and y hold `all_groups` groups of `size` elements, stats a pair per chunk of each,
+    // weight and bias one element per channel.
     unsafe {
         kernel("group_norm_stats").launch(
             &device,

@@ -1,24 +1,22 @@
-//! Which libraries and kernels a GPU's work is done by.
+//! Which libraries and kernels do a GPU's work.
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, DType, Result};
 
+use super::libraries::{cudnn, hopper, products};
 use super::products::{Factors, Products};
-use super::runtime::{cudnn, hopper, products};
-use crate::nn::Placement;
+use crate::nn::placement::{Placement, WeightFormat};
 
 /// See [`describe_paths`](crate::nn::describe_paths).
-///
-/// # Errors
-/// The device fails.
 pub fn describe_paths(device: &CudaDevice, placement: &Placement) -> Result<String> {
     let context = device.cuda_stream().context().clone();
     let name = context.name().w()?;
     let (major, minor) = context.compute_capability().w()?;
-    let own = hopper(device)?.is_some_and(|hopper| hopper.has(placement.fp8));
+    let fp8 = placement.products == WeightFormat::Fp8;
+    let own = hopper(device)?.is_some_and(|hopper| hopper.has(fp8));
     let mut parts = matrix_products(&*products(device)?, placement, own);
     match cudnn(device)? {
-        Ok(cudnn) => {
+        Some(cudnn) => {
             let version = cudnn.version();
             parts.push(match placement.weights {
                 DType::BF16 => format!("attention and convolutions by {version}"),
@@ -34,7 +32,7 @@ pub fn describe_paths(device: &CudaDevice, placement: &Placement) -> Result<Stri
                 )),
             }
         }
-        Err(_) => parts.push(
+        None => parts.push(
             "cuDNN was not found: attention and convolutions by plain products, slower and with \
              more memory"
                 .into(),
@@ -47,17 +45,18 @@ pub fn describe_paths(device: &CudaDevice, placement: &Placement) -> Result<Stri
     ))
 }
 
-/// Who multiplies matrices, by type of factor: the transformer's large ones, by kernels of our
-/// `own` or not, and the others.
+/// What multiplies matrices, by type of factor. `own` tells whether the transformer's large products
+/// use kernels of our own.
 fn matrix_products(products: &Products, placement: &Placement, own: bool) -> Vec<String> {
+    let fp8 = placement.products == WeightFormat::Fp8;
     let mut parts = Vec::new();
     if own {
-        let kind = if placement.fp8 { "fp8" } else { "bf16" };
+        let kind = if fp8 { "fp8" } else { "bf16" };
         parts.push(format!(
             "{kind} products of the transformer's blocks by Hopper kernels of our own, with what \
              follows them"
         ));
-    } else if placement.fp8 {
+    } else if fp8 {
         let has = |factors| products.has(factors);
         parts.push(match (has(Factors::Fp8Scaled), has(Factors::Fp8)) {
             (true, false) => "fp8 products by cuBLASLt with the scales in the product",

@@ -1,26 +1,22 @@
-//! Sums, activations and changes of type.
+//! Sums, activations and type conversions.
 
 use candle_core::{bail, DType, Device, Result, Tensor};
 
-use super::channels_last::{as_planes, lies_together, together};
+use super::address::{address, output, shared_gpu, typed_output};
+use super::channels_last::{as_channels_first, is_channels_last, to_channels_last};
 use super::copy::dense;
-use super::runtime::{address, output, pack, shared_gpu, typed_output, Arg, Kernel, THREADS};
+use super::launch::{Arg, Kernel};
+use super::layout::pack;
 
-/// Most terms of the kernel `scaled_sum`.
+/// Largest number of terms of the kernel `scaled_sum`.
 const SUM_TERMS: usize = 4;
 
 /// See [`add`](crate::nn::add).
-///
-/// # Errors
-/// The shapes differ, or the device fails.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
     signed_sum(x, y, 1.0)
 }
 
 /// See [`subtract`](crate::nn::subtract).
-///
-/// # Errors
-/// The shapes differ, or the device fails.
 pub fn subtract(x: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
     signed_sum(x, y, -1.0)
 }
@@ -34,34 +30,28 @@ fn signed_sum(x: &Tensor, y: &Tensor, sign: f32) -> Result<Option<Tensor>> {
     if x.dims() != y.dims() {
         bail!("{:?} and {:?} are not of one shape", x.dims(), y.dims());
     }
-    if lies_together(x) || lies_together(y) {
-        let (x, y) = (together(x)?, together(y)?);
+    if is_channels_last(x) || is_channels_last(y) {
+        let (x, y) = (to_channels_last(x)?, to_channels_last(y)?);
         let out = output(x.dims(), &x)?;
-        launch("add", x.dtype(), &[&x, &y], &out, &sign)?;
-        return as_planes(&out).map(Some);
+        run("add", x.dtype(), &[&x, &y], &out, &sign)?;
+        return as_channels_first(&out).map(Some);
     }
     let out = output(x.dims(), x)?;
-    launch("add", x.dtype(), &[x, y], &out, &sign)?;
+    run("add", x.dtype(), &[x, y], &out, &sign)?;
     Ok(Some(out))
 }
 
 /// See [`silu`](crate::nn::silu).
-///
-/// # Errors
-/// The device fails.
 pub fn silu(x: &Tensor) -> Result<Option<Tensor>> {
     if shared_gpu(&[x]).is_none() {
         return Ok(None);
     }
     let out = output(x.dims(), x)?;
-    launch("silu", x.dtype(), &[x], &out, &[])?;
+    run("silu", x.dtype(), &[x], &out, &[])?;
     Ok(Some(out))
 }
 
 /// See [`cast`](crate::nn::cast).
-///
-/// # Errors
-/// The device fails.
 pub fn cast(x: &Tensor, dtype: DType) -> Result<Option<Tensor>> {
     let Device::Cuda(_) = x.device() else {
         return Ok(None);
@@ -72,15 +62,11 @@ pub fn cast(x: &Tensor, dtype: DType) -> Result<Option<Tensor>> {
         _ => return Ok(None),
     };
     let out = typed_output(x.dims(), dtype, x.device())?;
-    launch(kernel, narrow, &[x], &out, &[])?;
+    run(kernel, narrow, &[x], &out, &[])?;
     Ok(Some(out))
 }
 
-/// See [`scaled_sum`](crate::nn::scaled_sum); answers `None` also for other types than
-/// float32.
-///
-/// # Errors
-/// The shapes differ, or the device fails.
+/// See [`scaled_sum`](crate::nn::scaled_sum). Returns `None` also for other types than float32.
 pub fn scaled_sum(terms: &[(f64, &Tensor)]) -> Result<Option<Tensor>> {
     let tensors: Vec<&Tensor> = terms.iter().map(|(_, tensor)| *tensor).collect();
     let Some(device) = shared_gpu(&tensors) else {
@@ -114,30 +100,26 @@ pub fn scaled_sum(terms: &[(f64, &Tensor)]) -> Result<Option<Tensor>> {
     let pack = pack(DType::F32, &[count], &addresses);
     let mut factors: Vec<f32> = terms.iter().map(|(factor, _)| *factor as f32).collect();
     factors.resize(SUM_TERMS, 0.0);
-    let mut args: Vec<Arg> = addresses.into_iter().map(Arg::At).collect();
-    args.push(Arg::Count(count));
-    args.extend(factors.into_iter().map(Arg::Real));
+    let factors: Vec<Arg> = factors.into_iter().map(Arg::Real).collect();
     let kernel = Kernel {
         family: "pointwise",
         name: "scaled_sum",
         dtype: DType::F32,
         pack,
     };
-    // SAFETY: every tensor that is there holds `count` elements.
-    unsafe {
-        kernel.launch(&device, (count.div_ceil(pack * THREADS), 1), THREADS, &args)?;
-    }
+    // SAFETY: every tensor that is present holds `count` elements.
+    unsafe { kernel.launch_elementwise(&device, count, &addresses, &factors)? };
     Ok(Some(out))
 }
 
-/// Runs a kernel of `pointwise.cu`, named for `dtype`, from `inputs` of one
-/// shape to `out`; it may take `numbers` besides.
-fn launch(
+/// Runs a kernel of `pointwise.cu`, compiled for `dtype`, from `inputs` of one shape to `out`. Its
+/// arguments are the addresses, the number of elements, then `others`.
+fn run(
     name: &'static str,
     dtype: DType,
     inputs: &[&Tensor],
     out: &Tensor,
-    numbers: &[Arg],
+    others: &[Arg],
 ) -> Result<()> {
     let Device::Cuda(device) = out.device() else {
         bail!("the output of {name} is not on a GPU");
@@ -150,16 +132,12 @@ fn launch(
     let mut addresses = inputs.iter().map(address).collect::<Result<Vec<_>>>()?;
     addresses.push(address(out)?);
     let pack = pack(dtype, &[count], &addresses);
-    let mut args: Vec<Arg> = addresses.into_iter().map(Arg::At).collect();
-    args.push(Arg::Count(count));
-    args.extend_from_slice(numbers);
     let kernel = Kernel {
         family: "pointwise",
         name,
         dtype,
         pack,
     };
-    // SAFETY: every tensor holds `count` elements of the types that the kernel
-    // has for `dtype`.
-    unsafe { kernel.launch(device, (count.div_ceil(pack * THREADS), 1), THREADS, &args) }
+    // SAFETY: every tensor holds `count` elements of the types that the kernel is compiled for.
+    unsafe { kernel.launch_elementwise(device, count, &addresses, others) }
 }

@@ -1,7 +1,7 @@
-//! cuBLASLt's matrix products, what launches one being kept for each shape.
+//! cuBLASLt's matrix products. A plan is built once per shape and kept.
 //!
-//! cuBLAS is column-major: what it sees of `y = x W^T` is `y^T = W x^T`, the weight
-//! transposed, the one layout in which Ada and Hopper multiply fp8.
+//! cuBLAS is column-major and computes `y = x W^T` as `y^T = W x^T`. In its terms the weight is
+//! transposed, which is the only layout in which Ada and Hopper multiply fp8.
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -15,49 +15,49 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::{Error, Result};
 use lru::LruCache;
 
-use super::MAX_PLANS;
+use super::plans::MAX_PLANS;
 
-/// Bytes that a product may use besides its operands: what NVIDIA recommends for Hopper.
+/// Bytes of workspace: NVIDIA's recommendation for Hopper.
 const WORKSPACE: usize = 32 << 20;
 
-/// Operations from which on a product of a Hopper GPU runs at its power limit, where what
-/// counts is how little energy an algorithm takes, not how fast it is for a moment.
+/// Number of operations above which a product runs at a Hopper GPU's power limit. There the
+/// algorithm that needs the least energy is the fastest, not the one with the lowest latency.
 const LARGE: f64 = 1e11;
 
-/// How many algorithms are asked for to choose from.
+/// Number of algorithms requested from the heuristics.
 const CANDIDATES: usize = 8;
 
-/// What is multiplied; the result is bf16 and sums are float32 in all.
+/// Types of the factors. The result is bf16, and sums are float32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Factors {
     /// bf16.
     Bf16,
-    /// E4M3 without its scales.
+    /// E4M3; the scales are not applied.
     Fp8,
-    /// E4M3, the result multiplied by the scales of its row of `x` and of the weight.
+    /// E4M3; the result is multiplied by the scales of its row of `x` and of its row of the weight.
     Fp8Scaled,
 }
 
-/// What decides how a product is launched.
+/// What a plan depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Product {
     pub factors: Factors,
     pub rows: usize,
     pub inputs: usize,
     pub outputs: usize,
-    /// How far rows of `x` are apart, in elements.
+    /// Stride between rows of `x`, in elements.
     pub stride: usize,
     pub bias: bool,
 }
 
 impl Product {
-    /// A multiplication and an addition being two.
+    /// Number of multiplications and additions.
     fn operations(&self) -> f64 {
         2.0 * self.rows as f64 * self.inputs as f64 * self.outputs as f64
     }
 }
 
-/// Addresses; 0 for what there is not.
+/// Addresses; 0 stands for an absent operand.
 #[derive(Clone, Copy)]
 pub(super) struct Operands {
     /// `[rows, inputs]`.
@@ -74,26 +74,23 @@ pub(super) struct Operands {
     pub weight_scales: u64,
 }
 
-/// A handle of cuBLASLt, its workspace, and the plans made with it.
+/// A cuBLASLt handle, its workspace, and the plans built with it.
 pub(super) struct Products {
     handle: sys::cublasLtHandle_t,
     workspace: CudaSlice<u8>,
     stream: Arc<CudaStream>,
     is_hopper: bool,
-    /// `None` for a product that cuBLASLt refused. Those used longest ago make way: every
-    /// length of a prompt has products of its own. A plan is only read while it is launched, so
-    /// it may be freed while the device still works.
+    /// `None` for a product that cuBLASLt does not support. The least recently used plans are
+    /// evicted: every prompt length needs plans of its own. A plan is read only during a launch, so
+    /// it may be freed while the device is still working.
     plans: RefCell<LruCache<Product, Option<Plan>>>,
 }
 
 impl Products {
-    /// Opens the library for products on one stream.
-    ///
-    /// # Errors
-    /// The library or the device fails.
+    /// Opens cuBLASLt for products on one stream.
     pub fn new(stream: Arc<CudaStream>) -> Result<Self> {
         stream.context().bind_to_thread().w()?;
-        // SAFETY: a workspace is only ever written before it is read, by cuBLASLt.
+        // SAFETY: only cuBLASLt accesses the workspace, and writes it before reading.
         let workspace = unsafe { stream.alloc::<u8>(WORKSPACE) }.w()?;
         Ok(Self {
             handle: result::create_handle().map_err(Error::wrap)?,
@@ -109,17 +106,17 @@ impl Products {
         self.is_hopper
     }
 
-    /// Whether it has taken a product of such factors yet.
+    /// Whether a product of such factors has been supported so far.
     pub fn has(&self, factors: Factors) -> bool {
         let plans = self.plans.borrow();
         let mut taken = plans.iter().filter(|(_, plan)| plan.is_some());
         taken.any(|(product, _)| product.factors == factors)
     }
 
-    /// Enqueues the product; `false`, and nothing done, when cuBLASLt does not take it.
+    /// Enqueues the product. Returns `false` without any effect if cuBLASLt does not support it.
     ///
     /// # Safety
-    /// The addresses are of tensors alive now, as large as the product says.
+    /// The addresses are of tensors that are alive now and have the product's sizes.
     pub unsafe fn run(&self, product: Product, operands: &Operands) -> bool {
         let mut plans = self.plans.borrow_mut();
         let plan = plans.get_or_insert_mut(product, || {
@@ -158,18 +155,17 @@ impl Products {
         )?;
         let found = self.candidates(&described, &preference)?;
         let algorithm = match product.operations() >= LARGE && self.is_hopper {
-            true => found.iter().find(|algorithm| is_frugal(algorithm)),
+            true => found.iter().find(|algorithm| prefers_256x128(algorithm)),
             false => None,
         };
         Ok(Plan {
             described,
-            // There is a first one, or the search would have failed.
+            // `candidates` returns at least one.
             algorithm: *algorithm.unwrap_or(&found[0]),
         })
     }
 
-    /// The algorithms that cuBLASLt's heuristics name, the one held for the fastest first;
-    /// at least one.
+    /// The algorithms that cuBLASLt's heuristics suggest, at least one, fastest first.
     ///
     /// # Safety
     /// As [`run`](Self::run).
@@ -234,15 +230,16 @@ impl Products {
 impl Drop for Products {
     fn drop(&mut self) {
         self.plans.get_mut().clear();
-        // SAFETY: nothing uses the handle any more. A failure leaves nothing to do.
+        // SAFETY: nothing uses the handle any more. A failure cannot be handled here.
         let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
 
-/// Whether an algorithm works in tiles of 256 x 128. On an H200 at its 700 W, a block's large
-/// bf16 products run at 682 and 661 TFLOP/s with them and at 661 and 648 with what the
-/// heuristics put first (two images' rows, normal values, a fifth of a second each).
-fn is_frugal(algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
+/// Whether an algorithm uses tiles of 256 x 128. On an H200 at its limit of 700 W, a block's large
+/// bf16 products run at 682 and 661 TFLOP/s with these tiles, and at 661 and 648 with the
+/// heuristics' first choice (rows of two images, normally distributed values, a fifth of a second
+/// each).
+fn prefers_256x128(algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
     use sys::cublasLtMatmulAlgoConfigAttributes_t::CUBLASLT_ALGO_CONFIG_TILE_ID;
     let mut tile = 0u32;
     let mut written = 0;
@@ -259,16 +256,16 @@ fn is_frugal(algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
     asked.result().is_ok() && tile == sys::cublasLtMatmulTile_t::CUBLASLT_MATMUL_TILE_256x128 as u32
 }
 
-/// What cuBLASLt says to a call.
+/// Result of a cuBLASLt call.
 type Outcome<T> = std::result::Result<T, CublasError>;
 
-/// A product with the algorithm that was found for it.
+/// A product's description and the algorithm chosen for it.
 struct Plan {
     described: Described,
     algorithm: sys::cublasLtMatmulAlgo_t,
 }
 
-/// A product in cuBLASLt's terms.
+/// A product as cuBLASLt describes it.
 struct Described {
     product: Description,
     weight: Layout,
@@ -290,7 +287,7 @@ impl Described {
         let transposed = 1i32;
         product.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &transposed)?;
         if of.factors != Factors::Bf16 {
-            // Sums of about 14 bits, as fast again: far finer than the factors' 4.
+            // Twice as fast, with sums of about 14 bits: still far finer than the factors' 4.
             product.set(Attribute::CUBLASLT_MATMUL_DESC_FAST_ACCUM, &1i8)?;
         }
         if of.factors == Factors::Fp8Scaled {
@@ -318,7 +315,7 @@ impl Described {
         })
     }
 
-    /// Names the operands that the description itself holds.
+    /// Sets the operands whose addresses are part of the description.
     fn point_at(&self, of: Product, operands: &Operands) -> Outcome<()> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         if of.bias {
@@ -338,9 +335,9 @@ impl Described {
 struct Description(sys::cublasLtMatmulDesc_t);
 
 impl Description {
-    /// Sets an attribute, which cuBLASLt copies; `value` is of the attribute's C type.
+    /// Sets an attribute to a copy of `value`, which has the attribute's C type.
     fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Outcome<()> {
-        // SAFETY: the description lives, and `value` is read before this returns.
+        // SAFETY: the description is alive, and `value` is read before the call returns.
         unsafe {
             result::set_matmul_desc_attribute(
                 self.0,
@@ -354,7 +351,7 @@ impl Description {
 
 impl Drop for Description {
     fn drop(&mut self) {
-        // SAFETY: it was made by cuBLASLt and is freed once. A failure leaves nothing to do.
+        // SAFETY: it was created by cuBLASLt and is freed once. A failure cannot be handled here.
         let _ = unsafe { result::destroy_matmul_desc(self.0) };
     }
 }

@@ -1,18 +1,16 @@
-//! RMSNorm of every head and its rotation in one kernel, read straight from the
-//! packed projection.
+//! RMSNorm and rotation of every head in one kernel that reads the packed projection.
 
 use candle_core::{bail, DType, Result, Tensor};
 
-use super::super::rope::{HeadNorms, Heads, Pairs};
+use super::address::{address, output, shared_gpu};
 use super::copy::dense;
-use super::runtime::{address, output, pack, shared_gpu, threads_for, Arg, Kernel, THREADS};
+use super::launch::{Arg, Kernel};
+use super::layout::{pack, threads_for, THREADS};
+use crate::nn::heads::{HeadNorms, Heads, Pairs};
 
-/// See [`qk_norm_rope`](crate::nn::qk_norm_rope): each projection may be
-/// columns of a wider tensor, `cos` and `sin` are `[sum of S, D/2]` f32. The v of a
-/// lone projection is a view of it where that is possible, which saves a copy.
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
+/// See [`qk_norm_rope`](crate::nn::qk_norm_rope). Each projection may be columns of a wider tensor;
+/// `cos` and `sin` are `[sum of S, D/2]` f32. With a single projection, v is a view of it where
+/// possible, which saves a copy.
 pub fn qk_norm_rope(
     projections: &[(&Tensor, &HeadNorms)],
     heads: Heads,
@@ -65,8 +63,8 @@ pub fn qk_norm_rope(
     Ok(Some((joint.q, joint.k, v)))
 }
 
-/// The values in a packed projection as a view `[B, S, G, D]`, where its columns divide
-/// into heads.
+/// The values in a packed projection as a view `[B, S, G, D]`, or `None` if its columns do not
+/// divide into heads.
 fn values(qkv: &Tensor, heads: Heads, head_dim: usize) -> Result<Option<Tensor>> {
     let (batch, tokens, columns) = qkv.dims3()?;
     if !qkv.is_contiguous() || columns % head_dim != 0 {
@@ -76,15 +74,14 @@ fn values(qkv: &Tensor, heads: Heads, head_dim: usize) -> Result<Option<Tensor>>
     all.narrow(2, heads.query + heads.key, heads.key).map(Some)
 }
 
-/// Where all projections' tokens go, each `[B, sum of S, heads, D]`; v only if it is to
-/// be copied.
+/// The results for all projections' tokens, each `[B, sum of S, heads, D]`; v only if it is copied.
 struct Joint {
     q: Tensor,
     k: Tensor,
     v: Option<Tensor>,
 }
 
-/// One projection into its tokens of the joint tensors.
+/// Writes one projection to its tokens of the joint tensors.
 fn part(
     qkv: &Tensor,
     norms: &HeadNorms,
@@ -115,10 +112,10 @@ fn part(
         address(&key)?,
         address(&joint.q)?,
         address(&joint.k)?,
-        // None for the kernel to leave the values where they are.
+        // A null address tells the kernel not to copy the values.
         v.unwrap_or(0),
     ];
-    // 16 bytes at a time, where a warp's lanes divide evenly among heads.
+    // Moves 16 bytes at a time if a warp's lanes divide evenly among heads.
     let lanes = head_dim / 8;
     let packed = pairs == Pairs::Neighbours
         && qkv.dtype() == DType::BF16
@@ -143,8 +140,8 @@ fn part(
         true => threads_for((heads + kv_heads) * head_dim, 8),
         false => THREADS,
     };
-    // SAFETY: shapes were checked by the caller; `offset` and the projection's tokens lie
-    // within the joint tensors and the tables.
+    // SAFETY: the caller has checked the shapes; `offset` plus the projection's tokens is within
+    // the joint tensors and the tables.
     unsafe {
         kernel.launch(
             &device,

@@ -1,18 +1,14 @@
-//! Softmax, the rows of a table, and the mean of magnitudes.
+//! Softmax, embedding lookup, and the mean of magnitudes.
 
 use candle_core::{bail, CudaDevice, DType, Result, Tensor};
 
+use super::address::{address, output, shared_gpu, typed_output};
 use super::copy::{concat, dense};
-use super::runtime::{
-    address, output, pack, shared_gpu, threads_for, typed_output, Arg, Kernel, THREADS,
-};
+use super::launch::{Arg, Kernel};
+use super::layout::{pack, threads_for, THREADS};
 
-/// See [`single_head`](crate::nn::single_head): for heads too wide for
-/// cuDNN's fused attention. Two products around a softmax in place, over as many
-/// queries at a time as `max_scores` allows.
-///
-/// # Errors
-/// The shapes do not fit, or the device fails.
+/// See [`single_head`](crate::nn::single_head). For heads too wide for cuDNN's fused attention: two
+/// products and an in-place softmax, for as many queries at a time as `max_scores` allows.
 pub fn single_head(
     q: &Tensor,
     k: &Tensor,
@@ -40,8 +36,7 @@ pub fn single_head(
             pack,
         };
         let scale = (width as f32).powf(-0.5);
-        // SAFETY: the fresh product has this many rows of `keys`, and nobody
-        // else has it yet.
+        // SAFETY: the product is new and has this many rows of `keys`.
         unsafe {
             kernel.launch(
                 &device,
@@ -60,9 +55,6 @@ pub fn single_head(
 }
 
 /// See [`embed`](crate::nn::embed).
-///
-/// # Errors
-/// An id is outside the table, or the device fails.
 pub fn embed(table: &Tensor, ids: &[u32]) -> Result<Option<Tensor>> {
     let Some(device) = shared_gpu(&[table]) else {
         return Ok(None);
@@ -82,7 +74,7 @@ pub fn embed(table: &Tensor, ids: &[u32]) -> Result<Option<Tensor>> {
         dtype: table.dtype(),
         pack,
     };
-    // SAFETY: the ids were checked against the table's rows.
+    // SAFETY: the ids were checked against the number of rows of the table.
     unsafe {
         kernel.launch(
             &device,
@@ -99,14 +91,11 @@ pub fn embed(table: &Tensor, ids: &[u32]) -> Result<Option<Tensor>> {
     Ok(Some(out))
 }
 
-/// Elements whose magnitudes one block sums up.
+/// Elements that one thread block sums up.
 const MAGNITUDES: usize = 1 << 14;
 
-/// See [`mean_magnitude`](crate::nn::mean_magnitude): the sums of pieces, and their sum, in
-/// the same order each time.
-///
-/// # Errors
-/// The shapes differ, or the device fails.
+/// See [`mean_magnitude`](crate::nn::mean_magnitude). Sums pieces, then their sums, in the same order
+/// every time.
 pub fn mean_magnitude(x: &Tensor, minus: Option<&Tensor>) -> Result<Option<Tensor>> {
     let both: Vec<&Tensor> = std::iter::once(x).chain(minus).collect();
     let Some(device) = shared_gpu(&both) else {
@@ -122,8 +111,8 @@ pub fn mean_magnitude(x: &Tensor, minus: Option<&Tensor>) -> Result<Option<Tenso
     mean.reshape(()).map(Some)
 }
 
-/// The sums of the magnitudes of every `width` elements of `x`, less those of `minus`, times
-/// `factor`. Both are contiguous and of one shape.
+/// `factor` times the sums of `|x - minus|` over every `width` elements. Both are contiguous and of
+/// one shape.
 fn magnitudes(
     device: &CudaDevice,
     x: &Tensor,
@@ -141,7 +130,7 @@ fn magnitudes(
         dtype: x.dtype(),
         pack: pack(x.dtype(), &[count, width], &at),
     };
-    // SAFETY: x and minus hold `count` elements, out one for every `width` of them.
+    // SAFETY: x and minus hold `count` elements, and out holds one per `width` of them.
     unsafe {
         kernel.launch(
             device,

@@ -1,8 +1,8 @@
-//! Every kernel against the plain expression that defines it, on a GPU, over
-//! sizes that fill a block, do not, and cannot be moved 16 bytes at a time.
+//! Compares every kernel on a GPU with the plain expression that defines it, for sizes that fill a
+//! thread block, that do not, and that cannot be moved 16 bytes at a time.
 //!
-//! The plain expressions run on the CPU in float32 on the same (rounded)
-//! values, so an error is the kernel's own.
+//! The plain expressions run on the CPU in float32 on the same (rounded) values, so any error is
+//! the kernel's own.
 
 mod attention_fp8;
 mod block;
@@ -21,8 +21,28 @@ use crate::nn::{
     RopeTable,
 };
 
-/// Largest relative error, `|a - b| / |b|`. A bf16 result is rounded once, to 8
-/// bits; one that passed through another bf16 tensor, twice.
+/// The functions behind the seam, called directly: they must not decline what is tested here.
+mod kernels {
+    pub use crate::nn::cuda::attention::{attention, attention_and_swiglu};
+    pub use crate::nn::cuda::attention_fp8::attention_fp8;
+    pub use crate::nn::cuda::block::project_jointly;
+    pub use crate::nn::cuda::conv::conv2d;
+    pub use crate::nn::cuda::copy::{concat, dense};
+    pub use crate::nn::cuda::fp8::{modulated_layer_norm_fp8, quantize_rows};
+    pub use crate::nn::cuda::fp8_linear::fp8_linear;
+    pub use crate::nn::cuda::latents::{
+        blend, guided_velocity, patchify, to_pixels, upsample_nearest,
+    };
+    pub use crate::nn::cuda::linear::linear;
+    pub use crate::nn::cuda::mlp::{gated_residual, swiglu};
+    pub use crate::nn::cuda::norm::{group_norm, modulated_layer_norm, rms_norm};
+    pub use crate::nn::cuda::pointwise::{add, cast, scaled_sum, silu, subtract};
+    pub use crate::nn::cuda::rope::qk_norm_rope;
+    pub use crate::nn::cuda::rows::{embed, mean_magnitude, single_head};
+}
+
+/// Largest relative error, `|a - b| / |b|`. A bf16 result is rounded to 8 bits once, or twice if it
+/// is computed from another bf16 tensor.
 fn tolerance(dtype: DType) -> f32 {
     match dtype {
         DType::BF16 => 4e-3,
@@ -33,8 +53,8 @@ fn tolerance(dtype: DType) -> f32 {
 const DTYPES: [DType; 2] = [DType::BF16, DType::F32];
 
 thread_local! {
-    /// One for each test's thread: what kernels keep belongs to the thread, and
-    /// tensors of two handles do not meet.
+    /// One per test thread: the state between kernel calls belongs to a thread, and tensors of two
+    /// device handles cannot be combined.
     static GPU: Device = Device::new_cuda(0).expect("these tests need a GPU");
 }
 
@@ -42,7 +62,7 @@ fn gpu() -> Device {
     GPU.with(Device::clone)
 }
 
-/// Normal values that `dtype` can hold, float32 on the CPU.
+/// Normally distributed values, rounded to `dtype`, as float32 on the CPU.
 fn random(shape: &[usize], dtype: DType) -> Tensor {
     let values = Tensor::randn(0f32, 1f32, shape, &Device::Cpu).unwrap();
     values
@@ -52,7 +72,7 @@ fn random(shape: &[usize], dtype: DType) -> Tensor {
         .unwrap()
 }
 
-/// The same values on the GPU, as `dtype`.
+/// The same values on the GPU as `dtype`.
 fn there(tensor: &Tensor, dtype: DType) -> Tensor {
     tensor.to_device(&gpu()).unwrap().to_dtype(dtype).unwrap()
 }
@@ -85,7 +105,7 @@ fn norms() {
             let x = random(&[batch, tokens, width], dtype);
             let weight = random(&[width], dtype);
             let plain = rms_norm(&x, &weight, 1e-6).unwrap();
-            let ours = super::rms_norm(&there(&x, dtype), &there(&weight, dtype), 1e-6);
+            let ours = kernels::rms_norm(&there(&x, dtype), &there(&weight, dtype), 1e-6);
             assert_close(&what, &ours.unwrap().unwrap(), &plain, tolerance(dtype));
 
             // Modulations are columns of a wider projection, one row for all or
@@ -97,7 +117,7 @@ fn norms() {
                 let plain = modulated_layer_norm(&x, &shift, &scale, 1e-6).unwrap();
                 let modulation = there(&modulation, dtype);
                 let (shift, scale) = (part(&modulation, 0), part(&modulation, 2));
-                let ours = super::modulated_layer_norm(&there(&x, dtype), &shift, &scale, 1e-6);
+                let ours = kernels::modulated_layer_norm(&there(&x, dtype), &shift, &scale, 1e-6);
                 assert_close(&what, &ours.unwrap().unwrap(), &plain, tolerance(dtype));
             }
         }
@@ -110,16 +130,16 @@ fn layer_norm_does_not_cancel() {
     let none = Tensor::zeros((1, 3072), DType::F32, &Device::Cpu).unwrap();
     let plain = modulated_layer_norm(&x, &none, &none, 1e-6).unwrap();
     let none = there(&none, DType::F32);
-    let ours = super::modulated_layer_norm(&there(&x, DType::F32), &none, &none, 1e-6);
-    // Numbers near 1000 are 6e-5 apart: so far off, and a little more, may each side's mean be.
-    // Without its own pass the variance would lose all but two digits.
+    let ours = kernels::modulated_layer_norm(&there(&x, DType::F32), &none, &none, 1e-6);
+    // Neighbouring float32 numbers near 1000 differ by 6e-5, so each side's mean may be off by a little
+    // more than that. If the variance had no pass of its own, it would lose all but two digits.
     assert_close("offset of 1000", &ours.unwrap().unwrap(), &plain, 5e-4);
 }
 
 #[test]
 fn group_norms() {
     for dtype in DTYPES {
-        // Within a chunk, over several, and a plane that is no multiple of a pack.
+        // One chunk, several chunks, and planes that are not a multiple of a pack.
         for (batch, channels, height, width) in [
             (1, 32, 2, 3),
             (2, 64, 16, 24),
@@ -130,7 +150,7 @@ fn group_norms() {
                 let x = random(&[batch, channels, height, width], dtype);
                 let (weight, bias) = (random(&[channels], dtype), random(&[channels], dtype));
                 let plain = group_norm(&x, &weight, &bias, 32, 1e-6, silu).unwrap();
-                let ours = super::group_norm(
+                let ours = kernels::group_norm(
                     &there(&x, dtype),
                     &there(&weight, dtype),
                     &there(&bias, dtype),
@@ -154,7 +174,7 @@ fn elementwise() {
             let wide = random(&[batch, tokens, 5 * width], dtype);
             let columns = |t: &Tensor| t.narrow(2, 3 * width, 2 * width).unwrap();
             let plain = swiglu(&columns(&wide)).unwrap();
-            let ours = super::swiglu(&columns(&there(&wide, dtype)))
+            let ours = kernels::swiglu(&columns(&there(&wide, dtype)))
                 .unwrap()
                 .unwrap();
             assert_close(&what, &ours, &plain, tolerance(dtype));
@@ -169,7 +189,7 @@ fn elementwise() {
                 let plain = gated_residual(&x, &gate(&gates), &y).unwrap();
                 let gates = there(&gates, dtype);
                 let (x, y) = (there(&x, dtype), there(&y, dtype));
-                let ours = super::gated_residual(&x, &gate(&gates), &y);
+                let ours = kernels::gated_residual(&x, &gate(&gates), &y);
                 assert_close(&what, &ours.unwrap().unwrap(), &plain, tolerance(dtype));
             }
         }
@@ -195,7 +215,8 @@ fn linears() {
                     .forward(&x)
                     .unwrap();
                 let bias = bias.map(|bias| there(&bias, dtype));
-                let ours = super::linear(&there(&x, dtype), &there(&weight, dtype), bias.as_ref());
+                let ours =
+                    kernels::linear(&there(&x, dtype), &there(&weight, dtype), bias.as_ref());
                 let tolerance = if dtype == DType::F32 {
                     1e-5
                 } else {
@@ -243,7 +264,7 @@ fn rotated_heads() {
                 let streams = [(&there(&a, dtype), &first), (&there(&b, dtype), &second)];
                 let table = table(&gpu());
                 let turns = (&table.cos, &table.sin);
-                let ours = super::qk_norm_rope(&streams, heads, pairs, turns, 1e-6);
+                let ours = kernels::qk_norm_rope(&streams, heads, pairs, turns, 1e-6);
                 let ours = ours.unwrap().unwrap();
                 assert_close(&what, &ours.0, &plain.0, tolerance(dtype));
                 assert_close(&what, &ours.1, &plain.1, tolerance(dtype));
@@ -271,9 +292,9 @@ fn attentions() {
             );
             let plain = attention(&q, &k, &v, mask).unwrap();
             let (q, k, v) = (there(&q, dtype), there(&k, dtype), there(&v, dtype));
-            let ours = super::attention(&q, &k, &v, mask == Mask::Causal).unwrap();
+            let ours = kernels::attention(&q, &k, &v, mask == Mask::Causal).unwrap();
             let ours = ours.expect("cuDNN takes this shape");
-            // Its weights are bf16 too.
+            // The softmax weights are bf16 as well.
             assert_close(&what, &ours, &plain, 8e-3);
         }
     }
@@ -287,7 +308,7 @@ fn attention_beside_swiglu() {
     let (q, k, v) = (part(), part(), part());
     let up_gate = random(&[2, tokens, 2 * inner], dtype);
     let plain = attention_and_swiglu(&q, &k, &v, &up_gate).unwrap();
-    let ours = super::attention_and_swiglu(
+    let ours = kernels::attention_and_swiglu(
         &there(&q, dtype),
         &there(&k, dtype),
         &there(&v, dtype),
@@ -311,7 +332,7 @@ fn convolutions() {
             let bias = random(&[outputs], dtype);
             let plain = Conv2d::new(weight.clone(), bias.clone(), stride).unwrap();
             let plain = plain.forward(&x, before, after);
-            let ours = super::conv2d(
+            let ours = kernels::conv2d(
                 &there(&x, dtype),
                 &there(&weight, dtype),
                 &there(&bias, dtype),
@@ -342,7 +363,9 @@ fn single_heads() {
             let (q, k, v) = (part(), part(), part());
             let plain = single_head(&q, &k, &v).unwrap();
             let (q, k, v) = (there(&q, dtype), there(&k, dtype), there(&v, dtype));
-            let ours = super::single_head(&q, &k, &v, max_scores).unwrap().unwrap();
+            let ours = kernels::single_head(&q, &k, &v, max_scores)
+                .unwrap()
+                .unwrap();
             let tolerance = if dtype == DType::F32 { 1e-5 } else { 1e-2 };
             assert_close(&what, &ours, &plain, tolerance);
         }
@@ -356,9 +379,11 @@ fn embeddings() {
             let table = random(&[11, width], dtype);
             let ids = [10, 0, 3, 3];
             let plain = embed(&table, &ids).unwrap();
-            let ours = super::embed(&there(&table, dtype), &ids).unwrap().unwrap();
+            let ours = kernels::embed(&there(&table, dtype), &ids)
+                .unwrap()
+                .unwrap();
             assert_close(&format!("{dtype:?} {width}"), &ours, &plain, 0.0);
-            assert!(super::embed(&there(&table, dtype), &[11]).is_err());
+            assert!(kernels::embed(&there(&table, dtype), &[11]).is_err());
         }
     }
 }

@@ -1,26 +1,25 @@
-//! Attention in 8-bit floats against the plain one of the numbers that q, k and v become. GPUs
-//! older than Hopper have none of it; the tests then only say so.
+//! Compares fp8 attention with plain attention of the quantized q, k and v. GPUs older than Hopper do
+//! not support it; there the tests only report that.
 
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{assert_close, gpu, random, there, values};
-use crate::nn::cuda;
+use super::{assert_close, gpu, kernels, random, there, values};
 use crate::nn::cuda::attention_fp8::attention_fp8_by;
 use crate::nn::cuda::cudnn::Terms;
 use crate::nn::{attention, Mask, QkBounds};
 
 const BOTH: [Terms; 2] = [Terms::Graph, Terms::Operation];
 
-/// What the weights' and the result's rounding to 4 bits costs: 2^-4 / sqrt(3) / 1.4 each, the
-/// numbers of a mean being as far from each other as it is from zero.
+/// Error from rounding the softmax weights and the result to 4 bits: 2^-4 / sqrt(3) / 1.4 each, if
+/// the averaged numbers differ from each other by as much as their mean from zero.
 const ROUNDED_TWICE: f32 = 0.06;
 
-/// The same after the rounding of q, k and v.
+/// The same, including the error from rounding q, k and v.
 const ROUNDED: f32 = 0.1;
 
-/// Whether the GPU must take it.
+/// Whether the GPU must support it.
 fn is_hopper() -> bool {
     let Device::Cuda(device) = gpu() else {
         return false;
@@ -33,7 +32,7 @@ fn largest(x: &Tensor) -> f32 {
     values(x).iter().fold(0.0, |most, x| most.max(x.abs()))
 }
 
-/// `x` in E4M3, its largest number being that of `bound`, and back.
+/// `x` rounded to E4M3 with the scale that `bound` gives.
 fn rounded(x: &Tensor, bound: f32) -> Tensor {
     let scale = f64::from(bound) / 448.0;
     let rounded = (x / scale).unwrap().to_dtype(DType::F8E4M3).unwrap();
@@ -49,7 +48,7 @@ struct Case {
 }
 
 impl Case {
-    /// With bounds that are not reached, as those of a network are not.
+    /// With bounds that are not reached, as in a network.
     fn new(q: Tensor, k: Tensor, v: Tensor) -> Self {
         let bounds = QkBounds {
             query: 2.5 * largest(&q),
@@ -69,7 +68,7 @@ impl Case {
         attention(&q, &k, &rounded(v, largest(v)), Mask::None).unwrap()
     }
 
-    /// The GPU's q, k and v: the first two fresh, v among the columns of a wider tensor.
+    /// q, k and v on the GPU: the first two contiguous, v as columns of a wider tensor.
     fn there(&self) -> [Tensor; 3] {
         let (_, _, heads, _) = self.v.dims4().unwrap();
         let packed = Tensor::cat(&[&self.q, &self.v, &self.k], 2).unwrap();
@@ -78,7 +77,7 @@ impl Case {
         [there(&self.q, DType::BF16), there(&self.k, DType::BF16), v]
     }
 
-    /// In either of cuDNN's terms that it takes.
+    /// With each description that cuDNN supports.
     fn ours(&self, what: &str) -> Vec<(Terms, Tensor)> {
         let [q, k, v] = self.there();
         let mut found = Vec::new();
@@ -88,7 +87,7 @@ impl Case {
                 None => eprintln!("{what}: not in terms of {terms:?} on this GPU"),
             }
         }
-        let any = cuda::attention_fp8(&q, &k, &v, self.bounds).unwrap();
+        let any = kernels::attention_fp8(&q, &k, &v, self.bounds).unwrap();
         assert_eq!(any.is_some(), !found.is_empty(), "{what}");
         assert!(!is_hopper() || any.is_some(), "{what}");
         found
@@ -126,7 +125,7 @@ fn attentions_of_all_sizes() {
 #[test]
 fn heads_that_lie_askew_are_copied_first() {
     let case = Case::random(2, 50, 2, 64);
-    // One number further on than what 16 bytes hold, and heads apart from each other.
+    // Not aligned to 16 bytes, and with gaps between heads.
     let shifted = |x: &Tensor| {
         let wide = Tensor::cat(&[x, x], 3).unwrap();
         there(&wide, DType::BF16).narrow(3, 1, 64).unwrap()
@@ -135,13 +134,13 @@ fn heads_that_lie_askew_are_copied_first() {
         let turned = x.transpose(1, 2).unwrap().contiguous().unwrap();
         there(&turned, DType::BF16).transpose(1, 2).unwrap()
     };
-    // What `shifted` reads: each head turned round by one.
+    // What `shifted` reads: each head rotated by one element.
     let round = |x: &Tensor| {
         let parts = [x.narrow(3, 1, 63).unwrap(), x.narrow(3, 0, 1).unwrap()];
         Tensor::cat(&parts, 3).unwrap()
     };
     let (q, k, v) = (shifted(&case.q), turned(&case.k), turned(&case.v));
-    if let Some(ours) = cuda::attention_fp8(&q, &k, &v, case.bounds).unwrap() {
+    if let Some(ours) = kernels::attention_fp8(&q, &k, &v, case.bounds).unwrap() {
         let plain = Case {
             q: round(&case.q),
             ..case
@@ -156,7 +155,7 @@ fn values_of_any_size_do_not_saturate() {
     let (tokens, heads, head_dim) = (200, 2, 64);
     for size in [1e-6, 1.0, 3e4] {
         let case = Case::random(1, tokens, heads, head_dim);
-        // Two columns hold a hundred times what the others do, in every token: so does a mean.
+        // Two columns are a hundred times larger than the others in every token, and so is the mean.
         let factors = (0..head_dim).map(|i| if i < 2 { 0.0 } else { 1.0 });
         let factors: Vec<f32> = factors.collect();
         let factors = Tensor::new(factors, &Device::Cpu).unwrap();
@@ -192,7 +191,7 @@ fn values_of_any_size_do_not_saturate() {
     }
 }
 
-/// Scores that grow from key to key, or fall: what has been summed up is scaled anew with every
+/// Scores that increase from key to key, or decrease, so that the running sums are rescaled at every
 /// tile, or never.
 #[test]
 fn scores_that_rise_and_fall() {
@@ -210,7 +209,7 @@ fn scores_that_rise_and_fall() {
             x.to_dtype(DType::F32).unwrap()
         };
         let q = first(&|_| 16.0);
-        // Scores of 0 to 30, after the eighth that a head of 64 means.
+        // Scores of 0 to 30 after the factor 1/8 of a head dimension of 64.
         let k = first(&|token| {
             let place = if rising { token } else { tokens - 1 - token };
             15.0 * place as f32 / (tokens - 1) as f32
@@ -220,8 +219,8 @@ fn scores_that_rise_and_fall() {
     }
 }
 
-/// One key with a weight of 8000 times each other's: together they still count for a quarter of
-/// it, so must not be rounded to nothing.
+/// One key with 8000 times the weight of each other key. All others together still have a quarter of
+/// its weight, so they must not be rounded to zero.
 #[test]
 fn small_weights_of_many_keys_count() {
     let (tokens, head_dim) = (2048, 64);
@@ -234,7 +233,7 @@ fn small_weights_of_many_keys_count() {
     let q = numbers(&|_, i| if i == 0 { 8.0 } else { 0.0 });
     let k = numbers(&|token, i| if i == 0 && token == 700 { 9.0 } else { 0.0 });
     let v = numbers(&|token, _| if token == 700 { -1.0 } else { 1.0 });
-    // All of them are E4M3 numbers under these bounds.
+    // All values are E4M3 numbers under these bounds.
     let bounds = QkBounds {
         query: 448.0,
         key: 448.0,
@@ -244,13 +243,13 @@ fn small_weights_of_many_keys_count() {
     let wanted = (others - 1.0) / (others + 1.0);
     for (terms, ours) in case.ours("small weights") {
         for found in values(&ours) {
-            // The result's own rounding is 1/16, and the weights' may tip it to the next number.
+            // The result is rounded by up to 1/16; rounding of the weights may move it by one more number.
             assert!((found / wanted - 1.0).abs() < 0.1, "{terms:?}: {found}");
         }
     }
 }
 
-/// At the model's own size, against the GPU's attention in bf16; tells how long each takes.
+/// Compares with the GPU's bf16 attention at the model's size, and prints how long each takes.
 #[test]
 fn at_full_size() {
     let case = Case::random(2, 4352, 24, 128);
@@ -259,7 +258,7 @@ fn at_full_size() {
     let (q8, k8) = (rounded(&case.q, bounds.query), rounded(&case.k, bounds.key));
     let v8 = rounded(&case.v, largest(&case.v));
     let [q8, k8, v8] = [q8, k8, v8].map(|x| there(&x, DType::BF16));
-    let whole = cuda::attention(&q8, &k8, &v8, false).unwrap();
+    let whole = kernels::attention(&q8, &k8, &v8, false).unwrap();
     let whole = whole.expect("cuDNN takes this shape");
     let whole = whole.to_device(&Device::Cpu).unwrap();
     let whole = whole.to_dtype(DType::F32).unwrap();
@@ -271,7 +270,7 @@ fn at_full_size() {
         });
     }
     tell_time("full size, bf16", || {
-        cuda::attention(&q, &k, &v, false).unwrap()
+        kernels::attention(&q, &k, &v, false).unwrap()
     });
 }
 

@@ -1,27 +1,27 @@
-//! Products that end in what follows them, against the plain expressions. On a GPU that is no
-//! Hopper they are the expressions' own kernels, and held to the same.
+//! Compares products with fused epilogues with the plain expressions. On other GPUs than Hopper, the
+//! separate kernels run and must meet the same tolerances.
 
 use candle_core::{DType, Device, Tensor, D};
 
-use super::{assert_close, gpu, random, there};
+use super::{assert_close, gpu, kernels, random, there};
 use crate::nn::{
-    cuda, gated_linear, project_heads, project_jointly, project_swiglu, HeadNorms, HeadProjection,
-    Heads, Linear, Normed, QkBounds, RopeTable,
+    gated_linear, project_heads, project_jointly, project_swiglu, HeadFactors, HeadNorms,
+    HeadProjection, Heads, Linear, Normed, QkBounds, RopeTable, WeightFormat,
 };
 
 const HEAD_DIM: usize = 128;
 const EPS: f64 = 1e-6;
 
-/// The input is rounded to bf16 after its norm, and so are the sums before what follows them.
+/// The input is rounded to bf16 after its norm, and the sums before the epilogue.
 const TOLERANCE: f32 = 8e-3;
 
-/// Both factors are fp8 on either side; few may land on the neighbour.
+/// Both sides quantize both factors; a few numbers may be rounded to the neighbouring fp8 number.
 const FP8_TOLERANCE: f32 = 1.5e-2;
 
-/// Attention whose factors, weights and result are fp8 too, against an exact one.
+/// Attention with factors, softmax weights and result in fp8, compared with exact attention.
 const FP8_ATTENTION: f32 = 0.1;
 
-/// A layer, its modulations and its head norms on either side.
+/// A layer, its modulations and its head norms on one of the two devices.
 struct Side {
     linear: Linear,
     row: Tensor,
@@ -45,7 +45,7 @@ impl Side {
     }
 }
 
-/// The same on the CPU, in float32, and on the GPU, in bf16.
+/// The same values on the CPU in float32 and on the GPU in bf16.
 fn sides(inputs: usize, outputs: usize, entries: usize, fp8: bool) -> [Side; 2] {
     let weight = (random(&[outputs, inputs], DType::BF16) * 0.1).unwrap();
     let weight = weight.to_dtype(DType::BF16).unwrap();
@@ -54,13 +54,12 @@ fn sides(inputs: usize, outputs: usize, entries: usize, fp8: bool) -> [Side; 2] 
     let row = random(&[entries, 3 * inputs], DType::BF16);
     let norms = [(); 2].map(|()| random(&[HEAD_DIM], DType::BF16));
     let side = |put: &dyn Fn(&Tensor) -> Tensor| {
-        let linear = Linear::new(put(&weight), Some(put(&bias)));
+        let format = match fp8 {
+            true => WeightFormat::Fp8,
+            false => WeightFormat::Dense,
+        };
         Side {
-            linear: if fp8 {
-                linear.into_fp8().unwrap()
-            } else {
-                linear
-            },
+            linear: Linear::in_format(put(&weight), Some(put(&bias)), format).unwrap(),
             row: put(&row),
             norms: HeadNorms {
                 query: put(&norms[0]),
@@ -86,8 +85,8 @@ fn tolerance(fp8: bool) -> f32 {
     }
 }
 
-/// Batch entries, tokens and inputs: a row, rows that fill no tile, an entry that ends in one,
-/// sums that are cut into parts, inputs that end within a step.
+/// Batch entries, tokens and inputs: a single row, rows that do not fill a tile, a batch entry that
+/// ends within a tile, sums that are split into parts, inputs that end within a step.
 const SIZES: [(usize, usize, usize); 6] = [
     (1, 1, 64),
     (2, 77, 80),
@@ -136,7 +135,7 @@ fn heads_of_two_streams() {
                 let bounds = QkBounds::of(&norms).unwrap();
                 let project = |bounds| project_heads(&projections, heads, &rope, bounds).unwrap();
                 let attended = project(fp8.then_some(bounds)).attend().unwrap();
-                (project(None).whole(), attended)
+                (project(None).dense(), attended)
             };
             let ((q, k, v), plain) = run(0, &Device::Cpu);
             let (ours, attended) = run(1, &gpu());
@@ -232,7 +231,7 @@ fn gated_residuals() {
 
 #[test]
 fn products_are_the_same_each_time() {
-    // Parts of tiles are added in one order, whichever block is last.
+    // Parts of split tiles are added in the same order, whichever block arrives last.
     let side = &sides(8192, 512, 1, false)[1];
     let x = there(&random(&[1, 300, 512], DType::BF16), DType::BF16);
     let y = there(&random(&[1, 300, 8192], DType::BF16), DType::BF16);
@@ -262,14 +261,14 @@ fn a_hopper_takes_the_blocks_of_the_7b_model() {
         let x = there(&random(&[1, 272, 3072], DType::BF16), DType::BF16);
         let (shift, scale) = (side.part(0), side.part(2));
         let input = side.normed(&x, &shift, &scale).input().unwrap();
-        let factors = cuda::HeadFactors {
+        let factors = HeadFactors {
             factors: side.linear.factors(&input).expect("of one kind"),
             bias: side.linear.bias(),
             norms: &side.norms,
             eps: EPS,
         };
         let rope = table(272, &gpu());
-        let taken = cuda::project_jointly(&factors, heads, &rope, None).unwrap();
+        let taken = kernels::project_jointly(&factors, heads, &rope, None).unwrap();
         assert!(taken.is_some(), "fp8 {fp8}");
     }
 }

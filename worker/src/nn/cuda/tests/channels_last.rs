@@ -1,12 +1,12 @@
-//! Images whose pixels' channels lie together, against the same images plane after plane.
+//! Compares channels-last images with the same images in channels-first layout.
 
 use candle_core::{DType, Tensor};
 
-use super::{assert_close, random, there, tolerance, DTYPES};
+use super::{assert_close, kernels, random, there, tolerance, DTYPES};
 use crate::nn::{group_norm, upsample_nearest, Conv2d, GroupNorm};
 
-/// The same image, its channels together.
-fn together(x: &Tensor) -> Tensor {
+/// The same image in channels-last layout.
+fn channels_last(x: &Tensor) -> Tensor {
     let last = x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
     last.permute((0, 3, 1, 2)).unwrap()
 }
@@ -14,8 +14,8 @@ fn together(x: &Tensor) -> Tensor {
 #[test]
 fn group_norms() {
     for dtype in DTYPES {
-        // Within a chunk and over several; packs that divide a block's threads and that do
-        // not; groups narrower and wider than a pack; channels that take no packs.
+        // One chunk and several; packs that divide a block's threads and that do not; groups
+        // narrower and wider than a pack; channel counts that are not a multiple of a pack.
         for (batch, channels, height, width, groups) in [
             (1, 32, 2, 3, 32),
             (2, 96, 16, 24, 32),
@@ -24,13 +24,13 @@ fn group_norms() {
             (1, 36, 50, 50, 12),
         ] {
             for silu in [false, true] {
-                // An offset, as statistics must not cancel.
+                // An offset, which reveals cancellation in the statistics.
                 let x = (random(&[batch, channels, height, width], dtype) + 4.0).unwrap();
                 let x = x.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
                 let (weight, bias) = (random(&[channels], dtype), random(&[channels], dtype));
                 let plain = group_norm(&x, &weight, &bias, groups, 1e-6, silu).unwrap();
-                let ours = super::super::group_norm(
-                    &together(&there(&x, dtype)),
+                let ours = kernels::group_norm(
+                    &channels_last(&there(&x, dtype)),
                     &there(&weight, dtype),
                     &there(&bias, dtype),
                     groups,
@@ -38,9 +38,9 @@ fn group_norms() {
                     silu,
                 );
                 let ours = ours.unwrap().unwrap();
-                assert!(super::super::channels_last::lies_together(&ours));
+                assert!(crate::nn::cuda::channels_last::is_channels_last(&ours));
                 let what = format!("{dtype:?} {batch} x {channels} x {height} x {width} {silu}");
-                // Of an offset of 4, float32 leaves two bits less to the deviations.
+                // With an offset of 4, float32 has two bits less for the deviations.
                 let tolerance = tolerance(dtype).max(8e-6);
                 assert_close(&what, &ours, &plain, tolerance);
             }
@@ -60,7 +60,7 @@ fn group_norms_of_parts() {
         let plain = norm(&Tensor::clone, &weight, &bias);
         let plain = plain.forward(&x, true).unwrap();
         let ours = norm(&|t| there(t, dtype), &weight, &bias);
-        let x = together(&there(&x, dtype));
+        let x = channels_last(&there(&x, dtype));
         let part = |start, rows| x.narrow(2, start, rows).unwrap();
         let upper = ours.moments(&part(0, 20)).unwrap();
         let whole = upper.with(&ours.moments(&part(20, 47)).unwrap());
@@ -84,16 +84,16 @@ fn enlargement_and_sums() {
             let what = format!("{dtype:?} {channels}");
             let x = random(&[2, channels, 7, 5], dtype);
             let plain = upsample_nearest(&x).unwrap();
-            let last = together(&there(&x, dtype));
-            let ours = super::super::upsample_nearest(&last).unwrap().unwrap();
+            let last = channels_last(&there(&x, dtype));
+            let ours = kernels::upsample_nearest(&last).unwrap().unwrap();
             assert_close(&what, &ours, &plain, 0.0);
 
             let y = random(&[2, channels, 7, 5], dtype);
             let plain = (&x + &y).unwrap();
-            // The other may lie either way.
-            for y in [there(&y, dtype), together(&there(&y, dtype))] {
+            // The other operand may have either layout.
+            for y in [there(&y, dtype), channels_last(&there(&y, dtype))] {
                 for (a, b) in [(&last, &y), (&y, &last)] {
-                    let ours = super::super::add(a, b).unwrap().unwrap();
+                    let ours = kernels::add(a, b).unwrap().unwrap();
                     assert_close(&what, &ours, &plain, tolerance(dtype));
                 }
             }
@@ -110,9 +110,9 @@ fn convolutions_follow_each_other() {
     let convolution = Conv2d::new(weight.clone(), bias.clone(), 1).unwrap();
     let plain = convolution.forward(&x, 1, 1).unwrap();
     let convolution = Conv2d::new(there(&weight, dtype), there(&bias, dtype), 1).unwrap();
-    for x in [there(&x, dtype), together(&there(&x, dtype))] {
+    for x in [there(&x, dtype), channels_last(&there(&x, dtype))] {
         let ours = convolution.forward(&x, 1, 1).unwrap();
-        assert!(super::super::channels_last::lies_together(&ours));
+        assert!(crate::nn::cuda::channels_last::is_channels_last(&ours));
         assert_close("either way", &ours, &plain, tolerance(dtype));
     }
 }

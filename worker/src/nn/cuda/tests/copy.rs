@@ -1,9 +1,8 @@
-//! Copies between layouts: every bit as it was.
+//! Copies between memory layouts keep every bit.
 
 use candle_core::{DType, Tensor};
 
-use super::{assert_close, random, there, DTYPES};
-use crate::nn::cuda;
+use super::{assert_close, kernels, random, there, DTYPES};
 
 fn parts(tensor: &Tensor) -> Vec<(&'static str, Tensor)> {
     let (b, c, h, w) = tensor.dims4().unwrap();
@@ -38,7 +37,7 @@ fn strided() {
             let x = random(&shape, dtype);
             let y = there(&x, dtype);
             for ((what, here), (_, theirs)) in parts(&x).into_iter().zip(parts(&y)) {
-                let ours = cuda::dense(&theirs).unwrap();
+                let ours = kernels::dense(&theirs).unwrap();
                 assert!(ours.is_contiguous());
                 assert_close(&format!("{dtype:?} {shape:?} {what}"), &ours, &here, 0.0);
             }
@@ -61,7 +60,7 @@ fn concatenated() {
             let whole = Tensor::cat(&parts, dim).unwrap();
             let parts: Vec<Tensor> = parts.iter().map(|part| there(part, dtype)).collect();
             let parts: Vec<&Tensor> = parts.iter().collect();
-            let ours = cuda::concat(&parts, dim).unwrap().unwrap();
+            let ours = kernels::concat(&parts, dim).unwrap().unwrap();
             assert_close(&format!("{dtype:?} {dim}"), &ours, &whole, 0.0);
         }
     }
@@ -69,5 +68,5 @@ fn concatenated() {
         there(&random(&[2, 3], DType::F32), DType::F32),
         there(&random(&[2, 4], DType::F32), DType::F32),
     ];
-    assert!(cuda::concat(&[&odd[0], &odd[1]], 0).is_err());
+    assert!(kernels::concat(&[&odd[0], &odd[1]], 0).is_err());
 }

@@ -1,12 +1,11 @@
-//! 8-bit floats. The oracle's rounding is that of the crate `float8`, which candle's CPU
-//! side uses: the kernels' is the GPU's own.
+//! Compares 8-bit floats. The reference rounds with the crate `float8`, which candle uses on CPUs; the
+//! kernels round with the GPU's instructions.
 
 use candle_core::{DType, Device, Tensor, D};
 
-use super::{assert_close, gpu, random, there, values, DTYPES};
-use crate::nn::cuda;
+use super::{assert_close, gpu, kernels, random, there, values, DTYPES};
 use crate::nn::cuda::fp8_linear::{fp8_linear_by, Scaling};
-use crate::nn::{modulated_layer_norm_fp8, quantize_rows, Linear, ScaledRows};
+use crate::nn::{modulated_layer_norm_fp8, quantize_rows, Linear, ScaledRows, WeightFormat};
 
 /// Rows on another device.
 fn moved(rows: &ScaledRows, device: &Device, dtype: DType) -> ScaledRows {
@@ -21,7 +20,7 @@ fn back(rows: Option<ScaledRows>) -> ScaledRows {
     moved(&rows.expect("the GPU takes it"), &Device::Cpu, DType::F32)
 }
 
-/// Rows of all sizes of number, the second of them zero.
+/// Rows of very different magnitudes, the second of them zero.
 fn uneven(shape: [usize; 3], dtype: DType) -> Tensor {
     let [batch, tokens, _] = shape;
     let sizes: Vec<f32> = (0..batch * tokens)
@@ -35,11 +34,11 @@ fn uneven(shape: [usize; 3], dtype: DType) -> Tensor {
     x.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap()
 }
 
-/// How far fused kernels may be from the plain expressions, which round at the same places
-/// to fp8 numbers after sums in another order: few numbers may land on the neighbour.
+/// Tolerance between fused kernels and the plain expressions. Both round to fp8 at the same places,
+/// but sum in different orders, so a few numbers may be rounded to the neighbouring one.
 const FUSED: f32 = 5e-3;
 
-/// What rounding to 4 bits costs at most: 2^-4 of each number.
+/// Largest relative error of rounding to 4 bits: 2^-4.
 const ROUNDING: f32 = 0.0625;
 
 #[test]
@@ -50,26 +49,26 @@ fn quantized_rows() {
             [2, 5, 129],
             [3, 17, 3072],
             [1, 3, 15360],
-            // More than the threads hold, packed and not.
+            // More than the threads keep in registers, packed and not.
             [1, 2, 16_392],
             [1, 2, 2049],
         ] {
             let what = format!("{dtype:?} {shape:?}");
             let x = uneven(shape, dtype);
             let plain = quantize_rows(&x).unwrap();
-            let ours = back(cuda::quantize_rows(&there(&x, dtype)).unwrap());
+            let ours = back(kernels::quantize_rows(&there(&x, dtype)).unwrap());
             assert_eq!(values(&ours.scales), values(&plain.scales), "{what}");
             assert!(values(&ours.scales).iter().all(|s| s.is_normal()), "{what}");
             let (ours, plain) = (values(&ours.values), values(&plain.values));
             assert!(ours.iter().all(|v| v.abs() <= 448.0), "{what}");
             assert_eq!(ours, plain, "{what}");
         }
-        // Rows that lie in wider ones.
+        // Columns of wider rows.
         for width in [16, 33] {
             let x = uneven([1, 6, 3 * width], dtype);
             let part = |x: &Tensor| x.narrow(D::Minus1, width, width).unwrap();
             let plain = quantize_rows(&part(&x).contiguous().unwrap()).unwrap();
-            let ours = back(cuda::quantize_rows(&part(&there(&x, dtype))).unwrap());
+            let ours = back(kernels::quantize_rows(&part(&there(&x, dtype))).unwrap());
             let (ours, plain) = (ours.dequantize().unwrap(), plain.dequantize().unwrap());
             assert_eq!(values(&ours), values(&plain), "{dtype:?} {width}");
         }
@@ -78,7 +77,7 @@ fn quantized_rows() {
 
 #[test]
 fn every_number_and_what_lies_between() {
-    // From number to number in eighths of their distance: ties go to the even one.
+    // From one number to the next in eighths of their distance; ties are rounded to even.
     let numbers: Vec<u8> = (0..127).collect();
     let numbers = Tensor::from_raw_buffer(&numbers, DType::F8E4M3, &[127], &Device::Cpu);
     let numbers = values(&numbers.unwrap());
@@ -90,7 +89,7 @@ fn every_number_and_what_lies_between() {
         }
     }
     let x = Tensor::from_slice(&row, (1, row.len()), &Device::Cpu).unwrap();
-    let ours = back(cuda::quantize_rows(&there(&x, DType::F32)).unwrap());
+    let ours = back(kernels::quantize_rows(&there(&x, DType::F32)).unwrap());
     assert_eq!(values(&ours.scales), [1.0]);
     let plain = quantize_rows(&x).unwrap();
     assert_eq!(values(&ours.values), values(&plain.values));
@@ -116,7 +115,7 @@ fn modulated_layer_norms() {
                 let modulation = there(&modulation, dtype);
                 let (shift, scale) = (part(&modulation, 0), part(&modulation, 2));
                 let x = there(&x, dtype);
-                let ours = cuda::modulated_layer_norm_fp8(&x, &shift, &scale, 1e-6).unwrap();
+                let ours = kernels::modulated_layer_norm_fp8(&x, &shift, &scale, 1e-6).unwrap();
                 let ours = back(ours).dequantize().unwrap();
                 assert_close(&what, &ours, &plain.dequantize().unwrap(), FUSED);
                 assert_close(&what, &ours, &whole, ROUNDING);
@@ -125,9 +124,9 @@ fn modulated_layer_norms() {
     }
 }
 
-/// The result is rounded to bf16 once or, where a kernel applies the scales, twice; and
-/// cuBLASLt's fast accumulation cuts a sum to about 14 bits after each 32 products, in the
-/// worst case all to the same side.
+/// The result is rounded to bf16 once or, where a kernel applies the scales, twice. cuBLASLt's fast
+/// accumulation truncates the sum to about 14 bits after every 32 products, in the worst case always
+/// in the same direction.
 fn product_tolerance(inputs: usize) -> f32 {
     4e-3 + (inputs / 32) as f32 * 2f32.powi(-13)
 }
@@ -145,20 +144,18 @@ fn products() {
             let x = quantize_rows(&uneven([1, rows, inputs], DType::BF16)).unwrap();
             let weight = random(&[outputs, inputs], DType::BF16);
             let bias = with_bias.then(|| random(&[outputs], DType::BF16));
-            let plain = Linear::new(weight.clone(), bias.clone())
-                .into_fp8()
-                .unwrap();
+            let plain = Linear::in_format(weight.clone(), bias.clone(), WeightFormat::Fp8).unwrap();
             let plain = plain.forward_rows(&x).unwrap();
             let weight = moved(&quantize_rows(&weight).unwrap(), &gpu(), DType::BF16);
             let x = moved(&x, &gpu(), DType::BF16);
             let bias = bias.map(|bias| there(&bias, DType::BF16));
             let (tolerance, bias) = (product_tolerance(inputs), bias.as_ref());
-            let ours = cuda::fp8_linear(&x, &weight, bias).unwrap();
+            let ours = kernels::fp8_linear(&x, &weight, bias).unwrap();
             let ours = ours.expect("the GPU has fp8");
             for scaling in [Scaling::Product, Scaling::Kernel] {
                 let what = format!("{scaling:?} {rows} x {inputs} x {outputs} {with_bias}");
                 match fp8_linear_by(scaling, &x, &weight, bias).unwrap() {
-                    // Rows of all sizes: each is held to its own.
+                    // The rows' magnitudes differ, so each row is compared on its own.
                     Some(ours) => assert_rows_close(&what, &ours, &plain, tolerance),
                     None => eprintln!("{what}: not on this GPU"),
                 }
@@ -168,7 +165,7 @@ fn products() {
     }
 }
 
-/// [`assert_close`] for each row by itself.
+/// [`assert_close`] for each row separately.
 fn assert_rows_close(what: &str, ours: &Tensor, plain: &Tensor, tolerance: f32) {
     assert_eq!(ours.dims(), plain.dims(), "{what}");
     let ours = ours.to_device(&Device::Cpu).unwrap();
@@ -194,8 +191,8 @@ fn layers_take_bf16_and_make_bf16() {
             let ramp = Tensor::from_vec(ramp, shape, &Device::Cpu).unwrap();
             ramp.to_device(device).unwrap().to_dtype(dtype).unwrap()
         };
-        let layer = Linear::new(ramp(&[96, 160]), Some(ramp(&[96])));
-        (layer.into_fp8().unwrap(), ramp(&[2, 3, 160]))
+        let layer = Linear::in_format(ramp(&[96, 160]), Some(ramp(&[96])), WeightFormat::Fp8);
+        (layer.unwrap(), ramp(&[2, 3, 160]))
     };
     let (plain, x) = layer(&Device::Cpu, DType::BF16);
     let plain = plain.forward(&x.to_dtype(DType::F32).unwrap()).unwrap();

@@ -1,9 +1,9 @@
-//! Between latents, tokens and pixels.
+//! Conversions between latents, tokens and pixels.
 
 use candle_core::DType;
 
-use super::{assert_close, random, there, tolerance, DTYPES};
-use crate::nn::{blend, cuda, guided_velocity, patchify, to_pixels, upsample_nearest};
+use super::{assert_close, kernels, random, there, tolerance, DTYPES};
+use crate::nn::{blend, guided_velocity, patchify, to_pixels, upsample_nearest};
 
 #[test]
 fn latents_tokens_and_pixels() {
@@ -11,7 +11,7 @@ fn latents_tokens_and_pixels() {
         let what = format!("{dtype:?}");
         let latents = random(&[2, 3, 6, 10], DType::F32);
         let plain = patchify(&latents, DType::F32).unwrap();
-        let ours = cuda::patchify(&there(&latents, DType::F32), dtype)
+        let ours = kernels::patchify(&there(&latents, DType::F32), dtype)
             .unwrap()
             .unwrap();
         assert_eq!(ours.dtype(), dtype);
@@ -22,16 +22,18 @@ fn latents_tokens_and_pixels() {
         for guided in [true, false] {
             let plain = guided_velocity(&cond, guided.then_some(&uncond), 5.0, (6, 10)).unwrap();
             let uncond = guided.then_some(&there_uncond);
-            let ours = cuda::guided_velocity(&there_cond, uncond, 5.0, (6, 10));
+            let ours = kernels::guided_velocity(&there_cond, uncond, 5.0, (6, 10));
             assert_close(&what, &ours.unwrap().unwrap(), &plain, 2e-6);
         }
 
         let x = random(&[2, 3, 7, 5], dtype);
         let plain = upsample_nearest(&x).unwrap();
-        let ours = cuda::upsample_nearest(&there(&x, dtype)).unwrap().unwrap();
+        let ours = kernels::upsample_nearest(&there(&x, dtype))
+            .unwrap()
+            .unwrap();
         assert_close(&what, &ours, &plain, 0.0);
         let plain = to_pixels(&x).unwrap();
-        let ours = cuda::to_pixels(&there(&x, dtype)).unwrap().unwrap();
+        let ours = kernels::to_pixels(&there(&x, dtype)).unwrap().unwrap();
         assert_close(&what, &ours, &plain, 2e-6);
     }
 }
@@ -47,7 +49,7 @@ fn blends() {
         let mask = random(&[masks, 1, 6, 10], DType::F32);
         let plain = blend(&x, &y, &mask).unwrap();
         let all = [&x, &y, &mask].map(|t| there(t, DType::F32));
-        let ours = cuda::blend(&all[0], &all[1], &all[2]).unwrap().unwrap();
+        let ours = kernels::blend(&all[0], &all[1], &all[2]).unwrap().unwrap();
         assert_close(&what, &ours, &plain, 2e-6);
     }
 }

@@ -1,13 +1,13 @@
-//! Plans that made way for others are made again, with the same result.
+//! Evicted plans are built again, with the same result.
 
 use candle_core::DType;
 
-use super::{assert_close, random, there, tolerance};
-use crate::nn::cuda::{self, MAX_PLANS};
+use super::{assert_close, kernels, random, there, tolerance};
+use crate::nn::cuda::plans::MAX_PLANS;
 use crate::nn::{attention, Linear, Mask};
 
-/// More shapes than are kept, and the first once more, while the device is still busy with what
-/// came before.
+/// Runs more shapes than the caches keep, then the first again, without waiting for the device in
+/// between.
 #[test]
 fn more_shapes_than_plans() {
     let dtype = DType::BF16;
@@ -21,7 +21,7 @@ fn more_shapes_than_plans() {
     for length in (1..=MAX_PLANS.get() + 8).chain([1, 2]) {
         let product = on_gpu.forward(&rows_there.narrow(1, 0, length).unwrap());
         let q = heads_there.narrow(1, 0, length).unwrap();
-        let attended = cuda::attention(&q, &q, &q, true).unwrap();
+        let attended = kernels::attention(&q, &q, &q, true).unwrap();
         if length % 100 > 2 {
             continue;
         }

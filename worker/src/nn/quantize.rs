@@ -1,63 +1,18 @@
-//! Rows of 8-bit floats with a scale each.
+//! Quantization to 8-bit floats.
 
 use candle_core::{DType, Result, Tensor, D};
 
-#[cfg(feature = "cuda")]
-use super::cuda;
+use super::backend::fused;
+use super::fused::Fused;
+use super::scaled_rows::{ScaledRows, LARGEST, LEAST};
 
-/// The largest number of E4M3 (4 bits of exponent, 3 of mantissa, no infinity).
-///
-/// Source: Micikevicius et al. 2022, "FP8 formats for deep learning".
-pub const LARGEST: f64 = 448.0;
-
-/// The largest magnitude that a row is taken to have at least, so that a row of zeros has
-/// a scale that can be divided by.
-pub const LEAST: f64 = 1e-30;
-
-/// Products of fp8 want their inner and outer dimension to be multiples of this
-/// (cuBLASLt's alignment of 16 bytes).
-pub const MULTIPLE: usize = 16;
-
-/// A tensor `[.., W]` whose rows are E4M3 numbers times a float32 scale each.
-#[derive(Clone, Debug)]
-pub struct ScaledRows {
-    /// The numbers, `[.., W]`.
-    pub(super) values: Tensor,
-    /// The scales, one for each row, `[rows]`.
-    pub(super) scales: Tensor,
-    /// Type of what these rows were made of, and of products of them.
-    pub(super) dtype: DType,
-}
-
-impl ScaledRows {
-    /// The shape `[.., W]`.
-    pub fn dims(&self) -> &[usize] {
-        self.values.dims()
-    }
-
-    /// The numbers that the rows stand for, float32.
-    ///
-    /// # Errors
-    /// The device fails; a GPU has no kernel for it.
-    pub fn dequantize(&self) -> Result<Tensor> {
-        let width = self.values.dim(D::Minus1)?;
-        let rows = self.scales.elem_count();
-        self.values
-            .to_dtype(DType::F32)?
-            .reshape((rows, width))?
-            .broadcast_mul(&self.scales.unsqueeze(1)?)?
-            .reshape(self.dims())
-    }
-}
-
-/// `x` `[.., W]` with the largest magnitude of each row brought to [`LARGEST`], rounded to
-/// the nearest.
+/// Quantizes `x` `[.., W]`: each row is scaled so that its largest magnitude becomes [`LARGEST`],
+/// and rounded to the nearest E4M3 number.
 ///
 /// # Errors
-/// `x` has no dimension, or the device fails.
+/// `x` is a scalar.
 pub fn quantize_rows(x: &Tensor) -> Result<ScaledRows> {
-    #[cfg(feature = "cuda")]
-    if let Some(rows) = cuda::quantize_rows(x)? {
+    if let Some(rows) = fused().quantize_rows(x)? {
         return Ok(rows);
     }
     let wide = x.to_dtype(DType::F32)?;
@@ -85,7 +40,7 @@ mod tests {
             _ => (8 + mantissa) as f32 * 2f32.powi(exponent - 10),
         };
         let all = (0..16).flat_map(|e| (0..8).map(move |m| (e, m)));
-        // The last pattern is no number.
+        // The last pattern is NaN.
         all.filter(|pattern| *pattern != (15, 7))
             .map(|(e, m)| number(e, m))
             .collect()
@@ -96,7 +51,7 @@ mod tests {
         let numbers = numbers();
         assert_eq!(numbers.last(), Some(&448.0));
         let width = 4000;
-        // The first of a row is the largest: its scale is one.
+        // The first element is the row's largest magnitude, so that the scale is one.
         let mut row = vec![448f32];
         row.extend((1..width).map(|i| (i as f32 * 0.37).sin() * 2f32.powi(8 - i % 20)));
         let x = Tensor::from_vec(row.clone(), (1, width as usize), &Device::Cpu).unwrap();

@@ -1,0 +1,40 @@
+//! What a weight format provides.
+
+use std::fmt::Debug;
+
+use candle_core::{Result, Tensor};
+
+use crate::nn::fused::Factors;
+use crate::nn::scaled_rows::ScaledRows;
+
+/// A linear layer's input in the form that its weight multiplies.
+pub enum Input {
+    /// A tensor `[.., in]`.
+    Dense(Tensor),
+    /// Rows quantized to fp8.
+    Fp8(ScaledRows),
+}
+
+/// A stored weight `[out, in]`.
+pub trait Weight: Debug + Send + Sync {
+    /// Converts `x` `[.., in]` once for several uses.
+    ///
+    /// # Errors
+    /// The conversion fails.
+    fn input(&self, x: &Tensor) -> Result<Input>;
+
+    /// [`input`](Self::input) of a [`modulated_layer_norm`](crate::nn::modulated_layer_norm).
+    ///
+    /// # Errors
+    /// The shapes do not fit.
+    fn normed_input(&self, x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Input>;
+
+    /// `x W^T + b` in the type of the input; every weight takes inputs of any form.
+    ///
+    /// # Errors
+    /// The shapes do not fit, or the operation was cancelled.
+    fn product(&self, input: &Input, bias: Option<&Tensor>) -> Result<Tensor>;
+
+    /// The factors for a fused product, or `None` if there is none for this weight and input.
+    fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>>;
+}

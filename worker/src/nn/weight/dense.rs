@@ -1,0 +1,44 @@
+//! A weight stored as a tensor.
+
+use candle_core::{Result, Tensor};
+
+use super::contract::{Input, Weight};
+use crate::nn::backend::fused;
+use crate::nn::fused::{Factors, Fused};
+use crate::nn::norm::modulated_layer_norm;
+use crate::nn::product::multiply;
+
+/// A weight `[out, in]` in f32 or bf16.
+#[derive(Debug)]
+pub(super) struct Dense(pub(super) Tensor);
+
+impl Weight for Dense {
+    fn input(&self, x: &Tensor) -> Result<Input> {
+        Ok(Input::Dense(x.clone()))
+    }
+
+    fn normed_input(&self, x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Input> {
+        modulated_layer_norm(x, shift, scale, eps).map(Input::Dense)
+    }
+
+    fn product(&self, input: &Input, bias: Option<&Tensor>) -> Result<Tensor> {
+        let x = match input {
+            Input::Dense(x) => x,
+            Input::Fp8(rows) => &rows.dequantize()?.to_dtype(rows.dtype)?,
+        };
+        if let Some(y) = fused().linear(x, &self.0, bias)? {
+            return Ok(y);
+        }
+        // A weight in bf16 on a CPU is widened for each product and dropped again.
+        let weight = self.0.to_dtype(x.dtype())?;
+        let bias = bias.map(|bias| bias.to_dtype(x.dtype())).transpose()?;
+        multiply(x, &weight, bias.as_ref())
+    }
+
+    fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>> {
+        match input {
+            Input::Dense(x) => Some(Factors::Dense(x, &self.0)),
+            Input::Fp8(_) => None,
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The one place that constructs weights.
+
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
+
+use super::contract::Weight;
+use super::dense::Dense;
+use super::fp8::Fp8;
+use crate::nn::placement::WeightFormat;
+
+/// Stores a weight `[out, in]` in a format; as a tensor where its shape does not allow the format.
+///
+/// # Errors
+/// The weight cannot be converted on its device.
+pub fn store(weight: Tensor, format: WeightFormat) -> Result<Arc<dyn Weight>> {
+    if format == WeightFormat::Fp8 {
+        if let Some(stored) = Fp8::new(&weight)? {
+            return Ok(Arc::new(stored));
+        }
+    }
+    Ok(dense(weight))
+}
+
+/// Keeps a weight `[out, in]` as the tensor that it is.
+pub fn dense(weight: Tensor) -> Arc<dyn Weight> {
+    Arc::new(Dense(weight))
+}
