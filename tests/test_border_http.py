@@ -122,9 +122,9 @@ def answers(head: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("head", "kind", "words"),
     [
-        ("HTTP/1.1 403 Forbidden", WorkerError, "forbids the connection"),
-        ("HTTP/1.1 503 Service Unavailable", NoWorker, "is stopping"),
-        ("HTTP/1.1 404 Not Found", WorkerError, "has no ovis-worker at the path"),
+        ("HTTP/1.1 403 Forbidden", WorkerError, "refuses the connection (HTTP status 403)"),
+        ("HTTP/1.1 503 Service Unavailable", NoWorker, "is shutting down"),
+        ("HTTP/1.1 404 Not Found", WorkerError, "with the path /ws (HTTP status 404)"),
     ],
 )
 def test_what_a_node_says_of_a_refused_handshake(

@@ -127,7 +127,7 @@ def test_sigmas_of_another_kind_of_model_are_refused(comfy):
     made = advanced(undecoded(graph(denoise__sampler="euler", denoise__scheduler="flux")))
     made["denoise"]["inputs"]["sigmas"] = link("sigmas")
     made["sigmas"] = {"class_type": "KarrasScheduler", "inputs": numbers}
-    assert "do not fall within 1 to 0" in comfy.run(made).error
+    assert "do not descend within 1 to 0" in comfy.run(made).error
 
 
 @pytest.mark.parametrize(

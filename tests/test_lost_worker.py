@@ -115,7 +115,7 @@ def test_a_missed_heartbeat_is_a_lost_connection_and_no_bad_message(monkeypatch)
         fake._loop.call_soon_threadsafe(session.socket._req.transport.pause_reading)
         wait_until(lambda: any(isinstance(event, Lost) for event in events))
         assert job.result(TIMEOUT)
-        assert not any("not a message" in getattr(e, "message", "") for e in events)
+        assert not any("an invalid message" in getattr(e, "message", "") for e in events)
         client.close()
 
 
