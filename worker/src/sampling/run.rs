@@ -87,7 +87,7 @@ impl Run {
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
-    pub fn with_noise(
+    pub(super) fn with_noise(
         sampler: Sampler,
         sigmas: Vec<f32>,
         table: &FlowTable,
