@@ -148,7 +148,8 @@ impl Costs {
         }
     }
 
-    /// Bytes of a weight of so many values when a CPU widens it for its product.
+    /// Bytes of the wider copy that a CPU makes of a weight of `values` values for its product; 0
+    /// if the weight already has the type of the arithmetic.
     fn widened(&self, values: u64) -> u64 {
         match self.on_cpu && self.weight < self.value {
             true => values.saturating_mul(self.value),

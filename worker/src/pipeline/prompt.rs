@@ -61,7 +61,7 @@ pub fn most_positions(prompt: &str, max_sequence_length: usize) -> usize {
     }
 }
 
-/// An upper bound of the conditioning's positions for a prompt of so many bytes.
+/// An upper bound of the conditioning's positions for a prompt of `bytes` bytes.
 pub fn most_conditioning(bytes: usize, max_sequence_length: usize) -> usize {
     match max_sequence_length > MAX_CUT_LENGTH {
         true => (bytes + AFTER.len()).max(MAX_CUT_LENGTH),
