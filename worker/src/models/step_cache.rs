@@ -72,9 +72,6 @@ impl StepCache {
     }
 
     /// Keeps the residuals of a step whose blocks all ran.
-    ///
-    /// # Errors
-    /// The device fails.
     pub fn keep(&mut self, first: Tensor, rest: Tensor) -> Result<()> {
         self.kept = Some(Kept {
             magnitude: mean_magnitude(&first, None)?,

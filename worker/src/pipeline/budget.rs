@@ -23,7 +23,7 @@ pub enum Budget {
     },
 }
 
-/// Without `--memory`, one part in so many of the free host memory is left to other programs.
+/// Without `--memory`, one `RESERVED_SHARE`th of the free host memory is left to other programs.
 const RESERVED_SHARE: u64 = 16;
 
 /// Fewest bytes of host memory that are left to other programs.

@@ -49,3 +49,33 @@ pub fn vae_encode(vae: &Vae, image: &Image) -> Result<Latent> {
     })?;
     Latent::new(latent.to_device(&Device::Cpu)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::pipeline::testing::tiny_pipeline;
+    use crate::pipeline::{Image, Latent};
+
+    #[test]
+    fn images_and_latents_have_an_eighth_of_each_others_size() {
+        let pipeline = tiny_pipeline();
+        let pixels = (0..32 * 48 * 3).map(|i| (i % 100) as f32 / 100.0).collect();
+        let image = Image::from_values(pixels, &[1, 32, 48, 3]).unwrap();
+        let latent = pipeline.vae_encode(&image).unwrap();
+        assert_eq!(latent.dims(), [1, 16, 4, 6]);
+        let decoded = pipeline.decode(&latent).unwrap();
+        assert_eq!(decoded.dims(), image.dims());
+        let values = decoded.to_values().unwrap();
+        assert!(values.iter().all(|value| (0.0..=1.0).contains(value)));
+    }
+
+    #[test]
+    fn other_channels_and_sizes_are_refused() {
+        let pipeline = tiny_pipeline();
+        let latent = Latent::from_values(vec![0.0; 4 * 4], &[1, 4, 2, 2]).unwrap();
+        let refused = pipeline.decode(&latent).unwrap_err().to_string();
+        assert!(refused.contains("has 4 channels, this VAE's have 16"));
+        let image = Image::from_values(vec![0.0; 24 * 16 * 3], &[1, 24, 16, 3]).unwrap();
+        let refused = pipeline.vae_encode(&image).unwrap_err().to_string();
+        assert!(refused.contains("16 x 24 pixels is not a multiple of 16"));
+    }
+}

@@ -148,7 +148,8 @@ impl Costs {
         }
     }
 
-    /// Bytes of a weight of so many values when a CPU widens it for its product.
+    /// Bytes of the wider copy that a CPU makes of a weight of `values` values for its product; 0
+    /// if the weight already has the type of the arithmetic.
     fn widened(&self, values: u64) -> u64 {
         match self.on_cpu && self.weight < self.value {
             true => values.saturating_mul(self.value),
@@ -298,3 +299,69 @@ const SMALL: u64 = 256 << 20;
 /// Most float32 latents that a job holds between two steps: the current latents, the noise, the
 /// mask, the original latents, the estimate for previews, and a solver's memory of four.
 const REMEMBERED_LATENTS: u64 = 9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::testing::tiny_pipeline;
+
+    fn denoise(costs: &Costs, request: &DenoiseRequest, batch: usize) -> Cost {
+        costs.cost(Ask::Denoise {
+            request,
+            latent: [batch, 16, 32, 32],
+            text: 256,
+        })
+    }
+
+    #[test]
+    fn larger_jobs_cost_more() {
+        let costs = tiny_pipeline().costs();
+        let request = DenoiseRequest::new(0, 20, 5.0);
+        let one = denoise(&costs, &request, 1);
+        let two = denoise(&costs, &request, 2);
+        assert_eq!(one.result, 16 * 32 * 32 * 4);
+        assert_eq!(two.result, 2 * one.result);
+        assert!(two.host > one.host && two.kept > one.kept && two.working > one.working);
+
+        let without_guidance = DenoiseRequest::new(0, 20, 1.0);
+        assert!(denoise(&costs, &without_guidance, 1).kept < one.kept);
+        let mut cached = request.clone();
+        cached.cache = StepCaching::Safe;
+        assert!(denoise(&costs, &cached, 1).kept > one.kept);
+
+        let decode = |side| {
+            costs.cost(Ask::Decode {
+                latent: [1, 16, side, side],
+            })
+        };
+        assert_eq!(decode(32).result, 3 * 256 * 256 * 4);
+        assert!(decode(64).device() > decode(32).device());
+        let encode = costs.cost(Ask::VaeEncode {
+            image: [1, 256, 256],
+        });
+        assert_eq!(encode.result, one.result);
+    }
+
+    /// The tiny model has no tokenizer, so it cannot encode prompts.
+    #[test]
+    fn a_job_without_its_part_costs_nothing() {
+        let prompts = ["a cat".to_owned()];
+        let cost = tiny_pipeline().costs().cost(Ask::Encode {
+            prompts: &prompts,
+            max_sequence_length: 256,
+        });
+        assert_eq!(cost, Cost::default());
+    }
+
+    #[test]
+    fn sums_and_products_saturate() {
+        assert_eq!(product(&[usize::MAX, 2]), u64::MAX);
+        assert_eq!(sum(&[u64::MAX, 1]), u64::MAX);
+        let most = Cost {
+            kept: u64::MAX,
+            working: 1,
+            ..Cost::default()
+        };
+        assert_eq!(most.device(), u64::MAX);
+    }
+}

@@ -128,9 +128,6 @@ impl DenoiseState {
     }
 
     /// The raw VAE latents, on the CPU.
-    ///
-    /// # Errors
-    /// The device fails.
     pub fn finish(self) -> Result<Latent> {
         match self.running {
             None => Ok(self.inputs.latent),

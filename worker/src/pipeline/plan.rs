@@ -194,3 +194,65 @@ fn checked(given: &[f32], steps: usize, denoise: f64) -> Result<Vec<f32>> {
     }
     Ok(given.to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: (usize, usize) = (1024, 512);
+
+    fn refused(change: impl Fn(&mut DenoiseRequest)) -> String {
+        let mut request = DenoiseRequest::new(0, 4, 5.0);
+        change(&mut request);
+        match check_request(&request, 2, SIZE) {
+            Err(Error::Invalid { message, hint }) => {
+                assert!(!hint.is_empty(), "{message}");
+                message
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_plan_has_the_requested_part_of_the_schedule() {
+        let mut request = DenoiseRequest::new(0, 4, 5.0);
+        let whole = check_request(&request, 1, SIZE).unwrap();
+        assert_eq!(whole.sampler, Sampler::Euler);
+        assert_eq!(whole.table, FlowTable::by_size(64 * 32));
+        assert_eq!(whole.sigmas.len(), 5);
+        (request.start_step, request.end_step) = (1, Some(3));
+        request.leftover_noise = true;
+        let part = check_request(&request, 1, SIZE).unwrap();
+        assert_eq!(part.sigmas, whole.sigmas[1..4]);
+        request.start_step = 4;
+        assert!(check_request(&request, 1, SIZE).unwrap().sigmas.is_empty());
+        request.shift = Some(3.0);
+        let shifted = check_request(&request, 1, SIZE).unwrap();
+        assert_eq!(shifted.table, FlowTable::constant(3.0));
+    }
+
+    #[test]
+    fn sizes_that_the_model_cannot_make_are_refused() {
+        let request = DenoiseRequest::new(0, 4, 5.0);
+        for size in [(0, 16), (16, 24), (72, 64), (16, 80), (1024, 128)] {
+            assert!(check_request(&request, 1, size).is_err(), "{size:?}");
+        }
+        assert!(check_request(&request, 1, (1024, 256)).is_ok());
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        assert!(refused(|r| r.steps = 0).starts_with("steps is 0"));
+        assert!(refused(|r| r.steps = MAX_STEPS + 1).starts_with("steps is 1001"));
+        assert!(refused(|r| r.cfg = f64::NAN).starts_with("cfg is NaN"));
+        assert!(refused(|r| r.denoise = 0.0).starts_with("denoise is 0"));
+        assert!(refused(|r| (r.steps, r.denoise) = (1000, 0.01)).contains("the most is 10000"));
+        assert!(refused(|r| r.shift = Some(-1.0)).starts_with("shift is -1"));
+        assert!(refused(|r| r.sampler = "magic".into()).contains("`magic`"));
+        assert!(refused(|r| r.schedule = Schedule::Named("magic".into())).contains("`magic`"));
+        assert!(refused(|r| r.batch_index = Some(vec![0])).contains("1 entries"));
+        assert!(refused(|r| r.batch_index = Some(vec![0, MAX_DRAWS])).contains("past 4095"));
+        let rising = Schedule::Sigmas(vec![0.0, 0.2, 0.4, 0.6, 0.8]);
+        assert!(refused(|r| r.schedule = rising.clone()).contains("descending"));
+    }
+}

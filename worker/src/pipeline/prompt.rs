@@ -61,7 +61,7 @@ pub fn most_positions(prompt: &str, max_sequence_length: usize) -> usize {
     }
 }
 
-/// An upper bound of the conditioning's positions for a prompt of so many bytes.
+/// An upper bound of the conditioning's positions for a prompt of `bytes` bytes.
 pub fn most_conditioning(bytes: usize, max_sequence_length: usize) -> usize {
     match max_sequence_length > MAX_CUT_LENGTH {
         true => (bytes + AFTER.len()).max(MAX_CUT_LENGTH),
@@ -107,4 +107,52 @@ pub fn tokenize(
         lost_tokens: lost - lost_template_tokens,
         lost_template_tokens,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Checkpoint, CheckpointArgs};
+
+    /// The demo model's tokenizer.
+    fn tokenizer() -> Tokenizer {
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model");
+        let args = CheckpointArgs {
+            model: Some(demo.into()),
+            ..CheckpointArgs::default()
+        };
+        let checkpoint = Checkpoint::open(&args).unwrap();
+        let files = checkpoint.tokenizer.as_ref().unwrap();
+        files.load(checkpoint.embeddings()).unwrap()
+    }
+
+    #[test]
+    fn short_prompts_are_padded_and_long_ones_cut() {
+        let tokenizer = tokenizer();
+        let short = tokenize(&tokenizer, "a cat", 64).unwrap();
+        assert_eq!((short.length, short.lost_tokens), (64, 0));
+        let long = "many red cats ".repeat(100);
+        let whole = tokenize(&tokenizer, &long, MAX_CUT_LENGTH + 1).unwrap();
+        assert_eq!(whole.length, whole.ids.len() - PREFIX_POSITIONS);
+        assert_eq!(whole.lost_tokens + whole.lost_template_tokens, 0);
+        let cut = tokenize(&tokenizer, &long, 64).unwrap();
+        assert_eq!(cut.ids, whole.ids[..PREFIX_POSITIONS + 64]);
+        // The template's ending is at the end, so all of it is cut.
+        let ending = tokenizer.encode(AFTER, false).unwrap().len();
+        assert_eq!(cut.lost_template_tokens, ending);
+        assert_eq!(cut.lost_tokens, whole.length - 64 - ending);
+        assert!(tokenize(&tokenizer, "a cat", 0).is_err());
+    }
+
+    #[test]
+    fn the_bounds_hold() {
+        let tokenizer = tokenizer();
+        for prompt in ["", "a cat", "猫が座っている", &"long ".repeat(200)] {
+            for length in [1, 64, 256, 257] {
+                let tokenized = tokenize(&tokenizer, prompt, length).unwrap();
+                assert!(tokenized.ids.len() <= most_positions(prompt, length));
+                assert!(tokenized.length <= most_conditioning(prompt.len(), length));
+            }
+        }
+    }
 }

@@ -27,17 +27,11 @@ impl LatentScaling {
     }
 
     /// `(raw - shift) * scale`: raw latents to the model's.
-    ///
-    /// # Errors
-    /// The device fails.
     pub fn to_model(self, raw: &Tensor) -> Result<Tensor> {
         (raw - self.shift)? * self.scale
     }
 
     /// `latent / scale + shift`: the model's latents to raw ones.
-    ///
-    /// # Errors
-    /// The device fails.
     pub fn to_raw(self, latent: &Tensor) -> Result<Tensor> {
         (latent / self.scale)? + self.shift
     }

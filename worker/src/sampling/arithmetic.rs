@@ -18,9 +18,6 @@ pub fn combine(first: (f64, &Tensor), rest: &[(f64, &Tensor)]) -> Result<Tensor>
 }
 
 /// A tensor times a number.
-///
-/// # Errors
-/// The device fails.
 pub fn scaled(factor: f64, x: &Tensor) -> Result<Tensor> {
     scaled_sum(&[(factor, x)])
 }

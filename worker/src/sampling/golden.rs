@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 use ovis_protocol::SamplerOptions;
 use serde_json::Value;
 
+use super::step_noise::SeededNoise;
 use super::*;
 
 const SHAPE: (usize, usize, usize, usize) = (2, 4, 4, 4);

@@ -66,7 +66,7 @@ impl Solver for Lms {
     }
 }
 
-/// Name in a snapshot of the slope so many steps before the newest.
+/// Name in a snapshot of the slope `back` steps before the newest.
 fn slope_name(back: usize) -> String {
     format!("solver.slope.{back}")
 }

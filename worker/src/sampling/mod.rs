@@ -8,7 +8,7 @@
 //! - [`Scheduler`], [`sigmas`], [`Window`]: the sigmas that a job goes through
 //! - [`Sampler`]: a solver with its options; each family of solvers has a file
 //! - [`Run`]: a job from noise to latents, one step at a time
-//! - [`batch_noise`], [`StepNoise`]: the initial noise, and the noise that
+//! - [`batch_noise`]: the initial noise; `step_noise.rs` has the noise that
 //!   stochastic solvers add during their steps
 //! - [`Snapshot`]: the state of a run between two steps, as bytes
 
@@ -38,13 +38,12 @@ mod golden;
 mod resumed;
 
 pub use dpmpp_2m::Correction;
-pub use noise::{batch_noise, TorchGenerator};
+pub use noise::batch_noise;
 pub use run::{Run, Start};
-pub use sampler::{NoiseKind, Refusal, Sampler, SAMPLERS};
+pub use sampler::{Refusal, Sampler, SAMPLERS};
 pub use schedule::{sigmas, whole_steps, Window};
 pub use scheduler::Scheduler;
 pub use snapshot::{Snapshot, SnapshotError};
-pub use solver::{Denoiser, Solver, Stepped};
-pub use step_noise::{BrownianNoise, SeededNoise, StepNoise};
+pub use solver::Denoiser;
 pub use table::FlowTable;
 pub use uni_pc::Variant;

@@ -87,7 +87,7 @@ impl Run {
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
-    pub fn with_noise(
+    pub(super) fn with_noise(
         sampler: Sampler,
         sigmas: Vec<f32>,
         table: &FlowTable,
@@ -218,9 +218,6 @@ impl Run {
 
     /// The latents, in the model's scaling. Where noise of a sigma s is left over, the latents
     /// in it are scaled by 1 - s, so the result is divided by that.
-    ///
-    /// # Errors
-    /// The device fails.
     pub fn finish(self) -> Result<Tensor> {
         let end = self.solver.end().unwrap_or(self.sigma());
         if end == 0.0 {

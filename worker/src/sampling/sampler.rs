@@ -167,12 +167,12 @@ impl Sampler {
     /// noise.
     ///
     /// Source: ComfyUI 0.18.1 `samplers.py` `sampler_object`.
-    pub fn masks_with_other_noise(self) -> bool {
+    pub(super) fn masks_with_other_noise(self) -> bool {
         self == Self::Ddim
     }
 
     /// Source of the noise that the solver adds, if it adds any.
-    pub fn noise(self) -> NoiseKind {
+    pub(super) fn noise(self) -> NoiseKind {
         match self {
             Self::Dpmpp2mSde { .. } | Self::DpmppSde { .. } => NoiseKind::Brownian,
             _ => NoiseKind::Seeded,
@@ -180,7 +180,7 @@ impl Sampler {
     }
 
     /// The solver of a job over these sigmas, at least two.
-    pub fn solver(self, mut sigmas: Vec<f32>, table: &FlowTable) -> Box<dyn Solver> {
+    pub(super) fn solver(self, mut sigmas: Vec<f32>, table: &FlowTable) -> Box<dyn Solver> {
         if self.noise() == NoiseKind::Brownian && sigmas[0] >= 1.0 {
             sigmas[0] = table.first_with_signal();
         }

@@ -55,7 +55,8 @@ impl Draws {
     }
 }
 
-/// One draw a call, whatever the sigmas: what ComfyUI's ancestral solvers add.
+/// Independent noise for every call, as ComfyUI's ancestral solvers add it: one draw of the
+/// generator, whatever the sigmas.
 pub struct SeededNoise(Draws);
 
 impl SeededNoise {

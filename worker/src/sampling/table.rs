@@ -44,7 +44,7 @@ impl FlowTable {
         }
     }
 
-    /// The table with the shift for an image of so many tokens, as the node ModelSamplingFlux
+    /// The table with the shift for an image of `image_tokens` tokens, as the node ModelSamplingFlux
     /// sets it.
     pub fn by_size(image_tokens: usize) -> Self {
         Self {

@@ -232,7 +232,7 @@ impl Transition {
     }
 }
 
-/// Name in a snapshot of the estimate so many steps before the newest.
+/// Name in a snapshot of the estimate `back` steps before the newest.
 fn estimate_name(back: usize) -> String {
     format!("solver.estimate.{back}")
 }

@@ -89,7 +89,7 @@ impl Band {
 }
 
 impl Bands {
-    /// The bands of an image of so many rows.
+    /// The bands of an image of `rows` rows.
     fn of(self, rows: usize) -> Vec<Band> {
         (0..rows)
             .step_by(self.rows)

@@ -25,7 +25,7 @@ pub struct VaeMemory {
 }
 
 impl VaeMemory {
-    /// For a network with latents of so many channels.
+    /// Estimates for a network whose latents have `latent_channels` channels.
     pub(super) fn new(
         decoder: &Decoder,
         encoder: Option<&Encoder>,
@@ -63,16 +63,16 @@ impl VaeMemory {
         self.latent_channels
     }
 
-    /// Bytes that decoding a batch of latents of so many rows and columns takes with the plan
-    /// that needs the fewest.
+    /// Bytes that decoding `entries` latents takes with the plan that needs the fewest; `latent`
+    /// is their number of rows and columns.
     pub fn decode_bytes(&self, entries: usize, latent: (usize, usize)) -> u64 {
         let batch = self.batch(entries, self.latent_channels, latent);
         let Coder { steps, splits } = &self.decoder;
         least(&Plan::for_decode(steps, splits, batch))
     }
 
-    /// Bytes that encoding a batch of images of so many rows and columns takes with the plan that
-    /// needs the fewest; 0 without an encoder.
+    /// Bytes that encoding `entries` images takes with the plan that needs the fewest; `pixels` is
+    /// their number of rows and columns. 0 without an encoder.
     pub fn encode_bytes(&self, entries: usize, pixels: (usize, usize)) -> u64 {
         let Some(Coder { steps, splits }) = &self.encoder else {
             return 0;

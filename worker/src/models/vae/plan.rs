@@ -178,7 +178,7 @@ impl Plan {
     }
 }
 
-/// Bands of at least so many rows for steps.
+/// Bands of at least `rows` rows for steps.
 fn bands(steps: &[StepShape], rows: usize) -> Bands {
     Bands {
         rows: rows.next_multiple_of(alignment(steps)),

@@ -192,8 +192,8 @@ impl StepShape {
         }
     }
 
-    /// Output rows contaminated by a band's edge, when so many input rows are: those whose values
-    /// differ from a run on the whole image.
+    /// Output rows contaminated by a band's edge when `rows` input rows are. A row is contaminated
+    /// if its values differ from those of a run on the whole image.
     pub fn contaminated_rows(self, rows: usize) -> usize {
         match self {
             Self::Conv { kernel, stride, .. } => (rows + kernel / 2).div_ceil(stride),

@@ -10,7 +10,8 @@ use crate::nn::{upsample_nearest, Conv2d, GroupNorm};
 /// A part of a network from images to images.
 #[derive(Clone, Copy)]
 pub enum Step<'a> {
-    /// A convolution, after so many rows and columns of zeros and before so many.
+    /// A convolution; the numbers are the rows and columns of zeros that pad its input at the top
+    /// and left, and at the bottom and right.
     Conv(&'a Conv2d, usize, usize),
     /// Nearest-neighbour upsampling to twice the height and width.
     Upsample,
