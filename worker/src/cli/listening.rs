@@ -29,7 +29,7 @@ impl Bound {
     /// # Errors
     /// `listen` is not an address, the address is in use or not one of this machine's, or the
     /// port requires privileges.
-    pub async fn take(listen: &str) -> Result<Self, CliError> {
+    pub async fn bind(listen: &str) -> Result<Self, CliError> {
         let address = lookup_host(listen)
             .await
             .ok()
@@ -142,14 +142,14 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap().to_string();
         drop(free);
-        let first = Bound::take(&address).await.unwrap();
-        let second = Bound::take(&address).await.err().unwrap();
+        let first = Bound::bind(&address).await.unwrap();
+        let second = Bound::bind(&address).await.err().unwrap();
         assert_eq!(second.status, ADDRESS_IN_USE);
         let listening = first.listen().unwrap();
-        let third = Bound::take(&address).await.err().unwrap();
+        let third = Bound::bind(&address).await.err().unwrap();
         assert_eq!(third.status, ADDRESS_IN_USE);
         drop(listening);
-        Bound::take(&address).await.unwrap();
+        Bound::bind(&address).await.unwrap();
     }
 
     #[tokio::test]
@@ -162,7 +162,7 @@ mod tests {
             ("nonsense", "`nonsense` is not an address"),
             ("127.0.0.1:99999", "is not an address"),
         ] {
-            let error = Bound::take(listen).await.err().unwrap();
+            let error = Bound::bind(listen).await.err().unwrap();
             assert!(error.message.contains(words), "{listen}: {}", error.message);
             assert_eq!(error.status, 1);
         }

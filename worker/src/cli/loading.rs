@@ -17,7 +17,7 @@ const REPORT_EVERY: u64 = 20;
 ///
 /// # Errors
 /// A file cannot be read as a checkpoint, or a part is missing.
-pub fn open_whole(model: &ModelArgs) -> Result<Checkpoint, CliError> {
+pub fn open_complete(model: &ModelArgs) -> Result<Checkpoint, CliError> {
     let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
     match checkpoint.missing()[..] {
         [] => Ok(checkpoint),
@@ -28,7 +28,7 @@ pub fn open_whole(model: &ModelArgs) -> Result<Checkpoint, CliError> {
             ),
             format!(
                 "Name them with --transformer, --text-encoder, --vae and --tokenizer; {}",
-                left_aside(&checkpoint)
+                skipped_hint(&checkpoint)
             ),
         )),
     }
@@ -36,7 +36,7 @@ pub fn open_whole(model: &ModelArgs) -> Result<Checkpoint, CliError> {
 
 /// Hint for a missing part: the files that were skipped, and why. The part is most likely one of
 /// them.
-fn left_aside(checkpoint: &Checkpoint) -> String {
+fn skipped_hint(checkpoint: &Checkpoint) -> String {
     const MOST: usize = 3;
     let skipped = &checkpoint.skipped;
     let reasons: Vec<_> = skipped.iter().take(MOST).map(|s| &s.reason[..]).collect();

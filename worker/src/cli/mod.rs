@@ -46,7 +46,7 @@ const MAX_USAGE: usize = 4 << 10;
 /// Exit status when the command line cannot be parsed.
 const USAGE: u8 = 2;
 
-/// Runs the Ovis-Image text-to-image model: as a server for ComfyUI, or for single images.
+/// The command line. Its help begins with the description of the package.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Cli {
@@ -89,7 +89,7 @@ fn run() -> ExitCode {
             Command::Bench(args) => bench::run(&args),
             Command::Inspect(args) => inspect::run(&args),
         },
-        Err(error) => return answer(&error),
+        Err(error) => return print_help_or_error(&error),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,7 +102,7 @@ fn run() -> ExitCode {
 
 /// Handles a command line that clap did not turn into a command: prints the help or the version
 /// if it asked for one, else reports the error.
-fn answer(error: &clap::Error) -> ExitCode {
+fn print_help_or_error(error: &clap::Error) -> ExitCode {
     let text = error.render();
     if !error.use_stderr() {
         let text = match logging::has_colours(&std::io::stdout()) {

@@ -17,8 +17,8 @@ use crate::text::first_line;
 pub struct ModelArgs {
     /// The checkpoint: a diffusers folder, the original release's folder, a ComfyUI `models`
     /// folder, a repository in Hugging Face's cache or its name (nothing is ever
-    /// downloaded), or a single file. Without it, `serve` and `generate` use the small demo
-    /// model if it is installed.
+    /// downloaded), or a single file. If no argument names a file, `serve`, `generate` and
+    /// `bench` use the small demo model, provided that it is installed.
     #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,
     /// File or folder of the transformer, in place of the one in --model.

@@ -19,7 +19,7 @@ fn temporary() -> MutexGuard<'static, Option<PathBuf>> {
 
 /// Removes the temporary file, if there is one, and blocks further writes for ever. For the end
 /// of the program.
-pub fn abandon() {
+pub fn remove_temporary() {
     let temporary = temporary();
     if let Some(path) = &*temporary {
         // The program is ending: an error could not be reported.
@@ -48,7 +48,7 @@ impl OutFile {
             named: named.to_owned(),
             target,
         };
-        let written = file.beside(|temporary| {
+        let written = file.write_temporary(|temporary| {
             let block = [0; 1 << 14];
             let mut left = bytes;
             while left > 0 {
@@ -79,7 +79,7 @@ impl OutFile {
     /// # Errors
     /// The file cannot be written. An existing file is unchanged.
     pub fn write(&self, bytes: &[u8]) -> Result<(), CliError> {
-        let written = self.beside(|temporary| {
+        let written = self.write_temporary(|temporary| {
             temporary.write_all(bytes)?;
             if let Ok(old) = fs::metadata(&self.target) {
                 // Fails for another user's file, which is then replaced with default permissions.
@@ -93,7 +93,7 @@ impl OutFile {
 
     /// Creates a temporary file in the same folder and fills it with `write`. Removes it if that
     /// fails.
-    fn beside(&self, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    fn write_temporary(&self, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         // A short name, for file systems that limit the length of names.
@@ -238,7 +238,7 @@ mod tests {
         file.write(b"second").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
 
-        let failed = file.beside(|temporary| {
+        let failed = file.write_temporary(|temporary| {
             temporary.write_all(b"half")?;
             Err(io::ErrorKind::StorageFull.into())
         });

@@ -144,18 +144,18 @@ pub fn run(args: &ServeArgs) -> Result<(), CliError> {
 }
 
 async fn serve(args: &ServeArgs) -> Result<(), CliError> {
-    let stop = signals::when_asked_to_stop()?;
+    let stop = signals::stop_signal()?;
     let shutdown = async move {
         let (signal, _) = stop.await;
         tracing::info!(signal, "asked to stop");
-        signals::end_when_asked_again();
+        signals::exit_on_second_signal();
     };
     let token = args.token()?;
     tokio::pin!(shutdown);
     // The address is bound before the model is loaded, so that a conflict is reported at once.
     // It is listened on only afterwards, so that clients cannot connect before the worker can
     // answer them.
-    let bound = Bound::take(&args.listen).await?;
+    let bound = Bound::bind(&args.listen).await?;
     let address = bound.address;
     if token.is_none() && !is_this_machine(address.ip()) {
         if !args.insecure {

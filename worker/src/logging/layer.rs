@@ -91,7 +91,7 @@ where
 }
 
 /// The line that reports how many lines were dropped.
-pub fn tell_dropped(format: LogFormat, has_colours: bool, count: u64) -> Vec<u8> {
+pub fn dropped_line(format: LogFormat, has_colours: bool, count: u64) -> Vec<u8> {
     let mut fields = Fields::saying("log lines were dropped while nothing took them");
     fields.values.push(("dropped", count.into()));
     let line = Line {

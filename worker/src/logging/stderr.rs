@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::layer::{tell_dropped, LogFormat};
+use super::layer::{dropped_line, LogFormat};
 use super::writer::LineWriter;
 use crate::text::{clean, clean_lines};
 
@@ -18,7 +18,7 @@ static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 pub fn writer() -> &'static LineWriter {
     WRITER.get_or_init(|| {
         LineWriter::start(std::io::stderr(), |count| match FORMAT.get() {
-            Some(format) => tell_dropped(*format, has_colours(&std::io::stderr()), count),
+            Some(format) => dropped_line(*format, has_colours(&std::io::stderr()), count),
             None => format!("warning: {count} lines were dropped while nothing took them\n").into(),
         })
     })

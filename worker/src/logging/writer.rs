@@ -33,7 +33,7 @@ struct State {
     /// The thread is writing a line.
     is_writing: bool,
     /// Lines dropped since a line last reported how many.
-    untold: u64,
+    unreported: u64,
     /// The thread could not be started.
     is_gone: bool,
     /// The last line has been queued.
@@ -48,21 +48,21 @@ impl Shared {
     }
 
     fn drop_line(&self, state: &mut State) {
-        state.untold += 1;
+        state.unreported += 1;
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl LineWriter {
-    /// Starts the thread. `tell` returns the line that reports how many lines were dropped.
+    /// Starts the thread. `report` returns the line that reports how many lines were dropped.
     pub fn start(
         out: impl Write + Send + 'static,
-        tell: impl Fn(u64) -> Vec<u8> + Send + 'static,
+        report: impl Fn(u64) -> Vec<u8> + Send + 'static,
     ) -> Self {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
         let thread = std::thread::Builder::new().name("log".into());
-        let started = thread.spawn(move || write_lines(&theirs, out, &tell));
+        let started = thread.spawn(move || write_lines(&theirs, out, &report));
         shared.lock().is_gone = started.is_err();
         Self { shared }
     }
@@ -110,10 +110,10 @@ impl LineWriter {
 }
 
 /// The body of the thread: writes lines as they come, for the rest of the program.
-fn write_lines(shared: &Shared, out: impl Write, tell: &impl Fn(u64) -> Vec<u8>) {
+fn write_lines(shared: &Shared, out: impl Write, report: &impl Fn(u64) -> Vec<u8>) {
     let mut out = Lines {
         out,
-        is_torn: false,
+        is_partial: false,
     };
     let mut state = shared.lock();
     loop {
@@ -132,13 +132,13 @@ fn write_lines(shared: &Shared, out: impl Write, tell: &impl Fn(u64) -> Vec<u8>)
         match written {
             Err(_) => shared.drop_line(&mut state),
             // The stream accepts lines again: report those that were dropped.
-            Ok(()) if state.untold > 0 && state.waiting.is_empty() && !state.is_closed => {
-                let count = std::mem::take(&mut state.untold);
+            Ok(()) if state.unreported > 0 && state.waiting.is_empty() && !state.is_closed => {
+                let count = std::mem::take(&mut state.unreported);
                 drop(state);
-                let told = out.write(&tell(count));
+                let written = out.write(&report(count));
                 state = shared.lock();
-                if told.is_err() {
-                    state.untold += count;
+                if written.is_err() {
+                    state.unreported += count;
                 }
             }
             Ok(()) => {}
@@ -149,15 +149,15 @@ fn write_lines(shared: &Shared, out: impl Write, tell: &impl Fn(u64) -> Vec<u8>)
 /// A stream that, after a line was written only in part, starts the next on a new line.
 struct Lines<W> {
     out: W,
-    is_torn: bool,
+    is_partial: bool,
 }
 
 impl<W: Write> Lines<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.is_torn {
+        if self.is_partial {
             self.write_all(b"\n")?;
         }
-        self.is_torn = false;
+        self.is_partial = false;
         self.write_all(line)?;
         self.out.flush()
     }
@@ -169,7 +169,7 @@ impl<W: Write> Lines<W> {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     bytes = &bytes[count..];
-                    self.is_torn = !bytes.is_empty();
+                    self.is_partial = !bytes.is_empty();
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(RETRY),

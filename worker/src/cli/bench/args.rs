@@ -3,7 +3,7 @@
 use clap::Args;
 use ovis_protocol::DenoiseRequest;
 
-use super::source::Named;
+use super::source::NamedGeometry;
 use crate::cli::model_args::{DeviceArgs, ModelArgs};
 use crate::cli::shortcut_args::ShortcutArgs;
 use crate::cli::values::{number, side, whole, whole_within};
@@ -23,7 +23,7 @@ pub struct BenchArgs {
     pub device: DeviceArgs,
     /// Use random weights of this geometry instead of a checkpoint.
     #[arg(long, value_enum, value_name = "GEOMETRY", conflicts_with = "model")]
-    pub random_weights: Option<Named>,
+    pub random_weights: Option<NamedGeometry>,
     /// Width in pixels, a multiple of 16. The default is the model's native size.
     #[arg(long, value_name = "W", value_parser = side(), allow_hyphen_values = true)]
     pub width: Option<usize>,

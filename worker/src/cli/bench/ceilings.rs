@@ -112,7 +112,7 @@ impl Ceilings {
         };
         let shape = (1, tokens, config.num_heads, config.head_dim());
         let q = matrix(tokens, config.hidden_size)?.reshape(shape)?;
-        let bounds = usual_bounds(config, placement);
+        let bounds = typical_bounds(config, placement);
         let attended = median_seconds(placement, || {
             unmasked_attention(&q, &q, &q, bounds).map(drop)
         })?;
@@ -129,7 +129,7 @@ impl Ceilings {
 }
 
 /// Bounds of q and k for attention in fp8, as if the norms' weights were 1; `None` without fp8.
-pub fn usual_bounds(config: &MmditConfig, placement: &Placement) -> Option<QkBounds> {
+pub fn typical_bounds(config: &MmditConfig, placement: &Placement) -> Option<QkBounds> {
     let bound = (config.head_dim() as f32).sqrt();
     (placement.products == WeightFormat::Fp8).then_some(QkBounds {
         query: bound,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use candle_core::{Result, Tensor};
 use serde_json::{json, Value};
 
-use super::ceilings::usual_bounds;
+use super::ceilings::typical_bounds;
 use crate::checkpoint::MmditConfig;
 use crate::models::mmdit::heads;
 use crate::nn::{
@@ -136,7 +136,7 @@ impl Bench<'_> {
     }
 
     fn bounds(&self) -> Option<QkBounds> {
-        usual_bounds(self.config, self.placement)
+        typical_bounds(self.config, self.placement)
     }
 
     fn double_stream(&self, text: usize, image: usize) -> Result<Vec<Part>> {

@@ -201,8 +201,8 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "transport is what an image takes while none of its jobs has the device, overhead \
-             all of it but encodes, steps and decode"
+            "transport: the part of an image's time during which none of its jobs is on the device\n\
+             overhead: the part of an image's time outside encodes, steps and decode"
         )?;
         writeln!(f, "\nload         {:.2} s", self.load_seconds)?;
         writeln!(f, "warm-up      {:.2} s", self.warm_up_seconds)?;
@@ -219,8 +219,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "a step       {} of work really done; at the speed of this machine's matrix product ({}) and attention \
-             ({}) it would take {:.4} s, {:.0} % of what it takes",
+            "a step       {} achieved; at this machine's peak for matrix products ({}) and \
+             attention ({}) it would take {:.4} s, {:.0} % of the measured time",
             speed(self.achieved()),
             speed(self.ceilings.gemm),
             speed(self.ceilings.attention),
@@ -230,7 +230,10 @@ impl fmt::Display for Report {
         if self.parts.is_empty() {
             return Ok(());
         }
-        writeln!(f, "\nparts of a forward, each alone")?;
+        writeln!(
+            f,
+            "\noperations of a forward pass, each measured separately"
+        )?;
         for part in &self.parts {
             let (each, all) = (1e3 * part.seconds, 1e3 * part.total());
             writeln!(
@@ -240,7 +243,7 @@ impl fmt::Display for Report {
             )?;
         }
         let sum: f64 = self.parts.iter().map(Part::total).sum();
-        writeln!(f, "{:9.3} ms   in all", 1e3 * sum)
+        writeln!(f, "{:9.3} ms   in total", 1e3 * sum)
     }
 }
 

@@ -12,13 +12,13 @@ use crate::pipeline::{Geometry, Parameters, Pipeline};
 
 /// Model geometries that can be filled with random weights.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Named {
+pub enum NamedGeometry {
     /// Ovis-Image-7B with its text encoder and VAE: 9.2 billion parameters.
     #[value(name = "ovis-image-7b")]
     OvisImage7b,
 }
 
-impl Named {
+impl NamedGeometry {
     fn geometry(self) -> Geometry {
         match self {
             Self::OvisImage7b => Geometry::ovis_image_7b(),
@@ -29,7 +29,7 @@ impl Named {
 /// A model that is not loaded yet.
 pub enum Source {
     /// Random weights, generated on the device.
-    Random(Named),
+    Random(NamedGeometry),
     /// A checkpoint with every part.
     Files(Box<Checkpoint>),
 }
@@ -39,10 +39,10 @@ impl Source {
     ///
     /// # Errors
     /// A file cannot be read as a checkpoint, or a part is missing.
-    pub fn open(random: Option<Named>, model: &ModelArgs) -> Result<Self, CliError> {
+    pub fn open(random: Option<NamedGeometry>, model: &ModelArgs) -> Result<Self, CliError> {
         match random {
             Some(named) => Ok(Self::Random(named)),
-            None => Ok(Self::Files(Box::new(loading::open_whole(model)?))),
+            None => Ok(Self::Files(Box::new(loading::open_complete(model)?))),
         }
     }
 

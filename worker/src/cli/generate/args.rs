@@ -46,7 +46,7 @@ pub struct GenerateArgs {
         allow_hyphen_values = true
     )]
     pub steps: u32,
-    /// Guidance (CFG) scale, 0 to 100. 1 turns guidance off, which halves the time.
+    /// Guidance (CFG) scale, 0 to 100. 1 turns guidance off, which nearly halves the time.
     #[arg(
         long,
         value_name = "X",

@@ -26,13 +26,13 @@ use crate::pipeline::{
 /// An argument is out of range, a file cannot be read or written, the model or the images do
 /// not fit the memory, or the device fails.
 pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
-    signals::exit_when_asked()?;
+    signals::exit_on_stop_signal()?;
     let request = args.request();
     // Loading can take minutes: everything that can be checked first is.
     let format = Format::of(&args.out)?;
     check_length(args.max_sequence_length as usize)?;
     check_prompts(args)?;
-    let checkpoint = loading::open_whole(&args.model)?;
+    let checkpoint = loading::open_complete(&args.model)?;
     let native = checkpoint.native_size();
     let size = (args.width.unwrap_or(native), args.height.unwrap_or(native));
     check_request(&request, args.batch, size)?;
