@@ -384,7 +384,7 @@ pub(super) fn first_tokenizer(folders: &[PathBuf]) -> Result<Option<TokenizerFil
         let Some(tokenizer) = TokenizerFiles::in_folder(folder) else {
             continue;
         };
-        match tokenizer.speaks_chat() {
+        match tokenizer.has_chat_markers() {
             Ok(true) => return Ok(Some(tokenizer)),
             Ok(false) => {}
             Err(error) => broken = broken.or(Some(error)),
