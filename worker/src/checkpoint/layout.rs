@@ -392,3 +392,77 @@ pub(super) fn first_tokenizer(folders: &[PathBuf]) -> Result<Option<TokenizerFil
     }
     broken.map_or(Ok(None), Err)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::test_files::{write_checkpoint, Naming};
+    use super::*;
+
+    /// Paths of a layout's parts below `root`.
+    fn candidates_below(root: &Path, found: &Found) -> Vec<String> {
+        let places = [&found.transformer, &found.text_encoder, &found.vae];
+        let paths = places.into_iter().flat_map(|places| &places.candidates);
+        paths
+            .map(|path| path.strip_prefix(root).unwrap().display().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn every_layout_is_recognised() {
+        for (naming, wanted) in [
+            (Naming::Diffusers, ["transformer", "text_encoder", "vae"]),
+            (
+                Naming::Original,
+                ["ovis_image.safetensors", "Ovis2.5-2B", "ae.safetensors"],
+            ),
+            (
+                Naming::ComfyUi,
+                [
+                    "models/diffusion_models/ovis.safetensors",
+                    "models/text_encoders/ovis_2.5.safetensors",
+                    "models/vae/ae.safetensors",
+                ],
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            write_checkpoint(folder.path(), naming);
+            let found = recognise(folder.path()).unwrap();
+            assert_eq!(found.layout, naming.layout());
+            assert_eq!(candidates_below(folder.path(), &found), wanted);
+            let searched = found.transformer.searched;
+            assert_eq!(searched, naming == Naming::ComfyUi);
+        }
+    }
+
+    #[test]
+    fn a_single_file_is_the_part_that_its_tensors_are() {
+        let folder = tempfile::tempdir().unwrap();
+        write_checkpoint(folder.path(), Naming::Original);
+        for (name, part) in [("ovis_image.safetensors", 0), ("ae.safetensors", 2)] {
+            let found = recognise(&folder.path().join(name)).unwrap();
+            assert_eq!(found.layout, Layout::Files);
+            let places = [&found.transformer, &found.text_encoder, &found.vae];
+            for (i, places) in places.into_iter().enumerate() {
+                assert_eq!(places.candidates.len(), usize::from(i == part), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_part_is_looked_for_in_files_side_by_side() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = tempfile::tempdir().unwrap();
+        write_checkpoint(models.path(), Naming::ComfyUi);
+        for path in ["diffusion_models/ovis", "text_encoders/ovis_2.5", "vae/ae"] {
+            let from = models.path().join(format!("models/{path}.safetensors"));
+            std::fs::copy(&from, folder.path().join(folder::name_of(&from))).unwrap();
+        }
+        let found = recognise(folder.path()).unwrap();
+        assert_eq!(found.layout, Layout::Files);
+        let names = candidates_below(folder.path(), &found);
+        assert_eq!(names.len(), 9);
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 3);
+    }
+}
