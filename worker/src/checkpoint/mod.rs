@@ -8,7 +8,7 @@
 //! Finding files:
 //! - `args`, `open`: the paths a person gives, and the checkpoint opened from them
 //! - `named`, `hub`: resolving a typed path, and Hugging Face's cache
-//! - `layout`, `choose`: where each part may lie, and which candidate is used
+//! - `layout`, `comfy`, `choose`: where each part may lie, and which candidate is used
 //! - `folder`, `shards`: listing folders, and which files in one are its weights
 //! - `foreign`, `absent`, `mixed`, `vae_others`: recognising everything else
 //!
@@ -37,6 +37,7 @@
 mod absent;
 mod args;
 mod choose;
+mod comfy;
 mod config;
 mod error;
 mod error_text;
