@@ -18,7 +18,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "device",
             "jobs",
             "pipeline",
-            "sampling",
             "models",
             "nn",
             "checkpoint",
@@ -182,7 +181,7 @@ impl Crate {
                     true => file,
                     false => beside.join(child).join("mod.rs"),
                 };
-                open.push(([&module[..], &[child.clone()]].concat(), file));
+                open.push(([&module[..], std::slice::from_ref(child)].concat(), file));
             }
             files.insert(
                 module,

@@ -8,7 +8,7 @@ use super::folder::{self, Skipped, Walk};
 use super::part_names::VAE;
 use super::set::TensorSet;
 use super::tokenizer::TokenizerFiles;
-use super::{absent, mixed, mmdit, named, qwen3, shards, vae, vae_others};
+use super::{absent, comfy, mixed, mmdit, named, qwen3, shards, vae, vae_others};
 
 /// Arrangement of a checkpoint's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,22 +99,6 @@ const ORIGINAL_TRANSFORMER: &str = "ovis_image";
 const ORIGINAL_VAE: &str = "ae";
 const ORIGINAL_TEXT_ENCODER: &str = "Ovis2.5-2B";
 
-/// ComfyUI's folders of each part.
-const COMFY_TRANSFORMER: [&str; 2] = ["diffusion_models", "unet"];
-const COMFY_TEXT_ENCODER: [&str; 2] = ["text_encoders", "clip"];
-const COMFY_VAE: [&str; 1] = ["vae"];
-/// Levels of folders that are searched, those folders included.
-const COMFY_DEPTH: usize = 3;
-
-/// Folders that mark a ComfyUI `models` folder, in which a `config.json` may be any model's.
-const COMFY_MARKS: [&str; 5] = [
-    "checkpoints",
-    "clip",
-    "diffusion_models",
-    "loras",
-    "text_encoders",
-];
-
 /// Finds the candidates of each part under the paths that a person named.
 ///
 /// # Errors
@@ -177,11 +161,7 @@ fn recognise(path: &Path) -> Result<Found, WeightsError> {
     }
     // The `models` folder, or the ComfyUI that holds it.
     for root in [path.to_owned(), path.join("models")] {
-        let mut folders = COMFY_TRANSFORMER
-            .iter()
-            .chain(&COMFY_TEXT_ENCODER)
-            .chain(&COMFY_VAE);
-        if folders.any(|name| root.join(name).is_dir()) {
+        if comfy::folders().any(|name| root.join(name).is_dir()) {
             return Ok(comfy(&root));
         }
     }
@@ -217,20 +197,20 @@ fn comfy(root: &Path) -> Found {
     let mut places = |folders: &[&str]| {
         let mut walk = Walk::default();
         for folder in folders {
-            walk.add(&root.join(folder), COMFY_DEPTH);
+            walk.add(&root.join(folder), comfy::DEPTH);
         }
         found.skipped.append(&mut walk.skipped);
         Places::searched(candidates(&walk))
     };
-    let transformer = places(&COMFY_TRANSFORMER);
-    let text_encoder = places(&COMFY_TEXT_ENCODER);
-    let vae = places(&COMFY_VAE);
+    let transformer = places(&comfy::TRANSFORMER_FOLDERS);
+    let text_encoder = places(&comfy::TEXT_ENCODER_FOLDERS);
+    let vae = places(&comfy::VAE_FOLDERS);
     let mut walk = Walk::default();
-    for folder in COMFY_TEXT_ENCODER
+    for folder in comfy::TEXT_ENCODER_FOLDERS
         .iter()
         .chain(&["tokenizers", "tokenizer"])
     {
-        walk.add(&root.join(folder), COMFY_DEPTH);
+        walk.add(&root.join(folder), comfy::DEPTH);
     }
     let mut tokenizer: Vec<_> = walk.folders.into_iter().map(|(folder, _)| folder).collect();
     // A folder may hold tokenizers of several models; ours by name first.
@@ -238,7 +218,7 @@ fn comfy(root: &Path) -> Found {
         let name = folder.to_string_lossy().to_ascii_lowercase();
         (!name.contains("ovis"), !name.contains("qwen"))
     });
-    tokenizer.extend(comfy_own_tokenizer(root));
+    tokenizer.extend(comfy::own_tokenizer(root));
     Found {
         transformer,
         text_encoder,
@@ -266,23 +246,6 @@ fn candidates(walk: &Walk) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a path lies in one of ComfyUI's folders, which models share, so that a
-/// `config.json` there may be any model's.
-pub(super) fn is_shared(path: &Path) -> bool {
-    let path = path.canonicalize();
-    let Ok(path) = path else { return false };
-    path.ancestors().take(COMFY_DEPTH + 2).any(|folder| {
-        let name = folder::name_of(folder);
-        let ours = COMFY_TRANSFORMER
-            .iter()
-            .chain(&COMFY_TEXT_ENCODER)
-            .chain(&COMFY_VAE);
-        let root = folder.parent().unwrap_or(Path::new(""));
-        let has_mark = || COMFY_MARKS.iter().any(|mark| root.join(mark).is_dir());
-        ours.into_iter().any(|shared| name == *shared) && has_mark()
-    })
-}
-
 /// A folder with files of several parts side by side, each of which may be any part.
 ///
 /// # Errors
@@ -308,17 +271,6 @@ fn side_by_side(path: &Path) -> Result<Option<Found>, WeightsError> {
         tokenizer: vec![path.to_owned(), path.join("tokenizer")],
         ..Found::nothing(Layout::Files)
     }))
-}
-
-/// The Qwen tokenizer in the source of the ComfyUI that a `models` folder belongs to. The
-/// folder may be a link to another disk.
-fn comfy_own_tokenizer(models: &Path) -> Option<PathBuf> {
-    let places = [std::path::absolute(models), models.canonicalize()];
-    places
-        .iter()
-        .filter_map(|models| models.as_ref().ok()?.parent())
-        .map(|comfyui| comfyui.join("comfy/text_encoders/qwen25_tokenizer"))
-        .find(|folder| folder.is_dir())
 }
 
 /// The part in messages about a path that may be any part.
@@ -364,11 +316,13 @@ fn tokenizer_near(text_encoder: &Path) -> Vec<PathBuf> {
         parent.join("tokenizer"),
         parent.join("../tokenizer"),
     ];
-    let in_comfy = parent
-        .file_name()
-        .is_some_and(|name| COMFY_TEXT_ENCODER.iter().any(|folder| name == *folder));
+    let in_comfy = parent.file_name().is_some_and(|name| {
+        comfy::TEXT_ENCODER_FOLDERS
+            .iter()
+            .any(|folder| name == *folder)
+    });
     if in_comfy {
-        folders.extend(parent.parent().and_then(comfy_own_tokenizer));
+        folders.extend(parent.parent().and_then(comfy::own_tokenizer));
     }
     folders
 }
@@ -384,11 +338,85 @@ pub(super) fn first_tokenizer(folders: &[PathBuf]) -> Result<Option<TokenizerFil
         let Some(tokenizer) = TokenizerFiles::in_folder(folder) else {
             continue;
         };
-        match tokenizer.speaks_chat() {
+        match tokenizer.has_chat_markers() {
             Ok(true) => return Ok(Some(tokenizer)),
             Ok(false) => {}
             Err(error) => broken = broken.or(Some(error)),
         }
     }
     broken.map_or(Ok(None), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::test_files::{write_checkpoint, Naming};
+    use super::*;
+
+    /// Paths of a layout's parts below `root`.
+    fn candidates_below(root: &Path, found: &Found) -> Vec<String> {
+        let places = [&found.transformer, &found.text_encoder, &found.vae];
+        let paths = places.into_iter().flat_map(|places| &places.candidates);
+        paths
+            .map(|path| path.strip_prefix(root).unwrap().display().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn every_layout_is_recognised() {
+        for (naming, wanted) in [
+            (Naming::Diffusers, ["transformer", "text_encoder", "vae"]),
+            (
+                Naming::Original,
+                ["ovis_image.safetensors", "Ovis2.5-2B", "ae.safetensors"],
+            ),
+            (
+                Naming::ComfyUi,
+                [
+                    "models/diffusion_models/ovis.safetensors",
+                    "models/text_encoders/ovis_2.5.safetensors",
+                    "models/vae/ae.safetensors",
+                ],
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            write_checkpoint(folder.path(), naming);
+            let found = recognise(folder.path()).unwrap();
+            assert_eq!(found.layout, naming.layout());
+            assert_eq!(candidates_below(folder.path(), &found), wanted);
+            let searched = found.transformer.searched;
+            assert_eq!(searched, naming == Naming::ComfyUi);
+        }
+    }
+
+    #[test]
+    fn a_single_file_is_the_part_that_its_tensors_are() {
+        let folder = tempfile::tempdir().unwrap();
+        write_checkpoint(folder.path(), Naming::Original);
+        for (name, part) in [("ovis_image.safetensors", 0), ("ae.safetensors", 2)] {
+            let found = recognise(&folder.path().join(name)).unwrap();
+            assert_eq!(found.layout, Layout::Files);
+            let places = [&found.transformer, &found.text_encoder, &found.vae];
+            for (i, places) in places.into_iter().enumerate() {
+                assert_eq!(places.candidates.len(), usize::from(i == part), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_part_is_looked_for_in_files_side_by_side() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = tempfile::tempdir().unwrap();
+        write_checkpoint(models.path(), Naming::ComfyUi);
+        for path in ["diffusion_models/ovis", "text_encoders/ovis_2.5", "vae/ae"] {
+            let from = models.path().join(format!("models/{path}.safetensors"));
+            std::fs::copy(&from, folder.path().join(folder::name_of(&from))).unwrap();
+        }
+        let found = recognise(folder.path()).unwrap();
+        assert_eq!(found.layout, Layout::Files);
+        let names = candidates_below(folder.path(), &found);
+        assert_eq!(names.len(), 9);
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 3);
+    }
 }

@@ -184,3 +184,52 @@ fn diffusers_double(names: &mut NameMap, i: usize, h: usize, mlp: usize, head: &
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_files::transformer_geometry;
+    use super::*;
+
+    #[test]
+    fn both_schemes_make_the_same_tensors() {
+        let config = transformer_geometry();
+        let shapes = |map: &NameMap| {
+            let tensors = map.tensors().iter();
+            let mut shapes: Vec<_> = tensors.map(|t| (t.name.clone(), t.shape.clone())).collect();
+            shapes.sort();
+            shapes
+        };
+        let (original, diffusers) = (canonical_map(&config), diffusers_map(&config));
+        assert_eq!(shapes(&original), shapes(&diffusers));
+        let count = |map: &NameMap| -> u64 {
+            let shapes = map.tensors().iter().map(|t| &t.shape);
+            shapes.map(|s| s.iter().product::<usize>() as u64).sum()
+        };
+        assert_eq!(count(&original), config.parameters());
+    }
+
+    #[test]
+    fn rows_are_in_the_original_order() {
+        // Width 32, MLPs of 16.
+        let config = transformer_geometry();
+        let diffusers = diffusers_map(&config);
+        let block = "single_transformer_blocks.0";
+        let pieces = diffusers.find("single_blocks.0.linear1.weight").0;
+        let names = ["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"];
+        let names = names.map(|name| format!("{block}.{name}.weight"));
+        let rows = [0..32, 0..32, 0..32, 0..32];
+        assert!(pieces.iter().map(|(name, _)| *name).eq(&names));
+        assert!(pieces.iter().map(|(_, rows)| rows).eq(&rows));
+        let last = diffusers.find("final_layer.adaLN_modulation.1.bias").0;
+        let from = "norm_out.linear.bias";
+        assert_eq!(last, [(from, 32..64), (from, 0..32)]);
+        let original = canonical_map(&config);
+        let mlp = "double_blocks.0.txt_mlp";
+        let (up, gate) = (
+            format!("{mlp}.up_proj.bias"),
+            format!("{mlp}.gate_proj.bias"),
+        );
+        let joined = original.find("double_blocks.0.txt_mlp.up_gate.bias").0;
+        assert_eq!(joined, [(&up[..], 0..16), (&gate[..], 0..16)]);
+    }
+}

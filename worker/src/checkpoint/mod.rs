@@ -8,7 +8,7 @@
 //! Finding files:
 //! - `args`, `open`: the paths a person gives, and the checkpoint opened from them
 //! - `named`, `hub`: resolving a typed path, and Hugging Face's cache
-//! - `layout`, `choose`: where each part may lie, and which candidate is used
+//! - `layout`, `comfy`, `choose`: where each part may lie, and which candidate is used
 //! - `folder`, `shards`: listing folders, and which files in one are its weights
 //! - `foreign`, `absent`, `mixed`, `vae_others`: recognising everything else
 //!
@@ -18,7 +18,7 @@
 //! - `random`: random weights
 //! - `set`, `scaled_fp8`: one part's tensors from its files, and the scales of 8-bit floats
 //! - `json`, `config`, `fields`: `config.json`
-//! - `tokenizer`: the tokenizer's files and Qwen's byte-level BPE
+//! - `tokenizer`, `qwen_bpe`: the tokenizer's files, and Qwen's byte-level BPE from them
 //!
 //! Mapping them to models:
 //! - `geometry`: sizes of each network
@@ -26,6 +26,8 @@
 //! - `name_map`, `mmdit_names`, `vae_names`: the naming schemes of files
 //! - `table`, `piece`, `part`: the map resolved against the files, and kept
 //! - `read_ahead`: reading files into memory before they are loaded
+//!
+//! - `error`, `error_text`, `text`, `part_names`: refusals and their sentences
 //!
 //! Canonical names are the original release's for the transformer (with the up and gate
 //! projections of the double blocks joined as `up_gate`), those of transformers without
@@ -35,8 +37,10 @@
 mod absent;
 mod args;
 mod choose;
+mod comfy;
 mod config;
 mod error;
+mod error_text;
 mod fields;
 mod file;
 mod folder;
@@ -58,6 +62,7 @@ mod part;
 mod part_names;
 mod piece;
 mod qwen3;
+mod qwen_bpe;
 mod random;
 mod read_ahead;
 mod scaled_fp8;

@@ -14,7 +14,7 @@ use super::part::{PartTensors, Watch};
 use super::part_names::{TEXT_ENCODER, TRANSFORMER, VAE};
 use super::set::TensorSet;
 use super::tokenizer::TokenizerFiles;
-use super::{folder, hub, mixed, mmdit, named, qwen3, shards, text, vae, vae_others};
+use super::{comfy, folder, hub, mixed, mmdit, named, qwen3, shards, text, vae, vae_others};
 
 /// The transformer's geometry and tensors.
 #[derive(Debug)]
@@ -272,7 +272,7 @@ fn config_folder(path: &Path) -> Option<&Path> {
         false if shards::has_library_name(path) => path.parent(),
         false => None,
     };
-    folder.filter(|_| !layout::is_shared(path))
+    folder.filter(|_| !comfy::is_shared(path))
 }
 
 /// Checks that a part has the width that the transformer wants.

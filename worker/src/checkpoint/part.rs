@@ -261,3 +261,104 @@ impl PartTensors {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::name_map::NameMap;
+    use super::super::table;
+    use super::super::test_files::{write, Stored};
+    use super::*;
+
+    /// A part of two tensors, `ab` from two of the file's and `c` from one with an extra
+    /// tensor beside them.
+    fn part(folder: &Path) -> PartTensors {
+        let path = folder.join("x.safetensors");
+        write(
+            &path,
+            &[
+                Stored::f32("a", &[1, 2], &[1., 2.]),
+                Stored::f32("b", &[2, 2], &[3., 4., 5., 6.]),
+                Stored::raw("c", "BF16", &[2], vec![0, 0, 128, 63]),
+                Stored::raw("extra.x", "I64", &[1], vec![0; 8]),
+            ],
+        );
+        let mut map = NameMap::default();
+        map.concatenated("ab".into(), &[("a".into(), 1), ("b".into(), 2)], &[2]);
+        map.swapped_halves("c".into(), "c", &[2]);
+        let set = TensorSet::open(&path).unwrap();
+        table::resolve("test", &map, &set, |name| {
+            name.starts_with("extra.").then(|| "extra.*".into())
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_part_is_described_by_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = part(folder.path());
+        assert_eq!(part.names().collect::<Vec<_>>(), ["ab", "c"]);
+        assert_eq!((part.parameters(), part.bytes()), (8, 28));
+        assert_eq!((part.tensors(), part.files()), (3, 1));
+        assert_eq!(part.dtypes(), ["F32", "BF16"]);
+        let extra = Ignored {
+            name: "extra.*".into(),
+            tensors: 1,
+            bytes: 8,
+        };
+        assert_eq!(part.ignored(), [extra]);
+        let tensor = part.expect("ab", &[3, 2]).unwrap();
+        let pieces = tensor.pieces.iter();
+        let pieces: Vec<_> = pieces
+            .map(|piece| (&piece.tensor().entry().name[..], piece.rows()))
+            .collect();
+        assert_eq!(pieces, [("a", 0..1), ("b", 0..2)]);
+        let swapped = &part.tensor("c").unwrap().pieces;
+        assert_eq!(swapped[0].bytes().unwrap()[..], [128, 63]);
+        assert_eq!(swapped[1].bytes().unwrap()[..], [0, 0]);
+    }
+
+    #[test]
+    fn what_the_model_and_the_files_disagree_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = part(folder.path());
+        for (name, shape, words) in [
+            ("d", &[3, 2][..], "`d`: it is not in the file"),
+            ("ab", &[2, 3], "the model wants [2, 3], the file has [3, 2]"),
+        ] {
+            let error = part.expect(name, shape).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        part.mark_loaded("ab");
+        let error = part.finish().unwrap_err().to_string();
+        assert!(error.contains("`c`: the model does not use it"), "{error}");
+    }
+
+    #[test]
+    fn progress_is_reported_once_a_tensor() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = part(folder.path());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let watched = Arc::downgrade(&seen);
+        let kept = seen.clone();
+        part.watch(Arc::new(move |progress| {
+            kept.lock().unwrap().push(progress);
+        }));
+        for name in ["ab", "ab", "c", "unknown"] {
+            part.mark_loaded(name);
+        }
+        let progress = |bytes| LoadProgress {
+            part: "test",
+            bytes,
+            total: 28,
+        };
+        assert_eq!(*seen.lock().unwrap(), [progress(24), progress(28)]);
+        part.finish().unwrap();
+        // The watcher is dropped with everything that it holds.
+        drop(seen);
+        assert!(watched.upgrade().is_none());
+        assert_eq!(
+            part.tensor("ab").unwrap().pieces[0].bytes().unwrap().len(),
+            8
+        );
+    }
+}

@@ -256,3 +256,64 @@ pub(super) fn map(config: &Qwen3Config) -> NameMap {
     same("norm.weight".into(), &[h]);
     map
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::test_files::{of_map, text_encoder_geometry, write};
+    use super::*;
+
+    /// A text encoder opened from a file, beside a config if there is one.
+    fn opened(folder: &Path, config: Option<&str>) -> Result<Qwen3Config, WeightsError> {
+        let names = map(&text_encoder_geometry());
+        let tensors = of_map(&names, |name| format!("llm.model.{name}"));
+        write(&folder.join("model.safetensors"), &tensors);
+        if let Some(config) = config {
+            std::fs::write(folder.join("config.json"), config).unwrap();
+        }
+        let config = Config::of_part(folder, TEXT_ENCODER)?;
+        let (geometry, tensors) = open(TensorSet::open(folder)?, config.as_ref())?;
+        assert_eq!(tensors.parameters(), geometry.parameters());
+        Ok(geometry)
+    }
+
+    #[test]
+    fn the_geometry_is_that_of_the_shapes() {
+        let folder = tempfile::tempdir().unwrap();
+        let wanted = text_encoder_geometry();
+        assert_eq!(opened(folder.path(), None).unwrap(), wanted);
+        let inner = r#"{"model_type":"qwen3","num_hidden_layers":1,"head_dim":4,
+            "rope_theta":5000.0,"rope_scaling":null}"#;
+        let nested = format!(r#"{{"model_type":"ovis2_5","llm_config":{inner}}}"#);
+        for config in [inner, &nested] {
+            let found = opened(folder.path(), Some(config)).unwrap();
+            let wanted = Qwen3Config {
+                rope_theta: 5000.0,
+                ..wanted.clone()
+            };
+            assert_eq!(found, wanted);
+        }
+    }
+
+    #[test]
+    fn a_config_of_another_model_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (fields, words) in [
+            (r#""head_dim":8"#, "its `head_dim` is 8, and the weights"),
+            (r#""rope_scaling":{"type":"yarn"}"#, "a scaled RoPE"),
+            (r#""rope_parameters":{"rope_type":"yarn"}"#, "a scaled RoPE"),
+            (
+                r#""rope_parameters":{"rope_theta":0}"#,
+                "`rope_theta` is 0, not above 0",
+            ),
+            (r#""attention_bias":true"#, "`attention_bias` is true"),
+        ] {
+            let config = format!(r#"{{"model_type":"qwen3",{fields}}}"#);
+            let error = opened(folder.path(), Some(&config))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -101,3 +101,39 @@ fn ignored(
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_files::{write, Stored};
+    use super::*;
+
+    #[test]
+    fn a_set_that_does_not_match_the_map_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        let conv = Stored::f32("conv", &[2, 1, 1, 1], &[1., 2.]);
+        let plain = Stored::f32("plain", &[2], &[1., 2.]);
+        let integers = Stored::raw("integers", "I32", &[1], vec![0; 4]);
+        write(&path, &[conv, plain, integers]);
+        let set = TensorSet::open(&path).unwrap();
+        let refused = |build: &dyn Fn(&mut NameMap)| {
+            let mut map = NameMap::default();
+            build(&mut map);
+            resolve("test", &map, &set, |_| None).unwrap_err()
+        };
+        let error = refused(&|map| map.whole("a".into(), "a", &[1]));
+        assert!(matches!(error, WeightsError::Missing { .. }), "{error}");
+        let error = refused(&|map| map.whole("conv".into(), "conv", &[2, 1]));
+        assert!(matches!(error, WeightsError::Shape { .. }), "{error}");
+        let error = refused(&|map| map.whole("integers".into(), "integers", &[1]));
+        assert!(matches!(error, WeightsError::Dtype { .. }), "{error}");
+        // The convolution may be a matrix here; `plain` is in no place of the map.
+        let error = refused(&|map| {
+            map.matrix_or_conv("conv".into(), "conv", &[2, 1]);
+        });
+        let WeightsError::Unknown { tensor, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(tensor, "integers");
+    }
+}

@@ -1,69 +1,23 @@
-//! The tokenizer's files, and Qwen's byte-level BPE built from them.
-//!
-//! Source: transformers `models/qwen2/tokenization_qwen2.py`.
+//! Finds a tokenizer's files and loads the tokenizer from them.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-
-use tokenizers::models::bpe::{BpeBuilder, Vocab};
-use tokenizers::normalizers::unicode::NFC;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use tokenizers::Tokenizer;
 
 use super::error::WeightsError;
-use super::{folder, json};
+use super::folder;
+use super::qwen_bpe::{self, broken, not_json, MAX_BYTES};
 
-/// How Qwen cuts text into words before the merges.
-const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// Entries of the Qwen vocabulary, which the added tokens follow.
-const QWEN_VOCABULARY: usize = 151_643;
-
-/// Qwen3's added tokens, from id 151643 on.
-const QWEN3_ADDED: [&str; 26] = [
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|object_ref_start|>",
-    "<|object_ref_end|>",
-    "<|box_start|>",
-    "<|box_end|>",
-    "<|quad_start|>",
-    "<|quad_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-    "<tool_call>",
-    "</tool_call>",
-    "<|fim_prefix|>",
-    "<|fim_middle|>",
-    "<|fim_suffix|>",
-    "<|fim_pad|>",
-    "<|repo_name|>",
-    "<|file_sep|>",
-    "<tool_response>",
-    "</tool_response>",
-    "<think>",
-    "</think>",
-];
-
-/// Largest file of a tokenizer that is read: Qwen's have up to 11 MB.
-const MAX_BYTES: u64 = 128 << 20;
-
-/// Tokens of the prompt's template; without them it would be read as plain text.
+/// Tokens of the prompt template. A tokenizer without them would split the template's markers
+/// as plain text.
 const TEMPLATE_TOKENS: [&str; 4] = ["<|im_start|>", "<|im_end|>", "<think>", "</think>"];
 
-/// Where a tokenizer is.
+/// The files of a tokenizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenizerFiles {
-    /// A `tokenizer.json`, which holds everything.
+    /// A `tokenizer.json`, which contains everything.
     Json(PathBuf),
     /// A vocabulary and its merges.
     VocabMerges {
@@ -71,14 +25,15 @@ pub enum TokenizerFiles {
         vocab: PathBuf,
         /// `merges.txt`.
         merges: PathBuf,
-        /// Files that give the added tokens their ids: `tokenizer_config.json`
-        /// and `added_tokens.json`, as far as they are there.
+        /// Files with the ids of added tokens, those that exist of `tokenizer_config.json` and
+        /// `added_tokens.json`.
         added: Vec<PathBuf>,
     },
 }
 
 impl TokenizerFiles {
-    /// The tokenizer that lies in a folder, if one does. A link to nothing counts, to be told.
+    /// The tokenizer in a folder, if there is one. A `tokenizer.json` that is a link to nothing
+    /// counts, so that it is reported when it is read.
     pub fn in_folder(folder: &Path) -> Option<Self> {
         let json = folder.join("tokenizer.json");
         if json.is_file() || json.is_symlink() {
@@ -99,11 +54,10 @@ impl TokenizerFiles {
         })
     }
 
-    /// The tokenizer that a person named: a folder, its `tokenizer.json`, or
-    /// its `vocab.json`.
+    /// The tokenizer that a person named by its folder, `tokenizer.json` or `vocab.json`.
     ///
     /// # Errors
-    /// There is none.
+    /// [`WeightsError::Tokenizer`] if the folder has none or one of two files is absent.
     pub fn named(path: &Path) -> Result<Self, WeightsError> {
         let none = |reason: &str| WeightsError::Tokenizer {
             file: path.to_owned(),
@@ -122,25 +76,26 @@ impl TokenizerFiles {
         }
     }
 
-    /// Whether its files mention the chat markers that the prompt template
-    /// needs, or are a vocabulary alone: tokenizers of CLIP or T5 are not ours.
+    /// Whether the files mention the chat markers of the prompt template, which tokenizers of
+    /// other models such as CLIP and T5 do not have. A vocabulary without added tokens counts
+    /// as well.
     ///
     /// # Errors
-    /// A file that would tell cannot be read, or is no JSON.
-    pub(super) fn speaks_chat(&self) -> Result<bool, WeightsError> {
+    /// A file cannot be read, or is damaged and does not mention them.
+    pub(super) fn has_chat_markers(&self) -> Result<bool, WeightsError> {
         match self {
             Self::Json(path) => mentions_chat(path),
             Self::VocabMerges { added, .. } => {
-                let mut speaks = added.is_empty();
+                let mut has_markers = added.is_empty();
                 for path in added {
-                    speaks |= mentions_chat(path)?;
+                    has_markers |= mentions_chat(path)?;
                 }
-                Ok(speaks)
+                Ok(has_markers)
             }
         }
     }
 
-    /// The file that stands for the tokenizer in messages.
+    /// The tokenizer's main file, for messages.
     pub fn path(&self) -> &Path {
         match self {
             Self::Json(path) => path,
@@ -148,11 +103,12 @@ impl TokenizerFiles {
         }
     }
 
-    /// Reads the files and builds the tokenizer. `embeddings` is how many tokens the text
-    /// encoder knows, where there is one.
+    /// Reads the files and builds the tokenizer. `embeddings` is the size of the text encoder's
+    /// embedding table, if there is a text encoder.
     ///
     /// # Errors
-    /// A file cannot be read, they do not make a tokenizer, or it is another model's.
+    /// A file cannot be read, no tokenizer can be built from the files, or it lacks the
+    /// template's tokens or has ids beyond the embedding table.
     pub fn load(&self, embeddings: Option<usize>) -> Result<Tokenizer, WeightsError> {
         let tokenizer = self.build()?;
         let foreign = |reason: String| WeightsError::Tokenizer {
@@ -178,8 +134,8 @@ impl TokenizerFiles {
                 let text = folder::read_text(path, MAX_BYTES)?;
                 let mut tokenizer =
                     Tokenizer::from_bytes(&text).map_err(|_| broken(path, unbuilt(&text)))?;
-                // The file also keeps how texts were last padded and cut when it was
-                // written. transformers sets both anew on every call; so do we.
+                // The file also stores the padding and truncation that were set when it was
+                // written. transformers replaces both on every call.
                 tokenizer.with_padding(None);
                 tokenizer
                     .with_truncation(None)
@@ -190,24 +146,24 @@ impl TokenizerFiles {
                 vocab,
                 merges,
                 added,
-            } => build(vocab, merges, added),
+            } => qwen_bpe::build(vocab, merges, added),
         }
     }
 }
 
-/// Whether a file has the marker that begins a chat's message.
+/// Whether a file contains the marker that begins a chat message.
 fn mentions_chat(path: &Path) -> Result<bool, WeightsError> {
     let text = folder::read_text(path, MAX_BYTES)?;
     let mentions = text.contains("<|im_start|>");
     if !mentions {
-        // Another model's is whole; of one that is cut off nobody knows.
+        // An intact file belongs to another model. A truncated one may have lost the marker.
         serde_json::from_str::<IgnoredAny>(&text).map_err(|e| broken(path, not_json(&e)))?;
     }
     Ok(mentions)
 }
 
-/// Why the tokenizers library does not build a `tokenizer.json`. Its own words name types of
-/// that library, and seldom what is wrong.
+/// The reason why the tokenizers library refuses a `tokenizer.json`. Its own message names
+/// types of the library and seldom the fault.
 fn unbuilt(text: &str) -> String {
     match serde_json::from_str::<Value>(text) {
         Err(error) => not_json(&error),
@@ -218,201 +174,12 @@ fn unbuilt(text: &str) -> String {
     }
 }
 
-fn not_json(error: &serde_json::Error) -> String {
-    format!("it is not JSON ({error})")
-}
-
-fn broken(file: &Path, reason: impl ToString) -> WeightsError {
-    WeightsError::Tokenizer {
-        file: file.to_owned(),
-        reason: reason.to_string(),
-    }
-}
-
-fn build(vocab: &Path, merges: &Path, added: &[PathBuf]) -> Result<Tokenizer, WeightsError> {
-    let broken = |reason: Box<dyn std::error::Error + Send + Sync>| broken(vocab, reason);
-    let entries: HashMap<String, u32> = serde_json::from_str(&folder::read_text(vocab, MAX_BYTES)?)
-        .map_err(|e| match e.is_data() {
-            true => broken("it does not give each of its words a number from 0 on".into()),
-            false => broken(not_json(&e).into()),
-        })?;
-    let mut words: Vocab = entries.into_iter().collect();
-    let merges = read_merges(merges)?;
-    let mut tokens = BTreeMap::new();
-    for file in added.iter().rev() {
-        tokens.extend(read_added(file)?);
-    }
-    complete(&mut tokens, words.len(), |word| words.get(word).copied());
-    if tokens.is_empty() {
-        return Err(broken(
-            "no tokenizer_config.json or added_tokens.json names its special tokens".into(),
-        ));
-    }
-    // Added tokens get the ids of their words in the model's vocabulary, so
-    // they are entered there; no merge ever makes them.
-    for (id, token) in &tokens {
-        if words
-            .insert(token.content.clone(), *id)
-            .is_some_and(|old| old != *id)
-        {
-            return Err(broken(
-                format!("`{}` has two ids, one of them {id}", token.content).into(),
-            ));
-        }
-    }
-    let mut by_id: Vec<_> = words.iter().map(|(word, id)| (*id, word)).collect();
-    by_id.sort_unstable();
-    if let Some(pair) = by_id.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(broken(
-            format!(
-                "`{}` and `{}` have the same id {}",
-                pair[0].1, pair[1].1, pair[0].0
-            )
-            .into(),
-        ));
-    }
-    let model = BpeBuilder::new()
-        .vocab_and_merges(words, merges)
-        .build()
-        .map_err(broken)?;
-    let mut tokenizer = Tokenizer::new(model);
-    let split = Split::new(
-        SplitPattern::Regex(WORDS.into()),
-        SplitDelimiterBehavior::Isolated,
-        false,
-    )
-    .map_err(broken)?;
-    let bytes = ByteLevel::new(false, true, false);
-    tokenizer.with_normalizer(Some(NFC)).map_err(broken)?;
-    tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![
-        PreTokenizerWrapper::Split(split),
-        PreTokenizerWrapper::ByteLevel(bytes),
-    ])));
-    tokenizer.with_decoder(Some(ByteLevel::default()));
-    tokenizer.add_tokens(tokens.into_values()).map_err(broken)?;
-    Ok(tokenizer)
-}
-
-/// The pairs of a `merges.txt`, a line each.
-fn read_merges(path: &Path) -> Result<Vec<(String, String)>, WeightsError> {
-    let text = folder::read_text(path, MAX_BYTES)?;
-    let lines = text.lines().enumerate();
-    lines
-        .filter(|(_, line)| !line.starts_with("#version"))
-        .map(|(number, line)| match line.split_once(' ') {
-            Some((left, right)) if !right.contains(' ') => Ok((left.into(), right.into())),
-            _ => Err(broken(path, format!("its line {} is no pair", number + 1))),
-        })
-        .collect()
-}
-
-/// Gives Qwen3's meaning to ids that the files leave open or, being older than
-/// Qwen3, use otherwise.
-fn complete(
-    tokens: &mut BTreeMap<u32, AddedToken>,
-    vocabulary: usize,
-    word: impl Fn(&str) -> Option<u32>,
-) {
-    let token = |content: &str| AddedToken::from(content, true).normalized(false);
-    if tokens.is_empty() {
-        // Nothing names them: they are in the vocabulary itself, or it is the
-        // Qwen vocabulary, whose added tokens are known.
-        for (content, id) in QWEN3_ADDED.iter().zip(QWEN_VOCABULARY as u32..) {
-            let known = (vocabulary == QWEN_VOCABULARY).then_some(id);
-            if let Some(id) = word(content).or(known) {
-                tokens.insert(id, token(content));
-            }
-        }
-    } else if vocabulary == QWEN_VOCABULARY && !tokens.values().any(|t| t.content == "<think>") {
-        // The tokenizer of Qwen2 or 2.5: ids 151665 to 151668 came to mean
-        // something else with Qwen3.
-        for (content, id) in QWEN3_ADDED.iter().zip(QWEN_VOCABULARY as u32..).skip(22) {
-            tokens.insert(id, token(content));
-        }
-    }
-}
-
-/// Added tokens by id, from a `tokenizer_config.json` or `added_tokens.json`.
-fn read_added(path: &Path) -> Result<BTreeMap<u32, AddedToken>, WeightsError> {
-    let value = json::read(path)?;
-    let wrong = |what: &str| WeightsError::Json {
-        file: path.to_owned(),
-        reason: format!("its added token {what} is not understood"),
-    };
-    let mut tokens = BTreeMap::new();
-    if path.ends_with("added_tokens.json") {
-        for (content, id) in value.as_object().into_iter().flatten() {
-            let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            let token = AddedToken::from(content.as_str(), true).normalized(false);
-            tokens.insert(id.ok_or_else(|| wrong(content))?, token);
-        }
-    } else {
-        for (id, fields) in value["added_tokens_decoder"]
-            .as_object()
-            .into_iter()
-            .flatten()
-        {
-            let flag = |name: &str| fields[name].as_bool().unwrap_or(false);
-            let content = fields["content"].as_str().ok_or_else(|| wrong(id))?;
-            let token = AddedToken::from(content, flag("special"))
-                .normalized(flag("normalized"))
-                .lstrip(flag("lstrip"))
-                .rstrip(flag("rstrip"))
-                .single_word(flag("single_word"));
-            tokens.insert(id.parse().map_err(|_| wrong(id))?, token);
-        }
-    }
-    Ok(tokens)
-}
-
 #[cfg(test)]
 mod tests {
-    use tokenizers::{PaddingParams, PaddingStrategy, TruncationParams};
-
     use tokenizers::models::bpe::BPE;
+    use tokenizers::{AddedToken, PaddingParams, PaddingStrategy, TruncationParams};
 
     use super::*;
-
-    fn completed(named: &[(&str, u32)], vocabulary: usize) -> BTreeMap<u32, String> {
-        let mut tokens = named
-            .iter()
-            .map(|(content, id)| (*id, AddedToken::from(*content, true)))
-            .collect();
-        complete(&mut tokens, vocabulary, |_| None);
-        let contents = tokens.into_iter().map(|(id, token)| (id, token.content));
-        contents.collect()
-    }
-
-    #[test]
-    fn an_older_qwen_tokenizer_gets_qwen3s_tokens() {
-        let old = [
-            ("<|im_start|>", 151_644),
-            ("<|im_end|>", 151_645),
-            ("<|img|>", 151_665),
-        ];
-        let tokens = completed(&old, QWEN_VOCABULARY);
-        assert_eq!(tokens[&151_644], "<|im_start|>");
-        assert_eq!(tokens[&151_665], "<tool_response>");
-        assert_eq!(tokens[&151_667], "<think>");
-        assert_eq!(tokens[&151_668], "</think>");
-    }
-
-    #[test]
-    fn the_qwen_vocabulary_alone_gets_all_of_them() {
-        let tokens = completed(&[], QWEN_VOCABULARY);
-        assert_eq!(tokens.len(), QWEN3_ADDED.len());
-        assert_eq!(tokens[&151_643], "<|endoftext|>");
-        assert_eq!(tokens[&151_668], "</think>");
-    }
-
-    #[test]
-    fn another_vocabulary_is_used_as_it_is() {
-        let own = [("<|im_start|>", 300), ("<think>", 301)];
-        assert_eq!(completed(&own, 300).len(), 2);
-        assert!(completed(&[], 300).is_empty());
-        let qwen3 = [("<think>", 151_667), ("<extra>", 151_665)];
-        assert_eq!(completed(&qwen3, QWEN_VOCABULARY)[&151_665], "<extra>");
-    }
 
     #[test]
     fn a_padding_kept_in_the_file_pads_no_prompt() {

@@ -207,3 +207,44 @@ impl Mapping {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_files::vae_geometry;
+    use super::*;
+
+    #[test]
+    fn all_schemes_make_the_same_tensors() {
+        let config = vae_geometry();
+        let canonical = canonical_map(&config);
+        for attention in [Attention::ToQ, Attention::Query] {
+            let diffusers = map(&config, Names::Diffusers(attention));
+            let pairs = canonical.tensors().iter().zip(diffusers.tensors());
+            assert_eq!(canonical.tensors().len(), diffusers.tensors().len());
+            for (one, other) in pairs {
+                assert_eq!((&one.name, &one.shape), (&other.name, &other.shape));
+                assert_eq!(one.pieces[0].name, one.name);
+            }
+        }
+    }
+
+    #[test]
+    fn diffusers_counts_up_blocks_from_the_lowest_resolution() {
+        let config = vae_geometry();
+        let name = |attention, canonical| {
+            let map = map(&config, Names::Diffusers(attention));
+            map.find(canonical).0[0].0.to_owned()
+        };
+        assert_eq!(
+            name(Attention::ToQ, "decoder.up.1.block.0.conv1.weight"),
+            "decoder.up_blocks.0.resnets.0.conv1.weight"
+        );
+        let block = "encoder.mid_block.attentions.0";
+        let query = "encoder.mid.attn_1.q.weight";
+        assert_eq!(name(Attention::ToQ, query), format!("{block}.to_q.weight"));
+        assert_eq!(
+            name(Attention::Query, query),
+            format!("{block}.query.weight")
+        );
+    }
+}

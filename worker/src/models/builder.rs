@@ -7,7 +7,6 @@ use candle_core::Tensor;
 use super::assemble::{AssembleError, Assembler};
 use crate::checkpoint::{PartTensors, WeightsError};
 use crate::nn::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds, WeightFormat};
-use crate::text::first_line;
 
 /// A module's position in a part's tree of names, and the device and types of its tensors.
 #[derive(Clone)]
@@ -74,11 +73,7 @@ impl<'a> Builder<'a> {
     }
 
     fn device_error(&self, name: &str, source: candle_core::Error) -> WeightsError {
-        WeightsError::Device {
-            file: self.tensors.path().to_owned(),
-            tensor: name.to_owned(),
-            reason: first_line(&source),
-        }
+        WeightsError::device(self.tensors.path(), name, &source)
     }
 
     /// A linear layer with bias.

@@ -13,7 +13,6 @@ use crate::models::qwen3::Qwen3;
 use crate::models::vae::Vae;
 use crate::nn::Placement;
 use crate::sampling::batch_noise;
-use crate::text::first_line;
 
 /// Number of normal values that random weights are cut from.
 const POOL: usize = 1 << 22;
@@ -88,11 +87,8 @@ impl Geometry {
         name: &str,
         placement: &Placement,
     ) -> Result<Pipeline, WeightsError> {
-        let pool = batch_noise(0, 1, pool, None).map_err(|error| WeightsError::Device {
-            file: name.into(),
-            tensor: "random values".into(),
-            reason: first_line(&error),
-        })?;
+        let pool = batch_noise(0, 1, pool, None)
+            .map_err(|error| WeightsError::device(name.as_ref(), "random values", &error))?;
         let weights = RandomWeights::new(pool);
         let text_encoder = Arc::new(weights.text_encoder(&self.text_encoder)?);
         let transformer = Arc::new(weights.transformer(&self.transformer)?);
