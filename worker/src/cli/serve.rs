@@ -183,7 +183,6 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         token,
         hosts: Hosts::new(names.chain(listened)),
         grace: Duration::from_secs_f64(args.grace),
-        dropped_log_lines: logging::dropped_lines,
         ..Options::default()
     };
     server::serve(listener, jobs, options, shutdown)

@@ -91,7 +91,7 @@ impl<S> ActiveJobs<S> {
         self.jobs.is_empty()
     }
 
-    /// Adds a job. As it has less work left than the others, the next step is its.
+    /// Adds a job. It has less work left than the others, so the next step is its own.
     pub fn push(&mut self, job: Active<S>) {
         self.jobs.push(job);
         self.oldest_had_its_turn = true;

@@ -10,18 +10,14 @@ pub struct Models<B> {
 }
 
 impl<B> Models<B> {
-    /// One model, which is the default.
-    pub fn one(name: &str, model: B) -> Self {
-        let default: Arc<str> = name.into();
-        Self {
-            by_name: HashMap::from([(default.clone(), model)]),
-            default,
-        }
-    }
-
-    /// Adds a model, in place of an earlier one of the same name.
-    pub fn insert(&mut self, name: &str, model: B) {
-        self.by_name.insert(name.into(), model);
+    /// A default model and others, by name. Of two models with one name, the later counts.
+    pub fn new(
+        (default, model): (Arc<str>, B),
+        others: impl IntoIterator<Item = (Arc<str>, B)>,
+    ) -> Self {
+        let mut by_name = HashMap::from([(default.clone(), model)]);
+        by_name.extend(others);
+        Self { by_name, default }
     }
 
     /// The name of the model that jobs go to.
@@ -52,8 +48,7 @@ mod tests {
 
     #[test]
     fn models_are_found_by_name() {
-        let mut models = Models::one("a", 1);
-        models.insert("b", 2);
+        let mut models = Models::new(("a".into(), 1), [("b".into(), 2)]);
         assert_eq!(
             (models.default_name().as_ref(), *models.default_model()),
             ("a", 1)

@@ -1,6 +1,6 @@
 //! Starting a device's thread.
 
-use std::sync::mpsc;
+use std::sync::{mpsc, Arc};
 
 use super::backend::Backend;
 use super::models::Models;
@@ -56,13 +56,13 @@ pub fn start_with<B: Backend, E: Send + 'static>(
     load: impl FnOnce() -> Result<B, E> + Send + 'static,
     make: impl FnOnce(Model, Budget) -> Jobs + Send + 'static,
 ) -> Result<Jobs, StartError<E>> {
-    let name = name.to_owned();
+    let name = Arc::from(name);
     let (loaded, wait) = mpsc::channel();
     std::thread::Builder::new()
         .name("device".into())
         .spawn(move || {
             let models = match load() {
-                Ok(backend) => Models::one(&name, backend),
+                Ok(backend) => Models::new((name, backend), []),
                 Err(error) => {
                     // The receiver waits until something is sent or this thread ends.
                     let _ = loaded.send(Err(error));

@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(take(&mut queue, owner(1, "a")), 64);
         let full = queue.reserve(&owner(1, "a")).unwrap_err();
         assert_eq!((full.owner, full.address, full.free), (64, 64, 128));
-        // The other clients of that address together, by ever more names.
+        // All other clients at that address, under ever new names.
         let rest: usize = (0..99)
             .map(|i| take(&mut queue, owner(1, &i.to_string())))
             .sum();

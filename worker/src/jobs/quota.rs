@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How long a client may leave unread data untouched while others need the room.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// What an evicted client's data is held by.
+/// The holder of a client's data, which an eviction frees.
 pub(super) trait Evict: Send + Sync {
     /// Frees the client's data and ends its connection. Called without the quota's lock.
     fn evict(&self);

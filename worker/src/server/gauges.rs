@@ -1,9 +1,10 @@
-//! Metrics of the server, and those of the jobs that are not counted but read.
+//! Metrics that are read on request: of sockets, jobs, memory and the log.
 
 use metrics::{Counter, Gauge};
 
 use super::connections::Connections;
 use crate::jobs::{Jobs, Metrics};
+use crate::logging;
 
 /// Metrics whose values are read when `/metrics` is requested.
 pub struct Gauges {
@@ -54,7 +55,7 @@ impl Gauges {
         }
     }
     /// Reads their present values.
-    pub fn update(&self, jobs: &Jobs, connections: &Connections, dropped_log_lines: u64) {
+    pub fn update(&self, jobs: &Jobs, connections: &Connections) {
         let status = jobs.status();
         let (clients, silent, evicted) = connections.counts();
         self.connections.set(clients as f64);
@@ -67,6 +68,6 @@ impl Gauges {
         self.device_bytes_used.set(status.device_bytes_used as f64);
         self.device_bytes_total
             .set(status.device_bytes_total as f64);
-        self.log_lines_dropped.absolute(dropped_log_lines);
+        self.log_lines_dropped.absolute(logging::dropped_lines());
     }
 }

@@ -31,9 +31,6 @@ pub fn health(jobs: &Jobs) -> (bool, String) {
 
 /// `/metrics`, in Prometheus's text format.
 pub fn metrics(context: &Context) -> String {
-    let dropped = (context.options.dropped_log_lines)();
-    context
-        .gauges
-        .update(&context.jobs, &context.connections, dropped);
+    context.gauges.update(&context.jobs, &context.connections);
     context.jobs.metrics().render()
 }

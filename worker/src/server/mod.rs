@@ -37,6 +37,6 @@ mod values;
 
 pub use connections::ConnectionLimits;
 pub use hosts::Hosts;
-pub use options::{Options, WORKER};
+pub use options::Options;
 pub use serve::{serve, ServeError};
 pub use token::{Token, TokenError};

@@ -26,8 +26,6 @@ pub struct Options {
     pub grace: Duration,
     /// How long a closing connection may take to send what is left.
     pub close_timeout: Duration,
-    /// Reads how many lines the log has dropped, for `/metrics`.
-    pub dropped_log_lines: fn() -> u64,
 }
 
 impl Default for Options {
@@ -40,7 +38,6 @@ impl Default for Options {
             ping_interval: Duration::from_secs(20),
             grace: Duration::from_secs(30),
             close_timeout: Duration::from_secs(10),
-            dropped_log_lines: || 0,
         }
     }
 }

@@ -17,7 +17,7 @@ fn a_cancel_within_an_operation_is_answered_at_once_and_frees_the_device() {
     device.wait("the start", |device| device.started(1));
     device.cancel(1);
     assert_eq!(device.ends(1), ["cancelled"]);
-    // Nobody let the first decode go on, and yet the next one runs.
+    // The first decode was never let go on, and yet the next one runs.
     device.decode(2, 1).unwrap();
     device.wait("the next start", |device| device.started(2));
     device.go_on(1);
@@ -37,7 +37,7 @@ fn any_of_several_active_jobs_is_cancelled_at_once_and_gives_its_memory_back() {
     }
     device.cancel(2);
     assert_eq!(device.ends(2), ["cancelled"]);
-    // Its memory is back after one step of any job at the latest.
+    // Its memory is released after one more step of any job at the latest.
     device.go_on(2);
     device.wait("room for a job as large as all its memory", |device| {
         device.go_on(1);
@@ -80,7 +80,7 @@ fn a_job_that_can_never_fit_is_refused_and_one_that_does_not_fit_now_is_told_so(
 
 #[test]
 fn jobs_share_the_device_only_where_both_fit() {
-    // Each keeps 10 and takes 10 more in a step; tensors take 10 of each.
+    // Each job keeps 10 and takes 10 more in a step. Its tensors take another 10.
     let device = Device::new(Budget::OneMemory(Some(49)));
     device.denoise(1, 10, 3).unwrap();
     device.wait("the start", |device| device.started(1));
@@ -133,7 +133,7 @@ fn a_lost_device_ends_the_thread() {
 }
 
 #[test]
-fn a_result_that_is_not_numbers_is_not_sent() {
+fn a_result_that_is_not_finite_is_an_error() {
     let device = Device::unbounded();
     let ask = Ask::Encode {
         prompts: &[],

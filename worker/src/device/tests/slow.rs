@@ -25,7 +25,7 @@ use crate::pipeline::{
 /// How long a test waits for something that must happen.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A latent's cost is its batch: so many bytes kept, and as many more for a step.
+/// A job's cost is its latent's batch: as many bytes on the host, kept, and for a step.
 struct ByBatch;
 
 impl JobCosts for ByBatch {
@@ -43,7 +43,7 @@ impl JobCosts for ByBatch {
     }
 }
 
-/// Every step and decode waits for a word on its channel, and looks whether it was cancelled.
+/// A backend whose steps and decodes wait for a message on a channel, or until cancelled.
 struct Slow {
     go_on: Receiver<()>,
     device_is_lost: Arc<AtomicBool>,
@@ -241,7 +241,7 @@ impl Device {
         Latent::from_values(vec![0.0; shape.iter().product()], &shape).unwrap()
     }
 
-    /// Submits a denoise job under a number, of a client of the same number.
+    /// Submits a denoise job, as the client with the job's number.
     pub fn denoise(
         &self,
         number: u8,
@@ -273,7 +273,7 @@ impl Device {
         self.submit(number, admitted, Work::Decode(Self::latent(batch)))
     }
 
-    /// Does something as the client of this number.
+    /// Acts as the client with this number.
     fn with_client<T>(&self, number: u8, act: impl FnOnce(&Client) -> T) -> T {
         let mut clients = self.clients.lock().unwrap();
         let (client, _) = clients.entry(number).or_insert_with(|| {
@@ -302,7 +302,7 @@ impl Device {
         self.with_client(number, |client| client.cancel(id(number)));
     }
 
-    /// How a job ended so far: `done`, `cancelled`, or its error's name.
+    /// How a job has ended so far: `done`, `cancelled`, or its error's name.
     pub fn ends(&self, number: u8) -> Vec<&'static str> {
         let events = self.events.events.lock().unwrap();
         let of_job = events.iter().filter(|(job, _)| *job == id(number));

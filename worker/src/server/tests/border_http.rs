@@ -1,4 +1,4 @@
-//! What can come over HTTP, and what it gets.
+//! HTTP requests of every kind, and their answers.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::fake::*;
 use crate::server::{Hosts, Options};
 
-/// Everything that a server answers to these bytes, until it closes.
+/// The server's whole answer to these bytes, until it closes.
 async fn answer(server: &TestServer, pieces: &[&[u8]]) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     for piece in pieces {
@@ -88,7 +88,7 @@ async fn every_request_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn only_hosts_that_are_ours_are_answered() {
+async fn only_requests_for_a_known_host_are_answered() {
     let server = named_server().await;
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -132,7 +132,7 @@ async fn only_hosts_that_are_ours_are_answered() {
 }
 
 #[tokio::test]
-async fn a_websocket_begins_as_it_should() {
+async fn an_upgrade_needs_all_its_headers() {
     let server = named_server().await;
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let version = "Sec-WebSocket-Version: 13\r\n";
@@ -166,7 +166,7 @@ async fn a_websocket_begins_as_it_should() {
         let answer = answer(&server, &[head.as_bytes()]).await;
         assert_eq!(status(&answer), wanted, "{head}{answer}");
     }
-    // An offer of compression is not taken up.
+    // An offer of compression is declined.
     let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
     let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{upgrade}{version}{key}{offer}\r\n");
     let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -179,7 +179,7 @@ async fn a_websocket_begins_as_it_should() {
 }
 
 #[tokio::test]
-async fn heads_come_in_any_pieces() {
+async fn a_request_head_may_arrive_in_pieces() {
     let server = named_server().await;
     let head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: 1\r\n\r\n";
     let pieces: Vec<&[u8]> = head.chunks(1).collect();
@@ -208,7 +208,7 @@ async fn heads_come_in_any_pieces() {
 
     let old = b"GET /health HTTP/1.0\r\n\r\n";
     assert!(answer(&server, &[old]).await.starts_with("HTTP/1.0 200"));
-    // A head that never ends has the handshake's time.
+    // A request head that never ends times out with the handshake.
     assert_eq!(
         answer(&server, &[b"GET /health HTTP/1.1\r\nHost: l"]).await,
         ""

@@ -1,4 +1,4 @@
-//! Which values and tensors a request may have, and when others are refused.
+//! Which values and tensors a request may have, and that others are refused early.
 
 use ovis_protocol::{
     chunks, ClientMessage, DType, EncodeRequest, ErrorCode, Request, SamplerOptions, Schedule,
@@ -16,9 +16,9 @@ fn denoise_with(change: impl FnOnce(&mut ovis_protocol::DenoiseRequest)) -> Requ
     Request::Denoise(request)
 }
 
-/// What can be known at `Submit` is refused at `Submit`: no byte of a tensor is sent here.
+/// Everything that is wrong with a `Submit` is reported at once: no tensor byte is sent here.
 #[tokio::test]
-async fn every_value_is_judged_before_the_upload() {
+async fn every_value_is_checked_before_the_upload() {
     let server = server_with(options(), 99, 1).await;
     let header =
         |name: &str, shape: &[u64]| TensorHeader::new(name, DType::F32, shape.iter().copied());
@@ -184,7 +184,7 @@ async fn every_value_is_judged_before_the_upload() {
     for (n, (request, tensors, words)) in cases.into_iter().enumerate() {
         client.send(&submit(n as u8, request, tensors)).await;
         let (End::Failed(error), before) = client.end(n as u8).await else {
-            panic!("{words}: it was taken");
+            panic!("{words}: it was accepted");
         };
         assert!(before.is_empty(), "{words}: {before:?}");
         assert_eq!(error.code, ErrorCode::InvalidRequest, "{words}");
@@ -193,9 +193,9 @@ async fn every_value_is_judged_before_the_upload() {
     }
 }
 
-/// A value that is no number is refused with the last byte, and names its tensor.
+/// A tensor with a value that is not finite is refused once its bytes have arrived, by name.
 #[tokio::test]
-async fn what_is_no_number_is_refused_before_it_is_queued() {
+async fn values_that_are_not_finite_are_refused_before_the_job_is_queued() {
     let server = server_with(options(), 99, 1).await;
     let mut client = Client::connect(&server).await;
     let f32s = |header: &TensorHeader, value: f32| {
@@ -210,7 +210,7 @@ async fn what_is_no_number_is_refused_before_it_is_queued() {
     let mask = || TensorHeader::new("noise_mask", DType::F32, [1, 2, 2]);
     let image = || TensorHeader::new("image", DType::F32, [1, 16, 16, 3]);
     let mut job = 0;
-    for (value, is_number) in [
+    for (value, is_finite) in [
         (f32::NAN, false),
         (f32::INFINITY, false),
         (f32::NEG_INFINITY, false),
@@ -247,9 +247,9 @@ async fn what_is_no_number_is_refused_before_it_is_queued() {
                 client.send(&ClientMessage::Chunk(chunk)).await;
             }
             match client.end(job).await {
-                (End::Done(..), _) => assert!(is_number, "{name} {value}"),
+                (End::Done(..), _) => assert!(is_finite, "{name} {value}"),
                 (End::Failed(error), before) => {
-                    assert!(!is_number, "{error}");
+                    assert!(!is_finite, "{error}");
                     assert!(before.is_empty(), "{before:?}");
                     assert_eq!(error.code, ErrorCode::InvalidRequest);
                     assert!(error.message.contains(&format!("`{name}`")), "{error}");

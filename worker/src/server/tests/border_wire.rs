@@ -1,4 +1,4 @@
-//! What messages can come in which order and with what in them, and what they get.
+//! Messages in every order, and frames of every kind.
 
 use futures_util::SinkExt;
 use ovis_protocol::{Chunk, ClientMessage, DType, ErrorCode, Request, TensorHeader, WorkerMessage};
@@ -18,7 +18,7 @@ fn chunk(job: u8, offset: u64, bytes: usize) -> ClientMessage {
     })
 }
 
-/// What a connection has said up to the answer of a `Status` that was sent last.
+/// Everything that the server sends up to its answer to a `Status` that is sent here.
 async fn said(client: &mut Client) -> Vec<WorkerMessage> {
     client.send(&ClientMessage::Status).await;
     let mut said = Vec::new();
@@ -47,8 +47,7 @@ fn large() -> Vec<TensorHeader> {
     vec![positive, latent(2).0]
 }
 
-/// After any of these, as often as they come, a large upload that was announced counts, and
-/// ends once.
+/// Whatever messages come between, an announced upload counts until it ends, and ends once.
 #[tokio::test]
 async fn no_order_of_messages_frees_what_is_still_held() {
     let server = server_with(options(), 99, 1).await;
@@ -94,7 +93,7 @@ async fn no_order_of_messages_frees_what_is_still_held() {
         client.cancel(1).await;
         client.send(&chunk(1, 0, 8)).await;
         assert_eq!(ends_of(&said(&mut client).await, 1), 1, "{name}");
-        // And then there is room.
+        // Then there is room again.
         client
             .send(&submit(3, denoise_request(1, 1), large()))
             .await;
@@ -102,14 +101,14 @@ async fn no_order_of_messages_frees_what_is_still_held() {
     }
 }
 
-/// A job has one end, whatever its client says meanwhile.
+/// A job ends exactly once, whatever its client sends meanwhile.
 #[tokio::test]
 async fn a_running_job_ends_once() {
     let server = server_with(options(), 99, 10).await;
     let meanwhile: [(&str, Vec<ClientMessage>); 4] = [
         ("nothing", vec![]),
         ("claims", vec![ClientMessage::Claim { job: id(1) }; 3]),
-        ("chunks too many", vec![chunk(1, 0, 8), chunk(1, 4096, 1)]),
+        ("surplus chunks", vec![chunk(1, 0, 8), chunk(1, 4096, 1)]),
         ("two cancels", vec![ClientMessage::Cancel { job: id(1) }; 2]),
     ];
     for (name, messages) in meanwhile {
@@ -127,9 +126,9 @@ async fn a_running_job_ends_once() {
     }
 }
 
-/// An upload holds its place and its UUID until it ends, and no longer.
+/// An upload holds its queue place and its UUID exactly until it ends.
 #[tokio::test]
-async fn an_upload_has_a_place_and_a_uuid() {
+async fn an_upload_holds_a_place_and_a_uuid() {
     let server = server_with(options(), 1, 1).await;
     let mut first = Client::connect_as(&server, "first").await;
     let mut second = Client::connect_as(&server, "second").await;
@@ -155,7 +154,7 @@ async fn an_upload_has_a_place_and_a_uuid() {
     panic!("the place was not given back");
 }
 
-/// Floods of what is allowed harm nobody else.
+/// A flood of valid messages does not affect other clients.
 #[tokio::test]
 async fn floods_are_answered_and_others_served() {
     let server = server_with(options(), 99, 1).await;
@@ -177,17 +176,17 @@ async fn floods_are_answered_and_others_served() {
     other.submit(9, encode_request("quick", 4), vec![]).await;
     assert!(matches!(other.end(9).await.0, End::Done(..)));
     assert!(matches!(flood.end(1).await.0, End::Done(..)));
-    // A chunk without bytes is out of turn.
+    // An empty chunk is an error.
     let header = latent(2).0;
     flood.send(&submit(2, Request::Decode, vec![header])).await;
     flood.send(&chunk(2, 0, 0)).await;
     let (End::Failed(error), _) = flood.end(2).await else {
-        panic!("a chunk without bytes was taken");
+        panic!("an empty chunk was accepted");
     };
     assert_eq!(error.code, ErrorCode::BadMessage);
 }
 
-/// A message may come in any fragments; a frame that breaks the rules ends the connection.
+/// A message may arrive in any fragments. A frame that breaks the rules ends the connection.
 #[tokio::test]
 async fn frames_of_every_kind() {
     let server = server_with(options(), 99, 1).await;

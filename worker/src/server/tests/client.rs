@@ -24,7 +24,7 @@ pub enum End {
 
 pub struct Client {
     pub socket: WebSocketStream<TcpStream>,
-    /// Messages about other jobs than the one that was waited for.
+    /// Messages of other jobs than the one that was waited for.
     later: Vec<WorkerMessage>,
 }
 
@@ -182,7 +182,7 @@ impl Client {
         self.send(&ClientMessage::Cancel { job: id(job) }).await;
     }
 
-    /// The next message about a job, among those kept for later or new ones.
+    /// The next message of a job, from those kept for later or from the socket.
     async fn next_of(&mut self, job: JobId) -> WorkerMessage {
         if let Some(at) = self.later.iter().position(|m| job_of(m) == Some(job)) {
             return self.later.remove(at);
@@ -196,7 +196,7 @@ impl Client {
         }
     }
 
-    /// Reads until the job ends; also gives its messages before that.
+    /// Reads until the job ends. Also returns its earlier messages.
     pub async fn end(&mut self, job: u8) -> (End, Vec<WorkerMessage>) {
         let mut before = Vec::new();
         let mut result: Option<(Assembler, ovis_protocol::Outcome)> = None;

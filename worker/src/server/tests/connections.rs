@@ -62,7 +62,7 @@ async fn a_wrong_token_is_refused() {
 }
 
 #[tokio::test]
-async fn the_first_message_must_be_a_hello_and_come_soon() {
+async fn the_first_message_must_be_a_hello_in_time() {
     let server = server().await;
     let mut client = Client::raw(&server).await;
     client.send(&ClientMessage::Status).await;
@@ -112,17 +112,17 @@ async fn pings_are_answered_and_silence_is_noticed() {
     };
     let server = server_with(options, 8, 1).await;
     let mut client = Client::connect(&server).await;
-    // Reading answers the worker's pings, so the connection lives on.
+    // Reading answers the worker's pings, which keeps the connection open.
     let quiet = tokio::time::timeout(Duration::from_millis(400), client.try_next()).await;
     assert!(quiet.is_err(), "the connection ended");
-    // Not reading does not.
+    // Without reading, it is closed.
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert!(client.try_next().await.is_none());
 }
 
 async fn get(server: &TestServer, head: &str) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    // In two pieces, as a slow network would bring it.
+    // In two pieces, as over a slow network.
     let (first, rest) = head.split_at(5);
     stream.write_all(first.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -162,7 +162,7 @@ async fn health_and_metrics_answer_over_http() {
 }
 
 #[tokio::test]
-async fn shutdown_finishes_the_step_and_tells_everyone() {
+async fn shutdown_finishes_the_step_and_tells_every_client() {
     let server = server_with(options(), 8, 100).await;
     let mut busy = Client::connect(&server).await;
     let mut idle = Client::connect(&server).await;

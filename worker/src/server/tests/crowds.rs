@@ -20,9 +20,9 @@ async fn health(server: &TestServer) -> String {
     answer
 }
 
-/// Sockets that send nothing, half a head, or no hello, keep nobody out.
+/// Sockets that send nothing, half a request, or no hello do not keep clients out.
 #[tokio::test]
-async fn silent_sockets_make_way() {
+async fn silent_sockets_are_evicted() {
     let options = Options {
         handshake_timeout: Duration::from_secs(60),
         token: Token::new("right").unwrap(),
@@ -54,7 +54,7 @@ async fn silent_sockets_make_way() {
         "{:?}",
         begun.elapsed()
     );
-    // Those that came later do not make a client go.
+    // Later silent sockets do not evict a client.
     for _ in 0..100 {
         crowd.push(TcpStream::connect(server.address).await.unwrap());
     }
@@ -90,24 +90,24 @@ async fn connections_are_bounded_and_health_is_still_answered() {
 /// Clients that read nothing together hold no more than the quota. One that reads gets its
 /// results nevertheless.
 #[tokio::test]
-async fn clients_that_do_not_read_are_dropped_for_those_that_do() {
+async fn clients_that_do_not_read_are_evicted_for_those_that_do() {
     const MB: u64 = 1 << 20;
     let limits = Limits {
         queue: 99,
         unread_bytes: 100 * MB,
     };
     let server = server_within(options(), limits, 1).await;
-    let mut deaf = Vec::new();
-    // Each asks for twice 32 MB and reads nothing; system buffers hold a few of them.
+    let mut stalled = Vec::new();
+    // Each requests 32 MB twice and reads nothing; socket buffers hold a few of these.
     for name in ["a", "b", "c"] {
         let mut client = Client::connect_as(&server, name).await;
         for job in 1..=2 {
-            let job = job + 10 * deaf.len() as u8;
+            let job = job + 10 * stalled.len() as u8;
             client
                 .submit(job, encode_request("big", 1_000_000), vec![])
                 .await;
         }
-        deaf.push(client);
+        stalled.push(client);
     }
     server.idle().await;
     let mut reader = Client::connect_as(&server, "reader").await;
@@ -116,9 +116,9 @@ async fn clients_that_do_not_read_are_dropped_for_those_that_do() {
         reader.submit(job, request, vec![]).await;
         assert!(matches!(reader.end(job).await.0, End::Done(..)));
     }
-    // Whoever was not dropped can still read.
+    // Clients that were not evicted can still read.
     let mut dropped = 0;
-    for mut client in deaf {
+    for mut client in stalled {
         loop {
             match client.try_next().await {
                 None => {
@@ -137,7 +137,7 @@ async fn clients_that_do_not_read_are_dropped_for_those_that_do() {
     assert!(dropped >= 1);
 }
 
-/// Who connects anew for every job does not get ahead of who waits.
+/// A client that reconnects for every job does not overtake one that waits.
 #[tokio::test]
 async fn reconnecting_gains_nothing() {
     let server = server_with(options(), 99, 30).await;

@@ -1,10 +1,10 @@
-//! The protocol's document against this server's own numbers.
+//! The protocol document states this server's limits.
 
 use crate::jobs::{Limits, DEFAULT_QUEUE};
 use crate::server::{http, Options};
 
 #[test]
-fn the_document_has_this_servers_numbers() {
+fn the_document_states_this_servers_limits() {
     let document = include_str!("../../../../protocol/README.md").replace(',', "");
     let options = Options::default();
     let limits = options.connections;

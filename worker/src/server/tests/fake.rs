@@ -18,7 +18,7 @@ use crate::server::{serve, Options, ServeError};
 /// Width of the fake's conditioning.
 pub const WIDTH: usize = 8;
 
-/// What the device thread did, in order: `encode NAME`, `step SEED N`, `decode`.
+/// What the device's thread did, in order: `encode NAME`, `step SEED N`, `decode`, `vae-encode`.
 pub type Log = Arc<Mutex<Vec<String>>>;
 
 /// A backend that sleeps for `pause` instead of computing.
@@ -68,7 +68,7 @@ impl Backend for Fake {
         std::thread::sleep(self.pause);
         match name.as_str() {
             "panic" => panic!("the fake was asked to panic"),
-            // Long enough to be caught in.
+            // Long enough to be interrupted.
             "long" => {
                 std::thread::sleep(Duration::from_secs(2));
                 Err(Error::invalid("it took long", ""))
@@ -158,7 +158,7 @@ impl Backend for Fake {
     }
 }
 
-/// A server on a free port, and how to end it.
+/// A server on a free port, and how to stop it.
 pub struct TestServer {
     pub address: std::net::SocketAddr,
     pub jobs: Jobs,
@@ -216,7 +216,7 @@ impl TestServer {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until the device thread has done something.
+    /// Waits until the device's thread has logged this line.
     pub async fn until(&self, line: &str) {
         for _ in 0..1000 {
             if self.log().iter().any(|l| l == line) {

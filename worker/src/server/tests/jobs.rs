@@ -133,7 +133,7 @@ async fn an_upload_can_be_cancelled() {
         .await;
     client.cancel(1).await;
     assert!(matches!(client.end(1).await.0, End::Cancelled));
-    // A chunk that was already under way does no harm.
+    // A chunk that was already on its way is ignored.
     client
         .send(&ClientMessage::Chunk(Chunk {
             job: id(1),
@@ -182,7 +182,7 @@ async fn two_clients_take_turns() {
         .iter()
         .filter(|line| !line.starts_with("step 1 "))
         .collect();
-    // The second's have less to do than what is left of the first's, and join it.
+    // The second client's jobs have less work left than the first's, so they join it.
     assert_eq!(order, ["step 11 1", "step 12 1", "step 2 1", "step 3 1"]);
 }
 
@@ -213,8 +213,7 @@ async fn a_preview_shares_the_steps_of_a_poster() {
     assert!(matches!(long.end(1).await.0, End::Done(..)));
     let log = server.log();
     let at = |line: &str| log.iter().position(|l| l == line).unwrap();
-    // It does not wait for the long one's end, takes every other step, and the long one
-    // goes on.
+    // It does not wait for the long job to end, and the two alternate.
     let begun = at("step 2 1");
     assert!(begun < at("step 1 50"), "{log:?}");
     assert_eq!(at("step 2 3"), begun + 4, "{log:?}");
@@ -375,7 +374,7 @@ async fn announced_bytes_and_jobs_are_bounded() {
 }
 
 #[tokio::test]
-async fn chunks_out_of_turn_fail_their_job() {
+async fn chunks_out_of_order_fail_their_job() {
     let server = server().await;
     let mut client = Client::connect(&server).await;
     client
@@ -416,11 +415,12 @@ async fn a_uuid_is_one_job() {
 
 /// A client that reads nothing delays neither the device nor other clients.
 #[tokio::test]
-async fn a_client_that_does_not_read_blocks_nobody() {
+async fn a_client_that_does_not_read_blocks_no_other() {
     let server = server_with(options(), 24, 1).await;
-    let mut deaf = Client::connect(&server).await;
+    let mut stalled = Client::connect(&server).await;
     for job in 1..=4 {
-        deaf.submit(job, encode_request("big", 1_000_000), vec![])
+        stalled
+            .submit(job, encode_request("big", 1_000_000), vec![])
             .await;
     }
     let mut other = Client::connect(&server).await;
@@ -428,6 +428,6 @@ async fn a_client_that_does_not_read_blocks_nobody() {
     assert!(matches!(other.end(9).await.0, End::Done(..)));
     server.idle().await;
     for job in 1..=4 {
-        assert!(matches!(deaf.end(job).await.0, End::Done(..)));
+        assert!(matches!(stalled.end(job).await.0, End::Done(..)));
     }
 }

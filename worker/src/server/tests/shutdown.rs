@@ -18,8 +18,8 @@ async fn ask(server: &TestServer, head: &str) -> String {
     answer
 }
 
-/// A step that does not end is not waited for longer than the grace period. Meanwhile health
-/// says that the worker stops, and no client gets in.
+/// The server waits for a running step no longer than the grace period. Meanwhile `/health`
+/// reports that the worker is stopping, and new clients are refused.
 #[tokio::test]
 async fn the_grace_period_ends_the_wait() {
     let options = Options {
@@ -72,12 +72,12 @@ async fn the_grace_period_ends_the_wait() {
     );
 }
 
-/// The device thread's end is the server's, which is an error, and clients are told.
+/// When the device's thread ends by itself, the server ends with an error and clients are told.
 #[tokio::test]
 async fn a_device_that_ends_ends_the_server() {
     let server = server().await;
     let mut client = Client::connect(&server).await;
-    // As a device thread ends that finds its device broken.
+    // A device's thread that finds its device lost does the same.
     server.jobs.stop();
     let WorkerMessage::ShuttingDown { reason } = client.next().await else {
         panic!("it was not told");
