@@ -19,8 +19,8 @@ mod cuda {
     use std::process::Command;
     use std::{env, fs};
 
-    /// Machine code for Ampere (which 8.6 and 8.9 run as well), Hopper and both kinds of Blackwell, and
-    /// PTX that the driver compiles for any other GPU newer than Hopper.
+    /// Machine code for Ampere (which 8.6 and 8.9 run as well), Hopper and both kinds of Blackwell,
+    /// and PTX that the driver compiles for any other GPU newer than Hopper.
     const TARGETS: [&str; 5] = [
         "arch=compute_80,code=sm_80",
         "arch=compute_90,code=sm_90",
@@ -127,8 +127,8 @@ mod cuda {
             .compile("ovis_cudnn");
     }
 
-    /// Without an installed driver, libcuda is an empty stub whose symbols stay unresolved until the
-    /// worker runs on a machine with a real one.
+    /// Without an installed driver, libcuda is an empty stub whose symbols stay unresolved until
+    /// the worker runs on a machine with a real one.
     pub fn link() {
         if let Some(dir) = variable("OVIS_CUDA_LINK_DIR") {
             println!("cargo:rustc-link-search=native={dir}");

@@ -162,9 +162,9 @@ int ovis_cudnn_attention(void *handle, const int64_t *q_dims, const int64_t *q_s
 
 // The same for E4M3 inputs and output: the frontend rejects a bf16 output below compute capability
 // 10. Tensors 5 to 12 are single floats in device memory: the factors that dequantize q, k, v and
-// the weights, the factors that quantize the weights (0 to 1) and the output, and, written by cuDNN,
-// the largest weight and the largest output. `unified` selects cuDNN's single SDPA operation (9.25
-// or newer) instead of a graph of products and a softmax.
+// the weights, the factors that quantize the weights (0 to 1) and the output, and, written by
+// cuDNN, the largest weight and the largest output. `unified` selects cuDNN's single SDPA operation
+// (9.25 or newer) instead of a graph of products and a softmax.
 int ovis_cudnn_attention_fp8(void *handle, const int64_t *q_dims, const int64_t *q_strides,
                              const int64_t *kv_dims, const int64_t *k_strides,
                              const int64_t *v_strides, const int64_t *o_strides, float scale,

@@ -53,8 +53,8 @@ __device__ void largest_value(const T *v, float *slots, int64_t tokens, int64_t 
 }
 
 // Converts [batch, tokens] rows of q, k and v, of the given widths, to contiguous 8-bit floats, and
-// fills the slots. A width of zero means that q or k is already converted. q_bound and k_bound bound
-// the magnitudes of q and k; LARGEST_VALUE bounds v. One block per row.
+// fills the slots. A width of zero means that q or k is already converted. q_bound and k_bound
+// bound the magnitudes of q and k; LARGEST_VALUE bounds v. One block per row.
 template <typename T, int N>
 __device__ void heads_to_fp8(const T *q, const T *k, const T *v, fp8 *q_out, fp8 *k_out,
                              fp8 *v_out, float *slots, int64_t q_width, int64_t k_width,

@@ -50,10 +50,9 @@ __device__ __forceinline__ void barrier_arrive(uint64_t *barrier) {
                  : "memory");
 }
 
-// Arrives at the same barrier of block `rank` of the cluster. It
-// hands back memory that wgmma has read, and waiting for the products already orders those reads, so
-// it needs no release to the whole cluster, which would stall the threads for a memory fence of the
-// GPU.
+// Arrives at the same barrier of block `rank` of the cluster. It hands back memory that wgmma has
+// read, and waiting for the products already orders those reads, so it needs no release to the
+// whole cluster, which would stall the threads for a memory fence of the GPU.
 __device__ __forceinline__ void barrier_arrive(uint64_t *barrier, uint32_t rank) {
     asm volatile(
         "{\n.reg .b32 there;\n"

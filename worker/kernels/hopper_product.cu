@@ -15,7 +15,7 @@
 //
 // If the last round of tiles would leave most of the GPU idle, its tiles are split along K into
 // parts.
-#include "hopper_ends.cuh"
+#include "hopper_epilogues.cuh"
 #include "hopper_tiles.cuh"
 
 __device__ __forceinline__ uint32_t both(float a, float b) {
@@ -25,7 +25,7 @@ __device__ __forceinline__ uint32_t both(float a, float b) {
 
 // The next stage of a ring, and the parity of its barriers' phase.
 template <int PLACES>
-struct Turn {
+struct RingIndex {
     int place = 0;
     uint32_t parity = 0;
 
@@ -51,8 +51,8 @@ __device__ __forceinline__ void fetch(const CUtensorMap *x, const CUtensorMap *w
                                       const End &end, Shared &shared) {
     constexpr int K = ROW_BYTES / sizeof(T);
     const uint32_t rank = hopper::cluster_rank();
-    Turn<STAGES> turn;
-    Turn<STAGES + 1> unit;
+    RingIndex<STAGES> ring;
+    RingIndex<STAGES + 1> unit;
     // Expects the bytes of a unit's first stage and of its columns' biases and scales.
     const auto columns = [&](const Unit &u, uint64_t *full) {
         auto &to = shared.columns[unit.place];
@@ -74,9 +74,9 @@ __device__ __forceinline__ void fetch(const CUtensorMap *x, const CUtensorMap *w
         const int row = u.row + int(rank) * TILE_ROWS;
         const int w_row = rank == 0 ? u.first : u.second;
         for (int step = u.begin; step < u.end; ++step) {
-            auto &stage = shared.stages[turn.place];
-            uint64_t *full = &shared.full[turn.place];
-            hopper::barrier_wait(&shared.empty[turn.place], turn.parity ^ 1);
+            auto &stage = shared.stages[ring.place];
+            uint64_t *full = &shared.full[ring.place];
+            hopper::barrier_wait(&shared.empty[ring.place], ring.parity ^ 1);
             if (step == u.begin) {
                 columns(u, full);
             } else {
@@ -84,7 +84,7 @@ __device__ __forceinline__ void fetch(const CUtensorMap *x, const CUtensorMap *w
             }
             hopper::copy_box(stage.x, x, full, step * K, row);
             hopper::copy_box_to(0b11, stage.w + rank * HALF * ROW_BYTES, w, full, step * K, w_row);
-            turn.advance();
+            ring.advance();
         }
     });
 }
@@ -128,8 +128,8 @@ __device__ __forceinline__ bool gather(const Product &p, const Unit &u, Shared &
 // Stages 64 rows of a tile for the epilogue: scaled, with bias, in bf16. `row` is the group's first
 // row in the product, and `at` in the block's tile; hopper.cuh describes which thread holds what.
 template <typename T>
-__device__ __forceinline__ void put_down(const float (&sums)[128], const Product &p, int row,
-                                         int at, const Shared::Columns &columns, Shared &shared) {
+__device__ __forceinline__ void stage_rows(const float (&sums)[128], const Product &p, int row,
+                                           int at, const Shared::Columns &columns, Shared &shared) {
     const int lane = threadIdx.x % 32;
     const int warp_row = threadIdx.x % GROUP / 32 * 16;
     float x_scale[2] = {1.0f, 1.0f};
@@ -191,9 +191,9 @@ __device__ __forceinline__ void multiply(const Product &p, const End &end, Share
     const uint64_t x = hopper::tile(shared.stages[0].x + first * ROW_BYTES);
     const uint64_t w = hopper::tile(shared.stages[0].w);
     float sums[128];
-    Turn<STAGES> turn;
-    Turn<1> tile;
-    Turn<STAGES + 1> unit;
+    RingIndex<STAGES> ring;
+    RingIndex<1> tile;
+    RingIndex<STAGES + 1> unit;
     // Both blocks of the cluster write to a stage, so both are told that it is empty.
     const auto release = [&](int stage) {
         if (threadIdx.x % GROUP < BLOCKS) {
@@ -203,9 +203,9 @@ __device__ __forceinline__ void multiply(const Product &p, const End &end, Share
     each_unit(p, end, [&](const Unit &u) {
         int before = 0;
         for (int step = u.begin; step < u.end; ++step) {
-            hopper::barrier_wait(&shared.full[turn.place], turn.parity);
+            hopper::barrier_wait(&shared.full[ring.place], ring.parity);
             hopper::products_begin();
-            const int stage = turn.place * sizeof(Shared::Stage);
+            const int stage = ring.place * sizeof(Shared::Stage);
 #pragma unroll
             for (int at = 0; at < ROW_BYTES; at += 32) {
                 hopper::multiply<T>(sums, hopper::moved(x, stage + at),
@@ -216,8 +216,8 @@ __device__ __forceinline__ void multiply(const Product &p, const End &end, Share
                 hopper::products_wait<1>();
                 release(before);
             }
-            before = turn.place;
-            turn.advance();
+            before = ring.place;
+            ring.advance();
         }
         hopper::products_wait<0>();
         release(before);
@@ -225,7 +225,7 @@ __device__ __forceinline__ void multiply(const Product &p, const End &end, Share
         const bool whole = u.cut < 0 || gather(p, u, shared, sums);
         if (whole) {
             const int row = u.row + int(hopper::cluster_rank()) * TILE_ROWS + first;
-            put_down<T>(sums, p, row, first, shared.columns[unit.place], shared);
+            stage_rows<T>(sums, p, row, first, shared.columns[unit.place], shared);
         }
         unit.advance();
         if (u.cut < 0 && threadIdx.x == 0) {
@@ -243,7 +243,7 @@ template <typename End>
 __device__ __forceinline__ void finish_all(const Product &p, const End &end, Shared &shared,
                                            int warp) {
     const int rank = int(hopper::cluster_rank());
-    Turn<1> tile;
+    RingIndex<1> tile;
     each_unit(p, end, [&](const Unit &u) {
         hopper::barrier_wait(&shared.multiplied, tile.parity);
         if (shared.whole) {

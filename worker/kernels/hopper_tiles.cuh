@@ -48,7 +48,7 @@ struct Product {
     int steps;     // steps of ROW_BYTES along K
     int row_tiles; // tiles of a cluster, 256 rows each
     int column_tiles;
-    int group_row_tiles; // row tiles per group; a group's columns are computed before the next group
+    int group_row_tiles; // row tiles per group; groups are computed one after another
     int uncut;           // number of tiles that are not split, which come first
     int parts;           // parts per split tile
 };

@@ -59,7 +59,7 @@ __device__ void qk_norm_rope(const T *qkv, const T *query_weight, const T *key_w
         }
         const float inverse = rsqrtf(warp_sum(squares) / head_dim + eps);
 
-        const auto turn = [&](const Pack<T, 2> &pair, int p) {
+        const auto rotate = [&](const Pack<T, 2> &pair, int p) {
             const auto w = pair_of(weight, p);
             const float x0 = wide(pair.at[0]) * inverse * wide(w.at[0]);
             const float x1 = wide(pair.at[1]) * inverse * wide(w.at[1]);
@@ -76,17 +76,17 @@ __device__ void qk_norm_rope(const T *qkv, const T *query_weight, const T *key_w
 #pragma unroll
         for (int j = 0; j < KEPT; ++j) {
             if (lane + 32 * j < pairs) {
-                turn(kept[j], lane + 32 * j);
+                rotate(kept[j], lane + 32 * j);
             }
         }
         for (int p = lane + 32 * KEPT; p < pairs; p += 32) {
-            turn(pair_of(x, p), p);
+            rotate(pair_of(x, p), p);
         }
     }
 }
 
-// The same for neighbouring pairs, with N elements per lane and several heads per warp: head_dim / N
-// is a power of two.
+// The same for neighbouring pairs, with N elements per lane and several heads per warp: head_dim /
+// N is a power of two.
 template <typename T, int N>
 __device__ void qk_norm_rope_packed(const T *qkv, const T *query_weight, const T *key_weight,
                                     const float *cos, const float *sin, T *q, T *k, T *v,

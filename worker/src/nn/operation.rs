@@ -1,7 +1,7 @@
 //! Limits of the operation that the current thread runs: cancellation, and host memory.
 //!
-//! The thread that owns a device sets them around each call of a model. Long computations query them
-//! here, so that they need not be passed down through every function in between.
+//! The thread that owns a device sets them around each call of a model. Long computations query
+//! them here, so that they need not be passed down through every function in between.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -63,9 +63,9 @@ pub(super) fn attention_fp8_by(
     }
 }
 
-/// The descriptions in the order in which they are tried, the faster first: the graph reaches 973 TFLOP/s at 4096 tokens on an
-/// H200 with cuDNN 9.19 (NVIDIA/cudnn-frontend, benchmark/sdpa_benchmark_training, llama3.1
-/// without a mask).
+/// The descriptions in the order in which they are tried, the faster first: the graph reaches 973
+/// TFLOP/s at 4096 tokens on an H200 with cuDNN 9.19 (NVIDIA/cudnn-frontend,
+/// benchmark/sdpa_benchmark_training, llama3.1 without a mask).
 const ALL_TERMS: [Terms; 2] = [Terms::Graph, Terms::Operation];
 
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, bounds: QkBounds) -> Result<Option<Attended>> {

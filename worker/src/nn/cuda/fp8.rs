@@ -42,7 +42,8 @@ pub fn quantize_rows(x: &Tensor) -> Result<Option<ScaledRows>> {
     let rows = rows_to_write(x.dims(), &x)?;
     let at = [address(&x)?, address(&rows.values)?];
     let pack = pack(x.dtype(), &[from.width, from.stride], &at);
-    // SAFETY: x and the values hold `from.count` rows of `from.width`, and there is a scale per row.
+    // SAFETY: x and the values hold `from.count` rows of `from.width`, and there is a scale per
+    // row.
     unsafe {
         kernel("quantize_rows", x.dtype(), pack).launch(
             &device,

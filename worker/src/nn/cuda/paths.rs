@@ -45,8 +45,8 @@ pub fn describe_paths(device: &CudaDevice, placement: &Placement) -> Result<Stri
     ))
 }
 
-/// What multiplies matrices, by type of factor. `own` tells whether the transformer's large products
-/// use kernels of our own.
+/// What multiplies matrices, by type of factor. `own` tells whether the transformer's large
+/// products use kernels of our own.
 fn matrix_products(products: &Products, placement: &Placement, own: bool) -> Vec<String> {
     let fp8 = placement.products == WeightFormat::Fp8;
     let mut parts = Vec::new();

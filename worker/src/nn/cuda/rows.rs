@@ -94,8 +94,8 @@ pub fn embed(table: &Tensor, ids: &[u32]) -> Result<Option<Tensor>> {
 /// Elements that one thread block sums up.
 const MAGNITUDES: usize = 1 << 14;
 
-/// See [`mean_magnitude`](crate::nn::mean_magnitude). Sums pieces, then their sums, in the same order
-/// every time.
+/// See [`mean_magnitude`](crate::nn::mean_magnitude). Sums pieces, then their sums, in the same
+/// order every time.
 pub fn mean_magnitude(x: &Tensor, minus: Option<&Tensor>) -> Result<Option<Tensor>> {
     let both: Vec<&Tensor> = std::iter::once(x).chain(minus).collect();
     let Some(device) = shared_gpu(&both) else {

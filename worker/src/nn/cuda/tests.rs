@@ -131,8 +131,9 @@ fn layer_norm_does_not_cancel() {
     let plain = modulated_layer_norm(&x, &none, &none, 1e-6).unwrap();
     let none = there(&none, DType::F32);
     let ours = kernels::modulated_layer_norm(&there(&x, DType::F32), &none, &none, 1e-6);
-    // Neighbouring float32 numbers near 1000 differ by 6e-5, so each side's mean may be off by a little
-    // more than that. If the variance had no pass of its own, it would lose all but two digits.
+    // Neighbouring float32 numbers near 1000 differ by 6e-5, so each side's mean may be off by a
+    // little more than that. If the variance had no pass of its own, it would lose all but two
+    // digits.
     assert_close("offset of 1000", &ours.unwrap().unwrap(), &plain, 5e-4);
 }
 

@@ -14,12 +14,13 @@ use crate::nn::placement::WeightFormat;
 /// # Errors
 /// The weight cannot be converted on its device.
 pub fn store(weight: Tensor, format: WeightFormat) -> Result<Arc<dyn Weight>> {
-    if format == WeightFormat::Fp8 {
-        if let Some(stored) = Fp8::new(&weight)? {
-            return Ok(Arc::new(stored));
-        }
-    }
-    Ok(dense(weight))
+    Ok(match format {
+        WeightFormat::Dense => dense(weight),
+        WeightFormat::Fp8 => match Fp8::new(&weight)? {
+            Some(stored) => Arc::new(stored),
+            None => dense(weight),
+        },
+    })
 }
 
 /// Keeps a weight `[out, in]` as the tensor that it is.

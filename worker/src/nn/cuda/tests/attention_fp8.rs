@@ -1,5 +1,5 @@
-//! Compares fp8 attention with plain attention of the quantized q, k and v. GPUs older than Hopper do
-//! not support it; there the tests only report that.
+//! Compares fp8 attention with plain attention of the quantized q, k and v. GPUs older than Hopper
+//! do not support it; there the tests only report that.
 
 use std::time::Instant;
 
@@ -155,7 +155,8 @@ fn values_of_any_size_do_not_saturate() {
     let (tokens, heads, head_dim) = (200, 2, 64);
     for size in [1e-6, 1.0, 3e4] {
         let case = Case::random(1, tokens, heads, head_dim);
-        // Two columns are a hundred times larger than the others in every token, and so is the mean.
+        // Two columns are a hundred times larger than the others in every token, and so is the
+        // mean.
         let factors = (0..head_dim).map(|i| if i < 2 { 0.0 } else { 1.0 });
         let factors: Vec<f32> = factors.collect();
         let factors = Tensor::new(factors, &Device::Cpu).unwrap();
@@ -191,8 +192,8 @@ fn values_of_any_size_do_not_saturate() {
     }
 }
 
-/// Scores that increase from key to key, or decrease, so that the running sums are rescaled at every
-/// tile, or never.
+/// Scores that increase from key to key, or decrease, so that the running sums are rescaled at
+/// every tile, or never.
 #[test]
 fn scores_that_rise_and_fall() {
     let (tokens, head_dim) = (640, 64);
@@ -219,8 +220,8 @@ fn scores_that_rise_and_fall() {
     }
 }
 
-/// One key with 8000 times the weight of each other key. All others together still have a quarter of
-/// its weight, so they must not be rounded to zero.
+/// One key with 8000 times the weight of each other key. All others together still have a quarter
+/// of its weight, so they must not be rounded to zero.
 #[test]
 fn small_weights_of_many_keys_count() {
     let (tokens, head_dim) = (2048, 64);
@@ -243,7 +244,8 @@ fn small_weights_of_many_keys_count() {
     let wanted = (others - 1.0) / (others + 1.0);
     for (terms, ours) in case.ours("small weights") {
         for found in values(&ours) {
-            // The result is rounded by up to 1/16; rounding of the weights may move it by one more number.
+            // The result is rounded by up to 1/16; rounding of the weights may move it by one more
+            // number.
             assert!((found / wanted - 1.0).abs() < 0.1, "{terms:?}: {found}");
         }
     }

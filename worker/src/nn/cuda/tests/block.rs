@@ -1,5 +1,5 @@
-//! Compares products with fused epilogues with the plain expressions. On other GPUs than Hopper, the
-//! separate kernels run and must meet the same tolerances.
+//! Compares products with fused epilogues with the plain expressions. On other GPUs than Hopper,
+//! the separate kernels run and must meet the same tolerances.
 
 use candle_core::{DType, Device, Tensor, D};
 

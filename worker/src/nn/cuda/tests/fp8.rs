@@ -1,5 +1,5 @@
-//! Compares 8-bit floats. The reference rounds with the crate `float8`, which candle uses on CPUs; the
-//! kernels round with the GPU's instructions.
+//! Compares 8-bit floats. The reference rounds with the crate `float8`, which candle uses on CPUs;
+//! the kernels round with the GPU's instructions.
 
 use candle_core::{DType, Device, Tensor, D};
 
@@ -125,8 +125,8 @@ fn modulated_layer_norms() {
 }
 
 /// The result is rounded to bf16 once or, where a kernel applies the scales, twice. cuBLASLt's fast
-/// accumulation truncates the sum to about 14 bits after every 32 products, in the worst case always
-/// in the same direction.
+/// accumulation truncates the sum to about 14 bits after every 32 products, in the worst case
+/// always in the same direction.
 fn product_tolerance(inputs: usize) -> f32 {
     4e-3 + (inputs / 32) as f32 * 2f32.powi(-13)
 }

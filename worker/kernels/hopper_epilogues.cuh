@@ -62,20 +62,20 @@ __device__ __forceinline__ Unit unit_of(const Product &p, const Gated &, int num
 }
 
 // Loads 8 elements that no thread writes while the kernel runs.
-__device__ __forceinline__ Pack<bf16, 8> fixed(const bf16 *p) {
+__device__ __forceinline__ Pack<bf16, 8> load_constant(const bf16 *p) {
     Pack<bf16, 8> v;
     reinterpret_cast<uint4 &>(v) = __ldg(reinterpret_cast<const uint4 *>(p));
     return v;
 }
 
-// Stores elements that this kernel does not read again. They are evicted from the L2 cache first, so
-// that x and W stay there.
-__device__ __forceinline__ void store_away(bf16 *p, const Pack<bf16, 8> &v) {
+// Stores elements that this kernel does not read again. They are evicted from the L2 cache first,
+// so that x and W stay there.
+__device__ __forceinline__ void store_streaming(bf16 *p, const Pack<bf16, 8> &v) {
     __stcs(reinterpret_cast<uint4 *>(p), reinterpret_cast<const uint4 &>(v));
 }
 
-// SiLU, accurate to the last few bits of float32, in five instructions: each one takes power from the
-// products.
+// SiLU, accurate to the last few bits of float32, in five instructions: each one takes power from
+// the products.
 __device__ __forceinline__ float short_silu(float x) {
     constexpr float LOG2_E = 1.4426950408889634f;
     float power, inverse;
@@ -113,8 +113,8 @@ __device__ __forceinline__ void each_piece(int warp, int begin, int tokens, Body
 
 // RMSNorm of a head, of which 16 lanes hold 8 columns each, and rotation of its neighbouring pairs,
 // as in rope.cu.
-__device__ __forceinline__ void turn(float (&x)[8], const float (&weight)[8], float4 cosines,
-                                     float4 sines, float eps) {
+__device__ __forceinline__ void rotate_head(float (&x)[8], const float (&weight)[8], float4 cosines,
+                                            float4 sines, float eps) {
     float squares = 0.0f;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
@@ -139,13 +139,13 @@ __device__ __forceinline__ void turn(float (&x)[8], const float (&weight)[8], fl
 __device__ __forceinline__ void finish_heads(const Product &p, const Projected &e, const Unit &u,
                                              int begin, int warp, Shared &shared) {
     const int place = threadIdx.x % 16 * 8;
-    const int turned_columns = e.queries + e.keys;
+    const int rotated_columns = e.queries + e.keys;
     const bool eight = e.queries8 != nullptr;
     float weight[2][8];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const bool query = u.first + half * HALF < e.queries;
-        const auto w = fixed((query ? e.query_weight : e.key_weight) + place);
+        const auto w = load_constant((query ? e.query_weight : e.key_weight) + place);
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
             weight[half][j] = wide(w.at[j]);
@@ -157,7 +157,7 @@ __device__ __forceinline__ void finish_heads(const Product &p, const Projected &
         const int64_t row = int64_t(at.entry) * e.place.all + token;
         const bool there = at.row < p.rows;
         float4 c = {}, s = {};
-        if (u.first < turned_columns && there) {
+        if (u.first < rotated_columns && there) {
             const int64_t angle = (token * HALF + place) / 2;
             c = __ldg(reinterpret_cast<const float4 *>(e.cos + angle));
             s = __ldg(reinterpret_cast<const float4 *>(e.sin + angle));
@@ -167,8 +167,8 @@ __device__ __forceinline__ void finish_heads(const Product &p, const Projected &
             const int column = u.first + half * HALF;
             float x[8];
             widen<bf16, 8>(sums_at(shared.sums[half], at.r, at.chunk), x);
-            if (column < turned_columns) {
-                turn(x, weight[half], c, s, e.eps);
+            if (column < rotated_columns) {
+                rotate_head(x, weight[half], c, s, e.eps);
                 if (eight) {
                     if (there && column < e.queries) {
                         store<fp8, 8>(e.queries8 + row * e.queries + column + place,
@@ -189,12 +189,12 @@ __device__ __forceinline__ void finish_heads(const Product &p, const Projected &
                 for (int j = 0; j < 8; ++j) {
                     y.at[j] = narrow<bf16>(x[j]);
                 }
-                const int before = eight ? turned_columns : 0;
-                store_away(e.heads + row * (e.head_columns - before) + column - before + place, y);
+                const int before = eight ? rotated_columns : 0;
+                store_streaming(e.heads + row * (e.head_columns - before) + column - before + place, y);
             }
         }
     });
-    if (eight && u.second >= turned_columns) {
+    if (eight && u.second >= rotated_columns) {
 #pragma unroll
         for (int step = 16; step > 0; step /= 2) {
             most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, step));
@@ -217,7 +217,7 @@ __device__ __forceinline__ void finish_swiglu(const Product &p, const Projected 
             up.at[j] = narrow<bf16>(wide(up.at[j]) * short_silu(wide(gate.at[j])));
         }
         if (at.row < p.rows) {
-            store_away(to + at.row * e.mlp_stride + at.chunk * 8, up);
+            store_streaming(to + at.row * e.mlp_stride + at.chunk * 8, up);
         }
     });
 }
@@ -241,14 +241,14 @@ __device__ __forceinline__ void finish(const Product &p, const Gated &e, const U
         for (int half = 0; half < 2; ++half) {
             const int column = u.first + half * HALF + at.chunk * 8;
             const int64_t to = int64_t(at.row) * e.columns + column;
-            const auto x = fixed(e.x + to);
-            const auto gate = fixed(e.gate + at.entry * e.gate_stride + column);
+            const auto x = load_constant(e.x + to);
+            const auto gate = load_constant(e.gate + at.entry * e.gate_stride + column);
             auto y = load<bf16, 8>(sums_at(shared.sums[half], at.r, at.chunk));
 #pragma unroll
             for (int j = 0; j < 8; ++j) {
                 y.at[j] = narrow<bf16>(wide(x.at[j]) + wide(gate.at[j]) * wide(y.at[j]));
             }
-            store_away(e.out + to, y);
+            store_streaming(e.out + to, y);
         }
     });
 }
