@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::folder;
 
-/// ComfyUI's folders of each part.
+/// Folders of diffusion models.
 pub(super) const TRANSFORMER_FOLDERS: [&str; 2] = ["diffusion_models", "unet"];
+/// Folders of text encoders.
 pub(super) const TEXT_ENCODER_FOLDERS: [&str; 2] = ["text_encoders", "clip"];
+/// Folders of autoencoders.
 pub(super) const VAE_FOLDERS: [&str; 1] = ["vae"];
 /// Levels of folders that are searched, those folders included.
 pub(super) const DEPTH: usize = 3;

@@ -52,14 +52,8 @@ impl TensorSource for SafetensorsFile {
         entry: &TensorEntry,
         rows: Range<usize>,
     ) -> Result<Cow<'_, [u8]>, WeightsError> {
-        let range = entry.row_bytes(&rows);
-        let bytes = range.and_then(|range| self.file.bytes().get(range));
-        bytes.map(Cow::Borrowed).ok_or_else(|| WeightsError::Rows {
-            file: self.path().to_owned(),
-            tensor: entry.name.clone(),
-            rows,
-            count: entry.rows(),
-        })
+        let range = entry.checked_row_bytes(self.path(), rows)?;
+        Ok(Cow::Borrowed(&self.file.bytes()[range]))
     }
 
     fn file(&self) -> Option<&Arc<MappedFile>> {

@@ -117,12 +117,7 @@ impl TensorSource for RandomTensors {
         entry: &TensorEntry,
         rows: Range<usize>,
     ) -> Result<Cow<'_, [u8]>, WeightsError> {
-        let range = entry.row_bytes(&rows).ok_or_else(|| WeightsError::Rows {
-            file: self.path().to_owned(),
-            tensor: entry.name.clone(),
-            rows,
-            count: entry.rows(),
-        })?;
+        let range = entry.checked_row_bytes(self.path(), rows)?;
         let fill = fill(entry, &self.pool);
         let values = range.start / VALUE_BYTES..range.end / VALUE_BYTES;
         let bytes = values.flat_map(|i| value(fill, i).to_le_bytes());

@@ -74,6 +74,23 @@ impl TensorEntry {
         let start = self.bytes.start;
         (length % count == 0).then(|| start + rows.start * row..start + rows.end * row)
     }
+
+    /// As [`row_bytes`](Self::row_bytes), for a source at `path`.
+    ///
+    /// # Errors
+    /// [`WeightsError::Rows`] in place of `None`.
+    pub(super) fn checked_row_bytes(
+        &self,
+        path: &Path,
+        rows: Range<usize>,
+    ) -> Result<Range<usize>, WeightsError> {
+        self.row_bytes(&rows).ok_or_else(|| WeightsError::Rows {
+            file: path.to_owned(),
+            tensor: self.name.clone(),
+            rows,
+            count: self.rows(),
+        })
+    }
 }
 
 /// Values that follow a rule, so that a device can generate them instead of receiving their

@@ -19,9 +19,9 @@ pub(super) enum Names {
 /// Names of the mid attention's layers in diffusers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Attention {
-    /// `to_q`, since diffusers 0.17.
+    /// The present ones: `to_q`.
     ToQ,
-    /// `query`, before.
+    /// Those of diffusers' first attention class: `query`.
     Query,
 }
 

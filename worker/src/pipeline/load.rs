@@ -356,3 +356,44 @@ impl Pipeline {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::test_files::{write_checkpoint, Naming};
+    use crate::checkpoint::CheckpointArgs;
+
+    #[test]
+    fn weights_can_be_read_again_after_loading() {
+        let folder = tempfile::tempdir().unwrap();
+        write_checkpoint(folder.path(), Naming::Diffusers);
+        let args = CheckpointArgs {
+            model: Some(folder.path().to_owned()),
+            ..CheckpointArgs::default()
+        };
+        let placement = Placement {
+            device: Device::Cpu,
+            weights: DType::F32,
+            fp8: false,
+        };
+        let checkpoint = Checkpoint::open(&args).unwrap();
+        let pipeline = Pipeline::load(&checkpoint, &placement, Parts::ALL).unwrap();
+        drop(checkpoint);
+        let parts = pipeline.weights();
+        let names: Vec<_> = parts.iter().map(|part| part.part()).collect();
+        assert_eq!(names, ["text encoder", "transformer", "VAE"]);
+        let tensor = parts[1].tensor("single_blocks.0.linear1.weight").unwrap();
+        let builder = Builder::new(&parts[1], &placement);
+        let loaded = builder
+            .at("single_blocks.0.linear1")
+            .tensor("weight", &tensor.shape);
+        let loaded = loaded.unwrap().flatten_all().unwrap();
+        let loaded: Vec<_> = loaded.to_vec1::<f32>().unwrap();
+        let bytes = tensor
+            .pieces
+            .iter()
+            .flat_map(|p| p.bytes().unwrap().into_owned());
+        let loaded = loaded.into_iter().flat_map(f32::to_le_bytes);
+        assert!(bytes.eq(loaded));
+    }
+}
