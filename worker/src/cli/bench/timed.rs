@@ -1,4 +1,4 @@
-//! The pipeline as the device's thread runs it, with each operation timed.
+//! The pipeline as the server's engine runs it, with a clock beside it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
