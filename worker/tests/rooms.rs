@@ -27,7 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("server", &["jobs", "pipeline", "logging", "text"]),
     ("device", &["jobs", "pipeline", "nn", "text"]),
-    ("jobs", &["pipeline", "text"]),
+    ("jobs", &["pipeline"]),
     (
         "pipeline",
         &["models", "sampling", "nn", "checkpoint", "text"],
