@@ -1,4 +1,4 @@
-//! Decoding bytes from a stranger: no panic, no allocation past the limit.
+//! Decoding of untrusted bytes: it never panics, and never allocates past the limit.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -8,7 +8,7 @@ use ovis_protocol::{decode_client, decode_worker, encode, ClientMessage, CodecEr
 use ovis_protocol::{Assembler, DType, EncodeRequest, TensorHeader};
 use proptest::prelude::*;
 
-/// Counts the bytes this thread holds, and the most it has held.
+/// An allocator that counts the bytes that the current thread holds, and their peak.
 struct Counting;
 
 thread_local! {
@@ -17,14 +17,14 @@ thread_local! {
 }
 
 fn count(bytes: isize) {
-    // A thread that is ending has no counters left, and nothing to measure.
+    // Thread-local counters are gone while a thread ends, and nothing is measured then.
     let _ = HELD.try_with(|held| {
         held.set(held.get() + bytes);
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
     });
 }
 
-// SAFETY: every call is passed on to the system's allocator unchanged.
+// SAFETY: every call is forwarded to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
@@ -40,8 +40,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A list and what its entries own are each held to the message limit; the
-/// deepest nesting of a message is a list of headers with a name and a shape.
+/// Each level of nested lists may allocate up to the message limit. The deepest nesting is a list of
+/// headers, each with a name and a shape.
 const MOST_HELD: isize = 3 * MAX_MESSAGE_BYTES as isize;
 
 fn peak_of(work: impl FnOnce()) -> isize {
@@ -67,7 +67,7 @@ proptest! {
         decode_both(&bytes);
     }
 
-    /// Bytes that get past the variant's number, with lengths as they please.
+    /// Bytes with a valid variant, followed by arbitrary lengths.
     #[test]
     fn plausible_prefix(
         variant in 0u32..13,
@@ -82,7 +82,7 @@ proptest! {
         decode_both(&bytes);
     }
 
-    /// Real messages with a few bytes changed, and cut short.
+    /// Valid messages with some bytes changed, or truncated.
     #[test]
     fn damaged_messages(
         pick in any::<prop::sample::Index>(),
@@ -109,7 +109,7 @@ proptest! {
     }
 }
 
-/// A message as full of small lists as its bytes allow.
+/// A message with as many small lists as fit.
 #[test]
 fn densest_message() {
     for count in [18_000u64, 19_000, 20_000, 30_000] {
@@ -181,7 +181,7 @@ fn memory_grows_with_what_arrived_and_not_with_what_was_announced() {
             assembler.push(0, offset as u64, &chunk).unwrap();
         }
     });
-    // Twice what is there, and the old copy while it moves.
+    // The buffer may be twice as large as its content, and exists twice while it grows.
     let most = 4 * 5 * MAX_CHUNK_BYTES as isize;
     assert!(peak <= most, "held {peak} bytes");
 }

@@ -1,4 +1,4 @@
-//! `README.md` against the code: version, limits, numbers, and the bytes it shows.
+//! Compares `README.md` with the code: version, limits, numbers, and example bytes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ fn row<'a>(rows: &'a [Vec<&str>], first: &str) -> &'a [&'a str] {
     found[0]
 }
 
-/// The numbers of a text, without the commas between thousands.
+/// The numbers in a text, which may have commas between thousands.
 fn numbers(text: &str) -> Vec<u64> {
     let digits = text.replace(',', "");
     let words = digits.split(|c: char| !c.is_ascii_digit());
@@ -95,7 +95,7 @@ fn every_limit_is_this_one() {
     }
     assert!(document.contains(&format!("at most {SENTENCE_CHARS} characters")));
     assert!(document.contains(&format!("(pixels, 1 to {MAX_PREVIEW_SIDE})")));
-    // What answers a limit is a code that there is.
+    // The error codes in the table of limits exist.
     let codes: Vec<_> = (0..)
         .map_while(code)
         .map(|code| format!("`{code:?}`"))
@@ -112,12 +112,12 @@ fn every_limit_is_this_one() {
     for answer in answers {
         assert!(codes.iter().any(|code| code == answer), "{answer}");
     }
-    // No limit is left out: two are the version and the magic.
+    // No limit is missing. The version and the magic are constants too.
     let constants = include_str!("../src/limits.rs")
         .matches("\npub const ")
         .count();
     let told: BTreeSet<_> = limits.iter().map(|(what, _)| *what).collect();
-    let same = 2; // announced by unfinished jobs, and unread: both MAX_TENSOR_BYTES again
+    let same = 2; // two more rows share MAX_TENSOR_BYTES
     assert_eq!(told.len() - same, constants - 2);
 }
 
@@ -215,7 +215,7 @@ fn every_message_and_request_has_its_number() {
     }
 }
 
-/// The small enums stand in sentences, as `0 `Name``.
+/// Enums without fields are described in sentences, as `0 `Name``.
 #[test]
 fn every_small_enum_has_its_numbers() {
     let document = document().replace('\n', " ");
@@ -253,7 +253,7 @@ fn every_small_enum_has_its_numbers() {
     assert_eq!(caching.map(|c| byte(encode(&c).unwrap())), [0, 1, 2]);
 }
 
-/// The bytes that the worked examples show are those of the golden files.
+/// The bytes in the worked examples equal those of the golden files.
 #[test]
 fn the_worked_examples_are_golden() {
     let document = document();

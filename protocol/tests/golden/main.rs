@@ -1,9 +1,9 @@
-//! The golden byte vectors: every message variant, as bytes and as JSON.
+//! Golden vectors: every message variant as bytes and as JSON.
 //!
 //! `protocol/golden/*.bin` holds each message's bytes and
 //! `protocol/golden/vectors.json` its fields, so that a client in another
 //! language can build the same message and compare. After a change of the
-//! protocol (and of its version), write them anew with
+//! protocol and its version, regenerate them with
 //! `OVIS_WRITE_GOLDEN=1 cargo test -p ovis-protocol --test golden`.
 
 mod describe;
@@ -79,8 +79,7 @@ fn no_golden_file_is_left_over() {
     assert_eq!(named, there);
 }
 
-/// The first four bytes of a message are its variant's number; the vectors
-/// must show each one.
+/// Every variant has a vector: a message's first four bytes are the number of its variant.
 #[test]
 fn every_variant_is_shown() {
     let numbers = |client: bool| -> BTreeSet<u32> {

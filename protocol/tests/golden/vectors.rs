@@ -1,5 +1,5 @@
-//! The messages of the golden vectors. Their floats are exact in binary, so
-//! that JSON gives them back bit for bit.
+//! The messages of the golden vectors. Their floats have exact decimal forms, so that JSON
+//! preserves every bit.
 
 use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION};
 use ovis_protocol::{
@@ -20,7 +20,7 @@ const JOB: JobId = [
     0x12, 0x3e, 0x45, 0x67, 0xe8, 0x9b, 0x42, 0xd3, 0xa4, 0x56, 0x42, 0x66, 0x14, 0x17, 0x40, 0x00,
 ];
 
-/// Every vector: its file's stem and its message.
+/// All vectors: the name of the file without its suffix, and the message.
 pub fn vectors() -> Vec<(String, Message)> {
     let client = client_messages()
         .into_iter()
