@@ -77,6 +77,9 @@ impl<'a> Builder<'a> {
     }
 
     /// A linear layer with bias.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
     pub fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
         let at = self.at(name);
         Ok(Linear::new(
@@ -85,8 +88,11 @@ impl<'a> Builder<'a> {
         ))
     }
 
-    /// One of the large linear layers with bias that take most of a network's time: in fp8 if
-    /// the placement says so. The unquantized weight is dropped before the next one is loaded.
+    /// A linear layer with bias that a network spends its time in: in fp8 where the
+    /// placement says so. The whole weight is dropped before the next one is read.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
     pub fn large_linear(&self, name: &str, inputs: usize, outputs: usize) -> Built<Linear> {
         let layer = self.linear(name, inputs, outputs)?;
         match self.placement.fp8 {
@@ -97,11 +103,11 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Bounds of the queries and keys that these norms let through, if the placement asks for
-    /// attention in fp8.
+    /// Bounds of the queries and keys of these norms, where the placement says that
+    /// attention is to be done in fp8.
     ///
     /// # Errors
-    /// [`WeightsError::Device`] if the device cannot compute them.
+    /// The device fails.
     pub fn fp8_bounds(&self, norms: &[&HeadNorms]) -> Built<Option<QkBounds>> {
         let bounds = self.placement.fp8.then(|| QkBounds::of(norms));
         bounds

@@ -1,4 +1,4 @@
-//! The three networks: blocks and forward passes, and how their tensors are loaded.
+//! The three networks: config, blocks, forward, nothing else.
 
 mod assemble;
 pub mod builder;
