@@ -19,7 +19,7 @@ use super::text;
 /// Longest header in bytes, the limit of the `safetensors` crate.
 const MAX_BYTES: u64 = 100_000_000;
 
-/// A tensor as a header describes it, its type not yet recognized.
+/// A tensor as a header describes it, its type not yet recognised.
 #[derive(Deserialize)]
 struct Described {
     dtype: String,
@@ -135,7 +135,7 @@ fn without_place(error: &serde_json::Error) -> String {
     words.unwrap_or(&text).to_owned()
 }
 
-/// Recognizes a tensor's type.
+/// Recognises a tensor's type.
 ///
 /// # Errors
 /// [`WeightsError::NewDtype`] if the `safetensors` crate does not know the type.

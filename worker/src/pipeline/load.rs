@@ -374,10 +374,10 @@ mod tests {
         let placement = Placement {
             device: Device::Cpu,
             weights: DType::F32,
-            fp8: false,
+            products: crate::nn::WeightFormat::Dense,
         };
         let checkpoint = Checkpoint::open(&args).unwrap();
-        let pipeline = Pipeline::load(&checkpoint, &placement, Parts::ALL).unwrap();
+        let pipeline = Pipeline::load(&checkpoint, &placement).unwrap();
         drop(checkpoint);
         let parts = pipeline.weights();
         let names: Vec<_> = parts.iter().map(|part| part.part()).collect();
