@@ -61,14 +61,14 @@ enum HeadsToWrite {
     /// q, k and v as bf16 views of one tensor.
     Packed([Tensor; 3]),
     /// For an attention in fp8.
-    Fp8(Fp8Heads),
+    Fp8(Box<Fp8Heads>),
 }
 
 impl From<HeadsToWrite> for ReadyHeads {
     fn from(heads: HeadsToWrite) -> Self {
         match heads {
             HeadsToWrite::Packed([q, k, v]) => Self::Dense(q, k, v),
-            HeadsToWrite::Fp8(heads) => Self::Device(Box::new(heads)),
+            HeadsToWrite::Fp8(heads) => Self::Device(heads),
         }
     }
 }
@@ -84,7 +84,7 @@ fn heads_to_write(
     if let Some(bounds) = bounds {
         let sizes = [batch, tokens, HEAD_DIM];
         if let Some(heads) = Fp8Heads::new(device, sizes, heads, bounds)? {
-            return Ok(HeadsToWrite::Fp8(heads));
+            return Ok(HeadsToWrite::Fp8(Box::new(heads)));
         }
     }
     let count = heads.query + 2 * heads.key;
@@ -279,7 +279,7 @@ fn heads_epilogue(
     let norms = [&projection.norms.query, &projection.norms.key];
     let tables = [&rope.cos, &rope.sin];
     let fits = entries == all[0]
-        && head_columns(heads) % TILE_COLUMNS == 0
+        && head_columns(heads).is_multiple_of(TILE_COLUMNS)
         && tables.iter().all(|t| {
             t.dims() == [all[1], HEAD_DIM / 2] && t.dtype() == DType::F32 && t.is_contiguous()
         });

@@ -132,8 +132,8 @@ impl ChannelsLast {
     fn normed(&self, moments: &Tensor, affine: [&Tensor; 2], silu: bool) -> Result<Tensor> {
         let [weight, bias] = [dense(affine[0])?, dense(affine[1])?];
         let y = output(self.x.dims(), &self.x)?;
-        // SAFETY: x and y hold `batch * pixels` pixels of `channels`, weight and bias an element
-        // a channel, moments two numbers a group.
+        // SAFETY: x and y hold `batch * pixels` pixels of `channels`, weight and bias one element
+        // per channel, moments two numbers per group.
         unsafe {
             self.kernel("group_norm_apply_last").launch(
                 &self.device,

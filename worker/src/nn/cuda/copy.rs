@@ -116,8 +116,8 @@ fn copy(device: &CudaDevice, from: &Tensor, to: &Tensor) -> Result<bool> {
         if (inner.from, inner.to) == (1, 1) {
             let fits = |bytes: usize| {
                 let mut strides = outer.iter().flat_map(|dim| [dim.from, dim.to]);
-                inner.length * element % bytes == 0
-                    && strides.all(|stride| stride * element % bytes == 0)
+                (inner.length * element).is_multiple_of(bytes)
+                    && strides.all(|stride| (stride * element).is_multiple_of(bytes))
                     && at.iter().all(|at| at % bytes as u64 == 0)
             };
             let widest = [16, 8, 4, 2].into_iter().find(|&bytes| fits(bytes));

@@ -58,7 +58,7 @@ impl Slots {
     /// Enqueues the search for v's largest magnitude, without synchronisation.
     pub fn find_largest(&self, device: &CudaDevice, v: &Rows) -> Result<()> {
         let (batch, tokens, _, _) = v.tensor.dims4()?;
-        // SAFETY: v has these rows, and the slots are as many as the kernel's.
+        // SAFETY: v has these rows, and there are as many slots as the kernel uses.
         unsafe {
             kernel("largest_value").launch(
                 device,

@@ -99,7 +99,7 @@ pub(super) fn fp8_linear_by(
         // SAFETY: the sizes and strides are those of these tensors.
         unsafe { products.run(product, &operands) }
     };
-    let aligned = operands.bias % 16 == 0;
+    let aligned = operands.bias.is_multiple_of(16);
     let done = match (scaling, &bias) {
         (Scaling::Kernel, _) => {
             let done = run(Factors::Fp8, false);
