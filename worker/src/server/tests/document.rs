@@ -10,27 +10,33 @@ fn the_document_states_this_servers_limits() {
     let limits = options.connections;
     let seconds = |duration: std::time::Duration| duration.as_secs();
     for words in [
-        format!("`serve --queue` {DEFAULT_QUEUE}"),
+        format!("`serve --queue` {DEFAULT_QUEUE} by default"),
         format!(
             "results and previews that all connections have not read | {} bytes",
             Limits::default().unread_bytes
         ),
-        format!("connections that have said hello | {} ", limits.clients),
         format!(
-            "sockets that have not said hello | {} and {} of one address",
+            "connections that have completed the handshake | {} ",
+            limits.clients
+        ),
+        format!(
+            "sockets that have not completed the handshake | {} and {} of one address",
             limits.silent, limits.silent_per_address
         ),
-        format!("the head of a request | {} bytes", http::MAX_HEAD),
-        format!("pings every {} seconds", seconds(options.ping_interval)),
+        format!("head of an HTTP request | {} bytes", http::MAX_HEAD),
+        format!("pings every\n  {} seconds", seconds(options.ping_interval)),
         format!(
-            "(not even a\n  pong) for {}",
+            "not even a pong for {} seconds",
             3 * seconds(options.ping_interval)
         ),
         format!(
             "`Hello` within {} seconds",
             seconds(options.handshake_timeout)
         ),
-        format!("(`serve --grace` {} seconds)", seconds(options.grace)),
+        format!(
+            "(`serve --grace`\n  {} seconds by default)",
+            seconds(options.grace)
+        ),
     ] {
         assert!(document.contains(&words), "{words}");
     }
