@@ -51,8 +51,8 @@ pub trait DeviceHeads {
 
 /// What a device computes faster than the plain expression.
 ///
-/// Every method corresponds to a function of [`nn`](crate::nn) of the same name, which defines it.
-/// A method that returns `Ok(None)` or `Ok(false)` declines: the tensors are on another device, or
+/// The function of [`nn`](crate::nn) that calls a method also defines it, by the plain expression
+/// beside the call. A method that returns `Ok(None)` or `Ok(false)` declines: the tensors are on another device, or
 /// have a type or shape that it does not support, or gradients are tracked. The caller then
 /// evaluates the plain expression. Errors mean that the shapes do not fit or that the device
 /// failed. The defaults decline everything.

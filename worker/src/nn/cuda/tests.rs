@@ -13,12 +13,13 @@ mod latents;
 mod plans;
 mod pointwise;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 
+use super::Cuda;
 use crate::nn::{
     attention, attention_and_swiglu, embed, gated_residual, group_norm, modulated_layer_norm,
-    qk_norm_rope, rms_norm, single_head, swiglu, Conv2d, HeadNorms, Heads, Linear, Mask, Pairs,
-    RopeTable,
+    qk_norm_rope, rms_norm, single_head, swiglu, Conv2d, Fused, HeadNorms, Heads, Linear, Mask,
+    Pairs, RopeTable,
 };
 
 /// The functions behind the seam, called directly: they must not decline what is tested here.
@@ -387,4 +388,14 @@ fn embeddings() {
             assert!(kernels::embed(&there(&table, dtype), &[11]).is_err());
         }
     }
+}
+
+/// Kernels have no backward pass, so the plain expression runs where gradients are tracked.
+#[test]
+fn tracked_tensors_are_declined() {
+    let x = there(&random(&[2, 16], DType::F32), DType::F32);
+    let weight = there(&random(&[16], DType::F32), DType::F32);
+    let variable = Var::from_tensor(&weight).unwrap();
+    assert!(Cuda.rms_norm(&x, &weight, 1e-6).unwrap().is_some());
+    assert!(Cuda.rms_norm(&x, &variable, 1e-6).unwrap().is_none());
 }
