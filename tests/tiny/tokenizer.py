@@ -1,43 +1,30 @@
 """A small byte-level tokenizer that handles the prompt template as Qwen3's does."""
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer
 
-SYSTEM_SENTENCE = (
-    "Describe the image by detailing the color, quantity, text, shape, size, texture, "
-    "spatial relationships of the objects and background: "
+sys.path.append(str(Path(__file__).parents[2] / "worker" / "demo" / "train"))
+from qwen_template import (
+    CHAT_TEMPLATE,
+    SPECIAL_TOKENS,
+    SYSTEM_SENTENCE,
+    THINK_TOKENS,
+    with_qwen_tokens,
 )
-
-PREFIX_POSITIONS = 28
-"""Tokens of the template before the colon that ends the system sentence; the
-model drops this many positions. The colon itself is kept."""
+from qwen_template import (
+    PREFIX_POSITIONS as PREFIX_POSITIONS,
+)
 
 SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """Where Qwen3's tokenizer cuts text into words before merging bytes."""
-
-CHAT_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}"
-    "{{ '<|im_start|>assistant\\n' }}"
-    "{%- if enable_thinking is defined and enable_thinking is false -%}"
-    "{{ '<think>\\n\\n</think>\\n\\n' }}"
-    "{%- endif -%}"
-    "{%- endif -%}"
-)
-"""What Qwen3's chat template comes to without tools, system turn or thinking."""
-
-# In the order of Qwen3's ids; the last two are ordinary added tokens there too.
-SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-THINK_TOKENS = ("<think>", "</think>")
 
 # Words that become single tokens. Other text is split into bytes and into pieces that these words
 # share.
@@ -69,24 +56,7 @@ def train_tokenizer() -> Qwen2Tokenizer:
     )
     tokenizer.train_from_iterator([text for text in CORPUS for _ in range(2)], trainer)
     vocabulary, merges = _vocabulary_and_merges(tokenizer)
-    result = Qwen2Tokenizer(
-        vocab=vocabulary,
-        merges=merges,
-        unk_token=None,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        extra_special_tokens=["<|im_start|>", "<|im_end|>"],
-        model_max_length=131072,
-        # Fixes the order of the ids that follow the vocabulary.
-        added_tokens_decoder={
-            len(vocabulary) + i: AddedToken(
-                token, special=token in SPECIAL_TOKENS, normalized=False
-            )
-            for i, token in enumerate(SPECIAL_TOKENS + THINK_TOKENS)
-        },
-    )
-    result.chat_template = CHAT_TEMPLATE
-    return result
+    return with_qwen_tokens(vocabulary, merges)
 
 
 def added_tokens(tokenizer: Qwen2Tokenizer) -> dict[str, int]:

@@ -1,7 +1,7 @@
 //! `ovis-worker`: a persistent server for the Ovis-Image text-to-image model.
 //!
 //! The crate is divided into modules that form layers. A module uses only modules further down
-//! this list, and a test (`tests/rooms.rs`) checks that from the `use` lines:
+//! this list, and a test (`tests/rooms/`) checks that from the `use` lines:
 //!
 //! | module | responsibility |
 //! |---|---|

@@ -49,12 +49,6 @@ impl CliError {
     }
 }
 
-impl From<String> for CliError {
-    fn from(message: String) -> Self {
-        Self::new(message, "")
-    }
-}
-
 impl From<crate::checkpoint::WeightsError> for CliError {
     fn from(error: crate::checkpoint::WeightsError) -> Self {
         Self::new(error.to_string(), error.hint())

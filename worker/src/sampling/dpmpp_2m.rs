@@ -11,49 +11,17 @@ use super::last_estimate::LastEstimate;
 use super::snapshot::{self, Snapshot};
 use super::solver::{Denoiser, Solver, Stepped};
 use super::step_noise::StepNoise;
+use super::two_step::Estimates;
 
-/// DPM-Solver++(2M), which steps over the logarithm of sigma.
-pub struct Dpmpp2m {
-    pub sigmas: Vec<f32>,
-    pub last: LastEstimate,
-}
-
-impl Solver for Dpmpp2m {
-    fn evaluations(&self, step: usize) -> Vec<f32> {
-        vec![self.sigmas[step]]
-    }
-
-    fn step(
-        &mut self,
-        step: usize,
-        x: &Tensor,
-        model: &mut Denoiser<'_>,
-        _: &mut dyn StepNoise,
-    ) -> Result<Stepped> {
-        let denoised = model(x, self.sigmas[step])?;
-        let (sigma, next) = ends(&self.sigmas, step);
-        let x = match self.last.get() {
-            Some(last) if next > 0.0 => {
-                let before = f64::from(self.sigmas[step - 1]);
-                let ratio = (before / sigma).ln() / (sigma / next).ln();
-                let extra = 1.0 / (2.0 * ratio);
-                let ahead = combine((1.0 + extra, &denoised), &[(-extra, last)])?;
-                euler(x, &ahead, sigma, next)?
-            }
-            _ => euler(x, &denoised, sigma, next)?,
-        };
-        self.last.set(&denoised);
-        Ok(Stepped { x, denoised })
-    }
-
-    fn save(&self, snapshot: &mut Snapshot) -> snapshot::Result<()> {
-        self.last.save(snapshot)
-    }
-
-    fn restore(&mut self, snapshot: &Snapshot, step: usize, x: &Tensor) -> snapshot::Result<()> {
-        self.last = LastEstimate::restored(snapshot, step, x)?;
-        Ok(())
-    }
+/// A step of DPM-Solver++(2M), over the logarithm of sigma.
+///
+/// # Errors
+/// The device fails.
+pub fn dpmpp_2m(at: &Estimates<'_>) -> Result<Tensor> {
+    let ratio = (at.before / at.sigma).ln() / (at.sigma / at.next).ln();
+    let extra = 1.0 / (2.0 * ratio);
+    let ahead = combine((1.0 + extra, at.denoised), &[(-extra, at.last)])?;
+    euler(at.x, &ahead, at.sigma, at.next)
 }
 
 /// How `dpmpp_2m_sde` corrects a step by the last estimate: its `solver_type`.

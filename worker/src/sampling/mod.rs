@@ -30,6 +30,7 @@ mod snapshot;
 mod solver;
 mod step_noise;
 mod table;
+mod two_step;
 mod uni_pc;
 
 #[cfg(test)]

@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 
 use ovis_protocol::SamplerOptions;
 
-use super::dpmpp_2m::{Correction, Dpmpp2m, Dpmpp2mSde};
+use super::dpmpp_2m::{dpmpp_2m, Correction, Dpmpp2mSde};
 use super::dpmpp_sde::DpmppSde;
 use super::euler::{Euler, EulerAncestral};
 use super::heun::{Second, TwoEvaluations};
 use super::last_estimate::LastEstimate;
 use super::lms::Lms;
-use super::res_multistep::ResMultistep;
+use super::res_multistep::res_multistep;
 use super::solver::Solver;
 use super::table::FlowTable;
+use super::two_step::TwoStep;
 use super::uni_pc::{UniPc, Variant};
 
 /// Names of all solvers, which are ComfyUI's.
@@ -199,10 +200,7 @@ impl Sampler {
                 sigmas,
                 second: Second::Middle,
             }),
-            Self::Dpmpp2m => Box::new(Dpmpp2m {
-                sigmas,
-                last: LastEstimate::default(),
-            }),
+            Self::Dpmpp2m => Box::new(TwoStep::new(sigmas, dpmpp_2m)),
             Self::Dpmpp2mSde {
                 eta,
                 s_noise,
@@ -220,10 +218,7 @@ impl Sampler {
                 s_noise,
                 r,
             }),
-            Self::ResMultistep => Box::new(ResMultistep {
-                sigmas,
-                last: LastEstimate::default(),
-            }),
+            Self::ResMultistep => Box::new(TwoStep::new(sigmas, res_multistep)),
             Self::UniPc(variant) => Box::new(UniPc::new(sigmas, variant)),
             Self::Lms { order } => Box::new(Lms {
                 sigmas,

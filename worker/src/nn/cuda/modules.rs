@@ -9,56 +9,30 @@ use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{bail, CudaDevice, Result};
 
-/// The compiled kernels of `kernels/NAME.cu`, by NAME.
+/// The compiled kernels of `kernels/NAME.cu`, with NAME.
+macro_rules! family {
+    ($name:literal) => {
+        (
+            $name,
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".fatbin")),
+        )
+    };
+}
+
+/// All compiled kernels, by the name of their source file.
 const FAMILIES: &[(&str, &[u8])] = &[
-    (
-        "channels_last",
-        include_bytes!(concat!(env!("OUT_DIR"), "/channels_last.fatbin")),
-    ),
-    (
-        "copy",
-        include_bytes!(concat!(env!("OUT_DIR"), "/copy.fatbin")),
-    ),
-    (
-        "elementwise",
-        include_bytes!(concat!(env!("OUT_DIR"), "/elementwise.fatbin")),
-    ),
-    (
-        "fp8",
-        include_bytes!(concat!(env!("OUT_DIR"), "/fp8.fatbin")),
-    ),
-    (
-        "fp8_heads",
-        include_bytes!(concat!(env!("OUT_DIR"), "/fp8_heads.fatbin")),
-    ),
-    (
-        "group_norm",
-        include_bytes!(concat!(env!("OUT_DIR"), "/group_norm.fatbin")),
-    ),
-    (
-        "hopper_product",
-        include_bytes!(concat!(env!("OUT_DIR"), "/hopper_product.fatbin")),
-    ),
-    (
-        "latents",
-        include_bytes!(concat!(env!("OUT_DIR"), "/latents.fatbin")),
-    ),
-    (
-        "norm",
-        include_bytes!(concat!(env!("OUT_DIR"), "/norm.fatbin")),
-    ),
-    (
-        "pointwise",
-        include_bytes!(concat!(env!("OUT_DIR"), "/pointwise.fatbin")),
-    ),
-    (
-        "rope",
-        include_bytes!(concat!(env!("OUT_DIR"), "/rope.fatbin")),
-    ),
-    (
-        "rows",
-        include_bytes!(concat!(env!("OUT_DIR"), "/rows.fatbin")),
-    ),
+    family!("channels_last"),
+    family!("copy"),
+    family!("elementwise"),
+    family!("fp8"),
+    family!("fp8_heads"),
+    family!("group_norm"),
+    family!("hopper_product"),
+    family!("latents"),
+    family!("norm"),
+    family!("pointwise"),
+    family!("rope"),
+    family!("rows"),
 ];
 
 /// The kernels that one thread has loaded on one GPU.
