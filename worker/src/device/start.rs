@@ -1,6 +1,7 @@
 //! Starting a device's thread.
 
 use std::sync::{mpsc, Arc};
+use std::thread::JoinHandle;
 
 use super::backend::Backend;
 use super::models::Models;
@@ -58,40 +59,61 @@ pub fn start_with<B: Backend, E: Send + 'static>(
 ) -> Result<Jobs, StartError<E>> {
     let name = Arc::from(name);
     let (loaded, wait) = mpsc::channel();
-    std::thread::Builder::new()
+    let device = move || {
+        let models = match load() {
+            Ok(backend) => Models::new((name, backend), []),
+            Err(error) => {
+                // The receiver waits until something is sent or this thread ends.
+                let _ = loaded.send(Err(error));
+                return;
+            }
+        };
+        let backend = models.default_model();
+        let model = Model {
+            name: models.default_name().clone(),
+            capabilities: backend.capabilities(),
+            costs: backend.costs(),
+        };
+        let jobs = make(model, backend.budget());
+        let _ = loaded.send(Ok(jobs.clone()));
+        DeviceThread::new(models, jobs).run();
+    };
+    let failed = |error: std::io::Error| StartError::Thread(error.into());
+    let thread = std::thread::Builder::new()
         .name("device".into())
+        .spawn(device)
+        .map_err(failed)?;
+    let loaded = wait.recv();
+    let jobs = match loaded {
+        Ok(Ok(jobs)) => jobs,
+        Ok(Err(error)) => {
+            wait_for(thread);
+            return Err(StartError::Load(error));
+        }
+        Err(mpsc::RecvError) => {
+            wait_for(thread);
+            return Err(StartError::Thread(ThreadError::Panicked));
+        }
+    };
+    let ended = jobs.clone();
+    std::thread::Builder::new()
+        .name("device-end".into())
         .spawn(move || {
-            let models = match load() {
-                Ok(backend) => Models::new((name, backend), []),
-                Err(error) => {
-                    // The receiver waits until something is sent or this thread ends.
-                    let _ = loaded.send(Err(error));
-                    return;
-                }
-            };
-            let backend = models.default_model();
-            let model = Model {
-                name: models.default_name().clone(),
-                capabilities: backend.capabilities(),
-                costs: backend.costs(),
-            };
-            let jobs = make(model, backend.budget());
-            let _ended = ReportEnd(jobs.clone());
-            let _ = loaded.send(Ok(jobs.clone()));
-            DeviceThread::new(models, jobs).run();
+            wait_for(thread);
+            ended.report_device_ended();
         })
-        .map_err(|error| StartError::Thread(error.into()))?;
-    match wait.recv() {
-        Ok(loaded) => loaded.map_err(StartError::Load),
-        Err(mpsc::RecvError) => Err(StartError::Thread(ThreadError::Panicked)),
-    }
+        .map_err(|error| {
+            // Without a report of its end the device must not run on.
+            jobs.stop();
+            failed(error)
+        })?;
+    Ok(jobs)
 }
 
-/// Reports the device's end however the thread ends, by a panic too.
-struct ReportEnd(Jobs);
-
-impl Drop for ReportEnd {
-    fn drop(&mut self) {
-        self.0.report_device_ended();
-    }
+/// Waits until a device's thread is gone: with all that it holds of the GPU, which is freed after
+/// its last line of code. A process that ends meanwhile would free the GPU's libraries under it,
+/// and crash.
+fn wait_for(thread: JoinHandle<()>) {
+    // A panic is logged by its hook.
+    let _ = thread.join();
 }
