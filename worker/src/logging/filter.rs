@@ -65,8 +65,8 @@ mod tests {
                 "ovis_worker::server=debug,info",
             ),
             (
-                "warn,ovis_worker::engine=trace",
-                "ovis_worker::engine=trace,warn",
+                "warn,ovis_worker::jobs=trace",
+                "ovis_worker::jobs=trace,warn",
             ),
         ] {
             assert_eq!(told(value), (expected.into(), None), "{value:?}");
