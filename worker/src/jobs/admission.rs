@@ -188,12 +188,11 @@ impl Ledger {
                 ),
                 "Wait for a job to end, then submit it again.",
             )),
-            Err(Refusal::Never(Shortage { needed, there, of })) => Err(WireError::new(
+            Err(Refusal::Never(shortage)) => Err(WireError::new(
                 ErrorCode::OutOfMemory,
                 format!(
-                    "The job needs {} of {of}, and this worker has {} for it.",
-                    shown_bytes(needed),
-                    shown_bytes(there)
+                    "The job {shortage}, and this worker has {} for it.",
+                    shown_bytes(shortage.there)
                 ),
                 self.what_would_fit(costs, ask),
             )),
