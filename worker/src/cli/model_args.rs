@@ -149,7 +149,7 @@ impl DeviceArgs {
                         "--precision fp8 takes an NVIDIA GPU of compute capability 8.9 or newer, \
                          and this is {found}: use --precision bf16"
                     ),
-                    match cfg!(feature = "cuda") {
+                    match candle_core::utils::cuda_is_available() {
                         true => "--device names the GPU to use.",
                         false => NO_GPU_SUPPORT,
                     },
