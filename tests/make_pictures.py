@@ -28,11 +28,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from comfy_node.pictures.captions import BACKGROUND
 from comfy_node.pictures.sizes import FREE, size_of
