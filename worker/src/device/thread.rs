@@ -189,7 +189,7 @@ impl<B: Backend> DeviceThread<B> {
         };
         let product = match job.work {
             Work::Denoise(request, inputs) => {
-                let elements = inputs.latent.tensor().elem_count() as u64;
+                let elements = inputs.latent.elements();
                 match guarded(operation, || backend.start_denoise(&request, inputs)) {
                     Ok(state) => self.active.push(Active {
                         ticket,

@@ -39,6 +39,8 @@ mod service;
 mod state;
 mod store;
 mod subscription;
+#[cfg(test)]
+pub mod testing;
 mod work;
 
 pub use admission::{no_device_memory, Free, JobCosts, Ledger, Reservation};

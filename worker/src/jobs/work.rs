@@ -35,7 +35,7 @@ impl Work {
     pub fn denoise_work(&self) -> Option<u64> {
         match self {
             Self::Denoise(request, inputs) => {
-                Some(u64::from(request.steps) * inputs.latent.tensor().elem_count() as u64)
+                Some(u64::from(request.steps) * inputs.latent.elements())
             }
             _ => None,
         }

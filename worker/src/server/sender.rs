@@ -214,11 +214,13 @@ mod tests {
     use std::sync::Arc;
 
     use futures_util::FutureExt;
-    use ovis_protocol::{Capabilities, ErrorCode, Outcome, WireError};
+    use ovis_protocol::{ErrorCode, Outcome, WireError};
     use uuid::Uuid;
 
     use super::*;
-    use crate::jobs::{Client, Free, Jobs, Limits, Model, Next, Owner, Ticket, Wanted, Work};
+    use crate::jobs::{
+        testing, Client, Free, Jobs, Limits, Model, Next, Owner, Ticket, Wanted, Work,
+    };
     use crate::pipeline::{Ask, Budget, Latent, Output};
 
     /// A client whose device is this test.
@@ -257,19 +259,7 @@ mod tests {
         fn new() -> Self {
             let model = Model {
                 name: "test".into(),
-                capabilities: Capabilities {
-                    operations: vec![],
-                    samplers: vec![],
-                    model: String::new(),
-                    device: String::new(),
-                    precision: String::new(),
-                    latent_channels: 16,
-                    conditioning_width: 8,
-                    size_multiple: 16,
-                    max_pixels: 1 << 22,
-                    schedulers: vec![],
-                    previews: vec![],
-                },
+                capabilities: testing::capabilities(),
                 costs: Arc::new(Free),
             };
             let jobs = Jobs::new(Limits::default(), model, Budget::OneMemory(None));

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::device::{start_with, Backend, DEFAULT_MODEL};
 use crate::jobs::{
-    Admitted, Client, ClientId, Delivered, Event, JobCosts, JobKey, JobStore, Jobs, OpenJob, Owner,
-    Subscription, Wake, Work, DEFAULT_QUEUE,
+    testing, Admitted, Client, ClientId, Delivered, Event, JobCosts, JobKey, JobStore, Jobs,
+    OpenJob, Owner, Subscription, Wake, Work, DEFAULT_QUEUE,
 };
 use crate::nn::check_cancelled;
 use crate::pipeline::{
@@ -68,19 +68,7 @@ impl Backend for Slow {
     type Denoise = (u32, u32, Latent);
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            operations: Vec::new(),
-            samplers: Vec::new(),
-            model: String::new(),
-            device: String::new(),
-            precision: String::new(),
-            latent_channels: 16,
-            conditioning_width: 8,
-            size_multiple: 16,
-            max_pixels: 1 << 22,
-            schedulers: Vec::new(),
-            previews: Vec::new(),
-        }
+        testing::capabilities()
     }
 
     fn encode(&mut self, _: &EncodeRequest) -> Result<(Conditioning, Vec<PromptCut>)> {
