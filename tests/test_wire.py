@@ -44,6 +44,9 @@ PLAIN_STRUCTS = (
     wire.SamplerOptions,
     wire.PreviewRequest,
     wire.GuidanceInterval,
+    wire.JobOptions,
+    wire.Keeping,
+    wire.StateInterval,
 )
 
 
@@ -82,10 +85,18 @@ def test_every_message_has_a_golden_vector():
     seen = {
         side: {v["message"]["type"] for v in VECTORS if v["direction"] == side} for side in SIDES
     }
-    assert seen["client"] == {"Hello", "Submit", "Chunk", "Cancel", "Status", "Claim"}
+    assert seen["client"] == {
+        "Hello",
+        "Submit",
+        "Chunk",
+        "Cancel",
+        "Status",
+        "Claim",
+        "Acknowledge",
+    }
     assert seen["worker"] == {
         *("Hello", "Refused", "Queued", "Started", "Progress", "Done"),
-        *("Chunk", "Failed", "Cancelled", "Status", "ShuttingDown", "Preview"),
+        *("Chunk", "Failed", "Cancelled", "Status", "ShuttingDown", "Preview", "State"),
     }
 
 

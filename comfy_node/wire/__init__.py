@@ -11,9 +11,12 @@ from .limits import (
     MAX_RANK,
     MAX_TENSOR_BYTES,
     MAX_TENSORS,
+    MAX_TRACE_BYTES,
     PROTOCOL_VERSION,
+    SECRET_BYTES,
 )
 from .messages import (
+    Acknowledge,
     Cancel,
     Cancelled,
     Capabilities,
@@ -22,6 +25,7 @@ from .messages import (
     ClientHello,
     Done,
     Failed,
+    Keeping,
     Outcome,
     Preview,
     Progress,
@@ -30,6 +34,7 @@ from .messages import (
     Refused,
     ShuttingDown,
     Started,
+    State,
     Status,
     StatusRequest,
     Submit,
@@ -40,6 +45,7 @@ from .messages import (
     encode_client,
     encode_worker,
 )
+from .options import JobOptions, Priority, StateInterval
 from .requests import (
     AutoSchedule,
     DecodeRequest,

@@ -9,7 +9,7 @@ defined in one place. The encodings:
 - ``list[X]``: the element count as ``u64``, then the elements
 - ``bool``: one byte, 0 or 1
 - ``X | None``: one byte, 0 or 1, then X if it was 1
-- :data:`Uuid`: 16 bytes without a count
+- :data:`Uuid` and :data:`Secret`: 16 and 32 bytes without a count
 - an ``IntEnum``: its number as ``u32``
 - :class:`OneOf` (a Rust enum): the variant's number as ``u32``, then its fields
 """
@@ -23,6 +23,8 @@ import struct
 import types
 import typing
 from typing import Annotated, Any
+
+from .limits import SECRET_BYTES
 
 
 class WireFormatError(ValueError):
@@ -91,14 +93,20 @@ class _Bool(Codec):
         return bool(value)
 
 
-class _Uuid(Codec):
+class _Fixed(Codec):
+    """Bytes without a count, because their number is fixed."""
+
+    def __init__(self, size: int, what: str) -> None:
+        self.size = size
+        self.what = what
+
     def write(self, out: bytearray, value: Any) -> None:
-        if len(value) != 16:
-            raise WireFormatError(f"a job's UUID has 16 bytes, not {len(value)}")
+        if len(value) != self.size:
+            raise WireFormatError(f"{self.what} has {self.size} bytes, not {len(value)}")
         out += value
 
     def read(self, reader: Reader) -> bytes:
-        return bytes(reader.take(16))
+        return bytes(reader.take(self.size))
 
 
 class _Bytes(Codec):
@@ -229,7 +237,8 @@ U32 = Annotated[int, _U32]
 U64 = Annotated[int, _U64]
 F32 = Annotated[float, _Number("f")]
 F64 = Annotated[float, _Number("d")]
-Uuid = Annotated[bytes, _Uuid()]
+Uuid = Annotated[bytes, _Fixed(16, "a job's UUID")]
+Secret = Annotated[bytes, _Fixed(SECRET_BYTES, "an owner's secret")]
 Bytes = Annotated[typing.Union[bytes, bytearray, memoryview], _Bytes()]  # noqa: UP007
 
 

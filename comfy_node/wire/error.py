@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Annotated
 
-from .bincode import OpenEnum
+from .bincode import F32, OpenEnum
 
 
 class ErrorCode(enum.IntEnum):
@@ -22,6 +22,10 @@ class ErrorCode(enum.IntEnum):
     SHUTTING_DOWN = 7
     INTERNAL = 8
     UNKNOWN_JOB = 9
+    CONFLICT = 10
+    DEADLINE_EXCEEDED = 11
+    FORBIDDEN = 12
+    EXPIRED = 13
 
 
 @dataclass
@@ -32,3 +36,5 @@ class WireError:
     """An :class:`ErrorCode`, or the plain number of a code that only a newer worker knows."""
     message: str
     hint: str
+    retry_after: F32 | None = None
+    """Seconds after which the same request may succeed; ``None`` if waiting does not help."""

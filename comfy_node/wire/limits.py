@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """Peers with different versions refuse each other."""
 
 MAGIC = int.from_bytes(b"OVIS", "little")
@@ -28,3 +28,9 @@ MAX_PROMPT_BYTES = 48 << 10
 
 MAX_PREVIEW_SIDE = 512
 """Maximum length of the longer side of a preview, in pixels."""
+
+SECRET_BYTES = 32
+"""Bytes of the secret by which a client owns its jobs."""
+
+MAX_TRACE_BYTES = 128
+"""Maximum bytes of a trace context; a W3C ``traceparent`` has 55."""

@@ -9,9 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .bincode import F32, F64, U32, U64, Bytes, Codec, OneOf, Reader, Uuid, WireFormatError
+from .bincode import (
+    F32,
+    F64,
+    U32,
+    U64,
+    Bytes,
+    Codec,
+    OneOf,
+    Reader,
+    Secret,
+    Uuid,
+    WireFormatError,
+)
 from .error import WireError
 from .limits import MAX_MESSAGE_BYTES
+from .options import JobOptions
 from .requests import Request
 from .tensor import TensorHeader
 
@@ -24,6 +37,7 @@ class ClientHello:
     protocol: U32
     client: str
     token: str | None = field(repr=False)
+    secret: Secret | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -33,6 +47,7 @@ class Submit:
     job: Uuid
     request: Request
     tensors: list[TensorHeader]
+    options: JobOptions = field(default_factory=JobOptions)
 
 
 @dataclass
@@ -59,7 +74,15 @@ class StatusRequest:
 
 @dataclass
 class Claim:
-    """Reserved for taking over a job that an earlier connection submitted."""
+    """Takes over a job of the same owner; ``received`` bytes of its result have arrived."""
+
+    job: Uuid
+    received: U64 = 0
+
+
+@dataclass
+class Acknowledge:
+    """Acknowledges a job's end, result included; the worker then forgets the job."""
 
     job: Uuid
 
@@ -82,6 +105,15 @@ class Capabilities:
 
 
 @dataclass
+class Keeping:
+    """How a worker keeps the jobs of a client that sent a secret."""
+
+    seconds: F64
+    bytes: U64
+    is_durable: bool
+
+
+@dataclass
 class WorkerHello:
     """The first message of a worker that accepts the client."""
 
@@ -89,6 +121,7 @@ class WorkerHello:
     protocol: U32
     worker: str
     capabilities: Capabilities
+    keeping: Keeping = field(default_factory=lambda: Keeping(0.0, 0, False))
 
 
 @dataclass
@@ -141,6 +174,21 @@ class Preview:
 
 
 @dataclass
+class State:
+    """A part of a denoise job's state after ``step`` steps; parts come in order.
+
+    A job with the same request and tensors goes on from the complete state, which it receives as
+    the tensor ``state`` (u8).
+    """
+
+    job: Uuid
+    step: U32
+    size: U64
+    offset: U64
+    data: Bytes
+
+
+@dataclass
 class PromptCut:
     """A prompt that was too long: how many tokens of the prompt and of the template were cut."""
 
@@ -177,7 +225,7 @@ class Failed:
 
 @dataclass
 class Cancelled:
-    """The job was dropped because its client cancelled it."""
+    """The job was dropped because its owner cancelled it."""
 
     job: Uuid
 
@@ -203,12 +251,12 @@ class Unknown:
 
 @dataclass
 class ShuttingDown:
-    """The worker is shutting down; the unfinished jobs of this connection have failed."""
+    """The worker is shutting down. Durable jobs go on when it is back; others have failed."""
 
     reason: str
 
 
-_CLIENT = OneOf(ClientHello, Submit, Chunk, Cancel, StatusRequest, Claim)
+_CLIENT = OneOf(ClientHello, Submit, Chunk, Cancel, StatusRequest, Claim, Acknowledge)
 _WORKER = OneOf(
     WorkerHello,
     Refused,
@@ -222,6 +270,7 @@ _WORKER = OneOf(
     Status,
     ShuttingDown,
     Preview,
+    State,
 )
 
 

@@ -26,8 +26,17 @@ pub enum ErrorCode {
     ShuttingDown,
     /// `8`: The worker failed for a reason that the client did not cause.
     Internal,
-    /// `9`: The job's UUID is unknown, or already in use.
+    /// `9`: The worker has no job of this owner with this UUID.
     UnknownJob,
+    /// `10`: The owner has a job with this UUID and another request.
+    Conflict,
+    /// `11`: The job's deadline passed before it was done.
+    DeadlineExceeded,
+    /// `12`: The client's token lacks the role that the message requires.
+    Forbidden,
+    /// `13`: The job had ended, and its result was dropped before the client acknowledged it:
+    /// it was kept for too long, or others needed the room.
+    Expired,
 }
 
 impl ErrorCode {
@@ -44,12 +53,16 @@ impl ErrorCode {
             Self::ShuttingDown => "shutting-down",
             Self::Internal => "internal",
             Self::UnknownJob => "unknown-job",
+            Self::Conflict => "conflict",
+            Self::DeadlineExceeded => "deadline-exceeded",
+            Self::Forbidden => "forbidden",
+            Self::Expired => "expired",
         }
     }
 }
 
 /// An error to show to the user.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, thiserror::Error)]
 #[error("{message}")]
 pub struct WireError {
     /// The kind of the error.
@@ -58,6 +71,8 @@ pub struct WireError {
     pub message: String,
     /// What the user can do about it; may be empty.
     pub hint: String,
+    /// Seconds after which the same request may succeed; `None` if waiting does not help.
+    pub retry_after: Option<f32>,
 }
 
 impl WireError {
@@ -68,6 +83,15 @@ impl WireError {
             code,
             message: bounded(&message.into(), SENTENCE_CHARS),
             hint: bounded(&hint.into(), SENTENCE_CHARS),
+            retry_after: None,
+        }
+    }
+
+    /// The same error with the number of seconds after which the request may succeed.
+    pub fn retry_after(self, seconds: f32) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
         }
     }
 }

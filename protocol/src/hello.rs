@@ -4,7 +4,10 @@ use std::fmt;
 
 use bincode::{Decode, Encode};
 
-/// First message of a client. Its `Debug` form omits the token, so that a log cannot show it.
+use crate::limits::SECRET_BYTES;
+
+/// First message of a client. Its `Debug` form omits the token and the secret, so that a log
+/// cannot show them.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ClientHello {
     /// [`MAGIC`](crate::limits::MAGIC).
@@ -13,8 +16,12 @@ pub struct ClientHello {
     pub protocol: u32,
     /// Name and version of the client, for logs.
     pub client: String,
-    /// The shared secret, when the worker requires one.
+    /// The token, when the worker requires one.
     pub token: Option<String>,
+    /// The secret by which the client owns its jobs: random bytes that it keeps and shows to
+    /// nobody else. Every connection with the same secret may claim the same jobs. Without one,
+    /// the client's jobs end with its connection.
+    pub secret: Option<[u8; SECRET_BYTES]>,
 }
 
 impl fmt::Debug for ClientHello {
@@ -28,7 +35,7 @@ impl fmt::Debug for ClientHello {
 }
 
 /// First message of a worker that accepts the client's hello.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct WorkerHello {
     /// [`MAGIC`](crate::limits::MAGIC).
     pub magic: u32,
@@ -38,6 +45,20 @@ pub struct WorkerHello {
     pub worker: String,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// How it keeps jobs whose client is away.
+    pub keeping: Keeping,
+}
+
+/// How a worker keeps the jobs of a client that sent a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
+pub struct Keeping {
+    /// Seconds for which an unfinished job is kept after its client has left, and an ended one
+    /// after its end.
+    pub seconds: f64,
+    /// Bytes of results that are kept for all clients together.
+    pub bytes: u64,
+    /// Whether jobs outlive the worker's process.
+    pub is_durable: bool,
 }
 
 /// What a worker can do with the checkpoint it has loaded.

@@ -2,8 +2,61 @@
 
 use bincode::{Decode, Encode};
 
-/// A job's UUID (version 4, chosen by the client), as its 16 bytes.
+/// A job's UUID, chosen by the client and unique among its owner's jobs, as its 16 bytes.
 pub type JobId = [u8; 16];
+
+/// How a job is to be run. The default is what a client needs that has no wishes.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+pub struct JobOptions {
+    /// Which of the owner's own waiting jobs comes first.
+    pub priority: Priority,
+    /// Seconds after its submission at which the job fails with
+    /// [`DeadlineExceeded`](crate::ErrorCode::DeadlineExceeded) unless it is done.
+    pub deadline: Option<f64>,
+    /// When to send the state of a denoise job, if at all.
+    pub state: Option<StateInterval>,
+    /// The trace that the job belongs to: the W3C header `traceparent`.
+    pub trace: Option<String>,
+}
+
+/// The order of one owner's waiting jobs. It does not change the owner's share of the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum Priority {
+    /// `0`: After the owner's other jobs.
+    Low,
+    /// `1`: In the order of submission.
+    #[default]
+    Normal,
+    /// `2`: Before the owner's other jobs.
+    High,
+}
+
+/// How often a denoise job's state is sent: after a step when either interval has passed. 0
+/// turns an interval off.
+#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
+pub struct StateInterval {
+    /// Steps from one state to the next.
+    pub steps: u32,
+    /// Seconds from one state to the next.
+    pub seconds: f64,
+}
+
+/// A part of a denoise job's state after a step. Parts are sent in order, and a state is
+/// complete when its last byte has arrived. The same or another worker with the same model goes
+/// on from it when it comes as the tensor `state` of a job with the same request and tensors.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct StatePart {
+    /// The job.
+    pub job: JobId,
+    /// Number of steps that the state includes.
+    pub step: u32,
+    /// Size of the whole state in bytes.
+    pub size: u64,
+    /// Offset of `data` in the state, in bytes.
+    pub offset: u64,
+    /// 1 to [`MAX_CHUNK_BYTES`](crate::limits::MAX_CHUNK_BYTES) bytes.
+    pub data: Vec<u8>,
+}
 
 /// How far a denoise job has got; sent after every step.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]

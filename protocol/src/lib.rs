@@ -16,7 +16,11 @@
 //! 3. The worker reports [`WorkerMessage::Queued`], [`WorkerMessage::Started`] and, for each
 //!    denoise step, a [`Progress`] and perhaps a [`Preview`].
 //! 4. The job ends with exactly one of [`WorkerMessage::Done`], whose tensors follow as
-//!    chunks, [`WorkerMessage::Failed`] and [`WorkerMessage::Cancelled`].
+//!    chunks, [`WorkerMessage::Failed`] and [`WorkerMessage::Cancelled`]. The client answers
+//!    with [`ClientMessage::Acknowledge`].
+//!
+//! A job belongs to the owner of the secret in the client's hello. A client that has lost its
+//! connection connects again and sends [`ClientMessage::Claim`] for each of its jobs.
 //!
 //! # Encoding
 //!
@@ -58,8 +62,10 @@ pub mod text;
 pub use chunk::{chunks, Assembler, Chunk};
 pub use codec::{decode_client, decode_worker, encode, CodecError};
 pub use error::{ErrorCode, WireError};
-pub use hello::{Capabilities, ClientHello, WorkerHello};
-pub use job::{JobId, Outcome, Preview, Progress, PromptCut};
+pub use hello::{Capabilities, ClientHello, Keeping, WorkerHello};
+pub use job::{
+    JobId, JobOptions, Outcome, Preview, Priority, Progress, PromptCut, StateInterval, StatePart,
+};
 pub use message::{ClientMessage, WorkerMessage};
 pub use request::{
     DenoiseRequest, EncodeRequest, GuidanceInterval, PreviewKind, PreviewRequest, Request,

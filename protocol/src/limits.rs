@@ -1,7 +1,7 @@
 //! The protocol version, and the limits that both sides keep.
 
 /// Version of this protocol. A client and a worker of different versions refuse each other.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// First field of both hellos: the ASCII letters `OVIS` as a little-endian `u32`. Its
 /// position and width never change, so that each side recognises the other before it
@@ -32,9 +32,15 @@ pub const MAX_PROMPT_BYTES: usize = 48 << 10;
 /// Most prompts in one encode job. No image size allows a larger batch.
 pub const MAX_PROMPTS: usize = 64;
 
-/// Most unfinished jobs that one connection may have.
-pub const MAX_JOBS_PER_CONNECTION: usize = 64;
+/// Most unfinished jobs that one owner may have.
+pub const MAX_JOBS_PER_OWNER: usize = 64;
 
 /// Most pixels along the longer side of a preview. At three bytes a pixel it fits one
 /// message.
 pub const MAX_PREVIEW_SIDE: u32 = 512;
+
+/// Bytes of the secret by which a client owns its jobs.
+pub const SECRET_BYTES: usize = 32;
+
+/// Most bytes of a trace context: the W3C header `traceparent` has 55.
+pub const MAX_TRACE_BYTES: usize = 128;

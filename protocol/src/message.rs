@@ -10,7 +10,7 @@ use bincode::{Decode, Encode};
 use crate::chunk::Chunk;
 use crate::error::WireError;
 use crate::hello::{ClientHello, WorkerHello};
-use crate::job::{JobId, Outcome, Preview, Progress};
+use crate::job::{JobId, JobOptions, Outcome, Preview, Progress, StatePart};
 use crate::request::Request;
 use crate::status::Status;
 use crate::tensor::TensorHeader;
@@ -21,7 +21,9 @@ pub enum ClientMessage {
     /// `0`: First message of a connection.
     Hello(ClientHello),
     /// `1`: Submits a job. Its tensors follow in [`ClientMessage::Chunk`]s, one tensor after
-    /// the other; the job is queued when the last byte has arrived.
+    /// the other; the job is queued when the last byte has arrived. If the owner has a job
+    /// with this UUID and this request, the message acts as [`ClientMessage::Claim`], and the
+    /// job is computed once.
     Submit {
         /// The new job.
         job: JobId,
@@ -29,6 +31,8 @@ pub enum ClientMessage {
         request: Request,
         /// The tensors that follow, under the names that the request defines.
         tensors: Vec<TensorHeader>,
+        /// How the job is to be run.
+        options: JobOptions,
     },
     /// `2`: Bytes of a submitted job's tensor.
     Chunk(Chunk),
@@ -41,10 +45,20 @@ pub enum ClientMessage {
     },
     /// `4`: Asks for a [`WorkerMessage::Status`].
     Status,
-    /// `5`: Reserved: takes over a job that an earlier connection submitted. A worker whose
-    /// capabilities lack `claim` answers [`WorkerMessage::Failed`].
+    /// `5`: Takes over a job of the same owner that another connection submitted. The worker
+    /// answers with the job's present state, and sends all later messages about the job to this
+    /// connection: [`WorkerMessage::Queued`], or [`WorkerMessage::Started`] and the latest
+    /// progress, or the job's end. If there is no such job, it answers
+    /// [`WorkerMessage::Failed`].
     Claim {
         /// The job to take over.
+        job: JobId,
+        /// Bytes of the result that the client already has: the result's chunks begin there.
+        received: u64,
+    },
+    /// `6`: Acknowledges a job's end, result included. The worker then forgets the job.
+    Acknowledge {
+        /// The job.
         job: JobId,
     },
 }
@@ -99,18 +113,21 @@ pub enum WorkerMessage {
         /// Why it failed.
         error: WireError,
     },
-    /// `8`: The job was cancelled by its client. This is the last message about it.
+    /// `8`: The job was cancelled by its owner. This is the last message about it.
     Cancelled {
         /// The job.
         job: JobId,
     },
     /// `9`: Answers [`ClientMessage::Status`].
     Status(Status),
-    /// `10`: The worker is stopping. Jobs of this connection that have not ended have failed.
+    /// `10`: The worker is stopping. If its jobs are durable, they go on when it is back;
+    /// otherwise those of this connection that have not ended have failed.
     ShuttingDown {
         /// Why the worker stops.
         reason: String,
     },
     /// `11`: A preview of a denoise job's image.
     Preview(Preview),
+    /// `12`: A part of a denoise job's state, which the job's options ask for.
+    State(StatePart),
 }

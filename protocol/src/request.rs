@@ -8,7 +8,7 @@ pub enum Request {
     /// `0`: Encodes prompts to `conditioning`.
     Encode(EncodeRequest),
     /// `1`: Denoises. Takes `positive`, `latent`, `negative` unless cfg is 1, and
-    /// `noise_mask` for inpainting; returns `latent`.
+    /// `noise_mask` for inpainting, and `state` to go on from; returns `latent`.
     Denoise(Box<DenoiseRequest>),
     /// `2`: Decodes `latent` (f32 `[B, 16, H/8, W/8]`, raw VAE latents) to `image` (f32
     /// `[B, H, W, 3]`, 0 to 1).
@@ -43,7 +43,8 @@ pub struct EncodeRequest {
 
 /// Parameters of a denoise job. Its tensors: `positive` and `negative` f32 `[1 or B, T, D]`,
 /// `latent` f32 `[B, 16, H/8, W/8]` raw VAE latents (all zeros stand for an empty
-/// latent), `noise_mask` f32 `[1 or B, H/8, W/8]`, 1 where the latent is to be denoised.
+/// latent), `noise_mask` f32 `[1 or B, H/8, W/8]`, 1 where the latent is to be denoised, and
+/// `state` u8 `[N]`, from which the job goes on instead of beginning anew.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct DenoiseRequest {
     /// Seed of the initial noise, with the meaning it has in `torch.manual_seed`.

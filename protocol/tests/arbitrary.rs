@@ -4,7 +4,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use ovis_protocol::limits::{MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, MAX_TENSOR_BYTES};
-use ovis_protocol::{decode_client, decode_worker, encode, ClientMessage, CodecError, Request};
+use ovis_protocol::{
+    decode_client, decode_worker, encode, ClientMessage, CodecError, JobOptions, Request,
+};
 use ovis_protocol::{Assembler, DType, EncodeRequest, TensorHeader};
 use proptest::prelude::*;
 
@@ -70,7 +72,7 @@ proptest! {
     /// Bytes with a valid variant, followed by arbitrary lengths.
     #[test]
     fn plausible_prefix(
-        variant in 0u32..13,
+        variant in 0u32..14,
         words in proptest::collection::vec(prop_oneof![
             Just(0u64), Just(1), 0u64..100_000, Just(1 << 20), Just(u64::MAX), any::<u64>(),
         ], 0..24),
@@ -137,6 +139,7 @@ fn every_truncation_and_extension_is_refused() {
             max_sequence_length: 256,
         }),
         tensors: vec![TensorHeader::new("latent", ovis_protocol::DType::F32, [1])],
+        options: JobOptions::default(),
     };
     let mut bytes = encode(&message).unwrap();
     for length in 0..bytes.len() {
@@ -166,6 +169,7 @@ fn too_large_is_refused_both_ways() {
             max_sequence_length: 256,
         }),
         tensors: vec![],
+        options: JobOptions::default(),
     };
     assert!(encode(&message).is_err());
 }
@@ -198,7 +202,7 @@ fn what_is_wrong_with_a_message_is_said_without_names_of_types() {
             &submit(&[2, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]),
             "limit of a message",
         ),
-        (&[0; 22], "follow the end"),
+        (&[0; 23], "follow the end"),
         (
             &[
                 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 1, 0, 0, 0, 0, 0, 0, 0, 255, 0,

@@ -78,17 +78,18 @@ fn every_limit_is_this_one() {
         ("dimensions of a tensor", MAX_RANK as u64),
         ("bytes of all tensors of one message", MAX_TENSOR_BYTES),
         (
-            "bytes of all tensors announced by one connection's unfinished jobs",
+            "bytes of all tensors announced by one owner's unfinished jobs",
             MAX_TENSOR_BYTES,
         ),
         ("one prompt", MAX_PROMPT_BYTES as u64),
         ("prompts of one encode job", MAX_PROMPTS as u64),
-        (
-            "unfinished jobs of one connection",
-            MAX_JOBS_PER_CONNECTION as u64,
-        ),
+        ("unfinished jobs of one owner", MAX_JOBS_PER_OWNER as u64),
         ("longer side of a preview", u64::from(MAX_PREVIEW_SIDE)),
-        ("results that one connection has not read", MAX_TENSOR_BYTES),
+        ("`trace` of a job", MAX_TRACE_BYTES as u64),
+        (
+            "results that one owner has not acknowledged",
+            MAX_TENSOR_BYTES,
+        ),
     ];
     for (what, most) in limits {
         assert_eq!(numbers(row(&rows, what)[1])[0], most, "{what}");
@@ -112,13 +113,14 @@ fn every_limit_is_this_one() {
     for answer in answers {
         assert!(codes.iter().any(|code| code == answer), "{answer}");
     }
-    // No limit is missing. The version and the magic are constants too.
+    // No limit is missing.
     let constants = include_str!("../src/limits.rs")
         .matches("\npub const ")
         .count();
     let told: BTreeSet<_> = limits.iter().map(|(what, _)| *what).collect();
     let same = 2; // two more rows share MAX_TENSOR_BYTES
-    assert_eq!(told.len() - same, constants - 2);
+                  // The version, the magic and the secret's length are not limits.
+    assert_eq!(told.len() - same, constants - 3);
 }
 
 /// The error code of a number.
@@ -219,9 +221,10 @@ fn every_message_and_request_has_its_number() {
 #[test]
 fn every_small_enum_has_its_numbers() {
     let document = document().replace('\n', " ");
-    let enums: [(&str, &[&str]); 4] = [
+    let enums: [(&str, &[&str]); 5] = [
         ("`DType` is an enum", &["F32", "F16", "Bf16", "U8"]),
         ("`PreviewKind` is an enum", &["Linear", "Vae"]),
+        ("`Priority` is an enum", &["Low", "Normal", "High"]),
         ("`StepCaching` is an enum", &["Off", "Safe", "Fast"]),
         (
             "`Schedule` is an enum",
@@ -239,7 +242,7 @@ fn every_small_enum_has_its_numbers() {
             );
         }
     }
-    use ovis_protocol::{DType, PreviewKind, StepCaching};
+    use ovis_protocol::{DType, PreviewKind, Priority, StepCaching};
     let byte = |bytes: Vec<u8>| bytes[0];
     assert_eq!(
         [DType::F32, DType::F16, DType::Bf16, DType::U8].map(|d| byte(encode(&d).unwrap())),
@@ -249,6 +252,8 @@ fn every_small_enum_has_its_numbers() {
         [PreviewKind::Linear, PreviewKind::Vae].map(|k| byte(encode(&k).unwrap())),
         [0, 1]
     );
+    let priorities = [Priority::Low, Priority::Normal, Priority::High];
+    assert_eq!(priorities.map(|p| byte(encode(&p).unwrap())), [0, 1, 2]);
     let caching = [StepCaching::Off, StepCaching::Safe, StepCaching::Fast];
     assert_eq!(caching.map(|c| byte(encode(&c).unwrap())), [0, 1, 2]);
 }

@@ -3,8 +3,8 @@
 //! variant that holds one bare value).
 
 use ovis_protocol::{
-    Chunk, ClientMessage, DType, ErrorCode, JobId, PromptCut, Request, SamplerOptions, Schedule,
-    TensorHeader, WireError, WorkerMessage,
+    Chunk, ClientMessage, DType, ErrorCode, JobId, JobOptions, PromptCut, Request, SamplerOptions,
+    Schedule, TensorHeader, WireError, WorkerMessage,
 };
 use serde_json::{json, Value};
 
@@ -21,19 +21,26 @@ pub fn client(message: &ClientMessage) -> Value {
     match message {
         ClientMessage::Hello(h) => json!({
             "type": "Hello", "magic": h.magic, "protocol": h.protocol,
-            "client": h.client, "token": h.token,
+            "client": h.client, "token": h.token, "secret": h.secret.map(|s| hex(&s)),
         }),
         ClientMessage::Submit {
             job: id,
             request: r,
             tensors: t,
+            options: o,
         } => json!({
             "type": "Submit", "job": job(id), "request": request(r), "tensors": tensors(t),
+            "options": job_options(o),
         }),
         ClientMessage::Chunk(c) => chunk(c),
         ClientMessage::Cancel { job: id } => json!({"type": "Cancel", "job": job(id)}),
         ClientMessage::Status => json!({"type": "Status"}),
-        ClientMessage::Claim { job: id } => json!({"type": "Claim", "job": job(id)}),
+        ClientMessage::Claim { job: id, received } => json!({
+            "type": "Claim", "job": job(id), "received": received,
+        }),
+        ClientMessage::Acknowledge { job: id } => {
+            json!({"type": "Acknowledge", "job": job(id)})
+        }
     }
 }
 
@@ -51,6 +58,10 @@ pub fn worker(message: &WorkerMessage) -> Value {
                     "conditioning_width": c.conditioning_width,
                     "size_multiple": c.size_multiple, "max_pixels": c.max_pixels,
                     "schedulers": c.schedulers, "previews": c.previews,
+                },
+                "keeping": {
+                    "seconds": h.keeping.seconds, "bytes": h.keeping.bytes,
+                    "is_durable": h.keeping.is_durable,
                 },
             })
         }
@@ -97,6 +108,10 @@ pub fn worker(message: &WorkerMessage) -> Value {
             "type": "Preview", "job": job(&p.job), "step": p.step, "width": p.width,
             "height": p.height, "data": hex(&p.data),
         }),
+        WorkerMessage::State(s) => json!({
+            "type": "State", "job": job(&s.job), "step": s.step, "size": s.size,
+            "offset": s.offset, "data": hex(&s.data),
+        }),
     }
 }
 
@@ -120,6 +135,14 @@ fn request(request: &Request) -> Value {
         Request::Decode => json!({"type": "Decode"}),
         Request::VaeEncode => json!({"type": "VaeEncode"}),
     }
+}
+
+fn job_options(o: &JobOptions) -> Value {
+    json!({
+        "priority": {"type": format!("{:?}", o.priority)}, "deadline": o.deadline,
+        "state": o.state.map(|s| json!({"steps": s.steps, "seconds": s.seconds})),
+        "trace": o.trace,
+    })
 }
 
 fn schedule(schedule: &Schedule) -> Value {
@@ -169,7 +192,7 @@ fn cut(c: &PromptCut) -> Value {
 }
 
 fn error(e: &WireError) -> Value {
-    json!({"code": code(e.code), "message": e.message, "hint": e.hint})
+    json!({"code": code(e.code), "message": e.message, "hint": e.hint, "retry_after": e.retry_after})
 }
 
 fn code(code: ErrorCode) -> Value {

@@ -89,8 +89,8 @@ fn every_variant_is_shown() {
             .map(|(_, m)| u32::from_le_bytes(bytes_of(m)[..4].try_into().unwrap()))
             .collect()
     };
-    assert_eq!(numbers(true), (0..=5).collect());
-    assert_eq!(numbers(false), (0..=11).collect());
-    assert!(decode_client(&6u32.to_le_bytes()).is_err());
-    assert!(decode_worker(&12u32.to_le_bytes()).is_err());
+    assert_eq!(numbers(true), (0..=6).collect());
+    assert_eq!(numbers(false), (0..=12).collect());
+    assert!(decode_client(&7u32.to_le_bytes()).is_err());
+    assert!(decode_worker(&13u32.to_le_bytes()).is_err());
 }

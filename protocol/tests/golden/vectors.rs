@@ -4,9 +4,10 @@
 use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION};
 use ovis_protocol::{
     Capabilities, Chunk, ClientHello, ClientMessage, DType, DenoiseRequest, EncodeRequest,
-    ErrorCode, GuidanceInterval, JobId, Outcome, Preview, PreviewKind, PreviewRequest, Progress,
-    PromptCut, Request, SamplerOptions, Schedule, Status, StepCaching, TensorHeader, WireError,
-    WorkerHello, WorkerMessage,
+    ErrorCode, GuidanceInterval, JobId, JobOptions, Keeping, Outcome, Preview, PreviewKind,
+    PreviewRequest, Priority, Progress, PromptCut, Request, SamplerOptions, Schedule,
+    StateInterval, StatePart, Status, StepCaching, TensorHeader, WireError, WorkerHello,
+    WorkerMessage,
 };
 
 /// A message of either direction.
@@ -39,6 +40,7 @@ fn submit(request: Request, tensors: Vec<TensorHeader>) -> ClientMessage {
         job: JOB,
         request,
         tensors,
+        options: JobOptions::default(),
     }
 }
 
@@ -56,6 +58,7 @@ fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         protocol: PROTOCOL_VERSION,
         client: "golden 1.0".into(),
         token: None,
+        secret: None,
     };
     vec![
         ("hello", ClientMessage::Hello(hello.clone())),
@@ -63,6 +66,13 @@ fn client_messages() -> Vec<(&'static str, ClientMessage)> {
             "hello-token",
             ClientMessage::Hello(ClientHello {
                 token: Some("s3cret ☂".into()),
+                ..hello.clone()
+            }),
+        ),
+        (
+            "hello-secret",
+            ClientMessage::Hello(ClientHello {
+                secret: Some(std::array::from_fn(|at| at as u8)),
                 ..hello
             }),
         ),
@@ -189,7 +199,42 @@ fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         ),
         ("cancel", ClientMessage::Cancel { job: JOB }),
         ("status", ClientMessage::Status),
-        ("claim", ClientMessage::Claim { job: JOB }),
+        (
+            "claim",
+            ClientMessage::Claim {
+                job: JOB,
+                received: 0,
+            },
+        ),
+        (
+            "claim-rest",
+            ClientMessage::Claim {
+                job: JOB,
+                received: 3 << 20,
+            },
+        ),
+        ("acknowledge", ClientMessage::Acknowledge { job: JOB }),
+        (
+            "submit-options",
+            ClientMessage::Submit {
+                job: JOB,
+                request: Request::Denoise(Box::new(denoise(Schedule::Auto))),
+                tensors: vec![
+                    TensorHeader::new("positive", DType::F32, [1, 256, 2048]),
+                    TensorHeader::new("latent", DType::F32, [1, 16, 128, 128]),
+                    TensorHeader::new("state", DType::U8, [123_456]),
+                ],
+                options: JobOptions {
+                    priority: Priority::High,
+                    deadline: Some(600.0),
+                    state: Some(StateInterval {
+                        steps: 0,
+                        seconds: 15.0,
+                    }),
+                    trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+                },
+            },
+        ),
     ]
 }
 
@@ -216,6 +261,11 @@ fn worker_messages() -> Vec<(&'static str, WorkerMessage)> {
                     schedulers: ["flux", "simple"].map(String::from).to_vec(),
                     previews: ["linear", "vae"].map(String::from).to_vec(),
                 },
+                keeping: Keeping {
+                    seconds: 3600.0,
+                    bytes: 2 << 30,
+                    is_durable: true,
+                },
             }),
         ),
         (
@@ -225,7 +275,7 @@ fn worker_messages() -> Vec<(&'static str, WorkerMessage)> {
                 protocol: PROTOCOL_VERSION,
                 error: WireError::new(
                     ErrorCode::VersionMismatch,
-                    "The client speaks protocol 1 and this worker speaks protocol 3.",
+                    "The client speaks protocol 1 and this worker speaks protocol 4.",
                     "Update the older of the two.",
                 ),
             },
@@ -317,6 +367,24 @@ fn worker_messages() -> Vec<(&'static str, WorkerMessage)> {
                 data: vec![255, 0, 0, 16, 32, 64],
             }),
         ),
+        (
+            "state",
+            WorkerMessage::State(StatePart {
+                job: JOB,
+                step: 12,
+                size: 1 << 21,
+                offset: 1 << 20,
+                data: vec![1, 2, 3, 4],
+            }),
+        ),
+        (
+            "failed-retry",
+            WorkerMessage::Failed {
+                job: JOB,
+                error: WireError::new(ErrorCode::QueueFull, "The queue is full.", "Wait.")
+                    .retry_after(12.5),
+            },
+        ),
     ]
 }
 
@@ -332,6 +400,10 @@ fn error_codes() -> Vec<(&'static str, WorkerMessage)> {
         ErrorCode::ShuttingDown,
         ErrorCode::Internal,
         ErrorCode::UnknownJob,
+        ErrorCode::Conflict,
+        ErrorCode::DeadlineExceeded,
+        ErrorCode::Forbidden,
+        ErrorCode::Expired,
     ]
     .into_iter()
     .map(|code| {

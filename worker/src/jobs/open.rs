@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ovis_protocol::limits::{MAX_JOBS_PER_CONNECTION, MAX_TENSOR_BYTES};
+use ovis_protocol::limits::{MAX_JOBS_PER_OWNER, MAX_TENSOR_BYTES};
 use ovis_protocol::{ErrorCode, WireError};
 use uuid::Uuid;
 
@@ -71,10 +71,10 @@ impl OpenJobs {
     /// `QueueFull` if the client has too many open jobs, or too many bytes of their tensors.
     pub fn open(self: &Arc<Self>, job: Uuid, bytes: u64) -> Result<OpenJob, WireError> {
         let mut inner = self.lock();
-        if inner.open.len() >= MAX_JOBS_PER_CONNECTION {
+        if inner.open.len() >= MAX_JOBS_PER_OWNER {
             return Err(WireError::new(
                 ErrorCode::QueueFull,
-                format!("This connection has {MAX_JOBS_PER_CONNECTION} unfinished jobs, the most there may be."),
+                format!("This connection has {MAX_JOBS_PER_OWNER} unfinished jobs, the most there may be."),
                 "Wait for one to end, or cancel one.",
             ));
         }
@@ -123,7 +123,7 @@ mod tests {
         let large = jobs.open(id(0), MAX_TENSOR_BYTES - 1).unwrap();
         assert!(jobs.open(id(1), 2).is_err());
         assert!(jobs.open(id(1), u64::MAX).is_err());
-        let most = MAX_JOBS_PER_CONNECTION as u16;
+        let most = MAX_JOBS_PER_OWNER as u16;
         let small: Vec<_> = (1..most).map(|i| jobs.open(id(i), 0).unwrap()).collect();
         assert!(jobs.open(id(99), 0).is_err());
         drop(large);

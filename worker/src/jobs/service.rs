@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ovis_protocol::limits::MAX_JOBS_PER_CONNECTION;
+use ovis_protocol::limits::MAX_JOBS_PER_OWNER;
 use ovis_protocol::{Capabilities, ErrorCode, Status, WireError};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -27,7 +27,7 @@ use crate::pipeline::{Ask, Budget};
 
 /// Queue places unless configured otherwise. A client that is alone may take a third of them,
 /// which is as many jobs as a connection may have.
-pub const DEFAULT_QUEUE: usize = 3 * MAX_JOBS_PER_CONNECTION;
+pub const DEFAULT_QUEUE: usize = 3 * MAX_JOBS_PER_OWNER;
 
 /// Bounds on what jobs keep.
 #[derive(Clone, Copy, Debug)]

@@ -60,6 +60,7 @@ impl Requests {
                 job,
                 request,
                 tensors,
+                options: _,
             } => {
                 let job = Uuid::from_bytes(job);
                 return self.submit(job, request, tensors).await;
@@ -70,7 +71,8 @@ impl Requests {
                 let status = self.client.jobs().status();
                 self.sender.push(WorkerMessage::Status(status));
             }
-            ClientMessage::Claim { job } => self.claim(job),
+            ClientMessage::Claim { job, received: _ } => self.claim(job),
+            ClientMessage::Acknowledge { job: _ } => {}
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use ovis_protocol::limits::{MAGIC, MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use ovis_protocol::{
-    decode_client, encode, shown, ErrorCode, WireError, WorkerHello, WorkerMessage,
+    decode_client, encode, shown, ErrorCode, Keeping, WireError, WorkerHello, WorkerMessage,
 };
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -168,6 +168,11 @@ pub async fn greet(
         protocol: PROTOCOL_VERSION,
         worker: WORKER.into(),
         capabilities: context.jobs.capabilities().clone(),
+        keeping: Keeping {
+            seconds: 0.0,
+            bytes: 0,
+            is_durable: false,
+        },
     }));
     let owner = Owner::new(silent.address, name);
     let client = Client::new(context.jobs.clone(), socket.sender.subscription(), owner);

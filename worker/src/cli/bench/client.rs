@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use futures_util::{SinkExt, StreamExt};
 use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION};
 use ovis_protocol::{
-    chunks, decode_worker, encode, Assembler, ClientHello, ClientMessage, JobId, Outcome, Request,
-    TensorHeader, WireError, WorkerMessage,
+    chunks, decode_worker, encode, Assembler, ClientHello, ClientMessage, JobId, JobOptions,
+    Outcome, Request, TensorHeader, WireError, WorkerMessage,
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -42,6 +42,7 @@ impl Client {
                 protocol: PROTOCOL_VERSION,
                 client: "ovis-worker bench".into(),
                 token: None,
+                secret: None,
             }))
             .await?;
         match client.next().await? {
@@ -66,6 +67,7 @@ impl Client {
             job,
             request,
             tensors: headers,
+            options: JobOptions::default(),
         })
         .await?;
         for chunk in chunks(job, tensors.iter().map(|(_, bytes)| bytes.as_slice())) {

@@ -52,10 +52,25 @@ fn large() -> Vec<TensorHeader> {
 async fn no_order_of_messages_frees_what_is_still_held() {
     let server = server_with(options(), 99, 1).await;
     let between: [(&str, Vec<ClientMessage>); 6] = [
-        ("claims", vec![ClientMessage::Claim { job: id(1) }; 50]),
+        (
+            "claims",
+            vec![
+                ClientMessage::Claim {
+                    job: id(1),
+                    received: 0
+                };
+                50
+            ],
+        ),
         (
             "claims of another",
-            vec![ClientMessage::Claim { job: id(9) }; 50],
+            vec![
+                ClientMessage::Claim {
+                    job: id(9),
+                    received: 0
+                };
+                50
+            ],
         ),
         (
             "a cancel of another",
@@ -107,7 +122,16 @@ async fn a_running_job_ends_once() {
     let server = server_with(options(), 99, 10).await;
     let meanwhile: [(&str, Vec<ClientMessage>); 4] = [
         ("nothing", vec![]),
-        ("claims", vec![ClientMessage::Claim { job: id(1) }; 3]),
+        (
+            "claims",
+            vec![
+                ClientMessage::Claim {
+                    job: id(1),
+                    received: 0
+                };
+                3
+            ],
+        ),
         ("surplus chunks", vec![chunk(1, 0, 8), chunk(1, 4096, 1)]),
         ("two cancels", vec![ClientMessage::Cancel { job: id(1) }; 2]),
     ];
@@ -161,7 +185,12 @@ async fn floods_are_answered_and_others_served() {
     let mut flood = Client::connect_as(&server, "flood").await;
     let mut other = Client::connect_as(&server, "other").await;
     for _ in 0..3000 {
-        flood.send(&ClientMessage::Claim { job: id(200) }).await;
+        flood
+            .send(&ClientMessage::Claim {
+                job: id(200),
+                received: 0,
+            })
+            .await;
         flood
             .socket
             .send(Message::Ping(vec![1; 125].into()))

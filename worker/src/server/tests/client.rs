@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION};
 use ovis_protocol::{
     chunks, decode_worker, encode, Assembler, ClientHello, ClientMessage, DType, DenoiseRequest,
-    EncodeRequest, JobId, Request, TensorHeader, WireError, WorkerMessage,
+    EncodeRequest, JobId, JobOptions, Request, TensorHeader, WireError, WorkerMessage,
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -48,6 +48,7 @@ pub fn hello() -> ClientHello {
         protocol: PROTOCOL_VERSION,
         client: "test".into(),
         token: None,
+        secret: None,
     }
 }
 
@@ -72,6 +73,7 @@ pub fn submit(job: u8, request: Request, tensors: Vec<TensorHeader>) -> ClientMe
         job: id(job),
         request,
         tensors,
+        options: JobOptions::default(),
     }
 }
 
@@ -165,6 +167,7 @@ impl Client {
             job: id(job),
             request,
             tensors: headers,
+            options: JobOptions::default(),
         })
         .await;
         for chunk in chunks(id(job), data.iter().map(Vec::as_slice)) {

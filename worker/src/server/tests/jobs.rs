@@ -1,7 +1,9 @@
 //! Jobs: round trips, order, cancel, fairness, failure.
 
-use ovis_protocol::limits::{MAX_JOBS_PER_CONNECTION, MAX_TENSOR_BYTES};
-use ovis_protocol::{Chunk, ClientMessage, DType, ErrorCode, Request, TensorHeader, WorkerMessage};
+use ovis_protocol::limits::{MAX_JOBS_PER_OWNER, MAX_TENSOR_BYTES};
+use ovis_protocol::{
+    Chunk, ClientMessage, DType, ErrorCode, JobOptions, Request, TensorHeader, WorkerMessage,
+};
 
 use super::client::*;
 use super::fake::*;
@@ -129,6 +131,7 @@ async fn an_upload_can_be_cancelled() {
             job: id(1),
             request: Request::Decode,
             tensors: vec![header],
+            options: JobOptions::default(),
         })
         .await;
     client.cancel(1).await;
@@ -331,6 +334,7 @@ async fn tensors_that_do_not_fit_are_named() {
                 job,
                 request,
                 tensors,
+                options: JobOptions::default(),
             })
             .await;
         let error = failure(client.end(n as u8).await.0);
@@ -342,7 +346,7 @@ async fn tensors_that_do_not_fit_are_named() {
 #[tokio::test]
 async fn announced_bytes_and_jobs_are_bounded() {
     let options = options();
-    let server = server_with(options, 3 * MAX_JOBS_PER_CONNECTION + 8, 50).await;
+    let server = server_with(options, 3 * MAX_JOBS_PER_OWNER + 8, 50).await;
     let mut client = Client::connect(&server).await;
     // A batch whose latents take nearly half the limit each would be refused
     // for its pixels, so the size comes from long conditionings.
@@ -359,13 +363,14 @@ async fn announced_bytes_and_jobs_are_bounded() {
                 job: id(job),
                 request: denoise_request(1, 1),
                 tensors: tensors(),
+                options: JobOptions::default(),
             })
             .await;
     }
     assert_eq!(failure(client.end(2).await.0).code, ErrorCode::QueueFull);
     client.cancel(1).await;
     client.end(1).await;
-    let most = MAX_JOBS_PER_CONNECTION as u8;
+    let most = MAX_JOBS_PER_OWNER as u8;
     for job in 100..=100 + most {
         client.denoise(job, 100).await;
     }
@@ -382,6 +387,7 @@ async fn chunks_out_of_order_fail_their_job() {
             job: id(1),
             request: Request::Decode,
             tensors: vec![latent(2).0],
+            options: JobOptions::default(),
         })
         .await;
     for job in [1, 2] {
@@ -396,7 +402,12 @@ async fn chunks_out_of_order_fail_their_job() {
     }
     assert_eq!(failure(client.end(1).await.0).code, ErrorCode::BadMessage);
     assert_eq!(failure(client.end(2).await.0).code, ErrorCode::UnknownJob);
-    client.send(&ClientMessage::Claim { job: id(9) }).await;
+    client
+        .send(&ClientMessage::Claim {
+            job: id(9),
+            received: 0,
+        })
+        .await;
     assert_eq!(failure(client.end(9).await.0).code, ErrorCode::UnknownJob);
 }
 
