@@ -9,7 +9,7 @@ use crate::jobs::JobCosts;
 use crate::nn::device_memory;
 use crate::pipeline::{
     device_memory_left, Budget, Conditioning, DenoiseInputs, DenoiseState, Forwards, Image, Latent,
-    Pipeline, Preview, Result, StepReport,
+    Pipeline, Preview, Result, Snapshot, StepReport,
 };
 
 impl Backend for Pipeline {
@@ -29,6 +29,23 @@ impl Backend for Pipeline {
         inputs: DenoiseInputs,
     ) -> Result<DenoiseState> {
         Pipeline::start_denoise(self, request, inputs)
+    }
+
+    fn resume_denoise(
+        &mut self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+        state: &[u8],
+    ) -> Result<DenoiseState> {
+        Pipeline::resume_denoise(self, request, inputs, &Snapshot::from_bytes(state)?)
+    }
+
+    fn snapshot(&mut self, job: &DenoiseState) -> Result<Vec<u8>> {
+        Ok(Pipeline::snapshot(self, job)?.to_bytes()?)
+    }
+
+    fn report(&self, job: &DenoiseState) -> StepReport {
+        job.report()
     }
 
     fn step(&mut self, job: &mut DenoiseState) -> Result<StepReport> {

@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ovis_protocol::{JobOptions, StateInterval};
 use uuid::Uuid;
 
 use super::admission::Reservation;
 use super::event::Event;
 use super::id::{ClientId, JobKey};
+use super::owner::OwnerId;
 use super::store::JobStore;
 use super::work::Work;
 
@@ -30,12 +32,20 @@ pub struct Job {
 /// stand for the same job.
 #[derive(Clone)]
 pub struct Ticket {
-    /// The client and the job's number.
+    /// The owner and the job's number.
     pub key: JobKey,
     /// The job's UUID.
     pub id: Uuid,
     /// The operation's name.
     pub operation: &'static str,
+    /// When the job fails unless it is done.
+    pub deadline: Option<Instant>,
+    /// When the client wants the state of a denoise job.
+    pub state: Option<StateInterval>,
+    /// The trace that the job belongs to, as a W3C `traceparent`.
+    pub trace: Option<Arc<str>>,
+    /// Whether the job is in the journal: the owner, if it is.
+    pub journaled: Option<OwnerId>,
     /// Set once nobody wants the result any more. Operations on a CPU look at it while they
     /// run.
     pub cancelled: Arc<AtomicBool>,
@@ -53,17 +63,37 @@ impl Ticket {
             key,
             id,
             operation,
+            deadline: None,
+            state: None,
+            trace: None,
+            journaled: None,
             cancelled: Arc::default(),
-            span: tracing::info_span!("job", %id, operation, client = key.client),
+            span: tracing::info_span!("job", %id, operation),
             submitted: Instant::now(),
             ended: Arc::default(),
             store,
         }
     }
 
-    /// The client that submitted the job.
-    pub fn client(&self) -> ClientId {
-        self.key.client
+    /// The ticket with a job's options, and a log span that names client and owner.
+    pub(super) fn with_options(
+        self,
+        options: &JobOptions,
+        client: Option<ClientId>,
+        owner: &OwnerId,
+    ) -> Self {
+        let deadline = options.deadline.and_then(|seconds| {
+            let after = Duration::try_from_secs_f64(seconds).ok()?;
+            self.submitted.checked_add(after)
+        });
+        let (id, operation) = (self.id, self.operation);
+        Self {
+            deadline,
+            state: options.state,
+            trace: options.trace.as_deref().map(Arc::from),
+            span: tracing::info_span!("job", %id, operation, client, %owner),
+            ..self
+        }
     }
 
     /// Stores an event that does not end the job. [`Jobs::end`](super::Jobs::end) ends it.
@@ -74,6 +104,11 @@ impl Ticket {
     /// How long the job waited before `begun`.
     pub fn waited_until(&self, begun: Instant) -> Duration {
         begun - self.submitted
+    }
+
+    /// Whether the job's deadline has passed.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Asks for the job's work to be given up as soon as possible.

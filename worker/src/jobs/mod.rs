@@ -23,8 +23,10 @@
 
 mod admission;
 mod client;
+mod content;
 mod error;
 mod event;
+mod event_log;
 mod id;
 mod job;
 mod mailbox;
@@ -38,23 +40,26 @@ mod quota;
 mod service;
 mod state;
 mod store;
+mod submission;
 mod subscription;
 #[cfg(test)]
 pub mod testing;
 mod work;
 
 pub use admission::{no_device_memory, Free, JobCosts, Ledger, Reservation};
-pub use client::{Admitted, Client};
+pub use client::Client;
+pub use content::{Content, ContentHasher};
 pub use error::{shutting_down, unknown_model, wire_error};
 pub use event::Event;
-pub use id::{ClientId, JobKey};
+pub use id::{ClientId, JobKey, OwnerNumber};
 pub use job::{Job, Ticket};
 pub use memory::MemoryStore;
 pub use metrics::Metrics;
-pub use open::OpenJob;
-pub use owner::{neighbourhood, Owner};
+pub use open::{OpenJob, OpenJobs};
+pub use owner::{neighbourhood, Owner, OwnerId, Party};
 pub use service::{Health, Jobs, Limits, Model, DEFAULT_QUEUE};
 pub use state::{Next, Wanted};
-pub use store::{Delivered, JobStore, Wake};
+pub use store::{Attached, Delivered, Found, JobStore, Kept, NewJob, Swept, Wake};
+pub use submission::{Admitted, Submission};
 pub use subscription::Subscription;
-pub use work::Work;
+pub use work::{Resume, Work};

@@ -1,7 +1,7 @@
 //! Queued and running jobs, behind one lock, and the condition that the device's thread waits
 //! on.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,10 @@ use uuid::Uuid;
 use super::admission::Ledger;
 use super::error::shutting_down;
 use super::event::Event;
-use super::id::ClientId;
+use super::id::OwnerNumber;
 use super::job::{Job, Ticket};
 use super::metrics::Metrics;
+use super::owner::Owner;
 use super::queue::{FairQueue, Full};
 use super::store::JobStore;
 
@@ -54,8 +55,9 @@ pub(super) struct Shared {
 /// The jobs that have not ended.
 pub(super) struct State {
     pub queue: FairQueue<Job>,
-    /// UUIDs of jobs that have a queue place and whose tensors are still arriving.
-    pub reserved: HashSet<Uuid>,
+    /// Jobs that have a queue place and whose tensors are still arriving: the job's number, and
+    /// the owner that holds the place.
+    pub reserved: HashMap<(OwnerNumber, Uuid), (u64, Owner)>,
     pub running: Vec<Ticket>,
     pub stopping: bool,
     /// Number of jobs that have ended.
@@ -69,7 +71,7 @@ impl Shared {
         Self {
             state: Mutex::new(State {
                 queue: FairQueue::new(queue),
-                reserved: HashSet::new(),
+                reserved: HashMap::new(),
                 running: Vec::new(),
                 stopping: false,
                 finished: 0,
@@ -125,15 +127,15 @@ impl Shared {
         }
     }
 
-    /// Drops a client's job and reports that at once. The device gives up a running job as
+    /// Drops the jobs that match and reports that at once. The device gives up a running job as
     /// soon as it can: within an operation on a CPU, after it on a GPU.
-    pub fn cancel(&self, client: ClientId, id: Uuid) {
-        let is_it = |ticket: &Ticket| ticket.client() == client && ticket.id == id;
+    pub fn cancel(&self, is_it: impl Fn(&Ticket) -> bool) {
         let mut state = self.lock();
-        let running = state.running.iter().find(|ticket| is_it(ticket)).cloned();
-        if let Some(ticket) = running {
-            ticket.cancel();
-            self.end(&mut state, &ticket, Event::Cancelled);
+        for ticket in state.running.clone() {
+            if is_it(&ticket) {
+                ticket.cancel();
+                self.end(&mut state, &ticket, Event::Cancelled);
+            }
         }
         for job in state.queue.remove(|job| is_it(&job.ticket)) {
             self.end(&mut state, &job.ticket, Event::Cancelled);
@@ -141,16 +143,16 @@ impl Shared {
         state.report_positions();
     }
 
-    /// Drops every job of a client that is gone. A running one ends once the device has given
+    /// Drops every job of an owner that is gone. A running one ends once the device has given
     /// it up.
-    pub fn drop_client(&self, client: ClientId) {
+    pub fn drop_owner(&self, owner: OwnerNumber) {
         let mut state = self.lock();
         for ticket in &state.running {
-            if ticket.client() == client {
+            if ticket.key.owner == owner {
                 ticket.cancel();
             }
         }
-        for job in state.queue.remove(|job| job.ticket.client() == client) {
+        for job in state.queue.remove(|job| job.ticket.key.owner == owner) {
             self.end(&mut state, &job.ticket, Event::Cancelled);
         }
         state.report_positions();
@@ -212,11 +214,19 @@ impl State {
         }
     }
 
-    /// Whether an unfinished job has this UUID.
-    pub fn has(&self, id: Uuid) -> bool {
-        self.reserved.contains(&id)
-            || self.running.iter().any(|ticket| ticket.id == id)
-            || self.queue.iter().any(|job| job.ticket.id == id)
+    /// Whether a place is still reserved for the job of this number.
+    pub fn holds(&self, owner: OwnerNumber, id: Uuid, number: u64) -> bool {
+        let reserved = self.reserved.get(&(owner, id));
+        reserved.is_some_and(|(reserved, _)| *reserved == number)
+    }
+
+    /// Gives a reserved place back, if it is still this job's.
+    pub fn release(&mut self, owner: OwnerNumber, id: Uuid, number: u64) {
+        if self.holds(owner, id, number) {
+            if let Some((_, holder)) = self.reserved.remove(&(owner, id)) {
+                self.queue.release(&holder);
+            }
+        }
     }
 }
 

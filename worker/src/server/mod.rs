@@ -12,6 +12,7 @@
 //! - `session`: one websocket, from hello to close
 //! - `handshake`: checks a client's first message
 //! - `requests`: a client's messages as calls on its jobs
+//! - `upload`: a job whose tensors are arriving; `job_options`: checks how it is to be run
 //! - `tensors`: which tensors an operation takes; `values`: their bytes as typed tensors
 //! - `sender`: what is sent next; `events`: a job's event as a message
 //! - `token`: the secret that clients share with a worker
@@ -24,6 +25,7 @@ mod handshake;
 mod health;
 mod hosts;
 mod http;
+mod job_options;
 mod options;
 mod requests;
 mod sender;
@@ -33,6 +35,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 mod token;
+mod upload;
 mod values;
 
 pub use connections::ConnectionLimits;

@@ -18,6 +18,9 @@ use crate::jobs::Jobs;
 /// How long accepting pauses after a failure, so that file descriptors can be freed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often what was kept for long enough is forgotten.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Why a server ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -43,6 +46,7 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     let mut stopping: Option<Instant> = None;
     tokio::pin!(shutdown);
+    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         let grace_over = async {
             match stopping {
@@ -64,6 +68,10 @@ pub async fn serve(
                 break;
             }
             Some(_) = connections.join_next() => continue,
+            _ = sweeps.tick() => {
+                jobs.sweep();
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {

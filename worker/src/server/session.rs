@@ -7,7 +7,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use ovis_protocol::limits::{MAGIC, MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use ovis_protocol::{
-    decode_client, encode, shown, ErrorCode, Keeping, WireError, WorkerHello, WorkerMessage,
+    decode_client, encode, shown, ErrorCode, WireError, WorkerHello, WorkerMessage,
 };
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -25,7 +25,7 @@ use super::http::Upgraded;
 use super::options::WORKER;
 use super::requests::Requests;
 use super::sender::{Closing, Sender};
-use crate::jobs::{Client, Owner};
+use crate::jobs::{neighbourhood, Client, Owner, Party};
 
 type Stream = WebSocketStream<TcpStream>;
 
@@ -168,13 +168,13 @@ pub async fn greet(
         protocol: PROTOCOL_VERSION,
         worker: WORKER.into(),
         capabilities: context.jobs.capabilities().clone(),
-        keeping: Keeping {
-            seconds: 0.0,
-            bytes: 0,
-            is_durable: false,
-        },
+        keeping: context.jobs.keeping(),
     }));
-    let owner = Owner::new(silent.address, name);
+    let party = Party::Address(neighbourhood(silent.address));
+    let owner = match &hello.secret {
+        Some(secret) => Owner::of_secret(party, name, secret),
+        None => Owner::anonymous(party, name),
+    };
     let client = Client::new(context.jobs.clone(), socket.sender.subscription(), owner);
     Some(Session {
         requests: Requests::new(client, socket.sender.clone()),
@@ -223,7 +223,7 @@ impl Session {
                 "dropped: it does not read, and others need the room"
             );
         }
-        // The client's jobs end before its last message is sent.
+        // The jobs of a client without a secret end before its last message is sent.
         drop(self.requests);
         tracing::info!(client, "disconnected");
         self.socket.close(end).await;
@@ -243,7 +243,18 @@ impl Session {
                 reason = shutdown(leaving) => return End::ShuttingDown(reason),
             }
             let silence = Instant::now() + 3 * self.ping_interval;
+            let stalled = self.requests.next_timeout();
+            let stalled = async {
+                match stalled {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             let message = tokio::select! {
+                () = stalled => {
+                    self.requests.fail_stalled();
+                    continue;
+                }
                 message = stream.next() => message,
                 () = sender.evicted() => return End::Evicted,
                 reason = shutdown(leaving) => return End::ShuttingDown(reason),
