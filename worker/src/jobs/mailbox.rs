@@ -126,10 +126,7 @@ impl Mailbox {
     pub fn put(&self, number: u64, new: NewJob) {
         let mut inner = self.lock();
         let id = new.id;
-        let replaced = inner
-            .logs
-            .extract_if(.., |_, log| log.id == id && log.ended_at().is_some());
-        let replaced: Vec<_> = replaced.collect();
+        let replaced = inner.take_logs(|log| log.id == id && log.ended_at().is_some());
         inner.logs.insert(number, EventLog::new(new));
         drop(inner);
         drop(replaced);
@@ -287,11 +284,8 @@ impl Mailbox {
         let is_over = |since: Instant| now.saturating_duration_since(since) >= keep;
         let mut inner = self.lock();
         let is_abandoned = inner.away_since.is_some_and(is_over);
-        let old: Vec<_> = inner
-            .logs
-            .extract_if(.., |_, log| log.ended_at().is_some_and(is_over))
-            .collect();
-        let keys = old.iter().map(|(number, _)| self.key(*number));
+        let old = inner.take_logs(|log| log.ended_at().is_some_and(is_over));
+        let keys = old.keys().map(|number| self.key(*number));
         swept.forgotten.extend(keys);
         if is_abandoned {
             let unfinished = inner
@@ -342,6 +336,14 @@ impl Inner {
     fn accepts(&self, number: u64) -> bool {
         let log = self.logs.get(&number);
         log.is_some_and(|log| log.ended_at().is_none())
+    }
+
+    /// Takes out the logs that match.
+    fn take_logs(&mut self, matches: impl Fn(&EventLog) -> bool) -> BTreeMap<u64, EventLog> {
+        let all = std::mem::take(&mut self.logs).into_iter();
+        let (taken, kept) = all.partition(|(_, log)| matches(log));
+        self.logs = kept;
+        taken
     }
 
     /// Bytes of all results.
