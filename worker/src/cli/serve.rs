@@ -10,13 +10,14 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::error::CliError;
+use super::keeping_args::KeepingArgs;
 use super::listening::Bound;
 use super::model_args::{DeviceArgs, ModelArgs};
-use super::values::{parsed, text, whole_within, ValueError};
+use super::values::{parsed, seconds, text, whole_within};
 use super::{loading, runtime, signals};
 use crate::checkpoint::Checkpoint;
 use crate::device::{self, StartError, DEFAULT_MODEL};
-use crate::jobs::{Jobs, Limits, DEFAULT_QUEUE};
+use crate::jobs::{Jobs, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
 use crate::server::{self, Hosts, Options, Token};
 
@@ -52,6 +53,8 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     queue: usize,
+    #[command(flatten)]
+    keeping: KeepingArgs,
     /// Secret that clients must send to be accepted; blank means none. Prefer the environment
     /// variable: every user of the machine can read a command line.
     #[arg(
@@ -201,10 +204,7 @@ impl From<StartError<CliError>> for CliError {
 
 async fn load(args: &ServeArgs) -> Result<Jobs, CliError> {
     let (model, device) = (args.model.clone(), args.device.clone());
-    let limits = Limits {
-        queue: args.queue,
-        ..Limits::default()
-    };
+    let limits = args.keeping.limits(args.queue);
     tokio::task::spawn_blocking(move || {
         let jobs = device::start(limits, DEFAULT_MODEL, move || {
             let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
@@ -232,14 +232,6 @@ fn announce(listener: &TcpListener, jobs: &Jobs) {
             "ready"
         ),
         Err(error) => tracing::warn!(%error, "ready, at an address the system does not tell"),
-    }
-}
-
-/// Parses a duration in seconds, from zero to a day.
-fn seconds(text: &str) -> Result<f64, ValueError> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err(ValueError::NotSeconds),
     }
 }
 

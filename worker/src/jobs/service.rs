@@ -39,6 +39,8 @@ pub struct Limits {
     /// How long an unfinished job is kept after its owner has left, and an ended one after its
     /// end.
     pub kept_for: Duration,
+    /// How often the state of a running denoise job is written to the journal.
+    pub checkpoint: StateInterval,
 }
 
 impl Default for Limits {
@@ -47,6 +49,10 @@ impl Default for Limits {
             queue: DEFAULT_QUEUE,
             kept_bytes: 2 << 30,
             kept_for: Duration::from_secs(3600),
+            checkpoint: StateInterval {
+                steps: 0,
+                seconds: 10.0,
+            },
         }
     }
 }
@@ -385,8 +391,7 @@ impl Jobs {
 
     /// How often the state of a denoise job is to be written to the journal.
     pub fn checkpoint_interval(&self, ticket: &Ticket) -> Option<StateInterval> {
-        ticket.journaled?;
-        None
+        ticket.journaled.map(|_| self.limits.checkpoint)
     }
 
     /// Writes the state of a denoise job after `step` steps to the journal.
