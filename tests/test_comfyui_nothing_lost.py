@@ -1,4 +1,4 @@
-"""A graph in a real ComfyUI whose worker is killed, whose network is cut, or whose ComfyUI restarts.
+"""A graph in a real ComfyUI while its worker is killed, its network is cut, or ComfyUI restarts.
 
 Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout. Every graph finishes, with the bits of the
 undisturbed run.

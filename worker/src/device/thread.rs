@@ -11,8 +11,8 @@ use super::backend::Backend;
 use super::models::Models;
 use super::states::StateSchedule;
 use crate::jobs::{
-    no_device_memory, shutting_down, unknown_model, wire_error, Event, Job, Jobs, Next, Resume,
-    Ticket, Wanted, Work,
+    no_device_memory, unknown_model, wire_error, Event, Job, Jobs, Next, Resume, Ticket, Wanted,
+    Work,
 };
 use crate::nn::Operation;
 use crate::pipeline::{Cost, DenoiseInputs, Output, Result, StepReport};
@@ -159,10 +159,7 @@ impl<B: Backend> DeviceThread<B> {
                 active.for_journal.is_wanted(),
             );
         }
-        if active.ticket.journaled.is_none() {
-            let failed = Event::Failed(shutting_down());
-            self.jobs.end(&active.ticket, failed);
-        }
+        self.jobs.interrupt(&active.ticket);
     }
 
     /// Hands the state of a job over to its client, to the journal, or to both.
@@ -369,10 +366,12 @@ impl<B: Backend> DeviceThread<B> {
         if ticket.is_cancelled() {
             return self.jobs.end(ticket, Event::Cancelled);
         }
-        let may_be_the_device = error.code == ErrorCode::Internal;
-        self.jobs.end(ticket, Event::Failed(error));
-        if may_be_the_device {
+        if error.code == ErrorCode::Internal {
             self.check_device();
+        }
+        match (self.is_lost, ticket.journaled) {
+            (true, Some(_)) => self.jobs.interrupt(ticket),
+            _ => self.jobs.end(ticket, Event::Failed(error)),
         }
     }
 }

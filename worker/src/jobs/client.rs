@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use ovis_protocol::{ErrorCode, WireError};
+use ovis_protocol::{ErrorCode, JobOptions, Request, WireError};
 use uuid::Uuid;
 
+use super::content::Content;
 use super::event::Event;
 use super::id::{ClientId, OwnerNumber};
 use super::open::OpenJobs;
 use super::owner::Owner;
+use super::recorder::NewRecord;
 use super::service::Jobs;
 use super::store::Found;
 use super::submission::{Admitted, Submission};
@@ -98,6 +100,24 @@ impl Client {
             open,
             reservation,
         })
+    }
+
+    /// A job as the journal is to keep it.
+    pub fn record(
+        &self,
+        id: Uuid,
+        request: &Request,
+        options: &JobOptions,
+        content: Content,
+    ) -> NewRecord {
+        NewRecord {
+            owner: self.owner.clone(),
+            id,
+            request: request.clone(),
+            options: options.clone(),
+            content,
+            model: self.jobs.model_identity(),
+        }
     }
 
     /// Queues an admitted job.

@@ -96,6 +96,14 @@ impl Ticket {
         }
     }
 
+    /// The ticket of a job that is in the journal, if it is, as one of this owner.
+    pub(super) fn journaled(self, owner: Option<OwnerId>) -> Self {
+        Self {
+            journaled: owner,
+            ..self
+        }
+    }
+
     /// Stores an event that does not end the job. [`Jobs::end`](super::Jobs::end) ends it.
     pub fn report(&self, event: Event) {
         self.store.append(self.key, event);

@@ -13,6 +13,7 @@ use super::event::Event;
 use super::event_log::EventLog;
 use super::id::{ClientId, JobKey, OwnerNumber};
 use super::open::OpenJobs;
+use super::owner::{Owner, OwnerId};
 use super::quota::{Account, Evict, Quota, Share};
 use super::store::{Delivered, Found, NewJob, Swept, Wake};
 use crate::pipeline::Output;
@@ -23,6 +24,7 @@ pub(super) const MAX_PREVIEWS: usize = 4;
 /// One owner's event logs.
 pub(super) struct Mailbox {
     owner: OwnerNumber,
+    id: OwnerId,
     /// Whether the jobs outlive the owner's connections.
     pub is_lasting: bool,
     /// The owner's unfinished jobs.
@@ -55,10 +57,11 @@ struct Reader {
 impl Mailbox {
     /// An empty mailbox whose results and previews count towards `quota`, and whose results
     /// take at most `most` bytes. Its owner is away.
-    pub fn new(owner: OwnerNumber, is_lasting: bool, quota: &Arc<Quota>, most: u64) -> Arc<Self> {
+    pub fn new(number: OwnerNumber, owner: &Owner, quota: &Arc<Quota>, most: u64) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| Self {
-            owner,
-            is_lasting,
+            owner: number,
+            id: owner.id,
+            is_lasting: owner.is_lasting,
             open: Arc::default(),
             quota: quota.clone(),
             most,
@@ -256,14 +259,14 @@ impl Mailbox {
     }
 
     /// Forgets a job that has ended.
-    pub fn acknowledge(&self, id: Uuid) -> Option<JobKey> {
+    pub fn acknowledge(&self, id: Uuid) -> Option<OwnerId> {
         let mut inner = self.lock();
         let is_it = |log: &EventLog| log.id == id && log.ended_at().is_some();
         let number = *inner.logs.iter().find(|(_, log)| is_it(log))?.0;
         let log = inner.logs.remove(&number);
         drop(inner);
         drop(log);
-        Some(self.key(number))
+        Some(self.id)
     }
 
     /// Takes no more events for a client.
@@ -285,8 +288,8 @@ impl Mailbox {
         let mut inner = self.lock();
         let is_abandoned = inner.away_since.is_some_and(is_over);
         let old = inner.take_logs(|log| log.ended_at().is_some_and(is_over));
-        let keys = old.keys().map(|number| self.key(*number));
-        swept.forgotten.extend(keys);
+        let forgotten = old.values().map(|log| (self.id, log.id));
+        swept.forgotten.extend(forgotten);
         if is_abandoned {
             let unfinished = inner
                 .logs

@@ -15,12 +15,14 @@ use super::error::shutting_down;
 use super::event::Event;
 use super::id::{ClientId, JobKey, OwnerNumber};
 use super::job::{Job, Ticket};
+use super::journal::Journal;
 use super::memory::MemoryStore;
 use super::metrics::Metrics;
 use super::owner::Owner;
 use super::place::Place;
+use super::recorder::Recorder;
 use super::state::{queue_full, Next, Shared, Wanted};
-use super::store::{Found, JobStore, Kept, NewJob};
+use super::store::{Attached, Found, JobStore, Kept, NewJob};
 use super::submission::{Admitted, Submission};
 use super::subscription::Subscription;
 use crate::pipeline::{Ask, Budget};
@@ -97,18 +99,35 @@ impl Jobs {
     /// results are kept in memory.
     pub fn new(limits: Limits, model: Model, budget: Budget) -> Self {
         let store = Arc::new(MemoryStore::new(limits.kept_bytes));
-        Self::with_store(limits, store, model, budget)
+        Self::with_store(limits, store, Recorder::default(), model, budget)
     }
 
-    /// As [`new`](Self::new), with another store.
+    /// As [`new`](Self::new), with a journal that what is kept in memory is also written to.
+    pub fn with_journal(
+        limits: Limits,
+        journal: Arc<dyn Journal>,
+        model: Model,
+        budget: Budget,
+    ) -> Self {
+        let store = Arc::new(MemoryStore::new(limits.kept_bytes));
+        Self::with_store(limits, store, Recorder::new(journal), model, budget)
+    }
+
+    /// As [`new`](Self::new), with another store and a journal.
     pub fn with_store(
         limits: Limits,
         store: Arc<dyn JobStore>,
+        recorder: Recorder,
         model: Model,
         budget: Budget,
     ) -> Self {
         Self {
-            shared: Arc::new(Shared::new(limits.queue, store, Ledger::new(budget))),
+            shared: Arc::new(Shared::new(
+                limits.queue,
+                store,
+                Ledger::new(budget),
+                recorder,
+            )),
             limits,
             model: Arc::new(model),
             started: Instant::now(),
@@ -122,12 +141,18 @@ impl Jobs {
         &self.model.capabilities
     }
 
+    /// The model that jobs go to, with its precision and device.
+    pub(super) fn model_identity(&self) -> String {
+        let can = self.capabilities();
+        format!("{}, {}, {}", can.model, can.precision, can.device)
+    }
+
     /// Subscribes a new client, with a number of its own.
     pub fn subscribe(&self) -> Subscription {
         Subscription::new(self.shared.store.clone(), self.number())
     }
 
-    fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -154,12 +179,17 @@ impl Jobs {
         self.shared.store.kept()
     }
 
+    /// What writes jobs to the journal.
+    pub fn recorder(&self) -> &Recorder {
+        &self.shared.recorder
+    }
+
     /// How jobs of lasting owners are kept.
     pub fn keeping(&self) -> Keeping {
         Keeping {
             seconds: self.limits.kept_for.as_secs_f64(),
             bytes: self.limits.kept_bytes,
-            is_durable: false,
+            is_durable: self.recorder().is_durable(),
         }
     }
 
@@ -169,6 +199,9 @@ impl Jobs {
             .shared
             .store
             .sweep(Instant::now(), self.limits.kept_for);
+        for (owner, id) in swept.forgotten {
+            self.shared.recorder.forget(owner, id);
+        }
         if !swept.abandoned.is_empty() {
             let jobs = swept.abandoned.len();
             tracing::info!(jobs, "cancelled jobs whose owner stays away");
@@ -271,13 +304,15 @@ impl Jobs {
             work,
             options,
             content,
+            is_journaled,
         } = submission;
         let key = JobKey {
             owner: place.owner,
             number: place.number,
         };
         let ticket = Ticket::new(key, place.id, work.name(), self.shared.store.clone())
-            .with_options(&options, client, &owner.id);
+            .with_options(&options, client, &owner.id)
+            .journaled(is_journaled.then_some(owner.id));
         let mut state = self.shared.lock();
         if !state.holds(place.owner, place.id, place.number) {
             return Err(superseded());
@@ -293,7 +328,9 @@ impl Jobs {
         );
         if state.stopping {
             drop(state);
-            ticket.report(Event::Failed(shutting_down()));
+            if !is_journaled {
+                ticket.report(Event::Failed(shutting_down()));
+            }
             return Err(shutting_down());
         }
         let job = Job {
@@ -336,9 +373,19 @@ impl Jobs {
                 content: Content::default(),
                 open,
             };
-            self.shared.store.put(key, new);
-            self.shared.store.append(key, event);
+            self.keep_end(key, new, event);
         }
+    }
+
+    /// Keeps the end of a job that was never queued here.
+    pub(super) fn keep_end(&self, key: JobKey, new: NewJob, end: Event) {
+        self.shared.store.put(key, new);
+        self.shared.store.append(key, end);
+    }
+
+    /// Makes an owner known that has no connection.
+    pub(super) fn attach_away(&self, owner: &Owner) -> Attached {
+        self.shared.store.attach(owner, None)
     }
 
     /// A job of a client's owner.
@@ -353,7 +400,9 @@ impl Jobs {
 
     /// Forgets a job of a client's owner that has ended.
     pub(super) fn acknowledge(&self, client: ClientId, id: Uuid) {
-        self.shared.store.acknowledge(client, id);
+        if let Some(owner) = self.shared.store.acknowledge(client, id) {
+            self.shared.recorder.forget(owner, id);
+        }
     }
 
     /// Drops a job of an owner, if it has not ended.
@@ -384,6 +433,12 @@ impl Jobs {
         self.shared.next(wanted)
     }
 
+    /// Parts with a job that the device's end interrupts: one in the journal goes on when the
+    /// worker is back, another one fails.
+    pub fn interrupt(&self, ticket: &Ticket) {
+        self.shared.interrupt(&mut self.shared.lock(), ticket);
+    }
+
     /// Ends a job with its last event. What comes after a job's end is ignored.
     pub fn end(&self, ticket: &Ticket, event: Event) {
         self.shared.end(&mut self.shared.lock(), ticket, event);
@@ -396,7 +451,7 @@ impl Jobs {
 
     /// Writes the state of a denoise job after `step` steps to the journal.
     pub fn checkpoint(&self, ticket: &Ticket, step: u32, state: Arc<[u8]>) {
-        let _ = (ticket, step, state);
+        self.shared.recorder.checkpoint(ticket, step, state);
     }
 
     /// The memory that jobs have reserved and may still take.

@@ -16,6 +16,7 @@ use super::job::{Job, Ticket};
 use super::metrics::Metrics;
 use super::owner::Owner;
 use super::queue::{FairQueue, Full};
+use super::recorder::Recorder;
 use super::store::JobStore;
 
 /// How long the device's thread waits for a job before it is told that it is idle.
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub store: Arc<dyn JobStore>,
     pub ledger: Arc<Ledger>,
     pub metrics: Metrics,
+    pub recorder: Recorder,
 }
 
 /// The jobs that have not ended.
@@ -67,7 +69,12 @@ pub(super) struct State {
 }
 
 impl Shared {
-    pub fn new(queue: usize, store: Arc<dyn JobStore>, ledger: Arc<Ledger>) -> Self {
+    pub fn new(
+        queue: usize,
+        store: Arc<dyn JobStore>,
+        ledger: Arc<Ledger>,
+        recorder: Recorder,
+    ) -> Self {
         Self {
             state: Mutex::new(State {
                 queue: FairQueue::new(queue),
@@ -81,6 +88,7 @@ impl Shared {
             store,
             ledger,
             metrics: Metrics::new(),
+            recorder,
         }
     }
 
@@ -112,6 +120,7 @@ impl Shared {
                     .job_started(job.ticket.waited_until(Instant::now()));
                 state.running.push(job.ticket.clone());
                 job.ticket.report(Event::Started);
+                self.recorder.begin(&job.ticket);
                 state.report_positions();
                 return Next::Job(Box::new(job));
             }
@@ -158,19 +167,29 @@ impl Shared {
         state.report_positions();
     }
 
-    /// Fails the queued jobs and admits no more.
+    /// Fails the queued jobs and admits no more. Jobs in the journal are queued again when the
+    /// worker is back.
     pub fn stop(&self, state: &mut State) {
         state.stopping = true;
         for job in state.queue.remove(|_| true) {
-            self.end(state, &job.ticket, Event::Failed(shutting_down()));
+            self.interrupt(state, &job.ticket);
         }
     }
 
-    /// Fails the running jobs, which the device gives up as soon as it can.
+    /// Parts with a job that the worker's end interrupts.
+    pub fn interrupt(&self, state: &mut State, ticket: &Ticket) {
+        match ticket.journaled {
+            Some(_) => state.running.retain(|other| !other.is_same_as(ticket)),
+            None => self.end(state, ticket, Event::Failed(shutting_down())),
+        }
+    }
+
+    /// Fails the running jobs, which the device gives up as soon as it can. Jobs in the journal
+    /// go on from their last state when the worker is back.
     pub fn abandon(&self, state: &mut State) {
         for ticket in state.running.clone() {
             ticket.cancel();
-            self.end(state, &ticket, Event::Failed(shutting_down()));
+            self.interrupt(state, &ticket);
         }
     }
 
@@ -183,6 +202,7 @@ impl Shared {
         state.running.retain(|other| !other.is_same_as(ticket));
         state.finished += 1;
         self.metrics.job_ended(ticket.operation, &event);
+        self.recorder.end(ticket, &event);
         ticket.span.in_scope(|| log_end(&event));
         ticket.report(event);
     }

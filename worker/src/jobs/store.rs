@@ -13,7 +13,7 @@ use super::content::Content;
 use super::event::Event;
 use super::id::{ClientId, JobKey, OwnerNumber};
 use super::open::{OpenJob, OpenJobs};
-use super::owner::Owner;
+use super::owner::{Owner, OwnerId};
 
 /// Keeps jobs' events and results until their owners have acknowledged them.
 ///
@@ -55,8 +55,8 @@ pub trait JobStore: Send + Sync {
     /// again. Of a result, the first `skip` values are left out.
     fn claim(&self, client: ClientId, job: JobKey, skip: usize);
 
-    /// Forgets a job of a client's owner that has ended, and says which it was.
-    fn acknowledge(&self, client: ClientId, id: Uuid) -> Option<JobKey>;
+    /// Forgets a job of a client's owner that has ended, and says whose it was.
+    fn acknowledge(&self, client: ClientId, id: Uuid) -> Option<OwnerId>;
 
     /// Notes that a client has read something just now, so that it does not count as stalled.
     fn note_read(&self, client: ClientId);
@@ -107,8 +107,8 @@ pub struct Found {
 pub struct Swept {
     /// Unfinished jobs whose owner has been away for too long.
     pub abandoned: Vec<JobKey>,
-    /// Ended jobs that were forgotten.
-    pub forgotten: Vec<JobKey>,
+    /// Ended jobs that were forgotten: their owners and UUIDs.
+    pub forgotten: Vec<(OwnerId, Uuid)>,
 }
 
 /// What a store keeps.

@@ -24,4 +24,6 @@ pub struct Submission {
     pub options: JobOptions,
     /// What the job was asked to do, to compare later submissions with.
     pub content: Content,
+    /// Whether the job is in the journal.
+    pub is_journaled: bool,
 }

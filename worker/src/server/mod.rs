@@ -13,6 +13,7 @@
 //! - `handshake`: checks a client's first message
 //! - `requests`: a client's messages as calls on its jobs
 //! - `upload`: a job whose tensors are arriving; `job_options`: checks how it is to be run
+//! - `restore`: jobs of an earlier process go on
 //! - `tensors`: which tensors an operation takes; `values`: their bytes as typed tensors
 //! - `sender`: what is sent next; `events`: a job's event as a message
 //! - `token`: the secret that clients share with a worker
@@ -28,6 +29,7 @@ mod http;
 mod job_options;
 mod options;
 mod requests;
+mod restore;
 mod sender;
 mod serve;
 mod session;
@@ -41,5 +43,6 @@ mod values;
 pub use connections::ConnectionLimits;
 pub use hosts::Hosts;
 pub use options::Options;
+pub use restore::restore;
 pub use serve::{serve, ServeError};
 pub use token::{Token, TokenError};

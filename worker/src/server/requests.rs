@@ -222,16 +222,28 @@ impl Requests {
         };
         // Converting a large tensor takes long enough to delay other connections, so it runs
         // on a thread for blocking work.
-        let work = tokio::task::spawn_blocking(move || values::work(request, assembler.finish()))
+        let (record, recorder) = (
+            self.client.record(job, &request, &options, content),
+            self.client.jobs().recorder().clone(),
+        );
+        let submission = move || {
+            let tensors = assembler.finish();
+            let is_journaled = recorder.accept(&record, &tensors);
+            let work = values::work(request, tensors).inspect_err(|_| {
+                recorder.forget(record.owner.id, record.id);
+            })?;
+            Ok(Submission {
+                work,
+                options,
+                content,
+                is_journaled,
+            })
+        };
+        let submission = tokio::task::spawn_blocking(submission)
             .await
             .unwrap_or_else(|_| Err(defect()));
-        match work {
-            Ok(work) => {
-                let submission = Submission {
-                    work,
-                    options,
-                    content,
-                };
+        match submission {
+            Ok(submission) => {
                 if let Err(error) = self.client.submit(admitted, submission) {
                     log_refusal(job, &error);
                     if error.code == ErrorCode::UnknownJob {

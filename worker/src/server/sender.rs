@@ -353,6 +353,7 @@ mod tests {
                 work: Work::Decode(latent(1)),
                 options: JobOptions::default(),
                 content: Content::default(),
+                is_journaled: false,
             };
             self.client.submit(admitted, submission).unwrap();
             match self.jobs.next(&Wanted::Any) {

@@ -21,6 +21,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often what was kept for long enough is forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long writing what is left to the state folder may take at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Why a server ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -100,6 +103,8 @@ pub async fn serve(
     if timeout(context.options.close_timeout, all).await.is_err() {
         tracing::warn!("some clients did not take their last messages in time");
     }
+    let flush = move || jobs.recorder().flush(FLUSH_TIMEOUT);
+    let _ = tokio::task::spawn_blocking(flush).await;
     result
 }
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::device::{start_with, Backend, DEFAULT_MODEL};
 use crate::jobs::{
     testing, Admitted, Attached, Client, ClientId, Content, Delivered, Event, Found, JobCosts,
-    JobKey, JobStore, Jobs, Kept, Limits, NewJob, OpenJob, Owner, OwnerId, Submission,
+    JobKey, JobStore, Jobs, Kept, Limits, NewJob, OpenJob, Owner, OwnerId, Recorder, Submission,
     Subscription, Swept, Wake, Work,
 };
 use crate::nn::check_cancelled;
@@ -210,7 +210,7 @@ impl JobStore for Events {
 
     fn claim(&self, _: ClientId, _: JobKey, _: usize) {}
 
-    fn acknowledge(&self, _: ClientId, _: Uuid) -> Option<JobKey> {
+    fn acknowledge(&self, _: ClientId, _: Uuid) -> Option<OwnerId> {
         None
     }
 
@@ -253,7 +253,7 @@ impl Device {
             })
         };
         let jobs = start_with(DEFAULT_MODEL, load, move |model, budget| {
-            Jobs::with_store(Limits::default(), store, model, budget)
+            Jobs::with_store(Limits::default(), store, Recorder::default(), model, budget)
         });
         Self {
             jobs: jobs.unwrap(),
@@ -331,6 +331,7 @@ impl Device {
             work,
             options: JobOptions::default(),
             content: Content::default(),
+            is_journaled: false,
         };
         self.with_client(number, |client| client.submit(admitted, submission))
     }

@@ -81,7 +81,7 @@ impl JobStore for MemoryStore {
         let number = known.unwrap_or_else(|| {
             let number = maps.next;
             maps.next += 1;
-            let mailbox = Mailbox::new(number, owner.is_lasting, &self.quota, self.per_owner);
+            let mailbox = Mailbox::new(number, owner, &self.quota, self.per_owner);
             maps.mailboxes.insert(number, mailbox);
             if owner.is_lasting {
                 maps.lasting.insert(owner.id, number);
@@ -146,7 +146,7 @@ impl JobStore for MemoryStore {
         }
     }
 
-    fn acknowledge(&self, client: ClientId, id: Uuid) -> Option<JobKey> {
+    fn acknowledge(&self, client: ClientId, id: Uuid) -> Option<OwnerId> {
         self.of_client(client)?.acknowledge(id)
     }
 

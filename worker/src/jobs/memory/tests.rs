@@ -340,12 +340,16 @@ fn what_nobody_fetches_is_forgotten_in_time() {
         reader.put(job);
     }
     reader.append(1, done(1));
-    let (ended, unfinished) = (reader.key(1), reader.key(2));
+    let unfinished = reader.key(2);
+    let owner = OwnerId::of_secret(&[7; 32]);
     let keep = Duration::from_secs(60);
     let later = Instant::now() + 2 * keep;
     assert_eq!(store.sweep(Instant::now(), keep), Swept::default());
     let swept = store.sweep(later, keep);
-    assert_eq!((swept.forgotten, swept.abandoned), (vec![ended], vec![]));
+    assert_eq!(
+        (swept.forgotten, swept.abandoned),
+        (vec![(owner, id(1))], vec![])
+    );
     drop(reader);
     let swept = store.sweep(later, keep);
     assert_eq!(
@@ -353,7 +357,10 @@ fn what_nobody_fetches_is_forgotten_in_time() {
         (vec![], vec![unfinished])
     );
     store.append(unfinished, Event::Cancelled);
-    assert_eq!(store.sweep(later + keep, keep).forgotten, vec![unfinished]);
+    assert_eq!(
+        store.sweep(later + keep, keep).forgotten,
+        vec![(owner, id(2))]
+    );
     assert!(store.lock().mailboxes.is_empty() && store.lock().lasting.is_empty());
 }
 
