@@ -9,7 +9,7 @@ use crate::jobs::JobCosts;
 use crate::nn::device_memory;
 use crate::pipeline::{
     device_memory_left, Budget, Conditioning, DenoiseInputs, DenoiseState, Forwards, Image, Latent,
-    Pipeline, Preview, Result, Snapshot, StepReport,
+    Pipeline, Preview, Result, StepReport,
 };
 
 impl Backend for Pipeline {
@@ -37,11 +37,11 @@ impl Backend for Pipeline {
         inputs: DenoiseInputs,
         state: &[u8],
     ) -> Result<DenoiseState> {
-        Pipeline::resume_denoise(self, request, inputs, &Snapshot::from_bytes(state)?)
+        self.resume_from_bytes(request, inputs, state)
     }
 
     fn snapshot(&mut self, job: &DenoiseState) -> Result<Vec<u8>> {
-        Ok(Pipeline::snapshot(self, job)?.to_bytes()?)
+        self.snapshot_bytes(job)
     }
 
     fn report(&self, job: &DenoiseState) -> StepReport {

@@ -306,6 +306,28 @@ impl Pipeline {
         DenoiseState::resume(self.denoiser()?, self.scaling(), request, inputs, snapshot)
     }
 
+    /// A [snapshot](Self::snapshot) as bytes.
+    ///
+    /// # Errors
+    /// Those of [`snapshot`](Self::snapshot).
+    pub fn snapshot_bytes(&self, job: &DenoiseState) -> Result<Vec<u8>> {
+        Ok(self.snapshot(job)?.to_bytes()?)
+    }
+
+    /// As [`resume_denoise`](Self::resume_denoise), from a snapshot's bytes.
+    ///
+    /// # Errors
+    /// Those of [`resume_denoise`](Self::resume_denoise); bytes that are no snapshot are an
+    /// [`Error::Snapshot`] too.
+    pub fn resume_from_bytes(
+        &self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+        bytes: &[u8],
+    ) -> Result<DenoiseState> {
+        self.resume_denoise(request, inputs, &Snapshot::from_bytes(bytes)?)
+    }
+
     fn scaling(&self) -> LatentScaling {
         match &self.vae {
             Some(vae) => LatentScaling::of(vae.config()),
