@@ -19,10 +19,13 @@ use crate::checkpoint::Checkpoint;
 use crate::device::{self, StartError, DEFAULT_MODEL};
 use crate::jobs::{Jobs, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
-use crate::server::{self, Hosts, Options, Token};
+use crate::server::{self, ConnectionLimits, Hosts, Options, Token};
 
 /// Largest queue.
 const MAX_QUEUE: usize = 1 << 16;
+
+/// Most connections.
+const MAX_CONNECTIONS: usize = 1 << 16;
 
 /// A shell command that generates a token.
 const MAKE_A_TOKEN: &str = "export OVIS_WORKER_TOKEN=\"$(head -c 24 /dev/urandom | base64)\"";
@@ -53,6 +56,16 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     queue: usize,
+    /// Most clients that may be connected. One address can hold no more of these places than
+    /// are free.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = ConnectionLimits::default().clients,
+        value_parser = whole_within(1, MAX_CONNECTIONS),
+        allow_hyphen_values = true
+    )]
+    connections: usize,
     #[command(flatten)]
     keeping: KeepingArgs,
     /// Secret that clients must send to be accepted; blank means none. Prefer the environment
@@ -185,6 +198,10 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
     let options = Options {
         token,
         hosts: Hosts::new(names.chain(listened)),
+        connections: ConnectionLimits {
+            clients: args.connections,
+            ..ConnectionLimits::default()
+        },
         grace: Duration::from_secs_f64(args.grace),
         ..Options::default()
     };
