@@ -12,7 +12,9 @@
 //! - `subscription`: one client's reading side: wake-up, next event, parts of a result
 //! - `job`, `work`, `event`: a job, what it computes, what happens to it
 //! - `store`: the trait that keeps events and results; `memory` and `mailbox` implement it
-//! - `owner`, `queue`: whom a job belongs to, and the fair queue between owners
+//! - `owner`, `queue`: whom a job belongs to, and the fair queue between owners; `turns`: who
+//!   in it is next
+//! - `retry`: when a request that found no place may succeed
 //! - `place`: a queue place reserved for a job whose tensors are still arriving
 //! - `open`: how many unfinished jobs, and of how many bytes, one client may have
 //! - `admission`: host and device memory, reserved before a job is queued
@@ -35,12 +37,14 @@ mod owner;
 mod place;
 mod queue;
 mod quota;
+mod retry;
 mod service;
 mod state;
 mod store;
 mod subscription;
 #[cfg(test)]
 pub mod testing;
+mod turns;
 mod work;
 
 pub use admission::{no_device_memory, Free, JobCosts, Ledger, Reservation};
@@ -52,7 +56,9 @@ pub use job::{Job, Ticket};
 pub use memory::MemoryStore;
 pub use metrics::Metrics;
 pub use open::OpenJob;
-pub use owner::{neighbourhood, Owner};
+pub use owner::{neighbourhood, Owner, OwnerId, Party};
+pub use queue::{Order, QueueLimits};
+pub use retry::{retry_after, RecentJobs};
 pub use service::{Health, Jobs, Limits, Model, DEFAULT_QUEUE};
 pub use state::{Next, Wanted};
 pub use store::{Delivered, JobStore, Wake};

@@ -19,6 +19,7 @@ use super::metrics::Metrics;
 use super::open::OpenJob;
 use super::owner::Owner;
 use super::place::Place;
+use super::queue::{Order, QueueLimits};
 use super::state::{queue_full, Next, Shared, Wanted};
 use super::store::JobStore;
 use super::subscription::Subscription;
@@ -97,7 +98,11 @@ impl Jobs {
         budget: Budget,
     ) -> Self {
         Self {
-            shared: Arc::new(Shared::new(queue, store, Ledger::new(budget))),
+            shared: Arc::new(Shared::new(
+                QueueLimits::of_capacity(queue),
+                store,
+                Ledger::new(budget),
+            )),
             model: Arc::new(model),
             started: Instant::now(),
             numbers: Arc::new(AtomicU64::new(1)),
@@ -236,7 +241,7 @@ impl Jobs {
             reported_position: None,
         };
         state.reserved.remove(&place.id);
-        state.queue.push(&place.owner, job);
+        state.queue.push(&place.owner, Order::default(), job);
         state.report_positions();
         drop(state);
         self.shared.wake();

@@ -9,12 +9,12 @@ use ovis_protocol::WireError;
 use uuid::Uuid;
 
 use super::admission::Ledger;
-use super::error::shutting_down;
+use super::error::{deadline_exceeded, shutting_down};
 use super::event::Event;
 use super::id::ClientId;
 use super::job::{Job, Ticket};
 use super::metrics::Metrics;
-use super::queue::{FairQueue, Full};
+use super::queue::{FairQueue, Full, QueueLimits};
 use super::store::JobStore;
 
 /// How long the device's thread waits for a job before it is told that it is idle.
@@ -65,7 +65,7 @@ pub(super) struct State {
 }
 
 impl Shared {
-    pub fn new(queue: usize, store: Arc<dyn JobStore>, ledger: Arc<Ledger>) -> Self {
+    pub fn new(queue: QueueLimits, store: Arc<dyn JobStore>, ledger: Arc<Ledger>) -> Self {
         Self {
             state: Mutex::new(State {
                 queue: FairQueue::new(queue),
@@ -100,6 +100,7 @@ impl Shared {
             if state.stopping {
                 return Next::Stop;
             }
+            self.expire(&mut state);
             let job = match wanted {
                 Wanted::Any => state.queue.pop_if(|_| true),
                 Wanted::If(fits) => state.queue.pop_if(fits),
@@ -122,6 +123,17 @@ impl Shared {
                 return Next::Idle;
             }
             state = woken;
+        }
+    }
+
+    /// Fails the queued jobs whose deadline has passed.
+    fn expire(&self, state: &mut State) {
+        let expired = state.queue.take_expired(Instant::now());
+        for job in &expired {
+            self.end(state, &job.ticket, Event::Failed(deadline_exceeded()));
+        }
+        if !expired.is_empty() {
+            state.report_positions();
         }
     }
 
@@ -222,19 +234,10 @@ impl State {
 
 /// The error of a job for which the queue has no place.
 pub(super) fn queue_full(full: &Full) -> WireError {
-    let Full {
-        owner,
-        address,
-        free,
-        capacity,
-    } = full;
     WireError::new(
         ovis_protocol::ErrorCode::QueueFull,
-        format!(
-            "The worker's queue has no place for another job of this client: it has {owner} of \
-             the {capacity} places, all clients at its address have {address}, and {free} are free."
-        ),
-        "An address gets no more places than are free, and a client no more than that leaves: \
-         wait for a job to end, or start the worker with a larger --queue.",
+        full.to_string(),
+        "An address or token gets no more places than are free, and a client no more than that \
+         leaves: wait for a job to end, or start the worker with a larger --queue.",
     )
 }
