@@ -64,10 +64,11 @@ fn size(text: &str) -> Result<u64, NotBytes> {
 }
 
 impl KeepingArgs {
-    /// The bounds on what jobs keep, with so many queue places.
-    pub fn limits(&self, queue: usize) -> Limits {
+    /// The bounds on what jobs keep, with so many queue places in all and for each owner.
+    pub fn limits(&self, queue: usize, queue_per_owner: usize) -> Limits {
         Limits {
             queue,
+            queue_per_owner,
             kept_bytes: self.keep,
             kept_for: Duration::from_secs_f64(self.keep_seconds),
             checkpoint: StateInterval {

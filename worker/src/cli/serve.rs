@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::Args;
+use ovis_protocol::limits::MAX_JOBS_PER_OWNER;
 use tokio::net::TcpListener;
 
 use super::error::CliError;
@@ -53,6 +54,15 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     queue: usize,
+    /// Most jobs of one client that may wait in the queue.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = MAX_JOBS_PER_OWNER,
+        value_parser = whole_within(1, MAX_QUEUE),
+        allow_hyphen_values = true
+    )]
+    queue_per_owner: usize,
     #[command(flatten)]
     keeping: KeepingArgs,
     /// Secret that clients must send to be accepted; blank means none. Prefer the environment
@@ -204,7 +214,7 @@ impl From<StartError<CliError>> for CliError {
 
 async fn load(args: &ServeArgs) -> Result<Jobs, CliError> {
     let (model, device) = (args.model.clone(), args.device.clone());
-    let limits = args.keeping.limits(args.queue);
+    let limits = args.keeping.limits(args.queue, args.queue_per_owner);
     tokio::task::spawn_blocking(move || {
         let jobs = device::start(limits, DEFAULT_MODEL, move || {
             let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;

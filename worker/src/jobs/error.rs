@@ -45,6 +45,15 @@ pub fn shutting_down() -> WireError {
     )
 }
 
+/// The error of a job whose deadline passed before it was done.
+pub fn deadline_exceeded() -> WireError {
+    WireError::new(
+        ErrorCode::DeadlineExceeded,
+        "The job's deadline passed before it was done.",
+        "Submit it with a later deadline, or with a higher priority than your other jobs.",
+    )
+}
+
 /// The error of a job for a model that the device does not have.
 pub fn unknown_model(name: &str) -> WireError {
     WireError::new(
