@@ -65,8 +65,9 @@ impl Order {
 /// Why there was no place: how many there are and who holds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "The worker's queue has no place for another job of this client: it has {owner} of at most \
-     {most}, all clients with its address or token have {party} of {capacity}, and {free} are free."
+    "The worker's queue has no place for another job of this client: it has {owner} of the \
+     {capacity} places and may now have {most}; all clients with its address or token have \
+     {party}, and {free} are free."
 )]
 pub struct Full {
     /// Places that the owner holds.

@@ -238,7 +238,10 @@ fn an_owner_has_no_more_places_than_configured() {
         let full = queue.reserve(&owner(1, name)).unwrap_err();
         assert_eq!((full.owner, full.most), (2, 2));
         let text = full.to_string();
-        assert!(text.contains("it has 2 of at most 2"), "{text}");
+        assert!(
+            text.contains("it has 2 of the 99 places and may now have 2;"),
+            "{text}"
+        );
     }
     queue.release(&owner(1, "a"));
     queue.reserve(&owner(1, "a")).unwrap();

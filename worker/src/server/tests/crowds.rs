@@ -170,7 +170,7 @@ async fn one_client_leaves_places_for_others() {
     greedy.denoise(1, 200).await;
     server.until("step 1 1").await;
     for job in 2..=12 {
-        greedy.denoise(job, 1).await;
+        greedy.denoise(job, 200).await;
     }
     let (End::Failed(error), _) = greedy.end(12).await else {
         panic!("it took all places");
