@@ -215,15 +215,22 @@ impl From<StartError<CliError>> for CliError {
 async fn load(args: &ServeArgs) -> Result<Jobs, CliError> {
     let (model, device) = (args.model.clone(), args.device.clone());
     let limits = args.keeping.limits(args.queue, args.queue_per_owner);
+    let journal = args.keeping.journal()?;
     tokio::task::spawn_blocking(move || {
-        let jobs = device::start(limits, DEFAULT_MODEL, move || {
+        let load = move || {
             let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
             let say = |line: &str| tracing::info!("{line}");
             let pipeline = loading::load(&checkpoint, &device.placement()?, say)?;
             loading::warm_up(&pipeline, say)?;
             say(&loading::paths(&pipeline)?);
             Ok::<_, CliError>(pipeline.with_host_memory(device.host_memory()))
-        })?;
+        };
+        let make = move |model, budget| match journal {
+            Some(journal) => Jobs::with_journal(limits, journal, model, budget),
+            None => Jobs::new(limits, model, budget),
+        };
+        let jobs = device::start_with(DEFAULT_MODEL, load, make)?;
+        server::restore(&jobs, jobs.recorder().recover());
         Ok(jobs)
     })
     .await

@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn a_hello_is_printed_without_its_token() {
-        let Ok(ClientMessage::Hello(hello)) = decode_client(&hello(PROTOCOL_VERSION, Some("s3cret"))) else {
+        let Ok(ClientMessage::Hello(hello)) =
+            decode_client(&hello(PROTOCOL_VERSION, Some("s3cret")))
+        else {
             panic!("not a hello");
         };
         let text = format!("{hello:?} {:?}", ClientMessage::Hello(hello.clone()));
