@@ -17,6 +17,7 @@
 //! - `open`: how many unfinished jobs, and of how many bytes, one client may have
 //! - `admission`: host and device memory, reserved before a job is queued
 //! - `quota`: memory for unread results and previews of all clients together
+//! - `operator`: what an operator sees of all jobs, and does to them
 //! - `metrics`: counters and histograms
 //! - `error`: failures as clients see them
 //! - `id`: numbers of clients and jobs
@@ -31,6 +32,7 @@ mod mailbox;
 mod memory;
 mod metrics;
 mod open;
+mod operator;
 mod owner;
 mod place;
 mod queue;
@@ -52,6 +54,7 @@ pub use job::{Job, Ticket};
 pub use memory::MemoryStore;
 pub use metrics::Metrics;
 pub use open::OpenJob;
+pub use operator::{Listed, Stage};
 pub use owner::{neighbourhood, Owner};
 pub use service::{Health, Jobs, Limits, Model, DEFAULT_QUEUE};
 pub use state::{Next, Wanted};

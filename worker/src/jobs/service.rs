@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::admission::{JobCosts, Ledger, Reservation};
-use super::error::shutting_down;
+use super::error::{draining, shutting_down};
 use super::event::Event;
 use super::id::{ClientId, JobKey};
 use super::job::{Job, Ticket};
@@ -61,7 +61,7 @@ pub struct Model {
 /// except [`next`](Self::next), which the device itself calls, and [`stopped`](Self::stopped).
 #[derive(Clone)]
 pub struct Jobs {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// The model that jobs go to.
     model: Arc<Model>,
     started: Instant,
@@ -186,12 +186,15 @@ impl Jobs {
     /// Reserves a queue place and a UUID for a job of `owner`.
     ///
     /// # Errors
-    /// `ShuttingDown`; `UnknownJob` if the UUID is taken; `QueueFull` if the owner's share of
+    /// `ShuttingDown`, also while the worker is being drained; `UnknownJob` if the UUID is taken; `QueueFull` if the owner's share of
     /// the queue is used up.
     pub(super) fn reserve(&self, owner: &Owner, id: Uuid) -> Result<Place, WireError> {
         let mut state = self.shared.lock();
         if state.stopping {
             return Err(shutting_down());
+        }
+        if state.draining {
+            return Err(draining());
         }
         if state.has(id) {
             return Err(WireError::new(

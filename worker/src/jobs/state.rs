@@ -58,6 +58,8 @@ pub(super) struct State {
     pub reserved: HashSet<Uuid>,
     pub running: Vec<Ticket>,
     pub stopping: bool,
+    /// Whether an operator wants no new jobs to be accepted.
+    pub draining: bool,
     /// Number of jobs that have ended.
     pub finished: u64,
     /// Bytes of device memory in use and in all, as last reported.
@@ -72,6 +74,7 @@ impl Shared {
                 reserved: HashSet::new(),
                 running: Vec::new(),
                 stopping: false,
+                draining: false,
                 finished: 0,
                 device_memory: (0, 0),
             }),

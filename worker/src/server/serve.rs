@@ -8,15 +8,20 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{timeout, timeout_at, Instant};
+use tokio::time::{timeout, timeout_at, Instant, MissedTickBehavior};
 
 use super::context::{Context, Shutdown};
 use super::options::Options;
-use super::{http, session};
+use super::stream::Stream;
+use super::{http, session, tls};
 use crate::jobs::Jobs;
 
 /// How long accepting pauses after a failure, so that file descriptors can be freed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a file of tokens is looked at, besides at every handshake, so that connections of a
+/// removed token end.
+const TOKENS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why a server ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,8 @@ pub async fn serve(
     let (leave, leaving) = watch::channel(None);
     let mut connections = JoinSet::new();
     let mut stopping: Option<Instant> = None;
+    let mut look_at_tokens = tokio::time::interval(TOKENS_INTERVAL);
+    look_at_tokens.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(shutdown);
     loop {
         let grace_over = async {
@@ -64,6 +71,10 @@ pub async fn serve(
                 break;
             }
             Some(_) = connections.join_next() => continue,
+            _ = look_at_tokens.tick() => {
+                context.options.tokens.reload();
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -95,7 +106,8 @@ pub async fn serve(
     result
 }
 
-async fn connection(
+/// Serves one connection from `address` until either side closes it.
+pub(super) async fn connection(
     stream: TcpStream,
     address: IpAddr,
     context: Arc<Context>,
@@ -106,8 +118,15 @@ async fn connection(
     let socket = context.connections.accept(address);
     let deadline = Instant::now() + context.options.handshake_timeout;
     let handshake = async {
-        let upgraded = timeout_at(deadline, http::serve(stream, &context)).await;
-        session::greet(upgraded.ok()??, &context, &socket, deadline).await
+        let upgraded = async {
+            let stream = match &context.options.tls {
+                Some(tls) => Stream::Encrypted(tls::accept(stream, tls).await?),
+                None => Stream::Plain(stream),
+            };
+            http::serve(stream, address, &context).await
+        };
+        let upgraded = timeout_at(deadline, upgraded).await.ok()??;
+        session::greet(upgraded, &context, &socket, deadline).await
     };
     let session = tokio::select! {
         biased;
