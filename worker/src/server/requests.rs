@@ -54,7 +54,7 @@ impl Requests {
         match self.roles.judge(&message) {
             Verdict::Allowed => {}
             Verdict::Forbidden(answer) => {
-                self.sender.push(answer);
+                self.sender.push(*answer);
                 return Ok(());
             }
             Verdict::Ignored => return Ok(()),

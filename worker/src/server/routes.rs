@@ -129,7 +129,7 @@ pub fn answer(request: &Request<impl Sized>, address: IpAddr, context: &Context)
         .role()
         .map(|role| authorize(request, address, role, context))
     {
-        Some(Err(refusal)) => refusal,
+        Some(Err(refusal)) => *refusal,
         Some(Ok(identity)) => route.respond(context, Some(&identity)),
         None => route.respond(context, None),
     }
@@ -141,11 +141,11 @@ fn authorize(
     address: IpAddr,
     role: Role,
     context: &Context,
-) -> Result<Identity, Answer> {
+) -> Result<Identity, Box<Answer>> {
     let tokens = &context.options.tokens;
     let unauthorized = |challenge: &str, sentence: &str| {
         let refusal = text(StatusCode::UNAUTHORIZED, sentence);
-        with(refusal, header::WWW_AUTHENTICATE, challenge)
+        Box::new(with(refusal, header::WWW_AUTHENTICATE, challenge))
     };
     let identity = tokens.identify(bearer(request)).map_err(|why| match why {
         Rejected::Missing => unauthorized(
@@ -165,13 +165,13 @@ fn authorize(
     }
     let name = role.name();
     if tokens.is_none() {
-        return Err(text(
+        return Err(Box::new(text(
             StatusCode::FORBIDDEN,
             &format!(
                 "This needs a token with the role `{name}`, and this worker has no tokens: start \
                  it with --token or --tokens."
             ),
-        ));
+        )));
     }
     let refusal = text(
         StatusCode::FORBIDDEN,
@@ -182,7 +182,11 @@ fn authorize(
     );
     let challenge =
         format!("Bearer realm=\"ovis-worker\", error=\"insufficient_scope\", scope=\"{name}\"");
-    Err(with(refusal, header::WWW_AUTHENTICATE, &challenge))
+    Err(Box::new(with(
+        refusal,
+        header::WWW_AUTHENTICATE,
+        &challenge,
+    )))
 }
 
 /// The token of the header `Authorization`; empty if it is not text. Another scheme than

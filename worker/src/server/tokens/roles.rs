@@ -39,7 +39,7 @@ pub enum Verdict {
     /// It is handled.
     Allowed,
     /// Its job is answered with this.
-    Forbidden(WorkerMessage),
+    Forbidden(Box<WorkerMessage>),
     /// Nothing: its job was answered before.
     Ignored,
 }
@@ -80,7 +80,7 @@ impl Roles {
             | ClientMessage::Claim { job, .. }
             | ClientMessage::Acknowledge { job } => *job,
         };
-        Verdict::Forbidden(self.forbidden(job))
+        Verdict::Forbidden(self.forbidden(job).into())
     }
 
     fn forbidden(self, job: JobId) -> WorkerMessage {
@@ -148,9 +148,11 @@ mod tests {
         let observer = Roles::of(Role::Observe);
         assert_eq!(observer.judge(&ClientMessage::Status), Verdict::Allowed);
         for message in messages() {
-            let Verdict::Forbidden(WorkerMessage::Failed { job, error }) = observer.judge(&message)
-            else {
+            let Verdict::Forbidden(answer) = observer.judge(&message) else {
                 panic!("{message:?} is not forbidden");
+            };
+            let WorkerMessage::Failed { job, error } = *answer else {
+                panic!("{answer:?} names no job");
             };
             assert_eq!((job, error.code), ([1; 16], ErrorCode::Forbidden));
             for roles in [Role::Submit, Role::Administer].map(Roles::of) {
