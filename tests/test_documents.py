@@ -10,6 +10,7 @@ from real_worker import ROOT
 
 DOCUMENTS = [
     "README.md",
+    "SECURITY.md",
     "CONTRIBUTING.md",
     "protocol/README.md",
     "tests/gpu/results.md",

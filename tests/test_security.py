@@ -152,7 +152,7 @@ def test_no_old_version_of_tls(guarded: Guarded) -> None:
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
+    with pytest.raises(ssl.SSLError, match="_ALERT_"):
         context.wrap_socket(guarded.socket(), server_hostname="localhost")
 
 
@@ -338,8 +338,8 @@ def test_an_address_that_guesses_is_kept_out(tiny: Path, tmp_path: Path) -> None
         env=env,
     ) as worker:  # fmt: skip
         for guess in range(5):
-            assert worker.ask("GET", "/health", f"guess {guess}")[0] == 401
-            assert isinstance(worker.greet(f"guess {guess}"), wire.Refused)
+            assert worker.ask("GET", "/health", f"wr0ng {guess}")[0] == 401
+            assert isinstance(worker.greet(f"wr0ng {guess}"), wire.Refused)
         status, headers, body = worker.ask("GET", "/health", "s3cret")
         assert status == 429 and 1 <= int(headers["retry-after"]) <= 60, body
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
@@ -349,9 +349,9 @@ def test_an_address_that_guesses_is_kept_out(tiny: Path, tmp_path: Path) -> None
         worker.host = "127.0.0.1"
         assert worker.ask("GET", "/health", "s3cret")[0] == 200
         for guess in range(12):
-            assert worker.ask("GET", "/health", f"guess {guess}")[0] == 401
+            assert worker.ask("GET", "/health", f"wr0ng {guess}")[0] == 401
         assert isinstance(worker.greet("s3cret"), wire.WorkerHello)
-    assert "s3cret" not in worker.log and "guess" not in worker.log
+    assert "s3cret" not in worker.log and "wr0ng" not in worker.log
 
 
 def test_foreign_pages_and_hosts_are_refused_in_tls(guarded: Guarded) -> None:
