@@ -21,6 +21,8 @@ import pytest
 
 from border_cli import refusal, worker_command
 from comfy_node import wire
+from comfy_node.settings.config import WorkerConfig
+from comfy_node.worker.status import query_status
 from guarded_worker import (
     TIMEOUT,
     TOKENS,
@@ -274,6 +276,15 @@ def test_roles_hold_for_messages(guarded: Guarded) -> None:
                     pass
 
     asyncio.run(run())
+
+
+def test_the_sidebar_sees_a_worker_with_a_token(tiny: Path, tmp_path: Path) -> None:
+    with Guarded(tiny / "diffusers", tmp_path, token="s3cret ☂") as worker:
+        url = f"ws://{worker.host}:{worker.port}"
+        for token, state in (("s3cret ☂", "ready"), ("wrong", "other"), (None, "other")):
+            status = asyncio.run(query_status(WorkerConfig(url=url, token=token), may_act=False))
+            assert status.state == state, (token, status)
+            assert "s3cret" not in repr(status)
 
 
 def test_a_rotated_token_counts_at_once_and_ends_its_connections(

@@ -189,14 +189,14 @@ fn authorize(
     )))
 }
 
-/// The token of the header `Authorization`; empty if it is not text. Another scheme than
-/// `Bearer`, such as the login of a proxy in front of the worker, is no token.
+/// The token of the header `Authorization`, in UTF-8; empty if it is not text. Another scheme
+/// than `Bearer`, such as the login of a proxy in front of the worker, is no token.
 fn bearer(request: &Request<impl Sized>) -> Option<&str> {
-    let value = request.headers().get(header::AUTHORIZATION)?;
-    let scheme = value.as_bytes().get(..7)?;
+    let value = request.headers().get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
     scheme
         .eq_ignore_ascii_case(b"bearer ")
-        .then(|| value.to_str().map_or("", |text| text[7..].trim()))
+        .then(|| std::str::from_utf8(token).map_or("", str::trim))
 }
 
 /// The refusal of a request that does not name this worker in its `Host` header and its

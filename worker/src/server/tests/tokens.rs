@@ -141,6 +141,13 @@ async fn a_wrong_authorization_is_refused() {
         let is_wrong = answer.contains("error=\"invalid_token\"");
         assert_eq!(is_wrong, is_token, "{header}: {answer}");
     }
+    write(&guarded.folder, "boss administer пароль 密码\n");
+    let spoken = "Authorization: Bearer пароль 密码\r\n";
+    assert_eq!(
+        status(&ask(&guarded.server, "GET /health", spoken).await),
+        200
+    );
+    write(&guarded.folder, FILE);
     let lower = "authorization: bearer boss-token-1\r\n";
     assert_eq!(
         status(&ask(&guarded.server, "GET /health", lower).await),
