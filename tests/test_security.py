@@ -100,16 +100,27 @@ def test_the_certificate_is_kept_private_and_stays(
     assert openssl.stdout.strip().endswith(f"={guarded.fingerprint}")
 
 
-def test_the_operators_certificate_is_used(tiny: Path, tmp_path: Path) -> None:
+def issue(folder: Path) -> None:
+    """Writes a certificate and its key."""
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
             "-subj", "/CN=gpu-box", "-addext", "subjectAltName=DNS:gpu-box,IP:127.0.0.2",
-            "-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")]  # fmt: skip
+            "-keyout", str(folder / "key"), "-out", str(folder / "cert")]  # fmt: skip
     subprocess.run(made, check=True, capture_output=True)
+
+
+def test_the_operators_certificate_is_used(tiny: Path, tmp_path: Path) -> None:
+    issue(tmp_path)
     files = {"tls_cert": tmp_path / "cert", "tls_key": tmp_path / "key"}
     # A given certificate is used on a loopback address too.
     with Guarded(tiny / "diffusers", tmp_path, token="s3cret", **files) as worker:
         trusting = ssl.create_default_context(cafile=str(tmp_path / "cert"))
         assert isinstance(worker.greet("s3cret", pin=trusting), wire.WorkerHello)
+        issue(tmp_path)
+        worker.wait_for_log("certificate read again")
+        renewed = ssl.create_default_context(cafile=str(tmp_path / "cert"))
+        assert isinstance(worker.greet("s3cret", pin=renewed), wire.WorkerHello)
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            worker.greet("s3cret", pin=trusting)
     other = tmp_path / "other"
     other.write_text("nothing")
     serve = {"model": tiny / "diffusers", "device": "cpu", "listen": "127.0.0.2:0"}

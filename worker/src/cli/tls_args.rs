@@ -27,7 +27,7 @@ pub struct TlsArgs {
     /// Encrypt connections.
     #[arg(long, value_enum, default_value_t = TlsMode::Auto)]
     tls: TlsMode,
-    /// Certificate with its chain, in the PEM format. Without one, the worker makes a
+    /// Certificate with its chain, in the PEM format, read again when it changes. Without one, the worker makes a
     /// certificate of its own, which clients pin by the fingerprint in the log.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,

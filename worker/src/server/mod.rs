@@ -10,6 +10,7 @@
 //! - `tls`: the worker's certificate and encryption; `stream`: bytes, encrypted or not
 //! - `http`: a connection's request, answered or upgraded to a websocket
 //! - `routes`: what a request is answered: who may ask for what, and by which method
+//! - `stamp`: what tells one version of a file of tokens or certificates from the next
 //! - `hosts`: the names by which this worker may be addressed
 //! - `health`: whether the worker is alive and ready; `gauges`: metrics that are read on request
 //! - `operator`: what an operator sees of the jobs, and does to them
@@ -36,6 +37,7 @@ mod routes;
 mod sender;
 mod serve;
 mod session;
+mod stamp;
 mod stream;
 mod tensors;
 #[cfg(test)]

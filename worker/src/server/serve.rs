@@ -19,9 +19,9 @@ use crate::jobs::Jobs;
 /// How long accepting pauses after a failure, so that file descriptors can be freed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often a file of tokens is looked at, besides at every handshake, so that connections of a
-/// removed token end.
-const TOKENS_INTERVAL: Duration = Duration::from_secs(2);
+/// How often files of tokens and certificates are looked at. Tokens are also looked at in every
+/// handshake; here, so that the connections of a removed one end.
+const FILES_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why a server ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +47,8 @@ pub async fn serve(
     let (leave, leaving) = watch::channel(None);
     let mut connections = JoinSet::new();
     let mut stopping: Option<Instant> = None;
-    let mut look_at_tokens = tokio::time::interval(TOKENS_INTERVAL);
-    look_at_tokens.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look_at_files = tokio::time::interval(FILES_INTERVAL);
+    look_at_files.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(shutdown);
     loop {
         let grace_over = async {
@@ -71,8 +71,11 @@ pub async fn serve(
                 break;
             }
             Some(_) = connections.join_next() => continue,
-            _ = look_at_tokens.tick() => {
+            _ = look_at_files.tick() => {
                 context.options.tokens.reload();
+                if let Some(tls) = &context.options.tls {
+                    tls.reload();
+                }
                 continue;
             }
             accepted = listener.accept() => accepted,

@@ -3,10 +3,10 @@
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use super::lines::{self, LineError};
 use super::table::Table;
+use crate::server::stamp::Stamp;
 
 /// Most bytes of a file of tokens.
 const MAX_BYTES: u64 = 1 << 20;
@@ -72,29 +72,6 @@ impl TokensError {
     }
 }
 
-/// What tells one version of a file from the next.
-#[derive(Clone, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    bytes: u64,
-    /// Inode and time of the last change of its state, which an editor cannot set back.
-    #[cfg(unix)]
-    change: (u64, i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        #[cfg(unix)]
-        use std::os::unix::fs::MetadataExt;
-        Self {
-            modified: metadata.modified().ok(),
-            bytes: metadata.len(),
-            #[cfg(unix)]
-            change: (metadata.ino(), metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
-
 /// A file of tokens, and which version of it was read.
 pub struct TokenFile {
     path: PathBuf,
@@ -112,7 +89,7 @@ impl TokenFile {
             path: path.to_owned(),
             stamp: None,
         };
-        file.stamp = file.stamp_now();
+        file.stamp = Stamp::of(path);
         let table = file.read()?;
         Ok((file, table))
     }
@@ -125,23 +102,16 @@ impl TokenFile {
     /// Reads the file again if it has changed since it was last read, well or not. `None` if
     /// it has not, or if it is changing at the moment: then the next call reads it.
     pub fn reread(&mut self) -> Option<Result<Table, TokensError>> {
-        let stamp = self.stamp_now();
+        let stamp = Stamp::of(&self.path);
         if stamp == self.stamp {
             return None;
         }
         let result = self.read();
-        if self.stamp_now() != stamp {
+        if Stamp::of(&self.path) != stamp {
             return None;
         }
         self.stamp = stamp;
         Some(result)
-    }
-
-    fn stamp_now(&self) -> Option<Stamp> {
-        self.path
-            .metadata()
-            .ok()
-            .map(|metadata| Stamp::of(&metadata))
     }
 
     fn read(&self) -> Result<Table, TokensError> {
