@@ -15,6 +15,7 @@ mod bench;
 mod error;
 mod generate;
 mod inspect;
+mod keeping_args;
 mod listening;
 mod loading;
 mod model_args;

@@ -7,15 +7,16 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::error::CliError;
+use super::keeping_args::KeepingArgs;
 use super::listening::Bound;
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::tls_args::{Reach, TlsArgs};
 use super::token_args::{TokenArgs, MAKE_A_TOKEN};
-use super::values::{parsed, text, whole_within, ValueError};
+use super::values::{parsed, seconds, text, whole_within};
 use super::{loading, runtime, signals};
 use crate::checkpoint::Checkpoint;
 use crate::device::{self, StartError, DEFAULT_MODEL};
-use crate::jobs::{Jobs, Limits, DEFAULT_QUEUE};
+use crate::jobs::{Jobs, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
 use crate::server::{self, Hosts, Options, Tls};
 
@@ -48,6 +49,8 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     queue: usize,
+    #[command(flatten)]
+    keeping: KeepingArgs,
     #[command(flatten)]
     token: TokenArgs,
     #[command(flatten)]
@@ -133,7 +136,9 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
     let listened = args.listen.rsplit_once(':').map(|(name, _)| name);
     let names = args.allowed_host.iter().map(String::as_str);
     let names: Vec<_> = names.chain(listened).collect();
-    let tls = args.tls.tls(reach, &names, None)?;
+    let tls = args
+        .tls
+        .tls(reach, &names, args.keeping.state_dir.as_deref())?;
     let jobs = tokio::select! {
         () = &mut shutdown => {
             tracing::info!("stopped while loading");
@@ -166,10 +171,7 @@ impl From<StartError<CliError>> for CliError {
 
 async fn load(args: &ServeArgs) -> Result<Jobs, CliError> {
     let (model, device) = (args.model.clone(), args.device.clone());
-    let limits = Limits {
-        queue: args.queue,
-        ..Limits::default()
-    };
+    let limits = args.keeping.limits(args.queue);
     tokio::task::spawn_blocking(move || {
         let jobs = device::start(limits, DEFAULT_MODEL, move || {
             let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
@@ -198,14 +200,6 @@ fn announce(listener: &TcpListener, jobs: &Jobs, tls: Option<&Tls>) {
             "ready"
         ),
         Err(error) => tracing::warn!(%error, "ready, at an address the system does not tell"),
-    }
-}
-
-/// Parses a duration in seconds, from zero to a day.
-fn seconds(text: &str) -> Result<f64, ValueError> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err(ValueError::NotSeconds),
     }
 }
 

@@ -8,7 +8,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::jobs::{ClientId, Job, Reservation, Ticket};
+use super::states::StateSchedule;
+use crate::jobs::{Job, OwnerNumber, Reservation, Ticket};
 use crate::pipeline::Cost;
 
 /// Most denoise jobs under way. Each keeps its latents and its conditioning on the device.
@@ -28,6 +29,10 @@ pub(super) struct Active<S> {
     /// Elements of the latent, which the work of a step is proportional to.
     pub elements: u64,
     pub reservation: Reservation,
+    /// States for the client.
+    pub for_client: StateSchedule,
+    /// States for the journal.
+    pub for_journal: StateSchedule,
 }
 
 impl<S> Active<S> {
@@ -45,7 +50,7 @@ pub(super) struct ActiveJobs<S> {
 
 /// What a waiting job must satisfy to join those under way.
 pub(super) struct Joining {
-    clients: Vec<ClientId>,
+    clients: Vec<OwnerNumber>,
     /// Whether there may be another job under way.
     has_room: bool,
     /// The least work that any of them has left.
@@ -62,12 +67,12 @@ impl Joining {
     pub fn accepts(&self, job: &Job, room: Option<u64>) -> bool {
         self.has_memory_for(job.reservation.cost(), room)
             && match job.work.denoise_work() {
-                Some(work) => self.accepts_denoise(job.ticket.client(), work),
+                Some(work) => self.accepts_denoise(job.ticket.key.owner, work),
                 None => true,
             }
     }
 
-    fn accepts_denoise(&self, client: ClientId, work: u64) -> bool {
+    fn accepts_denoise(&self, client: OwnerNumber, work: u64) -> bool {
         self.has_room && work < self.least_left && !self.clients.contains(&client)
     }
 
@@ -101,7 +106,7 @@ impl<S> ActiveJobs<S> {
     pub fn joining(&self) -> Option<Joining> {
         let least_left = self.jobs.iter().map(Active::work_left).min()?;
         Some(Joining {
-            clients: self.jobs.iter().map(|job| job.ticket.client()).collect(),
+            clients: self.jobs.iter().map(|job| job.ticket.key.owner).collect(),
             has_room: self.jobs.len() < MOST,
             least_left,
             kept: self.kept(),
@@ -178,7 +183,7 @@ mod tests {
     /// A job of a client of the same number, with so many steps left of latents of one element.
     fn job(number: u64, left: u32) -> Active<()> {
         let key = JobKey {
-            client: number,
+            owner: number,
             number,
         };
         let id = uuid::Uuid::from_u128(number.into());
@@ -194,6 +199,8 @@ mod tests {
             left,
             elements: 1,
             reservation: ledger.admit(&Costs, ask).unwrap(),
+            for_client: StateSchedule::new(None, 0),
+            for_journal: StateSchedule::new(None, 0),
         }
     }
 
@@ -201,7 +208,7 @@ mod tests {
     fn run(jobs: &mut ActiveJobs<()>) -> Vec<u64> {
         let mut order = Vec::new();
         while let Some((place, mut job)) = jobs.take_next() {
-            order.push(job.ticket.client());
+            order.push(job.ticket.key.owner);
             job.left -= 1;
             if job.left > 0 {
                 jobs.put_back(place, job);
@@ -282,7 +289,7 @@ mod tests {
         jobs.push(cancelled);
         jobs.push(job(2, 3));
         let taken = jobs.take_cancelled();
-        assert_eq!((taken.len(), taken[0].ticket.client()), (1, 1));
+        assert_eq!((taken.len(), taken[0].ticket.key.owner), (1, 1));
         assert_eq!(run(&mut jobs), [2, 2, 2]);
     }
 }

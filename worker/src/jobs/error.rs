@@ -18,6 +18,10 @@ pub fn wire_error(error: &Error) -> WireError {
             ErrorCode::Internal,
             "The arithmetic overflowed: check that the weights belong together, and try bf16 or f32, or less guidance.",
         ),
+        _ if error.is_bad_snapshot() => (
+            ErrorCode::InvalidRequest,
+            "Submit the job without its state; it then begins anew.",
+        ),
         _ if error.is_out_of_memory() => (
             ErrorCode::OutOfMemory,
             "Use a smaller size or batch, or free memory on the device.",
@@ -70,6 +74,11 @@ mod tests {
             operation: "decode",
         };
         assert_eq!(wire_error(&missing).code, ErrorCode::MissingModel);
+        let state = crate::pipeline::SnapshotError::NotASnapshot;
+        assert_eq!(
+            wire_error(&Error::Snapshot(state)).code,
+            ErrorCode::InvalidRequest
+        );
         let invalid = wire_error(&Error::invalid("bad size", "use 1024"));
         assert_eq!(invalid.code, ErrorCode::InvalidRequest);
         assert_eq!(invalid.message, "bad size");

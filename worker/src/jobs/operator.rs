@@ -2,14 +2,15 @@
 
 use uuid::Uuid;
 
-use super::event::Event;
-use super::id::ClientId;
 use super::job::Ticket;
+use super::owner::OwnerId;
 use super::service::Jobs;
 
 /// Where a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Its tensors are arriving.
+    Uploading,
     /// In the queue, with this many jobs before it.
     Queued(u32),
     /// On the device.
@@ -21,12 +22,26 @@ pub enum Stage {
 pub struct Listed {
     /// Its UUID.
     pub id: Uuid,
-    /// The operation's name.
-    pub operation: &'static str,
-    /// The client that has it.
-    pub client: ClientId,
+    /// The owner; none for a job that was never given one.
+    pub owner: Option<OwnerId>,
+    /// The operation's name, once the job is in the queue.
+    pub operation: Option<&'static str>,
     /// Where it is.
     pub stage: Stage,
+    /// The last step that has ended and the number of steps, once a step of a denoise job has.
+    pub step: Option<(u32, u32)>,
+}
+
+impl Listed {
+    fn new(ticket: &Ticket, stage: Stage) -> Self {
+        Self {
+            id: ticket.id,
+            owner: ticket.owner,
+            operation: Some(ticket.operation),
+            stage,
+            step: ticket.step(),
+        }
+    }
 }
 
 impl Jobs {
@@ -41,38 +56,28 @@ impl Jobs {
         self.shared.lock().draining
     }
 
-    /// The jobs on the device, and then those in the queue, in the order in which they run.
+    /// The jobs on the device, then those in the queue, in the order in which they run, and then
+    /// those whose tensors are arriving.
     pub fn list(&self) -> Vec<Listed> {
-        let listed = |ticket: &Ticket, stage| Listed {
-            id: ticket.id,
-            operation: ticket.operation,
-            client: ticket.client(),
-            stage,
-        };
         let mut state = self.shared.lock();
         let running = state.running.iter();
-        let mut all: Vec<_> = running.map(|t| listed(t, Stage::Running)).collect();
+        let mut all: Vec<_> = running.map(|t| Listed::new(t, Stage::Running)).collect();
         let queued = (0..).zip(state.queue.in_order());
-        all.extend(queued.map(|(position, job)| listed(&job.ticket, Stage::Queued(position))));
+        all.extend(queued.map(|(position, job)| Listed::new(&job.ticket, Stage::Queued(position))));
+        let reserved = state.reserved.iter();
+        all.extend(reserved.map(|((_, id), (_, owner))| Listed {
+            id: *id,
+            owner: Some(owner.id),
+            operation: None,
+            stage: Stage::Uploading,
+            step: None,
+        }));
         all
     }
 
-    /// Cancels the jobs with this UUID, whoever has them, and returns how many there were. A
-    /// UUID names a job among those of its owner, so there may be several.
+    /// Cancels the jobs with this UUID that wait or run, whoever has them, and returns how many
+    /// there were. A UUID names a job among those of its owner, so there may be several.
     pub fn cancel_any(&self, id: Uuid) -> usize {
-        let shared = &self.shared;
-        let mut state = shared.lock();
-        let is_it = |ticket: &Ticket| ticket.id == id;
-        let mut tickets: Vec<_> = state.running.iter().filter(|t| is_it(t)).cloned().collect();
-        for ticket in &tickets {
-            ticket.cancel();
-        }
-        let queued = state.queue.remove(|job| is_it(&job.ticket));
-        tickets.extend(queued.into_iter().map(|job| job.ticket));
-        for ticket in &tickets {
-            shared.end(&mut state, ticket, Event::Cancelled);
-        }
-        state.report_positions();
-        tickets.len()
+        self.shared.cancel(|ticket| ticket.id == id)
     }
 }

@@ -6,9 +6,8 @@
 //! or at its own tag, whichever is later, so disconnecting and returning gains nothing.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 
-use super::owner::Owner;
+use super::owner::{Owner, OwnerId, Party};
 
 /// Why there was no place: how many there are and who holds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub struct Full {
 
 /// One client's jobs.
 struct Lane<T> {
-    name: String,
+    name: OwnerId,
     /// Virtual start time of its next job.
     tag: u64,
     /// Places reserved for jobs whose tensors are still arriving.
@@ -41,7 +40,7 @@ impl<T> Lane<T> {
 
 /// All clients at one address.
 struct Address<T> {
-    address: IpAddr,
+    address: Party,
     /// Virtual start time of its next job.
     tag: u64,
     /// Current virtual time here: the highest tag of a client that was served.
@@ -91,9 +90,9 @@ impl<T> FairQueue<T> {
     pub fn reserve(&mut self, owner: &Owner) -> Result<(), Full> {
         let taken: usize = self.addresses.iter().map(Address::places).sum();
         let free = self.capacity.saturating_sub(taken);
-        let at = self.addresses.iter().find(|at| at.address == owner.address);
+        let at = self.addresses.iter().find(|at| at.address == owner.party);
         let address = at.map_or(0, Address::places);
-        let lane = at.and_then(|at| at.lanes.iter().find(|lane| lane.name == owner.name));
+        let lane = at.and_then(|at| at.lanes.iter().find(|lane| lane.name == owner.id));
         let client = lane.map_or(0, Lane::places);
         if client >= free.saturating_sub(address) {
             return Err(Full {
@@ -127,10 +126,10 @@ impl<T> FairQueue<T> {
         let known = self
             .addresses
             .iter()
-            .position(|at| at.address == owner.address);
+            .position(|at| at.address == owner.party);
         let at = known.unwrap_or_else(|| {
             self.addresses.push(Address {
-                address: owner.address,
+                address: owner.party.clone(),
                 tag: self.now,
                 now: 0,
                 lanes: Vec::new(),
@@ -141,10 +140,10 @@ impl<T> FairQueue<T> {
         if at.lanes.iter().all(|lane| lane.jobs.is_empty()) {
             at.tag = at.tag.max(self.now);
         }
-        let known = at.lanes.iter().position(|lane| lane.name == owner.name);
+        let known = at.lanes.iter().position(|lane| lane.name == owner.id);
         let lane = known.unwrap_or_else(|| {
             at.lanes.push(Lane {
-                name: owner.name.clone(),
+                name: owner.id,
                 tag: at.now,
                 reserved: 0,
                 jobs: VecDeque::new(),
@@ -236,6 +235,7 @@ impl<T> FairQueue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
     type Jobs = FairQueue<&'static str>;
 

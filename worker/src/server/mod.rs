@@ -17,6 +17,8 @@
 //! - `session`: one websocket, from hello to close
 //! - `handshake`: checks a client's first message
 //! - `requests`: a client's messages as calls on its jobs
+//! - `upload`: a job whose tensors are arriving; `job_options`: checks how it is to be run
+//! - `restore`: jobs of an earlier process go on
 //! - `tensors`: which tensors an operation takes; `values`: their bytes as typed tensors
 //! - `sender`: what is sent next; `events`: a job's event as a message
 //! - `tokens`: who may use the worker, and for what
@@ -30,9 +32,11 @@ mod handshake;
 mod health;
 mod hosts;
 mod http;
+mod job_options;
 mod operator;
 mod options;
 mod requests;
+mod restore;
 mod routes;
 mod sender;
 mod serve;
@@ -44,12 +48,14 @@ mod tensors;
 mod tests;
 mod tls;
 mod tokens;
+mod upload;
 mod values;
 
 pub use connections::ConnectionLimits;
 pub use failures::FailureLimits;
 pub use hosts::Hosts;
 pub use options::Options;
+pub use restore::restore;
 pub use serve::{serve, ServeError};
 pub use tls::{Tls, TlsError};
 pub use tokens::{LineError, Token, TokenError, Tokens, TokensError};

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::jobs::{Jobs, Listed, Stage};
 
-/// `GET /jobs`: every job that waits or runs, as a JSON list.
+/// `GET /jobs`: every job that is uploaded, waits or runs, as a JSON list.
 pub fn jobs(jobs: &Jobs) -> String {
     let all: Vec<_> = jobs.list().iter().map(listed).collect();
     line(&serde_json::Value::Array(all))
@@ -12,15 +12,20 @@ pub fn jobs(jobs: &Jobs) -> String {
 
 fn listed(job: &Listed) -> serde_json::Value {
     let (state, position) = match job.stage {
+        Stage::Uploading => ("uploading", None),
         Stage::Queued(position) => ("queued", Some(position)),
         Stage::Running => ("running", None),
     };
+    let owner = job.owner.map(|owner| owner.to_string());
+    let (step, steps) = job.step.unzip();
     serde_json::json!({
         "job": job.id.to_string(),
         "operation": job.operation,
-        "client": job.client,
+        "owner": owner,
         "state": state,
         "position": position,
+        "step": step,
+        "steps": steps,
     })
 }
 

@@ -22,6 +22,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often files of tokens and certificates are looked at. Tokens are also looked at in every
 /// handshake; here, so that the connections of a removed one end.
 const FILES_INTERVAL: Duration = Duration::from_secs(2);
+/// How often what was kept for long enough is forgotten.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long writing what is left to the state folder may take at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why a server ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +55,7 @@ pub async fn serve(
     let mut look_at_files = tokio::time::interval(FILES_INTERVAL);
     look_at_files.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(shutdown);
+    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         let grace_over = async {
             match stopping {
@@ -76,6 +82,10 @@ pub async fn serve(
                 if let Some(tls) = &context.options.tls {
                     tls.reload();
                 }
+                continue;
+            }
+            _ = sweeps.tick() => {
+                jobs.sweep();
                 continue;
             }
             accepted = listener.accept() => accepted,
@@ -106,6 +116,8 @@ pub async fn serve(
     if timeout(context.options.close_timeout, all).await.is_err() {
         tracing::warn!("some clients did not take their last messages in time");
     }
+    let flush = move || jobs.recorder().flush(FLUSH_TIMEOUT);
+    let _ = tokio::task::spawn_blocking(flush).await;
     result
 }
 

@@ -7,7 +7,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use ovis_protocol::limits::{MAGIC, MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use ovis_protocol::{
-    decode_client, encode, shown, ErrorCode, Keeping, WireError, WorkerHello, WorkerMessage,
+    decode_client, encode, shown, ErrorCode, WireError, WorkerHello, WorkerMessage,
 };
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at, Instant};
@@ -26,7 +26,7 @@ use super::requests::Requests;
 use super::sender::{Closing, Sender};
 use super::stream::Stream;
 use super::tokens::Identity;
-use crate::jobs::{Client, Owner};
+use crate::jobs::{neighbourhood, Client, Owner, Party};
 
 type Websocket = WebSocketStream<Stream>;
 
@@ -177,13 +177,16 @@ pub async fn greet(
         protocol: PROTOCOL_VERSION,
         worker: WORKER.into(),
         capabilities: context.jobs.capabilities().clone(),
-        keeping: Keeping {
-            seconds: 0.0,
-            bytes: 0,
-            is_durable: false,
-        },
+        keeping: context.jobs.keeping(),
     }));
-    let owner = Owner::new(silent.address, name);
+    let party = match identity.name() {
+        Some(name) => Party::Token(name.clone()),
+        None => Party::Address(neighbourhood(silent.address)),
+    };
+    let owner = match &hello.secret {
+        Some(secret) => Owner::of_secret(party, name, secret),
+        None => Owner::anonymous(party, name),
+    };
     let client = Client::new(context.jobs.clone(), socket.sender.subscription(), owner);
     Some(Session {
         requests: Requests::new(client, socket.sender.clone(), identity.roles()),
@@ -233,7 +236,7 @@ impl Session {
                 "dropped: it does not read, and others need the room"
             );
         }
-        // The client's jobs end before its last message is sent.
+        // The jobs of a client without a secret end before its last message is sent.
         drop(self.requests);
         tracing::info!(client, "disconnected");
         self.socket.close(end).await;
@@ -253,7 +256,18 @@ impl Session {
                 reason = shutdown(leaving) => return End::ShuttingDown(reason),
             }
             let silence = Instant::now() + 3 * self.ping_interval;
+            let stalled = self.requests.next_timeout();
+            let stalled = async {
+                match stalled {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             let message = tokio::select! {
+                () = stalled => {
+                    self.requests.fail_stalled();
+                    continue;
+                }
                 message = stream.next() => message,
                 () = sender.evicted() => return End::Evicted,
                 () = self.identity.revoked() => return End::Refuse(handshake::revoked()),

@@ -95,7 +95,8 @@ async fn clients_that_do_not_read_are_evicted_for_those_that_do() {
     const MB: u64 = 1 << 20;
     let limits = Limits {
         queue: 99,
-        unread_bytes: 100 * MB,
+        kept_bytes: 100 * MB,
+        ..Limits::default()
     };
     let server = server_within(options(), limits, 1).await;
     let mut stalled = Vec::new();

@@ -411,19 +411,6 @@ async fn chunks_out_of_order_fail_their_job() {
     assert_eq!(failure(client.end(9).await.0).code, ErrorCode::UnknownJob);
 }
 
-#[tokio::test]
-async fn a_uuid_is_one_job() {
-    let server = server_with(options(), 24, 50).await;
-    let mut client = Client::connect(&server).await;
-    client.denoise(1, 50).await;
-    server.until("step 1 1").await;
-    let mut other = Client::connect(&server).await;
-    other.denoise(1, 1).await;
-    assert_eq!(failure(other.end(1).await.0).code, ErrorCode::UnknownJob);
-    client.submit(1, encode_request("again", 4), vec![]).await;
-    assert_eq!(client.refusal().await.code, ErrorCode::UnknownJob);
-}
-
 /// A client that reads nothing delays neither the device nor other clients.
 #[tokio::test]
 async fn a_client_that_does_not_read_blocks_no_other() {

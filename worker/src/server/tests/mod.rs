@@ -3,6 +3,7 @@
 mod border_http;
 mod border_values;
 mod border_wire;
+mod claims;
 mod client;
 mod connections;
 mod crowds;

@@ -252,9 +252,12 @@ async fn an_operator_lists_and_cancels_anybodys_jobs() {
     user.denoise(1, 100).await;
     user.denoise(2, 100).await;
     user.denoise(3, 100).await;
-    guarded.server.until("step 1 1").await;
+    let (header, _) = positive();
+    user.send(&submit(4, denoise_request(4, 1), vec![header, latent(2).0]))
+        .await;
+    guarded.server.until("step 1 2").await;
     for _ in 0..1000 {
-        if guarded.server.jobs.status().queued == 2 {
+        if guarded.server.jobs.list().len() == 4 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -268,8 +271,12 @@ async fn an_operator_lists_and_cancels_anybodys_jobs() {
         .unwrap()
         .iter()
         .map(|job| {
-            assert_eq!(job["operation"], "denoise");
+            let is_known = job["state"] != "uploading";
+            assert_eq!(job["operation"].as_str(), is_known.then_some("denoise"));
             let text = |field: &str| job[field].as_str().unwrap_or_default().to_owned();
+            assert_eq!(text("owner").len(), 8, "{job}");
+            let is_running = text("state") == "running";
+            assert_eq!(job["steps"].as_u64(), is_running.then_some(100), "{job}");
             (text("job"), text("state"), job["position"].as_u64())
         })
         .collect();
@@ -279,6 +286,7 @@ async fn an_operator_lists_and_cancels_anybodys_jobs() {
             (uuid(1), "running".into(), None),
             (uuid(2), "queued".into(), Some(0)),
             (uuid(3), "queued".into(), Some(1)),
+            (uuid(4), "uploading".into(), None),
         ]
     );
     for job in [2, 1] {
