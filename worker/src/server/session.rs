@@ -253,6 +253,7 @@ impl Session {
                     }
                 }
                 () = sender.evicted() => return End::Evicted,
+                () = self.identity.revoked() => return End::Refuse(handshake::revoked()),
                 reason = shutdown(leaving) => return End::ShuttingDown(reason),
             }
             let silence = Instant::now() + 3 * self.ping_interval;
