@@ -20,6 +20,7 @@
 //! - `place`: a queue place reserved for a job whose tensors are still arriving
 //! - `open`: how many unfinished jobs, and of how many bytes, one owner may have
 //! - `admission`: host and device memory, reserved before a job is queued
+//! - `operator`: what an operator sees of all jobs, and does to them
 //! - `quota`: memory for results, previews and states of all owners together
 //! - `journal`: what must survive the process, in a state folder; `recorder`: which events go
 //!   there; `restore`: jobs of an earlier process go on
@@ -40,6 +41,7 @@ mod mailbox;
 mod memory;
 mod metrics;
 mod open;
+mod operator;
 mod owner;
 mod place;
 mod queue;
@@ -67,6 +69,7 @@ pub use job::{Job, Ticket};
 pub use memory::MemoryStore;
 pub use metrics::Metrics;
 pub use open::{OpenJob, OpenJobs};
+pub use operator::{Listed, Stage};
 pub use owner::{neighbourhood, Owner, OwnerId, Party};
 pub use queue::{Order, QueueLimits};
 pub use recorder::{owner_of, NewRecord, Recorder};

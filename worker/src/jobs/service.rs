@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::admission::{JobCosts, Ledger, Reservation, WithState};
 use super::content::Content;
-use super::error::shutting_down;
+use super::error::{draining, shutting_down};
 use super::event::Event;
 use super::id::{ClientId, JobKey, OwnerNumber};
 use super::job::{Job, Ticket};
@@ -77,7 +77,7 @@ pub struct Model {
 /// except [`next`](Self::next), which the device itself calls, and [`stopped`](Self::stopped).
 #[derive(Clone)]
 pub struct Jobs {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     limits: Limits,
     /// The model that jobs go to.
     model: Arc<Model>,
@@ -275,7 +275,8 @@ impl Jobs {
     /// holds a place for this UUID, it loses it.
     ///
     /// # Errors
-    /// `ShuttingDown`; `QueueFull` if the owner's share of the queue is used up.
+    /// `ShuttingDown`, also while the worker is being drained; `QueueFull` if the owner's share of
+    /// the queue is used up.
     pub(super) fn reserve(
         &self,
         owner: &Owner,
@@ -286,6 +287,9 @@ impl Jobs {
         let mut state = self.shared.lock();
         if state.stopping {
             return Err(shutting_down());
+        }
+        if state.draining {
+            return Err(draining());
         }
         if let Some((earlier, _)) = state.reserved.get(&(number, id)) {
             let earlier = *earlier;

@@ -63,6 +63,8 @@ pub(super) struct State {
     pub reserved: HashMap<(OwnerNumber, Uuid), (u64, Owner)>,
     pub running: Vec<Ticket>,
     pub stopping: bool,
+    /// Whether an operator wants no new jobs to be accepted.
+    pub draining: bool,
     /// Number of jobs that have ended.
     pub finished: u64,
     /// How long recent jobs had the device.
@@ -84,6 +86,7 @@ impl Shared {
                 reserved: HashMap::new(),
                 running: Vec::new(),
                 stopping: false,
+                draining: false,
                 finished: 0,
                 recent: RecentJobs::default(),
                 device_memory: (0, 0),
@@ -153,19 +156,24 @@ impl Shared {
     }
 
     /// Drops the jobs that match and reports that at once. The device gives up a running job as
-    /// soon as it can: within an operation on a CPU, after it on a GPU.
-    pub fn cancel(&self, is_it: impl Fn(&Ticket) -> bool) {
+    /// soon as it can: within an operation on a CPU, after it on a GPU. Returns how many jobs
+    /// there were.
+    pub fn cancel(&self, is_it: impl Fn(&Ticket) -> bool) -> usize {
         let mut state = self.lock();
+        let mut cancelled = 0;
         for ticket in state.running.clone() {
             if is_it(&ticket) {
                 ticket.cancel();
                 self.end(&mut state, &ticket, Event::Cancelled);
+                cancelled += 1;
             }
         }
         for job in state.queue.remove(|job| is_it(&job.ticket)) {
             self.end(&mut state, &job.ticket, Event::Cancelled);
+            cancelled += 1;
         }
         state.report_positions();
+        cancelled
     }
 
     /// Drops every job of an owner that is gone. A running one ends once the device has given

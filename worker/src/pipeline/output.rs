@@ -72,7 +72,12 @@ impl Output {
         if !rest.is_empty() || !values.iter().all(|value| value.is_finite()) {
             return None;
         }
-        let values = Tensor::from_vec(values, shape?, &Device::Cpu).ok()?;
+        let shape = shape?;
+        let count = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d))?;
+        if count != values.len() {
+            return None;
+        }
+        let values = Tensor::from_vec(values, shape, &Device::Cpu).ok()?;
         Some(Self { name, values })
     }
 
