@@ -1,12 +1,15 @@
 //! How long jobs and results are kept, and where.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use ovis_protocol::StateInterval;
 
+use super::error::CliError;
 use super::values::{parsed, seconds, whole};
+use crate::jobs::journal::{DiskJournal, Journal, JournalError, DEFAULT_JOURNAL_BYTES};
 use crate::jobs::Limits;
 use crate::pipeline::{parse_bytes, NotBytes};
 
@@ -64,10 +67,30 @@ fn size(text: &str) -> Result<u64, NotBytes> {
 }
 
 impl KeepingArgs {
-    /// The bounds on what jobs keep, with so many queue places.
-    pub fn limits(&self, queue: usize) -> Limits {
+    /// Opens the journal in the state folder, if there is one.
+    ///
+    /// # Errors
+    /// Another worker uses the folder, or it cannot be read or written.
+    pub fn journal(&self) -> Result<Option<Arc<dyn Journal>>, CliError> {
+        let Some(dir) = &self.state_dir else {
+            return Ok(None);
+        };
+        let opened = DiskJournal::open(dir, DEFAULT_JOURNAL_BYTES);
+        let journal = opened.map_err(|error| {
+            let hint = match error {
+                JournalError::InUse { .. } => "Give every worker a --state-dir of its own.",
+                _ => "Choose a folder for --state-dir that this user may write to.",
+            };
+            CliError::new(error.to_string(), hint)
+        })?;
+        Ok(Some(Arc::new(journal)))
+    }
+
+    /// The bounds on what jobs keep, with so many queue places in all and for each owner.
+    pub fn limits(&self, queue: usize, queue_per_owner: usize) -> Limits {
         Limits {
             queue,
+            queue_per_owner,
             kept_bytes: self.keep,
             kept_for: Duration::from_secs_f64(self.keep_seconds),
             checkpoint: StateInterval {

@@ -11,8 +11,8 @@ use super::backend::Backend;
 use super::models::Models;
 use super::states::StateSchedule;
 use crate::jobs::{
-    no_device_memory, unknown_model, wire_error, Event, Job, Jobs, Next, Resume, Ticket, Wanted,
-    Work,
+    deadline_exceeded, no_device_memory, unknown_model, wire_error, Event, Job, Jobs, Next, Resume,
+    Ticket, Wanted, Work,
 };
 use crate::nn::Operation;
 use crate::pipeline::{Cost, DenoiseInputs, Output, Result, StepReport};
@@ -115,8 +115,12 @@ impl<B: Backend> DeviceThread<B> {
         let mut may_interleave = true;
         let mut memory_reported: Option<Instant> = None;
         while !self.is_lost {
-            for cancelled in self.active.take_cancelled() {
-                self.jobs.end(&cancelled.ticket, Event::Cancelled);
+            for given_up in self.active.take_given_up(Instant::now()) {
+                let end = match given_up.ticket.is_cancelled() {
+                    true => Event::Cancelled,
+                    false => Event::Failed(deadline_exceeded()),
+                };
+                self.jobs.end(&given_up.ticket, end);
             }
             if memory_reported.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
                 self.report_memory();

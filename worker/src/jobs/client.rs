@@ -92,7 +92,8 @@ impl Client {
         ask: Ask,
         state: u64,
     ) -> Result<Admitted, WireError> {
-        let open = self.open.open(job, bytes)?;
+        let opened = self.open.open(job, bytes);
+        let open = opened.map_err(|error| self.jobs.with_hint(error))?;
         let reservation = self.jobs.admit(ask, state)?;
         let place = self.jobs.reserve(&self.owner, self.number, job)?;
         Ok(Admitted {

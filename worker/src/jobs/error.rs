@@ -45,6 +45,24 @@ pub fn shutting_down() -> WireError {
     )
 }
 
+/// The error of a job whose deadline passed before it was done.
+pub fn deadline_exceeded() -> WireError {
+    WireError::new(
+        ErrorCode::DeadlineExceeded,
+        "The job's deadline passed before it was done.",
+        "Submit it with a later deadline, or with a higher priority than your other jobs.",
+    )
+}
+
+/// The error of a job for which a worker that is being drained has no room.
+pub(super) fn draining() -> WireError {
+    WireError::new(
+        ErrorCode::ShuttingDown,
+        "The worker is being drained: it finishes the jobs that it has and accepts no others.",
+        "Submit the job to another worker, or again when this one has been restarted.",
+    )
+}
+
 /// The error of a job for a model that the device does not have.
 pub fn unknown_model(name: &str) -> WireError {
     WireError::new(

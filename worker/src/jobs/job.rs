@@ -1,6 +1,6 @@
 //! A job in the queue or on the device.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub struct Ticket {
     pub key: JobKey,
     /// The job's UUID.
     pub id: Uuid,
+    /// The owner, by its digest; none for a job that was never given one.
+    pub owner: Option<OwnerId>,
     /// The operation's name.
     pub operation: &'static str,
     /// When the job fails unless it is done.
@@ -52,6 +54,8 @@ pub struct Ticket {
     /// The span that the job's log lines are in.
     pub span: tracing::Span,
     submitted: Instant,
+    /// The last step that has ended in the upper 32 bits, and the number of steps.
+    step: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
     store: Arc<dyn JobStore>,
 }
@@ -62,6 +66,7 @@ impl Ticket {
         Self {
             key,
             id,
+            owner: None,
             operation,
             deadline: None,
             state: None,
@@ -70,6 +75,7 @@ impl Ticket {
             cancelled: Arc::default(),
             span: tracing::info_span!("job", %id, operation),
             submitted: Instant::now(),
+            step: Arc::default(),
             ended: Arc::default(),
             store,
         }
@@ -88,6 +94,7 @@ impl Ticket {
         });
         let (id, operation) = (self.id, self.operation);
         Self {
+            owner: Some(*owner),
             deadline,
             state: options.state,
             trace: options.trace.as_deref().map(Arc::from),
@@ -106,7 +113,17 @@ impl Ticket {
 
     /// Stores an event that does not end the job. [`Jobs::end`](super::Jobs::end) ends it.
     pub fn report(&self, event: Event) {
+        if let Event::Progress(report, _) = &event {
+            let step = u64::from(report.step) << 32 | u64::from(report.total);
+            self.step.store(step, Ordering::Relaxed);
+        }
         self.store.append(self.key, event);
+    }
+
+    /// The last step that has ended and the number of steps, once a step has.
+    pub fn step(&self) -> Option<(u32, u32)> {
+        let step = self.step.load(Ordering::Relaxed);
+        (step != 0).then_some(((step >> 32) as u32, step as u32))
     }
 
     /// How long the job waited before `begun`.

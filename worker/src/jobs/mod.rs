@@ -15,10 +15,12 @@
 //! - `job`, `work`, `event`: a job, what it computes, what happens to it
 //! - `store`: the trait that keeps events and results; `memory`, with a `mailbox` for each
 //!   owner and an `event_log` for each job, implements it
-//! - `owner`, `queue`: whom a job belongs to, and the fair queue between owners
+//! - `owner`, `queue`: whom a job belongs to, and the fair queue between owners; `turns`: who
+//!   in it is next; `retry`: when a request that found no place may succeed
 //! - `place`: a queue place reserved for a job whose tensors are still arriving
 //! - `open`: how many unfinished jobs, and of how many bytes, one owner may have
 //! - `admission`: host and device memory, reserved before a job is queued
+//! - `operator`: what an operator sees of all jobs, and does to them
 //! - `quota`: memory for results, previews and states of all owners together
 //! - `journal`: what must survive the process, in a state folder; `recorder`: which events go
 //!   there; `restore`: jobs of an earlier process go on
@@ -39,12 +41,14 @@ mod mailbox;
 mod memory;
 mod metrics;
 mod open;
+mod operator;
 mod owner;
 mod place;
 mod queue;
 mod quota;
 mod recorder;
 mod restore;
+mod retry;
 mod service;
 mod state;
 mod store;
@@ -52,20 +56,24 @@ mod submission;
 mod subscription;
 #[cfg(test)]
 pub mod testing;
+mod turns;
 mod work;
 
 pub use admission::{no_device_memory, Free, JobCosts, Ledger, Reservation};
 pub use client::Client;
 pub use content::{Content, ContentHasher};
-pub use error::{shutting_down, unknown_model, wire_error};
+pub use error::{deadline_exceeded, shutting_down, unknown_model, wire_error};
 pub use event::Event;
 pub use id::{ClientId, JobKey, OwnerNumber};
 pub use job::{Job, Ticket};
 pub use memory::MemoryStore;
 pub use metrics::Metrics;
 pub use open::{OpenJob, OpenJobs};
+pub use operator::{Listed, Stage};
 pub use owner::{neighbourhood, Owner, OwnerId, Party};
+pub use queue::{Order, QueueLimits};
 pub use recorder::{owner_of, NewRecord, Recorder};
+pub use retry::{retry_after, RecentJobs};
 pub use service::{Health, Jobs, Limits, Model, DEFAULT_QUEUE};
 pub use state::{Next, Wanted};
 pub use store::{Attached, Delivered, Found, JobStore, Kept, NewJob, Swept, Wake};

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::admission::{JobCosts, Ledger, Reservation, WithState};
 use super::content::Content;
-use super::error::shutting_down;
+use super::error::{draining, shutting_down};
 use super::event::Event;
 use super::id::{ClientId, JobKey, OwnerNumber};
 use super::job::{Job, Ticket};
@@ -20,6 +20,7 @@ use super::memory::MemoryStore;
 use super::metrics::Metrics;
 use super::owner::Owner;
 use super::place::Place;
+use super::queue::{Order, QueueLimits};
 use super::recorder::Recorder;
 use super::state::{queue_full, Next, Shared, Wanted};
 use super::store::{Attached, Found, JobStore, Kept, NewJob};
@@ -36,6 +37,8 @@ pub const DEFAULT_QUEUE: usize = 3 * MAX_JOBS_PER_OWNER;
 pub struct Limits {
     /// Places in the queue.
     pub queue: usize,
+    /// Most places that one owner may have.
+    pub queue_per_owner: usize,
     /// Bytes of results, previews and states that are kept for all owners together.
     pub kept_bytes: u64,
     /// How long an unfinished job is kept after its owner has left, and an ended one after its
@@ -49,6 +52,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             queue: DEFAULT_QUEUE,
+            queue_per_owner: MAX_JOBS_PER_OWNER,
             kept_bytes: 2 << 30,
             kept_for: Duration::from_secs(3600),
             checkpoint: StateInterval {
@@ -73,7 +77,7 @@ pub struct Model {
 /// except [`next`](Self::next), which the device itself calls, and [`stopped`](Self::stopped).
 #[derive(Clone)]
 pub struct Jobs {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     limits: Limits,
     /// The model that jobs go to.
     model: Arc<Model>,
@@ -123,7 +127,10 @@ impl Jobs {
     ) -> Self {
         Self {
             shared: Arc::new(Shared::new(
-                limits.queue,
+                QueueLimits {
+                    capacity: limits.queue,
+                    per_owner: limits.queue_per_owner,
+                },
                 store,
                 Ledger::new(budget),
                 recorder,
@@ -252,14 +259,24 @@ impl Jobs {
             costs: &*self.model.costs,
             bytes: state,
         };
-        self.shared.ledger.admit(&costs, ask)
+        let admitted = self.shared.ledger.admit(&costs, ask);
+        admitted.map_err(|error| self.with_hint(error))
+    }
+
+    /// An error with the seconds after which the request may succeed, if waiting helps.
+    pub(super) fn with_hint(&self, error: WireError) -> WireError {
+        match error.code {
+            ErrorCode::QueueFull => error.retry_after(self.shared.lock().retry_after()),
+            _ => error,
+        }
     }
 
     /// Reserves a queue place and a UUID for a job of `owner`. If another connection of the owner
     /// holds a place for this UUID, it loses it.
     ///
     /// # Errors
-    /// `ShuttingDown`; `QueueFull` if the owner's share of the queue is used up.
+    /// `ShuttingDown`, also while the worker is being drained; `QueueFull` if the owner's share of
+    /// the queue is used up.
     pub(super) fn reserve(
         &self,
         owner: &Owner,
@@ -271,14 +288,18 @@ impl Jobs {
         if state.stopping {
             return Err(shutting_down());
         }
+        if state.draining {
+            return Err(draining());
+        }
         if let Some((earlier, _)) = state.reserved.get(&(number, id)) {
             let earlier = *earlier;
             state.release(number, id, earlier);
         }
+        let retry_after = state.retry_after();
         state
             .queue
             .reserve(owner)
-            .map_err(|full| queue_full(&full))?;
+            .map_err(|full| queue_full(&full).retry_after(retry_after))?;
         state.reserved.insert((number, id), (job, owner.clone()));
         Ok(Place::new(self.shared.clone(), number, id, job))
     }
@@ -341,7 +362,11 @@ impl Jobs {
             reported_position: None,
         };
         state.reserved.remove(&(place.owner, place.id));
-        state.queue.push(owner, job);
+        let order = Order {
+            priority: options.priority,
+            deadline: job.ticket.deadline,
+        };
+        state.queue.push(owner, order, job);
         state.report_positions();
         drop(state);
         self.shared.wake();

@@ -9,14 +9,15 @@ use ovis_protocol::WireError;
 use uuid::Uuid;
 
 use super::admission::Ledger;
-use super::error::shutting_down;
+use super::error::{deadline_exceeded, shutting_down};
 use super::event::Event;
 use super::id::OwnerNumber;
 use super::job::{Job, Ticket};
 use super::metrics::Metrics;
 use super::owner::Owner;
-use super::queue::{FairQueue, Full};
+use super::queue::{FairQueue, Full, QueueLimits};
 use super::recorder::Recorder;
+use super::retry::{retry_after, RecentJobs};
 use super::store::JobStore;
 
 /// How long the device's thread waits for a job before it is told that it is idle.
@@ -62,15 +63,19 @@ pub(super) struct State {
     pub reserved: HashMap<(OwnerNumber, Uuid), (u64, Owner)>,
     pub running: Vec<Ticket>,
     pub stopping: bool,
+    /// Whether an operator wants no new jobs to be accepted.
+    pub draining: bool,
     /// Number of jobs that have ended.
     pub finished: u64,
+    /// How long recent jobs had the device.
+    pub recent: RecentJobs,
     /// Bytes of device memory in use and in all, as last reported.
     pub device_memory: (u64, u64),
 }
 
 impl Shared {
     pub fn new(
-        queue: usize,
+        queue: QueueLimits,
         store: Arc<dyn JobStore>,
         ledger: Arc<Ledger>,
         recorder: Recorder,
@@ -81,7 +86,9 @@ impl Shared {
                 reserved: HashMap::new(),
                 running: Vec::new(),
                 stopping: false,
+                draining: false,
                 finished: 0,
+                recent: RecentJobs::default(),
                 device_memory: (0, 0),
             }),
             changed: Condvar::new(),
@@ -110,6 +117,7 @@ impl Shared {
             if state.stopping {
                 return Next::Stop;
             }
+            self.expire(&mut state);
             let job = match wanted {
                 Wanted::Any => state.queue.pop_if(|_| true),
                 Wanted::If(fits) => state.queue.pop_if(fits),
@@ -136,20 +144,36 @@ impl Shared {
         }
     }
 
+    /// Fails the queued jobs whose deadline has passed.
+    fn expire(&self, state: &mut State) {
+        let expired = state.queue.take_expired(Instant::now());
+        for job in &expired {
+            self.end(state, &job.ticket, Event::Failed(deadline_exceeded()));
+        }
+        if !expired.is_empty() {
+            state.report_positions();
+        }
+    }
+
     /// Drops the jobs that match and reports that at once. The device gives up a running job as
-    /// soon as it can: within an operation on a CPU, after it on a GPU.
-    pub fn cancel(&self, is_it: impl Fn(&Ticket) -> bool) {
+    /// soon as it can: within an operation on a CPU, after it on a GPU. Returns how many jobs
+    /// there were.
+    pub fn cancel(&self, is_it: impl Fn(&Ticket) -> bool) -> usize {
         let mut state = self.lock();
+        let mut cancelled = 0;
         for ticket in state.running.clone() {
             if is_it(&ticket) {
                 ticket.cancel();
                 self.end(&mut state, &ticket, Event::Cancelled);
+                cancelled += 1;
             }
         }
         for job in state.queue.remove(|job| is_it(&job.ticket)) {
             self.end(&mut state, &job.ticket, Event::Cancelled);
+            cancelled += 1;
         }
         state.report_positions();
+        cancelled
     }
 
     /// Drops every job of an owner that is gone. A running one ends once the device has given
@@ -203,6 +227,9 @@ impl Shared {
         state.finished += 1;
         self.metrics.job_ended(ticket.operation, &event);
         self.recorder.end(ticket, &event);
+        if let Event::Done(outcome, _) = &event {
+            state.recent.note(outcome.seconds_running);
+        }
         ticket.span.in_scope(|| log_end(&event));
         ticket.report(event);
     }
@@ -250,21 +277,19 @@ impl State {
     }
 }
 
+impl State {
+    /// The seconds after which a request that found no room may succeed.
+    pub fn retry_after(&self) -> f32 {
+        retry_after(&self.recent, self.running.len())
+    }
+}
+
 /// The error of a job for which the queue has no place.
 pub(super) fn queue_full(full: &Full) -> WireError {
-    let Full {
-        owner,
-        address,
-        free,
-        capacity,
-    } = full;
     WireError::new(
         ovis_protocol::ErrorCode::QueueFull,
-        format!(
-            "The worker's queue has no place for another job of this client: it has {owner} of \
-             the {capacity} places, all clients at its address have {address}, and {free} are free."
-        ),
-        "An address gets no more places than are free, and a client no more than that leaves: \
-         wait for a job to end, or start the worker with a larger --queue.",
+        full.to_string(),
+        "An address or token gets no more places than are free, and a client no more than that \
+         leaves: wait for a job to end, or start the worker with a larger --queue.",
     )
 }

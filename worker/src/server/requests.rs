@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::sender::Sender;
+use super::tokens::{Roles, Verdict};
 use super::upload::{Purpose, Upload, UPLOAD_PATIENCE};
 use super::{job_options, tensors, upload, values};
 use crate::jobs::{Admitted, Client, ClientId, Content, Found, Submission};
@@ -20,15 +21,17 @@ pub struct Requests {
     client: Client,
     sender: Arc<Sender>,
     uploads: HashMap<Uuid, Upload>,
+    roles: Roles,
 }
 
 impl Requests {
-    /// Requests of `client`, answered through `sender`.
-    pub fn new(client: Client, sender: Arc<Sender>) -> Self {
+    /// Requests of `client`, which has these roles, answered through `sender`.
+    pub fn new(client: Client, sender: Arc<Sender>, roles: Roles) -> Self {
         Self {
             client,
             sender,
             uploads: HashMap::new(),
+            roles,
         }
     }
 
@@ -44,6 +47,14 @@ impl Requests {
     /// connection reads. The connection must then end, as no answer could be told from the other
     /// job's events.
     pub async fn handle(&mut self, message: ClientMessage) -> Result<(), WireError> {
+        match self.roles.judge(&message) {
+            Verdict::Allowed => {}
+            Verdict::Forbidden(answer) => {
+                self.sender.push(*answer);
+                return Ok(());
+            }
+            Verdict::Ignored => return Ok(()),
+        }
         match message {
             ClientMessage::Hello(_) => {
                 return Err(WireError::new(

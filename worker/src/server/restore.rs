@@ -47,7 +47,7 @@ pub fn restore(jobs: &Jobs, recovered: Vec<Recovered>) {
 fn event(end: RecordedEnd) -> Event {
     match end {
         RecordedEnd::Done(outcome, output) => Event::Done(outcome, output),
-        RecordedEnd::Failed(error) | RecordedEnd::Expired(error) => Event::Failed(error),
+        RecordedEnd::Failed(error) => Event::Failed(error),
     }
 }
 

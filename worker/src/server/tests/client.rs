@@ -99,6 +99,11 @@ impl Client {
         let (socket, _) = tokio_tungstenite::client_async("ws://localhost/", stream)
             .await
             .unwrap();
+        Self::over(socket)
+    }
+
+    /// A client that uses this websocket.
+    pub fn over(socket: WebSocketStream<TcpStream>) -> Self {
         Self {
             socket,
             later: Vec::new(),

@@ -12,3 +12,5 @@ mod fake;
 mod jobs;
 mod previews;
 mod shutdown;
+mod tls;
+mod tokens;
