@@ -160,4 +160,3 @@ async def _kill(worker: Supervisor, job: str) -> None:
         await asyncio.sleep(0.001)
     await asyncio.to_thread(worker.kill)
     await asyncio.to_thread(worker.wait_until_ready)
-
