@@ -111,16 +111,17 @@ class Supervisor:
         return self._process.returncode
 
     def wait_until_ready(self) -> None:
-        """Returns when the worker answers."""
-        deadline = time.monotonic() + START_SECONDS
+        """Returns when the worker answers. Raises :class:`AssertionError` if it ends instead."""
+        deadline, deaths = time.monotonic() + START_SECONDS, len(self.deaths)
         while True:
             try:
                 self.metrics()
                 return
             except OSError as error:
-                last = self._log(self.starts)
-                text = last.read_text()[-2000:]
-                assert not self.deaths, f"the worker ended with {self.deaths}: {text}"
+                logs = self.logs[-2:]  # a process that ended has been replaced already
+                text = "".join(log.read_text()[-2000:] for log in logs)
+                ended = self.deaths[deaths:]
+                assert not ended, f"the worker ended with {ended[0]}: {text}"
                 assert time.monotonic() < deadline, f"no answer ({error}): {text}"
                 time.sleep(WATCH_SECONDS)
 
