@@ -200,7 +200,8 @@ def test_statistics() -> None:
     assert slope(seconds, flat) == growth(seconds, flat) == 0
     assert growth(seconds, rising) == pytest.approx(3 / 101.5)
     assert [quantile(range(1, 101), share) for share in (0.5, 0.99, 1)] == [50, 99, 100]
-    assert (shown(1234), shown(0.12345), shown(True)) == ("1,234", "0.1235", "True")
+    shown_values = [shown(value) for value in (1234, 145408.0, 0.12345, True, float("nan"))]
+    assert shown_values == ["1,234", "145,408", "0.1235", "True", "nan"]
     assert 1 << 20 < resident_bytes(os.getpid()) < 1 << 40
 
 

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from worker_binary import ROOT, free_port
@@ -135,13 +136,14 @@ def run(given: argparse.Namespace, binary: Path, folder: Path, report: Report) -
         report.equal("client processes killed", restarts, given.restarts * PROCESSES, "times")
         report.note("proxy: connections", proxy.counts["connections"])
         report.note("proxy: connections while the worker was away", proxy.counts["refused"])
+        # A short run may be over before each kind of fault has been drawn, and before a kill
+        # has met a denoise job.
+        at_least_once = report.note if not report.is_full else partial(report.at_least, least=1)
         for kind in faults.weights:
-            # A short run may be over before each kind has been drawn.
-            report.at_least(f"proxy: {kind}", proxy.counts[kind], 1 if report.is_full else 0)
+            at_least_once(f"proxy: {kind}", proxy.counts[kind])
         report.note("proxy: longest stall", proxy.longest_stall, "s")
-        # In a short run, each kill may happen to meet another kind of job than a denoise job.
         resumed = sum(one.resumed for one in ledger.values())
-        report.at_least("jobs resumed from a written state", resumed, 1 if report.is_full else 0)
+        at_least_once("jobs resumed from a written state", resumed)
         most = given.kills * UNWRITTEN_AT_A_KILL + restarts * _at_once(given)
         report.at_most("computations beyond one for each job (/metrics)", done - jobs, most)
         report.note("result bytes kept right after the last image", kept_at_end)
@@ -149,11 +151,12 @@ def run(given: argparse.Namespace, binary: Path, folder: Path, report: Report) -
         report.at_most("files left in the state folder", len(_job_files(state)), 0)
         report.note("memory of the idle worker", mebibytes(idle), "MiB")
         report.note("memory of the worker after the calm run", mebibytes(calm.worker), "MiB")
-        report.at_most("memory of the worker at the end", mebibytes(memory), _room(calm.worker))
+        most = _room(calm.worker)
+        report.at_most("memory of the worker at the end", mebibytes(memory), most, "MiB")
         report.note("memory of the clients before", mebibytes(_sum(processes, "before")), "MiB")
         report.note("memory of the clients after the calm run", mebibytes(calm.clients), "MiB")
         after = mebibytes(_sum(processes, "after"))
-        report.at_most("memory of the clients at the end", after, _room(calm.clients))
+        report.at_most("memory of the clients at the end", after, _room(calm.clients), "MiB")
 
 
 @dataclass

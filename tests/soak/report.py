@@ -103,4 +103,5 @@ def shown(value: object) -> str:
     """A value for a table: whole numbers with thousands separators, others with 4 digits."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    is_whole = isinstance(value, int) or value.is_integer()
+    return f"{value:,.0f}" if is_whole else f"{value:,.4g}"
