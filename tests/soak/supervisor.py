@@ -137,14 +137,14 @@ class Supervisor:
         """A counter over all processes: each was read just before it was killed."""
         return sum(one.get(name, 0.0) for one in [*self._counted, self.metrics()])
 
-    def ledger(self) -> dict[str, Ledger]:
-        """What each job did, by its UUID, from the logs.
+    def ledger(self, first: int = 1) -> dict[str, Ledger]:
+        """What each job did, by its UUID, from the logs of the processes from ``first`` on.
 
         The worker writes its log on a thread of its own, so a kill may cost the lines of the
         last milliseconds.
         """
         jobs: dict[str, Ledger] = {}
-        for log in self.logs:
+        for log in self.logs[first - 1 :]:
             for line in log.read_text(errors="replace").splitlines():
                 _account(jobs, line)
         return jobs
