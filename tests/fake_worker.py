@@ -178,6 +178,7 @@ class FakeWorker:
         socket = web.WebSocketResponse(max_msg_size=wire.MAX_MESSAGE_BYTES)
         if self.refuses:
             request.transport.abort()
+            return web.Response()
         if self.drops:
             await asyncio.Event().wait()
         if self.full_http:
