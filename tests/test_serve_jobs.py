@@ -15,8 +15,8 @@ from comfy_node import wire
 from comfy_node.texts import WorkerError
 from comfy_node.wire import WireTensor
 from comfy_node.worker.client import WorkerClient
-from comfy_node.worker.connection import Event, JobResult
 from comfy_node.worker.errors import ConnectionLost
+from comfy_node.worker.job import JobEvent, JobResult
 from real_worker import RealWorker, from_wire, to_wire
 from reference import noise, relative_error
 
@@ -51,7 +51,7 @@ class Job:
     """A denoise job and the events that it has reported."""
 
     def __init__(self, client: WorkerClient, steps: int, size: int = SMALL, seed: int = 0) -> None:
-        self.events: list[Event] = []
+        self.events: list[JobEvent] = []
         request = wire.DenoiseRequest(seed, steps, 1.0, "euler", wire.AutoSchedule())
         tensors = denoise_tensors(size)
         self.future: Future[JobResult] = client.submit(request, tensors, self.events.append)
@@ -111,7 +111,7 @@ def test_every_operation_one_after_the_other(worker: RealWorker) -> None:
 
 def test_progress_of_a_job(worker: RealWorker) -> None:
     sigmas = [1.0, 0.75, 0.5, 0.25, 0.0]
-    events: list[Event] = []
+    events: list[JobEvent] = []
     worker.denoise(
         torch.zeros(1, 16, 8, 8),
         noise(1, 1, 8, 64),
@@ -129,7 +129,7 @@ def test_progress_of_a_job(worker: RealWorker) -> None:
 
 @pytest.mark.parametrize("kind, size", [("LINEAR", (12, 8)), ("VAE", (24, 16))])
 def test_previews_of_a_job(worker: RealWorker, kind: str, size: tuple[int, int]) -> None:
-    events: list[Event] = []
+    events: list[JobEvent] = []
     wanted = wire.PreviewRequest(wire.PreviewKind[kind], 64)
     worker.denoise(
         torch.zeros(1, 16, 8, 12), noise(1, 1, 8, 64), steps=3, preview=wanted, events=events
@@ -143,7 +143,7 @@ def test_previews_of_a_job(worker: RealWorker, kind: str, size: tuple[int, int])
 
 
 def test_a_preview_is_no_larger_than_asked_for(worker: RealWorker) -> None:
-    events: list[Event] = []
+    events: list[JobEvent] = []
     wanted = wire.PreviewRequest(wire.PreviewKind.LINEAR, 6)
     latent = torch.zeros(1, 16, 8, 12)
     worker.denoise(latent, noise(1, 1, 8, 64), preview=wanted, events=events)

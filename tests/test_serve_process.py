@@ -18,7 +18,8 @@ import torch
 from comfy_node import wire
 from comfy_node.settings.config import WorkerConfig
 from comfy_node.texts import WorkerError
-from comfy_node.worker.client import Lost, WorkerClient
+from comfy_node.worker.client import WorkerClient
+from comfy_node.worker.job import Notice
 from real_worker import RealWorker, command
 from test_serve_jobs import LARGE, LONG_STEPS, Job, wait_until
 
@@ -153,8 +154,8 @@ def test_a_signal_finishes_the_step_tells_everyone_and_exits_0(
         assert ended(worker) == 0
         for job in (running, queued):
             # The client waits for another worker; the event contains the reason.
-            wait_until(lambda job=job: job.of(Lost))
-            assert "is shutting down" in job.of(Lost)[0].message
+            wait_until(lambda job=job: job.of(Notice))
+            assert "is shutting down" in job.of(Notice)[0].message
         # One more step if the signal arrived after the next step had begun.
         assert seen + 1 <= running.step <= seen + 2
         assert queued.of(wire.Started) == []
