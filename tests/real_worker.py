@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -21,19 +20,12 @@ from comfy_node.wire import WireTensor
 from comfy_node.worker.client import WorkerClient
 from comfy_node.worker.errors import NoWorker
 from comfy_node.worker.job import JobEvent
+from worker_binary import ROOT as ROOT
+from worker_binary import binary as binary
+from worker_binary import free_port as free_port
 
-ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
 JOB_SECONDS = 300
-
-
-def binary() -> Path:
-    """The worker to test: `OVIS_WORKER_TEST_BIN`, or the one that `cargo build` made."""
-    named = os.environ.get("OVIS_WORKER_TEST_BIN")
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    path = Path(named) if named else target / "debug" / "ovis-worker"
-    assert path.is_file(), f"{path} is missing: run `cargo build -p ovis-worker` first"
-    return path
 
 
 def flags(**values: object) -> list[str]:
@@ -81,13 +73,6 @@ def guided_latents(out: Path, **model: object) -> torch.Tensor:
         latents_out=out / "latents.safetensors",
     )
     return load_file(out / "latents.safetensors")["latents"]
-
-
-def free_port() -> int:
-    """A port on which nothing listens at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class RealWorker:

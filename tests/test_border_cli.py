@@ -138,9 +138,10 @@ def test_the_values_of_bench(name: str, values: list[str]) -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "", "1e3", LARGE, "65537"])
-def test_the_length_of_the_queue(value: str) -> None:
-    error = refusal(worker_command("serve", "--queue", value))
-    assert error == f"error: --queue is `{value}`: it is not a whole number from 1 to 65536"
+@pytest.mark.parametrize("name", ["queue", "connections"])
+def test_the_numbers_of_places(name: str, value: str) -> None:
+    error = refusal(worker_command("serve", f"--{name}", value))
+    assert error == f"error: --{name} is `{value}`: it is not a whole number from 1 to 65536"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from comfy_node.texts import WorkerError
 from comfy_node.worker.client import WorkerClient
 from comfy_node.worker.job import Notice
 from real_worker import RealWorker, command
+from soak.wire_client import JobFailed, WireClient
 from test_serve_jobs import LARGE, LONG_STEPS, Job, wait_until
 
 TIMEOUT = 60
@@ -242,8 +243,27 @@ def test_an_address_that_cannot_be_used(tiny: Path) -> None:
     assert "error: `nonsense` is not an address" in wrong.stderr
 
 
+def test_the_number_of_connections(tiny: Path, tmp_path: Path) -> None:
+    """An address gets no more connections than are free: of three places, it gets two."""
+    model = tiny / "diffusers"
+    with RealWorker(model, tmp_path / "log", device="cpu", connections=3) as worker:
+
+        async def connect_twice_more() -> JobFailed:
+            url = f"ws://{worker.address}/"
+            async with WireClient(url, "second"):
+                with pytest.raises(JobFailed) as caught:
+                    async with WireClient(url, "third"):
+                        pass
+                return caught.value
+
+        refusal = asyncio.run(connect_twice_more()).error
+    assert refusal.code is wire.ErrorCode.QUEUE_FULL
+    assert "has 2 connections, 2 of them from this address, and 1 places" in refusal.message
+
+
 def test_it_listens_on_this_machine_only_unless_told() -> None:
     text = command("serve", help=True).stdout
     assert "[default: 127.0.0.1:7867]" in text
     assert "[default: 192]" in text
+    assert "[default: 256]" in text
     assert "[default: 30]" in text

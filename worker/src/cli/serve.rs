@@ -20,10 +20,13 @@ use crate::checkpoint::Checkpoint;
 use crate::device::{self, StartError, DEFAULT_MODEL};
 use crate::jobs::{Jobs, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
-use crate::server::{self, Hosts, Options, ServeError, Tls};
+use crate::server::{self, ConnectionLimits, Hosts, Options, ServeError, Tls};
 
 /// Largest queue.
 const MAX_QUEUE: usize = 1 << 16;
+
+/// Most connections.
+const MAX_CONNECTIONS: usize = 1 << 16;
 
 /// What to serve, where, and to whom.
 #[derive(Clone, Debug, Args)]
@@ -60,6 +63,16 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     queue_per_owner: usize,
+    /// Most clients that may be connected. One address can hold no more of these places than
+    /// are free.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = ConnectionLimits::default().clients,
+        value_parser = whole_within(1, MAX_CONNECTIONS),
+        allow_hyphen_values = true
+    )]
+    connections: usize,
     #[command(flatten)]
     keeping: KeepingArgs,
     #[command(flatten)]
@@ -174,6 +187,10 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         tokens,
         tls,
         hosts: Hosts::new(names),
+        connections: ConnectionLimits {
+            clients: args.connections,
+            ..ConnectionLimits::default()
+        },
         grace: Duration::from_secs_f64(args.grace),
         ..Options::default()
     };

@@ -42,7 +42,36 @@ struct Files {
 #[derive(Clone)]
 struct Known {
     record: Arc<JobRecord>,
-    begun: u32,
+    begun: Begun,
+}
+
+/// How often a job was begun since its latest state. State and count are two files, and a
+/// process may end when it has written one of them, so the count names its state.
+#[derive(Clone, Copy, Default)]
+struct Begun {
+    count: u32,
+    /// The steps of the state; 0 is none.
+    step: u32,
+}
+
+impl Begun {
+    fn text(self) -> String {
+        format!("{} {}", self.count, self.step)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (count, step) = text.trim().split_once(' ')?;
+        Some(Self {
+            count: count.parse().ok()?,
+            step: step.parse().ok()?,
+        })
+    }
+
+    /// The count since the state after `step` steps.
+    fn since(self, step: u32) -> Self {
+        let count = if self.step == step { self.count } else { 0 };
+        Self { count, step }
+    }
 }
 
 impl DiskJournal {
@@ -92,8 +121,8 @@ impl Files {
         }
     }
 
-    fn write_begun(&self, key: RecordKey, begun: u32) -> Result<(), JournalError> {
-        let text = begun.to_string();
+    fn write_begun(&self, key: RecordKey, begun: Begun) -> Result<(), JournalError> {
+        let text = begun.text();
         let write = |out: &mut dyn std::io::Write| out.write_all(text.as_bytes());
         self.folder.write(key, Suffix::Begun, false, write)
     }
@@ -106,7 +135,7 @@ impl Work for Files {
                 sections::write(out, Kind::State, &metadata, &[state])
             })?;
             if let Some(known) = self.jobs().get_mut(&key) {
-                known.begun = 0;
+                known.begun = Begun { count: 0, step };
             }
             self.folder.remove(key, &[Suffix::Begun])
         });
@@ -170,7 +199,7 @@ impl Journal for DiskJournal {
         }
         let known = Known {
             record: Arc::new(job.clone()),
-            begun: 0,
+            begun: Begun::default(),
         };
         self.files.jobs().insert(job.key, known);
         Ok(())
@@ -178,7 +207,7 @@ impl Journal for DiskJournal {
 
     fn begin(&self, key: RecordKey) {
         let begun = self.files.jobs().get_mut(&key).map(|known| {
-            known.begun += 1;
+            known.begun.count += 1;
             known.begun
         });
         // At once, not by the thread: the job may end the process with its first operation.
@@ -234,13 +263,11 @@ impl Journal for DiskJournal {
                 }
                 Ok((record, tensors)) => {
                     let key = record.key;
-                    let begun = fs::read_to_string(folder.path(key, Suffix::Begun));
-                    let begun = begun.ok().and_then(|text| text.trim().parse().ok());
                     let job = Recovered {
                         record,
                         tensors,
                         state: None,
-                        begun: begun.unwrap_or(0),
+                        begun: 0,
                         end: None,
                     };
                     found.insert(key, job);
@@ -264,10 +291,15 @@ impl Journal for DiskJournal {
             }
         }
         let mut jobs = self.files.jobs();
-        for (key, job) in &found {
+        for (key, job) in &mut found {
+            let step = job.state.as_ref().map_or(0, |(step, _)| *step);
+            let text = fs::read_to_string(folder.path(*key, Suffix::Begun));
+            let begun = text.ok().and_then(|text| Begun::parse(&text));
+            let begun = begun.unwrap_or_default().since(step);
+            job.begun = begun.count;
             let known = Known {
                 record: Arc::new(job.record.clone()),
-                begun: job.begun,
+                begun,
             };
             jobs.insert(*key, known);
         }

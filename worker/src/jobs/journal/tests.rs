@@ -153,6 +153,37 @@ fn what_was_written_is_there_again() {
     assert_eq!(journal.usage().bytes, 0);
 }
 
+/// The count of beginnings is removed after the state is written. A process that ends in
+/// between leaves both, and must not count as one that ended without progress.
+#[test]
+fn beginnings_before_the_latest_state_do_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    journal.accept(&record(key(1, 1), 1), &tensors()).unwrap();
+    for step in [4, 8] {
+        journal.begin(key(1, 1));
+        let name = names(dir.path())
+            .into_iter()
+            .find(|n| n.ends_with(".begun"));
+        let path = dir.path().join("jobs").join(name.unwrap());
+        let count = std::fs::read(&path).unwrap();
+        assert_eq!(journal.recover()[0].begun, 1);
+        journal.checkpoint(key(1, 1), step, state(1));
+        journal.flush(SOON);
+        assert!(!path.exists(), "a state removes the count");
+        std::fs::write(&path, count).unwrap();
+        let found = journal.recover().remove(0);
+        assert_eq!((found.begun, found.state.unwrap().0), (0, step));
+    }
+    journal.begin(key(1, 1));
+    journal.begin(key(1, 1));
+    assert_eq!(
+        journal.recover()[0].begun,
+        2,
+        "those since the latest state do"
+    );
+}
+
 #[test]
 fn a_uuid_that_is_used_again_is_the_new_job() {
     let dir = tempfile::tempdir().unwrap();

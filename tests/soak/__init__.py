@@ -1,0 +1,1 @@
+"""Long runs against a real worker: chaos, load, a thousand images, restarts."""
