@@ -85,14 +85,15 @@ class ComfyServer:
         command += ["--disable-auto-launch", "--disable-api-nodes", "--preview-method", "auto"]
         if frontend := os.environ.get("OVIS_COMFYUI_FRONTEND"):
             command += ["--front-end-root", frontend]
+        self._start = lambda log: subprocess.Popen(
+            command,
+            cwd=checkout,
+            env={**os.environ, **environ},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=checkout,
-                env={**os.environ, **environ},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            self.process = self._start(log)
         self._wait()
         self.info = self.get("/object_info")
         self.ours = {name: one for name, one in self.info.items() if one["category"] == "ovis"}
@@ -118,6 +119,17 @@ class ComfyServer:
         """Ends ComfyUI."""
         self.process.terminate()
         self.process.wait(30)
+
+    def restart(self, *, kill: bool = False) -> None:
+        """Ends ComfyUI, asked or killed, and starts it again at the same address."""
+        if kill:
+            self.process.kill()
+        else:
+            self.process.terminate()
+        self.process.wait(60)
+        with self.log.open("ab") as log:
+            self.process = self._start(log)
+        self._wait()
 
     def get(self, path: str) -> object:
         """Requests a path and returns its JSON answer."""

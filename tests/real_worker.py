@@ -108,6 +108,8 @@ class RealWorker:
         self.log = log
         self.seconds_running = 0.0
         """Seconds that all jobs so far had the device, by the worker's own clock."""
+        self.is_durable = "state_dir" in values
+        """Whether the worker's jobs outlive its process."""
         self.address = f"127.0.0.1:{free_port()}"
         self.config = WorkerConfig(url=f"ws://{self.address}/ws", token=token)
         self._environment = {**os.environ}

@@ -10,6 +10,7 @@ from real_worker import ROOT
 
 DOCUMENTS = [
     "README.md",
+    "SECURITY.md",
     "CONTRIBUTING.md",
     "protocol/README.md",
     "tests/gpu/results.md",
@@ -49,3 +50,21 @@ def test_every_path_that_is_named_exists(document):
         and not re.search(r"\b[A-Z]{4,}\b(?!\.md)", path)
     ]
     assert [path for path in paths if not any(ROOT.glob(path.rstrip("/")))] == []
+
+
+def test_every_test_that_the_threat_model_names_exists():
+    text = text_of("SECURITY.md")
+    sources = {
+        path.name: path.read_text(encoding="utf-8")
+        for folder in ("tests", "worker/src/server", "worker/src/jobs")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".rs")
+    }
+    files = set(re.findall(r"`(?:\w+/)?(\w+\.(?:py|rs))", text))
+    assert len(files) > 20 and files <= sources.keys(), files - sources.keys()
+    named = set(re.findall(r"`(?:(?:\w+/)?(\w+\.(?:py|rs))::)?([a-z]\w+)`", text))
+    tests = {(file, name) for file, name in named if file or name.startswith("test_")}
+    assert len(tests) > 25
+    for file, name in tests:
+        found = [sources[file]] if file else sources.values()
+        assert any(re.search(rf"\b(?:def|fn) {name}\(", source) for source in found), name

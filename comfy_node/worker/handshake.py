@@ -40,6 +40,14 @@ def http_login(config: WorkerConfig) -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
 
 
+def authorization(config: WorkerConfig) -> dict[str, str]:
+    """The authorization header of an HTTP request: the login of a proxy, or the worker's token."""
+    login = http_login(config)
+    if login or not config.token:
+        return login
+    return {"Authorization": f"Bearer {config.token.reveal()}"}
+
+
 async def open_socket(
     session: aiohttp.ClientSession, config: WorkerConfig
 ) -> aiohttp.ClientWebSocketResponse:

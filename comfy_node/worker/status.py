@@ -15,7 +15,7 @@ from ..texts import WorkerError, printable, say
 from . import process as worker_process
 from .client import known_client
 from .errors import NoWorker
-from .handshake import http_login, refused_by_http
+from .handshake import authorization, refused_by_http
 from .not_a_worker import from_http_status
 from .tls import connector, from_tls_error
 
@@ -58,7 +58,7 @@ class WorkerStatus:
 
 
 async def query_status(config: WorkerConfig, *, may_act: bool = True) -> WorkerStatus:
-    """Asks the worker over HTTP, which does not start it and needs no token.
+    """Asks the worker over HTTP, which does not start it. The token is sent in a header.
 
     ``may_act``: whether the requester may start and stop it.
     """
@@ -137,6 +137,6 @@ async def _get(
     session: aiohttp.ClientSession, config: WorkerConfig, page: str
 ) -> tuple[int, str, str]:
     url = config.endpoint.http_url(page)
-    async with session.get(url, headers=http_login(config), allow_redirects=False) as answer:
+    async with session.get(url, headers=authorization(config), allow_redirects=False) as answer:
         body = await answer.content.read(_MAX_BYTES)
         return answer.status, answer.content_type, body.decode("utf-8", "replace")

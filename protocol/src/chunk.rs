@@ -46,6 +46,10 @@ pub struct Assembler {
     lengths: Vec<u64>,
     done: Vec<Vec<u8>>,
     current: Vec<u8>,
+    /// Bytes of the current tensor that have arrived.
+    arrived: u64,
+    /// Whether the bytes are kept.
+    keeps: bool,
 }
 
 impl Assembler {
@@ -77,6 +81,20 @@ impl Assembler {
             lengths,
             done: Vec::new(),
             current: Vec::new(),
+            arrived: 0,
+            keeps: true,
+        })
+    }
+
+    /// As [`new`](Self::new), for bytes that need not be kept: chunks are checked and counted,
+    /// and [`finish`](Self::finish) yields empty tensors.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn discarding(headers: Vec<TensorHeader>) -> Result<Self, TensorError> {
+        Ok(Self {
+            keeps: false,
+            ..Self::new(headers)?
         })
     }
 
@@ -99,7 +117,7 @@ impl Assembler {
         if self.is_complete() {
             return Err(bad("every tensor is already complete".into()));
         }
-        let expected = (self.done.len() as u32, self.current.len() as u64);
+        let expected = (self.done.len() as u32, self.arrived);
         if (index, offset) != expected {
             return Err(bad(format!(
                 "expected tensor {} at byte {}",
@@ -117,14 +135,18 @@ impl Assembler {
         if offset + data.len() as u64 > length {
             return Err(bad(format!("it runs past the tensor's {length} bytes")));
         }
-        if self.current.capacity() - self.current.len() < data.len() {
-            // Grow to at most twice what has arrived, whatever size the header announces.
-            let missing = length as usize - self.current.len();
-            let more = self.current.len().max(data.len()).min(missing);
-            self.current.reserve_exact(more);
+        if self.keeps {
+            if self.current.capacity() - self.current.len() < data.len() {
+                // Grow to at most twice what has arrived, whatever size the header announces.
+                let missing = length as usize - self.current.len();
+                let more = self.current.len().max(data.len()).min(missing);
+                self.current.reserve_exact(more);
+            }
+            self.current.extend_from_slice(data);
         }
-        self.current.extend_from_slice(data);
-        if self.current.len() as u64 == length {
+        self.arrived += data.len() as u64;
+        if self.arrived == length {
+            self.arrived = 0;
             self.done.push(std::mem::take(&mut self.current));
         }
         Ok(self.is_complete())

@@ -7,6 +7,7 @@
 //! - `inspect`: describes checkpoint files
 //! - `model_args`, `shortcut_args`, `values`: arguments that several commands share, and the
 //!   parsers of their values
+//! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
 //! - `loading`: from a checkpoint's name to a loaded pipeline
 //! - `error`, `signals`, `terminal`: how a command ends, and where its output goes
 
@@ -14,6 +15,7 @@ mod bench;
 mod error;
 mod generate;
 mod inspect;
+mod keeping_args;
 mod listening;
 mod loading;
 mod model_args;
@@ -24,6 +26,8 @@ mod serve;
 mod shortcut_args;
 mod signals;
 mod terminal;
+mod tls_args;
+mod token_args;
 mod values;
 
 use std::panic::catch_unwind;

@@ -1,30 +1,28 @@
 //! `serve`: loads a model once and serves clients over a websocket until it is told to stop.
 
-use std::ffi::OsString;
-use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::Args;
+use ovis_protocol::limits::MAX_JOBS_PER_OWNER;
 use tokio::net::TcpListener;
 
 use super::error::CliError;
+use super::keeping_args::KeepingArgs;
 use super::listening::Bound;
 use super::model_args::{DeviceArgs, ModelArgs};
-use super::values::{parsed, text, whole_within, ValueError};
+use super::tls_args::{Reach, TlsArgs};
+use super::token_args::{TokenArgs, MAKE_A_TOKEN};
+use super::values::{parsed, seconds, text, whole_within};
 use super::{loading, runtime, signals};
 use crate::checkpoint::Checkpoint;
 use crate::device::{self, StartError, DEFAULT_MODEL};
-use crate::jobs::{Jobs, Limits, DEFAULT_QUEUE};
+use crate::jobs::{Jobs, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
-use crate::server::{self, Hosts, Options, Token};
+use crate::server::{self, Hosts, Options, Tls};
 
 /// Largest queue.
 const MAX_QUEUE: usize = 1 << 16;
-
-/// A shell command that generates a token.
-const MAKE_A_TOKEN: &str = "export OVIS_WORKER_TOKEN=\"$(head -c 24 /dev/urandom | base64)\"";
 
 /// What to serve, where, and to whom.
 #[derive(Clone, Debug, Args)]
@@ -34,7 +32,7 @@ pub struct ServeArgs {
     #[command(flatten)]
     device: DeviceArgs,
     /// Address and port to listen on. Only programs on this machine can reach the default
-    /// address; an address that other machines can reach requires a token.
+    /// address; an address that other machines can reach requires a token and is encrypted.
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -52,19 +50,23 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     queue: usize,
-    /// Secret that clients must send to be accepted; blank means none. Prefer the environment
-    /// variable: every user of the machine can read a command line.
+    /// Most jobs of one client that may wait in the queue.
     #[arg(
         long,
-        value_name = "TEXT",
-        env = "OVIS_WORKER_TOKEN",
-        hide_env_values = true,
-        value_parser = OsStringValueParser::new().map(GivenToken),
+        value_name = "N",
+        default_value_t = MAX_JOBS_PER_OWNER,
+        value_parser = whole_within(1, MAX_QUEUE),
         allow_hyphen_values = true
     )]
-    token: Option<GivenToken>,
-    /// Allow other machines to connect without a token: everyone who can reach the address can
-    /// use the worker.
+    queue_per_owner: usize,
+    #[command(flatten)]
+    keeping: KeepingArgs,
+    #[command(flatten)]
+    token: TokenArgs,
+    #[command(flatten)]
+    tls: TlsArgs,
+    /// Allow other machines to connect without a token and without encryption: everyone who can
+    /// reach the address can use the worker, and the network can read everything.
     #[arg(long)]
     insecure: bool,
     /// A host name that clients may use for this worker, besides the one in --listen; requests
@@ -96,38 +98,6 @@ pub struct ServeArgs {
     log_format: LogFormat,
 }
 
-/// The token before it is validated. Validation happens after parsing, because a parser's error
-/// would show the value.
-#[derive(Clone)]
-struct GivenToken(OsString);
-
-impl fmt::Debug for GivenToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GivenToken")
-    }
-}
-
-impl ServeArgs {
-    /// The token that clients must send, if any.
-    ///
-    /// # Errors
-    /// The token is not valid UTF-8, too long, or has characters that a client could not send.
-    fn token(&self) -> Result<Option<Token>, CliError> {
-        let Some(GivenToken(given)) = &self.token else {
-            return Ok(None);
-        };
-        let hint = || format!("Make another: {MAKE_A_TOKEN}");
-        let text = given
-            .to_str()
-            .ok_or_else(|| CliError::new("the token is not UTF-8 text", hint()))?;
-        let token = Token::new(text).map_err(|why| CliError::new(why.to_string(), hint()))?;
-        if token.is_none() {
-            tracing::warn!("the token of --token or OVIS_WORKER_TOKEN is blank, which is no token");
-        }
-        Ok(token)
-    }
-}
-
 /// Serves until SIGTERM, Ctrl-C or SIGHUP. The first such signal lets the running step finish;
 /// a second one ends the process at once.
 ///
@@ -150,14 +120,19 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         tracing::info!(signal, "asked to stop");
         signals::exit_on_second_signal();
     };
-    let token = args.token()?;
+    let tokens = args.token.tokens()?;
     tokio::pin!(shutdown);
     // The address is bound before the model is loaded, so that a conflict is reported at once.
     // It is listened on only afterwards, so that clients cannot connect before the worker can
     // answer them.
     let bound = Bound::bind(&args.listen).await?;
     let address = bound.address;
-    if token.is_none() && !is_this_machine(address.ip()) {
+    let reach = Reach {
+        address,
+        is_local: is_this_machine(address.ip()),
+        is_insecure: args.insecure,
+    };
+    if tokens.is_none() && !reach.is_local {
         if !args.insecure {
             return Err(CliError::new(
                 format!("other machines can reach {address}, and there is no token to keep them out"),
@@ -168,6 +143,12 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         }
         tracing::warn!(%address, "other machines can use this worker: there is no token, and --insecure is given");
     }
+    let listened = args.listen.rsplit_once(':').map(|(name, _)| name);
+    let names = args.allowed_host.iter().map(String::as_str);
+    let names: Vec<_> = names.chain(listened).collect();
+    let tls = args
+        .tls
+        .tls(reach, &names, args.keeping.state_dir.as_deref())?;
     let jobs = tokio::select! {
         () = &mut shutdown => {
             tracing::info!("stopped while loading");
@@ -176,12 +157,11 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         jobs = load(args) => jobs?,
     };
     let listener = bound.listen()?;
-    announce(&listener, &jobs);
-    let listened = args.listen.rsplit_once(':').map(|(name, _)| name);
-    let names = args.allowed_host.iter().map(String::as_str);
+    announce(&listener, &jobs, tls.as_ref());
     let options = Options {
-        token,
-        hosts: Hosts::new(names.chain(listened)),
+        tokens,
+        tls,
+        hosts: Hosts::new(names),
         grace: Duration::from_secs_f64(args.grace),
         ..Options::default()
     };
@@ -201,26 +181,30 @@ impl From<StartError<CliError>> for CliError {
 
 async fn load(args: &ServeArgs) -> Result<Jobs, CliError> {
     let (model, device) = (args.model.clone(), args.device.clone());
-    let limits = Limits {
-        queue: args.queue,
-        ..Limits::default()
-    };
+    let limits = args.keeping.limits(args.queue, args.queue_per_owner);
+    let journal = args.keeping.journal()?;
     tokio::task::spawn_blocking(move || {
-        let jobs = device::start(limits, DEFAULT_MODEL, move || {
+        let load = move || {
             let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
             let say = |line: &str| tracing::info!("{line}");
             let pipeline = loading::load(&checkpoint, &device.placement()?, say)?;
             loading::warm_up(&pipeline, say)?;
             say(&loading::paths(&pipeline)?);
             Ok::<_, CliError>(pipeline.with_host_memory(device.host_memory()))
-        })?;
+        };
+        let make = move |model, budget| match journal {
+            Some(journal) => Jobs::with_journal(limits, journal, model, budget),
+            None => Jobs::new(limits, model, budget),
+        };
+        let jobs = device::start_with(DEFAULT_MODEL, load, make)?;
+        server::restore(&jobs, jobs.recorder().recover());
         Ok(jobs)
     })
     .await
     .unwrap_or_else(|e| Err(CliError::new(format!("loading the model failed: {e}"), "")))
 }
 
-fn announce(listener: &TcpListener, jobs: &Jobs) {
+fn announce(listener: &TcpListener, jobs: &Jobs, tls: Option<&Tls>) {
     let can = jobs.capabilities();
     match listener.local_addr() {
         Ok(address) => tracing::info!(
@@ -229,17 +213,10 @@ fn announce(listener: &TcpListener, jobs: &Jobs) {
             device = can.device,
             precision = can.precision,
             operations = can.operations.join(" "),
+            fingerprint = tls.map(Tls::fingerprint),
             "ready"
         ),
         Err(error) => tracing::warn!(%error, "ready, at an address the system does not tell"),
-    }
-}
-
-/// Parses a duration in seconds, from zero to a day.
-fn seconds(text: &str) -> Result<f64, ValueError> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err(ValueError::NotSeconds),
     }
 }
 

@@ -65,6 +65,17 @@ where
     })
 }
 
+/// Parses a duration in seconds, from zero to a day.
+///
+/// # Errors
+/// The text is no such number.
+pub fn seconds(text: &str) -> Result<f64, ValueError> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err(ValueError::NotSeconds),
+    }
+}
+
 /// An integer from `least` to `most`.
 pub fn whole_within<T>(least: T, most: T) -> impl TypedValueParser<Value = T>
 where

@@ -1,18 +1,27 @@
 //! The denoise jobs under way, and whose step is next.
 //!
-//! A job with less work than those under way joins them at the next step. The device then
-//! alternates between the oldest job and the one with the least work left. So a small image
-//! never waits for a large one, a large one loses at most every other step, and equal jobs
-//! still run one after the other, which finishes the first of them earliest.
+//! A job with less work than each of those under way has left joins them at the next step,
+//! whoever submitted it. The device then alternates between the oldest job and the one with the
+//! least work left. So a small image waits for at most one step of a large one, a large one
+//! loses at most every other step, and equal jobs still run one after the other, which finishes
+//! the first of them earliest.
+//!
+//! There is no fixed number of jobs under way, beyond which even the smallest would wait for
+//! another to end. Instead, while there are [`CROWDED`] or more, only a job of at most half the
+//! least work left joins. That halves the least work each time, so there are never more than
+//! [`CROWDED`] and the binary logarithm of the largest job's work: 30 jobs between 1 and 2^26
+//! elements times steps. Memory ends it earlier: each of them keeps what it was admitted with.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::jobs::{ClientId, Job, Reservation, Ticket};
+use super::states::StateSchedule;
+use crate::jobs::{Job, Reservation, Ticket};
 use crate::pipeline::Cost;
 
-/// Most denoise jobs under way. Each keeps its latents and its conditioning on the device.
-const MOST: usize = 4;
+/// From how many denoise jobs under way another must be of at most half the least work left.
+/// Each keeps its latents and its conditioning on the device.
+const CROWDED: usize = 4;
 
 /// A denoise job between two steps.
 pub(super) struct Active<S> {
@@ -28,6 +37,10 @@ pub(super) struct Active<S> {
     /// Elements of the latent, which the work of a step is proportional to.
     pub elements: u64,
     pub reservation: Reservation,
+    /// States for the client.
+    pub for_client: StateSchedule,
+    /// States for the journal.
+    pub for_journal: StateSchedule,
 }
 
 impl<S> Active<S> {
@@ -39,17 +52,14 @@ impl<S> Active<S> {
 /// The jobs under way, the oldest first.
 pub(super) struct ActiveJobs<S> {
     jobs: Vec<Active<S>>,
-    /// Whether the oldest job had the latest step.
+    /// Whether the oldest job had the latest step, or there was none.
     oldest_had_its_turn: bool,
 }
 
 /// What a waiting job must satisfy to join those under way.
 pub(super) struct Joining {
-    clients: Vec<ClientId>,
-    /// Whether there may be another job under way.
-    has_room: bool,
-    /// The least work that any of them has left.
-    least_left: u64,
+    /// A denoise job must have less work than this.
+    below: u64,
     /// Device bytes that they hold between steps.
     kept: u64,
     /// Device bytes that the largest of their steps takes in addition.
@@ -58,17 +68,17 @@ pub(super) struct Joining {
 
 impl Joining {
     /// Whether a job may begin beside those under way, where operations may take `room` bytes
-    /// in all: it must fit, and a denoise job must also be another client's with less work.
+    /// in all: it must fit, and a denoise job must also have less work than they have left.
     pub fn accepts(&self, job: &Job, room: Option<u64>) -> bool {
         self.has_memory_for(job.reservation.cost(), room)
             && match job.work.denoise_work() {
-                Some(work) => self.accepts_denoise(job.ticket.client(), work),
+                Some(work) => self.accepts_denoise(work),
                 None => true,
             }
     }
 
-    fn accepts_denoise(&self, client: ClientId, work: u64) -> bool {
-        self.has_room && work < self.least_left && !self.clients.contains(&client)
+    fn accepts_denoise(&self, work: u64) -> bool {
+        work < self.below
     }
 
     /// Whether a job of this cost fits beside those under way. One operation runs at a time.
@@ -83,7 +93,7 @@ impl<S> ActiveJobs<S> {
     pub fn new() -> Self {
         Self {
             jobs: Vec::new(),
-            oldest_had_its_turn: false,
+            oldest_had_its_turn: true,
         }
     }
 
@@ -91,19 +101,21 @@ impl<S> ActiveJobs<S> {
         self.jobs.is_empty()
     }
 
-    /// Adds a job. It has less work left than the others, so the next step is its own.
+    /// Adds a job. It has less work left than the others, so a step of the oldest comes before
+    /// its first one if that is due, and otherwise none.
     pub fn push(&mut self, job: Active<S>) {
         self.jobs.push(job);
-        self.oldest_had_its_turn = true;
     }
 
     /// Which jobs may join. `None` while no job is under way, as then any may begin.
     pub fn joining(&self) -> Option<Joining> {
         let least_left = self.jobs.iter().map(Active::work_left).min()?;
+        let below = match self.jobs.len() {
+            ..CROWDED => least_left,
+            _ => least_left / 2 + 1,
+        };
         Some(Joining {
-            clients: self.jobs.iter().map(|job| job.ticket.client()).collect(),
-            has_room: self.jobs.len() < MOST,
-            least_left,
+            below,
             kept: self.kept(),
             working: self.costs().map(|cost| cost.working).max().unwrap_or(0),
         })
@@ -118,17 +130,18 @@ impl<S> ActiveJobs<S> {
         self.costs().map(|cost| cost.kept).sum()
     }
 
-    /// Takes out the cancelled jobs.
-    pub fn take_cancelled(&mut self) -> Vec<Active<S>> {
-        let is_cancelled = |job: &mut Active<S>| job.ticket.is_cancelled();
-        self.jobs.extract_if(.., is_cancelled).collect()
+    /// Takes out the jobs that are cancelled or whose deadline has passed.
+    pub fn take_given_up(&mut self, now: Instant) -> Vec<Active<S>> {
+        let is_given_up =
+            |job: &mut Active<S>| job.ticket.is_cancelled() || job.ticket.is_overdue(now);
+        self.jobs.extract_if(.., is_given_up).collect()
     }
 
     /// Takes out the job whose step is next, and its index for [`put_back`](Self::put_back).
     pub fn take_next(&mut self) -> Option<(usize, Active<S>)> {
         let soonest = (0..self.jobs.len()).min_by_key(|&i| self.jobs[i].work_left())?;
         let place = if self.oldest_had_its_turn { soonest } else { 0 };
-        self.oldest_had_its_turn = !self.oldest_had_its_turn;
+        self.oldest_had_its_turn = place == 0;
         Some((place, self.jobs.remove(place)))
     }
 
@@ -178,7 +191,7 @@ mod tests {
     /// A job of a client of the same number, with so many steps left of latents of one element.
     fn job(number: u64, left: u32) -> Active<()> {
         let key = JobKey {
-            client: number,
+            owner: number,
             number,
         };
         let id = uuid::Uuid::from_u128(number.into());
@@ -194,6 +207,8 @@ mod tests {
             left,
             elements: 1,
             reservation: ledger.admit(&Costs, ask).unwrap(),
+            for_client: StateSchedule::new(None, 0),
+            for_journal: StateSchedule::new(None, 0),
         }
     }
 
@@ -201,7 +216,7 @@ mod tests {
     fn run(jobs: &mut ActiveJobs<()>) -> Vec<u64> {
         let mut order = Vec::new();
         while let Some((place, mut job)) = jobs.take_next() {
-            order.push(job.ticket.client());
+            order.push(job.ticket.key.owner);
             job.left -= 1;
             if job.left > 0 {
                 jobs.put_back(place, job);
@@ -234,24 +249,75 @@ mod tests {
     }
 
     #[test]
-    fn only_other_clients_jobs_with_less_work_join() {
+    fn only_jobs_with_less_work_join() {
         let mut jobs = ActiveJobs::new();
         assert!(jobs.joining().is_none());
         assert_eq!(jobs.slowdown(), 1);
         jobs.push(job(1, 6));
         assert_eq!(jobs.slowdown(), 2);
         let joining = jobs.joining().unwrap();
-        assert!(joining.accepts_denoise(2, 5));
-        assert!(!joining.accepts_denoise(2, 6), "equal jobs run in turn");
-        assert!(
-            !joining.accepts_denoise(1, 5),
-            "a client's jobs keep their order"
-        );
-        for number in 2..=MOST as u64 {
-            assert!(jobs.joining().unwrap().accepts_denoise(99, 1));
-            jobs.push(job(number, 6));
+        assert!(joining.accepts_denoise(5));
+        assert!(!joining.accepts_denoise(6), "equal jobs run in turn");
+        jobs.push(job(2, 4));
+        let joining = jobs.joining().unwrap();
+        assert!(joining.accepts_denoise(3));
+        assert!(!joining.accepts_denoise(5), "it would wait for the other");
+    }
+
+    /// However many jobs are under way, a small one has its step after at most one of the
+    /// oldest, and there are never more than the work halves.
+    #[test]
+    fn a_small_job_joins_any_number_and_their_number_is_bounded() {
+        let mut jobs = ActiveJobs::new();
+        for (number, left) in [(1, 1000), (2, 900), (3, 800), (4, 700)] {
+            jobs.push(job(number, left));
         }
-        assert!(!jobs.joining().unwrap().accepts_denoise(99, 1));
+        let joining = jobs.joining().unwrap();
+        assert!(!joining.accepts_denoise(351));
+        assert!(joining.accepts_denoise(350), "a fifth, of half the work");
+        for number in 5.. {
+            // The largest that may join.
+            let joining = jobs.joining().unwrap();
+            let Some(left) = (1..1000).rev().find(|&left| joining.accepts_denoise(left)) else {
+                break;
+            };
+            jobs.push(job(number, left as u32));
+            let next: Vec<_> = (0..2)
+                .map(|_| {
+                    let (place, job) = jobs.take_next().unwrap();
+                    let client = job.ticket.key.owner;
+                    jobs.put_back(place, job);
+                    client
+                })
+                .collect();
+            assert!(next.contains(&number), "{next:?} after {number} joined");
+        }
+        // 700, 350, 175, 87, 43, 21, 10, 5, 2, 1.
+        assert_eq!(jobs.jobs.len(), 4 + 9);
+    }
+
+    /// A stream of jobs of one step, each of which arrives as the one before it ends.
+    #[test]
+    fn the_oldest_has_every_other_step_whatever_joins() {
+        let mut jobs = ActiveJobs::new();
+        jobs.push(job(1, 6));
+        let mut order = Vec::new();
+        for number in 2..10 {
+            if jobs
+                .joining()
+                .is_some_and(|joining| joining.accepts_denoise(1))
+            {
+                jobs.push(job(number, 1));
+            }
+            if let Some((place, mut job)) = jobs.take_next() {
+                order.push(job.ticket.key.owner);
+                job.left -= 1;
+                if job.left > 0 {
+                    jobs.put_back(place, job);
+                }
+            }
+        }
+        assert_eq!(order, [2, 1, 3, 1, 5, 1, 7, 1]);
     }
 
     #[test]
@@ -281,8 +347,8 @@ mod tests {
         cancelled.ticket.cancel();
         jobs.push(cancelled);
         jobs.push(job(2, 3));
-        let taken = jobs.take_cancelled();
-        assert_eq!((taken.len(), taken[0].ticket.client()), (1, 1));
+        let taken = jobs.take_given_up(Instant::now());
+        assert_eq!((taken.len(), taken[0].ticket.key.owner), (1, 1));
         assert_eq!(run(&mut jobs), [2, 2, 2]);
     }
 }

@@ -32,6 +32,24 @@ pub trait Backend: 'static {
         inputs: DenoiseInputs,
     ) -> Result<Self::Denoise>;
 
+    /// Prepares a denoise job to go on from a state that [`snapshot`](Self::snapshot) wrote.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`](crate::pipeline::Error) for a state that is damaged or belongs to
+    /// another job or model.
+    fn resume_denoise(
+        &mut self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+        state: &[u8],
+    ) -> Result<Self::Denoise>;
+
+    /// Writes out the state of a denoise job between two steps.
+    fn snapshot(&mut self, job: &Self::Denoise) -> Result<Vec<u8>>;
+
+    /// Number of steps that a denoise job has done and has in all.
+    fn report(&self, job: &Self::Denoise) -> StepReport;
+
     /// Runs one denoise step. A job without steps reports 0 of 0.
     fn step(&mut self, job: &mut Self::Denoise) -> Result<StepReport>;
 

@@ -16,6 +16,7 @@ mod backend;
 mod models;
 mod pipeline;
 mod start;
+mod states;
 #[cfg(test)]
 mod tests;
 mod thread;

@@ -31,6 +31,23 @@ impl Backend for Pipeline {
         Pipeline::start_denoise(self, request, inputs)
     }
 
+    fn resume_denoise(
+        &mut self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+        state: &[u8],
+    ) -> Result<DenoiseState> {
+        self.resume_from_bytes(request, inputs, state)
+    }
+
+    fn snapshot(&mut self, job: &DenoiseState) -> Result<Vec<u8>> {
+        self.snapshot_bytes(job)
+    }
+
+    fn report(&self, job: &DenoiseState) -> StepReport {
+        job.report()
+    }
+
     fn step(&mut self, job: &mut DenoiseState) -> Result<StepReport> {
         job.step(self.denoiser()?)
     }

@@ -1,19 +1,21 @@
 //! The device thread's loop: denoise jobs a step at a time, short operations in between.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ovis_protocol::{ErrorCode, Outcome, PromptCut, WireError};
+use ovis_protocol::{DenoiseRequest, ErrorCode, Outcome, PromptCut, WireError};
 
 use super::active::{Active, ActiveJobs};
 use super::backend::Backend;
 use super::models::Models;
+use super::states::StateSchedule;
 use crate::jobs::{
-    no_device_memory, shutting_down, unknown_model, wire_error, Event, Job, Jobs, Next, Ticket,
-    Wanted, Work,
+    deadline_exceeded, no_device_memory, unknown_model, wire_error, Event, Job, Jobs, Next, Resume,
+    Ticket, Wanted, Work,
 };
 use crate::nn::Operation;
-use crate::pipeline::{Cost, Output, Result};
+use crate::pipeline::{Cost, DenoiseInputs, Output, Result, StepReport};
 use crate::text::panic_text;
 
 /// How old the reported memory figures of a busy device may get. Each query is a driver call.
@@ -62,6 +64,30 @@ fn guarded<T>(
     }
 }
 
+/// Prepares a denoise job, from its beginning or from a written state.
+fn start_denoise<B: Backend>(
+    backend: &mut B,
+    request: &DenoiseRequest,
+    inputs: DenoiseInputs,
+    resume: Option<Resume>,
+) -> Result<B::Denoise> {
+    let Some(Resume { state, is_optional }) = resume else {
+        return backend.start_denoise(request, inputs);
+    };
+    match backend.resume_denoise(request, inputs.clone(), &state) {
+        Ok(job) => {
+            let step = backend.report(&job).step;
+            tracing::info!(step, "goes on from a written state");
+            Ok(job)
+        }
+        Err(error) if is_optional => {
+            tracing::warn!(%error, "the written state cannot be used; the job begins anew");
+            backend.start_denoise(request, inputs)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// An estimate of the seconds that `left` more steps take. The first step also warms up caches
 /// and kernels, so it counts only while there is no other.
 fn seconds_left(steps: &[Duration], left: u32) -> f32 {
@@ -89,8 +115,12 @@ impl<B: Backend> DeviceThread<B> {
         let mut may_interleave = true;
         let mut memory_reported: Option<Instant> = None;
         while !self.is_lost {
-            for cancelled in self.active.take_cancelled() {
-                self.jobs.end(&cancelled.ticket, Event::Cancelled);
+            for given_up in self.active.take_given_up(Instant::now()) {
+                let end = match given_up.ticket.is_cancelled() {
+                    true => Event::Cancelled,
+                    false => Event::Failed(deadline_exceeded()),
+                };
+                self.jobs.end(&given_up.ticket, end);
             }
             if memory_reported.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
                 self.report_memory();
@@ -115,12 +145,45 @@ impl<B: Backend> DeviceThread<B> {
             }
             self.jobs.metrics().add_busy(begun.elapsed());
         }
-        for active in self.active.drain() {
-            self.jobs
-                .end(&active.ticket, Event::Failed(shutting_down()));
+        for active in self.active.drain().collect::<Vec<_>>() {
+            self.leave(&active);
         }
         // After a loss of the device, jobs are still queued and would be accepted.
         self.jobs.stop();
+    }
+
+    /// Parts with a job that the worker's end interrupts. A job in the journal goes on from here
+    /// when the worker is back. Another one fails, and its client gets its state before if it
+    /// asked for states.
+    fn leave(&mut self, active: &Active<B::Denoise>) {
+        if !self.is_lost && (active.for_journal.is_wanted() || active.for_client.is_wanted()) {
+            self.write_state(
+                active,
+                active.for_client.is_wanted(),
+                active.for_journal.is_wanted(),
+            );
+        }
+        self.jobs.interrupt(&active.ticket);
+    }
+
+    /// Hands the state of a job over to its client, to the journal, or to both.
+    fn write_state(&mut self, active: &Active<B::Denoise>, to_client: bool, to_journal: bool) {
+        let operation = self.operation(&active.ticket);
+        let Some(backend) = self.models.get_mut(&active.model) else {
+            return;
+        };
+        let step = backend.report(&active.state).step;
+        let state = match guarded(operation, || backend.snapshot(&active.state)) {
+            Ok(state) => Arc::<[u8]>::from(state),
+            // A job can do without.
+            Err(error) => return tracing::warn!(%error, "the job's state cannot be written"),
+        };
+        if to_client {
+            active.ticket.report(Event::State(step, state.clone()));
+        }
+        if to_journal {
+            self.jobs.checkpoint(&active.ticket, step, state);
+        }
     }
 
     fn next(&self, may_interleave: bool) -> Next {
@@ -188,19 +251,26 @@ impl<B: Backend> DeviceThread<B> {
             return self.fail(&ticket, unknown_model(&job.model));
         };
         let product = match job.work {
-            Work::Denoise(request, inputs) => {
+            Work::Denoise(request, inputs, resume) => {
                 let elements = inputs.latent.elements();
-                match guarded(operation, || backend.start_denoise(&request, inputs)) {
-                    Ok(state) => self.active.push(Active {
-                        ticket,
-                        model: job.model,
-                        state,
-                        begun,
-                        steps: Vec::new(),
-                        left: request.steps,
-                        elements,
-                        reservation: job.reservation,
-                    }),
+                let begin = || start_denoise(backend, &request, inputs, resume);
+                match guarded(operation, begin) {
+                    Ok(state) => {
+                        let StepReport { step, total, .. } = backend.report(&state);
+                        let journal = self.jobs.checkpoint_interval(&ticket);
+                        self.active.push(Active {
+                            for_client: StateSchedule::new(ticket.state, step),
+                            for_journal: StateSchedule::new(journal, step),
+                            ticket,
+                            model: job.model,
+                            state,
+                            begun,
+                            steps: Vec::new(),
+                            left: total.saturating_sub(step).min(request.steps),
+                            elements,
+                            reservation: job.reservation,
+                        });
+                    }
                     Err(error) => self.fail(&ticket, error),
                 }
                 return;
@@ -258,6 +328,12 @@ impl<B: Backend> DeviceThread<B> {
         }
         active.left = left;
         if left > 0 {
+            let now = Instant::now();
+            let to_client = active.for_client.take_due(report.step, now);
+            let to_journal = active.for_journal.take_due(report.step, now);
+            if to_client || to_journal {
+                self.write_state(&active, to_client, to_journal);
+            }
             return self.active.put_back(place, active);
         }
         let product = guarded(operation, || {
@@ -294,10 +370,12 @@ impl<B: Backend> DeviceThread<B> {
         if ticket.is_cancelled() {
             return self.jobs.end(ticket, Event::Cancelled);
         }
-        let may_be_the_device = error.code == ErrorCode::Internal;
-        self.jobs.end(ticket, Event::Failed(error));
-        if may_be_the_device {
+        if error.code == ErrorCode::Internal {
             self.check_device();
+        }
+        match (self.is_lost, ticket.journaled) {
+            (true, Some(_)) => self.jobs.interrupt(ticket),
+            _ => self.jobs.end(ticket, Event::Failed(error)),
         }
     }
 }

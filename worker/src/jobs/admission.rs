@@ -33,6 +33,24 @@ impl JobCosts for Free {
     }
 }
 
+/// Costs of a job that goes on from a state.
+pub(super) struct WithState<'a> {
+    /// What it costs without.
+    pub costs: &'a dyn JobCosts,
+    /// Bytes of the state.
+    pub bytes: u64,
+}
+
+impl JobCosts for WithState<'_> {
+    fn cost(&self, ask: Ask) -> Cost {
+        let cost = self.costs.cost(ask);
+        Cost {
+            host: cost.host.saturating_add(self.bytes),
+            ..cost
+        }
+    }
+}
+
 /// The memory that jobs may take, and what they have reserved of it.
 pub struct Ledger {
     book: Mutex<Book>,

@@ -2,44 +2,41 @@
 
 use std::sync::Arc;
 
-use ovis_protocol::WireError;
+use ovis_protocol::{ErrorCode, JobOptions, Request, WireError};
 use uuid::Uuid;
 
-use super::admission::Reservation;
+use super::content::Content;
 use super::event::Event;
-use super::id::ClientId;
-use super::open::{OpenJob, OpenJobs};
+use super::id::{ClientId, OwnerNumber};
+use super::open::OpenJobs;
 use super::owner::Owner;
-use super::place::Place;
+use super::recorder::NewRecord;
 use super::service::Jobs;
+use super::store::Found;
+use super::submission::{Admitted, Submission};
 use super::subscription::Subscription;
-use super::work::Work;
 use crate::pipeline::Ask;
 
-/// A client that may submit jobs. Dropping it cancels the jobs it still has.
+/// A client that may submit and claim jobs of its owner. Dropping it cancels the jobs of an
+/// owner without a secret.
 pub struct Client {
     jobs: Jobs,
     id: ClientId,
     owner: Owner,
+    number: OwnerNumber,
     open: Arc<OpenJobs>,
-}
-
-/// An admitted job whose tensors are still arriving. It holds a queue place, the job's memory
-/// and a place among its client's unfinished jobs.
-pub struct Admitted {
-    place: Place,
-    open: OpenJob,
-    reservation: Reservation,
 }
 
 impl Client {
     /// The client whose jobs belong to `owner`, and whose events go to `subscription`.
     pub fn new(jobs: Jobs, subscription: &Subscription, owner: Owner) -> Self {
+        let attached = subscription.attach(&owner);
         Self {
             jobs,
             id: subscription.client(),
             owner,
-            open: Arc::default(),
+            number: attached.owner,
+            open: attached.open,
         }
     }
 
@@ -48,17 +45,22 @@ impl Client {
         self.id
     }
 
+    /// The owner that the client speaks for.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
     /// The jobs of all clients.
     pub fn jobs(&self) -> &Jobs {
         &self.jobs
     }
 
-    /// Whether the client has an unfinished job with this UUID.
+    /// Whether the owner has an unfinished job with this UUID.
     pub fn has(&self, job: Uuid) -> bool {
         self.open.has(job)
     }
 
-    /// Whether the client has, or may have, submitted a job with this UUID before. Only the
+    /// Whether the owner has, or may have, submitted a job with this UUID before. Only the
     /// latest finished jobs are remembered; once one was forgotten, this is always true.
     pub fn may_know(&self, job: Uuid) -> bool {
         self.open.may_know(job)
@@ -69,17 +71,31 @@ impl Client {
         self.open.remember(job);
     }
 
-    /// Admits a job that announces `bytes` of tensors, by its shapes: reserves what it needs.
-    /// The client must not [have](Self::has) a job with this UUID.
+    /// The owner's job with this UUID, if its upload is complete and its end is not
+    /// acknowledged.
+    pub fn find(&self, job: Uuid) -> Option<Found> {
+        self.jobs.find(self.id, job)
+    }
+
+    /// Admits a job that announces `bytes` of tensors, by its shapes: reserves what it needs, and
+    /// `state` bytes in addition for the state that it goes on from.
+    /// If another connection of the owner is still sending a job with this UUID, that upload is
+    /// given up.
     ///
     /// # Errors
-    /// `QueueFull` if the client has too many jobs, other jobs hold the memory, or the owner's
-    /// share of the queue is used up; `OutOfMemory` if the job can never fit; `UnknownJob` if
-    /// another client's job has the UUID; `ShuttingDown`.
-    pub fn admit(&self, job: Uuid, bytes: u64, ask: Ask) -> Result<Admitted, WireError> {
-        let open = self.open.open(job, bytes)?;
-        let reservation = self.jobs.admit(ask)?;
-        let place = self.jobs.reserve(&self.owner, job)?;
+    /// `QueueFull` if the owner has too many jobs, other jobs hold the memory, or the owner's
+    /// share of the queue is used up; `OutOfMemory` if the job can never fit; `ShuttingDown`.
+    pub fn admit(
+        &self,
+        job: Uuid,
+        bytes: u64,
+        ask: Ask,
+        state: u64,
+    ) -> Result<Admitted, WireError> {
+        let opened = self.open.open(job, bytes);
+        let open = opened.map_err(|error| self.jobs.with_hint(error))?;
+        let reservation = self.jobs.admit(ask, state)?;
+        let place = self.jobs.reserve(&self.owner, self.number, job)?;
         Ok(Admitted {
             place,
             open,
@@ -87,50 +103,87 @@ impl Client {
         })
     }
 
+    /// A job as the journal is to keep it.
+    pub fn record(
+        &self,
+        id: Uuid,
+        request: &Request,
+        options: &JobOptions,
+        content: Content,
+    ) -> NewRecord {
+        NewRecord {
+            owner: self.owner.clone(),
+            id,
+            request: request.clone(),
+            options: options.clone(),
+            content,
+            model: self.jobs.model_identity(),
+        }
+    }
+
     /// Queues an admitted job.
     ///
     /// # Errors
-    /// `ShuttingDown`, which is then stored as the job's end too.
-    pub fn submit(&self, admitted: Admitted, work: Work) -> Result<(), WireError> {
-        let Admitted {
-            place,
-            open,
-            reservation,
-        } = admitted;
-        self.jobs.submit(self.id, place, open, work, reservation)
+    /// `ShuttingDown`, which is then stored as the job's end too; `UnknownJob` if the job was
+    /// submitted again on another connection.
+    pub fn submit(&self, admitted: Admitted, submission: Submission) -> Result<(), WireError> {
+        self.jobs
+            .submit(Some(self.id), &self.owner, admitted, submission)
     }
 
     /// Fails an admitted job instead of queueing it.
     pub fn fail(&self, admitted: Admitted, error: WireError) {
-        self.end(admitted, Event::Failed(error));
+        self.jobs
+            .end_unqueued(self.id, admitted, Event::Failed(error));
     }
 
     /// Cancels an admitted job instead of queueing it.
     pub fn withdraw(&self, admitted: Admitted) {
-        self.end(admitted, Event::Cancelled);
+        self.jobs.end_unqueued(self.id, admitted, Event::Cancelled);
     }
 
-    fn end(&self, admitted: Admitted, event: Event) {
-        let Admitted {
-            place,
-            open,
-            reservation,
-        } = admitted;
-        let id = place.id;
-        // The client may submit another job as soon as it reads of this one's end.
-        drop((place, reservation));
-        self.jobs.end_unqueued(self.id, id, open, event);
-    }
-
-    /// Cancels a queued or running job. Of a job that this client does not have, nothing is
-    /// said.
+    /// Cancels a queued or running job. Of a job that the owner does not have, nothing is said.
     pub fn cancel(&self, job: Uuid) {
-        self.jobs.cancel(self.id, job);
+        self.jobs.cancel(self.number, job);
+    }
+
+    /// Takes over a job of the owner. Of its result, the first `received` bytes are left out.
+    ///
+    /// # Errors
+    /// `UnknownJob` if there is no such job; `InvalidRequest` if the result has not so many
+    /// bytes, or the number is no multiple of a value's 4 bytes.
+    pub fn claim(&self, job: Uuid, received: u64) -> Result<(), WireError> {
+        let found = self.find(job).ok_or_else(|| {
+            WireError::new(
+                ErrorCode::UnknownJob,
+                "This worker has no such job of this client.",
+                "Submit the job again.",
+            )
+        })?;
+        let size = size_of::<f32>() as u64;
+        let values = found.values.map_or(0, |values| values as u64 * size);
+        if found.values.is_some() && (received > values || !received.is_multiple_of(size)) {
+            return Err(WireError::new(
+                ErrorCode::InvalidRequest,
+                format!("A client cannot have received {received} bytes of a result of {values}."),
+                "Claim the job with the number of bytes that have arrived, or with 0.",
+            ));
+        }
+        self.jobs
+            .claim(self.id, found.job, (received / size) as usize);
+        Ok(())
+    }
+
+    /// Forgets a job of the owner that has ended.
+    pub fn acknowledge(&self, job: Uuid) {
+        self.jobs.acknowledge(self.id, job);
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.jobs.drop_client(self.id);
+        if !self.owner.is_lasting {
+            self.jobs.drop_owner(self.number);
+        }
     }
 }

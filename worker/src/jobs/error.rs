@@ -18,6 +18,10 @@ pub fn wire_error(error: &Error) -> WireError {
             ErrorCode::Internal,
             "The arithmetic overflowed: check that the weights belong together, and try bf16 or f32, or less guidance.",
         ),
+        _ if error.is_bad_snapshot() => (
+            ErrorCode::InvalidRequest,
+            "Submit the job without its state; it then begins anew.",
+        ),
         _ if error.is_out_of_memory() => (
             ErrorCode::OutOfMemory,
             "Use a smaller size or batch, or free memory on the device.",
@@ -41,6 +45,24 @@ pub fn shutting_down() -> WireError {
     )
 }
 
+/// The error of a job whose deadline passed before it was done.
+pub fn deadline_exceeded() -> WireError {
+    WireError::new(
+        ErrorCode::DeadlineExceeded,
+        "The job's deadline passed before it was done.",
+        "Submit it with a later deadline, or with a higher priority than your other jobs.",
+    )
+}
+
+/// The error of a job for which a worker that is being drained has no room.
+pub(super) fn draining() -> WireError {
+    WireError::new(
+        ErrorCode::ShuttingDown,
+        "The worker is being drained: it finishes the jobs that it has and accepts no others.",
+        "Submit the job to another worker, or again when this one has been restarted.",
+    )
+}
+
 /// The error of a job for a model that the device does not have.
 pub fn unknown_model(name: &str) -> WireError {
     WireError::new(
@@ -61,6 +83,11 @@ mod tests {
             operation: "decode",
         };
         assert_eq!(wire_error(&missing).code, ErrorCode::MissingModel);
+        let state = crate::pipeline::SnapshotError::NotASnapshot;
+        assert_eq!(
+            wire_error(&Error::Snapshot(state)).code,
+            ErrorCode::InvalidRequest
+        );
         let invalid = wire_error(&Error::invalid("bad size", "use 1024"));
         assert_eq!(invalid.code, ErrorCode::InvalidRequest);
         assert_eq!(invalid.message, "bad size");

@@ -1,5 +1,7 @@
 //! What happens to a job.
 
+use std::sync::Arc;
+
 use ovis_protocol::{Outcome, WireError};
 
 use crate::pipeline::{Output, Preview, StepReport};
@@ -16,11 +18,13 @@ pub enum Event {
     Progress(StepReport, f32),
     /// A preview of the image after this many steps.
     Preview(u32, Preview),
+    /// The written state of a denoise job after this many steps, for a client that asked for it.
+    State(u32, Arc<[u8]>),
     /// The job is done, and this is its result.
     Done(Outcome, Output),
     /// The job has failed.
     Failed(WireError),
-    /// The job was dropped because its client cancelled it or is gone.
+    /// The job was dropped because its owner cancelled it or is gone.
     Cancelled,
 }
 
@@ -31,13 +35,24 @@ impl Event {
     }
 
     /// Whether this event makes an unread `old` one of the same job obsolete: a reader needs
-    /// only the latest position, progress and preview.
+    /// only the latest position, progress, preview and state, and no state of a job that has
+    /// ended.
     pub fn supersedes(&self, old: &Self) -> bool {
         matches!(
             (self, old),
             (Self::Queued(_), Self::Queued(_))
                 | (Self::Progress(..), Self::Progress(..))
                 | (Self::Preview(..), Self::Preview(..))
+                | (Self::State(..), Self::State(..))
         )
+    }
+
+    /// Bytes that the event holds, beside a result.
+    pub fn extra_bytes(&self) -> u64 {
+        match self {
+            Self::Preview(_, preview) => preview.rgb.len() as u64,
+            Self::State(_, state) => state.len() as u64,
+            _ => 0,
+        }
     }
 }

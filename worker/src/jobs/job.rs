@@ -1,14 +1,16 @@
 //! A job in the queue or on the device.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ovis_protocol::{JobOptions, StateInterval};
 use uuid::Uuid;
 
 use super::admission::Reservation;
 use super::event::Event;
 use super::id::{ClientId, JobKey};
+use super::owner::OwnerId;
 use super::store::JobStore;
 use super::work::Work;
 
@@ -30,18 +32,30 @@ pub struct Job {
 /// stand for the same job.
 #[derive(Clone)]
 pub struct Ticket {
-    /// The client and the job's number.
+    /// The owner and the job's number.
     pub key: JobKey,
     /// The job's UUID.
     pub id: Uuid,
+    /// The owner, by its digest; none for a job that was never given one.
+    pub owner: Option<OwnerId>,
     /// The operation's name.
     pub operation: &'static str,
+    /// When the job fails unless it is done.
+    pub deadline: Option<Instant>,
+    /// When the client wants the state of a denoise job.
+    pub state: Option<StateInterval>,
+    /// The trace that the job belongs to, as a W3C `traceparent`.
+    pub trace: Option<Arc<str>>,
+    /// Whether the job is in the journal: the owner, if it is.
+    pub journaled: Option<OwnerId>,
     /// Set once nobody wants the result any more. Operations on a CPU look at it while they
     /// run.
     pub cancelled: Arc<AtomicBool>,
     /// The span that the job's log lines are in.
     pub span: tracing::Span,
     submitted: Instant,
+    /// The last step that has ended in the upper 32 bits, and the number of steps.
+    step: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
     store: Arc<dyn JobStore>,
 }
@@ -52,28 +66,74 @@ impl Ticket {
         Self {
             key,
             id,
+            owner: None,
             operation,
+            deadline: None,
+            state: None,
+            trace: None,
+            journaled: None,
             cancelled: Arc::default(),
-            span: tracing::info_span!("job", %id, operation, client = key.client),
+            span: tracing::info_span!("job", %id, operation),
             submitted: Instant::now(),
+            step: Arc::default(),
             ended: Arc::default(),
             store,
         }
     }
 
-    /// The client that submitted the job.
-    pub fn client(&self) -> ClientId {
-        self.key.client
+    /// The ticket with a job's options, and a log span that names client and owner.
+    pub(super) fn with_options(
+        self,
+        options: &JobOptions,
+        client: Option<ClientId>,
+        owner: &OwnerId,
+    ) -> Self {
+        let deadline = options.deadline.and_then(|seconds| {
+            let after = Duration::try_from_secs_f64(seconds).ok()?;
+            self.submitted.checked_add(after)
+        });
+        let (id, operation) = (self.id, self.operation);
+        Self {
+            owner: Some(*owner),
+            deadline,
+            state: options.state,
+            trace: options.trace.as_deref().map(Arc::from),
+            span: tracing::info_span!("job", %id, operation, client, %owner),
+            ..self
+        }
+    }
+
+    /// The ticket of a job that is in the journal, if it is, as one of this owner.
+    pub(super) fn journaled(self, owner: Option<OwnerId>) -> Self {
+        Self {
+            journaled: owner,
+            ..self
+        }
     }
 
     /// Stores an event that does not end the job. [`Jobs::end`](super::Jobs::end) ends it.
     pub fn report(&self, event: Event) {
+        if let Event::Progress(report, _) = &event {
+            let step = u64::from(report.step) << 32 | u64::from(report.total);
+            self.step.store(step, Ordering::Relaxed);
+        }
         self.store.append(self.key, event);
+    }
+
+    /// The last step that has ended and the number of steps, once a step has.
+    pub fn step(&self) -> Option<(u32, u32)> {
+        let step = self.step.load(Ordering::Relaxed);
+        (step != 0).then_some(((step >> 32) as u32, step as u32))
     }
 
     /// How long the job waited before `begun`.
     pub fn waited_until(&self, begun: Instant) -> Duration {
         begun - self.submitted
+    }
+
+    /// Whether the job's deadline has passed.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Asks for the job's work to be given up as soon as possible.

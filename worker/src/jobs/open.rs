@@ -1,6 +1,6 @@
-//! One client's unfinished jobs, and the limits on them.
+//! One owner's unfinished jobs, and the limits on them.
 //!
-//! A job is open from its admission until its last event and its result have been read. It
+//! A job is open from its admission until its end is acknowledged. It
 //! counts as long as its [`OpenJob`] lives, which travels with the job: there is no second
 //! record that messages in an unexpected order could leave behind.
 
@@ -17,8 +17,10 @@ const REMEMBERED: usize = 1024;
 
 #[derive(Default)]
 struct Inner {
-    /// Open jobs, with the tensor bytes that each announced.
-    open: HashMap<Uuid, u64>,
+    next: u64,
+    /// Open jobs by number: the UUID, and the tensor bytes that the job announced. A job that
+    /// is submitted anew on another connection is there twice for a moment.
+    open: HashMap<u64, (Uuid, u64)>,
     finished: HashSet<Uuid>,
     /// `finished`, the oldest first.
     finished_order: VecDeque<Uuid>,
@@ -27,6 +29,10 @@ struct Inner {
 }
 
 impl Inner {
+    fn has(&self, job: Uuid) -> bool {
+        self.open.values().any(|(open, _)| *open == job)
+    }
+
     fn remember(&mut self, job: Uuid) {
         if self.finished.insert(job) {
             self.finished_order.push_back(job);
@@ -40,9 +46,9 @@ impl Inner {
     }
 }
 
-/// Which jobs of a client are open, and which have finished.
+/// Which jobs of an owner are open, and which have finished.
 #[derive(Default)]
-pub(super) struct OpenJobs(Mutex<Inner>);
+pub struct OpenJobs(Mutex<Inner>);
 
 impl OpenJobs {
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -51,13 +57,13 @@ impl OpenJobs {
 
     /// Whether a job with this UUID is open.
     pub fn has(&self, job: Uuid) -> bool {
-        self.lock().open.contains_key(&job)
+        self.lock().has(job)
     }
 
-    /// Whether this UUID is, or may be, that of a job the client has submitted.
+    /// Whether this UUID is, or may be, that of a job the owner has submitted.
     pub fn may_know(&self, job: Uuid) -> bool {
         let inner = self.lock();
-        inner.has_forgotten || inner.open.contains_key(&job) || inner.finished.contains(&job)
+        inner.has_forgotten || inner.has(job) || inner.finished.contains(&job)
     }
 
     /// Remembers a job that was refused, as if it had finished.
@@ -65,47 +71,52 @@ impl OpenJobs {
         self.lock().remember(job);
     }
 
-    /// Opens a job that announces `bytes` of tensors. No open job may have its UUID.
+    /// Opens a job that announces `bytes` of tensors.
     ///
     /// # Errors
-    /// `QueueFull` if the client has too many open jobs, or too many bytes of their tensors.
+    /// `QueueFull` if the owner has too many open jobs, or too many bytes of their tensors.
     pub fn open(self: &Arc<Self>, job: Uuid, bytes: u64) -> Result<OpenJob, WireError> {
         let mut inner = self.lock();
         if inner.open.len() >= MAX_JOBS_PER_OWNER {
             return Err(WireError::new(
                 ErrorCode::QueueFull,
-                format!("This connection has {MAX_JOBS_PER_OWNER} unfinished jobs, the most there may be."),
-                "Wait for one to end, or cancel one.",
+                format!(
+                    "This client has {MAX_JOBS_PER_OWNER} unfinished jobs, the most there may be."
+                ),
+                "Wait for one to end and acknowledge it, or cancel one.",
             ));
         }
-        let announced: u64 = inner.open.values().sum();
+        let announced: u64 = inner.open.values().map(|(_, bytes)| bytes).sum();
         if announced.saturating_add(bytes) > MAX_TENSOR_BYTES {
             return Err(WireError::new(
                 ErrorCode::QueueFull,
-                format!("The tensors of this connection's unfinished jobs would exceed {MAX_TENSOR_BYTES} bytes."),
+                format!("The tensors of this client's unfinished jobs would exceed {MAX_TENSOR_BYTES} bytes."),
                 "Wait for a job to end, or send smaller ones.",
             ));
         }
-        inner.open.insert(job, bytes);
+        let number = inner.next;
+        inner.next += 1;
+        inner.open.insert(number, (job, bytes));
         drop(inner);
         Ok(OpenJob {
             jobs: self.clone(),
-            job,
+            number,
         })
     }
 }
 
-/// An unfinished job's place among its client's. Dropping it finishes the job.
+/// An unfinished job's place among its owner's. Dropping it finishes the job.
 pub struct OpenJob {
     jobs: Arc<OpenJobs>,
-    job: Uuid,
+    number: u64,
 }
 
 impl Drop for OpenJob {
     fn drop(&mut self) {
         let mut inner = self.jobs.lock();
-        inner.open.remove(&self.job);
-        inner.remember(self.job);
+        if let Some((job, _)) = inner.open.remove(&self.number) {
+            inner.remember(job);
+        }
     }
 }
 

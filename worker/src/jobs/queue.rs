@@ -1,77 +1,201 @@
 //! The waiting queue, fair between owners.
 //!
-//! Addresses take turns, and within an address clients do, by start-time fair queueing: each
-//! has a tag, its virtual start time counted in jobs. The lowest tag is served next and then
-//! advances by one. A newcomer, or an owner that returns, starts at the current virtual time
-//! or at its own tag, whichever is later, so disconnecting and returning gains nothing.
+//! Parties [take turns](super::turns), and within a party owners do, one job each. So an
+//! owner's share of the device depends on its party alone, and a party's on no number of owners
+//! that it may invent. The jobs of one owner run by priority, then by deadline, then in order
+//! of arrival.
+//!
+//! A job that does not fit beside those under way does not hold up later ones of its owner that
+//! do, but only [`MOST_OVERTAKINGS`] times: after that its owner has no other turn until it
+//! fits. Priorities do not count as overtaking, since they are the owner's own wish.
+//!
+//! Only owners that hold a place are known, so the queue's memory is bounded by its places.
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::cmp::Reverse;
+use std::time::Instant;
 
-use super::owner::Owner;
+use ovis_protocol::Priority;
+
+use super::owner::{Owner, OwnerId, Party};
+use super::turns::{Member, Turns};
+
+/// How often jobs of the same owner may overtake one that does not fit. A poster lets that many
+/// previews pass, and then the owner's later ones wait until it has begun.
+const MOST_OVERTAKINGS: u8 = 8;
+
+/// Bounds on the places of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// All places.
+    pub capacity: usize,
+    /// Most places of one owner of a party, even if its [share](FairQueue::reserve) is larger.
+    pub per_owner: usize,
+}
+
+impl QueueLimits {
+    /// So many places, of which an owner may hold its whole share.
+    pub fn of_capacity(capacity: usize) -> Self {
+        Self {
+            capacity,
+            per_owner: capacity,
+        }
+    }
+}
+
+/// Where a job stands among its owner's jobs. By default: in order of arrival.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// Higher ones come first.
+    pub priority: Priority,
+    /// Among jobs of equal priority, the earlier one comes first, and one without comes last.
+    pub deadline: Option<Instant>,
+}
+
+impl Order {
+    fn key(&self) -> impl Ord {
+        let Self { priority, deadline } = *self;
+        (Reverse(priority), deadline.is_none(), deadline)
+    }
+
+    fn has_expired(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+}
 
 /// Why there was no place: how many there are and who holds them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "The worker's queue has no place for another job of this client: it has {owner} of the \
+     {capacity} places and may now have {most}; all clients with its address or token have \
+     {party}, and {free} are free."
+)]
 pub struct Full {
     /// Places that the owner holds.
     pub owner: usize,
-    /// Places that its address holds, including the owner's.
-    pub address: usize,
+    /// Places that its party holds, including the owner's.
+    pub party: usize,
     /// Free places.
     pub free: usize,
+    /// Most places that the owner could hold now.
+    pub most: usize,
     /// All places, free or not.
     pub capacity: usize,
 }
 
-/// One client's jobs.
+/// A job and where it stands.
+struct Waiting<T> {
+    order: Order,
+    /// How many later jobs of its owner were taken before it, because it did not fit.
+    overtaken: u8,
+    job: T,
+}
+
+/// One owner's jobs.
 struct Lane<T> {
-    name: String,
-    /// Virtual start time of its next job.
-    tag: u64,
+    owner: OwnerId,
     /// Places reserved for jobs whose tensors are still arriving.
     reserved: usize,
-    jobs: VecDeque<T>,
+    /// The next one first.
+    jobs: Vec<Waiting<T>>,
 }
 
 impl<T> Lane<T> {
+    fn new(owner: OwnerId) -> Self {
+        Self {
+            owner,
+            reserved: 0,
+            jobs: Vec::new(),
+        }
+    }
+
     fn places(&self) -> usize {
         self.jobs.len() + self.reserved
     }
+
+    fn push(&mut self, order: Order, job: T) {
+        let after = |waiting: &Waiting<T>| waiting.order.key() <= order.key();
+        let at = self.jobs.partition_point(after);
+        let overtaken = 0;
+        let waiting = Waiting {
+            order,
+            overtaken,
+            job,
+        };
+        self.jobs.insert(at, waiting);
+    }
+
+    /// The first job that `fits`, but none behind a job that may not be overtaken any more.
+    fn first(&self, fits: impl Fn(&T) -> bool) -> Option<usize> {
+        for (at, waiting) in self.jobs.iter().enumerate() {
+            if fits(&waiting.job) {
+                return Some(at);
+            }
+            if waiting.overtaken >= MOST_OVERTAKINGS {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, at: usize) -> T {
+        for waiting in &mut self.jobs[..at] {
+            waiting.overtaken += 1;
+        }
+        self.jobs.remove(at).job
+    }
 }
 
-/// All clients at one address.
-struct Address<T> {
-    address: IpAddr,
-    /// Virtual start time of its next job.
-    tag: u64,
-    /// Current virtual time here: the highest tag of a client that was served.
-    now: u64,
-    /// In order of arrival, which breaks ties.
-    lanes: Vec<Lane<T>>,
+impl<T> Member for Lane<T> {
+    fn waits(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.places() == 0
+    }
 }
 
-impl<T> Address<T> {
+/// All owners of one party.
+struct Lanes<T> {
+    party: Party,
+    lanes: Turns<Lane<T>>,
+}
+
+impl<T> Lanes<T> {
+    fn new(party: Party) -> Self {
+        Self {
+            party,
+            lanes: Turns::new(),
+        }
+    }
+
     fn places(&self) -> usize {
         self.lanes.iter().map(Lane::places).sum()
     }
 }
 
+impl<T> Member for Lanes<T> {
+    fn waits(&self) -> bool {
+        self.lanes.iter().any(Member::waits)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lanes.iter().all(Member::is_empty)
+    }
+}
+
 /// The queue. `T` is the job.
 pub struct FairQueue<T> {
-    /// In order of arrival, which breaks ties.
-    addresses: Vec<Address<T>>,
-    /// Current virtual time: the highest tag of an address that was served.
-    now: u64,
-    capacity: usize,
+    parties: Turns<Lanes<T>>,
+    limits: QueueLimits,
 }
 
 impl<T> FairQueue<T> {
-    /// An empty queue with `capacity` places.
-    pub fn new(capacity: usize) -> Self {
+    /// An empty queue.
+    pub fn new(limits: QueueLimits) -> Self {
         Self {
-            addresses: Vec::new(),
-            now: 0,
-            capacity,
+            parties: Turns::new(),
+            limits,
         }
     }
 
@@ -82,309 +206,128 @@ impl<T> FairQueue<T> {
 
     /// Reserves a place until [`push`](Self::push) or [`release`](Self::release).
     ///
-    /// An address may hold no more places than are free, and a client no more than its
-    /// address may still take. So there is always room for others: of 192 places, a single
-    /// client gets 64, one address 96, and the next address 48.
+    /// A party may hold no more places than are free, and an owner no more than its party may
+    /// still take, nor more than [`QueueLimits::per_owner`]. So there is always room for others:
+    /// of 192 places, a single owner gets 64, one party 96, and the next party 48.
     ///
     /// # Errors
     /// The owner's share is used up; see [`Full`].
     pub fn reserve(&mut self, owner: &Owner) -> Result<(), Full> {
-        let taken: usize = self.addresses.iter().map(Address::places).sum();
-        let free = self.capacity.saturating_sub(taken);
-        let at = self.addresses.iter().find(|at| at.address == owner.address);
-        let address = at.map_or(0, Address::places);
-        let lane = at.and_then(|at| at.lanes.iter().find(|lane| lane.name == owner.name));
-        let client = lane.map_or(0, Lane::places);
-        if client >= free.saturating_sub(address) {
+        let QueueLimits {
+            capacity,
+            per_owner,
+        } = self.limits;
+        let taken: usize = self.parties.iter().map(Lanes::places).sum();
+        let free = capacity.saturating_sub(taken);
+        let party = self.parties.iter().find(|at| at.party == owner.party);
+        let lane = party.and_then(|at| at.lanes.iter().find(|lane| lane.owner == owner.id));
+        let party = party.map_or(0, Lanes::places);
+        let held = lane.map_or(0, Lane::places);
+        let most = per_owner.min(free.saturating_sub(party));
+        if held >= most {
             return Err(Full {
-                owner: client,
-                address,
+                owner: held,
+                party,
                 free,
-                capacity: self.capacity,
+                most,
+                capacity,
             });
         }
-        self.lane(owner).reserved += 1;
+        self.change(owner, |lane| lane.reserved += 1);
         Ok(())
     }
 
     /// Gives a reserved place back.
     pub fn release(&mut self, owner: &Owner) {
-        let lane = self.lane(owner);
-        lane.reserved = lane.reserved.saturating_sub(1);
-        self.forget();
+        self.change(owner, |lane| {
+            lane.reserved = lane.reserved.saturating_sub(1);
+        });
     }
 
     /// Queues a job at a [reserved](Self::reserve) place.
-    pub fn push(&mut self, owner: &Owner, job: T) {
-        let lane = self.lane(owner);
-        lane.reserved = lane.reserved.saturating_sub(1);
-        lane.jobs.push_back(job);
+    pub fn push(&mut self, owner: &Owner, order: Order, job: T) {
+        self.change(owner, |lane| {
+            lane.reserved = lane.reserved.saturating_sub(1);
+            lane.push(order, job);
+        });
     }
 
-    /// The owner's lane. A lane or address without jobs continues at the current virtual time
-    /// or at its own tag, whichever is later.
-    fn lane(&mut self, owner: &Owner) -> &mut Lane<T> {
-        let known = self
-            .addresses
-            .iter()
-            .position(|at| at.address == owner.address);
-        let at = known.unwrap_or_else(|| {
-            self.addresses.push(Address {
-                address: owner.address,
-                tag: self.now,
-                now: 0,
-                lanes: Vec::new(),
-            });
-            self.addresses.len() - 1
-        });
-        let at = &mut self.addresses[at];
-        if at.lanes.iter().all(|lane| lane.jobs.is_empty()) {
-            at.tag = at.tag.max(self.now);
-        }
-        let known = at.lanes.iter().position(|lane| lane.name == owner.name);
-        let lane = known.unwrap_or_else(|| {
-            at.lanes.push(Lane {
-                name: owner.name.clone(),
-                tag: at.now,
-                reserved: 0,
-                jobs: VecDeque::new(),
-            });
-            at.lanes.len() - 1
-        });
-        let lane = &mut at.lanes[lane];
-        if lane.jobs.is_empty() {
-            lane.tag = lane.tag.max(at.now);
-        }
-        lane
+    /// Changes an owner's lane.
+    fn change(&mut self, owner: &Owner, change: impl FnOnce(&mut Lane<T>)) {
+        self.parties.change(
+            |at| at.party == owner.party,
+            || Lanes::new(owner.party.clone()),
+            |at| {
+                let is_it = |lane: &Lane<T>| lane.owner == owner.id;
+                at.lanes.change(is_it, || Lane::new(owner.id), change);
+            },
+        );
     }
 
-    /// Takes the next job that `fits`. Only the first job of each client is considered, so a
-    /// client's jobs keep their order.
+    /// Takes the next job that `fits`: of the first party and owner in turn that have one, the
+    /// first in that owner's order.
     pub fn pop_if(&mut self, fits: impl Fn(&T) -> bool) -> Option<T> {
-        let fits = |lane: &Lane<T>| lane.jobs.front().is_some_and(&fits);
-        let at = self
-            .addresses
-            .iter_mut()
-            .filter(|at| at.lanes.iter().any(fits))
-            .min_by_key(|at| at.tag)?;
-        let lane = at
-            .lanes
-            .iter_mut()
-            .filter(|lane| fits(lane))
-            .min_by_key(|lane| lane.tag)?;
-        let job = lane.jobs.pop_front();
-        at.now = at.now.max(lane.tag);
-        lane.tag += 1;
-        self.now = self.now.max(at.tag);
-        at.tag += 1;
-        self.forget();
-        job
+        let next = |at: &Lanes<T>| {
+            let mut lanes = at.lanes.line().enumerate();
+            lanes.find_map(|(lane, jobs)| Some((lane, jobs.first(&fits)?)))
+        };
+        let parties = self.parties.line().enumerate();
+        let mut found = parties.filter_map(|(party, at)| Some((party, next(at)?)));
+        let (party, (lane, job)) = found.next()?;
+        drop(found);
+        let take = |at: &mut Lanes<T>| at.lanes.serve(lane, |lane| lane.take(job));
+        Some(self.parties.serve(party, take))
     }
 
     /// Removes every job that `matches`, wherever it stands.
     pub fn remove(&mut self, matches: impl Fn(&T) -> bool) -> Vec<T> {
-        let mut removed = Vec::new();
-        for lane in self.addresses.iter_mut().flat_map(|at| &mut at.lanes) {
-            for job in std::mem::take(&mut lane.jobs) {
-                if matches(&job) {
-                    removed.push(job);
-                } else {
-                    lane.jobs.push_back(job);
-                }
-            }
-        }
-        self.forget();
-        removed
+        self.extract(|waiting| matches(&waiting.job))
     }
 
-    /// Forgets owners that hold no place and would start at the current virtual time anyway,
-    /// so that past names and addresses take no memory.
-    fn forget(&mut self) {
-        let now = self.now;
-        self.addresses.retain_mut(|at| {
-            let present = at.now;
-            at.lanes
-                .retain(|lane| lane.places() > 0 || lane.tag > present);
-            at.places() > 0 || at.tag > now
+    /// Removes every job whose deadline has passed.
+    pub fn take_expired(&mut self, now: Instant) -> Vec<T> {
+        self.extract(|waiting| waiting.order.has_expired(now))
+    }
+
+    fn extract(&mut self, matches: impl Fn(&Waiting<T>) -> bool) -> Vec<T> {
+        let mut removed = Vec::new();
+        self.parties.change_all(|at| {
+            at.lanes.change_all(|lane| {
+                let matching = lane.jobs.extract_if(.., |waiting| matches(waiting));
+                removed.extend(matching.map(|waiting| waiting.job));
+            });
         });
+        removed
     }
 
     /// Every job, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        let lanes = self.addresses.iter().flat_map(|at| &at.lanes);
-        lanes.flat_map(|lane| &lane.jobs)
+        let lanes = self.parties.iter().flat_map(|at| at.lanes.iter());
+        lanes.flat_map(|lane| lane.jobs.iter().map(|waiting| &waiting.job))
     }
 
-    /// Every job, in the order in which they will run if no more arrive.
+    /// Every job, in the order in which they will run if each fits when its turn comes and no
+    /// more arrive.
     pub fn in_order(&mut self) -> Vec<&mut T> {
         let mut order = Vec::new();
-        for at in &mut self.addresses {
-            let lanes = at.lanes.iter_mut();
-            let mut jobs: Vec<_> = lanes
-                .flat_map(|lane| (lane.tag..).zip(&mut lane.jobs))
-                .collect();
-            // Both sorts are stable, so ties are broken as in `pop_if`.
-            jobs.sort_by_key(|(tag, _)| *tag);
-            let turns = at.tag..;
-            order.extend(turns.zip(jobs).map(|(turn, (_, job))| (turn, job)));
+        for at in self.parties.line_mut() {
+            let lanes = at.lanes.line_mut();
+            let jobs = lanes.flat_map(|lane| (0..).zip(&mut lane.jobs));
+            order.extend((0..).zip(by_turn(jobs.collect::<Vec<(usize, _)>>())));
         }
-        order.sort_by_key(|(turn, _)| *turn);
-        order.into_iter().map(|(_, job)| job).collect()
+        let jobs = by_turn(order).into_iter();
+        jobs.map(|waiting| &mut waiting.job).collect()
     }
+}
+
+/// Puts what has a number of a turn, member by member, in the order in which members take turns.
+fn by_turn<T>(mut members: Vec<(usize, T)>) -> Vec<T> {
+    // Stable: within a turn, members keep their order.
+    members.sort_by_key(|(turn, _)| *turn);
+    members.into_iter().map(|(_, job)| job).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Jobs = FairQueue<&'static str>;
-
-    fn owner(address: u8, name: &str) -> Owner {
-        Owner::new(IpAddr::from([10, 0, 0, address]), name)
-    }
-
-    fn push(queue: &mut Jobs, owner: &Owner, job: &'static str) -> Result<(), Full> {
-        queue.reserve(owner)?;
-        queue.push(owner, job);
-        Ok(())
-    }
-
-    fn order(queue: &mut Jobs) -> Vec<&'static str> {
-        queue.in_order().into_iter().map(|job| *job).collect()
-    }
-
-    fn drain(queue: &mut Jobs) -> Vec<&'static str> {
-        std::iter::from_fn(|| queue.pop_if(|_| true)).collect()
-    }
-
-    #[test]
-    fn clients_take_turns() {
-        for (a, b) in [(owner(1, ""), owner(2, "")), (owner(1, "a"), owner(1, "b"))] {
-            let mut queue = FairQueue::new(99);
-            for job in ["a1", "a2", "a3"] {
-                push(&mut queue, &a, job).unwrap();
-            }
-            assert_eq!(queue.pop_if(|_| true), Some("a1"));
-            for job in ["b1", "b2"] {
-                push(&mut queue, &b, job).unwrap();
-            }
-            let expected = order(&mut queue);
-            assert_eq!(expected, ["b1", "a2", "b2", "a3"]);
-            assert_eq!(drain(&mut queue), expected);
-        }
-    }
-
-    #[test]
-    fn addresses_take_turns_however_many_names_one_has() {
-        let mut queue = FairQueue::new(99);
-        for (name, job) in [("x", "x1"), ("y", "y1"), ("z", "z1"), ("z", "z2")] {
-            push(&mut queue, &owner(1, name), job).unwrap();
-        }
-        push(&mut queue, &owner(2, ""), "b1").unwrap();
-        push(&mut queue, &owner(2, ""), "b2").unwrap();
-        let expected = ["x1", "b1", "y1", "b2", "z1", "z2"];
-        assert_eq!(order(&mut queue), expected);
-        assert_eq!(drain(&mut queue), expected);
-    }
-
-    /// A client that reconnects for every job, under the same name or not, gets every other
-    /// turn.
-    #[test]
-    fn leaving_and_returning_gains_nothing() {
-        for names in [["x"; 4], ["w", "x", "y", "z"]] {
-            let mut queue = FairQueue::new(99);
-            for job in ["a1", "a2", "a3", "a4"] {
-                push(&mut queue, &owner(1, ""), job).unwrap();
-            }
-            let mut served = vec![queue.pop_if(|_| true).unwrap()];
-            for (name, job) in names.iter().zip(["b1", "b2", "b3", "b4"]) {
-                push(&mut queue, &owner(2, name), job).unwrap();
-                while !served.contains(&job) {
-                    served.push(queue.pop_if(|_| true).unwrap());
-                }
-            }
-            assert_eq!(served, ["a1", "b1", "a2", "b2", "a3", "b3", "a4", "b4"]);
-        }
-    }
-
-    #[test]
-    fn a_latecomer_does_not_catch_up() {
-        let mut queue = FairQueue::new(999);
-        for _ in 0..50 {
-            push(&mut queue, &owner(1, ""), "a").unwrap();
-            push(&mut queue, &owner(2, ""), "b").unwrap();
-        }
-        for _ in 0..60 {
-            queue.pop_if(|_| true);
-        }
-        for _ in 0..20 {
-            push(&mut queue, &owner(3, ""), "c").unwrap();
-        }
-        let next: Vec<_> = drain(&mut queue).into_iter().take(12).collect();
-        let count = |name| next.iter().filter(|job| **job == name).count();
-        assert_eq!((count("a"), count("b"), count("c")), (4, 4, 4), "{next:?}");
-    }
-
-    #[test]
-    fn nobody_takes_the_last_places() {
-        let take = |queue: &mut Jobs, owner: Owner| {
-            (0..).take_while(|_| queue.reserve(&owner).is_ok()).count()
-        };
-        let mut queue = FairQueue::new(192);
-        assert_eq!(take(&mut queue, owner(1, "a")), 64);
-        let full = queue.reserve(&owner(1, "a")).unwrap_err();
-        assert_eq!((full.owner, full.address, full.free), (64, 64, 128));
-        // All other clients at that address, under ever new names.
-        let rest: usize = (0..99)
-            .map(|i| take(&mut queue, owner(1, &i.to_string())))
-            .sum();
-        assert_eq!(rest, 32);
-        // Other addresses.
-        let others: Vec<_> = (2..9).map(|i| take(&mut queue, owner(i, "a"))).collect();
-        assert!(others.iter().all(|&places| places > 0), "{others:?}");
-        assert_eq!(others[0], 32);
-    }
-
-    #[test]
-    fn full_means_full() {
-        let mut queue = FairQueue::new(1);
-        push(&mut queue, &owner(1, ""), "a").unwrap();
-        assert!(push(&mut queue, &owner(2, ""), "b").is_err());
-        queue.pop_if(|_| true);
-        queue.reserve(&owner(2, "")).unwrap();
-        assert!(queue.reserve(&owner(3, "")).is_err());
-        queue.release(&owner(2, ""));
-        push(&mut queue, &owner(3, ""), "c").unwrap();
-        assert_eq!(queue.len(), 1);
-    }
-
-    #[test]
-    fn a_short_job_does_not_overtake_its_own_client() {
-        let mut queue = FairQueue::new(99);
-        push(&mut queue, &owner(1, ""), "long").unwrap();
-        push(&mut queue, &owner(1, ""), "short").unwrap();
-        assert_eq!(queue.pop_if(|job| *job == "short"), None);
-        push(&mut queue, &owner(2, ""), "short").unwrap();
-        assert_eq!(queue.pop_if(|job| *job == "short"), Some("short"));
-    }
-
-    #[test]
-    fn removal_keeps_the_rest_in_order_and_memory_is_freed() {
-        let mut queue = FairQueue::new(99);
-        for job in ["a1", "a2", "a3"] {
-            push(&mut queue, &owner(1, ""), job).unwrap();
-        }
-        push(&mut queue, &owner(2, ""), "b1").unwrap();
-        assert_eq!(queue.remove(|job| *job == "a2"), ["a2"]);
-        assert_eq!(order(&mut queue), ["a1", "b1", "a3"]);
-        for i in 0..=255 {
-            for name in ["x", "y", "z"] {
-                push(&mut queue, &owner(i, name), "c").unwrap();
-                queue.remove(|job| *job == "c");
-            }
-        }
-        assert_eq!(queue.addresses.len(), 2);
-        assert_eq!(queue.remove(|job| job.starts_with('a')), ["a1", "a3"]);
-        assert_eq!(drain(&mut queue), ["b1"]);
-    }
-}
+mod properties;
+#[cfg(test)]
+mod tests;

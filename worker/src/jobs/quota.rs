@@ -1,19 +1,20 @@
-//! One bound on the results and previews that all clients together have not read.
+//! One bound on the results, previews and states of all owners together.
 //!
-//! A result stays in memory until its client has read it, and so does a preview. When a new
-//! result does not fit, a client is evicted: first one that has stopped reading, the one that
-//! read least recently; otherwise the one that holds the most, if that is more than the
-//! newcomer would hold. If nobody qualifies, the new result is refused.
+//! A result stays in memory until its owner has acknowledged it; a preview or state until it is
+//! read. When a new result does not fit, an owner is evicted: first one that is away, the one
+//! that left first; then one that has stopped reading, the one that read least recently;
+//! otherwise the one that holds the most, if that is more than the newcomer would hold. If
+//! nobody qualifies, the new result is refused.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How long a client may leave unread data untouched while others need the room.
+/// How long an owner may leave unread data untouched while others need the room.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// The holder of a client's data, which an eviction frees.
+/// The holder of an owner's data, which an eviction frees.
 pub(super) trait Evict: Send + Sync {
-    /// Frees the client's data and ends its connection. Called without the quota's lock.
+    /// Frees the owner's data and ends its connections. Called without the quota's lock.
     fn evict(&self);
 }
 
@@ -22,6 +23,8 @@ struct Holder {
     bytes: u64,
     /// When it last read something, or last began to have something to read.
     read: Instant,
+    /// Since when it has no connection.
+    away: Option<Instant>,
     data: Weak<dyn Evict>,
 }
 
@@ -46,18 +49,19 @@ impl Inner {
             let all = self.holders.iter().enumerate();
             all.filter(|(_, holder)| holder.number != number && holder.bytes > 0)
         };
+        let away = others().filter_map(|(at, holder)| Some((holder.away?, at)));
         let stalled = others().filter(|(_, holder)| now - holder.read >= STALLED);
         let own = self.holders.iter().find(|holder| holder.number == number);
         let own = own.map_or(0, |holder| holder.bytes) + bytes;
         let larger = others().filter(|(_, holder)| holder.bytes > own);
-        stalled
-            .min_by_key(|(_, holder)| holder.read)
-            .or_else(|| larger.max_by_key(|(_, holder)| holder.bytes))
-            .map(|(at, _)| at)
+        let least_recent = || stalled.min_by_key(|(_, holder)| holder.read);
+        let largest = || larger.max_by_key(|(_, holder)| holder.bytes);
+        let of_present = || least_recent().or_else(largest).map(|(at, _)| at);
+        away.min().map(|(_, at)| at).or_else(of_present)
     }
 }
 
-/// The bytes that all clients together may leave unread.
+/// The bytes that all owners together may hold.
 pub(super) struct Quota {
     most: u64,
     inner: Mutex<Inner>,
@@ -76,7 +80,7 @@ impl Quota {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a new client's account. `data` is told if the client is evicted.
+    /// Opens an owner's account. `data` is told if the owner is evicted.
     pub fn open(self: &Arc<Self>, data: Weak<dyn Evict>) -> Account {
         let mut inner = self.lock();
         let number = inner.next;
@@ -85,6 +89,7 @@ impl Quota {
             number,
             bytes: 0,
             read: Instant::now(),
+            away: None,
             data,
         });
         Account {
@@ -93,13 +98,18 @@ impl Quota {
         }
     }
 
-    /// Bytes that were not read yet.
+    /// Bytes that are held.
     pub fn used(&self) -> u64 {
         self.lock().used()
     }
+
+    /// Most bytes that may be held.
+    pub fn most(&self) -> u64 {
+        self.most
+    }
 }
 
-/// One client's part of the quota.
+/// One owner's part of the quota.
 pub(super) struct Account {
     quota: Arc<Quota>,
     number: u64,
@@ -156,7 +166,16 @@ impl Account {
         })
     }
 
-    /// Notes that the client has read something just now.
+    /// Notes whether the owner has no connection. One that is away stays so since the first
+    /// time.
+    pub fn set_away(&self, is_away: bool) {
+        if let Some(holder) = self.quota.lock().holder(self.number) {
+            let since = holder.away.unwrap_or_else(Instant::now);
+            holder.away = is_away.then_some(since);
+        }
+    }
+
+    /// Notes that the owner has read something just now.
     pub fn note_read(&self) {
         if let Some(holder) = self.quota.lock().holder(self.number) {
             holder.read = Instant::now();
@@ -180,7 +199,7 @@ pub(super) struct Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        // An evicted client's bytes were given back with its eviction.
+        // An evicted owner's bytes were given back with its eviction.
         if let Some(holder) = self.quota.lock().holder(self.number) {
             holder.bytes -= self.bytes;
         }

@@ -2,31 +2,34 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ovis_protocol::limits::MAX_JOBS_PER_OWNER;
-use ovis_protocol::{Capabilities, ErrorCode, Status, WireError};
+use ovis_protocol::{Capabilities, ErrorCode, Keeping, StateInterval, Status, WireError};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::admission::{JobCosts, Ledger, Reservation};
-use super::error::shutting_down;
+use super::admission::{JobCosts, Ledger, Reservation, WithState};
+use super::content::Content;
+use super::error::{draining, shutting_down};
 use super::event::Event;
-use super::id::{ClientId, JobKey};
+use super::id::{ClientId, JobKey, OwnerNumber};
 use super::job::{Job, Ticket};
+use super::journal::Journal;
 use super::memory::MemoryStore;
 use super::metrics::Metrics;
-use super::open::OpenJob;
 use super::owner::Owner;
 use super::place::Place;
+use super::queue::{Order, QueueLimits};
+use super::recorder::Recorder;
 use super::state::{queue_full, Next, Shared, Wanted};
-use super::store::JobStore;
+use super::store::{Attached, Found, JobStore, Kept, NewJob};
+use super::submission::{Admitted, Submission};
 use super::subscription::Subscription;
-use super::work::Work;
 use crate::pipeline::{Ask, Budget};
 
-/// Queue places unless configured otherwise. A client that is alone may take a third of them,
-/// which is as many jobs as a connection may have.
+/// Queue places unless configured otherwise. An owner that is alone may take a third of them,
+/// which is as many jobs as an owner may have.
 pub const DEFAULT_QUEUE: usize = 3 * MAX_JOBS_PER_OWNER;
 
 /// Bounds on what jobs keep.
@@ -34,15 +37,28 @@ pub const DEFAULT_QUEUE: usize = 3 * MAX_JOBS_PER_OWNER;
 pub struct Limits {
     /// Places in the queue.
     pub queue: usize,
-    /// Bytes of results and previews that all clients together may leave unread.
-    pub unread_bytes: u64,
+    /// Most places that one owner may have.
+    pub queue_per_owner: usize,
+    /// Bytes of results, previews and states that are kept for all owners together.
+    pub kept_bytes: u64,
+    /// How long an unfinished job is kept after its owner has left, and an ended one after its
+    /// end.
+    pub kept_for: Duration,
+    /// How often the state of a running denoise job is written to the journal.
+    pub checkpoint: StateInterval,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             queue: DEFAULT_QUEUE,
-            unread_bytes: 2 << 30,
+            queue_per_owner: MAX_JOBS_PER_OWNER,
+            kept_bytes: 2 << 30,
+            kept_for: Duration::from_secs(3600),
+            checkpoint: StateInterval {
+                steps: 0,
+                seconds: 10.0,
+            },
         }
     }
 }
@@ -61,7 +77,8 @@ pub struct Model {
 /// except [`next`](Self::next), which the device itself calls, and [`stopped`](Self::stopped).
 #[derive(Clone)]
 pub struct Jobs {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
+    limits: Limits,
     /// The model that jobs go to.
     model: Arc<Model>,
     started: Instant,
@@ -85,19 +102,40 @@ impl Jobs {
     /// The jobs of a worker that has loaded `model` and has `budget` left for them. Events and
     /// results are kept in memory.
     pub fn new(limits: Limits, model: Model, budget: Budget) -> Self {
-        let store = Arc::new(MemoryStore::new(limits.unread_bytes));
-        Self::with_store(limits.queue, store, model, budget)
+        let store = Arc::new(MemoryStore::new(limits.kept_bytes));
+        Self::with_store(limits, store, Recorder::default(), model, budget)
     }
 
-    /// As [`new`](Self::new), with `queue` places and another store.
+    /// As [`new`](Self::new), with a journal that what is kept in memory is also written to.
+    pub fn with_journal(
+        limits: Limits,
+        journal: Arc<dyn Journal>,
+        model: Model,
+        budget: Budget,
+    ) -> Self {
+        let store = Arc::new(MemoryStore::new(limits.kept_bytes));
+        Self::with_store(limits, store, Recorder::new(journal), model, budget)
+    }
+
+    /// As [`new`](Self::new), with another store and a journal.
     pub fn with_store(
-        queue: usize,
+        limits: Limits,
         store: Arc<dyn JobStore>,
+        recorder: Recorder,
         model: Model,
         budget: Budget,
     ) -> Self {
         Self {
-            shared: Arc::new(Shared::new(queue, store, Ledger::new(budget))),
+            shared: Arc::new(Shared::new(
+                QueueLimits {
+                    capacity: limits.queue,
+                    per_owner: limits.queue_per_owner,
+                },
+                store,
+                Ledger::new(budget),
+                recorder,
+            )),
+            limits,
             model: Arc::new(model),
             started: Instant::now(),
             numbers: Arc::new(AtomicU64::new(1)),
@@ -110,12 +148,18 @@ impl Jobs {
         &self.model.capabilities
     }
 
+    /// The model that jobs go to, with its precision and device.
+    pub(super) fn model_identity(&self) -> String {
+        let can = self.capabilities();
+        format!("{}, {}, {}", can.model, can.precision, can.device)
+    }
+
     /// Subscribes a new client, with a number of its own.
     pub fn subscribe(&self) -> Subscription {
         Subscription::new(self.shared.store.clone(), self.number())
     }
 
-    fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -137,9 +181,40 @@ impl Jobs {
         &self.shared.metrics
     }
 
-    /// Bytes of results and previews that clients have not read.
-    pub fn unread_bytes(&self) -> u64 {
-        self.shared.store.unread_bytes()
+    /// What is kept for owners that have not acknowledged it.
+    pub fn kept(&self) -> Kept {
+        self.shared.store.kept()
+    }
+
+    /// What writes jobs to the journal.
+    pub fn recorder(&self) -> &Recorder {
+        &self.shared.recorder
+    }
+
+    /// How jobs of lasting owners are kept.
+    pub fn keeping(&self) -> Keeping {
+        Keeping {
+            seconds: self.limits.kept_for.as_secs_f64(),
+            bytes: self.limits.kept_bytes,
+            is_durable: self.recorder().is_durable(),
+        }
+    }
+
+    /// Forgets what was kept for long enough. To be called every second or so.
+    pub fn sweep(&self) {
+        let swept = self
+            .shared
+            .store
+            .sweep(Instant::now(), self.limits.kept_for);
+        for (owner, id) in swept.forgotten {
+            self.shared.recorder.forget(owner, id);
+        }
+        if !swept.abandoned.is_empty() {
+            let jobs = swept.abandoned.len();
+            tracing::info!(jobs, "cancelled jobs whose owner stays away");
+            self.shared
+                .cancel(|ticket| swept.abandoned.contains(&ticket.key));
+        }
     }
 
     /// Fails the queued jobs now, and the running ones after the device's current step.
@@ -178,54 +253,105 @@ impl Jobs {
 
 /// What a client's calls come down to.
 impl Jobs {
-    /// Reserves memory for a job by its shapes.
-    pub(super) fn admit(&self, ask: Ask) -> Result<Reservation, WireError> {
-        self.shared.ledger.admit(&*self.model.costs, ask)
+    /// Reserves memory for a job by its shapes, and `state` bytes in addition.
+    pub(super) fn admit(&self, ask: Ask, state: u64) -> Result<Reservation, WireError> {
+        let costs = WithState {
+            costs: &*self.model.costs,
+            bytes: state,
+        };
+        let admitted = self.shared.ledger.admit(&costs, ask);
+        admitted.map_err(|error| self.with_hint(error))
     }
 
-    /// Reserves a queue place and a UUID for a job of `owner`.
+    /// An error with the seconds after which the request may succeed, if waiting helps.
+    pub(super) fn with_hint(&self, error: WireError) -> WireError {
+        match error.code {
+            ErrorCode::QueueFull => error.retry_after(self.shared.lock().retry_after()),
+            _ => error,
+        }
+    }
+
+    /// Reserves a queue place and a UUID for a job of `owner`. If another connection of the owner
+    /// holds a place for this UUID, it loses it.
     ///
     /// # Errors
-    /// `ShuttingDown`; `UnknownJob` if the UUID is taken; `QueueFull` if the owner's share of
+    /// `ShuttingDown`, also while the worker is being drained; `QueueFull` if the owner's share of
     /// the queue is used up.
-    pub(super) fn reserve(&self, owner: &Owner, id: Uuid) -> Result<Place, WireError> {
+    pub(super) fn reserve(
+        &self,
+        owner: &Owner,
+        number: OwnerNumber,
+        id: Uuid,
+    ) -> Result<Place, WireError> {
+        let job = self.number();
         let mut state = self.shared.lock();
         if state.stopping {
             return Err(shutting_down());
         }
-        if state.has(id) {
-            return Err(WireError::new(
-                ErrorCode::UnknownJob,
-                "A job with this UUID is already there.",
-                "Choose a new UUID for every job.",
-            ));
+        if state.draining {
+            return Err(draining());
         }
+        if let Some((earlier, _)) = state.reserved.get(&(number, id)) {
+            let earlier = *earlier;
+            state.release(number, id, earlier);
+        }
+        let retry_after = state.retry_after();
         state
             .queue
             .reserve(owner)
-            .map_err(|full| queue_full(&full))?;
-        state.reserved.insert(id);
-        Ok(Place::new(self.shared.clone(), owner.clone(), id))
+            .map_err(|full| queue_full(&full).retry_after(retry_after))?;
+        state.reserved.insert((number, id), (job, owner.clone()));
+        Ok(Place::new(self.shared.clone(), number, id, job))
     }
 
-    /// Queues a client's job at its place.
+    /// Queues a job of `owner` at its place. Its events go to `client`.
     ///
     /// # Errors
-    /// `ShuttingDown`, which is then stored as the job's end too.
+    /// `ShuttingDown`, which is then stored as the job's end too; `UnknownJob` if the job was
+    /// submitted again on another connection.
     pub(super) fn submit(
         &self,
-        client: ClientId,
-        place: Place,
-        open: OpenJob,
-        work: Work,
-        reservation: Reservation,
+        client: Option<ClientId>,
+        owner: &Owner,
+        admitted: Admitted,
+        submission: Submission,
     ) -> Result<(), WireError> {
-        let key = self.open_log(client, place.id, open);
-        let ticket = Ticket::new(key, place.id, work.name(), self.shared.store.clone());
+        let Admitted {
+            place,
+            open,
+            reservation,
+        } = admitted;
+        let Submission {
+            work,
+            options,
+            content,
+            is_journaled,
+        } = submission;
+        let key = JobKey {
+            owner: place.owner,
+            number: place.number,
+        };
+        let ticket = Ticket::new(key, place.id, work.name(), self.shared.store.clone())
+            .with_options(&options, client, &owner.id)
+            .journaled(is_journaled.then_some(owner.id));
         let mut state = self.shared.lock();
+        if !state.holds(place.owner, place.id, place.number) {
+            return Err(superseded());
+        }
+        self.shared.store.put(
+            key,
+            NewJob {
+                id: place.id,
+                reader: client,
+                content,
+                open,
+            },
+        );
         if state.stopping {
             drop(state);
-            ticket.report(Event::Failed(shutting_down()));
+            if !is_journaled {
+                ticket.report(Event::Failed(shutting_down()));
+            }
             return Err(shutting_down());
         }
         let job = Job {
@@ -235,36 +361,94 @@ impl Jobs {
             reservation,
             reported_position: None,
         };
-        state.reserved.remove(&place.id);
-        state.queue.push(&place.owner, job);
+        state.reserved.remove(&(place.owner, place.id));
+        let order = Order {
+            priority: options.priority,
+            deadline: job.ticket.deadline,
+        };
+        state.queue.push(owner, order, job);
         state.report_positions();
         drop(state);
         self.shared.wake();
         Ok(())
     }
 
-    /// Ends a client's job that was admitted and never queued.
-    pub(super) fn end_unqueued(&self, client: ClientId, id: Uuid, open: OpenJob, event: Event) {
-        let key = self.open_log(client, id, open);
-        self.shared.store.append(key, event);
+    /// Ends a job that was admitted and never queued.
+    pub(super) fn end_unqueued(&self, client: ClientId, admitted: Admitted, event: Event) {
+        let Admitted {
+            place,
+            open,
+            reservation,
+        } = admitted;
+        let key = JobKey {
+            owner: place.owner,
+            number: place.number,
+        };
+        let id = place.id;
+        let is_its = self
+            .shared
+            .lock()
+            .holds(place.owner, place.id, place.number);
+        // The client may submit another job as soon as it reads of this one's end.
+        drop((place, reservation));
+        if is_its {
+            let new = NewJob {
+                id,
+                reader: Some(client),
+                content: Content::default(),
+                open,
+            };
+            self.keep_end(key, new, event);
+        }
     }
 
-    fn open_log(&self, client: ClientId, id: Uuid, open: OpenJob) -> JobKey {
-        let number = self.number();
-        let key = JobKey { client, number };
-        self.shared.store.put(key, id, open);
-        key
+    /// Keeps the end of a job that was never queued here.
+    pub(super) fn keep_end(&self, key: JobKey, new: NewJob, end: Event) {
+        self.shared.store.put(key, new);
+        self.shared.store.append(key, end);
     }
 
-    /// Drops a client's job, if it has not ended.
-    pub(super) fn cancel(&self, client: ClientId, id: Uuid) {
-        self.shared.cancel(client, id);
+    /// Makes an owner known that has no connection.
+    pub(super) fn attach_away(&self, owner: &Owner) -> Attached {
+        self.shared.store.attach(owner, None)
     }
 
-    /// Drops every job of a client that is gone.
-    pub(super) fn drop_client(&self, client: ClientId) {
-        self.shared.drop_client(client);
+    /// A job of a client's owner.
+    pub(super) fn find(&self, client: ClientId, id: Uuid) -> Option<Found> {
+        self.shared.store.find(client, id)
     }
+
+    /// Makes a client the reader of a job of its owner.
+    pub(super) fn claim(&self, client: ClientId, job: JobKey, skip: usize) {
+        self.shared.store.claim(client, job, skip);
+    }
+
+    /// Forgets a job of a client's owner that has ended.
+    pub(super) fn acknowledge(&self, client: ClientId, id: Uuid) {
+        if let Some(owner) = self.shared.store.acknowledge(client, id) {
+            self.shared.recorder.forget(owner, id);
+        }
+    }
+
+    /// Drops a job of an owner, if it has not ended.
+    pub(super) fn cancel(&self, owner: OwnerNumber, id: Uuid) {
+        self.shared
+            .cancel(|ticket| ticket.key.owner == owner && ticket.id == id);
+    }
+
+    /// Drops every job of an owner that is gone.
+    pub(super) fn drop_owner(&self, owner: OwnerNumber) {
+        self.shared.drop_owner(owner);
+    }
+}
+
+/// The error of a job that another connection of its owner has submitted anew.
+fn superseded() -> WireError {
+    WireError::new(
+        ErrorCode::UnknownJob,
+        "Another connection of this client has submitted the job again.",
+        "Claim the job where its result is wanted.",
+    )
 }
 
 /// The device's side.
@@ -274,9 +458,25 @@ impl Jobs {
         self.shared.next(wanted)
     }
 
+    /// Parts with a job that the device's end interrupts: one in the journal goes on when the
+    /// worker is back, another one fails.
+    pub fn interrupt(&self, ticket: &Ticket) {
+        self.shared.interrupt(&mut self.shared.lock(), ticket);
+    }
+
     /// Ends a job with its last event. What comes after a job's end is ignored.
     pub fn end(&self, ticket: &Ticket, event: Event) {
         self.shared.end(&mut self.shared.lock(), ticket, event);
+    }
+
+    /// How often the state of a denoise job is to be written to the journal.
+    pub fn checkpoint_interval(&self, ticket: &Ticket) -> Option<StateInterval> {
+        ticket.journaled.map(|_| self.limits.checkpoint)
+    }
+
+    /// Writes the state of a denoise job after `step` steps to the journal.
+    pub fn checkpoint(&self, ticket: &Ticket, step: u32, state: Arc<[u8]>) {
+        self.shared.recorder.checkpoint(ticket, step, state);
     }
 
     /// The memory that jobs have reserved and may still take.

@@ -1,7 +1,7 @@
 //! Queued and running jobs, behind one lock, and the condition that the device's thread waits
 //! on.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,15 @@ use ovis_protocol::WireError;
 use uuid::Uuid;
 
 use super::admission::Ledger;
-use super::error::shutting_down;
+use super::error::{deadline_exceeded, shutting_down};
 use super::event::Event;
-use super::id::ClientId;
+use super::id::OwnerNumber;
 use super::job::{Job, Ticket};
 use super::metrics::Metrics;
-use super::queue::{FairQueue, Full};
+use super::owner::Owner;
+use super::queue::{FairQueue, Full, QueueLimits};
+use super::recorder::Recorder;
+use super::retry::{retry_after, RecentJobs};
 use super::store::JobStore;
 
 /// How long the device's thread waits for a job before it is told that it is idle.
@@ -49,36 +52,50 @@ pub(super) struct Shared {
     pub store: Arc<dyn JobStore>,
     pub ledger: Arc<Ledger>,
     pub metrics: Metrics,
+    pub recorder: Recorder,
 }
 
 /// The jobs that have not ended.
 pub(super) struct State {
     pub queue: FairQueue<Job>,
-    /// UUIDs of jobs that have a queue place and whose tensors are still arriving.
-    pub reserved: HashSet<Uuid>,
+    /// Jobs that have a queue place and whose tensors are still arriving: the job's number, and
+    /// the owner that holds the place.
+    pub reserved: HashMap<(OwnerNumber, Uuid), (u64, Owner)>,
     pub running: Vec<Ticket>,
     pub stopping: bool,
+    /// Whether an operator wants no new jobs to be accepted.
+    pub draining: bool,
     /// Number of jobs that have ended.
     pub finished: u64,
+    /// How long recent jobs had the device.
+    pub recent: RecentJobs,
     /// Bytes of device memory in use and in all, as last reported.
     pub device_memory: (u64, u64),
 }
 
 impl Shared {
-    pub fn new(queue: usize, store: Arc<dyn JobStore>, ledger: Arc<Ledger>) -> Self {
+    pub fn new(
+        queue: QueueLimits,
+        store: Arc<dyn JobStore>,
+        ledger: Arc<Ledger>,
+        recorder: Recorder,
+    ) -> Self {
         Self {
             state: Mutex::new(State {
                 queue: FairQueue::new(queue),
-                reserved: HashSet::new(),
+                reserved: HashMap::new(),
                 running: Vec::new(),
                 stopping: false,
+                draining: false,
                 finished: 0,
+                recent: RecentJobs::default(),
                 device_memory: (0, 0),
             }),
             changed: Condvar::new(),
             store,
             ledger,
             metrics: Metrics::new(),
+            recorder,
         }
     }
 
@@ -100,6 +117,7 @@ impl Shared {
             if state.stopping {
                 return Next::Stop;
             }
+            self.expire(&mut state);
             let job = match wanted {
                 Wanted::Any => state.queue.pop_if(|_| true),
                 Wanted::If(fits) => state.queue.pop_if(fits),
@@ -110,6 +128,7 @@ impl Shared {
                     .job_started(job.ticket.waited_until(Instant::now()));
                 state.running.push(job.ticket.clone());
                 job.ticket.report(Event::Started);
+                self.recorder.begin(&job.ticket);
                 state.report_positions();
                 return Next::Job(Box::new(job));
             }
@@ -125,50 +144,76 @@ impl Shared {
         }
     }
 
-    /// Drops a client's job and reports that at once. The device gives up a running job as
-    /// soon as it can: within an operation on a CPU, after it on a GPU.
-    pub fn cancel(&self, client: ClientId, id: Uuid) {
-        let is_it = |ticket: &Ticket| ticket.client() == client && ticket.id == id;
+    /// Fails the queued jobs whose deadline has passed.
+    fn expire(&self, state: &mut State) {
+        let expired = state.queue.take_expired(Instant::now());
+        for job in &expired {
+            self.end(state, &job.ticket, Event::Failed(deadline_exceeded()));
+        }
+        if !expired.is_empty() {
+            state.report_positions();
+        }
+    }
+
+    /// Drops the jobs that match and reports that at once. The device gives up a running job as
+    /// soon as it can: within an operation on a CPU, after it on a GPU. Returns how many jobs
+    /// there were.
+    pub fn cancel(&self, is_it: impl Fn(&Ticket) -> bool) -> usize {
         let mut state = self.lock();
-        let running = state.running.iter().find(|ticket| is_it(ticket)).cloned();
-        if let Some(ticket) = running {
-            ticket.cancel();
-            self.end(&mut state, &ticket, Event::Cancelled);
+        let mut cancelled = 0;
+        for ticket in state.running.clone() {
+            if is_it(&ticket) {
+                ticket.cancel();
+                self.end(&mut state, &ticket, Event::Cancelled);
+                cancelled += 1;
+            }
         }
         for job in state.queue.remove(|job| is_it(&job.ticket)) {
             self.end(&mut state, &job.ticket, Event::Cancelled);
+            cancelled += 1;
         }
         state.report_positions();
+        cancelled
     }
 
-    /// Drops every job of a client that is gone. A running one ends once the device has given
+    /// Drops every job of an owner that is gone. A running one ends once the device has given
     /// it up.
-    pub fn drop_client(&self, client: ClientId) {
+    pub fn drop_owner(&self, owner: OwnerNumber) {
         let mut state = self.lock();
         for ticket in &state.running {
-            if ticket.client() == client {
+            if ticket.key.owner == owner {
                 ticket.cancel();
             }
         }
-        for job in state.queue.remove(|job| job.ticket.client() == client) {
+        for job in state.queue.remove(|job| job.ticket.key.owner == owner) {
             self.end(&mut state, &job.ticket, Event::Cancelled);
         }
         state.report_positions();
     }
 
-    /// Fails the queued jobs and admits no more.
+    /// Fails the queued jobs and admits no more. Jobs in the journal are queued again when the
+    /// worker is back.
     pub fn stop(&self, state: &mut State) {
         state.stopping = true;
         for job in state.queue.remove(|_| true) {
-            self.end(state, &job.ticket, Event::Failed(shutting_down()));
+            self.interrupt(state, &job.ticket);
         }
     }
 
-    /// Fails the running jobs, which the device gives up as soon as it can.
+    /// Parts with a job that the worker's end interrupts.
+    pub fn interrupt(&self, state: &mut State, ticket: &Ticket) {
+        match ticket.journaled {
+            Some(_) => state.running.retain(|other| !other.is_same_as(ticket)),
+            None => self.end(state, ticket, Event::Failed(shutting_down())),
+        }
+    }
+
+    /// Fails the running jobs, which the device gives up as soon as it can. Jobs in the journal
+    /// go on from their last state when the worker is back.
     pub fn abandon(&self, state: &mut State) {
         for ticket in state.running.clone() {
             ticket.cancel();
-            self.end(state, &ticket, Event::Failed(shutting_down()));
+            self.interrupt(state, &ticket);
         }
     }
 
@@ -181,6 +226,10 @@ impl Shared {
         state.running.retain(|other| !other.is_same_as(ticket));
         state.finished += 1;
         self.metrics.job_ended(ticket.operation, &event);
+        self.recorder.end(ticket, &event);
+        if let Event::Done(outcome, _) = &event {
+            state.recent.note(outcome.seconds_running);
+        }
         ticket.span.in_scope(|| log_end(&event));
         ticket.report(event);
     }
@@ -212,29 +261,35 @@ impl State {
         }
     }
 
-    /// Whether an unfinished job has this UUID.
-    pub fn has(&self, id: Uuid) -> bool {
-        self.reserved.contains(&id)
-            || self.running.iter().any(|ticket| ticket.id == id)
-            || self.queue.iter().any(|job| job.ticket.id == id)
+    /// Whether a place is still reserved for the job of this number.
+    pub fn holds(&self, owner: OwnerNumber, id: Uuid, number: u64) -> bool {
+        let reserved = self.reserved.get(&(owner, id));
+        reserved.is_some_and(|(reserved, _)| *reserved == number)
+    }
+
+    /// Gives a reserved place back, if it is still this job's.
+    pub fn release(&mut self, owner: OwnerNumber, id: Uuid, number: u64) {
+        if self.holds(owner, id, number) {
+            if let Some((_, holder)) = self.reserved.remove(&(owner, id)) {
+                self.queue.release(&holder);
+            }
+        }
+    }
+}
+
+impl State {
+    /// The seconds after which a request that found no room may succeed.
+    pub fn retry_after(&self) -> f32 {
+        retry_after(&self.recent, self.running.len())
     }
 }
 
 /// The error of a job for which the queue has no place.
 pub(super) fn queue_full(full: &Full) -> WireError {
-    let Full {
-        owner,
-        address,
-        free,
-        capacity,
-    } = full;
     WireError::new(
         ovis_protocol::ErrorCode::QueueFull,
-        format!(
-            "The worker's queue has no place for another job of this client: it has {owner} of \
-             the {capacity} places, all clients at its address have {address}, and {free} are free."
-        ),
-        "An address gets no more places than are free, and a client no more than that leaves: \
-         wait for a job to end, or start the worker with a larger --queue.",
+        full.to_string(),
+        "An address or token gets no more places than are free, and a client no more than that \
+         leaves: wait for a job to end, or start the worker with a larger --queue.",
     )
 }

@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::id::{ClientId, JobKey};
-use super::store::{Delivered, JobStore, Wake};
+use super::owner::Owner;
+use super::store::{Attached, Delivered, JobStore, Wake};
 
-/// Reads the events and results of one client's jobs. Dropping it frees what was not read.
+/// Reads the events and results of the jobs that one client submitted or claimed. Dropping it
+/// leaves them to other clients of the owner.
 pub struct Subscription {
     store: Arc<dyn JobStore>,
     client: ClientId,
@@ -14,15 +16,20 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Subscribes a new client.
+    /// A new client's reading side, to which nothing comes until it is
+    /// [attached](Self::attach).
     pub(super) fn new(store: Arc<dyn JobStore>, client: ClientId) -> Self {
-        let wake = Arc::new(Wake::default());
-        store.subscribe(client, wake.clone());
         Self {
             store,
             client,
-            wake,
+            wake: Arc::default(),
         }
+    }
+
+    /// Lets the client speak for an owner.
+    pub(super) fn attach(&self, owner: &Owner) -> Attached {
+        let client = (self.client, self.wake.clone());
+        self.store.attach(owner, Some(client))
     }
 
     /// The client's number.
@@ -40,10 +47,10 @@ impl Subscription {
         self.store.next(self.client, before)
     }
 
-    /// Reads a range of the values of a job's result, as little-endian bytes. Reading the last
-    /// value frees the result. `None` if the result is no longer there.
+    /// Reads a range of the values of a job's result, as little-endian bytes. `None` if the
+    /// result is no longer there, or another client has claimed the job.
     pub fn read(&self, job: JobKey, values: Range<usize>) -> Option<Vec<u8>> {
-        self.store.read(job, values)
+        self.store.read(self.client, job, values)
     }
 
     /// Notes that the client has read something just now.
@@ -56,14 +63,9 @@ impl Subscription {
         self.store.close(self.client);
     }
 
-    /// Frees unread results, but not unread events.
-    pub fn discard_results(&self) {
-        self.store.discard_results(self.client);
-    }
-
-    /// Takes no more events and frees what was not read.
+    /// Takes no more events and leaves the jobs to other clients of the owner.
     pub fn abandon(&self) {
-        self.store.unsubscribe(self.client);
+        self.store.detach(self.client);
     }
 }
 

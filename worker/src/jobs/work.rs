@@ -8,12 +8,21 @@ use crate::pipeline::{DenoiseInputs, Image, Latent};
 pub enum Work {
     /// Prompts to conditioning.
     Encode(EncodeRequest),
-    /// Conditioning and latent to latent.
-    Denoise(Box<DenoiseRequest>, DenoiseInputs),
+    /// Conditioning and latent to latent, from the beginning or from a state.
+    Denoise(Box<DenoiseRequest>, DenoiseInputs, Option<Resume>),
     /// Latent to image.
     Decode(Latent),
     /// Image to latent.
     VaeEncode(Image),
+}
+
+/// The written state that a denoise job goes on from.
+pub struct Resume {
+    /// The state, as [`Snapshot`](crate::pipeline::Snapshot) writes it.
+    pub state: Vec<u8>,
+    /// Whether a state that does not belong to the job and the model is ignored, so that the
+    /// job begins anew. Otherwise it fails the job.
+    pub is_optional: bool,
 }
 
 impl Work {
@@ -34,7 +43,7 @@ impl Work {
     /// operations, which are short enough to run between two denoise steps.
     pub fn denoise_work(&self) -> Option<u64> {
         match self {
-            Self::Denoise(request, inputs) => {
+            Self::Denoise(request, inputs, _) => {
                 Some(u64::from(request.steps) * inputs.latent.elements())
             }
             _ => None,

@@ -60,6 +60,14 @@ impl Error {
         }
     }
 
+    /// Whether the cause is a state that a job cannot go on from.
+    pub fn is_bad_snapshot(&self) -> bool {
+        match self {
+            Self::Snapshot(error) => !matches!(error, SnapshotError::Device(_)),
+            _ => false,
+        }
+    }
+
     /// Whether the cause is too little memory.
     pub fn is_out_of_memory(&self) -> bool {
         match self {

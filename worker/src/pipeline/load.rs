@@ -19,7 +19,10 @@ use crate::models::mmdit::Mmdit;
 use crate::models::qwen3::Qwen3;
 use crate::models::vae::{Vae, VaeMemory};
 use crate::nn::Placement;
-use crate::sampling::Snapshot;
+use crate::sampling::{Snapshot, SnapshotError};
+
+/// The name under which a snapshot keeps the [identity](Pipeline::identity) of its model.
+const MODEL: &str = "model";
 
 /// A loaded model, with those of its parts that the checkpoint has.
 pub struct Pipeline {
@@ -267,8 +270,26 @@ impl Pipeline {
         DenoiseState::new(self.denoiser()?, self.scaling(), request, inputs)
     }
 
-    /// Continues a denoise job from a snapshot that
-    /// [`DenoiseState::snapshot`] made of the same request and inputs.
+    /// Writes out the state of a denoise job, and which model it belongs to.
+    ///
+    /// # Errors
+    /// A tensor cannot be copied from the device.
+    pub fn snapshot(&self, job: &DenoiseState) -> Result<Snapshot> {
+        let mut snapshot = job.snapshot()?;
+        snapshot.put(MODEL, self.identity());
+        Ok(snapshot)
+    }
+
+    /// What a model must have in common with another one to give the same result bit for bit:
+    /// name, precision and device.
+    pub fn identity(&self) -> String {
+        let placement = self.placement();
+        let (precision, device) = (placement.precision(), placement.device_name());
+        format!("{}, {precision}, {device}", self.name())
+    }
+
+    /// Continues a denoise job from a snapshot that [`snapshot`](Self::snapshot) made of the
+    /// same request and inputs.
     ///
     /// # Errors
     /// Those of [`start_denoise`](Self::start_denoise), and [`Error::Snapshot`] for a snapshot
@@ -279,7 +300,32 @@ impl Pipeline {
         inputs: DenoiseInputs,
         snapshot: &Snapshot,
     ) -> Result<DenoiseState> {
+        if snapshot.get::<String>(MODEL)? != self.identity() {
+            return Err(SnapshotError::Foreign { what: "model" }.into());
+        }
         DenoiseState::resume(self.denoiser()?, self.scaling(), request, inputs, snapshot)
+    }
+
+    /// A [snapshot](Self::snapshot) as bytes.
+    ///
+    /// # Errors
+    /// Those of [`snapshot`](Self::snapshot).
+    pub fn snapshot_bytes(&self, job: &DenoiseState) -> Result<Vec<u8>> {
+        Ok(self.snapshot(job)?.to_bytes()?)
+    }
+
+    /// As [`resume_denoise`](Self::resume_denoise), from a snapshot's bytes.
+    ///
+    /// # Errors
+    /// Those of [`resume_denoise`](Self::resume_denoise); bytes that are no snapshot are an
+    /// [`Error::Snapshot`] too.
+    pub fn resume_from_bytes(
+        &self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+        bytes: &[u8],
+    ) -> Result<DenoiseState> {
+        self.resume_denoise(request, inputs, &Snapshot::from_bytes(bytes)?)
     }
 
     fn scaling(&self) -> LatentScaling {

@@ -61,6 +61,26 @@ impl Output {
         Self::new("image", image.tensor())
     }
 
+    /// A result that was written as little-endian bytes. `None` if there is no such result, or
+    /// the bytes are not those of finite values of this shape.
+    pub fn from_bytes(name: &str, shape: &[u64], bytes: &[u8]) -> Option<Self> {
+        let known = ["conditioning", "latent", "image"];
+        let name = known.into_iter().find(|known| *known == name)?;
+        let shape: Option<Vec<usize>> = shape.iter().map(|&d| usize::try_from(d).ok()).collect();
+        let (values, rest) = bytes.as_chunks::<{ size_of::<f32>() }>();
+        let values: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        if !rest.is_empty() || !values.iter().all(|value| value.is_finite()) {
+            return None;
+        }
+        let shape = shape?;
+        let count = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d))?;
+        if count != values.len() {
+            return None;
+        }
+        let values = Tensor::from_vec(values, shape, &Device::Cpu).ok()?;
+        Some(Self { name, values })
+    }
+
     /// Dimensions, outermost first.
     pub fn shape(&self) -> Vec<u64> {
         self.values.dims().iter().map(|&d| d as u64).collect()
@@ -106,6 +126,18 @@ mod tests {
         assert_eq!((output.len(), output.byte_len()), (4, 16));
         let wanted = [1.5_f32.to_le_bytes(), (-2.0_f32).to_le_bytes()].concat();
         assert_eq!(output.bytes(1..3), wanted);
+        let read = |name, shape: &[u64]| Output::from_bytes(name, shape, &output.bytes(0..4));
+        let again = read("latent", &[1, 1, 2, 2]).unwrap();
+        assert_eq!(again.bytes(0..4), output.bytes(0..4));
+        for (name, shape) in [
+            ("noise", &[4][..]),
+            ("latent", &[5]),
+            ("latent", &[u64::MAX, 2]),
+        ] {
+            assert!(read(name, shape).is_none(), "{name} {shape:?}");
+        }
+        let nan = f32::NAN.to_le_bytes();
+        assert!(Output::from_bytes("latent", &[1], &nan).is_none());
     }
 
     #[test]

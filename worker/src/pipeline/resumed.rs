@@ -22,7 +22,7 @@ fn resumed_agrees(
     inputs: &DenoiseInputs,
 ) -> Forwards {
     let model = pipeline.denoiser().unwrap();
-    let bytes = |job: &DenoiseState| job.snapshot().unwrap().to_bytes().unwrap();
+    let bytes = |job: &DenoiseState| pipeline.snapshot(job).unwrap().to_bytes().unwrap();
     let mut job = pipeline.start_denoise(request, inputs.clone()).unwrap();
     let total = job.report().total;
     let mut written = vec![(bytes(&job), pipeline.preview(&job).unwrap())];
@@ -105,7 +105,7 @@ fn a_snapshot_of_another_job_is_refused() {
     let own = inputs(1, false);
     let mut job = pipeline.start_denoise(&request, own.clone()).unwrap();
     job.step(pipeline.denoiser().unwrap()).unwrap();
-    let snapshot = job.snapshot().unwrap();
+    let snapshot = pipeline.snapshot(&job).unwrap();
     let refused = |request: &DenoiseRequest, inputs: DenoiseInputs, snapshot: &Snapshot| {
         let resumed = pipeline.resume_denoise(request, inputs, snapshot);
         match resumed.err().expect("a refusal") {
@@ -123,7 +123,10 @@ fn a_snapshot_of_another_job_is_refused() {
         partial.remove(&name);
         assert!(refused(&request, own.clone(), &partial).contains(&name));
     }
-    assert!(refused(&request, own, &Snapshot::default()).contains("no `job.request`"));
+    assert!(refused(&request, own.clone(), &Snapshot::default()).contains("no `model`"));
+    let mut foreign = snapshot.clone();
+    foreign.put("model", "another model, f32, cpu");
+    assert!(refused(&request, own, &foreign).contains("its model differs"));
 }
 
 proptest! {
@@ -142,7 +145,7 @@ proptest! {
         request.cache = StepCaching::Fast;
         let mut job = pipeline.start_denoise(&request, inputs(1, false)).unwrap();
         job.step(model).unwrap();
-        let mut bytes = job.snapshot().unwrap().to_bytes().unwrap();
+        let mut bytes = pipeline.snapshot(&job).unwrap().to_bytes().unwrap();
         let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         bytes[8 + at.index(header)] = value;
         if let Ok(snapshot) = Snapshot::from_bytes(&bytes) {

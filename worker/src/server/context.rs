@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::connections::Connections;
+use super::failures::Failures;
 use super::gauges::Gauges;
 use super::options::Options;
 use crate::jobs::Jobs;
@@ -17,6 +18,8 @@ pub struct Context {
     pub options: Options,
     /// The sockets there are.
     pub connections: Arc<Connections>,
+    /// The addresses from which clients were not accepted.
+    pub failures: Failures,
     /// Metrics that are read when `/metrics` is requested.
     pub gauges: Gauges,
 }
@@ -26,6 +29,7 @@ impl Context {
     pub fn new(jobs: Jobs, options: Options) -> Self {
         Self {
             connections: Connections::new(options.connections),
+            failures: Failures::new(options.failures),
             gauges: Gauges::register(jobs.metrics()),
             jobs,
             options,

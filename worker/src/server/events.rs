@@ -4,9 +4,11 @@ use ovis_protocol::{DType, JobId, Preview, Progress, TensorHeader, WorkerMessage
 
 use crate::jobs::Event;
 
-/// The message that tells a client of an event. A result's values follow it as chunks.
-pub fn message(job: JobId, event: Event) -> WorkerMessage {
-    match event {
+/// The message that tells a client of an event. A result's values follow it as chunks. A state
+/// has no message beside its parts.
+pub fn message(job: JobId, event: Event) -> Option<WorkerMessage> {
+    Some(match event {
+        Event::State(..) => return None,
         Event::Queued(position) => WorkerMessage::Queued { job, position },
         Event::Started => WorkerMessage::Started { job },
         Event::Progress(report, seconds_left) => WorkerMessage::Progress(Progress {
@@ -30,5 +32,5 @@ pub fn message(job: JobId, event: Event) -> WorkerMessage {
         },
         Event::Failed(error) => WorkerMessage::Failed { job, error },
         Event::Cancelled => WorkerMessage::Cancelled { job },
-    }
+    })
 }

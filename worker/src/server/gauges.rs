@@ -35,7 +35,7 @@ impl Gauges {
             ),
             unsent_bytes: metrics.gauge(
                 "ovis_unsent_bytes",
-                "Bytes of results and previews that clients have not read.",
+                "Bytes of results, previews and states that are kept for clients.",
             ),
             jobs_queued: metrics.gauge("ovis_jobs_queued", "Jobs waiting in the queue."),
             jobs_running: metrics.gauge("ovis_jobs_running", "Jobs on the device."),
@@ -61,7 +61,7 @@ impl Gauges {
         self.connections.set(clients as f64);
         self.silent_sockets.set(silent as f64);
         self.silent_sockets_dropped.absolute(evicted);
-        self.unsent_bytes.set(jobs.unread_bytes() as f64);
+        self.unsent_bytes.set(jobs.kept().bytes as f64);
         self.jobs_queued.set(status.queued);
         self.jobs_running.set(status.running);
         self.uptime.set(status.uptime_seconds);

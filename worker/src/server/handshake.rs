@@ -1,18 +1,18 @@
 //! Checks a client's first message.
 
-use super::token::Token;
+use super::tokens::{Identity, Rejected, Tokens};
 use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION};
 use ovis_protocol::{decode_client, ClientHello, ClientMessage, ErrorCode, WireError};
 
-/// Decodes and checks a client's hello.
+/// Decodes and checks a client's hello. Also returns who the client is, by its token.
 ///
 /// The version is read before the rest, because a hello of another version may not decode:
 /// variant, magic and version are the first three `u32`s in every version.
 ///
 /// # Errors
-/// `BadMessage` if it is not a hello, `VersionMismatch`, or `Unauthorized` if the worker has a
-/// token and the client's is missing or different.
-pub fn check(bytes: &[u8], token: Option<&Token>) -> Result<ClientHello, WireError> {
+/// `BadMessage` if it is not a hello, `VersionMismatch`, or `Unauthorized` if the worker has
+/// tokens and the client has sent none of them.
+pub fn check(bytes: &[u8], tokens: &Tokens) -> Result<(ClientHello, Identity), WireError> {
     let word = |at: usize| {
         let bytes = bytes.get(at * 4..at * 4 + 4)?;
         Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
@@ -42,14 +42,22 @@ pub fn check(bytes: &[u8], token: Option<&Token>) -> Result<ClientHello, WireErr
         Ok(_) => return Err(bad("not a Hello")),
         Err(error) => return Err(bad(&error.to_string())),
     };
-    match (token, &hello.token) {
-        (Some(wanted), Some(given)) if wanted.is(given) => Ok(hello),
-        (Some(_), Some(_)) => Err(unauthorized("The client's token is not this worker's.")),
-        (Some(_), None) => Err(unauthorized(
+    match tokens.identify(hello.token.as_deref()) {
+        Ok(identity) => Ok((hello, identity)),
+        Err(Rejected::Wrong) => Err(unauthorized("The client's token is not this worker's.")),
+        Err(Rejected::Missing) => Err(unauthorized(
             "This worker wants a token and the client has sent none.",
         )),
-        (None, _) => Ok(hello),
     }
+}
+
+/// The error of a connection whose token the operator has removed or changed.
+pub fn revoked() -> WireError {
+    WireError::new(
+        ErrorCode::Unauthorized,
+        "The operator has removed or changed the client's token.",
+        "Ask the worker's operator for the new token.",
+    )
 }
 
 fn bad(reason: &str) -> WireError {
@@ -71,6 +79,7 @@ fn unauthorized(message: &str) -> WireError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::tokens::Token;
     use ovis_protocol::encode;
 
     fn hello(protocol: u32, token: Option<&str>) -> Vec<u8> {
@@ -84,17 +93,20 @@ mod tests {
         .unwrap()
     }
 
+    fn tokens(text: Option<&str>) -> Tokens {
+        text.map_or_else(Tokens::default, |text| Tokens::one(Token::given(text)))
+    }
+
     fn code(bytes: &[u8], token: Option<&str>) -> ErrorCode {
-        let token = token.and_then(|text| Token::new(text).unwrap());
-        check(bytes, token.as_ref()).unwrap_err().code
+        check(bytes, &tokens(token)).unwrap_err().code
     }
 
     #[test]
     fn versions_refuse_each_other() {
-        let newer = check(&hello(PROTOCOL_VERSION + 1, None), None).unwrap_err();
+        let newer = check(&hello(PROTOCOL_VERSION + 1, None), &Tokens::default()).unwrap_err();
         assert_eq!(newer.code, ErrorCode::VersionMismatch);
         assert!(newer.hint.contains("worker"));
-        let older = check(&hello(PROTOCOL_VERSION - 1, None), None).unwrap_err();
+        let older = check(&hello(PROTOCOL_VERSION - 1, None), &Tokens::default()).unwrap_err();
         assert!(older.hint.contains("client"));
         // The rest of another version's hello may be anything.
         let mut bytes = hello(PROTOCOL_VERSION + 7, None);
@@ -104,10 +116,9 @@ mod tests {
 
     #[test]
     fn tokens_are_compared() {
-        assert!(check(&hello(PROTOCOL_VERSION, None), None).is_ok());
-        assert!(check(&hello(PROTOCOL_VERSION, Some("x")), None).is_ok());
-        let token = Token::new("abc").unwrap();
-        assert!(check(&hello(PROTOCOL_VERSION, Some("abc")), token.as_ref()).is_ok());
+        assert!(check(&hello(PROTOCOL_VERSION, None), &Tokens::default()).is_ok());
+        assert!(check(&hello(PROTOCOL_VERSION, Some("x")), &Tokens::default()).is_ok());
+        assert!(check(&hello(PROTOCOL_VERSION, Some("abc")), &tokens(Some("abc"))).is_ok());
         let wrong = hello(PROTOCOL_VERSION, Some("abd"));
         assert_eq!(code(&wrong, Some("abc")), ErrorCode::Unauthorized);
         let none = hello(PROTOCOL_VERSION, None);
@@ -116,7 +127,9 @@ mod tests {
 
     #[test]
     fn a_hello_is_printed_without_its_token() {
-        let Ok(ClientMessage::Hello(hello)) = decode_client(&hello(PROTOCOL_VERSION, Some("s3cret"))) else {
+        let Ok(ClientMessage::Hello(hello)) =
+            decode_client(&hello(PROTOCOL_VERSION, Some("s3cret")))
+        else {
             panic!("not a hello");
         };
         let text = format!("{hello:?} {:?}", ClientMessage::Hello(hello.clone()));

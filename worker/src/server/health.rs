@@ -1,4 +1,4 @@
-//! The bodies of `/health` and `/metrics`.
+//! The bodies of `/health`, `/healthz`, `/readyz` and `/metrics`.
 
 use ovis_protocol::limits::PROTOCOL_VERSION;
 
@@ -11,7 +11,9 @@ pub fn health(jobs: &Jobs) -> (bool, String) {
     let can = jobs.capabilities();
     let status = jobs.status();
     let health = jobs.health();
+    let is_ok = health == Health::Ok && !jobs.is_draining();
     let name = match health {
+        Health::Ok if jobs.is_draining() => "draining",
         Health::Ok => "ok",
         Health::Stopping => "stopping",
         Health::Ended => "failed",
@@ -26,7 +28,19 @@ pub fn health(jobs: &Jobs) -> (bool, String) {
         "queued": status.queued,
         "running": status.running,
     });
-    (health == Health::Ok, format!("{body}\n"))
+    (is_ok, format!("{body}\n"))
+}
+
+/// `/healthz`: whether the worker is alive, and a JSON object that says so.
+pub fn healthz(context: &Context) -> (bool, String) {
+    let is_alive = context.jobs.health() != Health::Ended;
+    (is_alive, format!("{{\"alive\":{is_alive}}}\n"))
+}
+
+/// `/readyz`: whether a job would be accepted now, and a JSON object that says so.
+pub fn readyz(context: &Context) -> (bool, String) {
+    let is_ready = context.jobs.health() == Health::Ok && !context.jobs.is_draining();
+    (is_ready, format!("{{\"ready\":{is_ready}}}\n"))
 }
 
 /// `/metrics`, in Prometheus's text format.

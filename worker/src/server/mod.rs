@@ -1,4 +1,4 @@
-//! The worker's socket: websockets for clients, HTTP for monitoring.
+//! The worker's socket: websockets for clients, HTTP for monitoring and operators.
 //!
 //! Frames become calls on [`jobs`](crate::jobs), and jobs' events become frames. What a job is
 //! and when it runs is not decided here.
@@ -6,37 +6,56 @@
 //! - `serve`: accepts connections until the worker stops
 //! - `options`: how a server behaves; `context`: what all its connections share
 //! - `connections`: how many sockets there may be, and which is evicted for a newer one
+//! - `failures`: addresses from which wrong tokens come, and which are kept out for a while
+//! - `tls`: the worker's certificate and encryption; `stream`: bytes, encrypted or not
 //! - `http`: a connection's request, answered or upgraded to a websocket
+//! - `routes`: what a request is answered: who may ask for what, and by which method
+//! - `stamp`: what tells one version of a file of tokens or certificates from the next
 //! - `hosts`: the names by which this worker may be addressed
-//! - `health`: the bodies of `/health` and `/metrics`; `gauges`: metrics that are read on request
+//! - `health`: whether the worker is alive and ready; `gauges`: metrics that are read on request
+//! - `operator`: what an operator sees of the jobs, and does to them
 //! - `session`: one websocket, from hello to close
 //! - `handshake`: checks a client's first message
 //! - `requests`: a client's messages as calls on its jobs
+//! - `upload`: a job whose tensors are arriving; `job_options`: checks how it is to be run
+//! - `restore`: jobs of an earlier process go on
 //! - `tensors`: which tensors an operation takes; `values`: their bytes as typed tensors
 //! - `sender`: what is sent next; `events`: a job's event as a message
-//! - `token`: the secret that clients share with a worker
+//! - `tokens`: who may use the worker, and for what
 
 mod connections;
 mod context;
 mod events;
+mod failures;
 mod gauges;
 mod handshake;
 mod health;
 mod hosts;
 mod http;
+mod job_options;
+mod operator;
 mod options;
 mod requests;
+mod restore;
+mod routes;
 mod sender;
 mod serve;
 mod session;
+mod stamp;
+mod stream;
 mod tensors;
 #[cfg(test)]
 mod tests;
-mod token;
+mod tls;
+mod tokens;
+mod upload;
 mod values;
 
 pub use connections::ConnectionLimits;
+pub use failures::FailureLimits;
 pub use hosts::Hosts;
 pub use options::Options;
+pub use restore::restore;
 pub use serve::{serve, ServeError};
-pub use token::{Token, TokenError};
+pub use tls::{Tls, TlsError};
+pub use tokens::{LineError, Token, TokenError, Tokens, TokensError};

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::connections::ConnectionLimits;
+use super::failures::FailureLimits;
 use super::hosts::Hosts;
-use super::token::Token;
+use super::tls::Tls;
+use super::tokens::Tokens;
 
 /// Name and version of this worker, as clients see it.
 pub const WORKER: &str = concat!("ovis-worker ", env!("CARGO_PKG_VERSION"));
@@ -12,13 +14,17 @@ pub const WORKER: &str = concat!("ovis-worker ", env!("CARGO_PKG_VERSION"));
 /// How a server behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The shared secret that clients must send, if any.
-    pub token: Option<Token>,
+    /// The tokens of which clients must send one, if there are any.
+    pub tokens: Tokens,
+    /// Encryption; without, connections are in clear text.
+    pub tls: Option<Tls>,
     /// The names by which the server may be addressed.
     pub hosts: Hosts,
     /// How many sockets there may be.
     pub connections: ConnectionLimits,
-    /// How long a client may take to send its request and its hello.
+    /// How many failures an address may have.
+    pub failures: FailureLimits,
+    /// How long a client may take for the TLS handshake, its request and its hello together.
     pub handshake_timeout: Duration,
     /// How often a client is pinged. One that is silent for three times as long is dropped.
     pub ping_interval: Duration,
@@ -31,9 +37,11 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            token: None,
+            tokens: Tokens::default(),
+            tls: None,
             hosts: Hosts::default(),
             connections: ConnectionLimits::default(),
+            failures: FailureLimits::default(),
             handshake_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(20),
             grace: Duration::from_secs(30),

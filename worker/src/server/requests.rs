@@ -4,36 +4,34 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ovis_protocol::{
-    Assembler, Chunk, ClientMessage, ErrorCode, JobId, Request, TensorError, TensorHeader,
+    Assembler, Chunk, ClientMessage, ErrorCode, JobOptions, Request, TensorError, TensorHeader,
     WireError, WorkerMessage,
 };
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::sender::Sender;
-use super::{tensors, values};
-use crate::jobs::{Admitted, Client, ClientId};
+use super::tokens::{Roles, Verdict};
+use super::upload::{Purpose, Upload, UPLOAD_PATIENCE};
+use super::{job_options, tensors, upload, values};
+use crate::jobs::{Admitted, Client, ClientId, Content, Found, Submission};
 
-/// An admitted job whose tensors are still arriving.
-struct Upload {
-    request: Request,
-    assembler: Assembler,
-    admitted: Admitted,
-}
-
-/// Handles one connection's requests. Dropping it cancels the client's jobs.
+/// Handles one connection's requests.
 pub struct Requests {
     client: Client,
     sender: Arc<Sender>,
     uploads: HashMap<Uuid, Upload>,
+    roles: Roles,
 }
 
 impl Requests {
-    /// Requests of `client`, answered through `sender`.
-    pub fn new(client: Client, sender: Arc<Sender>) -> Self {
+    /// Requests of `client`, which has these roles, answered through `sender`.
+    pub fn new(client: Client, sender: Arc<Sender>, roles: Roles) -> Self {
         Self {
             client,
             sender,
             uploads: HashMap::new(),
+            roles,
         }
     }
 
@@ -45,9 +43,18 @@ impl Requests {
     /// Does what a message asks.
     ///
     /// # Errors
-    /// The message is a second `Hello`, or a `Submit` with the UUID of an unfinished job. The
-    /// connection must then end, as no answer could be told from the other job's events.
+    /// The message is a second `Hello`, or a `Submit` with the UUID of another job that this
+    /// connection reads. The connection must then end, as no answer could be told from the other
+    /// job's events.
     pub async fn handle(&mut self, message: ClientMessage) -> Result<(), WireError> {
+        match self.roles.judge(&message) {
+            Verdict::Allowed => {}
+            Verdict::Forbidden(answer) => {
+                self.sender.push(*answer);
+                return Ok(());
+            }
+            Verdict::Ignored => return Ok(()),
+        }
         match message {
             ClientMessage::Hello(_) => {
                 return Err(WireError::new(
@@ -60,21 +67,55 @@ impl Requests {
                 job,
                 request,
                 tensors,
-                options: _,
+                options,
             } => {
                 let job = Uuid::from_bytes(job);
-                return self.submit(job, request, tensors).await;
+                return self.submit(job, request, tensors, options).await;
             }
-            ClientMessage::Chunk(chunk) => self.chunk(chunk).await,
+            ClientMessage::Chunk(chunk) => return self.chunk(chunk).await,
             ClientMessage::Cancel { job } => self.cancel(Uuid::from_bytes(job)),
             ClientMessage::Status => {
                 let status = self.client.jobs().status();
                 self.sender.push(WorkerMessage::Status(status));
             }
-            ClientMessage::Claim { job, received: _ } => self.claim(job),
-            ClientMessage::Acknowledge { job: _ } => {}
+            ClientMessage::Claim { job, received } => {
+                let id = Uuid::from_bytes(job);
+                // Of a job that is still being uploaded here, nothing is to be told yet.
+                if !self.uploads.contains_key(&id) {
+                    if let Err(error) = self.client.claim(id, received) {
+                        self.sender.push(WorkerMessage::Failed { job, error });
+                    }
+                }
+            }
+            ClientMessage::Acknowledge { job } => {
+                self.client.acknowledge(Uuid::from_bytes(job));
+            }
         }
         Ok(())
+    }
+
+    /// When the first of the uploads has waited too long for its next chunk, if any is under
+    /// way.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.uploads.values().map(|upload| upload.timeout).min()
+    }
+
+    /// Fails the uploads that have waited too long for their next chunk.
+    pub fn fail_stalled(&mut self) {
+        let now = Instant::now();
+        let stalled = self
+            .uploads
+            .extract_if(|_, upload| upload.timeout <= now)
+            .collect::<Vec<_>>();
+        for (job, upload) in stalled {
+            let seconds = UPLOAD_PATIENCE.as_secs();
+            let error = WireError::new(
+                ErrorCode::BadMessage,
+                format!("No chunk of the job's tensors came for {seconds} seconds."),
+                "Send the job again over a connection that works.",
+            );
+            self.fail(job, upload.purpose, error);
+        }
     }
 
     async fn submit(
@@ -82,17 +123,17 @@ impl Requests {
         job: Uuid,
         request: Request,
         headers: Vec<TensorHeader>,
+        options: JobOptions,
     ) -> Result<(), WireError> {
-        if self.client.has(job) {
-            // A Failed would be taken for the other job's end.
-            return Err(WireError::new(
-                ErrorCode::UnknownJob,
-                "A Submit has the UUID of a job that has not ended.",
-                "Choose a new UUID for every job.",
-            ));
+        if self.uploads.contains_key(&job) {
+            return Err(conflict());
         }
-        match self.admit(job, request, headers) {
-            Ok(upload) if upload.assembler.is_complete() => self.queue(job, upload).await,
+        let upload = match self.client.find(job) {
+            Some(found) => repeat(request, headers, found.content),
+            None => self.admit(job, request, headers, options),
+        };
+        match upload {
+            Ok(upload) if upload.is_complete() => return self.complete(job, upload).await,
             Ok(upload) => {
                 self.uploads.insert(job, upload);
             }
@@ -108,25 +149,25 @@ impl Requests {
         job: Uuid,
         request: Request,
         headers: Vec<TensorHeader>,
+        options: JobOptions,
     ) -> Result<Upload, WireError> {
-        let invalid = |e: TensorError| WireError::new(ErrorCode::InvalidRequest, sentence(&e), "");
         let announced = headers
             .iter()
             .map(TensorHeader::byte_len)
             .try_fold(0_u64, |sum, bytes| Ok(sum.saturating_add(bytes?)))
-            .map_err(invalid)?;
-        let assembler = Assembler::new(headers.clone()).map_err(invalid)?;
-        tensors::check(&request, &headers, self.client.jobs().capabilities())?;
+            .map_err(|error: TensorError| upload::invalid(&error))?;
+        let assembler = Assembler::new(headers.clone()).map_err(|error| upload::invalid(&error))?;
+        job_options::check(&options)?;
+        let capabilities = self.client.jobs().capabilities();
+        tensors::check(&request, &headers, capabilities)?;
         let ask = tensors::ask(&request, &headers);
-        let admitted = self.client.admit(job, announced, ask)?;
-        Ok(Upload {
-            request,
-            assembler,
-            admitted,
-        })
+        let state = tensors::state_bytes(&headers);
+        let admitted = self.client.admit(job, announced, ask, state)?;
+        let purpose = Purpose::New(Box::new(admitted), Box::new(options));
+        Upload::new(request, &headers, assembler, purpose)
     }
 
-    async fn chunk(&mut self, chunk: Chunk) {
+    async fn chunk(&mut self, chunk: Chunk) -> Result<(), WireError> {
         let job = Uuid::from_bytes(chunk.job);
         let Some(upload) = self.uploads.get_mut(&job) else {
             // Chunks may still be on their way for a job that was refused or cancelled.
@@ -138,76 +179,117 @@ impl Requests {
                 );
                 self.refuse(job, error);
             }
-            return;
+            return Ok(());
         };
-        let pushed = upload
-            .assembler
-            .push(chunk.tensor, chunk.offset, &chunk.data);
+        let pushed = upload.push(&chunk);
         if let Ok(false) = pushed {
-            return;
+            return Ok(());
         }
         let Some(upload) = self.uploads.remove(&job) else {
-            return;
+            return Ok(());
         };
         match pushed {
-            Ok(_) => self.queue(job, upload).await,
+            Ok(_) => self.complete(job, upload).await,
             Err(error) => {
-                let error = WireError::new(ErrorCode::BadMessage, sentence(&error), "");
-                log_refusal(job, &error);
-                self.client.fail(upload.admitted, error);
+                self.fail(job, upload.purpose, error);
+                Ok(())
             }
         }
     }
 
-    /// Queues a job whose tensors are complete.
-    async fn queue(&mut self, job: Uuid, upload: Upload) {
+    /// Queues a job whose tensors are complete, or claims the job that it repeats.
+    async fn complete(&mut self, job: Uuid, upload: Upload) -> Result<(), WireError> {
         let Upload {
             request,
             assembler,
-            admitted,
+            hasher,
+            purpose,
+            ..
         } = upload;
+        let content = hasher.finish();
+        let (admitted, options) = match purpose {
+            Purpose::New(admitted, options) => (*admitted, *options),
+            Purpose::Repeat(wanted) => {
+                let found = self.client.find(job);
+                return match found {
+                    // The job was acknowledged or has expired meanwhile.
+                    None => {
+                        self.claim(job);
+                        Ok(())
+                    }
+                    Some(_) if content == wanted => {
+                        self.claim(job);
+                        Ok(())
+                    }
+                    Some(Found {
+                        is_read_here: true, ..
+                    }) => Err(conflict()),
+                    Some(_) => {
+                        self.refuse(job, conflict());
+                        Ok(())
+                    }
+                };
+            }
+        };
         // Converting a large tensor takes long enough to delay other connections, so it runs
         // on a thread for blocking work.
-        let work = tokio::task::spawn_blocking(move || values::work(request, assembler.finish()))
+        let (record, recorder) = (
+            self.client.record(job, &request, &options, content),
+            self.client.jobs().recorder().clone(),
+        );
+        let submission = move || {
+            let tensors = assembler.finish();
+            let is_journaled = recorder.accept(&record, &tensors);
+            let work = values::work(request, tensors).inspect_err(|_| {
+                recorder.forget(record.owner.id, record.id);
+            })?;
+            Ok(Submission {
+                work,
+                options,
+                content,
+                is_journaled,
+            })
+        };
+        let submission = tokio::task::spawn_blocking(submission)
             .await
-            .unwrap_or_else(|_| {
-                Err(WireError::new(
-                    ErrorCode::Internal,
-                    "Reading the job's tensors failed unexpectedly.",
-                    "This is a defect of the worker; its log says where.",
-                ))
-            });
-        match work {
-            Ok(work) => {
-                if let Err(error) = self.client.submit(admitted, work) {
+            .unwrap_or_else(|_| Err(defect()));
+        match submission {
+            Ok(submission) => {
+                if let Err(error) = self.client.submit(admitted, submission) {
                     log_refusal(job, &error);
+                    if error.code == ErrorCode::UnknownJob {
+                        self.refuse(job, error);
+                    }
                 }
             }
-            Err(error) => {
-                log_refusal(job, &error);
-                self.client.fail(admitted, error);
-            }
+            Err(error) => self.fail_admitted(job, admitted, error),
+        }
+        Ok(())
+    }
+
+    fn claim(&self, job: Uuid) {
+        if let Err(error) = self.client.claim(job, 0) {
+            self.refuse(job, error);
         }
     }
 
     fn cancel(&mut self, job: Uuid) {
-        match self.uploads.remove(&job) {
-            Some(upload) => self.client.withdraw(upload.admitted),
-            None => self.client.cancel(job),
+        match self.uploads.remove(&job).map(|upload| upload.purpose) {
+            Some(Purpose::New(admitted, _)) => self.client.withdraw(*admitted),
+            Some(Purpose::Repeat(_)) | None => self.client.cancel(job),
         }
     }
 
-    fn claim(&self, job: JobId) {
-        // A job of this connection need not be claimed, and a Failed would be taken for its
-        // end.
-        if !self.client.has(Uuid::from_bytes(job)) {
-            let error = WireError::new(
-                ErrorCode::UnknownJob,
-                "This worker keeps no jobs of earlier connections.",
-                "Submit the job again.",
-            );
-            self.sender.push(WorkerMessage::Failed { job, error });
+    fn fail(&self, job: Uuid, purpose: Purpose, error: WireError) {
+        match purpose {
+            Purpose::New(admitted, _) => self.fail_admitted(job, *admitted, error),
+            Purpose::Repeat(_) => self.refuse(job, error),
         }
+    }
+
+    fn fail_admitted(&self, job: Uuid, admitted: Admitted, error: WireError) {
+        log_refusal(job, &error);
+        self.client.fail(admitted, error);
     }
 
     /// Answers a job that was not admitted.
@@ -219,16 +301,34 @@ impl Requests {
     }
 }
 
+/// The upload of a job that is already there, whose tensors are compared with `content`.
+fn repeat(
+    request: Request,
+    headers: Vec<TensorHeader>,
+    content: Content,
+) -> Result<Upload, WireError> {
+    let assembler =
+        Assembler::discarding(headers.clone()).map_err(|error| upload::invalid(&error))?;
+    Upload::new(request, &headers, assembler, Purpose::Repeat(content))
+}
+
 fn log_refusal(job: Uuid, error: &WireError) {
     tracing::info!(%job, code = error.code.name(), %error, "job not accepted");
 }
 
-/// An error's text as a sentence.
-fn sentence(error: &TensorError) -> String {
-    let text = error.to_string();
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
-        None => text,
-    }
+fn conflict() -> WireError {
+    WireError::new(
+        ErrorCode::Conflict,
+        "A Submit has the UUID of another job of this client, which has another request or other \
+         tensors.",
+        "Choose a new UUID for every job.",
+    )
+}
+
+fn defect() -> WireError {
+    WireError::new(
+        ErrorCode::Internal,
+        "Reading the job's tensors failed unexpectedly.",
+        "This is a defect of the worker; its log says where.",
+    )
 }

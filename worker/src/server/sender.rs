@@ -2,14 +2,14 @@
 //!
 //! Jobs' events and results wait in the store, in bounded memory; the connection's own
 //! messages wait here. Both are stamped, so they are sent in the order in which they came
-//! about. A result's chunks are cut only as they are sent, and only while no message waits, so
-//! that a large result delays nothing else.
+//! about. A result or a state is cut into chunks only as they are sent, and only while no
+//! message waits, so that a large one delays nothing else.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ovis_protocol::limits::MAX_CHUNK_BYTES;
-use ovis_protocol::{Chunk, JobId, WorkerMessage};
+use ovis_protocol::{Chunk, ErrorCode, JobId, StatePart, WorkerMessage};
 use tokio::sync::Notify;
 
 use super::events::message;
@@ -42,19 +42,30 @@ pub struct Sender {
 struct Inner {
     /// The connection's own messages, with their stamps.
     messages: VecDeque<(u64, WorkerMessage)>,
-    /// Results whose `Done` was sent, in that order.
-    results: VecDeque<Sending>,
+    /// Results whose `Done` was sent, and states, in that order.
+    large: VecDeque<Sending>,
     closing: Option<Closing>,
     /// Whether nothing is sent any more.
     is_abandoned: bool,
 }
 
-/// How much of a result is sent.
+/// How much of a result or a state is sent.
 struct Sending {
     key: JobKey,
     job: JobId,
-    values: usize,
+    what: Large,
+    /// Of a result, values; of a state, bytes.
     sent: usize,
+    /// What is sent behind it.
+    then: Option<WorkerMessage>,
+}
+
+/// What is sent in chunks.
+enum Large {
+    /// A result of so many values, which the store keeps.
+    Result(usize),
+    /// A state after so many steps.
+    State(u32, Arc<[u8]>),
 }
 
 impl Sender {
@@ -93,8 +104,7 @@ impl Sender {
         inner.closing = Some(closing);
         self.subscription.close();
         if closing == Closing::Refused {
-            inner.results.clear();
-            self.subscription.discard_results();
+            inner.large.clear();
         }
         drop(inner);
         self.subscription.wake().notify();
@@ -110,9 +120,9 @@ impl Sender {
         let mut inner = self.lock();
         inner.is_abandoned = true;
         let messages = std::mem::take(&mut inner.messages);
-        inner.results.clear();
+        let large = std::mem::take(&mut inner.large);
         drop(inner);
-        drop(messages);
+        drop((messages, large));
         self.subscription.abandon();
         self.subscription.wake().notify();
         self.taken.notify_one();
@@ -145,27 +155,26 @@ impl Sender {
     fn take(&self) -> Option<WorkerMessage> {
         let mut inner = self.lock();
         let own = inner.messages.front().map(|(stamp, _)| *stamp);
-        if let Some(delivered) = self.subscription.next(own) {
-            return Some(inner.delivered(delivered));
+        while let Some(delivered) = self.subscription.next(own) {
+            if let Some(message) = inner.delivered(delivered) {
+                return Some(message);
+            }
         }
         if let Some((_, message)) = inner.messages.pop_front() {
             return Some(message);
         }
-        let sending = inner.results.front_mut()?;
-        let offset = (sending.sent * size_of::<f32>()) as u64;
-        let end = (sending.sent + CHUNK_VALUES).min(sending.values);
-        let data = self.subscription.read(sending.key, sending.sent..end)?;
-        let job = sending.job;
-        sending.sent = end;
-        if end == sending.values {
-            inner.results.pop_front();
+        while let Some(mut sending) = inner.large.pop_front() {
+            // A result that is gone, or that another connection has claimed, is not sent on.
+            match sending.next(&self.subscription) {
+                Some(message) => {
+                    inner.large.push_front(sending);
+                    return Some(message);
+                }
+                None if sending.then.is_some() => return sending.then,
+                None => {}
+            }
         }
-        Some(WorkerMessage::Chunk(Chunk {
-            job,
-            tensor: 0,
-            offset,
-            data,
-        }))
+        None
     }
 
     /// Notes that the client, or its system, has read a message.
@@ -186,25 +195,85 @@ impl Inner {
         self.closing.is_none() && !self.is_abandoned
     }
 
-    /// An event's message. A result's chunks follow, unless the connection was refused.
-    fn delivered(&mut self, delivered: Delivered) -> WorkerMessage {
+    /// An event's message, if it has one of its own. The parts of a result or a state follow,
+    /// unless the connection was refused. What was still to be sent of the same job is obsolete.
+    fn delivered(&mut self, delivered: Delivered) -> Option<WorkerMessage> {
         let Delivered {
             job: key,
             id,
             event,
+            skip,
         } = delivered;
         let job = id.into_bytes();
-        if let Event::Done(_, output) = &event {
-            if self.closing != Some(Closing::Refused) {
-                self.results.push_back(Sending {
+        let large = match &event {
+            Event::Done(_, output) => Some((Large::Result(output.len()), skip)),
+            Event::State(step, state) => Some((Large::State(*step, state.clone()), 0)),
+            _ => None,
+        };
+        if let Event::Failed(error) = &event {
+            // The last state of a job that the worker's end interrupts comes before its end.
+            let mut states = self.large.iter_mut();
+            let state = states.find(|sending| sending.key == key);
+            if let (Some(state), ErrorCode::ShuttingDown) = (state, error.code) {
+                state.then = message(job, event);
+                return None;
+            }
+        }
+        if large.is_some() || event.is_end() {
+            self.large.retain(|sending| sending.key != key);
+        }
+        if let Some((what, sent)) = large {
+            if self.closing != Some(Closing::Refused) && sent < what.len() {
+                self.large.push_back(Sending {
                     key,
                     job,
-                    values: output.len(),
-                    sent: 0,
+                    what,
+                    sent,
+                    then: None,
                 });
             }
         }
         message(job, event)
+    }
+}
+
+impl Large {
+    fn len(&self) -> usize {
+        match self {
+            Self::Result(values) => *values,
+            Self::State(_, bytes) => bytes.len(),
+        }
+    }
+}
+
+impl Sending {
+    /// The next part. `None` after the last one, or if the result is gone.
+    fn next(&mut self, subscription: &Subscription) -> Option<WorkerMessage> {
+        let all = self.what.len();
+        if self.sent >= all {
+            return None;
+        }
+        let most = match self.what {
+            Large::Result(_) => CHUNK_VALUES,
+            Large::State(..) => MAX_CHUNK_BYTES,
+        };
+        let (from, to) = (self.sent, (self.sent + most).min(all));
+        self.sent = to;
+        Some(match &self.what {
+            Large::Result(_) => WorkerMessage::Chunk(Chunk {
+                job: self.job,
+                tensor: 0,
+                offset: (from * size_of::<f32>()) as u64,
+                data: subscription.read(self.key, from..to)?,
+            }),
+            Large::State(step, bytes) => WorkerMessage::State(StatePart {
+                job: self.job,
+                step: *step,
+                size: bytes.len() as u64,
+                offset: from as u64,
+                data: bytes[from..to].to_vec(),
+            }),
+        })
     }
 }
 
@@ -214,12 +283,13 @@ mod tests {
     use std::sync::Arc;
 
     use futures_util::FutureExt;
-    use ovis_protocol::{ErrorCode, Outcome, WireError};
+    use ovis_protocol::{JobOptions, Outcome, WireError};
     use uuid::Uuid;
 
     use super::*;
     use crate::jobs::{
-        testing, Client, Free, Jobs, Limits, Model, Next, Owner, Ticket, Wanted, Work,
+        testing, Client, Content, Free, Jobs, Limits, Model, Next, Owner, Submission, Ticket,
+        Wanted, Work,
     };
     use crate::pipeline::{Ask, Budget, Latent, Output};
 
@@ -278,9 +348,14 @@ mod tests {
             let ask = Ask::Decode {
                 latent: [1, 16, 2, 2],
             };
-            let admitted = self.client.admit(id(job), 0, ask).unwrap();
-            let work = Work::Decode(latent(1));
-            self.client.submit(admitted, work).unwrap();
+            let admitted = self.client.admit(id(job), 0, ask, 0).unwrap();
+            let submission = Submission {
+                work: Work::Decode(latent(1)),
+                options: JobOptions::default(),
+                content: Content::default(),
+                is_journaled: false,
+            };
+            self.client.submit(admitted, submission).unwrap();
             match self.jobs.next(&Wanted::Any) {
                 Next::Job(job) => job.ticket,
                 _ => panic!("the job is not next"),
@@ -318,6 +393,8 @@ mod tests {
             ),
             "{rest:?}"
         );
+        assert!(connection.client.has(id(1)) && connection.client.has(id(2)));
+        connection.client.acknowledge(id(1));
         assert!(!connection.client.has(id(1)) && connection.client.has(id(2)));
     }
 
@@ -360,7 +437,10 @@ mod tests {
             let expected = usize::from(closing == Closing::ShuttingDown);
             assert_eq!(sent.iter().filter(chunks).count(), expected, "{sent:?}");
             assert_eq!(sent.len(), 2 + expected, "{sent:?}");
-            assert_eq!(connection.jobs.unread_bytes(), 0);
+            // What is not acknowledged is kept, for a lasting owner's next connection.
+            assert_eq!(connection.jobs.kept().bytes, 16);
+            connection.sender.abandon();
+            assert_eq!(connection.jobs.kept().bytes, 0);
             assert_eq!(
                 connection.sender.next().now_or_never().map(|m| m.is_none()),
                 Some(true)

@@ -8,15 +8,25 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{timeout, timeout_at, Instant};
+use tokio::time::{timeout, timeout_at, Instant, MissedTickBehavior};
 
 use super::context::{Context, Shutdown};
 use super::options::Options;
-use super::{http, session};
+use super::stream::Stream;
+use super::{http, session, tls};
 use crate::jobs::Jobs;
 
 /// How long accepting pauses after a failure, so that file descriptors can be freed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often files of tokens and certificates are looked at. Tokens are also looked at in every
+/// handshake; here, so that the connections of a removed one end.
+const FILES_INTERVAL: Duration = Duration::from_secs(2);
+/// How often what was kept for long enough is forgotten.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long writing what is left to the state folder may take at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why a server ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +52,10 @@ pub async fn serve(
     let (leave, leaving) = watch::channel(None);
     let mut connections = JoinSet::new();
     let mut stopping: Option<Instant> = None;
+    let mut look_at_files = tokio::time::interval(FILES_INTERVAL);
+    look_at_files.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(shutdown);
+    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         let grace_over = async {
             match stopping {
@@ -64,6 +77,17 @@ pub async fn serve(
                 break;
             }
             Some(_) = connections.join_next() => continue,
+            _ = look_at_files.tick() => {
+                context.options.tokens.reload();
+                if let Some(tls) = &context.options.tls {
+                    tls.reload();
+                }
+                continue;
+            }
+            _ = sweeps.tick() => {
+                jobs.sweep();
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -92,10 +116,13 @@ pub async fn serve(
     if timeout(context.options.close_timeout, all).await.is_err() {
         tracing::warn!("some clients did not take their last messages in time");
     }
+    let flush = move || jobs.recorder().flush(FLUSH_TIMEOUT);
+    let _ = tokio::task::spawn_blocking(flush).await;
     result
 }
 
-async fn connection(
+/// Serves one connection from `address` until either side closes it.
+pub(super) async fn connection(
     stream: TcpStream,
     address: IpAddr,
     context: Arc<Context>,
@@ -106,8 +133,15 @@ async fn connection(
     let socket = context.connections.accept(address);
     let deadline = Instant::now() + context.options.handshake_timeout;
     let handshake = async {
-        let upgraded = timeout_at(deadline, http::serve(stream, &context)).await;
-        session::greet(upgraded.ok()??, &context, &socket, deadline).await
+        let upgraded = async {
+            let stream = match &context.options.tls {
+                Some(tls) => Stream::Encrypted(tls::accept(stream, tls).await?),
+                None => Stream::Plain(stream),
+            };
+            http::serve(stream, address, &context).await
+        };
+        let upgraded = timeout_at(deadline, upgraded).await.ok()??;
+        session::greet(upgraded, &context, &socket, deadline).await
     };
     let session = tokio::select! {
         biased;

@@ -7,9 +7,8 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use ovis_protocol::limits::{MAGIC, MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use ovis_protocol::{
-    decode_client, encode, shown, ErrorCode, Keeping, WireError, WorkerHello, WorkerMessage,
+    decode_client, encode, shown, ErrorCode, WireError, WorkerHello, WorkerMessage,
 };
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at, Instant};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -25,9 +24,11 @@ use super::http::Upgraded;
 use super::options::WORKER;
 use super::requests::Requests;
 use super::sender::{Closing, Sender};
-use crate::jobs::{Client, Owner};
+use super::stream::Stream;
+use super::tokens::Identity;
+use crate::jobs::{neighbourhood, Client, Owner, Party};
 
-type Stream = WebSocketStream<TcpStream>;
+type Websocket = WebSocketStream<Stream>;
 
 /// How long a client may take to read one message before it is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -65,7 +66,7 @@ const TEXT: &str = "A text message came; messages are binary.";
 /// A websocket. Reading and writing run independently, so a slow reader does not keep its own
 /// requests from being read.
 struct Socket {
-    stream: SplitStream<Stream>,
+    stream: SplitStream<Websocket>,
     writer: JoinHandle<()>,
     sender: Arc<Sender>,
     close_timeout: Duration,
@@ -115,6 +116,7 @@ impl Drop for Socket {
 pub struct Session {
     socket: Socket,
     requests: Requests,
+    identity: Identity,
     ping_interval: Duration,
     _slot: ClientSlot,
 }
@@ -149,12 +151,18 @@ pub async fn greet(
         )))
     };
     let hello = hello.unwrap_or_else(|_| late()).and_then(|bytes| {
-        let token = context.options.token.as_ref();
-        let hello = handshake::check(&bytes, token).map_err(End::Refuse)?;
+        let checked = handshake::check(&bytes, &context.options.tokens);
+        let (hello, identity) = checked.map_err(|error| {
+            // A client of another version is no attempt to get in.
+            if error.code != ErrorCode::VersionMismatch {
+                context.failures.note(silent.address);
+            }
+            End::Refuse(error)
+        })?;
         let slot = silent.promote().map_err(End::Refuse)?;
-        Ok((hello, slot))
+        Ok((hello, identity, slot))
     });
-    let (hello, slot) = match hello {
+    let (hello, identity, slot) = match hello {
         Ok(hello) => hello,
         Err(end) => {
             socket.close(end).await;
@@ -162,22 +170,27 @@ pub async fn greet(
         }
     };
     let name = shown(&hello.client);
-    tracing::info!(name, "hello");
+    let token = identity.name().map(|name| &**name);
+    tracing::info!(name, token, "hello");
     socket.sender.push(WorkerMessage::Hello(WorkerHello {
         magic: MAGIC,
         protocol: PROTOCOL_VERSION,
         worker: WORKER.into(),
         capabilities: context.jobs.capabilities().clone(),
-        keeping: Keeping {
-            seconds: 0.0,
-            bytes: 0,
-            is_durable: false,
-        },
+        keeping: context.jobs.keeping(),
     }));
-    let owner = Owner::new(silent.address, name);
+    let party = match identity.name() {
+        Some(name) => Party::Token(name.clone()),
+        None => Party::Address(neighbourhood(silent.address)),
+    };
+    let owner = match &hello.secret {
+        Some(secret) => Owner::of_secret(party, name, secret),
+        None => Owner::anonymous(party, name),
+    };
     let client = Client::new(context.jobs.clone(), socket.sender.subscription(), owner);
     Some(Session {
-        requests: Requests::new(client, socket.sender.clone()),
+        requests: Requests::new(client, socket.sender.clone(), identity.roles()),
+        identity,
         socket,
         ping_interval: context.options.ping_interval,
         _slot: slot,
@@ -185,7 +198,7 @@ pub async fn greet(
 }
 
 /// The first binary message.
-async fn first(stream: &mut SplitStream<Stream>) -> Result<Bytes, End> {
+async fn first(stream: &mut SplitStream<Websocket>) -> Result<Bytes, End> {
     loop {
         match stream.next().await {
             Some(Ok(Message::Binary(bytes))) => return Ok(bytes),
@@ -223,7 +236,7 @@ impl Session {
                 "dropped: it does not read, and others need the room"
             );
         }
-        // The client's jobs end before its last message is sent.
+        // The jobs of a client without a secret end before its last message is sent.
         drop(self.requests);
         tracing::info!(client, "disconnected");
         self.socket.close(end).await;
@@ -240,12 +253,25 @@ impl Session {
                     }
                 }
                 () = sender.evicted() => return End::Evicted,
+                () = self.identity.revoked() => return End::Refuse(handshake::revoked()),
                 reason = shutdown(leaving) => return End::ShuttingDown(reason),
             }
             let silence = Instant::now() + 3 * self.ping_interval;
+            let stalled = self.requests.next_timeout();
+            let stalled = async {
+                match stalled {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             let message = tokio::select! {
+                () = stalled => {
+                    self.requests.fail_stalled();
+                    continue;
+                }
                 message = stream.next() => message,
                 () = sender.evicted() => return End::Evicted,
+                () = self.identity.revoked() => return End::Refuse(handshake::revoked()),
                 reason = shutdown(leaving) => return End::ShuttingDown(reason),
                 () = tokio::time::sleep_until(silence) => {
                     tracing::info!("the client answers no pings");
@@ -282,7 +308,7 @@ async fn shutdown(leaving: &mut Shutdown) -> &'static str {
 }
 
 /// Sends messages and pings until either side closes.
-async fn write(mut sink: SplitSink<Stream, Message>, sender: Arc<Sender>, ping: Duration) {
+async fn write(mut sink: SplitSink<Websocket, Message>, sender: Arc<Sender>, ping: Duration) {
     let mut pings = tokio::time::interval_at(Instant::now() + ping, ping);
     pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

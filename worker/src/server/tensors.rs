@@ -15,10 +15,14 @@ fn invalid(message: impl Into<String>, hint: &str) -> WireError {
 fn names(request: &Request) -> (&'static [&'static str], &'static [&'static str]) {
     match request {
         Request::Encode(_) => (&[], &[]),
-        Request::Denoise(r) if r.cfg == 1.0 => {
-            (&["positive", "latent"], &["negative", "noise_mask"])
-        }
-        Request::Denoise(_) => (&["positive", "negative", "latent"], &["noise_mask"]),
+        Request::Denoise(r) if r.cfg == 1.0 => (
+            &["positive", "latent"],
+            &["negative", "noise_mask", "state"],
+        ),
+        Request::Denoise(_) => (
+            &["positive", "negative", "latent"],
+            &["noise_mask", "state"],
+        ),
         Request::Decode => (&["latent"], &[]),
         Request::VaeEncode => (&["image"], &[]),
     }
@@ -55,10 +59,16 @@ pub fn check(
         if headers[..i].iter().any(|other| other.name == name) {
             return Err(invalid(format!("The tensor `{name}` is there twice."), ""));
         }
-        if header.dtype == DType::U8 && name != "image" {
+        if header.dtype == DType::U8 && !["image", "state"].contains(&name) {
             return Err(invalid(
                 format!("The tensor `{name}` has the type U8, only an image may."),
                 "Send it as F32, F16 or BF16.",
+            ));
+        }
+        if name == "state" && (header.dtype != DType::U8 || header.shape.len() != 1) {
+            return Err(invalid(
+                "The tensor `state` is not one row of U8.",
+                "Send a state as the bytes that came from the worker.",
             ));
         }
     }
@@ -218,6 +228,12 @@ pub fn ask<'a>(request: &'a Request, headers: &[TensorHeader]) -> Ask<'a> {
             image: [0, 1, 2].map(|at| dim("image", at)),
         },
     }
+}
+
+/// Bytes of the state that a job goes on from.
+pub fn state_bytes(headers: &[TensorHeader]) -> u64 {
+    let state = headers.iter().find(|header| header.name == "state");
+    state.map_or(0, |header| product(&header.shape))
 }
 
 /// The product, or the largest `u64` where it overflows.

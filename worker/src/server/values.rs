@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use ovis_protocol::{shown, DType, ErrorCode, Request, TensorHeader, WireError};
 
-use crate::jobs::{wire_error, Work};
+use crate::jobs::{wire_error, Resume, Work};
 use crate::pipeline::{Conditioning, DenoiseInputs, Image, Latent};
 
 fn invalid(message: impl Into<String>, hint: &str) -> WireError {
@@ -73,6 +73,13 @@ fn indices(mut at: usize, shape: &[u64]) -> Vec<usize> {
 /// # Errors
 /// `InvalidRequest` if a tensor has values that are infinite or NaN.
 pub fn work(request: Request, tensors: Vec<(TensorHeader, Vec<u8>)>) -> Result<Work, WireError> {
+    let (states, tensors): (Vec<_>, Vec<_>) = tensors
+        .into_iter()
+        .partition(|(header, _)| header.name == "state");
+    let resume = states.into_iter().next().map(|(_, state)| Resume {
+        state,
+        is_optional: false,
+    });
     let mut tensors: Vec<(String, Tensor)> = tensors
         .into_iter()
         .map(|(header, bytes)| {
@@ -109,7 +116,7 @@ pub fn work(request: Request, tensors: Vec<(TensorHeader, Vec<u8>)>) -> Result<W
                     latent: Latent::new(latent)?,
                     noise_mask,
                 };
-                Ok(Work::Denoise(request, inputs))
+                Ok(Work::Denoise(request, inputs, resume))
             })())
         }
     }

@@ -92,6 +92,7 @@ impl Client {
                     .map_err(broken)?;
             }
         }
+        self.send(&ClientMessage::Acknowledge { job }).await?;
         let made = assembler.finish().pop();
         made.map(|tensor| (tensor, outcome))
             .ok_or_else(|| broken("a job has made no tensor"))

@@ -84,6 +84,23 @@ impl Backend for Timed {
         self.pipeline.start_denoise(request, inputs)
     }
 
+    fn resume_denoise(
+        &mut self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+        state: &[u8],
+    ) -> Result<DenoiseState> {
+        Backend::resume_denoise(&mut self.pipeline, request, inputs, state)
+    }
+
+    fn snapshot(&mut self, job: &DenoiseState) -> Result<Vec<u8>> {
+        Backend::snapshot(&mut self.pipeline, job)
+    }
+
+    fn report(&self, job: &DenoiseState) -> StepReport {
+        job.report()
+    }
+
     fn step(&mut self, job: &mut DenoiseState) -> Result<StepReport> {
         let begun = Instant::now();
         let report = job.step(self.pipeline.denoiser()?)?;

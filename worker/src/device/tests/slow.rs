@@ -8,13 +8,16 @@ use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut, WireError};
+use ovis_protocol::{
+    Capabilities, DenoiseRequest, EncodeRequest, JobOptions, PromptCut, WireError,
+};
 use uuid::Uuid;
 
 use crate::device::{start_with, Backend, DEFAULT_MODEL};
 use crate::jobs::{
-    testing, Admitted, Client, ClientId, Delivered, Event, JobCosts, JobKey, JobStore, Jobs,
-    OpenJob, Owner, Subscription, Wake, Work, DEFAULT_QUEUE,
+    testing, Admitted, Attached, Client, ClientId, Content, Delivered, Event, Found, JobCosts,
+    JobKey, JobStore, Jobs, Kept, Limits, NewJob, OpenJob, Owner, OwnerId, Recorder, Submission,
+    Subscription, Swept, Wake, Work,
 };
 use crate::nn::check_cancelled;
 use crate::pipeline::{
@@ -84,6 +87,27 @@ impl Backend for Slow {
         Ok((0, request.steps, inputs.latent))
     }
 
+    fn resume_denoise(
+        &mut self,
+        _: &DenoiseRequest,
+        _: DenoiseInputs,
+        _: &[u8],
+    ) -> Result<Self::Denoise> {
+        Err(Error::invalid("no test resumes a job here", ""))
+    }
+
+    fn snapshot(&mut self, _: &Self::Denoise) -> Result<Vec<u8>> {
+        Err(Error::invalid("no test asks for a state here", ""))
+    }
+
+    fn report(&self, (step, total, _): &Self::Denoise) -> StepReport {
+        StepReport {
+            step: *step,
+            total: *total,
+            sigma: 0.5,
+        }
+    }
+
     fn step(&mut self, (step, total, _): &mut Self::Denoise) -> Result<StepReport> {
         self.wait()?;
         *step += 1;
@@ -138,21 +162,27 @@ impl Backend for Slow {
 /// Keeps every event of all jobs, in order, and no results.
 #[derive(Default)]
 pub struct Events {
+    owners: Mutex<Vec<OwnerId>>,
     jobs: Mutex<HashMap<JobKey, (Uuid, OpenJob)>>,
     pub events: Mutex<Vec<(Uuid, Event)>>,
 }
 
 impl JobStore for Events {
-    fn subscribe(&self, _: ClientId, _: Arc<Wake>) {}
+    fn attach(&self, owner: &Owner, _: Option<(ClientId, Arc<Wake>)>) -> Attached {
+        let mut owners = self.owners.lock().unwrap();
+        owners.push(owner.id);
+        Attached {
+            owner: owners.len() as u64,
+            open: Arc::default(),
+        }
+    }
 
-    fn unsubscribe(&self, _: ClientId) {}
+    fn detach(&self, _: ClientId) {}
 
     fn close(&self, _: ClientId) {}
 
-    fn discard_results(&self, _: ClientId) {}
-
-    fn put(&self, job: JobKey, id: Uuid, open: OpenJob) {
-        self.jobs.lock().unwrap().insert(job, (id, open));
+    fn put(&self, job: JobKey, new: NewJob) {
+        self.jobs.lock().unwrap().insert(job, (new.id, new.open));
     }
 
     fn append(&self, job: JobKey, event: Event) {
@@ -170,14 +200,28 @@ impl JobStore for Events {
         None
     }
 
-    fn read(&self, _: JobKey, _: Range<usize>) -> Option<Vec<u8>> {
+    fn read(&self, _: ClientId, _: JobKey, _: Range<usize>) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn find(&self, _: ClientId, _: Uuid) -> Option<Found> {
+        None
+    }
+
+    fn claim(&self, _: ClientId, _: JobKey, _: usize) {}
+
+    fn acknowledge(&self, _: ClientId, _: Uuid) -> Option<OwnerId> {
         None
     }
 
     fn note_read(&self, _: ClientId) {}
 
-    fn unread_bytes(&self) -> u64 {
-        0
+    fn sweep(&self, _: Instant, _: Duration) -> Swept {
+        Swept::default()
+    }
+
+    fn kept(&self) -> Kept {
+        Kept::default()
     }
 }
 
@@ -209,7 +253,7 @@ impl Device {
             })
         };
         let jobs = start_with(DEFAULT_MODEL, load, move |model, budget| {
-            Jobs::with_store(DEFAULT_QUEUE, store, model, budget)
+            Jobs::with_store(Limits::default(), store, Recorder::default(), model, budget)
         });
         Self {
             jobs: jobs.unwrap(),
@@ -251,7 +295,7 @@ impl Device {
             latent: Self::latent(batch),
             noise_mask: None,
         };
-        let work = Work::Denoise(Box::new(request), inputs);
+        let work = Work::Denoise(Box::new(request), inputs, None);
         self.submit(number, admitted, work)
     }
 
@@ -274,7 +318,7 @@ impl Device {
     }
 
     pub fn admit(&self, number: u8, ask: Ask) -> std::result::Result<Admitted, WireError> {
-        self.with_client(number, |client| client.admit(id(number), 0, ask))
+        self.with_client(number, |client| client.admit(id(number), 0, ask, 0))
     }
 
     pub fn submit(
@@ -283,7 +327,13 @@ impl Device {
         admitted: Admitted,
         work: Work,
     ) -> std::result::Result<(), WireError> {
-        self.with_client(number, |client| client.submit(admitted, work))
+        let submission = Submission {
+            work,
+            options: JobOptions::default(),
+            content: Content::default(),
+            is_journaled: false,
+        };
+        self.with_client(number, |client| client.submit(admitted, submission))
     }
 
     pub fn cancel(&self, number: u8) {

@@ -108,7 +108,10 @@ async fn no_order_of_messages_frees_what_is_still_held() {
         client.cancel(1).await;
         client.send(&chunk(1, 0, 8)).await;
         assert_eq!(ends_of(&said(&mut client).await, 1), 1, "{name}");
-        // Then there is room again.
+        // Once that is acknowledged, there is room again.
+        client
+            .send(&ClientMessage::Acknowledge { job: id(1) })
+            .await;
         client
             .send(&submit(3, denoise_request(1, 1), large()))
             .await;
@@ -159,14 +162,18 @@ async fn an_upload_holds_a_place_and_a_uuid() {
     let decode = |job| submit(job, Request::Decode, vec![latent(2).0]);
     first.send(&decode(1)).await;
     assert!(said(&mut first).await.is_empty());
-    for (job, code) in [(1, ErrorCode::UnknownJob), (2, ErrorCode::QueueFull)] {
+    for job in [1, 2] {
         second.send(&decode(job)).await;
         let said = said(&mut second).await;
         assert!(
-            matches!(&said[..], [WorkerMessage::Failed { error, .. }] if error.code == code),
+            matches!(&said[..], [WorkerMessage::Failed { error, .. }]
+                if error.code == ErrorCode::QueueFull),
             "{said:?}"
         );
     }
+    // On one connection, a UUID cannot be told from itself.
+    first.send(&decode(1)).await;
+    assert_eq!(first.refusal().await.code, ErrorCode::Conflict);
     drop(first);
     for _ in 0..200 {
         second.send(&decode(3)).await;

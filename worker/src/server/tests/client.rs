@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION};
+use ovis_protocol::limits::{MAGIC, PROTOCOL_VERSION, SECRET_BYTES};
 use ovis_protocol::{
     chunks, decode_worker, encode, Assembler, ClientHello, ClientMessage, DType, DenoiseRequest,
     EncodeRequest, JobId, JobOptions, Request, TensorHeader, WireError, WorkerMessage,
@@ -38,6 +38,7 @@ fn job_of(message: &WorkerMessage) -> Option<JobId> {
         WorkerMessage::Progress(progress) => Some(progress.job),
         WorkerMessage::Preview(preview) => Some(preview.job),
         WorkerMessage::Chunk(chunk) => Some(chunk.job),
+        WorkerMessage::State(part) => Some(part.job),
         _ => None,
     }
 }
@@ -98,6 +99,11 @@ impl Client {
         let (socket, _) = tokio_tungstenite::client_async("ws://localhost/", stream)
             .await
             .unwrap();
+        Self::over(socket)
+    }
+
+    /// A client that uses this websocket.
+    pub fn over(socket: WebSocketStream<TcpStream>) -> Self {
         Self {
             socket,
             later: Vec::new(),
@@ -117,6 +123,26 @@ impl Client {
         client.send(&ClientMessage::Hello(hello)).await;
         assert!(matches!(client.next().await, WorkerMessage::Hello(_)));
         client
+    }
+
+    /// A connection of the owner that a secret of this byte makes.
+    pub async fn lasting(server: &TestServer, secret: u8) -> Self {
+        let mut client = Self::raw(server).await;
+        let hello = ClientHello {
+            secret: Some([secret; SECRET_BYTES]),
+            ..hello()
+        };
+        client.send(&ClientMessage::Hello(hello)).await;
+        let WorkerMessage::Hello(hello) = client.next().await else {
+            panic!("no hello");
+        };
+        assert_eq!(hello.keeping, server.jobs.keeping());
+        client
+    }
+
+    pub async fn claim(&mut self, job: u8, received: u64) {
+        let job = id(job);
+        self.send(&ClientMessage::Claim { job, received }).await;
     }
 
     pub async fn send(&mut self, message: &ClientMessage) {
@@ -186,7 +212,7 @@ impl Client {
     }
 
     /// The next message of a job, from those kept for later or from the socket.
-    async fn next_of(&mut self, job: JobId) -> WorkerMessage {
+    pub async fn next_of(&mut self, job: JobId) -> WorkerMessage {
         if let Some(at) = self.later.iter().position(|m| job_of(m) == Some(job)) {
             return self.later.remove(at);
         }
@@ -199,8 +225,16 @@ impl Client {
         }
     }
 
-    /// Reads until the job ends. Also returns its earlier messages.
+    /// Reads until the job ends, and acknowledges that. Also returns its earlier messages.
     pub async fn end(&mut self, job: u8) -> (End, Vec<WorkerMessage>) {
+        let ended = self.end_unacknowledged(job).await;
+        self.send(&ClientMessage::Acknowledge { job: id(job) })
+            .await;
+        ended
+    }
+
+    /// Reads until the job ends. Also returns its earlier messages.
+    pub async fn end_unacknowledged(&mut self, job: u8) -> (End, Vec<WorkerMessage>) {
         let mut before = Vec::new();
         let mut result: Option<(Assembler, ovis_protocol::Outcome)> = None;
         loop {

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::client::*;
 use super::fake::*;
-use crate::server::{Options, Token};
+use crate::server::{Options, Token, Tokens};
 
 #[tokio::test]
 async fn hello_is_answered_with_capabilities() {
@@ -44,7 +44,7 @@ async fn other_versions_are_refused() {
 #[tokio::test]
 async fn a_wrong_token_is_refused() {
     let options = Options {
-        token: Token::new("right").unwrap(),
+        tokens: Tokens::one(Token::given("right")),
         ..options()
     };
     let server = server_with(options, 8, 1).await;

@@ -9,11 +9,12 @@ use tokio::net::TcpStream;
 use super::client::*;
 use super::fake::*;
 use crate::jobs::Limits;
-use crate::server::{ConnectionLimits, Options, Token};
+use crate::server::{ConnectionLimits, Options, Token, Tokens};
 
 async fn health(server: &TestServer) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // Servers without tokens ignore the header.
+    let head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer right\r\n\r\n";
     stream.write_all(head).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -25,7 +26,7 @@ async fn health(server: &TestServer) -> String {
 async fn silent_sockets_are_evicted() {
     let options = Options {
         handshake_timeout: Duration::from_secs(60),
-        token: Token::new("right").unwrap(),
+        tokens: Tokens::one(Token::given("right")),
         ..options()
     };
     let server = server_with(options, 24, 1).await;
@@ -94,7 +95,8 @@ async fn clients_that_do_not_read_are_evicted_for_those_that_do() {
     const MB: u64 = 1 << 20;
     let limits = Limits {
         queue: 99,
-        unread_bytes: 100 * MB,
+        kept_bytes: 100 * MB,
+        ..Limits::default()
     };
     let server = server_within(options(), limits, 1).await;
     let mut stalled = Vec::new();
@@ -169,7 +171,7 @@ async fn one_client_leaves_places_for_others() {
     greedy.denoise(1, 200).await;
     server.until("step 1 1").await;
     for job in 2..=12 {
-        greedy.denoise(job, 1).await;
+        greedy.denoise(job, 200).await;
     }
     let (End::Failed(error), _) = greedy.end(12).await else {
         panic!("it took all places");

@@ -12,8 +12,8 @@ fn the_document_states_this_servers_limits() {
     for words in [
         format!("`serve --queue` {DEFAULT_QUEUE} by default"),
         format!(
-            "results and previews that all connections have not read | {} bytes",
-            Limits::default().unread_bytes
+            "results and previews of all owners | `serve --keep` {} bytes by default",
+            Limits::default().kept_bytes
         ),
         format!(
             "connections that have completed the handshake | {} ",

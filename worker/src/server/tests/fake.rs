@@ -104,6 +104,44 @@ impl Backend for Fake {
         })
     }
 
+    fn resume_denoise(
+        &mut self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+        state: &[u8],
+    ) -> Result<FakeDenoise> {
+        let text = std::str::from_utf8(state).unwrap_or_default();
+        let fields: Vec<u64> = text.split(' ').filter_map(|n| n.parse().ok()).collect();
+        let &[seed, step] = &fields[..] else {
+            return Err(Error::invalid("not a state of the fake", ""));
+        };
+        if seed != request.seed {
+            return Err(Error::invalid("a state of another job", ""));
+        }
+        self.note(format!("resume {seed} {step}"));
+        let job = self.start_denoise(request, inputs)?;
+        let step = step as u32;
+        Ok(FakeDenoise { step, ..job })
+    }
+
+    /// Seed and step, in a form that is longer than one chunk for large seeds.
+    fn snapshot(&mut self, job: &FakeDenoise) -> Result<Vec<u8>> {
+        let filler = match job.seed >= 1000 {
+            true => 3 << 19,
+            false => 0,
+        };
+        let text = format!("{} {}{}", job.seed, job.step, " ".repeat(filler));
+        Ok(text.into_bytes())
+    }
+
+    fn report(&self, job: &FakeDenoise) -> StepReport {
+        StepReport {
+            step: job.step,
+            total: job.total,
+            sigma: 1.0 - job.step as f32 / job.total as f32,
+        }
+    }
+
     fn step(&mut self, job: &mut FakeDenoise) -> Result<StepReport> {
         job.step += 1;
         self.note(format!("step {} {}", job.seed, job.step));

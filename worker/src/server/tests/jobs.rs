@@ -173,20 +173,18 @@ async fn two_clients_take_turns() {
     let mut second = Client::connect_as(&server, "second").await;
     first.denoise(1, 10).await;
     server.until("step 1 1").await;
-    first.denoise(2, 1).await;
-    first.denoise(3, 1).await;
-    second.denoise(11, 1).await;
-    second.denoise(12, 1).await;
+    // None has less work than is left, so none joins the first.
+    first.denoise(2, 10).await;
+    first.denoise(3, 10).await;
+    second.denoise(11, 10).await;
+    second.denoise(12, 10).await;
     first.end(3).await;
     second.end(12).await;
     server.idle().await;
     let log = server.log();
-    let order: Vec<_> = log
-        .iter()
-        .filter(|line| !line.starts_with("step 1 "))
-        .collect();
-    // The second client's jobs have less work left than the first's, so they join it.
-    assert_eq!(order, ["step 11 1", "step 12 1", "step 2 1", "step 3 1"]);
+    let order: Vec<_> = log.iter().filter(|line| line.ends_with(" 10")).collect();
+    let expected = [1, 2, 11, 3, 12].map(|job| format!("step {job} 10"));
+    assert_eq!(order, expected.iter().collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -204,23 +202,33 @@ async fn a_short_job_runs_between_two_steps() {
     assert!(matches!(first.end(1).await.0, End::Done(..)));
 }
 
+/// Whether it is the client's own or another's, a preview does not wait for a poster to end, and
+/// the two alternate.
 #[tokio::test]
 async fn a_preview_shares_the_steps_of_a_poster() {
-    let server = server_with(options(), 24, 20).await;
-    let mut long = Client::connect(&server).await;
-    let mut short = Client::connect(&server).await;
-    long.denoise(1, 60).await;
-    server.until("step 1 2").await;
-    short.denoise(2, 3).await;
-    assert!(matches!(short.end(2).await.0, End::Done(..)));
-    assert!(matches!(long.end(1).await.0, End::Done(..)));
-    let log = server.log();
-    let at = |line: &str| log.iter().position(|l| l == line).unwrap();
-    // It does not wait for the long job to end, and the two alternate.
-    let begun = at("step 2 1");
-    assert!(begun < at("step 1 50"), "{log:?}");
-    assert_eq!(at("step 2 3"), begun + 4, "{log:?}");
-    assert!(at("step 1 60") > at("step 2 3"), "{log:?}");
+    for is_own in [false, true] {
+        let server = server_with(options(), 24, 20).await;
+        let mut long = Client::connect(&server).await;
+        let mut other = Client::connect(&server).await;
+        long.denoise(1, 60).await;
+        server.until("step 1 2").await;
+        if is_own {
+            // It passes another poster of the client, which does not join the first.
+            long.denoise(3, 60).await;
+        }
+        let short = if is_own { &mut long } else { &mut other };
+        short.denoise(2, 3).await;
+        assert!(matches!(short.end(2).await.0, End::Done(..)));
+        assert!(matches!(long.end(1).await.0, End::Done(..)));
+        let log = server.log();
+        let at = |line: &str| log.iter().position(|l| l == line).unwrap();
+        let begun = at("step 2 1");
+        assert!(begun < at("step 1 50"), "{log:?}");
+        assert_eq!(at("step 2 3"), begun + 4, "{log:?}");
+        assert!(at("step 1 60") > at("step 2 3"), "{log:?}");
+        let before = &log[..at("step 1 60")];
+        assert!(!before.contains(&"step 3 1".to_owned()), "{log:?}");
+    }
 }
 
 #[tokio::test]
@@ -409,19 +417,6 @@ async fn chunks_out_of_order_fail_their_job() {
         })
         .await;
     assert_eq!(failure(client.end(9).await.0).code, ErrorCode::UnknownJob);
-}
-
-#[tokio::test]
-async fn a_uuid_is_one_job() {
-    let server = server_with(options(), 24, 50).await;
-    let mut client = Client::connect(&server).await;
-    client.denoise(1, 50).await;
-    server.until("step 1 1").await;
-    let mut other = Client::connect(&server).await;
-    other.denoise(1, 1).await;
-    assert_eq!(failure(other.end(1).await.0).code, ErrorCode::UnknownJob);
-    client.submit(1, encode_request("again", 4), vec![]).await;
-    assert_eq!(client.refusal().await.code, ErrorCode::UnknownJob);
 }
 
 /// A client that reads nothing delays neither the device nor other clients.

@@ -3,6 +3,7 @@
 mod border_http;
 mod border_values;
 mod border_wire;
+mod claims;
 mod client;
 mod connections;
 mod crowds;
@@ -11,3 +12,5 @@ mod fake;
 mod jobs;
 mod previews;
 mod shutdown;
+mod tls;
+mod tokens;

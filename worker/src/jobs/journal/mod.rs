@@ -1,0 +1,23 @@
+//! What must survive the process: accepted jobs, the latest states of running ones, and ends
+//! that are not acknowledged.
+//!
+//! - `contract`: the trait [`Journal`], and what it takes and gives back
+//! - `sections`: the form of every file: metadata, sections of bytes, a digest over all
+//! - `files`: jobs, states and ends as files
+//! - `writer`: the thread that writes what must not delay a device
+//! - `folder`: which files there are, and how they are written whole or not at all
+//! - `disk`: [`DiskJournal`], a journal in a folder
+
+mod contract;
+mod disk;
+mod files;
+mod folder;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use contract::{
+    JobRecord, Journal, JournalError, JournalUsage, RecordKey, RecordedEnd, Recovered,
+};
+pub use disk::{DiskJournal, DEFAULT_JOURNAL_BYTES};

@@ -1,0 +1,29 @@
+//! A job on its way into the queue.
+
+use ovis_protocol::JobOptions;
+
+use super::admission::Reservation;
+use super::content::Content;
+use super::open::OpenJob;
+use super::place::Place;
+use super::work::Work;
+
+/// An admitted job whose tensors are still arriving. It holds a queue place, the job's memory
+/// and a place among its owner's unfinished jobs.
+pub struct Admitted {
+    pub(super) place: Place,
+    pub(super) open: OpenJob,
+    pub(super) reservation: Reservation,
+}
+
+/// What a client submits, once its tensors are complete.
+pub struct Submission {
+    /// What to compute.
+    pub work: Work,
+    /// How.
+    pub options: JobOptions,
+    /// What the job was asked to do, to compare later submissions with.
+    pub content: Content,
+    /// Whether the job is in the journal.
+    pub is_journaled: bool,
+}
