@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 
@@ -434,3 +435,57 @@ def test_options_go_with_the_job(client, worker):
     options = wire.JobOptions(wire.Priority.HIGH, 100.0, None, "00-ab-cd-01")
     client.submit(wire.EncodeRequest(["a"], 8), options=options).result(TIMEOUT)
     assert worker.submitted[0].options == options
+
+
+# An interrupt in each state
+
+
+def test_an_interrupt_while_it_connects_leaves_nothing_behind(worker):
+    worker.drops = True
+    client = WorkerClient(WorkerConfig(url=worker.url))
+    job = client.submit(denoise(1), [latent()])
+    time.sleep(0.2)
+    job.cancel()
+    assert job.cancelled()
+    wait_until(lambda: client._jobs == {})
+    assert worker.submitted == [] and worker.cancelled == []
+    client.close()
+
+
+@pytest.mark.parametrize("state", ["uploaded", "queued", "running", "sent back"])
+def test_an_interrupt_cancels_the_job_wherever_it_is(client, worker, monkeypatch, state):
+    events: list = []
+    if state == "uploaded":
+        # The job waits before its last chunk.
+        send = connection.Connection._send
+
+        async def stop_before_the_last(self: connection.Connection, message: object) -> None:
+            if isinstance(message, wire.Chunk) and message.offset == 15 * wire.MAX_CHUNK_BYTES:
+                events.append(message)
+                await asyncio.Event().wait()
+            await send(self, message)
+
+        monkeypatch.setattr(connection.Connection, "_send", stop_before_the_last)
+    elif state == "queued":
+        worker.busy = True
+    elif state == "sent back":
+        worker.pauses_results = 3
+    request = denoise(1) if state == "sent back" else denoise(10_000)
+    job = client.submit(request, [large()], events.append)
+    reached = {
+        "uploaded": lambda: any(isinstance(event, wire.Chunk) for event in events),
+        "queued": lambda: any(isinstance(event, wire.Queued) for event in events),
+        "running": lambda: any(isinstance(event, wire.Progress) for event in events),
+        "sent back": lambda: len(worker.sent_chunks) == 3,
+    }
+    wait_until(reached[state])
+    job.cancel()
+    (submit,) = worker.submitted
+    if state == "sent back":
+        wait_until(lambda: worker.acknowledged == [submit.job])
+    else:
+        wait_until(lambda: worker.cancelled == [submit.job])
+    wait_until(lambda: worker.jobs == {} and client._jobs == {})
+    worker.busy = False
+    assert client.submit(wire.EncodeRequest(["a"], 8)).result(TIMEOUT), "the connection goes on"
+    assert worker.connections == 1

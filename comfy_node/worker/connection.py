@@ -243,10 +243,11 @@ class Connection:
             return None
         name = getattr(message, "job", b"")
         job = self.jobs.get(name)
+        is_left = job is None or (job.end.done() and not job.has_ended)
         if job is not None and not job.end.done():
             job.last_heard = time.monotonic()
             self._handle_job(job, message)
-        elif job is None and isinstance(message, wire.Done | wire.Failed | wire.Cancelled):
+        elif is_left and isinstance(message, wire.Done | wire.Failed | wire.Cancelled):
             # The late end of a job that was cancelled here.
             self.debts.note_end(name)
             task = asyncio.create_task(self.settle_debts())
