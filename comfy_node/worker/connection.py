@@ -14,6 +14,7 @@ import aiohttp
 
 from .. import wire
 from ..settings.config import WorkerConfig
+from ..settings.secret import Secret
 from ..texts import SHOWN_MODULE, WorkerError, printable, say
 from ..wire import WireFormatError, transfer
 from .debts import Debts
@@ -62,7 +63,7 @@ class Connection:
     _statuses: list[asyncio.Future[wire.Status]] = field(default_factory=list)
 
     @classmethod
-    async def open(cls, config: WorkerConfig, debts: Debts) -> Connection:
+    async def open(cls, config: WorkerConfig, owner: Secret, debts: Debts) -> Connection:
         """Connects, exchanges hellos, and tells the worker about jobs that are over here.
 
         Raises :class:`NoWorker` if nothing answers, and :class:`WorkerError` if the worker refuses
@@ -74,7 +75,7 @@ class Connection:
         )
         try:
             socket = await open_socket(session, config)
-            hello = await exchange_hellos(socket, config)
+            hello = await exchange_hellos(socket, config, owner)
         except BaseException:
             await session.close()
             raise
