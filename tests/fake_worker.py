@@ -61,6 +61,8 @@ class FakeWorker:
     """After so many chunks of the client, it cuts the connection; one number for each cut."""
     cut_results: list[int] = field(default_factory=list)
     """After so many chunks of results, it cuts the connection; one number for each cut."""
+    pauses_results: int | None = None
+    """After so many chunks of results, it sends no more of them."""
     dies_at: list[int] = field(default_factory=list)
     """At these steps it forgets its jobs and cuts the connection, as a process that is killed."""
     refuses_states: bool = False
@@ -233,6 +235,8 @@ class FakeWorker:
                 part = data[offset : offset + wire.MAX_CHUNK_BYTES]
                 self.sent_chunks.append((index, offset))
                 await job.tell(wire.Chunk(job.submit.job, index, offset, part))
+                if len(self.sent_chunks) == self.pauses_results:
+                    return
                 if _counts_down(self.cut_results):
                     # What was written still arrives, as it does where a network is cut later.
                     await asyncio.sleep(0.05)

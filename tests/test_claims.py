@@ -13,7 +13,6 @@ from comfy_node.settings.identity import identity
 from comfy_node.texts import WorkerError
 from comfy_node.worker import connection, debts, handshake
 from comfy_node.worker.client import WorkerClient
-from comfy_node.worker.errors import NoWorker
 from comfy_node.worker.job import Notice, StateBuffer
 from fake_jobs import STATE_BYTES
 from fake_worker import FakeWorker
@@ -369,68 +368,3 @@ def test_a_job_that_was_never_sent_is_not_cancelled_there(worker):
         assert client.submit(denoise(1), [latent()]).result(2)
         assert fake.cancelled == []
         client.close()
-
-
-# A worker that is full
-
-
-def test_a_full_worker_is_tried_again_when_it_says(client, worker):
-    worker.full, events = [0.1, 0.2], []
-    assert client.submit(denoise(1), [latent()], events.append).result(TIMEOUT)
-    assert len(worker.submitted) == 3
-    notices = [event.message for event in events if isinstance(event, Notice)]
-    assert notices == 2 * ["The worker is full; trying again in 0 s."]
-
-
-def test_a_full_worker_that_says_no_time_is_an_error(client, worker):
-    worker.full = [None]
-    with pytest.raises(WorkerError, match="QUEUE_FULL"):
-        client.submit(denoise(1), [latent()]).result(TIMEOUT)
-    assert len(worker.submitted) == 1
-
-
-def test_a_worker_that_stays_full_is_given_up():
-    with FakeWorker(full=[0.1] * 1000) as fake:
-        client = WorkerClient(WorkerConfig(url=fake.url, patience=0.5))
-        begun = time.monotonic()
-        with pytest.raises(WorkerError, match="QUEUE_FULL"):
-            client.submit(denoise(1), [latent()]).result(TIMEOUT)
-        assert time.monotonic() - begun < 1 and 2 < len(fake.submitted) < 10
-        client.close()
-
-
-def test_a_wait_for_a_full_worker_can_be_interrupted(client, worker):
-    worker.full, events = [60.0], []
-    job = client.submit(denoise(1), [latent()], events.append)
-    wait_until(lambda: noticed(events))
-    assert "trying again in 6" in events[-1].message
-    job.cancel()
-    assert client.submit(denoise(2), [latent()]).result(TIMEOUT)
-
-
-def test_a_refused_hello_is_tried_again_too(client, worker):
-    worker.full_hellos, events = [0.1, 0.1], []
-    assert client.submit(denoise(1), [latent()], events.append).result(TIMEOUT)
-    assert worker.connections == 3 and noticed(events)
-
-
-@pytest.mark.parametrize("status", [429, 503])
-def test_http_answers_that_say_when_to_come_back_are_followed(client, worker, status):
-    worker.full_http, events = [(status, "0"), (status, "0")], []
-    assert client.submit(denoise(1), [latent()], events.append).result(TIMEOUT)
-    assert worker.full_http == [] and noticed(events)
-
-
-def test_http_answers_without_a_time_are_not_followed(client, worker):
-    worker.full_http = [(503, "soon")]
-    with pytest.raises(NoWorker, match="503"):
-        client.submit(denoise(1), [latent()]).result(TIMEOUT)
-
-
-# Options
-
-
-def test_options_go_with_the_job(client, worker):
-    options = wire.JobOptions(wire.Priority.HIGH, 100.0, None, "00-ab-cd-01")
-    client.submit(wire.EncodeRequest(["a"], 8), options=options).result(TIMEOUT)
-    assert worker.submitted[0].options == options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import re
 import shutil
@@ -178,7 +179,9 @@ def test_a_full_queue_says_so(tiny: Path, tmp_path: Path) -> None:
         wait_until(lambda: running.step >= 1)
         queued = Job(worker.client, 1)
         wait_until(lambda: queued.positions == [0])
-        assert Job(worker.client, 1).failure().code is wire.ErrorCode.QUEUE_FULL
+        hasty = WorkerClient(dataclasses.replace(worker.config, patience=0))
+        assert Job(hasty, 1, seed=1).failure().code is wire.ErrorCode.QUEUE_FULL
+        hasty.close()
         running.future.cancel()
         assert queued.latent().shape == (1, 16, 4, 4)
 

@@ -68,6 +68,11 @@ class WorkerChoice(str):
         return choice
 
 
+def with_priority(label: str, priority: wire.Priority) -> str:
+    """The label as the Ovis Worker node passes it on: plain text for the normal priority."""
+    return label if priority is wire.Priority.NORMAL else WorkerChoice(label, priority)
+
+
 def worker_priority(value: object) -> wire.Priority:
     """The priority that comes with a worker's label; a label without one means the normal one."""
     return value.priority if isinstance(value, WorkerChoice) else wire.Priority.NORMAL

@@ -80,4 +80,4 @@ class OvisWorker(io.ComfyNode):
         hello = await connect(label, cls.hidden.unique_id)
         can = hello.capabilities
         told = printable(f"{can.model} on {can.device}, {can.precision}")
-        return io.NodeOutput(inputs.WorkerChoice(label, chosen), ui={"ovis_worker": [told]})
+        return io.NodeOutput(inputs.with_priority(label, chosen), ui={"ovis_worker": [told]})

@@ -50,7 +50,7 @@ class WorkerConfig:
     patience: float = DEFAULT_PATIENCE
     """How long a job waits for a worker that is away or full, in seconds."""
     folder: Path | None = None
-    """Where this ComfyUI's identity is kept; without a folder, it lasts as long as the process."""
+    """Where this ComfyUI's identity is kept; without a folder, each client has its own."""
     endpoint: Address = field(init=False, repr=False)
     """The parsed address, with login and query for a proxy if there are any."""
 

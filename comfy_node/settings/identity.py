@@ -32,19 +32,21 @@ SECRET_BYTES = 32
 _HEX = re.compile(rf"[0-9a-f]{{{2 * SECRET_BYTES}}}\n?")
 _MAX_FILE_BYTES = 1024
 
-_known: dict[Path | None, Secret] = {}
+_known: dict[Path, Secret] = {}
 _known_lock = threading.Lock()
 
 
 def identity(folder: Path | None) -> Secret:
     """The secret of ``folder``, as hexadecimal digits; it is created if there is none.
 
-    Every process that uses the folder gets the same secret. Without a folder, or if the folder
-    cannot be used, the secret lasts as long as this process.
+    Every process that uses the folder gets the same secret; if the folder cannot be used, it lasts
+    as long as this process. Without a folder, each call returns another one.
     """
+    if folder is None:
+        return _new()
     with _known_lock:
         if folder not in _known:
-            _known[folder] = _new() if folder is None else _of_folder(folder)
+            _known[folder] = _of_folder(folder)
         return _known[folder]
 
 

@@ -44,7 +44,8 @@ class WorkerClient:
         self._loop = asyncio.new_event_loop()
         self.pace = Pace()
         self._debts = Debts()
-        self._link = Link(config, self._debts)
+        self._owner = identity(config.folder)
+        self._link = Link(config, self._owner, self._debts)
         self._jobs: dict[bytes, Job] = {}
         """The jobs in flight, by the digest of their work."""
         self._settling: asyncio.Task | None = None
@@ -214,7 +215,7 @@ class WorkerClient:
             while True:
                 connection = await self._link.connect(tell, is_told=is_told)
                 is_told = False
-                job.rename(job_name(identity(self.config.folder), job.work, connection.hello))
+                job.rename(job_name(self._owner, job.work, connection.hello))
                 await connection.settle_debts()
                 await self._debts.settled(job.name, connection.uptime)
                 await connection.settle_debts()

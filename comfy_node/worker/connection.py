@@ -14,6 +14,7 @@ import aiohttp
 
 from .. import wire
 from ..settings.config import WorkerConfig
+from ..settings.secret import Secret
 from ..texts import SHOWN_MODULE, WorkerError, printable, say
 from ..wire import WireFormatError, transfer
 from .debts import Debts
@@ -62,7 +63,7 @@ class Connection:
     _statuses: list[asyncio.Future[wire.Status]] = field(default_factory=list)
 
     @classmethod
-    async def open(cls, config: WorkerConfig, debts: Debts) -> Connection:
+    async def open(cls, config: WorkerConfig, owner: Secret, debts: Debts) -> Connection:
         """Connects, exchanges hellos, and tells the worker about jobs that are over here.
 
         Raises :class:`NoWorker` if nothing answers, and :class:`WorkerError` if the worker refuses
@@ -74,7 +75,7 @@ class Connection:
         )
         try:
             socket = await open_socket(session, config)
-            hello = await exchange_hellos(socket, config)
+            hello = await exchange_hellos(socket, config, owner)
         except BaseException:
             await session.close()
             raise
@@ -243,10 +244,11 @@ class Connection:
             return None
         name = getattr(message, "job", b"")
         job = self.jobs.get(name)
+        is_left = job is None or (job.end.done() and not job.has_ended)
         if job is not None and not job.end.done():
             job.last_heard = time.monotonic()
             self._handle_job(job, message)
-        elif job is None and isinstance(message, wire.Done | wire.Failed | wire.Cancelled):
+        elif is_left and isinstance(message, wire.Done | wire.Failed | wire.Cancelled):
             # The late end of a job that was cancelled here.
             self.debts.note_end(name)
             task = asyncio.create_task(self.settle_debts())

@@ -14,7 +14,7 @@ import aiohttp
 
 from .. import wire
 from ..settings.config import WorkerConfig
-from ..settings.identity import identity
+from ..settings.secret import Secret
 from ..texts import WorkerError, printable, say
 from ..wire import WireFormatError
 from .errors import from_wire
@@ -82,9 +82,9 @@ async def open_socket(
 
 
 async def exchange_hellos(
-    socket: aiohttp.ClientWebSocketResponse, config: WorkerConfig
+    socket: aiohttp.ClientWebSocketResponse, config: WorkerConfig, owner: Secret
 ) -> wire.WorkerHello:
-    """Sends our hello and returns the worker's.
+    """Sends our hello, with the secret of the jobs' owner, and returns the worker's.
 
     Raises :class:`NoWorker` if the connection ends first, and :class:`WorkerError` if the worker
     refuses, speaks another protocol version, or another program answers.
@@ -97,7 +97,7 @@ async def exchange_hellos(
         OTHER_PROGRAM,
     )
     token = config.token.reveal() if config.token else None
-    secret = bytes.fromhex(identity(config.folder).reveal())
+    secret = bytes.fromhex(owner.reveal())
     hello = wire.ClientHello(wire.MAGIC, wire.PROTOCOL_VERSION, CLIENT_NAME, token, secret)
     try:
         await socket.send_bytes(wire.encode_client(hello))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from .. import wire
 from ..settings.config import WorkerConfig
+from ..settings.secret import Secret
 from ..texts import Sentence, WorkerError, printable, say
 from . import process as worker_process
 from . import start_failure
@@ -37,7 +38,7 @@ STOP_SECONDS = 120.0
 class Link:
     """The connection to one worker. It belongs to one event loop."""
 
-    def __init__(self, config: WorkerConfig, debts: Debts) -> None:
+    def __init__(self, config: WorkerConfig, owner: Secret, debts: Debts) -> None:
         self.config = config
         self.problem: WorkerError | None = None
         """Why the last attempt to connect failed, or ``None`` if it succeeded."""
@@ -45,6 +46,7 @@ class Link:
         self.process: WorkerProcess | None = None
         """The worker's process, if it was started from here."""
         self.connection: Connection | None = None
+        self._owner = owner
         self._debts = debts
         self._attempt: asyncio.Task[Connection] | None = None
         self._attempt_may_start = False
@@ -172,7 +174,7 @@ class Link:
         while worker_process.is_stopping(self.config) and time.monotonic() < deadline:
             await asyncio.sleep(START_POLL_SECONDS)
         try:
-            return await Connection.open(self.config, self._debts)
+            return await Connection.open(self.config, self._owner, self._debts)
         except NoWorker as error:
             if not (may_start and self.config.binary and self.config.is_on_this_machine):
                 raise NoWorker(error.message, how_to_start(self.config)) from error
@@ -192,7 +194,7 @@ class Link:
         deadline = started + START_SECONDS
         while True:
             try:
-                connection = await Connection.open(self.config, self._debts)
+                connection = await Connection.open(self.config, self._owner, self._debts)
                 process.has_answered = True
                 return connection
             except NoWorker as error:
