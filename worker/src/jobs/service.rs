@@ -165,7 +165,7 @@ impl Jobs {
     }
 
     /// The model that jobs go to, with its precision and device.
-    pub(super) fn model_identity(&self) -> String {
+    pub fn model_identity(&self) -> String {
         let can = self.capabilities();
         format!("{}, {}, {}", can.model, can.precision, can.device)
     }
@@ -389,6 +389,7 @@ impl Jobs {
                 id: place.id,
                 reader: client,
                 content,
+                age: Duration::ZERO,
                 open,
             },
         );
@@ -441,6 +442,7 @@ impl Jobs {
                 id,
                 reader: Some(client),
                 content: Content::default(),
+                age: Duration::ZERO,
                 open,
             };
             self.keep_end(key, new, event);
@@ -500,7 +502,12 @@ fn superseded() -> WireError {
 impl Jobs {
     /// Takes the device's next job.
     pub fn next(&self, wanted: &Wanted<'_>) -> Next {
-        self.shared.next(wanted)
+        let next = self.shared.next(wanted);
+        if let Next::Job(job) = &next {
+            // Without the lock, as it writes to a disk.
+            self.shared.recorder.begin(&job.ticket);
+        }
+        next
     }
 
     /// Parts with a job that the device's end interrupts: one in the journal goes on when the
