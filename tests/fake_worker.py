@@ -6,9 +6,10 @@ runs it as a process.
 
 The values of a job decide what happens: the prompt ``fail`` fails, ``hang up`` ends the connection,
 and a long prompt is reported as cut. A denoise step takes :attr:`FakeWorker.step_seconds`, and all
-steps together add noise. It can end in three ways: :meth:`FakeWorker.shut_down` announces a
-shutdown, :attr:`FakeWorker.drops` stops answering as in a broken network, and leaving its context
-is a process that dies.
+steps together add noise. Jobs belong to the owner of a secret and outlive their connection, unless
+:attr:`FakeWorker.keeps` is false. The worker can end in three ways: :meth:`FakeWorker.shut_down`
+announces a shutdown, :attr:`FakeWorker.drops` stops answering as in a broken network, and leaving
+its context is a process that dies.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ssl
 import sys
 import threading
 import time
@@ -29,9 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from comfy_node import wire
 from comfy_node.wire import transfer
-
-WIDTH = 32
-"""D of the conditionings it makes."""
+from fake_jobs import WIDTH, Failure, FakeJob, answer
 
 
 @dataclass
@@ -44,12 +44,43 @@ class FakeWorker:
     step_seconds: float = 0.01
     port: int = 0
     hang_ups: int = 0
+    keeps: bool = True
+    """Whether jobs outlive their connection."""
+    is_durable: bool = False
+    """What its hello says about jobs that outlive its process."""
+    jobs: dict[tuple[bytes, bytes], FakeJob] = field(default_factory=dict)
+    """The jobs that it has, by owner and name. The next process of a durable worker gets these."""
+    model: str = "no model"
+    full: list[float | None] = field(default_factory=list)
+    """It refuses this many jobs because it is full, with these values of `retry_after`."""
+    full_hellos: list[float] = field(default_factory=list)
+    """It refuses this many hellos in the same way."""
+    full_http: list[tuple[int, str]] = field(default_factory=list)
+    """It answers this many websockets with an HTTP status and a `Retry-After`."""
+    cut_uploads: list[int] = field(default_factory=list)
+    """After so many chunks of the client, it cuts the connection; one number for each cut."""
+    cut_results: list[int] = field(default_factory=list)
+    """After so many chunks of results, it cuts the connection; one number for each cut."""
+    pauses_results: int | None = None
+    """After so many chunks of results, it sends no more of them."""
+    dies_at: list[int] = field(default_factory=list)
+    """At these steps it forgets its jobs and cuts the connection, as a process that is killed."""
+    refuses_states: bool = False
     submitted: list[wire.Submit] = field(default_factory=list)
     received: list[dict[str, np.ndarray]] = field(default_factory=list)
     cancelled: list[bytes] = field(default_factory=list)
+    claims: list[wire.Claim] = field(default_factory=list)
+    acknowledged: list[bytes] = field(default_factory=list)
+    begun_at: list[int] = field(default_factory=list)
+    """The step from which each denoise job went on."""
+    secrets: list[bytes | None] = field(default_factory=list)
+    sent_chunks: list[tuple[int, int]] = field(default_factory=list)
+    """Tensor and offset of each chunk of a result."""
     connections: int = 0
     drops: bool = False
     """Whether new connections are accepted, and nothing is said on them."""
+    refuses: bool = False
+    """Whether new connections are cut at once."""
     busy: bool = False
     """Whether the device belongs to somebody else, so that every job stays queued."""
     frames_after_hello: list[bytes] = field(default_factory=list)
@@ -58,7 +89,8 @@ class FakeWorker:
     """What its `/health` says otherwise than a healthy worker's."""
     born: float = field(default_factory=time.monotonic)
     """When its process began, by ``time.monotonic``."""
-    sessions: list[_Session] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> FakeWorker:
         self._loop = asyncio.new_event_loop()
@@ -68,17 +100,26 @@ class FakeWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+
+    async def _end(self) -> None:
+        self.stop_jobs()
+        await self._runner.cleanup()
 
     @property
     def url(self) -> str:
         """The address on which it listens."""
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"{'wss' if self.tls else 'ws'}://127.0.0.1:{self.port}/ws"
+
+    @property
+    def steps_done(self) -> list[int]:
+        """The last step of each job that it has."""
+        return [job.step for job in self.jobs.values()]
 
     async def start(self, host: str = "127.0.0.1") -> None:
-        """Listens on ``port``, or on a free port if that is 0."""
+        """Listens on ``port``, or on a free port if that is 0; goes on with the jobs it has."""
         app = web.Application()
         app.router.add_get("/ws", self._serve)
         app.router.add_get("/health", self._health)
@@ -86,11 +127,22 @@ class FakeWorker:
         self._device = asyncio.Lock()
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, self.port).start()
+        await web.TCPSite(self._runner, host, self.port, ssl_context=self.tls).start()
         self.port = self._runner.addresses[0][1]
+        for job in self.jobs.values():
+            job.session, job.is_started = None, False
+            if job.end is None:
+                job.task = asyncio.create_task(self.work(job))
+
+    def stop_jobs(self) -> None:
+        """Ends all work, as the end of the process does."""
+        for job in self.jobs.values():
+            job.session = None
+            if job.task is not None:
+                job.task.cancel()
 
     def shut_down(self) -> None:
-        """Announces a shutdown, fails all jobs, and closes."""
+        """Announces a shutdown, fails all jobs unless they are durable, and closes."""
 
         async def leave() -> None:
             for session in list(self.sessions):
@@ -98,12 +150,21 @@ class FakeWorker:
 
         asyncio.run_coroutine_threadsafe(leave(), self._loop).result(10)
 
+    def forget(self) -> None:
+        """Drops all jobs, as if nobody had come back in time."""
+
+        async def drop() -> None:
+            self.stop_jobs()
+            self.jobs.clear()
+
+        asyncio.run_coroutine_threadsafe(drop(), self._loop).result(10)
+
     def cut(self) -> None:
         """Closes every connection, as a network failure does; the process keeps running."""
 
         async def close() -> None:
             for session in list(self.sessions):
-                session.socket._req.transport.abort()
+                session.cut()
 
         asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
 
@@ -115,41 +176,114 @@ class FakeWorker:
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(text="ovis_device_bytes_used 6e9\novis_device_bytes_total 24e9\n")
 
-    async def _serve(self, request: web.Request) -> web.WebSocketResponse:
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(max_msg_size=wire.MAX_MESSAGE_BYTES)
+        if self.refuses:
+            request.transport.abort()
+            return web.Response()
         if self.drops:
             await asyncio.Event().wait()
+        if self.full_http:
+            status, after = self.full_http.pop(0)
+            return web.Response(status=status, headers={"Retry-After": after})
         await socket.prepare(request)
         self.connections += 1
-        session = _Session(self, socket)
+        session = Session(self, socket)
         self.sessions.append(session)
         try:
             await session.run()
         finally:
             self.sessions.remove(session)
+            for key, job in list(self.jobs.items()):
+                if job.session is session:
+                    job.session = None
+                    if not self.keeps:
+                        job.task.cancel()
+                        del self.jobs[key]
         return socket
 
+    async def work(self, job: FakeJob) -> None:
+        """Runs a job and sends its end."""
+        await job.tell(wire.Queued(job.submit.job, 0))
+        while self.busy:
+            await asyncio.sleep(0.01)
+        async with self._device:
+            job.is_started = True
+            await job.tell(wire.Started(job.submit.job))
+            try:
+                outcome, name, array = await answer(self, job)
+            except Failure as failure:
+                error = wire.WireError(wire.ErrorCode.INVALID_REQUEST, str(failure), "Try it.")
+                job.end = wire.Failed(job.submit.job, error)
+                await job.tell(job.end)
+                return
+        data = np.ascontiguousarray(array, "<f4")
+        header = wire.TensorHeader(name, wire.DType.F32, list(data.shape))
+        job.result = [transfer.WireTensor(header, data.tobytes())]
+        job.end = wire.Done(job.submit.job, outcome, [header])
+        await self.send_end(job, 0)
 
-class _Session:
+    async def send_end(self, job: FakeJob, received: int) -> None:
+        """Sends the end of a job, and its result from the byte ``received`` on."""
+        await job.tell(job.end)
+        session, begin = job.session, 0
+        for index, tensor in enumerate(job.result):
+            data = memoryview(tensor.data)
+            for offset in range(max(0, received - begin), len(data), wire.MAX_CHUNK_BYTES):
+                if session is None or job.session is not session:
+                    return
+                part = data[offset : offset + wire.MAX_CHUNK_BYTES]
+                self.sent_chunks.append((index, offset))
+                await job.tell(wire.Chunk(job.submit.job, index, offset, part))
+                if len(self.sent_chunks) == self.pauses_results:
+                    return
+                if _counts_down(self.cut_results):
+                    # What was written still arrives, as it does where a network is cut later.
+                    await asyncio.sleep(0.05)
+                    session.cut()
+                    return
+            begin += len(data)
+
+    def die(self) -> None:
+        """Does what the death of the process and the start of another one do to its clients."""
+        self.stop_jobs()
+        self.jobs.clear()
+        self.born = time.monotonic()
+        for session in list(self.sessions):
+            session.cut()
+
+
+class Session:
+    """One connection of a client."""
+
     def __init__(self, worker: FakeWorker, socket: web.WebSocketResponse) -> None:
         self.worker = worker
         self.socket = socket
+        self.owner = b""
         self.arriving: dict[bytes, tuple[wire.Submit, transfer.Assembler]] = {}
-        self.tasks: dict[bytes, asyncio.Task] = {}
 
     async def send(self, message: object) -> None:
         with contextlib.suppress(ConnectionError):
             await self.socket.send_bytes(wire.encode_worker(message))
 
+    def cut(self) -> None:
+        self.socket._req.transport.abort()
+
     async def run(self) -> None:
         hello = wire.decode_client(await self.socket.receive_bytes())
+        self.worker.secrets.append(hello.secret)
+        self.owner = hello.secret or str(id(self)).encode()
         if self.worker.token not in (None, hello.token):
             await self.refuse(wire.ErrorCode.UNAUTHORIZED, "The token is wrong.")
+            return
+        if self.worker.full_hellos:
+            after = self.worker.full_hellos.pop(0)
+            await self.refuse(wire.ErrorCode.QUEUE_FULL, "Too many connections.", after)
             return
         capabilities = wire.Capabilities(
             operations=["encode", "denoise", "decode", "vae-encode"],
             samplers=["euler"],
-            model="no model",
+            model=self.worker.model,
             device="cpu",
             precision="f32",
             latent_channels=16,
@@ -157,125 +291,126 @@ class _Session:
             size_multiple=16,
             max_pixels=1 << 24,
         )
+        keeping = wire.Keeping(60.0, 1 << 30, self.worker.is_durable)
         await self.send(
-            wire.WorkerHello(self.worker.magic, self.worker.protocol, "fake", capabilities)
+            wire.WorkerHello(self.worker.magic, self.worker.protocol, "fake", capabilities, keeping)
         )
         for extra in self.worker.frames_after_hello:
             await self.socket.send_bytes(extra)
-        try:
-            async for frame in self.socket:
-                if frame.type is WSMsgType.BINARY:
-                    await self.take(wire.decode_client(frame.data))
-        finally:
-            for task in self.tasks.values():
-                task.cancel()
+        async for frame in self.socket:
+            if frame.type is WSMsgType.BINARY:
+                await self.take(wire.decode_client(frame.data))
 
-    async def refuse(self, code: wire.ErrorCode, sentence: str) -> None:
-        error = wire.WireError(code, sentence, "Ask another way.")
+    async def refuse(
+        self, code: wire.ErrorCode, sentence: str, retry_after: float | None = None
+    ) -> None:
+        error = wire.WireError(code, sentence, "Ask another way.", retry_after)
         await self.send(wire.Refused(self.worker.magic, self.worker.protocol, error))
         await self.socket.close()
 
     async def leave(self) -> None:
-        for job, task in list(self.tasks.items()):
-            if not task.done():
-                task.cancel()
+        for key, job in list(self.worker.jobs.items()):
+            if job.session is self and job.end is None and not self.worker.is_durable:
+                job.task.cancel()
                 code = wire.ErrorCode.SHUTTING_DOWN
                 error = wire.WireError(code, "The worker is shutting down.", "Start it again.")
-                await self.send(wire.Failed(job, error))
+                await self.send(wire.Failed(job.submit.job, error))
+                del self.worker.jobs[key]
         await self.send(wire.ShuttingDown("The worker is shutting down."))
         await self.socket.close()
 
+    async def fail(self, job: bytes, code: wire.ErrorCode, after: float | None = None) -> None:
+        error = wire.WireError(code, f"The fake worker answers {code.name}.", "", after)
+        await self.send(wire.Failed(job, error))
+
     async def take(self, message: object) -> None:
+        worker = self.worker
         if isinstance(message, wire.StatusRequest):
-            uptime = time.monotonic() - self.worker.born
+            uptime = time.monotonic() - worker.born
             await self.send(wire.Status(0, 0, 0, uptime, 0, 0))
         if isinstance(message, wire.Submit):
-            self.worker.submitted.append(message)
+            worker.submitted.append(message)
+            if worker.full:
+                await self.fail(message.job, wire.ErrorCode.QUEUE_FULL, worker.full.pop(0))
+                return
             self.arriving[message.job] = (message, transfer.Assembler(message.tensors))
-            self.begin_if_complete(message.job)
+            await self.begin_if_complete(message.job)
         elif isinstance(message, wire.Chunk) and message.job in self.arriving:
             self.arriving[message.job][1].push(message)
-            self.begin_if_complete(message.job)
+            if _counts_down(worker.cut_uploads):
+                del self.arriving[message.job]
+                self.cut()
+                return
+            await self.begin_if_complete(message.job)
+        elif isinstance(message, wire.Claim):
+            worker.claims.append(message)
+            job = worker.jobs.get((self.owner, message.job))
+            if job is None:
+                await self.fail(message.job, wire.ErrorCode.UNKNOWN_JOB)
+            else:
+                await self.attach(job, message.received)
+        elif isinstance(message, wire.Acknowledge):
+            job = worker.jobs.get((self.owner, message.job))
+            if job is not None and job.end is not None:
+                worker.acknowledged.append(message.job)
+                del worker.jobs[self.owner, message.job]
         elif isinstance(message, wire.Cancel):
-            self.worker.cancelled.append(message.job)
-            task = self.tasks.pop(message.job, None)
-            if task:
-                task.cancel()
+            worker.cancelled.append(message.job)
+            job = worker.jobs.get((self.owner, message.job))
+            if job is not None and job.end is None:
+                job.task.cancel()
+                job.end = wire.Cancelled(message.job)
+                await self.send(job.end)
+            elif self.arriving.pop(message.job, None):
                 await self.send(wire.Cancelled(message.job))
 
-    def begin_if_complete(self, job: bytes) -> None:
-        submit, assembler = self.arriving[job]
-        if assembler.complete:
-            del self.arriving[job]
-            arrays = {
-                t.header.name: np.frombuffer(t.data, "<f4").reshape(t.header.shape)
-                for t in assembler.finish()
-            }
-            self.worker.received.append(arrays)
-            self.tasks[job] = asyncio.create_task(self.work(submit, arrays))
+    async def attach(self, job: FakeJob, received: int) -> None:
+        """Sends from now on what happens to a job, and first how far it is."""
+        job.session, name = self, job.submit.job
+        if job.end is not None:
+            job.task = asyncio.create_task(self.worker.send_end(job, received))
+        elif not job.is_started:
+            await self.send(wire.Queued(name, job.position))
+        else:
+            await self.send(wire.Started(name))
+            if job.step:
+                steps = job.submit.request.steps
+                await self.send(wire.Progress(name, job.step, steps, 0.0, 0.0))
 
-    async def work(self, submit: wire.Submit, arrays: dict[str, np.ndarray]) -> None:
-        await self.send(wire.Queued(submit.job, 0))
-        while self.worker.busy:
-            await asyncio.sleep(0.01)
-        async with self.worker._device:
-            await self.send(wire.Started(submit.job))
-            try:
-                outcome, name, array = await self.answer(submit, arrays)
-            except _Failure as failure:
-                error = wire.WireError(wire.ErrorCode.INVALID_REQUEST, str(failure), "Try it.")
-                await self.send(wire.Failed(submit.job, error))
-                return
-        data = np.ascontiguousarray(array, "<f4")
-        header = wire.TensorHeader(name, wire.DType.F32, list(data.shape))
-        await self.send(wire.Done(submit.job, outcome, [header]))
-        for chunk in transfer.chunks(submit.job, [transfer.WireTensor(header, data.tobytes())]):
-            await self.send(chunk)
-
-    async def answer(
-        self, submit: wire.Submit, arrays: dict[str, np.ndarray]
-    ) -> tuple[wire.Outcome, str, np.ndarray]:
-        request, outcome = submit.request, wire.Outcome(0.0, 0.0, [])
-        if isinstance(request, wire.EncodeRequest):
-            return outcome, "conditioning", await self.encode(request, outcome)
-        if isinstance(request, wire.DenoiseRequest):
-            for step in range(1, request.steps + 1):
-                await asyncio.sleep(self.worker.step_seconds)
-                await self.send(wire.Progress(submit.job, step, request.steps, 0.0, 0.0))
-            latent = arrays["latent"]
-            if latent.shape[2] % 2 or latent.shape[3] % 2:
-                raise _Failure("Width and height must be multiples of 16.")
-            draws = request.batch_index or range(len(latent))
-            noise = [_noise(request.seed, draw, latent.shape[1:]) for draw in draws]
-            mask = arrays.get("noise_mask", np.ones((1, 1, 1), "<f4"))[:, None]
-            return outcome, "latent", latent + np.stack(noise) * mask * request.denoise
-        if isinstance(request, wire.DecodeRequest):
-            grey = arrays["latent"][:, :3].transpose(0, 2, 3, 1)
-            return outcome, "image", np.clip(grey.repeat(8, 1).repeat(8, 2) / 4 + 0.5, 0, 1)
-        image = arrays["image"][:, ::8, ::8].transpose(0, 3, 1, 2)
-        return outcome, "latent", np.repeat(image, 6, 1)[:, :16]
-
-    async def encode(self, request: wire.EncodeRequest, outcome: wire.Outcome) -> np.ndarray:
-        for index, prompt in enumerate(request.prompts):
-            if prompt == "fail":
-                raise _Failure("The prompt asks to fail.")
-            if prompt == "hang up" and self.worker.hang_ups > 0:
-                self.worker.hang_ups -= 1
-                await self.socket.close()
-            lost = len(prompt.split()) - request.max_sequence_length
-            if lost > 0:
-                outcome.cuts.append(wire.PromptCut(index, lost, 5))
-        values = [len(prompt) for prompt in request.prompts]
-        shape = (len(values), request.max_sequence_length, WIDTH)
-        return np.broadcast_to(np.array(values, "<f4")[:, None, None], shape)
+    async def begin_if_complete(self, name: bytes) -> None:
+        submit, assembler = self.arriving[name]
+        if not assembler.complete:
+            return
+        del self.arriving[name]
+        tensors = assembler.finish()
+        arrays = {
+            t.header.name: np.frombuffer(
+                t.data, "u1" if t.header.dtype is wire.DType.U8 else "<f4"
+            ).reshape(t.header.shape)
+            for t in tensors
+        }
+        self.worker.received.append(arrays)
+        data = b"".join(bytes(t.data) for t in tensors if t.header.name != "state")
+        job = self.worker.jobs.get((self.owner, name))
+        if job is None:
+            job = FakeJob(submit, arrays, data, session=self)
+            self.worker.jobs[self.owner, name] = job
+            job.task = asyncio.create_task(self.worker.work(job))
+        elif job.submit.request == submit.request and job.data == data:
+            await self.attach(job, 0)
+        else:
+            await self.fail(name, wire.ErrorCode.CONFLICT)
 
 
-class _Failure(Exception):
-    pass
-
-
-def _noise(seed: int, draw: int, shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng([seed, draw]).normal(size=shape)
+def _counts_down(counts: list[int]) -> bool:
+    """Counts an event; whether it is the last one that the first number stands for."""
+    if not counts:
+        return False
+    counts[0] -= 1
+    if counts[0] > 0:
+        return False
+    counts.pop(0)
+    return True
 
 
 async def _serve_for_ever(listen: str) -> None:

@@ -18,8 +18,8 @@ from comfy_node import wire
 from comfy_node.settings.config import WorkerConfig
 from comfy_node.wire import WireTensor
 from comfy_node.worker.client import WorkerClient
-from comfy_node.worker.connection import Event
 from comfy_node.worker.errors import NoWorker
+from comfy_node.worker.job import JobEvent
 from worker_binary import ROOT as ROOT
 from worker_binary import binary as binary
 from worker_binary import free_port as free_port
@@ -160,7 +160,7 @@ class RealWorker:
         return float(values.get(f"ovis_{name}", 0))
 
     def submit(
-        self, request: object, events: list[Event] | None = None, **tensors: torch.Tensor
+        self, request: object, events: list[JobEvent] | None = None, **tensors: torch.Tensor
     ) -> tuple[dict[str, torch.Tensor], wire.Outcome]:
         """Runs a job and returns its tensors and its outcome."""
         sent = [to_wire(name, tensor) for name, tensor in tensors.items()]
@@ -186,7 +186,7 @@ class RealWorker:
         sampler: str = "euler",
         schedule: object | None = None,
         noise_mask: torch.Tensor | None = None,
-        events: list[Event] | None = None,
+        events: list[JobEvent] | None = None,
         **fields: object,
     ) -> torch.Tensor:
         """A denoise job; ``fields`` are those of :class:`wire.DenoiseRequest`."""

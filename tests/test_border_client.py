@@ -17,7 +17,7 @@ from comfy_node.settings.config import WorkerConfig
 from comfy_node.texts import WorkerError
 from comfy_node.wire import WireTensor, transfer
 from comfy_node.worker import client as clients
-from comfy_node.worker import connection
+from comfy_node.worker import connection, link
 from comfy_node.worker import process as worker_process
 from comfy_node.worker.client import WorkerClient
 from comfy_node.worker.errors import MAX_WORDS, NoWorker, StartFailed, from_wire
@@ -116,7 +116,7 @@ ERRORS = [RuntimeError, ValueError, KeyError, MemoryError, AssertionError, OSErr
         (connection.Connection, "_send"),
         (connection.Connection, "run"),
         (connection.Connection, "open"),
-        (clients.WorkerClient, "_connect"),
+        (link.Link, "_open"),
         (clients.Pace, "observe"),
     ],
 )
@@ -199,7 +199,7 @@ def starts(tmp_path: Path, script: str, port: int) -> WorkerConfig:
 
 @POSIX
 def test_another_worker_that_still_loads_at_the_address_is_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(clients, "OTHER_SECONDS", 0.5)
+    monkeypatch.setattr(link, "OTHER_SECONDS", 0.5)
     port = free_port()
     config = starts(tmp_path, f"echo x >> {tmp_path}/runs; exit 98", port)
     note = json.dumps({"pid": os.getpid(), "address": config.address}).encode()
@@ -212,7 +212,7 @@ def test_another_worker_that_still_loads_at_the_address_is_waited_for(tmp_path, 
     with FakeWorker(port=port):
         assert job.result(TIMEOUT)
         assert not client.starting
-        client._process._process.wait(TIMEOUT)
+        client._link.process._process.wait(TIMEOUT)
         worker_process.may_stop(config)
         assert (tmp_path / "w.pid").read_bytes() == note
     client.close()
@@ -220,7 +220,7 @@ def test_another_worker_that_still_loads_at_the_address_is_waited_for(tmp_path, 
 
 @POSIX
 def test_where_the_other_one_is_gone_the_worker_is_started(tmp_path, monkeypatch):
-    monkeypatch.setattr(clients, "OTHER_SECONDS", 0.5)
+    monkeypatch.setattr(link, "OTHER_SECONDS", 0.5)
     fake = Path(__file__).parent / "fake_worker.py"
     once = f"[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; exit 98; }}"
     run = f'{once}\nexec "{sys.executable}" "{fake}" "$@"'
@@ -228,13 +228,13 @@ def test_where_the_other_one_is_gone_the_worker_is_started(tmp_path, monkeypatch
     try:
         assert client.submit(ENCODE).result(TIMEOUT)
     finally:
-        client._process._process.kill()
+        client._link.process._process.kill()
         client.close()
 
 
 @POSIX
 def test_an_address_that_something_else_holds_is_not_waited_for_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr(clients, "START_SECONDS", 1)
+    monkeypatch.setattr(link, "START_SECONDS", 1)
     client = WorkerClient(starts(tmp_path, "exit 98", free_port()))
     with pytest.raises(StartFailed, match="Another program uses") as caught:
         client.submit(ENCODE).result(TIMEOUT)
@@ -260,15 +260,15 @@ JOB = bytes(16)
 
 
 def test_messages_of_a_newer_worker_are_passed_over():
-    unknown = [struct.pack("<I", number) + b"what is this" for number in (12, 13, 1 << 31)]
-    with FakeWorker(frames_after_hello=[*unknown, struct.pack("<I", 12)]) as fake:
+    unknown = [struct.pack("<I", number) + b"what is this" for number in (13, 14, 1 << 31)]
+    with FakeWorker(frames_after_hello=[*unknown, struct.pack("<I", 13)]) as fake:
         client = WorkerClient(WorkerConfig(url=fake.url))
         assert client.submit(ENCODE).result(TIMEOUT)
         assert fake.connections == 1
         client.close()
 
 
-@pytest.mark.parametrize("code", [10, 99, 1 << 31])
+@pytest.mark.parametrize("code", [14, 99, 1 << 31])
 def test_an_error_code_of_a_newer_worker_is_an_error_like_any_other(code):
     frame = wire.encode_worker(wire.Failed(JOB, wire.WireError(code, "It is odd.", "Wait.")))
     error = from_wire(wire.decode_worker(frame).error)

@@ -65,7 +65,7 @@ PLAIN_TEXT = {"a text", "an empty text"}
 
 # The kinds of values that each input accepts. The image of 32 × 32 is valid for every IMAGE.
 NODES = {
-    "OvisWorker": {"worker": set()},
+    "OvisWorker": {"worker": set(), "priority": set()},
     "OvisPromptTemplate": {
         "template": set(),
         **{box: PLAIN_TEXT for box in ("headline", "style", "subject", "colours")},
@@ -271,8 +271,17 @@ def test_what_comfyui_asks_before_a_node_runs_never_raises(pack, node, check, va
 
 
 def test_a_worker_comes_out_as_its_label_alone(pack):
-    (label,) = run(pack.nodes["OvisWorker"])
-    assert type(label) is str and label == "local"
+    for given in ({}, {"priority": "normal"}):
+        (label,) = run(pack.nodes["OvisWorker"], **given)
+        assert type(label) is str and label == "local"
+
+
+@pytest.mark.parametrize("priority", ["low", "normal", "high"])
+def test_a_priority_goes_with_the_label_to_every_job(pack, priority):
+    (label,) = run(pack.nodes["OvisWorker"], priority=priority)
+    assert label == "local" and label.encode() == b"local"
+    run(pack.nodes["OvisEncode"], worker=label, prompt=f"of {priority} priority")
+    assert pack.worker.submitted[-1].options.priority.name == priority.upper()
 
 
 # One interrupt for a whole list

@@ -155,7 +155,7 @@ def test_a_token_among_the_arguments_is_a_secret_like_any_other(tmp_path, caplog
     assert "s3cret" not in repr(config)
     client = WorkerClient(config)
     with caplog.at_level(logging.DEBUG):
-        process = client._start()
+        process = client._link._start()
     process._process.wait(20)
     client.close()
     assert "Started" in caplog.text and "--precision=f32" in caplog.text

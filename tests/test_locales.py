@@ -10,6 +10,7 @@ import pytest
 from browser_modules import evaluate, play
 from comfy_node.pictures import compare, contact_sheet, sizes
 from comfy_node.prompts import templates
+from comfy_node.wire import Priority
 from real_worker import ROOT
 
 LOCALES = ("en", "zh")
@@ -85,6 +86,7 @@ def test_every_option_of_ours_has_a_chinese_name_of_its_own():
         ("OvisPromptTemplate", "template"): set(templates.find([templates.SHIPPED]).templates),
         ("OvisCompare", "layout"): set(compare.LAYOUTS),
         ("OvisContactSheet", "columns"): set(contact_sheet.AXES),
+        ("OvisWorker", "priority"): {priority.name.lower() for priority in Priority},
     }
     named = evaluate("chinese_names.js", "m.OPTIONS")
     said = {(node, name): labels for node in named for name, labels in named[node].items()}

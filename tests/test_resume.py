@@ -30,7 +30,7 @@ def test_a_job_that_is_killed_at_any_of_its_steps(
     tiny: Path, tmp_path: Path, sampler: str, cache: wire.StepCaching
 ) -> None:
     async def run() -> None:
-        with durable_worker(binary(), tiny / "diffusers", tmp_path) as worker:
+        with durable_worker(binary(), tmp_path, tiny / "diffusers") as worker:
             conditioning, _ = await prepare(worker)
             request, tensors = denoise(sampler, cache, STEPS), inputs(conditioning)
             whole = await interrupted(worker, request, tensors, [])
@@ -51,7 +51,7 @@ def test_a_job_that_is_killed_again_and_again(tiny: Path, tmp_path: Path) -> Non
     """Each process makes progress, so the job is not given up, however often it is killed."""
 
     async def run() -> None:
-        with durable_worker(binary(), tiny / "diffusers", tmp_path) as worker:
+        with durable_worker(binary(), tmp_path, tiny / "diffusers") as worker:
             conditioning, _ = await prepare(worker)
             request, tensors = denoise("heun", wire.StepCaching.OFF, 60), inputs(conditioning)
             whole = await interrupted(worker, request, tensors, [])

@@ -18,6 +18,7 @@ from comfy_node.routes import language, prompts, workers
 from comfy_node.settings import lookup
 from comfy_node.settings.config import ENVIRONMENT, ComfyFolders
 from comfy_node.settings.file import SETTINGS_FILE
+from comfy_node.settings.identity import identity
 from comfy_node.texts import page_language
 from comfy_node.worker import client as clients
 from comfy_node.worker.errors import NoWorker
@@ -125,6 +126,19 @@ def test_a_token_is_saved_and_never_shown(tmp_path):
     assert studio["has_token"] and studio["settings"]["url"] == "ws://a:1" and not studio["here"]
     status, said = post(tmp_path, "workers/studio/save", {"url": "ftp://a"})
     assert status == 400 and "is not a worker's address" in said["error"]
+
+
+def test_a_fingerprint_is_saved_and_shown_but_the_identity_never(tmp_path):
+    digits = "0f" * 32
+    settings = {"url": "wss://127.0.0.1:1", "fingerprint": digits}
+    assert post(tmp_path, "workers/studio/save", settings)[0] == 200
+    secret = identity(tmp_path).reveal()
+    _, listed = get(tmp_path, "workers")
+    assert listed["workers"][1]["settings"]["fingerprint"] == ":".join(["0F"] * 32)
+    _, status = get(tmp_path, "workers/studio/status")
+    assert secret not in json.dumps([listed, status])
+    status, said = post(tmp_path, "workers/studio/save", {"fingerprint": "sha256"})
+    assert status == 400 and "is not the fingerprint of a certificate" in said["error"]
 
 
 def test_a_worker_that_is_described_wrongly_can_be_put_right(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,8 @@ from comfy_node import wire
 from comfy_node.texts import WorkerError
 from comfy_node.wire import WireTensor
 from comfy_node.worker.client import WorkerClient
-from comfy_node.worker.connection import Event, JobResult
 from comfy_node.worker.errors import ConnectionLost
+from comfy_node.worker.job import JobEvent, JobResult
 from real_worker import RealWorker, from_wire, to_wire
 from reference import noise, relative_error
 
@@ -51,7 +52,7 @@ class Job:
     """A denoise job and the events that it has reported."""
 
     def __init__(self, client: WorkerClient, steps: int, size: int = SMALL, seed: int = 0) -> None:
-        self.events: list[Event] = []
+        self.events: list[JobEvent] = []
         request = wire.DenoiseRequest(seed, steps, 1.0, "euler", wire.AutoSchedule())
         tensors = denoise_tensors(size)
         self.future: Future[JobResult] = client.submit(request, tensors, self.events.append)
@@ -111,7 +112,7 @@ def test_every_operation_one_after_the_other(worker: RealWorker) -> None:
 
 def test_progress_of_a_job(worker: RealWorker) -> None:
     sigmas = [1.0, 0.75, 0.5, 0.25, 0.0]
-    events: list[Event] = []
+    events: list[JobEvent] = []
     worker.denoise(
         torch.zeros(1, 16, 8, 8),
         noise(1, 1, 8, 64),
@@ -129,7 +130,7 @@ def test_progress_of_a_job(worker: RealWorker) -> None:
 
 @pytest.mark.parametrize("kind, size", [("LINEAR", (12, 8)), ("VAE", (24, 16))])
 def test_previews_of_a_job(worker: RealWorker, kind: str, size: tuple[int, int]) -> None:
-    events: list[Event] = []
+    events: list[JobEvent] = []
     wanted = wire.PreviewRequest(wire.PreviewKind[kind], 64)
     worker.denoise(
         torch.zeros(1, 16, 8, 12), noise(1, 1, 8, 64), steps=3, preview=wanted, events=events
@@ -143,7 +144,7 @@ def test_previews_of_a_job(worker: RealWorker, kind: str, size: tuple[int, int])
 
 
 def test_a_preview_is_no_larger_than_asked_for(worker: RealWorker) -> None:
-    events: list[Event] = []
+    events: list[JobEvent] = []
     wanted = wire.PreviewRequest(wire.PreviewKind.LINEAR, 6)
     latent = torch.zeros(1, 16, 8, 12)
     worker.denoise(latent, noise(1, 1, 8, 64), preview=wanted, events=events)
@@ -174,7 +175,7 @@ def test_two_halves_make_a_whole(worker: RealWorker, sampler: str) -> None:
 
 
 def test_queue_positions_count_down(worker: RealWorker, running: Job) -> None:
-    jobs = [Job(worker.client, 1) for _ in range(3)]
+    jobs = [Job(worker.client, 1, seed=number) for number in range(3)]
     wait_until(lambda: all(job.positions for job in jobs))
     assert [job.positions for job in jobs] == [[0], [1], [2]]
     running.future.cancel()
@@ -211,18 +212,22 @@ def test_a_queued_job_is_cancelled_at_once(worker: RealWorker, running: Job) -> 
     assert queued.of(wire.Started) == []
 
 
-def test_a_vanished_clients_jobs_are_dropped(worker: RealWorker) -> None:
-    with client_of(worker) as gone:
-        jobs = [Job(gone, LONG_STEPS, LARGE) for _ in range(4)]
-        wait_until(lambda: jobs[0].step >= 1 and worker.metric("jobs_queued") == 3)
-        survivor = Job(worker.client, 2)
-        wait_until(lambda: len(survivor.positions) > 0)
-    for job in jobs:
-        assert isinstance(job.failure(), ConnectionLost)
-    assert survivor.latent().shape == (1, 16, SMALL, SMALL)
+def test_a_vanished_clients_jobs_go_on_until_it_returns(worker: RealWorker, tmp_path) -> None:
+    config = dataclasses.replace(worker.config, folder=tmp_path)
+    gone = WorkerClient(config)
+    lost = Job(gone, LONG_STEPS, LARGE)
+    wait_until(lambda: lost.step >= 1)
+    gone.close()
+    assert isinstance(lost.failure(), ConnectionLost)
+    steps = worker.metric("steps_total")
+    wait_until(lambda: worker.metric("steps_total") > steps)
+    back = WorkerClient(config)
+    again = Job(back, LONG_STEPS, LARGE)
+    wait_until(lambda: again.step >= 1)
+    assert again.of(wire.Progress)[0].step > 1, "it began anew"
+    again.future.cancel()
     wait_until(lambda: worker.metric("jobs_running") == 0)
-    assert worker.metric("jobs_queued") == 0
-    assert all(job.step < LONG_STEPS for job in jobs)
+    back.close()
 
 
 def test_many_clients_at_once(worker: RealWorker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import re
 import shutil
@@ -18,7 +19,8 @@ import torch
 from comfy_node import wire
 from comfy_node.settings.config import WorkerConfig
 from comfy_node.texts import WorkerError
-from comfy_node.worker.client import Lost, WorkerClient
+from comfy_node.worker.client import WorkerClient
+from comfy_node.worker.job import Notice
 from real_worker import RealWorker, command
 from soak.wire_client import JobFailed, WireClient
 from test_serve_jobs import LARGE, LONG_STEPS, Job, wait_until
@@ -154,8 +156,8 @@ def test_a_signal_finishes_the_step_tells_everyone_and_exits_0(
         assert ended(worker) == 0
         for job in (running, queued):
             # The client waits for another worker; the event contains the reason.
-            wait_until(lambda job=job: job.of(Lost))
-            assert "is shutting down" in job.of(Lost)[0].message
+            wait_until(lambda job=job: job.of(Notice))
+            assert "is shutting down" in job.of(Notice)[0].message
         # One more step if the signal arrived after the next step had begun.
         assert seen + 1 <= running.step <= seen + 2
         assert queued.of(wire.Started) == []
@@ -177,7 +179,9 @@ def test_a_full_queue_says_so(tiny: Path, tmp_path: Path) -> None:
         wait_until(lambda: running.step >= 1)
         queued = Job(worker.client, 1)
         wait_until(lambda: queued.positions == [0])
-        assert Job(worker.client, 1).failure().code is wire.ErrorCode.QUEUE_FULL
+        hasty = WorkerClient(dataclasses.replace(worker.config, patience=0))
+        assert Job(hasty, 1, seed=1).failure().code is wire.ErrorCode.QUEUE_FULL
+        hasty.close()
         running.future.cancel()
         assert queued.latent().shape == (1, 16, 4, 4)
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from .. import wire
 from ..texts import WorkerError, printable, say
 
 MAX_SEED = (1 << 64) - 1
@@ -53,6 +54,28 @@ def describe(value: object) -> str:
     if isinstance(value, list | tuple | dict | set):
         return say("a {kind} of length {count}", kind=kind, count=len(value))
     return say("a value of type {kind}", kind=kind)
+
+
+class WorkerChoice(str):
+    """A worker's label, together with the priority that its jobs get."""
+
+    priority: wire.Priority
+
+    def __new__(cls, label: str, priority: wire.Priority) -> WorkerChoice:
+        """A label that code which knows no priorities can use as text."""
+        choice = super().__new__(cls, label)
+        choice.priority = priority
+        return choice
+
+
+def with_priority(label: str, priority: wire.Priority) -> str:
+    """The label as the Ovis Worker node passes it on: plain text for the normal priority."""
+    return label if priority is wire.Priority.NORMAL else WorkerChoice(label, priority)
+
+
+def worker_priority(value: object) -> wire.Priority:
+    """The priority that comes with a worker's label; a label without one means the normal one."""
+    return value.priority if isinstance(value, WorkerChoice) else wire.Priority.NORMAL
 
 
 def worker_label(value: object) -> str:

@@ -15,10 +15,9 @@ from server import PromptServer
 from .. import wire
 from ..texts import WorkerError, page_language, say, translated
 from ..wire import WireTensor
-from ..worker.client import JobEvent, Lost
-from ..worker.connection import JobResult
+from ..worker.job import JobEvent, JobResult, Notice
 from .comfyui import client_of
-from .inputs import finite
+from .inputs import finite, worker_priority
 
 POLL_SECONDS = 0.05
 """How often ComfyUI's interrupt flag is read, and the maximum delay of progress."""
@@ -57,6 +56,14 @@ def from_wire(result: JobResult, name: str) -> torch.Tensor:
     return values.to(comfy.model_management.intermediate_device())
 
 
+def job_options(worker: object) -> wire.JobOptions:
+    """How the jobs on the worker of a `worker` input are to be run.
+
+    The client adds what depends on the worker, such as whether states are sent.
+    """
+    return wire.JobOptions(priority=worker_priority(worker))
+
+
 async def run_job(
     worker: object,
     node_id: str,
@@ -71,19 +78,20 @@ async def run_job(
     :class:`WorkerError` if the job fails.
     """
     events: queue.SimpleQueue[JobEvent] = queue.SimpleQueue()
-    future = client_of(worker).submit(request, tensors, events.put)
+    options = job_options(worker)
+    future = client_of(worker).submit(request, tensors, events.put, options)
 
     def show_events() -> None:
         while not events.empty():
             event = events.get()
-            if isinstance(event, wire.Progress | wire.Preview):
-                on_progress(event)
+            if isinstance(event, Notice):
+                show_text(node_id, event.message)
             elif isinstance(event, wire.Queued) and event.position > 0:
                 show_text(node_id, _waiting_behind(event.position))
-            elif isinstance(event, Lost):
-                show_text(node_id, _waiting_for(event))
-            elif isinstance(event, wire.Started):
+            else:
                 show_text(node_id)
+            if isinstance(event, wire.Progress | wire.Preview):
+                on_progress(event)
 
     try:
         return await wait_for(future, show_events)
@@ -124,20 +132,16 @@ async def connect(worker: object, node_id: str) -> wire.WorkerHello:
 
     Raises :class:`WorkerError` if the worker cannot be reached.
     """
-    lost: queue.SimpleQueue[Lost] = queue.SimpleQueue()
+    notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
 
-    def show_lost() -> None:
-        while not lost.empty():
-            show_text(node_id, _waiting_for(lost.get()))
+    def show_notices() -> None:
+        while not notices.empty():
+            show_text(node_id, notices.get().message)
 
     try:
-        return await wait_for(client_of(worker).connect(lost.put), show_lost)
+        return await wait_for(client_of(worker).connect(notices.put), show_notices)
     finally:
         show_text(node_id)
-
-
-def _waiting_for(lost: Lost) -> str:
-    return say("{lost} Waiting for it to answer again.", lost=lost.message)
 
 
 def _waiting_behind(jobs: int) -> str:

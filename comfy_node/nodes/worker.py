@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .. import wire
 from ..settings import lookup
 from ..settings.config import DEFAULT_LABEL
 from ..texts import WorkerError, printable
@@ -15,6 +16,9 @@ Worker = io.Custom("OVIS_WORKER")
 """The type of links between nodes that carry a worker's label."""
 
 CATEGORY = "ovis"
+
+PRIORITIES = [priority.name.lower() for priority in wire.Priority]
+"""The values of the widget for the priority."""
 
 
 class OvisWorker(io.ComfyNode):
@@ -38,6 +42,16 @@ class OvisWorker(io.ComfyNode):
                     "on this machine; other workers are set up in ComfyUI's settings "
                     "under Ovis Worker.",
                 ),
+                # Optional and last, so that graphs saved before it existed still run.
+                io.Combo.Input(
+                    "priority",
+                    options=PRIORITIES,
+                    default="normal",
+                    optional=True,
+                    advanced=True,
+                    tooltip="The order of your own waiting jobs. It takes nothing from other "
+                    "users of the worker.",
+                ),
             ],
             outputs=[Worker.Output(display_name="worker")],
             hidden=[io.Hidden.unique_id],
@@ -49,7 +63,7 @@ class OvisWorker(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, worker: object) -> object:
+    def fingerprint_inputs(cls, worker: object, priority: object = "normal") -> object:
         """Changes with the settings of the label, so that the node runs again."""
         if not isinstance(worker, str):
             return None  # a linked input, whose value is not known before execution
@@ -59,10 +73,11 @@ class OvisWorker(io.ComfyNode):
             return error.message
 
     @classmethod
-    async def execute(cls, worker: str) -> io.NodeOutput:
-        """Connects to the worker, and passes its label on to the other nodes."""
+    async def execute(cls, worker: str, priority: str = "normal") -> io.NodeOutput:
+        """Connects to the worker, and passes its label and the priority on to the other nodes."""
         label = inputs.worker_label(worker)
+        chosen = wire.Priority[inputs.choice("priority", priority, PRIORITIES).upper()]
         hello = await connect(label, cls.hidden.unique_id)
         can = hello.capabilities
         told = printable(f"{can.model} on {can.device}, {can.precision}")
-        return io.NodeOutput(label, ui={"ovis_worker": [told]})
+        return io.NodeOutput(inputs.with_priority(label, chosen), ui={"ovis_worker": [told]})

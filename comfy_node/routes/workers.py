@@ -105,7 +105,7 @@ def _editable(label: str, folders: ComfyFolders) -> dict:
         "described": entry is not None,
         "settings": {
             "url": _display_url(str(texts.get("url") or "")),
-            **{key: str(texts.get(key) or "") for key in ("binary", "model")},
+            **{key: str(texts.get(key) or "") for key in ("binary", "model", "fingerprint")},
         },
         "has_token": bool(texts.get("token")) or "token" in overridden,
         "overridden": overridden,

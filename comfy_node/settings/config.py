@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..texts import WorkerError, printable, say
 from .address import Address, read_address
+from .certificate import read_fingerprint
 from .cleaning import without_token
 from .secret import Secret
 
 DEFAULT_LABEL = "local"
 DEFAULT_URL = "ws://127.0.0.1:7867/ws"
+DEFAULT_PATIENCE = 600.0
+"""How long a job waits for a worker that is away or full, in seconds."""
 PACK_ROOT = Path(__file__).resolve().parents[2]
 """The clone of this repository, where a worker may have been built."""
 
@@ -19,6 +23,7 @@ ENVIRONMENT = {
     "token": "OVIS_WORKER_TOKEN",
     "binary": "OVIS_WORKER_BIN",
     "model": "OVIS_WORKER_MODEL",
+    "fingerprint": "OVIS_WORKER_FINGERPRINT",
 }
 """Environment variables that override the settings of the label `local`, by setting."""
 
@@ -28,7 +33,8 @@ class WorkerConfig:
     """One worker: its address and, if the pack may start it, how.
 
     Login and query are removed from ``url``, and ``--token`` from ``args``, because both are
-    displayed. Raises :class:`WorkerError` if ``url`` is not an address.
+    displayed. Raises :class:`WorkerError` if ``url`` is not an address, if ``fingerprint`` is not
+    one, or if there is a fingerprint and the address is not one for TLS.
     """
 
     label: str = DEFAULT_LABEL
@@ -38,16 +44,37 @@ class WorkerConfig:
     model: str | None = None
     args: tuple[str, ...] = ()
     log: str | None = None
+    fingerprint: str | None = None
+    """The SHA-256 fingerprint that the worker's certificate must have, as 64 digits; without one
+    the system's authorities decide."""
+    patience: float = DEFAULT_PATIENCE
+    """How long a job waits for a worker that is away or full, in seconds."""
+    folder: Path | None = None
+    """Where this ComfyUI's identity is kept; without a folder, each client has its own."""
     endpoint: Address = field(init=False, repr=False)
     """The parsed address, with login and query for a proxy if there are any."""
 
     def __post_init__(self) -> None:
         endpoint = read_address(self.url)
         args, token = without_token(self.args)
+        fingerprint = read_fingerprint(self.fingerprint) if self.fingerprint else None
+        if fingerprint and endpoint.scheme != "wss":
+            raise WorkerError(
+                say(
+                    "The worker `{label}` has a certificate's fingerprint, but its address {url} "
+                    "does not use TLS.",
+                    label=printable(self.label, 60),
+                    url=endpoint.url,
+                ),
+                say(
+                    "Write the address with wss:// instead of ws://, or remove the fingerprint.",
+                ),
+            )
         for name, value in (
             ("endpoint", endpoint),
             ("url", endpoint.url),
             ("args", args),
+            ("fingerprint", fingerprint),
             ("token", Secret.of(self.token) or Secret.of(token)),
         ):
             object.__setattr__(self, name, value)

@@ -5,16 +5,18 @@ each user's own setting, in the file ``ovis_worker.json`` in a folder that Comfy
 (:mod:`.private_folder`):
 
     {"workers": {"local": {"url": "ws://127.0.0.1:7867", "token": "...",
-                           "binary": "...", "model": "...", "args": ["--device", "cuda"]}}}
+                           "binary": "...", "model": "...", "args": ["--device", "cuda"],
+                           "fingerprint": "...", "patience": 600}}}
 
 For the label ``local``, the environment variables ``OVIS_WORKER_URL``, ``OVIS_WORKER_TOKEN``,
-``OVIS_WORKER_BIN`` and ``OVIS_WORKER_MODEL`` override the file. A blank variable counts as unset. A
-``--token`` among ``args`` is used as ``token``.
+``OVIS_WORKER_BIN``, ``OVIS_WORKER_MODEL`` and ``OVIS_WORKER_FINGERPRINT`` override the file. A
+blank variable counts as unset. A ``--token`` among ``args`` is used as ``token``.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import secrets
 import shutil
@@ -23,11 +25,21 @@ from pathlib import Path
 
 from ..texts import WorkerError, printable, say
 from .cleaning import clean_path, clean_text
-from .config import DEFAULT_LABEL, DEFAULT_URL, ENVIRONMENT, PACK_ROOT, ComfyFolders, WorkerConfig
+from .config import (
+    DEFAULT_LABEL,
+    DEFAULT_PATIENCE,
+    DEFAULT_URL,
+    ENVIRONMENT,
+    PACK_ROOT,
+    ComfyFolders,
+    WorkerConfig,
+)
 from .file import SETTINGS_FILE, read_entries
 from .secret import Secret
 
-_TEXTS = ("url", "token", "binary", "model")
+_TEXTS = ("url", "token", "binary", "model", "fingerprint")
+_MAX_PATIENCE = 7 * 24 * 3600.0
+"""The longest `patience` that is accepted, in seconds."""
 _KEY = secrets.token_bytes(32)
 
 
@@ -72,6 +84,9 @@ def resolve(
         model=model,
         args=tuple(args),
         log=str(log) if log else None,
+        fingerprint=clean_text(entry.get("fingerprint")),
+        patience=float(entry.get("patience", DEFAULT_PATIENCE)),
+        folder=folders.private,
     )
 
 
@@ -140,7 +155,11 @@ def _from_file(label: str, folder: Path | None) -> dict | None:
     texts_are_texts = isinstance(entry, dict) and all(
         entry.get(key) is None or isinstance(entry[key], str) for key in _TEXTS
     )
-    if not texts_are_texts or not isinstance(entry.get("args", []), list):
+    if not (
+        texts_are_texts
+        and isinstance(entry.get("args", []), list)
+        and _is_patience(entry.get("patience", DEFAULT_PATIENCE))
+    ):
         raise WorkerError(
             say(
                 "The entry of the worker `{label}` in {path} is invalid.",
@@ -149,10 +168,17 @@ def _from_file(label: str, folder: Path | None) -> dict | None:
             ),
             say(
                 'The format is {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, '
-                '"args": [TEXT]}}; all fields are optional.'
+                '"args": [TEXT], "fingerprint": TEXT, "patience": SECONDS}}; all fields are '
+                "optional."
             ),
         )
     return {**entry, "args": [str(arg) for arg in entry.get("args", [])]}
+
+
+def _is_patience(value: object) -> bool:
+    """Whether a value is a number of seconds that a job can wait."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and 0 <= value <= _MAX_PATIENCE
 
 
 def _file_safe(label: str) -> str:

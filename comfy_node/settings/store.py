@@ -9,12 +9,13 @@ from pathlib import Path
 
 from ..texts import WorkerError, printable, say
 from .address import Address, read_address
+from .certificate import display_fingerprint, read_fingerprint
 from .cleaning import clean_path, clean_text
 from .config import DEFAULT_LABEL
 from .file import read_entries, write_entries
 from .secret import HIDDEN, Secret
 
-FIELDS = ("url", "token", "binary", "model")
+FIELDS = ("url", "token", "binary", "model", "fingerprint")
 _PATHS = ("binary", "model")
 _LABEL = re.compile(r"[\w.-]{1,40}")
 
@@ -44,6 +45,8 @@ def save(folder: Path, label: str, changes: Mapping[str, object]) -> None:
     entry = entry if isinstance(entry, dict) else {}
     if changes.get("url"):
         changes["url"] = _with_secrets(changes["url"], entry.get("url"))
+    if changes.get("fingerprint"):
+        changes["fingerprint"] = display_fingerprint(read_fingerprint(changes["fingerprint"]))
     _check(changes)
     entry = {**entry, **changes}
     workers[label] = {key: value for key, value in entry.items() if value != ""}

@@ -18,16 +18,24 @@ class WorkerError(Exception):
 
     ``str()`` gives the text in the language of the page that the running node belongs to. ``code``
     is the worker's error code (a plain number if this pack does not know the code), or ``None`` if
-    the error was raised in the pack.
+    the error was raised in the pack. ``retry_after``: the seconds after which the same request may
+    succeed, or ``None`` if waiting does not help.
     """
 
     __module__ = SHOWN_MODULE
 
-    def __init__(self, message: str, hint: str = "", code: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        code: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message, hint)
         self.message = message
         self.hint = hint
         self.code = code
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         return self.text(page_language.current())

@@ -73,7 +73,7 @@ class Assembler:
     """
 
     def __init__(self, headers: Sequence[TensorHeader]) -> None:
-        self._headers = list(headers)
+        self.headers = list(headers)
         self._lengths = check_set(headers)
         self._done: list[bytearray] = []
         self._current = self._next()
@@ -86,7 +86,27 @@ class Assembler:
     @property
     def complete(self) -> bool:
         """Whether all bytes of all tensors have arrived."""
-        return len(self._done) == len(self._headers)
+        return len(self._done) == len(self.headers)
+
+    @property
+    def received(self) -> int:
+        """Bytes of the tensors that have arrived, over all tensors in their order."""
+        return sum(self._lengths[: len(self._done)]) + self._arrived
+
+    def push_new(self, chunk: Chunk) -> bool:
+        """Like :meth:`push`, but skips what has already arrived.
+
+        A result that is sent again may begin before the byte at which the first time ended.
+        """
+        done, arrived = len(self._done), self._arrived
+        if chunk.tensor < done:
+            return self.complete
+        if chunk.tensor == done and chunk.offset < arrived:
+            known = arrived - chunk.offset
+            if known >= len(chunk.data):
+                return self.complete
+            chunk = Chunk(chunk.job, chunk.tensor, arrived, memoryview(chunk.data)[known:])
+        return self.push(chunk)
 
     def push(self, chunk: Chunk) -> bool:
         """Copies the next chunk; returns whether all bytes have arrived.
@@ -118,4 +138,4 @@ class Assembler:
 
     def finish(self) -> list[WireTensor]:
         """Returns the tensors. Call it only when :attr:`complete` is true."""
-        return [WireTensor(h, d) for h, d in zip(self._headers, self._done, strict=True)]
+        return [WireTensor(h, d) for h, d in zip(self.headers, self._done, strict=True)]

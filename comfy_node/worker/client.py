@@ -14,49 +14,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from .. import wire
 from ..settings.config import WorkerConfig
-from ..texts import WorkerError, printable, say
+from ..settings.identity import identity
+from ..texts import WorkerError, say
 from ..wire import WireFormatError, WireTensor
-from . import process as worker_process
-from . import start_failure
-from .connection import Connection, Event, JobResult, not_encodable, unexpected_error
-from .errors import ConnectionLost, NoWorker, StartFailed
+from .backoff import pause
+from .connection import not_encodable
+from .debts import CANCEL_PATIENCE_SECONDS, Debts
+from .errors import ConnectionLost, NoWorker
+from .job import Job, JobEvent, JobResult, Listener, Notice, unexpected_error
+from .job_id import Work, job_name
+from .link import Link, wait_while_full
 from .pace import Pace
-from .process import WorkerProcess
-from .start_hint import how_to_start
+from .persistence import Persistence
 
 log = logging.getLogger("ovis-worker")
 
-START_SECONDS = 600.0
-"""How long a started worker may take to answer; it may have to read 20 GB from a slow disk."""
-START_POLL_SECONDS = 0.25
-OTHER_SECONDS = 10.0
-"""How often to check whether another worker that is still loading has gone away."""
-STOP_SECONDS = 120.0
-"""How long to wait for a worker that is stopping before another one is started."""
 CLOSE_SECONDS = 1.0
-RETURN_SECONDS = 120.0
-"""How long a job waits for a lost worker to answer again."""
-RETURN_POLL_SECONDS = 1.0
-REAP_SECONDS = 2.0
-"""How long a process that has ended may still seem to run after its socket was closed."""
-MAX_LOSSES = 4
-"""The number of lost connections after which a job fails."""
-
-
-@dataclass
-class Lost:
-    """Event: the connection was lost, and the client waits for the worker to answer again."""
-
-    message: str
-
-
-JobEvent = Event | Lost
-"""What a job reports while it runs or waits for the worker."""
 
 
 class WorkerClient:
@@ -66,11 +43,12 @@ class WorkerClient:
         self.config = config
         self._loop = asyncio.new_event_loop()
         self.pace = Pace()
-        self.problem: WorkerError | None = None
-        """Why the last attempt to connect failed, or ``None`` if it succeeded."""
-        self._connection: Connection | None = None
-        self._process: WorkerProcess | None = None
-        self._connecting = asyncio.Lock()
+        self._debts = Debts()
+        self._owner = identity(config.folder)
+        self._link = Link(config, self._owner, self._debts)
+        self._jobs: dict[bytes, Job] = {}
+        """The jobs in flight, by the digest of their work."""
+        self._settling: asyncio.Task | None = None
         self._scheduling = threading.Lock()
         self._closed = False
         self._retired = False
@@ -85,13 +63,15 @@ class WorkerClient:
         request: object,
         tensors: Sequence[WireTensor] = (),
         on_event: Callable[[JobEvent], None] = lambda _: None,
+        options: wire.JobOptions | None = None,
     ) -> concurrent.futures.Future[JobResult]:
         """Submits a job; ``on_event`` is called on the client's thread.
 
-        The future raises :class:`WorkerError`. Cancelling it cancels the job on the worker. The
-        tensors' bytes must not change until it is done.
+        The future raises :class:`WorkerError`. Cancelling it cancels the job on the worker, unless
+        an equal job is in flight: equal jobs are computed once, with the first one's ``options``.
+        The tensors' bytes must not change until it is done.
         """
-        return self._schedule(self._run(request, tensors, on_event))
+        return self._schedule(self._run(request, tensors, on_event, options or wire.JobOptions()))
 
     def connect(
         self, on_event: Callable[[JobEvent], None] = lambda _: None
@@ -99,29 +79,33 @@ class WorkerClient:
         """Connects to the worker; starts it first if it is not running and may be started."""
 
         async def hello() -> wire.WorkerHello:
-            return (await self._connect_or_wait(on_event)).hello
+            return (await self._link.connect(on_event)).hello
 
         return self._schedule(hello())
 
     @property
     def connected(self) -> bool:
         """Whether a connection is open."""
-        return self._connection is not None and self._connection.usable
+        return self._link.is_connected
 
     @property
     def starting(self) -> bool:
         """Whether a worker was started that does not answer yet."""
-        process = self._process
-        if process is None or self.connected:
-            return False
-        return process.exit_code is None or (process.found_another and self._connecting.locked())
+        return self._link.is_starting
+
+    @property
+    def problem(self) -> WorkerError | None:
+        """Why the last attempt to connect failed, or ``None`` if it succeeded."""
+        return self._link.problem
 
     def close(self) -> None:
-        """Closes the connection and ends the thread. A worker that was started keeps running."""
+        """Closes the connection and ends the thread.
+
+        A worker that was started keeps running, and jobs that it has accepted go on there.
+        """
 
         async def end() -> None:
-            if self._connection:
-                await self._connection.close()
+            await self._link.close()
             # Closing the connection has failed the running jobs. Cancel those that still connect.
             jobs = asyncio.all_tasks() - {asyncio.current_task()}
             if jobs:
@@ -179,16 +163,9 @@ class WorkerClient:
             return asyncio.run_coroutine_threadsafe(self._with_readable_errors(work), self._loop)
 
     async def _with_readable_errors(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Awaits ``work``; turns every exception but a cancellation into a :class:`WorkerError`."""
+        """Awaits ``work``, and counts it until then as unfinished."""
         try:
-            return await work
-        except WireFormatError as error:
-            raise not_encodable(error) from error
-        except (WorkerError, asyncio.CancelledError, GeneratorExit):
-            raise
-        except BaseException as error:
-            log.exception("A job failed in the node pack.")
-            raise unexpected_error(error) from error
+            return await _readable(work)
         finally:
             with self._scheduling:
                 self._unfinished -= 1
@@ -197,177 +174,126 @@ class WorkerClient:
                 threading.Thread(target=self.close, daemon=True).start()
 
     async def _run(
-        self, request: object, tensors: Sequence[WireTensor], on_event: Callable[[JobEvent], None]
+        self,
+        request: object,
+        tensors: Sequence[WireTensor],
+        on_event: Callable[[JobEvent], None],
+        options: wire.JobOptions,
     ) -> JobResult:
-        def tell(event: Event) -> None:
-            self.pace.observe(event)
-            on_event(event)
+        work = await Work.of(request, tensors)
+        job = self._jobs.get(work.digest)
+        if job is None:
+            job = self._jobs[work.digest] = Job(work, options)
+            job.task = asyncio.create_task(_readable(self._drive(job)))
+            job.task.add_done_callback(job.settle)
+        listener = Listener(on_event)
+        job.join(listener)
+        try:
+            return await listener.future
+        finally:
+            job.leave(listener)
+            if not job.listeners:
+                # A job that is asked for from now on is a new one.
+                self._forget(job)
 
-        losses = 0
-        shutting_down_since: float | None = None
+    def _forget(self, job: Job) -> None:
+        if self._jobs.get(job.work.digest) is job:
+            del self._jobs[job.work.digest]
+
+    async def _drive(self, job: Job) -> JobResult:
+        """Runs a job to its end, over as many connections as that takes."""
+
+        def tell(notice: Notice) -> None:
+            self.pace.end()
+            job.report(notice)
+
+        job.on_report = self.pace.observe
+        persistence = Persistence(self.config, job)
+        full_since: float | None = None
+        is_told = False
         try:
             while True:
+                connection = await self._link.connect(tell, is_told=is_told)
+                is_told = False
+                job.rename(job_name(self._owner, job.work, connection.hello))
+                await connection.settle_debts()
+                await self._debts.settled(job.name, connection.uptime)
+                await connection.settle_debts()
                 try:
-                    return await (await self._connect_or_wait(on_event)).run(request, tensors, tell)
+                    result = await connection.run(job)
                 except ConnectionLost as lost:
-                    now = time.monotonic()
-                    if lost.announced and lost.started_at is None:
-                        # A worker that is shutting down may refuse new jobs for a while.
-                        shutting_down_since = shutting_down_since or now
-                        given_up = now - shutting_down_since > RETURN_SECONDS
-                    else:
-                        shutting_down_since = None
-                        losses += 1
-                        given_up = losses >= MAX_LOSSES
-                    if self._closed or given_up:
+                    if self._closed:
                         raise
-                    on_event(Lost(lost.message))
-                    if not lost.announced and lost.started_at is not None:
-                        await self._check_worker_survived(lost)
+                    tell(Notice(persistence.after_loss(lost)))
+                    is_told = True
+                    log.warning("%s", lost.message)
+                    await asyncio.sleep(pause(max(1, persistence.losses)))
+                except WorkerError as error:
+                    if not job.has_ended:
+                        raise
+                    self._acknowledge(job)
+                    if error.code == wire.ErrorCode.QUEUE_FULL and error.retry_after is not None:
+                        if job.is_accepted:  # its result found no room
+                            persistence.count(error)
+                            full_since = None
+                        full_since = full_since or time.monotonic()
+                        delay = wait_while_full(error, full_since, self.config, tell)
                     else:
-                        await asyncio.sleep(min(RETURN_POLL_SECONDS, RETURN_SECONDS))
-                    log.warning("%s Sending the job again.", lost.message)
+                        await persistence.after_error(error, connection)
+                        delay = pause(persistence.losses) if persistence.losses else 0.0
+                    job.forget_submission()
+                    await asyncio.sleep(delay)
+                else:
+                    self._acknowledge(job)
+                    return result
+        except (ConnectionLost, NoWorker):
+            raise  # the worker may still have the job, and the next attempt finds it there
+        except BaseException:
+            if job.has_ended:
+                self._acknowledge(job)
+            elif job.is_sent:
+                self._debts.cancel(job.name)
+            raise
         finally:
+            self._settle_debts()
+            self._forget(job)
             self.pace.end()
 
-    async def _check_worker_survived(self, lost: ConnectionLost) -> None:
-        """Returns if the worker's process outlived the connection, so that the job may be resent.
+    def _acknowledge(self, job: Job) -> None:
+        """Remembers that the end of a job has arrived here, once for each end."""
+        if not job.is_acknowledged:
+            job.is_acknowledged = True
+            self._debts.acknowledge(job.name)
 
-        If the process died while it ran the job, the job may be the cause and could end the next
-        process too. Then, and if this cannot be found out, it raises :class:`WorkerError`.
-        """
-        process = self._process
-        if process is not None and await _has_ended(process):
-            raise _not_sent_again()
-        try:
-            connection = await self._connect_once(may_start=False)
-        except NoWorker:
-            if worker_process.has_ended(self.config):
-                raise _not_sent_again() from lost
-            connection = await self._connect_or_wait(may_start=False)
-        uptime = await connection.uptime()
-        # A process that was started before the job did not die with it.
-        if uptime is None or time.monotonic() - uptime > lost.started_at:
-            raise _not_sent_again()
+    def _settle_debts(self) -> None:
+        """Tells the worker what is due, now or after a reconnect within a minute."""
+        if not self._closed and (self._settling is None or self._settling.done()):
+            self._settling = asyncio.create_task(self._settle())
 
-    async def _connect_or_wait(
-        self, on_event: Callable[[JobEvent], None] = lambda _: None, *, may_start: bool = True
-    ) -> Connection:
-        """The open connection or a new one; waits for a worker whose connection was just lost."""
-        waits = False
-        while True:
+    async def _settle(self) -> None:
+        deadline = time.monotonic() + CANCEL_PATIENCE_SECONDS
+        failures = 0
+        while self._debts.are_pending and time.monotonic() < deadline:
             try:
-                return await self._connect_once(may_start)
-            except StartFailed:
-                raise
+                connection = await self._link.connect_once(may_start=False)
+                await connection.settle_debts()
             except WorkerError as error:
-                is_away = isinstance(error, NoWorker) or error.code == wire.ErrorCode.SHUTTING_DOWN
-                lost_at = self._connection.lost_at if self._connection else None
-                if self._closed or not is_away or lost_at is None:
-                    raise
-                lost = say(
-                    "The connection to the worker at {address} was lost.",
-                    address=self.config.address,
-                )
-                if time.monotonic() > lost_at + RETURN_SECONDS:
-                    if not waits:
-                        raise
-                    raise NoWorker(
-                        say(
-                            "{lost} Still unreachable after {seconds:.0f} seconds.",
-                            lost=lost,
-                            seconds=RETURN_SECONDS,
-                        ),
-                        error.hint,
-                    ) from error
-                if not waits:
-                    waits = True
-                    on_event(Lost(lost))
-            await asyncio.sleep(RETURN_POLL_SECONDS)
-
-    async def _connect_once(self, may_start: bool) -> Connection:
-        async with self._connecting:
-            if not self.connected or worker_process.is_stopping(self.config):
-                try:
-                    self._connection = await self._connect(may_start)
-                except WorkerError as error:
-                    self.problem = error
-                    raise
-                self.problem = None
-                hello = self._connection.hello
-                log.info(
-                    "Connected to %s at %s, which runs %s on %s",
-                    printable(hello.worker, 100),
-                    self.config.address,
-                    printable(hello.capabilities.model, 100),
-                    printable(hello.capabilities.device, 100),
-                )
-            return self._connection
-
-    async def _connect(self, may_start: bool) -> Connection:
-        # A worker that was asked to stop still accepts connections, but refuses jobs.
-        deadline = time.monotonic() + STOP_SECONDS
-        while worker_process.is_stopping(self.config) and time.monotonic() < deadline:
-            await asyncio.sleep(START_POLL_SECONDS)
-        try:
-            return await Connection.open(self.config)
-        except NoWorker as error:
-            if not (may_start and self.config.binary and self.config.is_on_this_machine):
-                raise NoWorker(error.message, how_to_start(self.config)) from error
-        # A worker that was started for an earlier, interrupted job may still be loading.
-        process = self._process
-        if process is None or process.exit_code is not None:
-            process = self._start()
-        return await self._wait_for_start(process)
-
-    def _start(self) -> WorkerProcess:
-        self._process = WorkerProcess(self.config)
-        log.info("Started %s, which logs to %s", " ".join(self._process.command), self._process.log)
-        return self._process
-
-    async def _wait_for_start(self, process: WorkerProcess) -> Connection:
-        started = time.monotonic()
-        deadline = started + START_SECONDS
-        while True:
-            try:
-                connection = await Connection.open(self.config)
-                process.has_answered = True
-                return connection
-            except NoWorker as error:
-                status = process.exit_code
-                if status is not None and process.has_answered:
-                    # The process was still ending when it was checked above: start a new one.
-                    process = self._start()
-                elif process.found_another:
-                    # Another worker, which is still loading, has the address. It may fail to
-                    # load, so try from time to time to start ours.
-                    if time.monotonic() > started + OTHER_SECONDS:
-                        process, started = self._start(), time.monotonic()
-                elif status is not None:
-                    raise start_failure.exited(process) from error
-                if time.monotonic() > deadline:
-                    raise start_failure.not_answering(
-                        self.config, process, START_SECONDS
-                    ) from error
-            await asyncio.sleep(START_POLL_SECONDS)
+                log.debug("The worker could not be told about a job: %s", error)
+            failures += 1
+            await asyncio.sleep(pause(failures) if self._debts.are_pending else 0)
 
 
-async def _has_ended(process: WorkerProcess) -> bool:
-    """Whether the process has ended. Its socket may close a moment before the process exits."""
-    deadline = time.monotonic() + REAP_SECONDS
-    while process.exit_code is None and time.monotonic() < deadline:
-        await asyncio.sleep(START_POLL_SECONDS)
-    return process.exit_code is not None
-
-
-def _not_sent_again() -> WorkerError:
-    return WorkerError(
-        say(
-            "The worker exited while it ran this job. The job was not sent again, because it "
-            "may be the cause."
-        ),
-        say("Queue the workflow again to retry."),
-    )
+async def _readable(work: Coroutine[Any, Any, Any]) -> Any:
+    """Awaits ``work``; turns every exception but a cancellation into a :class:`WorkerError`."""
+    try:
+        return await work
+    except WireFormatError as error:
+        raise not_encodable(error) from error
+    except (WorkerError, asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:
+        log.exception("A job failed in the node pack.")
+        raise unexpected_error(error) from error
 
 
 _clients: dict[WorkerConfig, WorkerClient] = {}

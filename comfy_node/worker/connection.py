@@ -6,27 +6,33 @@ import asyncio
 import contextlib
 import logging
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 
 from .. import wire
 from ..settings.config import WorkerConfig
-from ..texts import WorkerError, printable, say
-from ..wire import WireFormatError, WireTensor, transfer
+from ..settings.secret import Secret
+from ..texts import SHOWN_MODULE, WorkerError, printable, say
+from ..wire import WireFormatError, transfer
+from .debts import Debts
 from .errors import ConnectionLost, from_wire
 from .handshake import CONNECT_SECONDS, exchange_hellos, open_socket
+from .job import Job, JobResult, unexpected_error
+from .tls import connector
 
 log = logging.getLogger("ovis-worker")
 
 STATUS_SECONDS = 15.0
-CANCEL_SECONDS = 5.0
-"""How long to try to send a cancellation, because the network may be down."""
+TELL_SECONDS = 5.0
+"""How long to try to send a message about a job that is over, because the network may be down."""
+QUIET_SECONDS = 30.0
+"""A job about which nothing arrives for this long is claimed again: another ComfyUI of the same
+owner may have claimed it."""
 
-Event = wire.Queued | wire.Started | wire.Progress | wire.Preview
-"""What a job reports while it runs."""
+_EVENTS = wire.Queued | wire.Started | wire.Progress | wire.Preview
 
 _ENDS = (
     aiohttp.WSMsgType.CLOSE,
@@ -38,51 +44,6 @@ _ENDS = (
 
 
 @dataclass
-class JobResult:
-    """A finished job's tensors by name, and its outcome."""
-
-    tensors: dict[str, WireTensor]
-    outcome: wire.Outcome
-
-
-@dataclass
-class _Job:
-    future: asyncio.Future[JobResult]
-    on_event: Callable[[Event], None]
-    started_at: float | None = None
-    outcome: wire.Outcome | None = None
-    assembler: transfer.Assembler | None = None
-
-    def fail(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    def report(self, event: Event) -> None:
-        """Passes an event on. An exception from the callback fails this job and no other."""
-        if isinstance(event, wire.Started):
-            self.started_at = time.monotonic()
-        try:
-            self.on_event(event)
-        except Exception as error:
-            log.exception("An event of a job could not be displayed.")
-            self.fail(unexpected_error(error))
-
-    def finish_if_complete(self) -> None:
-        if self.assembler.complete and not self.future.done():
-            arrived = {tensor.header.name: tensor for tensor in self.assembler.finish()}
-            self.future.set_result(JobResult(arrived, self.outcome))
-
-
-def unexpected_error(error: BaseException) -> WorkerError:
-    """Wraps an exception that no code handles in a sentence."""
-    kind = type(error).__name__
-    return WorkerError(
-        say("The job failed in the node pack: {why} ({kind}).", why=printable(error), kind=kind),
-        say("ComfyUI's log has the details."),
-    )
-
-
-@dataclass
 class Connection:
     """An open websocket after the exchange of hellos. It belongs to one event loop."""
 
@@ -90,33 +51,37 @@ class Connection:
     session: aiohttp.ClientSession
     socket: aiohttp.ClientWebSocketResponse
     hello: wire.WorkerHello
-    jobs: dict[bytes, _Job] = field(default_factory=dict)
+    debts: Debts = field(default_factory=Debts)
+    jobs: dict[bytes, Job] = field(default_factory=dict)
     ended: bool = False
     lost_at: float | None = None
     """When the connection ended or the worker announced its shutdown, by ``time.monotonic``."""
     shutdown_reason: str | None = None
     """The reason that the worker gave when it announced its shutdown."""
     reader: asyncio.Task | None = None
+    _tasks: set[asyncio.Task] = field(default_factory=set)
     _statuses: list[asyncio.Future[wire.Status]] = field(default_factory=list)
 
     @classmethod
-    async def open(cls, config: WorkerConfig) -> Connection:
-        """Connects and exchanges hellos.
+    async def open(cls, config: WorkerConfig, owner: Secret, debts: Debts) -> Connection:
+        """Connects, exchanges hellos, and tells the worker about jobs that are over here.
 
         Raises :class:`NoWorker` if nothing answers, and :class:`WorkerError` if the worker refuses
         or another program answers.
         """
         session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+            connector=connector(config),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         )
         try:
             socket = await open_socket(session, config)
-            hello = await exchange_hellos(socket, config)
+            hello = await exchange_hellos(socket, config, owner)
         except BaseException:
             await session.close()
             raise
-        connection = cls(config, session, socket, hello)
+        connection = cls(config, session, socket, hello, debts)
         connection.reader = asyncio.create_task(connection._read())
+        await connection.settle_debts()
         return connection
 
     @property
@@ -124,35 +89,40 @@ class Connection:
         """Whether new jobs may be sent on this connection."""
         return not self.ended and self.shutdown_reason is None
 
-    async def run(
-        self,
-        request: object,
-        tensors: Sequence[WireTensor],
-        on_event: Callable[[Event], None],
-    ) -> JobResult:
-        """Runs one job to its end. Cancelling this coroutine cancels the job on the worker.
+    async def run(self, job: Job) -> JobResult:
+        """Runs one job to its end, or takes it over if the worker already has all of it.
 
-        Raises :class:`ConnectionLost` if the connection ends first, :class:`WireFormatError` if the
-        tensors exceed a limit, and :class:`WorkerError` if the job fails.
+        Cancelling this coroutine leaves the job with the worker. Raises :class:`ConnectionLost` if
+        the connection ends first, and :class:`WorkerError` if the job fails.
         """
-        headers = [tensor.header for tensor in tensors]
-        transfer.check_set(headers)
-        name = uuid.uuid4().bytes
-        job = _Job(asyncio.get_running_loop().create_future(), on_event)
+        end = job.begin()
         if not self.usable:
-            raise self._connection_lost(job)
-        self.jobs[name] = job
-        sender = asyncio.create_task(self._send_job(name, job, request, headers, tensors))
+            raise self._connection_lost()
+        self.jobs[job.name] = job
+        sender = asyncio.create_task(self._claim(job) if job.is_claim else self._send_job(job))
+        watch = asyncio.create_task(self._watch(job))
         try:
-            return await job.future
-        except asyncio.CancelledError:
-            sender.cancel()
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._send(wire.Cancel(name)), CANCEL_SECONDS)
-            raise
+            return await end
         finally:
             sender.cancel()
-            self.jobs.pop(name, None)
+            watch.cancel()
+            if self.jobs.get(job.name) is job:
+                del self.jobs[job.name]
+
+    async def settle_debts(self) -> None:
+        """Sends the acknowledgements and cancellations that are due."""
+        await self.debts.deliver(self, self._tell)
+
+    async def _tell(self, message: object) -> bool:
+        """Sends a message about a job that is over; returns whether that worked."""
+        if self.ended:
+            return False
+        try:
+            await asyncio.wait_for(self._send(message), TELL_SECONDS)
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, RuntimeError) as error:
+            log.debug("The worker could not be told about a job: %s", error)
+            return False
+        return True
 
     async def uptime(self) -> float | None:
         """For how many seconds the worker's process has run, or ``None`` if it does not answer."""
@@ -178,8 +148,9 @@ class Connection:
         """Marks the connection as ended and fails every unfinished job."""
         self.ended = True
         self.lost_at = self.lost_at or time.monotonic()
+        self.debts.lost(self)
         for job in list(self.jobs.values()):
-            job.fail(problem or self._connection_lost(job))
+            job.fail(problem or self._connection_lost())
         for answer in self._statuses:
             if not answer.done():
                 answer.set_exception(ConnectionResetError())
@@ -187,28 +158,46 @@ class Connection:
     async def _send(self, message: object) -> None:
         await self.socket.send_bytes(wire.encode_client(message))
 
-    async def _send_job(
-        self,
-        name: bytes,
-        job: _Job,
-        request: object,
-        headers: list[wire.TensorHeader],
-        tensors: Sequence[WireTensor],
-    ) -> None:
-        try:
-            await self._send(wire.Submit(name, request, headers))
-            for chunk in transfer.chunks(name, tensors):
-                if job.future.done():  # refused before all bytes were sent
+    async def _send_job(self, job: Job) -> None:
+        tensors = job.tensors()
+        headers = [tensor.header for tensor in tensors]
+        options = job.options(self.hello.keeping)
+
+        async def upload() -> None:
+            await self._send(wire.Submit(job.name, job.work.request, headers, options))
+            for chunk in transfer.chunks(job.name, tensors):
+                if job.end.done():  # refused before all bytes were sent
                     return
                 await self._send(chunk)
+            job.is_uploaded = True
+
+        await self._sending(job, upload())
+
+    async def _claim(self, job: Job) -> None:
+        await self._sending(job, self._send(job.claim()))
+
+    async def _sending(self, job: Job, work: Coroutine[Any, Any, None]) -> None:
+        """Awaits the sending of a job; an error ends the job."""
+        try:
+            await work
         except WireFormatError as error:
             job.fail(not_encodable(error))
         except (aiohttp.ClientError, OSError) as error:
             log.debug("A job could not be sent: %s", error)
-            job.fail(self._connection_lost(job))
+            job.fail(self._connection_lost())
         except Exception as error:
             log.exception("A job could not be sent.")
             job.fail(unexpected_error(error))
+
+    async def _watch(self, job: Job) -> None:
+        """Claims the job again whenever nothing was heard of it for a while."""
+        while True:
+            due = job.last_heard + QUIET_SECONDS - time.monotonic()
+            if due > 0 or not job.is_uploaded:
+                await asyncio.sleep(max(due, QUIET_SECONDS / 10))
+                continue
+            job.last_heard = time.monotonic()
+            await self._claim(job)
 
     async def _read(self) -> None:
         problem: WorkerError | None = None
@@ -241,6 +230,8 @@ class Connection:
     def _handle(self, message: object) -> WorkerError | None:
         """Handles one message. Returns an error if the worker refuses the connection."""
         if isinstance(message, wire.Refused):
+            if message.error.code in (wire.ErrorCode.QUEUE_FULL, wire.ErrorCode.SHUTTING_DOWN):
+                return None  # the connection was dropped, the jobs were not
             return from_wire(message.error)
         if isinstance(message, wire.ShuttingDown):
             self._note_shutdown(message.reason)
@@ -251,47 +242,55 @@ class Connection:
                 if not answer.done():
                     answer.set_result(message)
             return None
-        job = self.jobs.get(getattr(message, "job", b""))
-        if job is None:
-            return None  # a late message of a cancelled job, or a message of a newer worker
-        if isinstance(message, Event):
+        name = getattr(message, "job", b"")
+        job = self.jobs.get(name)
+        is_left = job is None or (job.end.done() and not job.has_ended)
+        if job is not None and not job.end.done():
+            job.last_heard = time.monotonic()
+            self._handle_job(job, message)
+        elif is_left and isinstance(message, wire.Done | wire.Failed | wire.Cancelled):
+            # The late end of a job that was cancelled here.
+            self.debts.note_end(name)
+            task = asyncio.create_task(self.settle_debts())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return None  # a late message of a cancelled job, or a message of a newer worker
+
+    def _handle_job(self, job: Job, message: object) -> None:
+        if isinstance(message, _EVENTS):
             job.report(message)
         elif isinstance(message, wire.Done):
-            job.outcome = message.outcome
-            job.assembler = transfer.Assembler(message.tensors)
-            job.finish_if_complete()
+            job.result_begins(message)
         elif isinstance(message, wire.Chunk):
-            if job.assembler is None:
-                raise WireFormatError("a chunk arrived before the message that its job is done")
-            job.assembler.push(message)
-            job.finish_if_complete()
+            job.result_goes_on(message)
+        elif isinstance(message, wire.State):
+            job.state.push(message)
         elif isinstance(message, wire.Failed):
             self._job_failed(job, message.error)
         elif isinstance(message, wire.Cancelled):
-            job.fail(
-                WorkerError(say("The worker cancelled the job, although it was not asked to."))
-            )
-        return None
+            job.has_ended = True
+            job.fail(CancelledThere())
 
-    def _job_failed(self, job: _Job, error: wire.WireError) -> None:
+    def _job_failed(self, job: Job, error: wire.WireError) -> None:
         if error.code == wire.ErrorCode.SHUTTING_DOWN:
             # The worker is shutting down; the job itself is valid and may be sent again.
             self._note_shutdown(error.message)
-            job.fail(self._connection_lost(job))
+            job.forget_submission()
+            job.fail(self._connection_lost())
         else:
+            job.has_ended = True
             job.fail(from_wire(error))
 
     def _note_shutdown(self, why: str) -> None:
         self.shutdown_reason = self.shutdown_reason or printable(why)
         self.lost_at = self.lost_at or time.monotonic()
 
-    def _connection_lost(self, job: _Job) -> ConnectionLost:
+    def _connection_lost(self) -> ConnectionLost:
         if self.shutdown_reason is not None:
             return ConnectionLost(
                 say("The worker at {address} is shutting down.", address=self.config.address),
                 say("Run the workflow again when the worker is back."),
                 announced=True,
-                started_at=job.started_at,
             )
         return ConnectionLost(
             say(
@@ -299,8 +298,16 @@ class Connection:
                 address=self.config.address,
             ),
             say("See the worker's log; if it ended by itself, its last lines say why."),
-            started_at=job.started_at,
         )
+
+
+class CancelledThere(WorkerError):
+    """The worker reports that the job was cancelled, which nobody here has asked for."""
+
+    __module__ = SHOWN_MODULE
+
+    def __init__(self) -> None:
+        super().__init__(say("The worker cancelled the job, although it was not asked to."))
 
 
 def not_encodable(error: WireFormatError) -> WorkerError:

@@ -19,29 +19,20 @@ def from_wire(error: wire.WireError) -> WorkerError:
     """
     about = {"words": printable(error.message, MAX_WORDS)}
     message = Sentence("{words}", WORKER_SAYS.get(error.code), about)
-    return WorkerError(message, printable(error.hint, MAX_WORDS), error.code)
+    return WorkerError(message, printable(error.hint, MAX_WORDS), error.code, error.retry_after)
 
 
 class ConnectionLost(WorkerError):
     """The connection ended before its job did.
 
-    ``announced``: the worker had announced its shutdown. ``started_at``: when the job began to run
-    on the device, by ``time.monotonic``, or ``None`` if it did not.
+    ``announced``: the worker had announced its shutdown.
     """
 
     __module__ = SHOWN_MODULE
 
-    def __init__(
-        self,
-        message: str,
-        hint: str = "",
-        *,
-        announced: bool = False,
-        started_at: float | None = None,
-    ) -> None:
+    def __init__(self, message: str, hint: str = "", *, announced: bool = False) -> None:
         super().__init__(message, hint, wire.ErrorCode.SHUTTING_DOWN if announced else None)
         self.announced = announced
-        self.started_at = started_at
 
 
 class NoWorker(WorkerError):

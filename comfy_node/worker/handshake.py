@@ -6,15 +6,20 @@ import asyncio
 import base64
 import secrets
 import struct
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 
 from .. import wire
 from ..settings.config import WorkerConfig
+from ..settings.secret import Secret
 from ..texts import WorkerError, printable, say
 from ..wire import WireFormatError
 from .errors import from_wire
-from .not_a_worker import OTHER_PROGRAM, from_http_status, from_tls_error, no_answer, probe_for_tls
+from .not_a_worker import OTHER_PROGRAM, from_http_status, no_answer
+from .tls import from_tls_error, probe_for_tls
 
 CLIENT_NAME = f"ovis-worker comfy_node 0.1.0 {secrets.token_hex(4)}"
 """Identifies this ComfyUI to the worker, which shares its time between clients by their names."""
@@ -67,7 +72,9 @@ async def open_socket(
     except asyncio.TimeoutError as error:
         raise no_answer(config, say("the connection timed out")) from error
     except aiohttp.ClientConnectorError as error:
-        raise from_tls_error(config, error) or no_answer(config, printable(error)) from error
+        raise await from_tls_error(config, error) or no_answer(config, printable(error)) from error
+    except aiohttp.ServerFingerprintMismatch as error:
+        raise await from_tls_error(config, error) from error
     except aiohttp.InvalidURL as error:  # its text is the address, with its secrets
         raise no_answer(config, say("the address is invalid")) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -75,9 +82,9 @@ async def open_socket(
 
 
 async def exchange_hellos(
-    socket: aiohttp.ClientWebSocketResponse, config: WorkerConfig
+    socket: aiohttp.ClientWebSocketResponse, config: WorkerConfig, owner: Secret
 ) -> wire.WorkerHello:
-    """Sends our hello and returns the worker's.
+    """Sends our hello, with the secret of the jobs' owner, and returns the worker's.
 
     Raises :class:`NoWorker` if the connection ends first, and :class:`WorkerError` if the worker
     refuses, speaks another protocol version, or another program answers.
@@ -90,7 +97,8 @@ async def exchange_hellos(
         OTHER_PROGRAM,
     )
     token = config.token.reveal() if config.token else None
-    hello = wire.ClientHello(wire.MAGIC, wire.PROTOCOL_VERSION, CLIENT_NAME, token)
+    secret = bytes.fromhex(owner.reveal())
+    hello = wire.ClientHello(wire.MAGIC, wire.PROTOCOL_VERSION, CLIENT_NAME, token, secret)
     try:
         await socket.send_bytes(wire.encode_client(hello))
         frame = await asyncio.wait_for(socket.receive(), HELLO_SECONDS)
@@ -163,7 +171,26 @@ async def _no_websocket(
         return refused_by_http(config, words)
     # nginx answers plain HTTP with status 400 on a port for TLS.
     speaks_tls = await probe_for_tls(config) if error.status == 400 else None
-    return speaks_tls or from_http_status(config, error.status, redirected=bool(error.history))
+    return speaks_tls or from_http_status(
+        config,
+        error.status,
+        redirected=bool(error.history),
+        retry_after=_retry_after(error.headers or {}),
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """The header ``Retry-After`` in seconds: it holds a number of seconds or a date (RFC 9110)."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, TypeError):
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=timezone.utc)
+    return max(0.0, (when - datetime.now(timezone.utc)).total_seconds())
 
 
 def _other_version(config: WorkerConfig, theirs: int) -> WorkerError:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import ssl
-
-import aiohttp
-
 from ..settings.config import WorkerConfig
 from ..texts import WorkerError, printable, say
 from .errors import NoWorker
 
 _AWAY = (502, 503, 504)
 """HTTP statuses by which a proxy reports that the worker behind it does not answer."""
+_UNAVAILABLE = 503
+_TOO_MANY = 429
 _LOGINS = (401, 407)
 _NO_UPGRADE = (400, 426)
 _REDIRECTS = range(300, 400)
-_PROBE_SECONDS = 3.0
 
 OTHER_PROGRAM = say("Correct the address, or give the worker another port with --listen.")
 
@@ -29,18 +24,31 @@ def no_answer(config: WorkerConfig, why: str) -> NoWorker:
     )
 
 
-def from_http_status(config: WorkerConfig, status: int, *, redirected: bool = False) -> WorkerError:
+def from_http_status(
+    config: WorkerConfig,
+    status: int,
+    *,
+    redirected: bool = False,
+    retry_after: float | None = None,
+) -> WorkerError:
     """The error for an HTTP answer that opens no websocket, or is not a worker's page.
 
-    ``redirected``: the first answer redirected to the one that has this status.
+    ``redirected``: the first answer redirected to the one that has this status. ``retry_after``:
+    the seconds after which the answer asks to try again.
     """
     about = {"address": config.address, "status": status}
     with_login = say("Write the address with its login: wss://USER:PASSWORD@HOST:PORT")
+    if status == _TOO_MANY or (status == _UNAVAILABLE and retry_after is not None):
+        return WorkerError(
+            say("{address} asks to try again later (HTTP status {status}).", **about),
+            say("Run the workflow again when fewer jobs are waiting there."),
+            retry_after=retry_after,
+        )
     if status in _AWAY:
         # A worker that is stopping answers with 503 too.
         why = (
             say("it is shutting down, or a proxy reports it as unavailable (HTTP status 503)")
-            if status == 503
+            if status == _UNAVAILABLE
             else say("a proxy answers with HTTP status {status}", status=status)
         )
         return no_answer(config, why)
@@ -92,66 +100,4 @@ def from_http_status(config: WorkerConfig, status: int, *, redirected: bool = Fa
     return WorkerError(
         say("Another program answers at {address} (HTTP status {status}).", **about),
         OTHER_PROGRAM,
-    )
-
-
-def from_tls_error(config: WorkerConfig, error: Exception) -> WorkerError | None:
-    """The error for a failed TLS handshake; ``None`` if ``error`` has another cause."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
-        return WorkerError(
-            say(
-                "The certificate of {address} is not trusted on this machine: {why}.",
-                address=config.address,
-                why=printable(why),
-            ),
-            say(
-                "Use a certificate that a known authority has issued for this host name, or "
-                "set the environment variable SSL_CERT_FILE of ComfyUI to the certificate's "
-                "file."
-            ),
-        )
-    if not isinstance(error, aiohttp.ClientConnectorSSLError):
-        return None
-    reason = getattr(error.os_error, "reason", "") or ""
-    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
-        return WorkerError(
-            say("{address} does not use TLS.", address=config.address),
-            say(
-                "Write the address with ws:// instead of wss://: ws://{address}",
-                address=config.address,
-            ),
-        )
-    return WorkerError(
-        say(
-            "The TLS connection to {address} failed: {why}.",
-            address=config.address,
-            why=printable(reason or error.os_error),
-        ),
-        say("Check the TLS settings of the proxy in front of the worker."),
-    )
-
-
-async def probe_for_tls(config: WorkerConfig) -> WorkerError | None:
-    """Finds out whether a ``ws://`` address, which failed without TLS, speaks TLS."""
-    if config.endpoint.scheme != "ws":
-        return None
-    trust_anyone = ssl.create_default_context()
-    trust_anyone.check_hostname, trust_anyone.verify_mode = False, ssl.CERT_NONE
-    try:
-        _, writer = await asyncio.wait_for(
-            asyncio.open_connection(config.endpoint.host, config.endpoint.port, ssl=trust_anyone),
-            _PROBE_SECONDS,
-        )
-    except (OSError, asyncio.TimeoutError, ValueError):
-        return None
-    writer.close()
-    with contextlib.suppress(OSError, asyncio.TimeoutError):
-        await asyncio.wait_for(writer.wait_closed(), _PROBE_SECONDS)
-    return WorkerError(
-        say("{address} accepts only TLS connections.", address=config.address),
-        say(
-            "Write the address with wss:// instead of ws://: wss://{address}",
-            address=config.address,
-        ),
     )

@@ -136,11 +136,6 @@ def is_stopping(config: WorkerConfig) -> bool:
     return False
 
 
-def has_ended(config: WorkerConfig) -> bool:
-    """Whether the pack started a worker whose process no longer runs."""
-    return _read_record(config) is not None and _running(config) is None
-
-
 def stop(config: WorkerConfig) -> None:
     """Asks a worker that the pack started to finish its step and exit.
 

@@ -16,7 +16,8 @@ from . import process as worker_process
 from .client import known_client
 from .errors import NoWorker
 from .handshake import authorization, refused_by_http
-from .not_a_worker import from_http_status, from_tls_error
+from .not_a_worker import from_http_status
+from .tls import connector, from_tls_error
 
 ANSWER_SECONDS = 3.0
 _MAX_BYTES = 64 << 10
@@ -66,7 +67,7 @@ async def query_status(config: WorkerConfig, *, may_act: bool = True) -> WorkerS
     try:
         await _query(config, status)
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
-        tls_error = from_tls_error(config, error)
+        tls_error = await from_tls_error(config, error)
         if tls_error is not None:
             status.state, status.problem = "other", tls_error
         elif client is not None:
@@ -94,7 +95,7 @@ async def query_status(config: WorkerConfig, *, may_act: bool = True) -> WorkerS
 
 async def _query(config: WorkerConfig, status: WorkerStatus) -> None:
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    async with aiohttp.ClientSession(connector=connector(config), timeout=timeout) as session:
         code, kind, health = await _get(session, config, "health")
         _, _, metrics = await _get(session, config, "metrics")
     if code == 403 and kind == "text/plain":

@@ -23,7 +23,7 @@ from .supervisor import Supervisor
 from .wire_client import ConnectionEnded, JobFailed, WireClient
 
 TITLE = "Restart: SIGKILL at each step of a denoise job"
-SIZES = ("steps", "samplers", "caches")
+SIZES = ("steps", "samplers", "caches", "device", "precision")
 BATCH = 2
 SIDE = 96
 """Width and height in pixels."""
@@ -38,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--samplers", nargs="+", help="default: all of the worker's")
     parser.add_argument("--caches", nargs="+", choices=CACHES, default=CACHES)
+    parser.add_argument("--device", default="cpu", help="default: cpu")
+    parser.add_argument("--precision", default="f32", help="default: f32")
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Outcome:
 async def run(given: argparse.Namespace, binary: Path, folder: Path, report: Report) -> None:
     begun = time.monotonic()
     cases = resumed = wrong = lost = 0
-    with durable_worker(binary, given.model, folder) as worker:
+    with durable_worker(binary, folder, given.model, given.device, given.precision) as worker:
         conditioning, samplers = await prepare(worker)
         for sampler in given.samplers or samplers:
             for cache in given.caches:
@@ -91,9 +93,12 @@ async def run(given: argparse.Namespace, binary: Path, folder: Path, report: Rep
     report.note("seconds", time.monotonic() - begun, "s")
 
 
-def durable_worker(binary: Path, model: Path, folder: Path) -> Supervisor:
+def durable_worker(
+    binary: Path, folder: Path, model: Path, device: str = "cpu", precision: str = "f32"
+) -> Supervisor:
     """A worker that writes the state of a job after each step."""
-    arguments = ["--model", model, "--device", "cpu", "--checkpoint-steps", 1]
+    arguments = ["--model", model, "--device", device]
+    arguments += ["--precision", precision, "--checkpoint-steps", 1]
     return Supervisor(binary, folder / "worker", free_port(), *arguments, state=folder / "state")
 
 

@@ -47,6 +47,9 @@ export const OPTIONS = {
       "difference": "差异",
     },
   },
+  OvisWorker: {
+    priority: { "low": "低", "normal": "普通", "high": "高" },
+  },
   OvisContactSheet: {
     columns: { "seeds": "种子", "steps": "步数", "cfg": "cfg" },
   },

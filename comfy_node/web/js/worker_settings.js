@@ -8,7 +8,7 @@ import { html } from "./panel.js";
 import { text } from "./texts.js";
 import { canRestart, restart, restartOf, routeOf, statusOf } from "./worker_status.js";
 
-const FIELDS = ["url", "token", "binary", "model"];
+const FIELDS = ["url", "fingerprint", "token", "binary", "model"];
 const INPUT =
   "width:100%;box-sizing:border-box;padding:6px 8px;border-radius:6px;font-size:13px;" +
   "border:1px solid var(--border-color,#555);background:var(--comfy-input-bg,#222);" +

@@ -2,6 +2,10 @@
 
 use crate::logging;
 
+/// Exit status when the device works no more: `EX_TEMPFAIL` of `sysexits.h`. A supervisor is to
+/// start the worker again.
+pub(super) const DEVICE_FAILED: u8 = 75;
+
 /// An error as a command reports it: a sentence, a hint and an exit status.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

@@ -9,7 +9,7 @@ use ovis_protocol::StateInterval;
 
 use super::error::CliError;
 use super::values::{parsed, seconds, whole};
-use crate::jobs::journal::{DiskJournal, Journal, JournalError, DEFAULT_JOURNAL_BYTES};
+use crate::jobs::journal::{DiskJournal, Journal, JournalError};
 use crate::jobs::Limits;
 use crate::pipeline::{parse_bytes, NotBytes};
 
@@ -21,6 +21,16 @@ pub struct KeepingArgs {
     /// default, they end with the process.
     #[arg(long, value_name = "DIR", env = "OVIS_WORKER_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Most bytes that --state-dir may hold, such as 16GiB. Jobs beyond it run, and end with this
+    /// process.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "16GiB",
+        value_parser = parsed(size),
+        allow_hyphen_values = true
+    )]
+    state_size: u64,
     /// Write the state of a running job to --state-dir after this many steps; 0 is never.
     #[arg(
         long,
@@ -75,7 +85,7 @@ impl KeepingArgs {
         let Some(dir) = &self.state_dir else {
             return Ok(None);
         };
-        let opened = DiskJournal::open(dir, DEFAULT_JOURNAL_BYTES);
+        let opened = DiskJournal::open(dir, self.state_size);
         let journal = opened.map_err(|error| {
             let hint = match error {
                 JournalError::InUse { .. } => "Give every worker a --state-dir of its own.",

@@ -29,6 +29,7 @@ mod terminal;
 mod tls_args;
 mod token_args;
 mod values;
+mod watchdog;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;

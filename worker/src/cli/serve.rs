@@ -7,19 +7,20 @@ use clap::Args;
 use ovis_protocol::limits::MAX_JOBS_PER_OWNER;
 use tokio::net::TcpListener;
 
-use super::error::CliError;
+use super::error::{CliError, DEVICE_FAILED};
 use super::keeping_args::KeepingArgs;
 use super::listening::Bound;
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::tls_args::{Reach, TlsArgs};
 use super::token_args::{TokenArgs, MAKE_A_TOKEN};
 use super::values::{parsed, seconds, text, whole_within};
+use super::watchdog::Watchdog;
 use super::{loading, runtime, signals};
 use crate::checkpoint::Checkpoint;
 use crate::device::{self, StartError, DEFAULT_MODEL};
 use crate::jobs::{Jobs, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
-use crate::server::{self, ConnectionLimits, Hosts, Options, Tls};
+use crate::server::{self, ConnectionLimits, Hosts, Options, ServeError, Tls};
 
 /// Largest queue.
 const MAX_QUEUE: usize = 1 << 16;
@@ -103,6 +104,17 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     grace: f64,
+    /// Seconds that an operation of the device may take. After a longer one, the device counts as
+    /// hanging, and the worker ends with exit status 75 so that a supervisor starts it again.
+    /// `auto` is 300 on a GPU and off on a CPU.
+    #[arg(
+        long,
+        value_name = "auto|off|SECONDS",
+        default_value = "auto",
+        value_parser = parsed(Watchdog::parse),
+        allow_hyphen_values = true
+    )]
+    watchdog: Watchdog,
     /// Format of the log on standard error. `OVIS_WORKER_LOG` sets its level: `debug`, `info`
     /// (the default), `warn`, `error`, `off`, or a level for one module, as in
     /// `warn,ovis_worker::server=debug`. `NO_COLOR` turns colours off. While nothing reads
@@ -182,9 +194,18 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
         grace: Duration::from_secs_f64(args.grace),
         ..Options::default()
     };
-    server::serve(listener, jobs, options, shutdown)
-        .await
-        .map_err(|e| CliError::new(e.to_string(), "The log above says why."))
+    let served = server::serve(listener, jobs, options, shutdown).await;
+    served.map_err(|why| {
+        let hint = "The log above says why. Start the worker again.";
+        let error = CliError::new(why.to_string(), hint).with_status(DEVICE_FAILED);
+        if matches!(why, ServeError::DeviceHangs) {
+            // A library's exit handler could wait for the operation that does not come back.
+            error.say();
+            logging::flush();
+            signals::exit_now(DEVICE_FAILED.into());
+        }
+        error
+    })
 }
 
 impl From<StartError<CliError>> for CliError {
@@ -199,7 +220,7 @@ impl From<StartError<CliError>> for CliError {
 async fn load(args: &ServeArgs) -> Result<Jobs, CliError> {
     let (model, device) = (args.model.clone(), args.device.clone());
     let limits = args.keeping.limits(args.queue, args.queue_per_owner);
-    let journal = args.keeping.journal()?;
+    let (journal, watchdog) = (args.keeping.journal()?, args.watchdog);
     tokio::task::spawn_blocking(move || {
         let load = move || {
             let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
@@ -214,6 +235,10 @@ async fn load(args: &ServeArgs) -> Result<Jobs, CliError> {
             None => Jobs::new(limits, model, budget),
         };
         let jobs = device::start_with(DEFAULT_MODEL, load, make)?;
+        if let Some(limit) = watchdog.limit(jobs.capabilities().device == "cpu") {
+            device::watch(jobs.clone(), limit)
+                .map_err(|e| CliError::new(format!("the watchdog cannot start: {e}"), ""))?;
+        }
         server::restore(&jobs, jobs.recorder().recover());
         Ok(jobs)
     })

@@ -42,6 +42,9 @@ pub enum ValueError {
     /// Not a duration.
     #[error("it is a number of seconds from 0 to 86400")]
     NotSeconds,
+    /// Neither `auto`, `off` nor a duration.
+    #[error("it is neither `auto`, `off` nor a number of seconds above 0 and up to 86400")]
+    NotWatchdog,
     /// Not a pair of sigmas.
     #[error("it is not two numbers with a comma, such as 0.9,0.2")]
     NotInterval,

@@ -71,6 +71,11 @@ pub trait Backend: 'static {
     /// Bytes of device memory in use and in all; 0 if unknown.
     fn memory(&self) -> (u64, u64);
 
+    /// Bytes of the loaded weights, as their files store them. By default they are unknown, 0.
+    fn weight_bytes(&self) -> u64 {
+        0
+    }
+
     /// Estimates what jobs take before they run. By default they are free.
     fn costs(&self) -> Arc<dyn JobCosts> {
         Arc::new(Free)

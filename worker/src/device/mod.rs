@@ -7,6 +7,7 @@
 //!
 //! - `start`: starting the thread and loading the models on it
 //! - `thread`: the thread's loop
+//! - `watchdog`: notices a device that hangs
 //! - `active`: the denoise jobs under way, and whose step is next
 //! - `models`: the loaded models by name
 //! - `backend`: what the thread needs of a model; `pipeline` implements it for the pipeline
@@ -20,7 +21,9 @@ mod states;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod watchdog;
 
 pub use backend::Backend;
 pub use models::Models;
 pub use start::{start, start_with, StartError, ThreadError, DEFAULT_MODEL};
+pub use watchdog::watch;

@@ -80,6 +80,10 @@ impl Backend for Pipeline {
         Arc::new(Pipeline::costs(self))
     }
 
+    fn weight_bytes(&self) -> u64 {
+        self.weights().iter().map(|part| part.bytes()).sum()
+    }
+
     fn budget(&self) -> Budget {
         Budget::now(&self.placement().device, self.host_memory())
     }

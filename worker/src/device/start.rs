@@ -73,6 +73,7 @@ pub fn start_with<B: Backend, E: Send + 'static>(
             name: models.default_name().clone(),
             capabilities: backend.capabilities(),
             costs: backend.costs(),
+            weight_bytes: backend.weight_bytes(),
         };
         let jobs = make(model, backend.budget());
         let _ = loaded.send(Ok(jobs.clone()));

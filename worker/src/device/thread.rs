@@ -209,6 +209,7 @@ impl<B: Backend> DeviceThread<B> {
     /// Ends the thread if the device is lost. A GPU that has failed in this way answers every
     /// later call of the process with the same error, so only another process can go on.
     fn check_device(&mut self) {
+        let _beat = self.jobs.pulse().begin("check", None);
         if let Err(error) = self.models.default_model().check_device() {
             tracing::error!(%error, "the device is lost; this process cannot use it any more");
             self.is_lost = true;
@@ -247,6 +248,8 @@ impl<B: Backend> DeviceThread<B> {
             return self.fail(&ticket, error);
         }
         let operation = self.operation(&ticket);
+        let jobs = self.jobs.clone();
+        let _beat = jobs.pulse().begin(ticket.operation, Some(ticket.id));
         let Some(backend) = self.models.get_mut(&job.model) else {
             return self.fail(&ticket, unknown_model(&job.model));
         };
@@ -299,6 +302,8 @@ impl<B: Backend> DeviceThread<B> {
         let _entered = span.enter();
         let begun = Instant::now();
         let operation = self.operation(&active.ticket);
+        let jobs = self.jobs.clone();
+        let _beat = jobs.pulse().begin("denoise step", Some(active.ticket.id));
         let Some(backend) = self.models.get_mut(&active.model) else {
             return self.fail(&active.ticket, unknown_model(&active.model));
         };

@@ -164,6 +164,11 @@ impl Ledger {
         }
     }
 
+    /// Host bytes that all admitted jobs have reserved.
+    pub fn reserved(&self) -> u64 {
+        self.lock().host
+    }
+
     /// Bytes that an operation may take beside the tensors of all jobs; `None` is unbounded.
     pub fn room(&self) -> Option<u64> {
         self.lock().room()

@@ -2,7 +2,7 @@
 //! the job.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ovis_protocol::{ErrorCode, WireError};
 use uuid::Uuid;
@@ -27,6 +27,7 @@ pub(super) struct EventLog {
     unread: VecDeque<Entry>,
     latest: Latest,
     end: Option<End>,
+    age: Duration,
     /// The job counts as unfinished until its log is dropped.
     _open: OpenJob,
 }
@@ -63,6 +64,7 @@ impl EventLog {
             unread: VecDeque::new(),
             latest: Latest::default(),
             end: None,
+            age: new.age,
             _open: new.open,
         }
     }
@@ -91,7 +93,9 @@ impl EventLog {
             end => {
                 self.end = Some(End {
                     event: end.clone(),
-                    at: Instant::now(),
+                    at: Instant::now()
+                        .checked_sub(self.age)
+                        .unwrap_or_else(Instant::now),
                     _share: share,
                 });
                 return None;

@@ -13,6 +13,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, R
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
+use ovis_protocol::ErrorCode;
 
 use super::event::Event;
 use super::work::Work;
@@ -23,6 +24,7 @@ const OUTCOMES: [&str; 3] = ["done", "failed", "cancelled"];
 
 const QUEUE_SECONDS: &str = "ovis_queue_seconds";
 const JOB_SECONDS: &str = "ovis_job_seconds";
+const UPLOAD_SECONDS: &str = "ovis_upload_seconds";
 const STEP_SECONDS: &str = "ovis_denoise_step_seconds";
 
 /// Upper bounds of the histograms' buckets, in seconds. A tiny model on a CPU takes
@@ -44,6 +46,11 @@ pub struct Metrics {
     step_seconds: Histogram,
     forwards: Counter,
     forwards_answered: Counter,
+    upload_seconds: Histogram,
+    /// Bytes of messages from clients.
+    pub received_bytes: Counter,
+    /// Bytes of messages to clients.
+    pub sent_bytes: Counter,
     step_time: TimeCounter,
     busy_time: TimeCounter,
 }
@@ -52,7 +59,7 @@ impl Metrics {
     /// Registers the metrics of a worker, all of them zero.
     pub(super) fn new() -> Self {
         let mut builder = PrometheusBuilder::new();
-        for name in [QUEUE_SECONDS, JOB_SECONDS, STEP_SECONDS] {
+        for name in [QUEUE_SECONDS, JOB_SECONDS, STEP_SECONDS, UPLOAD_SECONDS] {
             let matcher = Matcher::Full(name.into());
             // Only an empty list of buckets is an error.
             builder = builder
@@ -105,6 +112,17 @@ impl Metrics {
                 "ovis_forwards_answered_total",
                 "Forwards answered from the step cache after the first block.",
             ),
+            upload_seconds: histogram(
+                &recorder,
+                UPLOAD_SECONDS,
+                "Seconds from a job's submission to its last byte.",
+                &[],
+            ),
+            received_bytes: count(
+                "ovis_received_bytes_total",
+                "Bytes of messages from clients that have said hello.",
+            ),
+            sent_bytes: count("ovis_sent_bytes_total", "Bytes of messages to clients."),
             step_time: TimeCounter::new(
                 "ovis_step_seconds_total",
                 "Seconds spent in denoise steps, including previews.",
@@ -132,6 +150,40 @@ impl Metrics {
         counter(&self.recorder, name, help, &[])
     }
 
+    /// Counts an error that a client was told of: a job that failed or was not accepted, or a
+    /// connection that was refused.
+    pub fn count_error(&self, code: ErrorCode) {
+        let labels = [("code", code.name())];
+        let help = "Errors that clients were told of, by code.";
+        counter(&self.recorder, "ovis_errors_total", help, &labels).increment(1);
+    }
+
+    /// Counts a socket that was turned away before its hello, for a reason of a few words.
+    pub fn count_refusal(&self, reason: &'static str) {
+        let labels = [("reason", reason)];
+        let help = "Sockets and HTTP requests that were turned away, by reason.";
+        counter(&self.recorder, "ovis_refusals_total", help, &labels).increment(1);
+    }
+
+    /// Counts a job's upload that has ended.
+    pub fn upload_ended(&self, took: Duration) {
+        self.upload_seconds.record(took.as_secs_f64());
+    }
+
+    /// Registers a gauge with one label.
+    pub fn labelled_gauge(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: (&'static str, &'static str),
+    ) -> Gauge {
+        let name = KeyName::from_const_str(name);
+        self.recorder
+            .describe_gauge(name.clone(), None, help.into());
+        self.recorder
+            .register_gauge(&key(name, &[label]), &METADATA)
+    }
+
     /// Counts a job that the device has taken, after it has waited so long.
     pub(super) fn job_started(&self, waited: Duration) {
         self.queue_seconds.record(waited.as_secs_f64());
@@ -146,7 +198,10 @@ impl Metrics {
                 }
                 "done"
             }
-            Event::Failed(_) => "failed",
+            Event::Failed(error) => {
+                self.count_error(error.code);
+                "failed"
+            }
             _ => "cancelled",
         };
         if let Some(ended) = self.ended.get(&(operation, outcome)) {

@@ -24,6 +24,7 @@
 //! - `quota`: memory for results, previews and states of all owners together
 //! - `journal`: what must survive the process, in a state folder; `recorder`: which events go
 //!   there; `restore`: jobs of an earlier process go on
+//! - `pulse`: what a device is busy with, and since when
 //! - `metrics`: counters and histograms
 //! - `error`: failures as clients see them
 //! - `id`: numbers of clients, owners and jobs
@@ -44,6 +45,7 @@ mod open;
 mod operator;
 mod owner;
 mod place;
+mod pulse;
 mod queue;
 mod quota;
 mod recorder;
@@ -71,10 +73,11 @@ pub use metrics::Metrics;
 pub use open::{OpenJob, OpenJobs};
 pub use operator::{Listed, Stage};
 pub use owner::{neighbourhood, Owner, OwnerId, Party};
+pub use pulse::{Beat, Busy, Pulse};
 pub use queue::{Order, QueueLimits};
 pub use recorder::{owner_of, NewRecord, Recorder};
 pub use retry::{retry_after, RecentJobs};
-pub use service::{Health, Jobs, Limits, Model, DEFAULT_QUEUE};
+pub use service::{DeviceState, Health, Jobs, Limits, Model, DEFAULT_QUEUE};
 pub use state::{Next, Wanted};
 pub use store::{Attached, Delivered, Found, JobStore, Kept, NewJob, Swept, Wake};
 pub use submission::{Admitted, Submission};

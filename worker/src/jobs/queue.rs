@@ -237,6 +237,12 @@ impl<T> FairQueue<T> {
         Ok(())
     }
 
+    /// Whether a place is free.
+    pub fn has_room(&self) -> bool {
+        let taken: usize = self.parties.iter().map(Lanes::places).sum();
+        taken < self.limits.capacity
+    }
+
     /// Gives a reserved place back.
     pub fn release(&mut self, owner: &Owner) {
         self.change(owner, |lane| {

@@ -94,8 +94,8 @@ impl Recorder {
     }
 
     /// What earlier processes left.
-    pub fn recover(&self) -> Vec<Recovered> {
-        self.0.as_ref().map(|j| j.recover()).unwrap_or_default()
+    pub fn recover(&self) -> impl Iterator<Item = Recovered> + '_ {
+        self.0.iter().flat_map(|journal| journal.recover())
     }
 
     /// Bytes on disk, and writes that failed.

@@ -51,11 +51,16 @@ impl Jobs {
         self.submit(None, &owner, admitted, submission)
     }
 
-    /// Keeps the end of a job of the journal, for its owner to claim.
+    /// Keeps the end of a job of the journal, which came at `ended`, for its owner to claim.
     ///
     /// # Errors
     /// `QueueFull` if the owner has too many jobs.
-    pub fn restore_end(&self, record: &JobRecord, end: Event) -> Result<(), WireError> {
+    pub fn restore_end(
+        &self,
+        record: &JobRecord,
+        end: Event,
+        ended: SystemTime,
+    ) -> Result<(), WireError> {
         let owner = owner_of(record);
         let attached = self.attach_away(&owner);
         let key = JobKey {
@@ -66,6 +71,7 @@ impl Jobs {
             id: record.key.id,
             reader: None,
             content: Content(record.content),
+            age: ended.elapsed().unwrap_or_default(),
             open: attached.open.open(record.key.id, 0)?,
         };
         self.keep_end(key, new, end);

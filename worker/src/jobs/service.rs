@@ -20,6 +20,7 @@ use super::memory::MemoryStore;
 use super::metrics::Metrics;
 use super::owner::Owner;
 use super::place::Place;
+use super::pulse::Pulse;
 use super::queue::{Order, QueueLimits};
 use super::recorder::Recorder;
 use super::state::{queue_full, Next, Shared, Wanted};
@@ -71,6 +72,8 @@ pub struct Model {
     pub capabilities: Capabilities,
     /// What its jobs take.
     pub costs: Arc<dyn JobCosts>,
+    /// Bytes of its weights, as their files store them; 0 if unknown.
+    pub weight_bytes: u64,
 }
 
 /// All jobs of one worker. Clones stand for the same jobs. No method waits for the device,
@@ -84,7 +87,19 @@ pub struct Jobs {
     started: Instant,
     /// The next client's and the next job's number.
     numbers: Arc<AtomicU64>,
-    device_ended: watch::Sender<bool>,
+    pulse: Arc<Pulse>,
+    device: watch::Sender<DeviceState>,
+}
+
+/// Whether the device works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceState {
+    /// It does.
+    Works,
+    /// Its thread has ended.
+    Ended,
+    /// An operation does not come back.
+    Hangs,
 }
 
 /// Whether jobs are accepted.
@@ -94,7 +109,7 @@ pub enum Health {
     Ok,
     /// The device finishes its current step, and then ends.
     Stopping,
-    /// The device has ended.
+    /// The device has ended, or hangs.
     Ended,
 }
 
@@ -139,7 +154,8 @@ impl Jobs {
             model: Arc::new(model),
             started: Instant::now(),
             numbers: Arc::new(AtomicU64::new(1)),
-            device_ended: watch::Sender::new(false),
+            pulse: Arc::default(),
+            device: watch::Sender::new(DeviceState::Works),
         }
     }
 
@@ -149,7 +165,7 @@ impl Jobs {
     }
 
     /// The model that jobs go to, with its precision and device.
-    pub(super) fn model_identity(&self) -> String {
+    pub fn model_identity(&self) -> String {
         let can = self.capabilities();
         format!("{}, {}, {}", can.model, can.precision, can.device)
     }
@@ -235,7 +251,7 @@ impl Jobs {
 
     /// Whether jobs are accepted.
     pub fn health(&self) -> Health {
-        if *self.device_ended.borrow() {
+        if *self.device.borrow() != DeviceState::Works {
             Health::Ended
         } else if self.shared.lock().stopping {
             Health::Stopping
@@ -244,10 +260,39 @@ impl Jobs {
         }
     }
 
-    /// Waits until the device has ended.
-    pub async fn stopped(&self) {
+    /// Why no job would be accepted now, if none would.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        if self.health() == Health::Ended {
+            return Some("the device does not work");
+        }
+        let state = self.shared.lock();
+        if state.stopping {
+            Some("the worker is stopping")
+        } else if state.draining {
+            Some("the worker is being drained")
+        } else if !state.queue.has_room() {
+            Some("the queue is full")
+        } else {
+            None
+        }
+    }
+
+    /// Bytes of the loaded weights.
+    pub fn weight_bytes(&self) -> u64 {
+        self.model.weight_bytes
+    }
+
+    /// Waits until the device works no more, and says why.
+    pub async fn stopped(&self) -> DeviceState {
+        let mut device = self.device.subscribe();
+        let stopped = device.wait_for(|state| *state != DeviceState::Works).await;
         // Fails only when the sender is gone, and this handle holds one.
-        let _ = self.device_ended.subscribe().wait_for(|ended| *ended).await;
+        stopped.map_or(DeviceState::Ended, |state| *state)
+    }
+
+    /// What the device is busy with.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 }
 
@@ -344,6 +389,7 @@ impl Jobs {
                 id: place.id,
                 reader: client,
                 content,
+                age: Duration::ZERO,
                 open,
             },
         );
@@ -396,6 +442,7 @@ impl Jobs {
                 id,
                 reader: Some(client),
                 content: Content::default(),
+                age: Duration::ZERO,
                 open,
             };
             self.keep_end(key, new, event);
@@ -455,7 +502,12 @@ fn superseded() -> WireError {
 impl Jobs {
     /// Takes the device's next job.
     pub fn next(&self, wanted: &Wanted<'_>) -> Next {
-        self.shared.next(wanted)
+        let next = self.shared.next(wanted);
+        if let Next::Job(job) = &next {
+            // Without the lock, as it writes to a disk.
+            self.shared.recorder.begin(&job.ticket);
+        }
+        next
     }
 
     /// Parts with a job that the device's end interrupts: one in the journal goes on when the
@@ -491,6 +543,11 @@ impl Jobs {
 
     /// Reports that the device has ended, which no job survives.
     pub fn report_device_ended(&self) {
-        self.device_ended.send_replace(true);
+        self.device.send_replace(DeviceState::Ended);
+    }
+
+    /// Reports that an operation of the device does not come back.
+    pub fn report_device_hung(&self) {
+        self.device.send_replace(DeviceState::Hangs);
     }
 }

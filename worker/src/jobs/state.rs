@@ -128,7 +128,6 @@ impl Shared {
                     .job_started(job.ticket.waited_until(Instant::now()));
                 state.running.push(job.ticket.clone());
                 job.ticket.report(Event::Started);
-                self.recorder.begin(&job.ticket);
                 state.report_positions();
                 return Next::Job(Box::new(job));
             }

@@ -77,6 +77,8 @@ pub struct NewJob {
     pub reader: Option<ClientId>,
     /// What the job was asked to do, to compare a second submission with.
     pub content: Content,
+    /// How long ago the job ended, if it is known only from its end.
+    pub age: Duration,
     /// Dropped once the job is forgotten.
     pub open: OpenJob,
 }

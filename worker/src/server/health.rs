@@ -10,7 +10,7 @@ use crate::jobs::{Health, Jobs};
 pub fn health(jobs: &Jobs) -> (bool, String) {
     let can = jobs.capabilities();
     let status = jobs.status();
-    let health = jobs.health();
+    let (health, kept) = (jobs.health(), jobs.kept());
     let is_ok = health == Health::Ok && !jobs.is_draining();
     let name = match health {
         Health::Ok if jobs.is_draining() => "draining",
@@ -27,6 +27,11 @@ pub fn health(jobs: &Jobs) -> (bool, String) {
         "precision": can.precision,
         "queued": status.queued,
         "running": status.running,
+        "kept_bytes": kept.bytes,
+        "kept_bytes_limit": kept.limit,
+        "kept_seconds": jobs.keeping().seconds,
+        "kept_jobs": kept.ended,
+        "is_durable": jobs.keeping().is_durable,
     });
     (is_ok, format!("{body}\n"))
 }
@@ -37,10 +42,12 @@ pub fn healthz(context: &Context) -> (bool, String) {
     (is_alive, format!("{{\"alive\":{is_alive}}}\n"))
 }
 
-/// `/readyz`: whether a job would be accepted now, and a JSON object that says so.
+/// `/readyz`: whether a job would be accepted now, and a JSON object that says so, or why not.
 pub fn readyz(context: &Context) -> (bool, String) {
-    let is_ready = context.jobs.health() == Health::Ok && !context.jobs.is_draining();
-    (is_ready, format!("{{\"ready\":{is_ready}}}\n"))
+    let obstacle = context.jobs.obstacle();
+    let is_ready = obstacle.is_none();
+    let body = serde_json::json!({"ready": is_ready, "reason": obstacle});
+    (is_ready, format!("{body}\n"))
 }
 
 /// `/metrics`, in Prometheus's text format.

@@ -204,9 +204,11 @@ impl Requests {
             assembler,
             hasher,
             purpose,
+            begun,
             ..
         } = upload;
         let content = hasher.finish();
+        self.client.jobs().metrics().upload_ended(begun.elapsed());
         let (admitted, options) = match purpose {
             Purpose::New(admitted, options) => (*admitted, *options),
             Purpose::Repeat(wanted) => {
@@ -288,12 +290,14 @@ impl Requests {
     }
 
     fn fail_admitted(&self, job: Uuid, admitted: Admitted, error: WireError) {
+        self.client.jobs().metrics().count_error(error.code);
         log_refusal(job, &error);
         self.client.fail(admitted, error);
     }
 
     /// Answers a job that was not admitted.
     fn refuse(&self, job: Uuid, error: WireError) {
+        self.client.jobs().metrics().count_error(error.code);
         log_refusal(job, &error);
         self.client.remember(job);
         let job = job.into_bytes();

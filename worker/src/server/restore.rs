@@ -1,5 +1,7 @@
 //! Jobs that an earlier process left in the state folder go on.
 
+use std::time::SystemTime;
+
 use ovis_protocol::{ErrorCode, TensorHeader, WireError};
 
 use super::{tensors, values};
@@ -12,7 +14,7 @@ const MOST_BEGINNINGS: u32 = 3;
 
 /// Queues the jobs that have not ended again, and keeps the ends of the others. Their owners
 /// claim them when they return.
-pub fn restore(jobs: &Jobs, recovered: Vec<Recovered>) {
+pub fn restore(jobs: &Jobs, recovered: impl Iterator<Item = Recovered>) {
     let (mut queued, mut ended) = (0, 0);
     for Recovered {
         record,
@@ -24,7 +26,10 @@ pub fn restore(jobs: &Jobs, recovered: Vec<Recovered>) {
     {
         let is_over = end.is_some();
         let kept = match end {
-            Some((_, end)) => jobs.restore_end(&record, event(end)),
+            Some((at, end)) => jobs.restore_end(&record, event(end), at),
+            None if record.model != jobs.model_identity() => {
+                fail(jobs, &record, &other_model(jobs, &record))
+            }
             None if begun >= MOST_BEGINNINGS => fail(jobs, &record, &suspected()),
             None => match queue(jobs, &record, tensors, state.map(|(_, state)| state)) {
                 Err(error) => fail(jobs, &record, &error),
@@ -79,7 +84,19 @@ fn queue(
 fn fail(jobs: &Jobs, record: &JobRecord, error: &WireError) -> Result<(), WireError> {
     tracing::warn!(job = %record.key.id, code = error.code.name(), %error, "not queued again");
     jobs.recorder().end_unqueued(record, error);
-    jobs.restore_end(record, Event::Failed(error.clone()))
+    jobs.restore_end(record, Event::Failed(error.clone()), SystemTime::now())
+}
+
+fn other_model(jobs: &Jobs, record: &JobRecord) -> WireError {
+    WireError::new(
+        ErrorCode::MissingModel,
+        format!(
+            "The job was submitted to {}, and the worker was started again with {}.",
+            record.model,
+            jobs.model_identity()
+        ),
+        "Run the workflow again to use the present model.",
+    )
 }
 
 fn suspected() -> WireError {

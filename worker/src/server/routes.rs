@@ -153,6 +153,7 @@ fn authorize(
             "This needs a token, in the header `Authorization: Bearer TOKEN`.",
         ),
         Rejected::Wrong => {
+            context.jobs.metrics().count_refusal("token");
             context.failures.note(address);
             unauthorized(
                 "Bearer realm=\"ovis-worker\", error=\"invalid_token\"",

@@ -331,6 +331,7 @@ mod tests {
                 name: "test".into(),
                 capabilities: testing::capabilities(),
                 costs: Arc::new(Free),
+                weight_bytes: 0,
             };
             let jobs = Jobs::new(Limits::default(), model, Budget::OneMemory(None));
             let sender = Sender::new(jobs.subscribe());

@@ -9,12 +9,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{timeout, timeout_at, Instant, MissedTickBehavior};
+use tracing::field::Empty;
+use tracing::Instrument;
 
 use super::context::{Context, Shutdown};
 use super::options::Options;
 use super::stream::Stream;
 use super::{http, session, tls};
-use crate::jobs::Jobs;
+use crate::jobs::{DeviceState, Jobs};
 
 /// How long accepting pauses after a failure, so that file descriptors can be freed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -34,6 +36,9 @@ pub enum ServeError {
     /// The device failed, or its thread has a defect.
     #[error("the device thread has ended unexpectedly")]
     DeviceEnded,
+    /// An operation of the device does not come back. Its thread cannot be ended.
+    #[error("the device hangs")]
+    DeviceHangs,
 }
 
 /// Serves `listener` until `shutdown` is ready. Then the jobs are stopped: the server waits for
@@ -41,7 +46,8 @@ pub enum ServeError {
 /// returns. Meanwhile `/health` still answers.
 ///
 /// # Errors
-/// `DeviceEnded` if the device's thread ends before `shutdown`.
+/// `DeviceEnded` if the device's thread ends before `shutdown`; `DeviceHangs` if an operation of
+/// it does not come back.
 pub async fn serve(
     listener: TcpListener,
     jobs: Jobs,
@@ -52,6 +58,7 @@ pub async fn serve(
     let (leave, leaving) = watch::channel(None);
     let mut connections = JoinSet::new();
     let mut stopping: Option<Instant> = None;
+    let mut device = DeviceState::Works;
     let mut look_at_files = tokio::time::interval(FILES_INTERVAL);
     look_at_files.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(shutdown);
@@ -70,7 +77,10 @@ pub async fn serve(
                 stopping = Some(Instant::now() + context.options.grace);
                 continue;
             }
-            () = jobs.stopped() => break,
+            state = jobs.stopped() => {
+                device = state;
+                break;
+            }
             () = grace_over => {
                 let seconds = context.options.grace.as_secs_f64();
                 tracing::warn!(seconds, "the present step does not end within the grace period");
@@ -93,7 +103,9 @@ pub async fn serve(
         match accepted {
             Ok((stream, address)) => {
                 let (context, leaving) = (context.clone(), leaving.clone());
-                connections.spawn(connection(stream, address.ip(), context, leaving));
+                let span = tracing::info_span!("connection", peer = %address, client = Empty);
+                let connection = connection(stream, address.ip(), context, leaving);
+                connections.spawn(connection.instrument(span));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -103,9 +115,13 @@ pub async fn serve(
     }
     drop(listener);
     jobs.abandon();
-    let (reason, result) = match stopping {
-        Some(_) => ("The worker was asked to stop.", Ok(())),
-        None => (
+    let (reason, result) = match (stopping, device) {
+        (_, DeviceState::Hangs) => (
+            "The worker's device does not answer any more.",
+            Err(ServeError::DeviceHangs),
+        ),
+        (Some(_), _) => ("The worker was asked to stop.", Ok(())),
+        (None, _) => (
             "The worker's device has failed.",
             Err(ServeError::DeviceEnded),
         ),

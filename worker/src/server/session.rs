@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use metrics::Counter;
 use ovis_protocol::limits::{MAGIC, MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use ovis_protocol::{
     decode_client, encode, shown, ErrorCode, WireError, WorkerHello, WorkerMessage,
@@ -16,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::WebSocketStream;
+use tracing::Instrument;
 
 use super::connections::{ClientSlot, SilentSocket};
 use super::context::{Context, Shutdown};
@@ -118,6 +120,7 @@ pub struct Session {
     requests: Requests,
     identity: Identity,
     ping_interval: Duration,
+    received: Counter,
     _slot: ClientSlot,
 }
 
@@ -137,10 +140,12 @@ pub async fn greet(
         WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
     let (sink, stream) = websocket.split();
     let sender = Arc::new(Sender::new(context.jobs.subscribe()));
-    let writer = write(sink, sender.clone(), context.options.ping_interval);
+    let metrics = context.jobs.metrics();
+    let sent = metrics.sent_bytes.clone();
+    let writer = write(sink, sender.clone(), context.options.ping_interval, sent);
     let mut socket = Socket {
         stream,
-        writer: tokio::spawn(writer),
+        writer: tokio::spawn(writer.in_current_span()),
         sender,
         close_timeout: context.options.close_timeout,
     };
@@ -153,6 +158,7 @@ pub async fn greet(
     let hello = hello.unwrap_or_else(|_| late()).and_then(|bytes| {
         let checked = handshake::check(&bytes, &context.options.tokens);
         let (hello, identity) = checked.map_err(|error| {
+            metrics.count_error(error.code);
             // A client of another version is no attempt to get in.
             if error.code != ErrorCode::VersionMismatch {
                 context.failures.note(silent.address);
@@ -188,11 +194,13 @@ pub async fn greet(
         None => Owner::anonymous(party, name),
     };
     let client = Client::new(context.jobs.clone(), socket.sender.subscription(), owner);
+    tracing::Span::current().record("client", client.id());
     Some(Session {
         requests: Requests::new(client, socket.sender.clone(), identity.roles()),
         identity,
         socket,
         ping_interval: context.options.ping_interval,
+        received: metrics.received_bytes.clone(),
         _slot: slot,
     })
 }
@@ -285,6 +293,7 @@ impl Session {
                 Some(Ok(_)) => continue,
                 Some(Err(error)) => return broken(&error),
             };
+            self.received.increment(bytes.len() as u64);
             let message = match decode_client(&bytes) {
                 Ok(message) => message,
                 Err(error) => {
@@ -308,7 +317,12 @@ async fn shutdown(leaving: &mut Shutdown) -> &'static str {
 }
 
 /// Sends messages and pings until either side closes.
-async fn write(mut sink: SplitSink<Websocket, Message>, sender: Arc<Sender>, ping: Duration) {
+async fn write(
+    mut sink: SplitSink<Websocket, Message>,
+    sender: Arc<Sender>,
+    ping: Duration,
+    sent: Counter,
+) {
     let mut pings = tokio::time::interval_at(Instant::now() + ping, ping);
     pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -324,8 +338,12 @@ async fn write(mut sink: SplitSink<Websocket, Message>, sender: Arc<Sender>, pin
                 None => break,
             },
         };
+        let bytes = message.len() as u64;
         match timeout(WRITE_TIMEOUT, sink.send(message)).await {
-            Ok(Ok(())) => sender.note_sent(),
+            Ok(Ok(())) => {
+                sent.increment(bytes);
+                sender.note_sent();
+            }
             Ok(Err(_)) => return,
             Err(_) => {
                 tracing::info!("the client does not read");

@@ -22,6 +22,8 @@ pub struct Upload {
     pub hasher: ContentHasher,
     /// What the tensors are for.
     pub purpose: Purpose,
+    /// When the upload began.
+    pub begun: Instant,
     /// When the upload has waited too long for its next chunk.
     pub timeout: Instant,
 }
@@ -50,6 +52,7 @@ impl Upload {
             request,
             assembler,
             purpose,
+            begun: Instant::now(),
             timeout: Instant::now() + UPLOAD_PATIENCE,
         })
     }

@@ -29,7 +29,7 @@ pub fn exit_on_second_signal() {
         let (signal, status) = again.await;
         tracing::warn!(signal, "asked to stop a second time: ending at once");
         logging::flush();
-        std::process::exit(status)
+        exit_now(status)
     });
 }
 
@@ -49,7 +49,12 @@ pub fn exit_on_stop_signal() -> Result<(), CliError> {
         };
         let (name, status) = runtime.block_on(asked);
         say_stopped(name);
-        std::process::exit(status)
+        exit_now(status)
     };
     thread.spawn(watch).map(drop).map_err(cannot_watch)
+}
+
+/// Ends the process at once with an exit status.
+pub fn exit_now(status: i32) -> ! {
+    std::process::exit(status)
 }

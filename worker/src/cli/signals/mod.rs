@@ -8,6 +8,6 @@ mod elsewhere;
 mod unix;
 
 #[cfg(not(unix))]
-pub use elsewhere::{exit_on_second_signal, exit_on_stop_signal, stop_signal};
+pub use elsewhere::{exit_now, exit_on_second_signal, exit_on_stop_signal, stop_signal};
 #[cfg(unix)]
-pub use unix::{exit_on_second_signal, exit_on_stop_signal, stop_signal};
+pub use unix::{exit_now, exit_on_second_signal, exit_on_stop_signal, stop_signal};

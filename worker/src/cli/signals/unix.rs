@@ -57,10 +57,16 @@ pub fn exit_on_second_signal() {
         let (signal, number) = again.await;
         tracing::warn!(signal, "asked to stop a second time: ending at once");
         logging::flush();
-        // SAFETY: ends the process. Exit handlers are skipped on purpose: they could wait for
-        // threads that are still busy.
-        unsafe { libc::_exit(128 + number) }
+        exit_now(128 + number)
     });
+}
+
+/// Ends the process at once with an exit status.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: ends the process. Exit handlers are skipped on purpose: they could wait for
+    // threads that are still busy, and those of libraries must not run while other threads
+    // still use the libraries.
+    unsafe { libc::_exit(status) }
 }
 
 /// From now on, a signal that asks the program to stop ends it at once, with a message and
@@ -81,9 +87,7 @@ pub fn exit_on_stop_signal() -> Result<(), CliError> {
     let watch = move || {
         let (name, number) = runtime.block_on(asked);
         say_stopped(name);
-        // SAFETY: ends the process. Exit handlers are skipped on purpose: those of libraries
-        // must not run while other threads still use the libraries.
-        unsafe { libc::_exit(128 + number) }
+        exit_now(128 + number)
     };
     thread.spawn(watch).map(drop).map_err(cannot_watch)
 }

@@ -24,7 +24,7 @@ pub trait Journal: Send + Sync {
         tensors: &[(TensorHeader, Vec<u8>)],
     ) -> Result<(), JournalError>;
 
-    /// Notes that a device begins a job.
+    /// Notes that a device begins a job, before this returns: the job may end the process.
     fn begin(&self, key: RecordKey);
 
     /// Replaces a job's denoise state by the one after `step` steps, and forgets how often the
@@ -37,8 +37,9 @@ pub trait Journal: Send + Sync {
     /// Removes everything of a job.
     fn forget(&self, key: RecordKey);
 
-    /// What earlier processes left, in the order of submission.
-    fn recover(&self) -> Vec<Recovered>;
+    /// What earlier processes left, in the order of submission. Each job is read when it is
+    /// asked for.
+    fn recover(&self) -> Box<dyn Iterator<Item = Recovered> + '_>;
 
     /// What the journal takes on the disk.
     fn usage(&self) -> JournalUsage;
@@ -146,7 +147,10 @@ pub enum JournalError {
     /// A value cannot be represented in a file.
     #[error("a job cannot be written: {0}")]
     Unwritable(String),
-    /// A file is damaged or of another version.
+    /// A file is damaged.
     #[error("not a readable file of the state folder: {0}")]
     Damaged(&'static str),
+    /// A file was written by another version of this program.
+    #[error("the file was written by another version of ovis-worker")]
+    OtherVersion,
 }

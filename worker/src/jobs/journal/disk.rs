@@ -1,7 +1,6 @@
 //! A journal in a folder.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +13,10 @@ use super::contract::{
 };
 use super::files;
 use super::folder::{Folder, Suffix};
+use super::known::{Begun, Known};
+use super::recovery;
 use super::sections::{self, Kind};
 use super::writer::{Task, Work, Writer};
-
-/// Most bytes of all files unless configured otherwise.
-pub const DEFAULT_JOURNAL_BYTES: u64 = 16 << 30;
 
 /// How often failed writes are logged at most.
 const LOG_EVERY: Duration = Duration::from_secs(60);
@@ -37,41 +35,6 @@ struct Files {
     jobs: Mutex<HashMap<RecordKey, Known>>,
     failed_writes: AtomicU64,
     last_logged: Mutex<Option<Instant>>,
-}
-
-#[derive(Clone)]
-struct Known {
-    record: Arc<JobRecord>,
-    begun: Begun,
-}
-
-/// How often a job was begun since its latest state. State and count are two files, and a
-/// process may end when it has written one of them, so the count names its state.
-#[derive(Clone, Copy, Default)]
-struct Begun {
-    count: u32,
-    /// The steps of the state; 0 is none.
-    step: u32,
-}
-
-impl Begun {
-    fn text(self) -> String {
-        format!("{} {}", self.count, self.step)
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let (count, step) = text.trim().split_once(' ')?;
-        Some(Self {
-            count: count.parse().ok()?,
-            step: step.parse().ok()?,
-        })
-    }
-
-    /// The count since the state after `step` steps.
-    fn since(self, step: u32) -> Self {
-        let count = if self.step == step { self.count } else { 0 };
-        Self { count, step }
-    }
 }
 
 impl DiskJournal {
@@ -195,6 +158,8 @@ impl Journal for DiskJournal {
             });
         if written.is_err() {
             self.files.failed_writes.fetch_add(1, Ordering::Relaxed);
+            // A job that is not known to be whole on the disk must not be there again later.
+            let _ = folder.remove(job.key, &Suffix::ALL);
             return written;
         }
         let known = Known {
@@ -230,83 +195,18 @@ impl Journal for DiskJournal {
         self.writer.push(key, Task::Forget);
     }
 
-    fn recover(&self) -> Vec<Recovered> {
-        let mut found = HashMap::new();
+    fn recover(&self) -> Box<dyn Iterator<Item = Recovered> + '_> {
         let folder = &self.files.folder;
-        let read =
-            |path: &Path| fs::read(path).map_err(|_| JournalError::Damaged("it cannot be read"));
-        let put_aside = |path: &Path, error: JournalError| {
-            tracing::warn!(path = %path.display(), %error, "put aside");
-            folder.put_aside(path);
-        };
-        for path in folder.all(Suffix::End) {
-            match read(&path).and_then(|bytes| files::read_end(&bytes)) {
-                Ok((record, at, end)) => {
-                    let job = Recovered {
-                        tensors: Vec::new(),
-                        state: None,
-                        begun: 0,
-                        end: Some((at, end)),
-                        record,
-                    };
-                    found.insert(job.record.key, job);
-                }
-                Err(error) => put_aside(&path, error),
-            }
-        }
-        for path in folder.all(Suffix::Job) {
-            match read(&path).and_then(|bytes| files::read_job(&bytes)) {
-                // The process ended between writing the end and removing the job.
-                Ok((record, _)) if found.contains_key(&record.key) => {
-                    let rest = [Suffix::Job, Suffix::State, Suffix::Begun];
-                    self.files.note(folder.remove(record.key, &rest));
-                }
-                Ok((record, tensors)) => {
-                    let key = record.key;
-                    let job = Recovered {
-                        record,
-                        tensors,
-                        state: None,
-                        begun: 0,
-                        end: None,
-                    };
-                    found.insert(key, job);
-                }
-                Err(error) => put_aside(&path, error),
-            }
-        }
-        for path in folder.all(Suffix::State) {
-            match read(&path).and_then(|bytes| files::read_state(&bytes)) {
-                Ok((key, step, state)) => match found.get_mut(&key) {
-                    Some(job) if job.end.is_none() => job.state = Some((step, state)),
-                    _ => self.files.note(folder.remove(key, &[Suffix::State])),
-                },
-                Err(error) => put_aside(&path, error),
-            }
-        }
-        for path in folder.all(Suffix::Begun) {
-            let is_its = |key: &RecordKey| folder.path(*key, Suffix::Begun) == path;
-            if !found.keys().any(is_its) {
-                folder.put_aside(&path);
-            }
-        }
-        let mut jobs = self.files.jobs();
-        for (key, job) in &mut found {
-            let step = job.state.as_ref().map_or(0, |(step, _)| *step);
-            let text = fs::read_to_string(folder.path(*key, Suffix::Begun));
-            let begun = text.ok().and_then(|text| Begun::parse(&text));
-            let begun = begun.unwrap_or_default().since(step);
-            job.begun = begun.count;
+        let jobs = recovery::names(folder).into_iter().filter_map(move |name| {
+            let (job, begun) = recovery::job(folder, &name)?;
             let known = Known {
                 record: Arc::new(job.record.clone()),
                 begun,
             };
-            jobs.insert(*key, known);
-        }
-        drop(jobs);
-        let mut found: Vec<_> = found.into_values().collect();
-        found.sort_by_key(|job| job.record.number);
-        found
+            self.files.jobs().insert(job.record.key, known);
+            Some(job)
+        });
+        Box::new(jobs)
     }
 
     fn usage(&self) -> JournalUsage {

@@ -1,5 +1,6 @@
 //! Jobs, states and ends as files.
 
+use std::io::Read;
 use std::time::{Duration, SystemTime};
 
 use ovis_protocol::limits::{MAX_TENSORS, PROTOCOL_VERSION};
@@ -184,7 +185,7 @@ fn record(
     submit: &[u8],
 ) -> Result<(JobRecord, Vec<TensorHeader>), JournalError> {
     if metadata.protocol != PROTOCOL_VERSION {
-        return Err(JournalError::Damaged("it is of another protocol version"));
+        return Err(JournalError::OtherVersion);
     }
     let Ok(ClientMessage::Submit {
         job,
@@ -211,6 +212,16 @@ fn record(
         content: digest(&metadata.content)?,
     };
     Ok((record, tensors))
+}
+
+/// The number of the job whose file begins like this.
+pub fn read_number(file: impl Read) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Numbered {
+        number: u64,
+    }
+    let metadata: Numbered = sections::read_metadata(file)?;
+    Some(metadata.number)
 }
 
 /// A job with its tensors.

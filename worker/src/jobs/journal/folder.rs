@@ -146,8 +146,12 @@ impl Folder {
     /// The path of a job's file.
     pub fn path(&self, key: RecordKey, suffix: Suffix) -> PathBuf {
         let owner: String = key.owner[..8].iter().map(|b| format!("{b:02x}")).collect();
-        let name = format!("{owner}-{}.{}", key.id.simple(), suffix.name());
-        self.jobs.join(name)
+        self.named(&format!("{owner}-{}", key.id.simple()), suffix)
+    }
+
+    /// The path of a file of the job with this name.
+    pub fn named(&self, name: &str, suffix: Suffix) -> PathBuf {
+        self.jobs.join(format!("{name}.{}", suffix.name()))
     }
 
     /// Writes a job's file, in place of an earlier one. The file appears whole or not at all.
@@ -209,15 +213,14 @@ impl Folder {
         Ok(())
     }
 
-    /// Puts a damaged file aside, or removes it if enough are there.
+    /// Puts a damaged file aside, unless enough are there.
     pub fn put_aside(&self, path: &Path) {
-        let count = fs::read_dir(&self.damaged).map_or(0, Iterator::count);
+        if fs::read_dir(&self.damaged).map_or(0, Iterator::count) >= MAX_DAMAGED {
+            return;
+        }
         let name = path.file_name().unwrap_or_default();
-        let moved = match count < MAX_DAMAGED {
-            true => create_private(&self.damaged)
-                .and_then(|()| fs::rename(path, self.damaged.join(name))),
-            false => fs::remove_file(path),
-        };
+        let moved =
+            create_private(&self.damaged).and_then(|()| fs::rename(path, self.damaged.join(name)));
         if let Err(error) = moved {
             tracing::warn!(path = %path.display(), %error, "a damaged file stays in the state folder");
         }

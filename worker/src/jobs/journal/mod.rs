@@ -6,12 +6,16 @@
 //! - `files`: jobs, states and ends as files
 //! - `writer`: the thread that writes what must not delay a device
 //! - `folder`: which files there are, and how they are written whole or not at all
+//! - `known`: what is known of a job while its process lives
+//! - `recovery`: reading what earlier processes left, one job at a time
 //! - `disk`: [`DiskJournal`], a journal in a folder
 
 mod contract;
 mod disk;
 mod files;
 mod folder;
+mod known;
+mod recovery;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -20,4 +24,4 @@ mod writer;
 pub use contract::{
     JobRecord, Journal, JournalError, JournalUsage, RecordKey, RecordedEnd, Recovered,
 };
-pub use disk::{DiskJournal, DEFAULT_JOURNAL_BYTES};
+pub use disk::DiskJournal;

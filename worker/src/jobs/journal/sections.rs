@@ -12,7 +12,7 @@
 //! All numbers are little-endian. The digest is checked before anything else is read, so a torn
 //! or damaged file is known as such; every length is nevertheless checked against the file's.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -109,6 +109,16 @@ impl<'a> Rest<'a> {
     }
 }
 
+/// Reads the metadata alone, without checking the digest.
+pub fn read_metadata<M: DeserializeOwned>(mut file: impl Read) -> Option<M> {
+    let mut beginning = [0; 24];
+    file.read_exact(&mut beginning).ok()?;
+    let length = u64::from_le_bytes(beginning[16..].try_into().ok()?);
+    let mut metadata = Vec::new();
+    file.take(length).read_to_end(&mut metadata).ok()?;
+    serde_json::from_slice(&metadata).ok()
+}
+
 /// Reads a file of this kind: its metadata, and its sections.
 ///
 /// # Errors
@@ -128,7 +138,7 @@ pub fn read<M: DeserializeOwned>(
     }
     let mut rest = Rest(&content[MAGIC.len()..]);
     if u32::from_le_bytes(rest.word()?) != VERSION {
-        return Err(damaged("it is of another version"));
+        return Err(JournalError::OtherVersion);
     }
     if u32::from_le_bytes(rest.word()?) != kind as u32 {
         return Err(damaged("it is of another kind than its name says"));

@@ -73,7 +73,7 @@ fn failed() -> RecordedEnd {
 }
 
 fn open(dir: &Path) -> DiskJournal {
-    DiskJournal::open(dir, DEFAULT_JOURNAL_BYTES).unwrap()
+    DiskJournal::open(dir, 1 << 30).unwrap()
 }
 
 /// The files of the folder's jobs, by name.
@@ -118,7 +118,7 @@ fn what_was_written_is_there_again() {
 
     let journal = open(dir.path());
     assert_eq!(journal.usage().bytes, used.bytes);
-    let found = journal.recover();
+    let found: Vec<_> = journal.recover().collect();
     let order: Vec<_> = found.iter().map(|job| job.record.clone()).collect();
     let expected: Vec<_> = (10..)
         .zip(&keys[..4])
@@ -167,18 +167,18 @@ fn beginnings_before_the_latest_state_do_not_count() {
             .find(|n| n.ends_with(".begun"));
         let path = dir.path().join("jobs").join(name.unwrap());
         let count = std::fs::read(&path).unwrap();
-        assert_eq!(journal.recover()[0].begun, 1);
+        assert_eq!(journal.recover().next().unwrap().begun, 1);
         journal.checkpoint(key(1, 1), step, state(1));
         journal.flush(SOON);
         assert!(!path.exists(), "a state removes the count");
         std::fs::write(&path, count).unwrap();
-        let found = journal.recover().remove(0);
+        let found = journal.recover().next().unwrap();
         assert_eq!((found.begun, found.state.unwrap().0), (0, step));
     }
     journal.begin(key(1, 1));
     journal.begin(key(1, 1));
     assert_eq!(
-        journal.recover()[0].begun,
+        journal.recover().next().unwrap().begun,
         2,
         "those since the latest state do"
     );
@@ -200,7 +200,8 @@ fn a_uuid_that_is_used_again_is_the_new_job() {
     journal.accept(&record(key(1, 1), 99), &tensors()).unwrap();
     journal.flush(SOON);
     drop(journal);
-    let found = open(dir.path()).recover();
+    let journal = open(dir.path());
+    let found: Vec<_> = journal.recover().collect();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].record.number, 99);
     assert!(found[0].end.is_none() && found[0].state.is_none() && found[0].begun == 0);
@@ -231,7 +232,7 @@ fn a_full_journal_refuses_jobs_and_keeps_the_rest() {
     journal.flush(SOON);
     let small = vec![(TensorHeader::new("latent", DType::U8, [20]), vec![0; 20])];
     journal.accept(&record(key(1, 2), 2), &small).unwrap();
-    assert_eq!(journal.recover().len(), 1);
+    assert_eq!(journal.recover().count(), 1);
 }
 
 #[cfg(unix)]
@@ -266,7 +267,7 @@ fn a_folder_that_cannot_be_written_is_counted_and_harms_nobody() {
     journal.end(key(1, 1), done());
     journal.flush(SOON);
     assert_eq!(journal.usage().failed_writes, 3);
-    assert_eq!(journal.recover().len(), 1, "the job is still there");
+    assert_eq!(journal.recover().count(), 1, "the job is still there");
 }
 
 #[test]
@@ -279,7 +280,7 @@ fn a_state_that_comes_too_fast_replaces_the_one_that_waits() {
         journal.checkpoint(key(1, 1), step, large.clone());
     }
     journal.flush(SOON);
-    let (written, usage) = (journal.recover().remove(0), journal.usage());
+    let (written, usage) = (journal.recover().next().unwrap(), journal.usage());
     assert_eq!(written.state.unwrap().0, 50);
     assert!(usage.skipped_states > 0);
 }
@@ -307,7 +308,8 @@ fn a_torn_file_is_put_aside_and_the_others_are_read() {
             let dir = tempfile::tempdir().unwrap();
             let torn = three_files(dir.path()).swap_remove(at);
             std::fs::write(&torn, &bytes[..length]).unwrap();
-            let found = open(dir.path()).recover();
+            let journal = open(dir.path());
+            let found: Vec<_> = journal.recover().collect();
             let is_state = torn.extension().is_some_and(|suffix| suffix == "state");
             assert_eq!(found.len(), 1 + usize::from(is_state), "{torn:?} {length}");
             assert!(found.iter().all(|job| job.state.is_none() || !is_state));
@@ -323,7 +325,8 @@ fn a_file_that_was_not_written_to_its_end_is_no_file() {
     let files = three_files(dir.path());
     let partial = super::folder::partial(&files[0]);
     std::fs::copy(&files[0], &partial).unwrap();
-    let found = open(dir.path()).recover();
+    let journal = open(dir.path());
+    let found: Vec<_> = journal.recover().collect();
     assert_eq!(found.len(), 2);
     assert!(!partial.exists());
 }
@@ -386,6 +389,38 @@ proptest! {
 }
 
 #[test]
+fn a_file_under_another_name_is_put_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = three_files(dir.path());
+    for path in &files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let other = path.with_file_name(name.replacen("0101", "0909", 1));
+        std::fs::copy(path, other).unwrap();
+    }
+    let journal = open(dir.path());
+    let keys: Vec<_> = journal.recover().map(|job| job.record.key).collect();
+    assert_eq!(keys, [key(1, 1), key(1, 2)]);
+    assert_eq!(journal.recover().count(), 2);
+}
+
+#[test]
+fn files_of_another_version_stay_where_they_are() {
+    use sha2::Digest;
+    let dir = tempfile::tempdir().unwrap();
+    for path in three_files(dir.path()) {
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[8] = 99;
+        let content = bytes.len() - 32;
+        let digest = sha2::Sha256::digest(&bytes[..content]);
+        bytes[content..].copy_from_slice(&digest);
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let before = names(dir.path());
+    assert_eq!(open(dir.path()).recover().count(), 0);
+    assert_eq!(names(dir.path()), before);
+}
+
+#[test]
 fn requests_of_every_kind_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
@@ -405,7 +440,7 @@ fn requests_of_every_kind_are_kept() {
         };
         journal.accept(&job, &[]).unwrap();
     }
-    let found = journal.recover();
+    let found: Vec<_> = journal.recover().collect();
     let kept: Vec<_> = found.into_iter().map(|job| job.record.request).collect();
     assert_eq!(kept, requests);
 }

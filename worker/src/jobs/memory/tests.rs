@@ -84,6 +84,7 @@ impl Reader {
             id: id(job),
             reader: Some(self.subscription.client()),
             content: Content::default(),
+            age: Duration::ZERO,
             open: self.attached.open.open(id(job), 0).unwrap(),
         };
         self.store.put(self.key(job), new);
