@@ -6,8 +6,10 @@ jobs stay within the budget.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from comfy_node.wire import WireTensor
 from comfy_node.worker.client import WorkerClient
 from real_worker import RealWorker, command, generate, to_wire
 from reference import noise
+from soak.wire_client import JobFailed, WireClient
 
 WIDTH = 64
 """The tiny checkpoint's text width."""
@@ -186,24 +189,28 @@ def test_a_job_stays_within_what_it_was_let_in_with(
 
 def test_jobs_that_wait_are_counted_together(small: RealWorker) -> None:
     """Each job fits alone. One that does not fit beside the others may be sent again."""
-    latent = Announced("latent", 1, 16, 32, 32)
-    jobs = [small.client.submit(request("decode"), [latent], lambda _: None) for _ in range(48)]
-    # Admitted jobs wait for bytes that never arrive.
-    refusals = [job.exception(10) for job in jobs if job.done() or has_ended(job)]
-    assert 0 < len(refusals) < len(jobs)
-    assert {error.code for error in refusals} == {wire.ErrorCode.QUEUE_FULL}
-    assert "other jobs hold" in str(refusals[0])
-    for job in jobs:
-        job.cancel()
+    header = wire.TensorHeader("latent", wire.DType.F32, [1, 16, 32, 32])
+
+    async def refusals() -> list[wire.WireError]:
+        found = []
+        async with WireClient(f"ws://{small.address}/", "a test") as client:
+            for _ in range(48):
+                # Admitted jobs wait for bytes that never arrive.
+                await client.send(wire.Submit(uuid.uuid4().bytes, request("decode"), [header]))
+            await client.send(wire.StatusRequest())
+            while True:
+                try:
+                    if isinstance(await client.receive(), wire.Status):
+                        return found
+                except JobFailed as failed:
+                    found.append(failed.error)
+
+    refused = asyncio.run(refusals())
+    assert 0 < len(refused) < 48
+    assert {error.code for error in refused} == {wire.ErrorCode.QUEUE_FULL}
+    assert "other jobs hold" in refused[0].message
+    assert 1 <= refused[0].retry_after <= 60
     small.decode(torch.zeros(1, 16, 4, 4))
-
-
-def has_ended(job: object) -> bool:
-    try:
-        job.exception(1)
-    except TimeoutError:
-        return False
-    return True
 
 
 def test_a_decode_in_parts_is_the_same_picture(tiny: Path, tmp_path: Path, small) -> None:

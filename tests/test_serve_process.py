@@ -109,6 +109,11 @@ def test_health_and_metrics(worker) -> None:
         "precision": "f32",
         "queued": 0,
         "running": 0,
+        "kept_bytes": 0,
+        "kept_bytes_limit": 2 << 30,
+        "kept_seconds": 3600.0,
+        "kept_jobs": 0,
+        "is_durable": False,
     }
     done = 'jobs_total{operation="encode",outcome="done"}'
     before = worker.metric(done)

@@ -16,7 +16,7 @@ fn the_document_states_this_servers_limits() {
             Limits::default().kept_bytes
         ),
         format!(
-            "connections that have completed the handshake | {} ",
+            "connections that have completed the handshake | `serve --connections` {} by default",
             limits.clients
         ),
         format!(
