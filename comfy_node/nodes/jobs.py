@@ -15,6 +15,7 @@ from server import PromptServer
 from .. import wire
 from ..texts import WorkerError, page_language, say, translated
 from ..wire import WireTensor
+from ..worker import tracing
 from ..worker.job import JobEvent, JobResult, Notice
 from .comfyui import client_of
 from .inputs import finite, worker_priority
@@ -56,12 +57,13 @@ def from_wire(result: JobResult, name: str) -> torch.Tensor:
     return values.to(comfy.model_management.intermediate_device())
 
 
-def job_options(worker: object) -> wire.JobOptions:
-    """How the jobs on the worker of a `worker` input are to be run.
+def job_options(worker: object, span: tracing.Span | None = None) -> wire.JobOptions:
+    """How the jobs on the worker of a `worker` input are to be run, as part of a span's trace.
 
     The client adds what depends on the worker, such as whether states are sent.
     """
-    return wire.JobOptions(priority=worker_priority(worker))
+    trace = span.traceparent if span else None
+    return wire.JobOptions(priority=worker_priority(worker), trace=trace)
 
 
 async def run_job(
@@ -78,8 +80,6 @@ async def run_job(
     :class:`WorkerError` if the job fails.
     """
     events: queue.SimpleQueue[JobEvent] = queue.SimpleQueue()
-    options = job_options(worker)
-    future = client_of(worker).submit(request, tensors, events.put, options)
 
     def show_events() -> None:
         while not events.empty():
@@ -93,10 +93,15 @@ async def run_job(
             if isinstance(event, wire.Progress | wire.Preview):
                 on_progress(event)
 
-    try:
-        return await wait_for(future, show_events)
-    finally:
-        show_text(node_id)
+    # ComfyUI runs one prompt at a time, and names it here.
+    prompt_id = getattr(PromptServer.instance, "last_prompt_id", None)
+    with tracing.job_span(wire.OPERATIONS[type(request)], node_id, prompt_id) as span:
+        options = job_options(worker, span)
+        future = client_of(worker).submit(request, tensors, events.put, options)
+        try:
+            return await wait_for(future, show_events)
+        finally:
+            show_text(node_id)
 
 
 async def wait_for(

@@ -47,6 +47,7 @@ from .messages import (
 )
 from .options import JobOptions, Priority, StateInterval
 from .requests import (
+    OPERATIONS,
     AutoSchedule,
     DecodeRequest,
     DenoiseRequest,

@@ -126,3 +126,11 @@ class VaeEncodeRequest:
 
 
 Request = Annotated[object, OneOf(EncodeRequest, DenoiseRequest, DecodeRequest, VaeEncodeRequest)]
+
+OPERATIONS = {
+    EncodeRequest: "encode",
+    DenoiseRequest: "denoise",
+    DecodeRequest: "decode",
+    VaeEncodeRequest: "vae-encode",
+}
+"""The name of each request's operation, as the worker's capabilities spell it."""

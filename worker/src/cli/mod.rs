@@ -8,6 +8,7 @@
 //! - `model_args`, `shortcut_args`, `values`: arguments that several commands share, and the
 //!   parsers of their values
 //! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
+//! - `otlp`: where `serve` delivers the traces of its jobs
 //! - `loading`: from a checkpoint's name to a loaded pipeline
 //! - `error`, `signals`, `terminal`: how a command ends, and where its output goes
 
@@ -19,6 +20,7 @@ mod keeping_args;
 mod listening;
 mod loading;
 mod model_args;
+mod otlp;
 mod out_file;
 mod picture;
 mod runtime;

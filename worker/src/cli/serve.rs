@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
+use opentelemetry_sdk::trace::SdkTracer;
 use ovis_protocol::limits::MAX_JOBS_PER_OWNER;
 use tokio::net::TcpListener;
 
@@ -11,6 +12,7 @@ use super::error::{CliError, DEVICE_FAILED};
 use super::keeping_args::KeepingArgs;
 use super::listening::Bound;
 use super::model_args::{DeviceArgs, ModelArgs};
+use super::otlp::OtlpArgs;
 use super::tls_args::{Reach, TlsArgs};
 use super::token_args::{TokenArgs, MAKE_A_TOKEN};
 use super::values::{parsed, seconds, text, whole_within};
@@ -121,6 +123,8 @@ pub struct ServeArgs {
     /// standard error, lines are dropped and counted.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    #[command(flatten)]
+    otlp: OtlpArgs,
 }
 
 /// Serves until SIGTERM, Ctrl-C or SIGHUP. The first such signal lets the running step finish;
@@ -132,13 +136,15 @@ pub struct ServeArgs {
 pub fn run(args: &ServeArgs) -> Result<(), CliError> {
     logging::start(args.log_format);
     let runtime = runtime::start()?;
-    let result = runtime.block_on(serve(args));
+    let traces = args.otlp.start(runtime.handle())?;
+    let result = runtime.block_on(serve(args, traces.tracer()));
+    traces.end();
     // Do not wait for a model that is still loading when the worker is told to stop.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(args: &ServeArgs) -> Result<(), CliError> {
+async fn serve(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<(), CliError> {
     let stop = signals::stop_signal()?;
     let shutdown = async move {
         let (signal, _) = stop.await;
@@ -179,7 +185,7 @@ async fn serve(args: &ServeArgs) -> Result<(), CliError> {
             tracing::info!("stopped while loading");
             return Ok(());
         }
-        jobs = load(args) => jobs?,
+        jobs = load(args, tracer) => jobs?,
     };
     let listener = bound.listen()?;
     announce(&listener, &jobs, tls.as_ref());
@@ -217,7 +223,7 @@ impl From<StartError<CliError>> for CliError {
     }
 }
 
-async fn load(args: &ServeArgs) -> Result<Jobs, CliError> {
+async fn load(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<Jobs, CliError> {
     let (model, device) = (args.model.clone(), args.device.clone());
     let limits = args.keeping.limits(args.queue, args.queue_per_owner);
     let (journal, watchdog) = (args.keeping.journal()?, args.watchdog);
@@ -230,9 +236,12 @@ async fn load(args: &ServeArgs) -> Result<Jobs, CliError> {
             say(&loading::paths(&pipeline)?);
             Ok::<_, CliError>(pipeline.with_host_memory(device.host_memory()))
         };
-        let make = move |model, budget| match journal {
-            Some(journal) => Jobs::with_journal(limits, journal, model, budget),
-            None => Jobs::new(limits, model, budget),
+        let make = move |model, budget| {
+            let jobs = match journal {
+                Some(journal) => Jobs::with_journal(limits, journal, model, budget),
+                None => Jobs::new(limits, model, budget),
+            };
+            jobs.with_tracer(tracer)
         };
         let jobs = device::start_with(DEFAULT_MODEL, load, make)?;
         if let Some(limit) = watchdog.limit(jobs.capabilities().device == "cpu") {

@@ -317,6 +317,7 @@ impl<B: Backend> DeviceThread<B> {
             let preview = guarded(operation.clone(), || backend.preview(&active.state));
             let took = begun.elapsed();
             active.steps.push(took);
+            active.ticket.trace.step(begun, &report);
             let after = backend.forwards(&active.state);
             self.jobs.metrics().step_ended(took, before, after);
             match preview {

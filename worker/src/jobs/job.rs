@@ -12,6 +12,7 @@ use super::event::Event;
 use super::id::{ClientId, JobKey};
 use super::owner::OwnerId;
 use super::store::JobStore;
+use super::trace::JobTrace;
 use super::work::Work;
 
 /// An admitted job with all its inputs.
@@ -44,8 +45,8 @@ pub struct Ticket {
     pub deadline: Option<Instant>,
     /// When the client wants the state of a denoise job.
     pub state: Option<StateInterval>,
-    /// The trace that the job belongs to, as a W3C `traceparent`.
-    pub trace: Option<Arc<str>>,
+    /// The job's spans in a trace.
+    pub trace: JobTrace,
     /// Whether the job is in the journal: the owner, if it is.
     pub journaled: Option<OwnerId>,
     /// Set once nobody wants the result any more. Operations on a CPU look at it while they
@@ -70,7 +71,7 @@ impl Ticket {
             operation,
             deadline: None,
             state: None,
-            trace: None,
+            trace: JobTrace::default(),
             journaled: None,
             cancelled: Arc::default(),
             span: tracing::info_span!("job", %id, operation),
@@ -97,7 +98,6 @@ impl Ticket {
             owner: Some(*owner),
             deadline,
             state: options.state,
-            trace: options.trace.as_deref().map(Arc::from),
             span: tracing::info_span!("job", %id, operation, client, %owner),
             ..self
         }
@@ -109,6 +109,11 @@ impl Ticket {
             journaled: owner,
             ..self
         }
+    }
+
+    /// The ticket with the spans of a job submitted just now.
+    pub(super) fn traced(self, trace: JobTrace) -> Self {
+        Self { trace, ..self }
     }
 
     /// Stores an event that does not end the job. [`Jobs::end`](super::Jobs::end) ends it.

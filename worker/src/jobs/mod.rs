@@ -25,7 +25,7 @@
 //! - `journal`: what must survive the process, in a state folder; `recorder`: which events go
 //!   there; `restore`: jobs of an earlier process go on
 //! - `pulse`: what a device is busy with, and since when
-//! - `metrics`: counters and histograms
+//! - `metrics`: counters and histograms; `trace`: a job's spans in a trace
 //! - `error`: failures as clients see them
 //! - `id`: numbers of clients, owners and jobs
 
@@ -58,6 +58,7 @@ mod submission;
 mod subscription;
 #[cfg(test)]
 pub mod testing;
+mod trace;
 mod turns;
 mod work;
 
@@ -82,4 +83,5 @@ pub use state::{Next, Wanted};
 pub use store::{Attached, Delivered, Found, JobStore, Kept, NewJob, Swept, Wake};
 pub use submission::{Admitted, Submission};
 pub use subscription::Subscription;
+pub use trace::JobTrace;
 pub use work::{Resume, Work};

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use opentelemetry_sdk::trace::SdkTracer;
 use ovis_protocol::limits::MAX_JOBS_PER_OWNER;
 use ovis_protocol::{Capabilities, ErrorCode, Keeping, StateInterval, Status, WireError};
 use tokio::sync::watch;
@@ -27,6 +28,7 @@ use super::state::{queue_full, Next, Shared, Wanted};
 use super::store::{Attached, Found, JobStore, Kept, NewJob};
 use super::submission::{Admitted, Submission};
 use super::subscription::Subscription;
+use super::trace::JobTrace;
 use crate::pipeline::{Ask, Budget};
 
 /// Queue places unless configured otherwise. An owner that is alone may take a third of them,
@@ -89,6 +91,8 @@ pub struct Jobs {
     numbers: Arc<AtomicU64>,
     pulse: Arc<Pulse>,
     device: watch::Sender<DeviceState>,
+    /// What makes the spans of jobs, if traces are wanted.
+    tracer: Option<SdkTracer>,
 }
 
 /// Whether the device works.
@@ -156,7 +160,14 @@ impl Jobs {
             numbers: Arc::new(AtomicU64::new(1)),
             pulse: Arc::default(),
             device: watch::Sender::new(DeviceState::Works),
+            tracer: None,
         }
+    }
+
+    /// The same jobs, whose spans this tracer makes from now on; without one, nothing does.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Option<SdkTracer>) -> Self {
+        Self { tracer, ..self }
     }
 
     /// What the loaded model can do.
@@ -400,8 +411,15 @@ impl Jobs {
             }
             return Err(shutting_down());
         }
+        let trace = JobTrace::begin(
+            self.tracer.as_ref(),
+            options.trace.as_deref(),
+            ticket.id,
+            &owner.id,
+            &work,
+        );
         let job = Job {
-            ticket,
+            ticket: ticket.traced(trace),
             model: self.model.name.clone(),
             work,
             reservation,
@@ -504,6 +522,7 @@ impl Jobs {
     pub fn next(&self, wanted: &Wanted<'_>) -> Next {
         let next = self.shared.next(wanted);
         if let Next::Job(job) = &next {
+            job.ticket.trace.start();
             // Without the lock, as it writes to a disk.
             self.shared.recorder.begin(&job.ticket);
         }

@@ -202,7 +202,10 @@ impl Shared {
     /// Parts with a job that the worker's end interrupts.
     pub fn interrupt(&self, state: &mut State, ticket: &Ticket) {
         match ticket.journaled {
-            Some(_) => state.running.retain(|other| !other.is_same_as(ticket)),
+            Some(_) => {
+                state.running.retain(|other| !other.is_same_as(ticket));
+                ticket.trace.interrupt();
+            }
             None => self.end(state, ticket, Event::Failed(shutting_down())),
         }
     }
@@ -229,6 +232,7 @@ impl Shared {
         if let Event::Done(outcome, _) = &event {
             state.recent.note(outcome.seconds_running);
         }
+        ticket.trace.end(&event);
         ticket.span.in_scope(|| log_end(&event));
         ticket.report(event);
     }
