@@ -40,6 +40,24 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All codes, by number.
+    pub const ALL: [Self; 14] = [
+        Self::VersionMismatch,
+        Self::Unauthorized,
+        Self::BadMessage,
+        Self::InvalidRequest,
+        Self::QueueFull,
+        Self::MissingModel,
+        Self::OutOfMemory,
+        Self::ShuttingDown,
+        Self::Internal,
+        Self::UnknownJob,
+        Self::Conflict,
+        Self::DeadlineExceeded,
+        Self::Forbidden,
+        Self::Expired,
+    ];
+
     /// The code's name, as stable as its number, for logs and user interfaces.
     pub fn name(self) -> &'static str {
         match self {
@@ -99,6 +117,18 @@ impl WireError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_codes_are_listed_by_number() {
+        let config = bincode::config::standard().with_fixed_int_encoding();
+        for (number, code) in (0u32..).zip(ErrorCode::ALL) {
+            let bytes = number.to_le_bytes();
+            let decoded = bincode::decode_from_slice::<ErrorCode, _>(&bytes, config);
+            assert_eq!(decoded.unwrap().0, code);
+        }
+        let next = (ErrorCode::ALL.len() as u32).to_le_bytes();
+        assert!(bincode::decode_from_slice::<ErrorCode, _>(&next, config).is_err());
+    }
 
     #[test]
     fn what_an_error_repeats_is_bounded_and_on_one_line() {

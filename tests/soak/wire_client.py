@@ -30,10 +30,13 @@ class JobFailed(Exception):
 class WireClient:
     """One connection, after the hellos. Use it as an asynchronous context manager."""
 
-    def __init__(self, url: str, name: str, secret: bytes | None = None) -> None:
+    def __init__(
+        self, url: str, name: str, secret: bytes | None = None, token: str | None = None
+    ) -> None:
         self._url = url
         self._name = name
         self._secret = secret
+        self._token = token
 
     async def __aenter__(self) -> WireClient:
         self._session = aiohttp.ClientSession()
@@ -42,7 +45,7 @@ class WireClient:
                 self._url, max_msg_size=wire.MAX_MESSAGE_BYTES, compress=0
             )
             hello = wire.ClientHello(
-                wire.MAGIC, wire.PROTOCOL_VERSION, self._name, None, self._secret
+                wire.MAGIC, wire.PROTOCOL_VERSION, self._name, self._token, self._secret
             )
             await self.send(hello)
             self.hello: wire.WorkerHello = await self.receive()

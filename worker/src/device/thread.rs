@@ -168,6 +168,8 @@ impl<B: Backend> DeviceThread<B> {
 
     /// Hands the state of a job over to its client, to the journal, or to both.
     fn write_state(&mut self, active: &Active<B::Denoise>, to_client: bool, to_journal: bool) {
+        let jobs = self.jobs.clone();
+        let _beat = jobs.pulse().begin("snapshot", Some(active.ticket.id));
         let operation = self.operation(&active.ticket);
         let Some(backend) = self.models.get_mut(&active.model) else {
             return;
@@ -198,6 +200,8 @@ impl<B: Backend> DeviceThread<B> {
     }
 
     fn report_memory(&mut self) {
+        let jobs = self.jobs.clone();
+        let _beat = jobs.pulse().begin("memory query", None);
         let backend = self.models.default_model();
         self.jobs.report_memory(backend.memory());
         if self.active.is_empty() {
@@ -244,12 +248,12 @@ impl<B: Backend> DeviceThread<B> {
         let span = ticket.span.clone();
         let _entered = span.enter();
         tracing::info!("started");
+        let jobs = self.jobs.clone();
+        let _beat = jobs.pulse().begin(ticket.operation, Some(ticket.id));
         if let Err(error) = self.check_memory(job.reservation.cost()) {
             return self.fail(&ticket, error);
         }
         let operation = self.operation(&ticket);
-        let jobs = self.jobs.clone();
-        let _beat = jobs.pulse().begin(ticket.operation, Some(ticket.id));
         let Some(backend) = self.models.get_mut(&job.model) else {
             return self.fail(&ticket, unknown_model(&job.model));
         };

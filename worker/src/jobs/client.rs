@@ -171,6 +171,9 @@ impl Client {
         }
         self.jobs
             .claim(self.id, found.job, (received / size) as usize);
+        // The connection's span names the client and its peer. A job of an earlier process has
+        // no other line that does.
+        tracing::info!(%job, owner = %self.owner.id, received, "claimed");
         Ok(())
     }
 

@@ -22,6 +22,33 @@ use crate::pipeline::Forwards;
 /// How a job may end, as the label `outcome` of `ovis_jobs_total`.
 const OUTCOMES: [&str; 3] = ["done", "failed", "cancelled"];
 
+/// Why a socket or an HTTP request was turned away, as the label `reason` of
+/// `ovis_refusals_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// A wrong token for an HTTP page.
+    Token,
+    /// Too many clients of its address had failed before.
+    Failures,
+    /// A TLS handshake that failed.
+    Tls,
+    /// It began without TLS on a port that speaks TLS.
+    NoTls,
+}
+
+impl Refusal {
+    const ALL: [Self; 4] = [Self::Token, Self::Failures, Self::Tls, Self::NoTls];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Failures => "failures",
+            Self::Tls => "tls",
+            Self::NoTls => "no-tls",
+        }
+    }
+}
+
 const QUEUE_SECONDS: &str = "ovis_queue_seconds";
 const JOB_SECONDS: &str = "ovis_job_seconds";
 const UPLOAD_SECONDS: &str = "ovis_upload_seconds";
@@ -37,6 +64,8 @@ const BUCKETS: [f64; 16] = [
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    errors: HashMap<ErrorCode, Counter>,
+    refusals: HashMap<Refusal, Counter>,
     /// By operation and outcome.
     ended: HashMap<(&'static str, &'static str), Counter>,
     queue_seconds: Histogram,
@@ -81,6 +110,19 @@ impl Metrics {
             ((operation, outcome), counter)
         });
         let ended = ended.collect();
+        // All of them from the beginning, as a rate needs a value from before the first one.
+        let errors = ErrorCode::ALL.map(|code| {
+            let help = "Errors that clients were told of, by code.";
+            let labels = [("code", code.name())];
+            let counter = counter(&recorder, "ovis_errors_total", help, &labels);
+            (code, counter)
+        });
+        let refusals = Refusal::ALL.map(|reason| {
+            let help = "Sockets and HTTP requests that were turned away, by reason.";
+            let labels = [("reason", reason.name())];
+            let counter = counter(&recorder, "ovis_refusals_total", help, &labels);
+            (reason, counter)
+        });
         let job_seconds = Work::OPERATIONS.map(|operation| {
             let help = "Seconds that finished jobs were on the device, from start to end.";
             let labels = [("operation", operation)];
@@ -89,6 +131,8 @@ impl Metrics {
         });
         let count = |name, help| counter(&recorder, name, help, &[]);
         Self {
+            errors: errors.into_iter().collect(),
+            refusals: refusals.into_iter().collect(),
             ended,
             queue_seconds: histogram(
                 &recorder,
@@ -153,16 +197,16 @@ impl Metrics {
     /// Counts an error that a client was told of: a job that failed or was not accepted, or a
     /// connection that was refused.
     pub fn count_error(&self, code: ErrorCode) {
-        let labels = [("code", code.name())];
-        let help = "Errors that clients were told of, by code.";
-        counter(&self.recorder, "ovis_errors_total", help, &labels).increment(1);
+        if let Some(errors) = self.errors.get(&code) {
+            errors.increment(1);
+        }
     }
 
-    /// Counts a socket that was turned away before its hello, for a reason of a few words.
-    pub fn count_refusal(&self, reason: &'static str) {
-        let labels = [("reason", reason)];
-        let help = "Sockets and HTTP requests that were turned away, by reason.";
-        counter(&self.recorder, "ovis_refusals_total", help, &labels).increment(1);
+    /// Counts a socket or a request that was turned away before a hello.
+    pub fn count_refusal(&self, reason: Refusal) {
+        if let Some(refusals) = self.refusals.get(&reason) {
+            refusals.increment(1);
+        }
     }
 
     /// Counts a job's upload that has ended.
@@ -312,12 +356,20 @@ mod tests {
         metrics.step_ended(Duration::from_millis(250), forwards(2, 0), forwards(4, 1));
         metrics.add_busy(Duration::from_millis(1500));
         metrics.job_ended("denoise", &Event::Cancelled);
+        metrics.count_error(ErrorCode::Expired);
+        metrics.count_refusal(Refusal::NoTls);
         metrics.gauge("ovis_jobs_queued", "Jobs waiting.").set(3);
         let text = metrics.render();
         for line in [
             "# TYPE ovis_jobs_total counter",
             "ovis_jobs_total{operation=\"denoise\",outcome=\"cancelled\"} 1",
             "ovis_jobs_total{operation=\"vae-encode\",outcome=\"done\"} 0",
+            "ovis_errors_total{code=\"version-mismatch\"} 0",
+            "ovis_errors_total{code=\"expired\"} 1",
+            "ovis_refusals_total{reason=\"no-tls\"} 1",
+            "ovis_refusals_total{reason=\"tls\"} 0",
+            "ovis_refusals_total{reason=\"token\"} 0",
+            "ovis_refusals_total{reason=\"failures\"} 0",
             "ovis_steps_total 1",
             "ovis_forwards_total 2",
             "ovis_forwards_answered_total 1",

@@ -70,7 +70,7 @@ pub use event::Event;
 pub use id::{ClientId, JobKey, OwnerNumber};
 pub use job::{Job, Ticket};
 pub use memory::MemoryStore;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Refusal};
 pub use open::{OpenJob, OpenJobs};
 pub use operator::{Listed, Stage};
 pub use owner::{neighbourhood, Owner, OwnerId, Party};

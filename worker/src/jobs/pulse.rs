@@ -25,14 +25,15 @@ impl Pulse {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that an operation begins. It ends when what is returned is dropped.
+    /// Notes that an operation begins. It ends when what is returned is dropped; the one that it
+    /// is part of, if any, is under way again then.
     pub fn begin(&self, operation: &'static str, job: Option<Uuid>) -> Beat<'_> {
-        *self.lock() = Some(Busy {
+        let outer = self.lock().replace(Busy {
             operation,
             job,
             since: Instant::now(),
         });
-        Beat(self)
+        Beat { pulse: self, outer }
     }
 
     /// The operation under way, if it began longer than `limit` ago.
@@ -43,11 +44,15 @@ impl Pulse {
 }
 
 /// An operation under way.
-pub struct Beat<'a>(&'a Pulse);
+pub struct Beat<'a> {
+    pulse: &'a Pulse,
+    /// The operation that this one is part of.
+    outer: Option<Busy>,
+}
 
 impl Drop for Beat<'_> {
     fn drop(&mut self) {
-        *self.0.lock() = None;
+        *self.pulse.lock() = self.outer.take();
     }
 }
 
@@ -66,5 +71,19 @@ mod tests {
         assert_eq!(pulse.overdue(Duration::from_secs(60)), None);
         drop(beat);
         assert_eq!(pulse.overdue(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_part_of_an_operation_does_not_end_it() {
+        let pulse = Pulse::default();
+        let outer = pulse.begin("denoise step", Some(Uuid::nil()));
+        let since = pulse.lock().clone().unwrap().since;
+        let inner = pulse.begin("check", None);
+        assert_eq!(pulse.lock().clone().unwrap().operation, "check");
+        drop(inner);
+        let busy = pulse.lock().clone().unwrap();
+        assert_eq!((busy.operation, busy.since), ("denoise step", since));
+        drop(outer);
+        assert_eq!(*pulse.lock(), None);
     }
 }

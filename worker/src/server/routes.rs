@@ -17,7 +17,7 @@ use super::context::Context;
 use super::health::{health, healthz, metrics, readyz};
 use super::operator;
 use super::tokens::{Identity, Rejected, Role};
-use crate::jobs::Health;
+use crate::jobs::{Health, Refusal};
 
 /// An answer with its whole body.
 pub type Answer = Response<Full<Bytes>>;
@@ -91,6 +91,7 @@ impl Route {
 /// The answer to a request from `address`.
 pub fn answer(request: &Request<impl Sized>, address: IpAddr, context: &Context) -> Answer {
     if let Some(wait) = context.failures.keeps_out(address) {
+        context.jobs.metrics().count_refusal(Refusal::Failures);
         return too_many_failures(wait);
     }
     if let Some(refusal) = wrong_host(request, context) {
@@ -153,7 +154,7 @@ fn authorize(
             "This needs a token, in the header `Authorization: Bearer TOKEN`.",
         ),
         Rejected::Wrong => {
-            context.jobs.metrics().count_refusal("token");
+            context.jobs.metrics().count_refusal(Refusal::Token);
             context.failures.note(address);
             unauthorized(
                 "Bearer realm=\"ovis-worker\", error=\"invalid_token\"",

@@ -30,6 +30,11 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long writing what is left to the state folder may take at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long telling the clients, and then writing to the state folder, may each take when the
+/// device hangs. The next process waits for this one to end, and one step more or less in the
+/// state folder is worth less than that.
+const HANG_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Why a server ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -128,11 +133,18 @@ pub async fn serve(
     };
     // Every job's end is stored by now, so it is sent before the connections close.
     let _ = leave.send(Some(reason));
+    let (tell, flush) = match device {
+        DeviceState::Hangs => (
+            context.options.close_timeout.min(HANG_TIMEOUT),
+            HANG_TIMEOUT,
+        ),
+        _ => (context.options.close_timeout, FLUSH_TIMEOUT),
+    };
     let all = async { while connections.join_next().await.is_some() {} };
-    if timeout(context.options.close_timeout, all).await.is_err() {
+    if timeout(tell, all).await.is_err() {
         tracing::warn!("some clients did not take their last messages in time");
     }
-    let flush = move || jobs.recorder().flush(FLUSH_TIMEOUT);
+    let flush = move || jobs.recorder().flush(flush);
     let _ = tokio::task::spawn_blocking(flush).await;
     result
 }
@@ -151,7 +163,9 @@ pub(super) async fn connection(
     let handshake = async {
         let upgraded = async {
             let stream = match &context.options.tls {
-                Some(tls) => Stream::Encrypted(tls::accept(stream, tls).await?),
+                Some(tls) => {
+                    Stream::Encrypted(tls::accept(stream, tls, context.jobs.metrics()).await?)
+                }
                 None => Stream::Plain(stream),
             };
             http::serve(stream, address, &context).await

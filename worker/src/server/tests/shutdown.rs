@@ -2,13 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use ovis_protocol::{ErrorCode, WorkerMessage};
+use ovis_protocol::{ErrorCode, Request, WorkerMessage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::client::*;
 use super::fake::*;
-use crate::server::Options;
+use crate::device;
+use crate::jobs::Health;
+use crate::server::context::Context;
+use crate::server::health::{healthz, readyz};
+use crate::server::{Options, ServeError};
 
 async fn ask(server: &TestServer, head: &str) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -85,5 +89,80 @@ async fn a_device_that_ends_ends_the_server() {
     assert!(reason.contains("device has failed"), "{reason}");
     let error = server.task.await.unwrap().unwrap_err();
     assert!(error.to_string().contains("device"), "{error}");
-    assert_eq!(server.jobs.health(), crate::jobs::Health::Ended);
+    assert_eq!(server.jobs.health(), Health::Ended);
+}
+
+/// An operation that does not come back ends the server within the watchdog's limit and the seconds for
+/// the clients, who are told. One that reads nothing does not hold it up.
+#[tokio::test]
+async fn a_device_that_hangs_ends_the_server() {
+    const LIMIT: Duration = Duration::from_millis(200);
+    let options = Options {
+        close_timeout: Duration::from_secs(60),
+        ..options()
+    };
+    let server = server_with(options, 24, 1).await;
+    let context = Context::new(server.jobs.clone(), Options::default());
+    assert_eq!(healthz(&context), (true, "{\"alive\":true}\n".into()));
+    device::watch(server.jobs.clone(), LIMIT).unwrap();
+    let mut client = Client::connect(&server).await;
+    // An idle device does not hang, however long it is idle.
+    tokio::time::sleep(3 * LIMIT).await;
+    assert_eq!(server.jobs.health(), Health::Ok);
+
+    // More than the sockets' buffers hold, for one that does not read it.
+    let mut deaf = Client::connect_as(&server, "deaf").await;
+    deaf.submit(3, Request::Decode, vec![latent(160)]).await;
+    server.until("decode").await;
+    server.idle().await;
+
+    let begun = Instant::now();
+    client.submit(1, encode_request("hang", 4), vec![]).await;
+    client.submit(2, encode_request("queued", 4), vec![]).await;
+    let mut failed = Vec::new();
+    let reason = loop {
+        match client.next().await {
+            WorkerMessage::Failed { job, error } => failed.push((job, error.code)),
+            WorkerMessage::ShuttingDown { reason } => break reason,
+            WorkerMessage::Queued { .. } | WorkerMessage::Started { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    let took = begun.elapsed();
+    assert!(took >= LIMIT && took < Duration::from_secs(2), "{took:?}");
+    assert!(reason.contains("does not answer"), "{reason}");
+    failed.sort_by_key(|(job, _)| *job);
+    let codes = [1, 2].map(|n| (id(n), ErrorCode::ShuttingDown));
+    assert_eq!(failed, codes);
+    assert_eq!(healthz(&context), (false, "{\"alive\":false}\n".into()));
+    assert!(!readyz(&context).0);
+    let error = server.task.await.unwrap().unwrap_err();
+    assert!(matches!(error, ServeError::DeviceHangs), "{error:?}");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    drop((client, deaf));
+}
+
+/// Between jobs, too, an operation that does not come back is noticed.
+#[tokio::test]
+async fn a_query_of_the_device_that_hangs_ends_the_server() {
+    let server = server_with(options(), 24, 1).await;
+    device::watch(server.jobs.clone(), Duration::from_millis(200)).unwrap();
+    let mut client = Client::connect(&server).await;
+    client.submit(1, encode_request("stuck", 4), vec![]).await;
+    loop {
+        match client.next().await {
+            WorkerMessage::ShuttingDown { reason } => {
+                break assert!(reason.contains("does not answer"), "{reason}")
+            }
+            WorkerMessage::Failed { error, .. } => {
+                assert_eq!(error.code, ErrorCode::InvalidRequest);
+            }
+            WorkerMessage::Queued { .. } | WorkerMessage::Started { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(client);
+    let error = server.task.await.unwrap().unwrap_err();
+    assert!(matches!(error, ServeError::DeviceHangs), "{error:?}");
 }

@@ -48,6 +48,14 @@ impl Encrypted {
         }
     }
 
+    /// How many clients the metrics say were turned away for this reason.
+    fn refusals(&self, reason: &str) -> u64 {
+        let text = self.server.jobs.metrics().render();
+        let name = format!("ovis_refusals_total{{reason=\"{reason}\"}} ");
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(&name));
+        values.next().unwrap().parse().unwrap()
+    }
+
     async fn plain(&self) -> TcpStream {
         TcpStream::connect(self.server.address).await.unwrap()
     }
@@ -98,7 +106,9 @@ async fn http_and_websockets_are_served_in_tls() {
         let answer = decode_worker(&bytes).unwrap();
         assert!(matches!(answer, WorkerMessage::Hello(_)), "{answer:?}");
     }
+    assert_eq!(encrypted.refusals("tls"), 0);
     assert!(encrypted.connect(&[&TLS13], &["h2"]).await.is_err());
+    assert_eq!(encrypted.refusals("tls"), 1);
 }
 
 #[tokio::test]
@@ -126,6 +136,10 @@ async fn a_client_without_tls_is_told() {
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request"), "{answer}");
         assert!(answer.contains("This port speaks TLS"), "{answer}");
     }
+    assert_eq!(
+        (encrypted.refusals("no-tls"), encrypted.refusals("tls")),
+        (3, 0)
+    );
     // What is neither is closed.
     let mut stream = encrypted.plain().await;
     stream.write_all(&[0, 1, 2, 3]).await.unwrap();

@@ -422,6 +422,10 @@ async fn an_address_with_ten_failures_is_kept_out() {
     assert_eq!(status(&refused), 429, "{refused}");
     assert!(refused.contains("retry-after: "), "{refused}");
     assert_eq!(from.hello("192.0.2.1", "right").await, 429);
+    let metrics = from.context.jobs.metrics().render();
+    for line in ["reason=\"failures\"} 2", "reason=\"token\"} 5"] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
     // Other addresses are not concerned, and loopback never is.
     assert_eq!(status(&from.ask("192.0.2.2", right).await), 200);
     assert_eq!(from.hello("192.0.2.2", "right").await, 101);

@@ -10,6 +10,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::config::Tls;
+use crate::jobs::{Metrics, Refusal};
 
 /// First byte of a TLS connection: a record of the handshake (RFC 8446, section 5.1).
 const HANDSHAKE: u8 = 22;
@@ -23,13 +24,19 @@ const SPEAKS_TLS: &str =
     "This port speaks TLS: use https:// or wss:// instead of http:// or ws://.\n";
 
 /// The TLS handshake. A client that begins with HTTP is answered in clear text; `None` if there
-/// is no connection. The caller bounds the wait.
-pub async fn accept(mut stream: TcpStream, tls: &Tls) -> Option<Box<TlsStream<TcpStream>>> {
+/// is no connection. Clients without TLS and handshakes that fail are counted. The caller bounds
+/// the wait.
+pub async fn accept(
+    mut stream: TcpStream,
+    tls: &Tls,
+    metrics: &Metrics,
+) -> Option<Box<TlsStream<TcpStream>>> {
     let mut first = [0];
     match stream.peek(&mut first).await {
         Ok(1) if first[0] == HANDSHAKE => {}
         Ok(1) if first[0].is_ascii_alphabetic() => {
             tracing::debug!("a client without TLS");
+            metrics.count_refusal(Refusal::NoTls);
             let _ = timeout(LINGER, refuse(&mut stream)).await;
             return None;
         }
@@ -40,6 +47,7 @@ pub async fn accept(mut stream: TcpStream, tls: &Tls) -> Option<Box<TlsStream<Tc
         Err(error) => {
             // Also a client that does not accept the certificate.
             tracing::debug!(%error, "no TLS handshake");
+            metrics.count_refusal(Refusal::Tls);
             None
         }
     }
