@@ -15,8 +15,10 @@ DOCUMENTS = [
     "protocol/README.md",
     "tests/gpu/results.md",
     "worker/demo/README.md",
+    "packaging/README.md",
+    "packaging/grafana/README.md",
 ]
-FOLDERS = ("comfy_node", "locales", "protocol", "tests", "worker", "workflows")
+FOLDERS = ("comfy_node", "locales", "packaging", "protocol", "tests", "worker", "workflows")
 
 
 def text_of(document: str) -> str:

@@ -9,8 +9,6 @@ import re
 import time
 import urllib.request
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from test_serve_jobs import LARGE, LONG_STEPS, Job, denoise_tensors, wait_until
 
 TOKEN = "a-t0ken-that-no-line-may-show"
 SECRET = bytes(range(100, 132))
-HUGE = 192
+HUGE = 128
 """Height and width of a latent of which one step takes longer than ``HANG_SECONDS``."""
 HANG_SECONDS = 0.2
 
@@ -202,15 +200,6 @@ def test_a_drained_worker_is_alive_and_not_ready(tiny: Path, tmp_path: Path) -> 
 # A device that hangs
 
 
-@asynccontextmanager
-async def hanging(
-    worker: RealWorker, secret: bytes | None
-) -> AsyncIterator[tuple[WireClient, bytes]]:
-    """A client with a job whose step takes longer than the worker's device may."""
-    async with WireClient(f"ws://{worker.address}/", "hanging", secret) as client:
-        yield client, await client.submit(denoise(1), denoise_tensors(HUGE))
-
-
 async def told(client: WireClient) -> tuple[str, list[wire.ErrorCode]]:
     """Why the worker ends, and how jobs failed before."""
     failed = []
@@ -235,7 +224,8 @@ def test_a_device_that_hangs_ends_the_process(tiny: Path, tmp_path: Path, is_dur
         options["state_dir"] = tmp_path / "state"
 
     async def hang(worker: RealWorker) -> tuple[bytes, float]:
-        async with hanging(worker, SECRET) as (client, job):
+        async with WireClient(f"ws://{worker.address}/", "hanging", SECRET) as client:
+            job = await client.submit(denoise(1), denoise_tensors(HUGE))
             reason, failed = await told(client)
             at = time.monotonic()
         assert "does not answer" in reason

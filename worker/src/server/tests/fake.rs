@@ -18,6 +18,9 @@ use crate::server::{serve, Options, ServeError};
 /// Width of the fake's conditioning.
 pub const WIDTH: usize = 8;
 
+/// Longer than any test waits.
+const HANG: Duration = Duration::from_secs(600);
+
 /// What the device's thread did, in order: `encode NAME`, `step SEED N`, `decode`, `vae-encode`.
 pub type Log = Arc<Mutex<Vec<String>>>;
 
@@ -25,6 +28,8 @@ pub type Log = Arc<Mutex<Vec<String>>>;
 pub struct Fake {
     log: Log,
     pause: Duration,
+    /// Whether the next query of the device's memory does not come back.
+    is_stuck: bool,
 }
 
 pub struct FakeDenoise {
@@ -72,6 +77,14 @@ impl Backend for Fake {
             "long" => {
                 std::thread::sleep(Duration::from_secs(2));
                 Err(Error::invalid("it took long", ""))
+            }
+            "hang" => {
+                std::thread::sleep(HANG);
+                Err(Error::invalid("it hung", ""))
+            }
+            "stuck" => {
+                self.is_stuck = true;
+                Err(Error::invalid("the device is stuck from now on", ""))
             }
             "invalid" => Err(Error::invalid("the fake refuses", "ask otherwise")),
             _ => {
@@ -192,6 +205,9 @@ impl Backend for Fake {
     }
 
     fn memory(&self) -> (u64, u64) {
+        if self.is_stuck {
+            std::thread::sleep(HANG);
+        }
         (1, 2)
     }
 }
@@ -227,6 +243,7 @@ pub async fn server_within(options: Options, limits: Limits, pause_ms: u64) -> T
         Ok::<_, Error>(Fake {
             log: backend_log,
             pause: Duration::from_millis(pause_ms),
+            is_stuck: false,
         })
     })
     .unwrap();

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use ovis_protocol::{ErrorCode, WorkerMessage};
+use ovis_protocol::{ErrorCode, Request, WorkerMessage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::client::*;
 use super::fake::*;
@@ -92,7 +93,7 @@ async fn a_device_that_ends_ends_the_server() {
     assert_eq!(server.jobs.health(), Health::Ended);
 }
 
-/// A step that does not come back ends the server within the watchdog's limit and the seconds for
+/// An operation that does not come back ends the server within the watchdog's limit and the seconds for
 /// the clients, who are told. One that reads nothing does not hold it up.
 #[tokio::test]
 async fn a_device_that_hangs_ends_the_server() {
@@ -101,7 +102,7 @@ async fn a_device_that_hangs_ends_the_server() {
         close_timeout: Duration::from_secs(60),
         ..options()
     };
-    let server = server_with(options, 24, 20_000).await;
+    let server = server_with(options, 24, 1).await;
     let context = Context::new(server.jobs.clone(), Options::default());
     assert_eq!(healthz(&context), (true, "{\"alive\":true}\n".into()));
     device::watch(server.jobs.clone(), LIMIT).unwrap();
@@ -110,10 +111,14 @@ async fn a_device_that_hangs_ends_the_server() {
     tokio::time::sleep(3 * LIMIT).await;
     assert_eq!(server.jobs.health(), Health::Ok);
 
+    // More than the sockets' buffers hold, for one that does not read it.
+    let mut deaf = Client::connect_as(&server, "deaf").await;
+    deaf.submit(3, Request::Decode, vec![latent(160)]).await;
+    server.until("decode").await;
+    server.idle().await;
+
     let begun = Instant::now();
-    client
-        .submit(1, denoise_request(7, 2), vec![positive(), latent(4)])
-        .await;
+    client.submit(1, encode_request("hang", 4), vec![]).await;
     client.submit(2, encode_request("queued", 4), vec![]).await;
     let mut failed = Vec::new();
     let reason = loop {
@@ -132,10 +137,33 @@ async fn a_device_that_hangs_ends_the_server() {
     assert_eq!(failed, codes);
     assert_eq!(healthz(&context), (false, "{\"alive\":false}\n".into()));
     assert!(!readyz(&context).0);
-    // The client has neither read the close frame nor answered it.
     let error = server.task.await.unwrap().unwrap_err();
     assert!(matches!(error, ServeError::DeviceHangs), "{error:?}");
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
-    drop(client);
+    drop((client, deaf));
+}
+
+/// Between jobs, too, an operation that does not come back is noticed.
+#[tokio::test]
+async fn a_query_of_the_device_that_hangs_ends_the_server() {
+    let server = server_with(options(), 24, 1).await;
+    device::watch(server.jobs.clone(), Duration::from_millis(200)).unwrap();
+    let mut client = Client::connect(&server).await;
+    client.submit(1, encode_request("stuck", 4), vec![]).await;
+    let ended = timeout(Duration::from_secs(10), server.task).await;
+    let error = ended.unwrap().unwrap().unwrap_err();
+    assert!(matches!(error, ServeError::DeviceHangs), "{error:?}");
+    loop {
+        match client.next().await {
+            WorkerMessage::ShuttingDown { reason } => {
+                break assert!(reason.contains("does not answer"), "{reason}")
+            }
+            WorkerMessage::Failed { error, .. } => {
+                assert_eq!(error.code, ErrorCode::InvalidRequest);
+            }
+            WorkerMessage::Queued { .. } | WorkerMessage::Started { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
