@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use ovis_protocol::{ErrorCode, Request, WorkerMessage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::client::*;
 use super::fake::*;
@@ -150,6 +151,9 @@ async fn a_query_of_the_device_that_hangs_ends_the_server() {
     device::watch(server.jobs.clone(), Duration::from_millis(200)).unwrap();
     let mut client = Client::connect(&server).await;
     client.submit(1, encode_request("stuck", 4), vec![]).await;
+    let ended = timeout(Duration::from_secs(10), server.task).await;
+    let error = ended.unwrap().unwrap().unwrap_err();
+    assert!(matches!(error, ServeError::DeviceHangs), "{error:?}");
     loop {
         match client.next().await {
             WorkerMessage::ShuttingDown { reason } => {
@@ -162,7 +166,4 @@ async fn a_query_of_the_device_that_hangs_ends_the_server() {
             other => panic!("{other:?}"),
         }
     }
-    drop(client);
-    let error = server.task.await.unwrap().unwrap_err();
-    assert!(matches!(error, ServeError::DeviceHangs), "{error:?}");
 }
