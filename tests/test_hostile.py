@@ -36,27 +36,41 @@ FRAMES_OF_ONE = 25
 
 MIB = 1 << 20
 GROWTH = 64 * MIB
-"""Resident memory that 10,000 hostile frames may leave behind."""
+"""Resident memory that 10,000 hostile frames may leave behind. 7 MiB were measured."""
 GROWTH_OF_ONE = 4 * MIB
-"""Resident memory that a hostile connection may hold: two messages of the largest size, and what
-the allocator keeps."""
+"""Resident memory that a hostile connection may hold, such as one message of the largest size and
+what the allocator keeps. An upload holds what it has announced besides, here a quarter of a
+mebibyte; `serve --memory` bounds the uploads of all clients. 1.6 MiB were measured, at most."""
 HOLDERS = 50
+ENDED = 1100
+"""More jobs than a worker remembers of one connection."""
 SECONDS = 20
 
 
+class Victim(RealWorker):
+    """A worker and the resident memory that it had before anything hostile."""
+
+    fresh_bytes = 0
+
+    def growth(self) -> int:
+        """By how many bytes its memory exceeds what it was."""
+        return resident_bytes(self.process.pid) - self.fresh_bytes
+
+
 @pytest.fixture(scope="module")
-def victim(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWorker]:
+def victim(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
     """A worker that only these tests use, because they measure its memory."""
     log = tmp_path_factory.mktemp("hostile") / "worker.log"
-    with RealWorker(tiny / "diffusers", log, device="cpu", precision="f32") as running:
+    with Victim(tiny / "diffusers", log, device="cpu", precision="f32") as running:
         running.encode(["a"], 8)  # so that what the first job allocates is there
+        running.fresh_bytes = resident_bytes(running.process.pid)
         yield running
         assert running.process.poll() is None, "the worker ended"
         assert "panicked" not in log.read_text()
 
 
 @pytest.fixture(autouse=True)
-def _neighbour_works_before_and_after(victim: RealWorker) -> Iterator[None]:
+def _neighbour_works_before_and_after(victim: Victim) -> Iterator[None]:
     victim.encode(["before"], 8)
     yield
     assert victim.process.poll() is None, victim.log.read_text()[-2000:]
@@ -171,23 +185,16 @@ def test_ten_thousand_mutated_frames_change_nothing_for_others(victim):
             what: sum(one.get(what, 0) for one in found) for one in found for what in one
         }, durations
 
-    before = resident_bytes(victim.process.pid)
     answers, durations = asyncio.run(attack())
-    grown = resident_bytes(victim.process.pid) - before
+    grown = victim.growth()
     print(f"{answers}, {len(durations)} jobs, at most {max(durations):.2f} s")
     print(f"grown by {mebibytes(grown):.1f} MiB")
-    assert answers["Refused"] > 100 and answers["Failed"] > 100
+    assert answers["Refused"] > 1000 and answers["Failed"] > 20
     assert len(durations) > 10
     assert grown < GROWTH
 
 
 SUBMIT = GOLDEN["client-submit-decode.bin"]
-
-
-def submit_decode(job: bytes, shape: list[int], names: int = 1) -> bytes:
-    header = wire.TensorHeader("latent", wire.DType.F32, shape)
-    return bytes(wire.encode_client(wire.Submit(job, wire.DecodeRequest(), [header] * names)))
-
 
 COUNTS = {
     "the client's name": HELLO[:12],
@@ -283,8 +290,10 @@ def test_a_tensor_of_an_impossible_shape_fails_its_job_alone(victim, name, shape
     assert resident_bytes(victim.process.pid) - before < GROWTH_OF_ONE
 
 
-@pytest.mark.parametrize("received", [*HUGE, 1])
+@pytest.mark.parametrize("received", [*HUGE, 1, 4])
 def test_a_claim_with_any_count_of_bytes_is_answered(victim, received):
+    """The rest from a whole value on, and a sentence for what no client can have received."""
+
     async def claim() -> None:
         async with Raw(victim) as raw:
             unknown = uuid.uuid4().bytes
@@ -298,19 +307,19 @@ def test_a_claim_with_any_count_of_bytes_is_answered(victim, received):
             message = await raw.answer()
             assert isinstance(message, wire.Done)
             size = transfer.byte_length(message.tensors[0])
-            assert received == 1 or received > size
-            while True:  # the whole result
-                chunk = await raw.answer()
-                assert isinstance(chunk, wire.Chunk)
-                if chunk.offset + len(chunk.data) == size:
-                    break
+            chunk = await raw.answer()
+            assert isinstance(chunk, wire.Chunk) and len(chunk.data) == size
             await raw.send(wire.encode_client(wire.Claim(done, received)))
             again = await raw.answer()
-            assert isinstance(again, wire.Done | wire.Failed) and again.job == done
-            if received == 1:
+            assert again.job == done
+            if received == 4:
+                assert isinstance(again, wire.Done)
                 rest = await raw.answer()
-                assert isinstance(rest, wire.Chunk)
-                assert (rest.offset, len(rest.data)) == (1, size - 1)
+                assert (rest.offset, bytes(rest.data)) == (4, bytes(chunk.data)[4:])
+            else:
+                assert isinstance(again, wire.Failed)
+                assert again.error.code is wire.ErrorCode.INVALID_REQUEST
+                assert f"cannot have received {received} bytes" in again.error.message
             await raw.send(GOLDEN["client-status.bin"])
             assert isinstance(await raw.answer(), wire.Status)
 
@@ -320,9 +329,11 @@ def test_a_claim_with_any_count_of_bytes_is_answered(victim, received):
 def frames_for(job: bytes) -> dict[str, bytes]:
     """One message of each kind about a job of one small tensor."""
     data = bytes(4 * 16 * 4 * 4)
+    header = wire.TensorHeader("latent", wire.DType.F32, [1, 16, 4, 4])
+    submit = wire.Submit(job, wire.DecodeRequest(), [header])
     return {
         "hello": HELLO,
-        "submit": submit_decode(job, [1, 16, 4, 4]),
+        "submit": bytes(wire.encode_client(submit)),
         "chunk": bytes(wire.encode_client(wire.Chunk(job, 0, 0, data))),
         "later": bytes(wire.encode_client(wire.Chunk(job, 0, 512, data[:64]))),
         "other": bytes(wire.encode_client(wire.Chunk(job, 7, 0, data[:64]))),
@@ -397,26 +408,32 @@ def test_sockets_that_are_half_open_or_cut_cost_nobody_anything(victim):
             one.close()
 
 
-def hoarding(kind: str, job: bytes) -> list[bytes]:
-    """Messages that make a worker hold as much as it may before it computes anything."""
-    largest = bytes(wire.MAX_CHUNK_BYTES)
+def renamed(message: object, count: int) -> list[bytes]:
+    """The same message about as many jobs."""
+    frame = bytes(wire.encode_client(message))
+    return [frame.replace(GOLDEN_JOB, os.urandom(16)) for _ in range(count)]
+
+
+def hoarding(kind: str) -> list[bytes]:
+    """Messages that make a worker hold something before it computes anything."""
+    latent = wire.TensorHeader("latent", wire.DType.F32, [1, 16, 64, 64])
+    endless = wire.TensorHeader("latent", wire.DType.F32, [2**64 - 1])
+    job = os.urandom(16)
     if kind == "an upload without an end":
-        return [
-            submit_decode(job, [1, 16, 64, 64]),
-            bytes(wire.encode_client(wire.Chunk(job, 0, 0, bytes(4 * 16 * 64 * 64 - 4)))),
-        ]
+        part = bytes(4 * 16 * 64 * 64 - 4)
+        messages = (
+            wire.Submit(job, wire.DecodeRequest(), [latent]),
+            wire.Chunk(job, 0, 0, part),
+        )
+        return [bytes(wire.encode_client(message)) for message in messages]
     if kind == "chunks of no job":
-        one = [bytes(wire.encode_client(wire.Chunk(uuid.uuid4().bytes, 0, 0, largest)))]
-        return one * 4
+        return renamed(wire.Chunk(GOLDEN_JOB, 0, 0, bytes(wire.MAX_CHUNK_BYTES)), 4)
     if kind == "many submits":
-        return [submit_decode(uuid.uuid4().bytes, [1, 16, 4, 4]) for _ in range(100)]
+        return renamed(wire.Submit(GOLDEN_JOB, wire.DecodeRequest(), [latent]), 100)
     if kind == "many failures":
-        return [submit_decode(uuid.uuid4().bytes, [2**64 - 1], 8) for _ in range(1100)]
-    if kind == "claims of nothing":
-        claims = (wire.Claim(uuid.uuid4().bytes, 2**64 - 1) for _ in range(1100))
-        return [bytes(wire.encode_client(claim)) for claim in claims]
-    request = wire.EncodeRequest(["a" * 49_000] * 20, 8)
-    return [bytes(wire.encode_client(wire.Submit(job, request, [])))]
+        return renamed(wire.Submit(GOLDEN_JOB, wire.DecodeRequest(), [endless]), ENDED)
+    assert kind == "claims of nothing"
+    return renamed(wire.Claim(GOLDEN_JOB, 2**64 - 1), 200)
 
 
 @pytest.mark.parametrize(
@@ -430,22 +447,21 @@ def hoarding(kind: str, job: bytes) -> list[bytes]:
     ],
 )
 def test_what_a_connection_holds_is_bounded(victim, kind):
-    """50 connections that send, never read an answer, and stay."""
+    """50 connections that send, take no answer from their sockets, and stay."""
 
     async def hoard() -> int:
-        before = resident_bytes(victim.process.pid)
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(HOLDERS):
                 raw = await stack.enter_async_context(Raw(victim))
                 with contextlib.suppress(aiohttp.ClientError, ConnectionError):
-                    frames = hoarding(kind, uuid.uuid4().bytes)
+                    frames = hoarding(kind)
                     await asyncio.wait_for(raw.send(*frames), SECONDS)
             stop = asyncio.Event()
             beside = asyncio.create_task(neighbour(victim, stop))
             await asyncio.sleep(0.5)
             stop.set()
             assert await beside, "the neighbour had no turn"
-            return resident_bytes(victim.process.pid) - before
+            return victim.growth()
 
     grown = asyncio.run(hoard())
     print(f"{kind}: {mebibytes(grown / HOLDERS):.2f} MiB for each connection")
