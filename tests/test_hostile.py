@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import os
 import random
@@ -19,6 +18,7 @@ import pytest
 
 from comfy_node import wire
 from comfy_node.wire import transfer
+from hostile_client import HELLO, SECONDS, Raw, upgrade
 from mutations import GOLDEN_JOB, HUGE, golden, mutate
 from real_worker import RealWorker
 from soak.measure import mebibytes, resident_bytes
@@ -26,7 +26,6 @@ from soak.wire_client import WireClient
 
 GOLDEN = golden("client")
 FRAMES = list(GOLDEN.values())
-HELLO = GOLDEN["client-hello.bin"]
 
 SEED = 16
 MUTATED = 10_000
@@ -44,7 +43,6 @@ mebibyte; `serve --memory` bounds the uploads of all clients. 1.6 MiB were measu
 HOLDERS = 50
 ENDED = 1100
 """More jobs than a worker remembers of one connection."""
-SECONDS = 20
 
 
 class Victim(RealWorker):
@@ -75,54 +73,6 @@ def _neighbour_works_before_and_after(victim: Victim) -> Iterator[None]:
     yield
     assert victim.process.poll() is None, victim.log.read_text()[-2000:]
     victim.encode(["after"], 8)
-
-
-class Raw:
-    """A websocket whose client sends any bytes. Use it as an asynchronous context manager."""
-
-    def __init__(self, worker: RealWorker, *, says_hello: bool = True) -> None:
-        self._url = worker.config.endpoint.socket_url
-        self._says_hello = says_hello
-
-    async def __aenter__(self) -> Raw:
-        self._session = aiohttp.ClientSession()
-        try:
-            self.socket = await self._session.ws_connect(
-                self._url, max_msg_size=wire.MAX_MESSAGE_BYTES, compress=0
-            )
-            if self._says_hello:
-                await self.socket.send_bytes(HELLO)
-                assert isinstance(await self.receive(), wire.WorkerHello)
-        except BaseException:
-            await self._session.close()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.socket.close()
-        await self._session.close()
-
-    async def receive(self) -> object | None:
-        """The next message, or None when the connection has ended."""
-        frame = await asyncio.wait_for(self.socket.receive(), SECONDS)
-        return wire.decode_worker(frame.data) if frame.type is aiohttp.WSMsgType.BINARY else None
-
-    async def send(self, *frames: bytes) -> None:
-        for frame in frames:
-            await self.socket.send_bytes(frame)
-
-    async def until_end(self) -> list[object]:
-        """What arrives until the connection ends."""
-        messages = []
-        while (message := await self.receive()) is not None:
-            messages.append(message)
-        return messages
-
-    async def answer(self) -> object | None:
-        """The next message but news of a job's place and progress."""
-        while isinstance(message := await self.receive(), wire.Queued | wire.Started):
-            pass
-        return message
 
 
 async def neighbour(worker: RealWorker, stop: asyncio.Event) -> list[float]:
@@ -235,24 +185,6 @@ def test_a_websocket_frame_of_a_huge_size_is_refused_from_its_header(victim, siz
             while raw.recv(1 << 16):  # until it hangs up: a timeout fails the test
                 pass
     assert resident_bytes(victim.process.pid) - before < GROWTH_OF_ONE
-
-
-def upgrade(raw: socket.socket, worker: RealWorker) -> None:
-    """Makes a TCP connection a websocket."""
-    key = base64.b64encode(os.urandom(16)).decode()
-    lines = (
-        "GET / HTTP/1.1",
-        f"Host: {worker.address}",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        f"Sec-WebSocket-Key: {key}",
-        "Sec-WebSocket-Version: 13",
-    )
-    raw.sendall("\r\n".join([*lines, "", ""]).encode())
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        answer += raw.recv(4096)
-    assert answer.startswith(b"HTTP/1.1 101")
 
 
 SHAPES = [

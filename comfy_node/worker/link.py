@@ -157,9 +157,6 @@ class Link:
             self._failures += 1
             self._pause = pause(self._failures)
             raise
-        if self.is_closed:  # it was closed while the connection was being opened
-            await connection.close()
-            raise NoWorker(self._lost())
         self.problem, self._failures, self.connection = None, 0, connection
         hello = connection.hello
         log.info(
