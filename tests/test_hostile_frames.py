@@ -1,7 +1,12 @@
 """Hostile bytes against the Python side: the decoder, the assembler of tensors, and the client.
 
 The normal run is short. ``HYPOTHESIS_PROFILE=long`` searches each property for as long as
-``SECONDS_LONG`` says, ten minutes in all.
+``SECONDS_LONG`` says, ten minutes in all, in rounds of 2000 examples.
+
+The figures of the long runs, at the lowest priority on two busy cores, with the properties at the
+same time: decoder 38,000 examples, assembler 8,000, client 6,000. None failed. An earlier search of
+the decoder failed once, and its example was not kept; ``BYTES_BESIDES`` was 16 KiB then. 700,000
+random mutations alone raised nothing else and needed at most 13 KiB besides.
 """
 
 from __future__ import annotations
