@@ -105,14 +105,16 @@ class WorkerClient:
         """
 
         async def end() -> None:
+            # Closing the connection has failed the running jobs. Cancel those that still connect,
+            # and close what was opened meanwhile to tell the worker what is due.
+            own = asyncio.current_task()
             await self._link.close()
-            # Closing the connection has failed the running jobs. Cancel those that still connect.
-            jobs = asyncio.all_tasks() - {asyncio.current_task()}
-            if jobs:
+            while jobs := asyncio.all_tasks() - {own}:
                 _, stuck = await asyncio.wait(jobs, timeout=CLOSE_SECONDS)
                 for job in stuck:
                     job.cancel()
                 await asyncio.gather(*stuck, return_exceptions=True)
+                await self._link.close()
 
         with self._scheduling:
             if self._closed:
