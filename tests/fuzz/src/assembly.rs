@@ -1,7 +1,7 @@
 //! Assembly of tensors from chunks.
 
 use ovis_protocol::limits::MAX_TENSOR_BYTES;
-use ovis_protocol::{decode_client, Assembler, ClientMessage, JobOptions, Request};
+use ovis_protocol::{decode_client, Assembler, Chunk, ClientMessage, JobOptions, Request};
 
 use crate::frames;
 
@@ -70,9 +70,27 @@ fn finish(both: Both) {
     assert!(discarded.iter().all(|(_, bytes)| bytes.is_empty()));
 }
 
-/// A job with two tensors.
+/// A job with two tensors, as it should come, and with chunks between that must be refused.
 pub fn seeds() -> Vec<Vec<u8>> {
     let tensors: [(&str, &[u64]); 2] = [("latent", &[1, 2, 3]), ("mask", &[4])];
     let job = frames::job([7; 16], Request::Decode, &tensors, JobOptions::default());
-    vec![job.iter().flat_map(frames::frame).collect()]
+    let chunk = |tensor, offset, bytes| {
+        ClientMessage::Chunk(Chunk {
+            job: [7; 16],
+            tensor,
+            offset,
+            data: vec![1; bytes],
+        })
+    };
+    let mut refused = job.clone();
+    let wrong = [
+        chunk(0, 0, 25),
+        chunk(0, 4, 4),
+        chunk(1, 0, 16),
+        chunk(0, 0, 0),
+    ];
+    refused.splice(1..1, wrong);
+    [job, refused]
+        .map(|messages| messages.iter().flat_map(frames::frame).collect())
+        .to_vec()
 }
