@@ -19,6 +19,9 @@ pub enum Read {
     End,
 }
 
+/// Reads a file of one kind and writes it; `None` if it is of another.
+type Again = fn(&[u8]) -> Option<Vec<u8>>;
+
 /// Reads `content` as a file that ends with the digest of it, which no mutation would hit, and
 /// says what it is.
 ///
@@ -28,7 +31,7 @@ pub fn read(content: &[u8]) -> Read {
     let mut bytes = content.to_vec();
     bytes.extend(Sha256::digest(content));
     let _ = files::read_number(&bytes[..]);
-    let forms: [(Read, fn(&[u8]) -> Option<Vec<u8>>); 3] = [
+    let forms: [(Read, Again); 3] = [
         (Read::Job, job_again),
         (Read::State, state_again),
         (Read::End, end_again),
@@ -45,7 +48,6 @@ pub fn read(content: &[u8]) -> Read {
     kinds.pop().unwrap_or(Read::Nothing)
 }
 
-/// A job's file, read and written; `None` if it is no job's.
 fn job_again(bytes: &[u8]) -> Option<Vec<u8>> {
     let (record, tensors) = files::read_job(bytes).ok()?;
     let (headers, mut sections): (Vec<_>, Vec<_>) = tensors.into_iter().unzip();
