@@ -1,50 +1,96 @@
 //! Assembly of tensors from chunks.
 
-use ovis_protocol::limits::{MAX_MESSAGE_BYTES, MAX_TENSOR_BYTES};
-use ovis_protocol::{decode_client, Assembler, ClientMessage};
+use ovis_protocol::limits::MAX_TENSOR_BYTES;
+use ovis_protocol::{decode_client, Assembler, Chunk, ClientMessage, JobOptions, Request};
 
-/// Reads `data` as frames, each after its length as a `u16`: a `Submit` starts an assembly, and
-/// chunks go to it.
+use crate::frames;
+
+/// An assembly that keeps its bytes, one that does not, and what they accepted.
+struct Both {
+    keeping: Assembler,
+    discarding: Assembler,
+    accepted: Vec<u8>,
+}
+
+/// Reads `data` as [`frames`]: a `Submit` starts an assembly, and chunks go to it. Says whether
+/// an assembly was completed.
 ///
 /// # Panics
 /// If the assembler panics, accepts more than its headers announce, or finishes with other bytes
-/// than those it accepted.
-pub fn run(mut data: &[u8]) {
-    let mut assembler: Option<Assembler> = None;
-    let mut accepted = Vec::new();
-    while let [low, high, rest @ ..] = data {
-        let length = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
-        let (frame, after) = rest.split_at(length.min(MAX_MESSAGE_BYTES));
-        data = after;
+/// than those it accepted; or if one that keeps no bytes decides otherwise.
+pub fn run(mut data: &[u8]) -> bool {
+    let mut both: Option<Both> = None;
+    let mut has_completed = false;
+    while let Some(frame) = frames::take(&mut data) {
         match decode_client(frame) {
             Ok(ClientMessage::Submit { tensors, .. }) => {
-                accepted.clear();
-                assembler = Assembler::new(tensors).ok();
+                let keeping = Assembler::new(tensors.clone());
+                let discarding = Assembler::discarding(tensors);
+                assert_eq!(keeping.is_ok(), discarding.is_ok());
+                both = keeping
+                    .ok()
+                    .zip(discarding.ok())
+                    .map(|(keeping, discarding)| Both {
+                        keeping,
+                        discarding,
+                        accepted: Vec::new(),
+                    });
             }
             Ok(ClientMessage::Chunk(chunk)) => {
-                let Some(current) = &mut assembler else {
+                let Some(current) = &mut both else {
                     continue;
                 };
-                let pushed = current.push(chunk.tensor, chunk.offset, &chunk.data);
+                let (tensor, offset) = (chunk.tensor, chunk.offset);
+                let pushed = current.keeping.push(tensor, offset, &chunk.data);
+                let discarded = current.discarding.push(tensor, offset, &chunk.data);
+                assert_eq!(pushed.as_ref().ok(), discarded.as_ref().ok());
                 if pushed.is_ok() {
-                    accepted.extend_from_slice(&chunk.data);
+                    current.accepted.extend_from_slice(&chunk.data);
                 }
                 if let Ok(true) = pushed {
-                    finish(assembler.take(), &accepted);
+                    finish(both.take().expect("an assembly is under way"));
+                    has_completed = true;
                 }
             }
             _ => {}
         }
     }
+    has_completed
 }
 
-fn finish(assembler: Option<Assembler>, accepted: &[u8]) {
-    let tensors = assembler.expect("an assembly is under way").finish();
+fn finish(both: Both) {
     let mut joined = Vec::new();
-    for (header, bytes) in tensors {
+    for (header, bytes) in both.keeping.finish() {
         assert_eq!(header.byte_len().ok(), Some(bytes.len() as u64));
         joined.extend(bytes);
     }
     assert!(joined.len() as u64 <= MAX_TENSOR_BYTES);
-    assert_eq!(joined, accepted, "the tensors hold what was sent");
+    assert_eq!(joined, both.accepted, "the tensors hold what was sent");
+    let discarded = both.discarding.finish();
+    assert!(discarded.iter().all(|(_, bytes)| bytes.is_empty()));
+}
+
+/// A job with two tensors, as it should come, and with chunks between that must be refused.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let tensors: [(&str, &[u64]); 2] = [("latent", &[1, 2, 3]), ("mask", &[4])];
+    let job = frames::job([7; 16], Request::Decode, &tensors, JobOptions::default());
+    let chunk = |tensor, offset, bytes| {
+        ClientMessage::Chunk(Chunk {
+            job: [7; 16],
+            tensor,
+            offset,
+            data: vec![1; bytes],
+        })
+    };
+    let mut refused = job.clone();
+    let wrong = [
+        chunk(0, 0, 25),
+        chunk(0, 4, 4),
+        chunk(1, 0, 16),
+        chunk(0, 0, 0),
+    ];
+    refused.splice(1..1, wrong);
+    [job, refused]
+        .map(|messages| messages.iter().flat_map(frames::frame).collect())
+        .to_vec()
 }

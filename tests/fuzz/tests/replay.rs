@@ -1,12 +1,9 @@
-//! The golden messages and deterministic mutations of them, through the fuzz targets' functions.
+//! The seeds of each target, deterministic mutations of them and the kept inputs, through the
+//! targets' functions.
 
 use std::path::Path;
 
-use ovis_fuzz::{assembly, messages};
-use ovis_protocol::{chunks, encode, ClientMessage, DType, JobOptions, Request, TensorHeader};
-
-/// Mutations of each seed.
-const MUTATIONS: usize = 2000;
+use ovis_fuzz::{Target, TARGETS};
 
 /// A generator of pseudo-random numbers (xorshift64), the same in every run.
 struct Numbers(u64);
@@ -37,52 +34,63 @@ impl Numbers {
     }
 }
 
-fn through(seeds: &[Vec<u8>], run: fn(&[u8])) {
+fn replay(name: &str) {
+    let target: &Target = TARGETS
+        .iter()
+        .find(|target| target.name == name)
+        .expect("the target is in the list");
+    let seeds = (target.seeds)();
     assert!(!seeds.is_empty(), "there are no seeds");
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-    for seed in seeds {
-        run(seed);
-        for _ in 0..MUTATIONS {
+    for (at, seed) in seeds.iter().enumerate() {
+        assert!((target.run)(seed), "seed {at} does not get through");
+        for _ in 0..target.mutations {
             let mut bytes = seed.clone();
             numbers.mutate(&mut bytes);
-            run(&bytes);
+            (target.run)(&bytes);
+        }
+    }
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(name);
+    if kept.is_dir() {
+        for entry in kept.read_dir().unwrap() {
+            (target.run)(&std::fs::read(entry.unwrap().path()).unwrap());
         }
     }
 }
 
 #[test]
-fn messages_decode_or_are_refused() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../protocol/golden");
-    let seeds: Vec<_> = std::fs::read_dir(golden)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "bin"))
-        .map(|path| std::fs::read(path).unwrap())
-        .collect();
-    through(&seeds, messages::run);
+fn messages() {
+    replay("messages");
 }
 
 #[test]
-fn tensors_assemble_or_are_refused() {
-    let job = [7; 16];
-    let header = |name: &str, shape: &[u64]| TensorHeader {
-        name: name.into(),
-        dtype: DType::F32,
-        shape: shape.to_vec(),
-    };
-    let submit = ClientMessage::Submit {
-        job,
-        request: Request::Decode,
-        tensors: vec![header("latent", &[1, 2, 3]), header("mask", &[4])],
-        options: JobOptions::default(),
-    };
-    let tensors: [&[u8]; 2] = [&[1; 24], &[2; 16]];
-    let frames = chunks(job, tensors).map(ClientMessage::Chunk);
-    let mut seed = Vec::new();
-    for message in std::iter::once(submit).chain(frames) {
-        let frame = encode(&message).unwrap();
-        seed.extend((frame.len() as u16).to_le_bytes());
-        seed.extend(frame);
-    }
-    through(&[seed], assembly::run);
+fn assembly() {
+    replay("assembly");
+}
+
+#[test]
+fn admission() {
+    replay("admission");
+}
+
+#[test]
+fn headers() {
+    replay("headers");
+}
+
+#[test]
+fn configs() {
+    replay("configs");
+}
+
+#[test]
+fn journal() {
+    replay("journal");
+}
+
+#[test]
+fn prompts() {
+    replay("prompts");
 }

@@ -45,7 +45,9 @@ pub use geometry::Geometry;
 pub use load::Pipeline;
 pub use output::Output;
 pub use plan::check_request;
-pub use prompt::{check_length, most_conditioning, PREFIX_POSITIONS};
+pub use prompt::{
+    check_length, most_conditioning, most_positions, tokenize, TokenizedPrompt, PREFIX_POSITIONS,
+};
 pub use types::{
     Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, StepReport, SIZE_MULTIPLE,
 };

@@ -22,11 +22,14 @@
 //! - `tensors`: which tensors an operation takes; `values`: their bytes as typed tensors
 //! - `sender`: what is sent next; `events`: a job's event as a message
 //! - `tokens`: who may use the worker, and for what
+//! - `fuzzing`: a connection without a socket, for the fuzz targets
 
 mod connections;
 mod context;
 mod events;
 mod failures;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gauges;
 mod handshake;
 mod health;

@@ -9,11 +9,14 @@
 //! - `known`: what is known of a job while its process lives
 //! - `recovery`: reading what earlier processes left, one job at a time
 //! - `disk`: [`DiskJournal`], a journal in a folder
+//! - `fuzzing`: arbitrary bytes as files, for the fuzz targets
 
 mod contract;
 mod disk;
 mod files;
 mod folder;
+#[doc(hidden)]
+pub mod fuzzing;
 mod known;
 mod recovery;
 mod sections;
