@@ -10,6 +10,7 @@
 //! - `service`: [`Jobs`], the shared handle: start, next job, cancel, stop, status
 //! - `state`: queued and running jobs behind one lock
 //! - `client`: one client's calls: admit, submit, claim, acknowledge, cancel
+//! - `calls`: what these come down to
 //! - `submission`: a job on its way into the queue; `content`: what it was asked to do
 //! - `subscription`: one client's reading side: wake-up, next event, parts of a result
 //! - `job`, `work`, `event`: a job, what it computes, what happens to it
@@ -30,6 +31,7 @@
 //! - `id`: numbers of clients, owners and jobs
 
 mod admission;
+mod calls;
 mod client;
 mod content;
 mod error;
