@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import os
 import re
-import signal
 import socket
 import ssl
 import subprocess
@@ -20,6 +19,7 @@ import aiohttp
 
 from comfy_node import wire
 from real_worker import START_SECONDS, binary, flags
+from worker_binary import stop
 
 TOKENS = {
     "user": "user-s3cret-1",
@@ -85,13 +85,7 @@ class Guarded:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        stop(self.process)
 
     @property
     def log(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 import urllib.error
@@ -23,6 +22,7 @@ from comfy_node.worker.job import JobEvent
 from worker_binary import ROOT as ROOT
 from worker_binary import binary as binary
 from worker_binary import free_port as free_port
+from worker_binary import stop
 
 START_SECONDS = 60
 JOB_SECONDS = 300
@@ -126,13 +126,7 @@ class RealWorker:
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        stop(self.process)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS

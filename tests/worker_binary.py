@@ -1,9 +1,11 @@
-"""The worker binary that the tests start, and a port for it."""
+"""The worker binary that the tests start, a port for it, and its end."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,3 +25,14 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def stop(process: subprocess.Popen) -> None:
+    """Asks a worker to stop if it still runs, and kills it if it does not in time."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -214,20 +214,17 @@ impl Requests {
             Purpose::Repeat(wanted) => {
                 let found = self.client.find(job);
                 return match found {
-                    // The job was acknowledged or has expired meanwhile.
-                    None => {
-                        self.claim(job);
-                        Ok(())
-                    }
-                    Some(_) if content == wanted => {
-                        self.claim(job);
-                        Ok(())
-                    }
-                    Some(Found {
-                        is_read_here: true, ..
-                    }) => Err(conflict()),
-                    Some(_) => {
+                    Some(Found { is_read_here, .. }) if content != wanted => {
+                        if is_read_here {
+                            return Err(conflict());
+                        }
                         self.refuse(job, conflict());
+                        Ok(())
+                    }
+                    // Without a job, which was acknowledged or has expired meanwhile, the
+                    // claim's refusal is the answer.
+                    _ => {
+                        self.claim(job);
                         Ok(())
                     }
                 };

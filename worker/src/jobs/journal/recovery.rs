@@ -63,61 +63,58 @@ pub fn names(folder: &Folder) -> Vec<String> {
     names
 }
 
+/// Reads a file, if it is there and whole and its content belongs to its name.
+fn whole<T>(
+    folder: &Folder,
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<T, JournalError>,
+    is_its: impl FnOnce(&T) -> bool,
+) -> Option<T> {
+    if !path.exists() {
+        return None;
+    }
+    let error = match read(path).and_then(|bytes| parse(&bytes)) {
+        Ok(content) if is_its(&content) => return Some(content),
+        Ok(_) => JournalError::Damaged("its name is that of another job"),
+        Err(error) => error,
+    };
+    report(folder, path, &error);
+    None
+}
+
 /// Reads the job of this name, and how often it was begun.
 pub fn job(folder: &Folder, name: &str) -> Option<(Recovered, Begun)> {
     let path = |suffix| folder.named(name, suffix);
     let end = path(Suffix::End);
-    if end.exists() {
-        match read(&end).and_then(|bytes| files::read_end(&bytes)) {
-            Ok((record, at, how)) if folder.path(record.key, Suffix::End) == end => {
-                // The process ended between writing the end and removing the rest.
-                let rest = [Suffix::Job, Suffix::State, Suffix::Begun];
-                if let Err(error) = folder.remove(record.key, &rest) {
-                    report(folder, &end, &error);
-                }
-                let job = Recovered {
-                    record,
-                    tensors: Vec::new(),
-                    state: None,
-                    begun: 0,
-                    end: Some((at, how)),
-                };
-                return Some((job, Begun::default()));
-            }
-            Ok(_) => report(folder, &end, &misnamed()),
-            Err(error) => report(folder, &end, &error),
+    let ended = whole(folder, &end, files::read_end, |(record, ..)| {
+        folder.path(record.key, Suffix::End) == end
+    });
+    if let Some((record, at, how)) = ended {
+        // The process ended between writing the end and removing the rest.
+        let rest = [Suffix::Job, Suffix::State, Suffix::Begun];
+        if let Err(error) = folder.remove(record.key, &rest) {
+            report(folder, &end, &error);
         }
+        let job = Recovered {
+            record,
+            tensors: Vec::new(),
+            state: None,
+            begun: 0,
+            end: Some((at, how)),
+        };
+        return Some((job, Begun::default()));
     }
     let file = path(Suffix::Job);
-    if !file.exists() {
-        return None;
-    }
-    let (record, tensors) = match read(&file).and_then(|bytes| files::read_job(&bytes)) {
-        Ok((record, tensors)) if folder.path(record.key, Suffix::Job) == file => (record, tensors),
-        Ok(_) => {
-            report(folder, &file, &misnamed());
-            return None;
-        }
-        Err(error) => {
-            report(folder, &file, &error);
-            return None;
-        }
-    };
-    let state = path(Suffix::State);
-    let state = match state.exists().then(|| read(&state)) {
-        None => None,
-        Some(bytes) => match bytes.and_then(|bytes| files::read_state(&bytes)) {
-            Ok((key, step, bytes)) if key == record.key => Some((step, bytes)),
-            Ok(_) => {
-                report(folder, &state, &misnamed());
-                None
-            }
-            Err(error) => {
-                report(folder, &state, &error);
-                None
-            }
-        },
-    };
+    let (record, tensors) = whole(folder, &file, files::read_job, |(record, _)| {
+        folder.path(record.key, Suffix::Job) == file
+    })?;
+    let state = whole(
+        folder,
+        &path(Suffix::State),
+        files::read_state,
+        |(key, ..)| *key == record.key,
+    );
+    let state = state.map(|(_, step, bytes)| (step, bytes));
     let step = state.as_ref().map_or(0, |(step, _)| *step);
     let text = fs::read_to_string(path(Suffix::Begun)).ok();
     let begun = text.and_then(|text| Begun::parse(&text));
@@ -130,8 +127,4 @@ pub fn job(folder: &Folder, name: &str) -> Option<(Recovered, Begun)> {
         end: None,
     };
     Some((job, begun))
-}
-
-fn misnamed() -> JournalError {
-    JournalError::Damaged("its name is that of another job")
 }
