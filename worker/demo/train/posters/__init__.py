@@ -1,0 +1,1 @@
+"""Drawing: what posters show, how their letters are set, and how they are painted."""

@@ -1,0 +1,1 @@
+"""Wording: how people describe posters, and the tokenizer of their prompts."""

@@ -1,0 +1,1 @@
+"""What all stages of training share: models, data, optimizer, log."""
