@@ -1,21 +1,23 @@
 #!/usr/bin/env python3
-"""Trains the demo model.
+"""Trains the demo model, stage by stage.
 
-    train.py vae --minutes 3 --assets A --state S
-    train.py joint --minutes 6 --of 12 --assets A --state S --out O
-    train.py all --vae-minutes 3 --minutes 12 --assets A --state S --out O
+    train.py autoencoder --minutes 4 --assets A --state S
+    train.py pretrain --minutes 9 --of 24 --assets A --state S --out O
+    train.py finetune --init O/model --minutes 2 --assets A --state S --out P
+    train.py prefer | reward, in the same way
     train.py probe --assets A --state S
 
-`vae` trains the autoencoder. `joint` trains the text encoder and the transformer, and writes
-the checkpoint to O/model, with the log and its plot. `all` runs both stages, or the second
-alone if the first is done.
-`--minutes` limits this call and `--of` the whole stage: repeat `joint` with the same S until
-the stage is finished.
-If S holds no state, `joint --init MODEL` continues from a written checkpoint.
-`probe` measures the speed of each part of the training in about a minute and a half.
+A is the folder that fonts.py wrote, S a folder for resumable state. `autoencoder` leaves its weights
+in S, where `pretrain` finds them. Every other stage writes a checkpoint to O/model, with the log
+and its plot.
+
+`--minutes` limits this call and `--of` the whole stage: repeat a command with the same S until the
+stage is finished. `pretrain --init MODEL --spent M` continues from a written checkpoint as if M
+minutes of the stage had passed, where S is lost. `probe` measures the speed of each part.
 """
 
 import argparse
+import importlib
 import os
 import random
 import shutil
@@ -28,11 +30,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 HERE = Path(__file__).parent
+LATER_STAGES = {"finetune": "finetuning", "prefer": "preference", "reward": "reward"}
+"""Commands of the stages after pre-training, and their modules and configuration files."""
 
 
 def read_config(smoke: bool) -> dict:
-    """config.toml, with the values of smoke.toml over it if `smoke`."""
+    """config.toml, a table for each later stage, and the values of smoke.toml over them if
+    `smoke`."""
     config = tomllib.loads((HERE / "config.toml").read_text("utf-8"))
+    for name in LATER_STAGES.values():
+        config[name] = tomllib.loads((HERE / "stages" / f"{name}.toml").read_text("utf-8"))
     if smoke:
         for name, table in tomllib.loads((HERE / "smoke.toml").read_text("utf-8")).items():
             config[name] |= table
@@ -43,18 +50,16 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("vae", "joint", "all", "probe"))
+    parser.add_argument("what", choices=("autoencoder", "pretrain", *LATER_STAGES, "probe"))
     parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--vae-minutes", type=float, default=3.0, help="first stage of `all`")
     parser.add_argument("--of", type=float, help="minutes of the whole stage, over all calls")
+    parser.add_argument("--spent", type=float, default=0.0, help="minutes of it before `--init`")
     parser.add_argument("--deadline", type=float, help="Unix time when training must be over")
     parser.add_argument("--assets", type=Path, required=True, help="folder that fonts.py wrote")
     parser.add_argument("--state", type=Path, required=True, help="folder for resumable state")
     parser.add_argument("--out", type=Path, help="folder for checkpoint, log and plot")
     parser.add_argument("--init", type=Path, help="a checkpoint to start from")
-    parser.add_argument(
-        "--autoencoder", type=Path, help="a trained one, in place of the stage `vae`"
-    )
+    parser.add_argument("--autoencoder", type=Path, help="one trained before, as a folder")
     parser.add_argument("--no-graphs", action="store_true", help="do not record CUDA graphs")
     parser.add_argument("--no-compile", action="store_true", help="do not compile blocks")
     parser.add_argument("--smoke", action="store_true", help="a tiny model, for a CPU")
@@ -69,8 +74,8 @@ def main() -> int:
     import numpy as np
     import torch
 
-    import models as model_parts
-    from run import Clock, Log
+    from training import models as model_parts
+    from training.run import Clock, Log
 
     config = read_config(args.smoke)
     random.seed(config["seed"])
@@ -89,59 +94,69 @@ def main() -> int:
     models = model_parts.load(args.init, config) if args.init else model_parts.build(config)
     for name in ("transformer", "text_encoder", "vae"):
         part = getattr(models, name).to(device)
-        if args.what != "probe":
-            print(name, f"{sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters")
+        print(name, f"{sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters")
 
     if args.what == "probe":
-        import probe
+        from stages import probe
 
         probe.run(models, config, args.assets, device)
         return 0
+    clock = Clock(args.minutes, args.of, 60 * args.spent, args.deadline)
+    if args.what == "autoencoder":
+        from stages import autoencoder
 
-    import vae_stage
-
-    graphs = not args.no_graphs
-    done = args.state / "vae.pt"
-    trained = done.exists() or args.init or args.autoencoder
-    wanted = args.what == "all" and not trained
-    if args.what == "vae" or wanted:
-        minutes = args.vae_minutes if args.what == "all" else args.minutes
-        clock = Clock(minutes, None)
-        vae_stage.train(models.vae, config, args.assets, clock, args.state, log, graphs)
-    if args.what == "vae":
+        graphs = not args.no_graphs
+        autoencoder.train(models.vae, config, args.assets, clock, args.state, log, graphs)
         return 0
-
-    import joint_stage
-    from plot import plot
-
-    clock = Clock(args.minutes, args.of, deadline=args.deadline)
-    if done.exists():
-        models.vae.load_state_dict(torch.load(done, weights_only=True))
-    elif args.autoencoder:
-        model_parts.load_autoencoder(args.autoencoder, models)
-    elif not args.init:
-        print("no autoencoder: run the stage vae first, or give one", file=sys.stderr)
-        return 1
-    models.vae.requires_grad_(False).to(memory_format=torch.channels_last)
-    state = {"step": 0, "seconds": 0.0}
-    if resuming := (args.state / "joint.pt").exists():
-        state = torch.load(args.state / "joint.pt", map_location=device, weights_only=True)
-        clock.before = state["seconds"]
-    # A resumed run must not repeat the posters, noise and order of the first.
-    seed = config["seed"] + state["step"]
-    torch.manual_seed(seed)
-    joint = joint_stage.Joint(
-        models, config, args.assets, device, seed, graphs, not args.no_compile
-    )
-    if resuming:
-        joint.restore(state)
-    joint_stage.train(joint, clock, args.state, log)
+    if args.what == "pretrain":
+        trained = pretrain(args, config, models, device, clock, log)
+    else:
+        if not args.init:
+            print(f"{args.what} continues from a checkpoint: give one by --init", file=sys.stderr)
+            return 2
+        models.vae.requires_grad_(False).to(memory_format=torch.channels_last)
+        stage = importlib.import_module(f"stages.{LATER_STAGES[args.what]}")
+        trained = stage.run(models, config, args.assets, device, clock, args.state, log)
     if args.out:
+        from training.plot import plot
+
         args.out.mkdir(parents=True, exist_ok=True)
-        model_parts.export(args.out / "model", joint.averaged())
+        model_parts.export(args.out / "model", trained)
         shutil.copyfile(args.state / "log.jsonl", args.out / "log.jsonl")
         plot(args.state / "log.jsonl", args.out / "training.png")
     return 0
+
+
+def pretrain(args, config, models, device, clock, log):
+    """Runs the stage from its saved state, a checkpoint, or the start. Returns the models."""
+    import torch
+
+    from stages import pretraining
+    from training import models as model_parts
+
+    weights = args.state / "autoencoder.pt"
+    if weights.exists():
+        models.vae.load_state_dict(torch.load(weights, weights_only=True))
+    elif args.autoencoder:
+        model_parts.load_autoencoder(args.autoencoder, models)
+    elif not args.init:
+        raise SystemExit("no autoencoder: run `autoencoder` with the same --state, or give one")
+    models.vae.requires_grad_(False).to(memory_format=torch.channels_last)
+    saved = args.state / "pretraining.pt"
+    state = None
+    if saved.exists():
+        state = torch.load(saved, map_location=device, weights_only=True)
+        clock.before = state["seconds"]
+    # A resumed run must not repeat the posters, noise and order of the first.
+    seed = config["seed"] + (state["step"] if state else int(clock.before))
+    torch.manual_seed(seed)
+    stage = pretraining.Pretraining(
+        models, config, args.assets, device, seed, not args.no_graphs, not args.no_compile
+    )
+    if state:
+        stage.restore(state)
+    pretraining.train(stage, clock, args.state, log)
+    return stage.averaged()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The first training stage: the autoencoder."""
+"""The autoencoder, which is trained before everything else."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import nn
 
-import data
-from graphs import Replayed
-from models import SCALE, SHIFT
-from optimizer import Optimizer
-from run import Clock, Log, rate_at, save, wait
+from training import data
+from training.graphs import Replayed
+from training.models import SCALE, SHIFT
+from training.optimizer import Optimizer
+from training.run import Clock, Log, rate_at, save, wait
 
 LARGEST_RATIO = 30.0
 """Largest ratio of the energy at one position of the decoder to its mean that is not penalized.
@@ -30,12 +30,12 @@ def train(
     log: Log,
     graphs: bool = True,
 ) -> None:
-    """Trains the autoencoder until the clock runs out and writes `state/vae.pt`.
+    """Trains the autoencoder until the clock runs out and writes `state/autoencoder.pt`.
 
     In the first part, encoder and decoder train on crops with letters. Then the latent space is
     rescaled and frozen, and the decoder alone trains on whole pictures and noisy latents.
     """
-    stage = config["vae_stage"]
+    stage = config["autoencoder"]
     vae.to(memory_format=torch.channels_last)
     crops = posters_for(config, assets, stage["crop_batch"], config["seed"], stage["crop"])
     _part(vae, True, crops, config, clock, log, graphs, until=stage["crop_share"])
@@ -46,8 +46,8 @@ def train(
     vae.encoder.requires_grad_(False)
     _part(vae, False, whole, config, clock, log, graphs, start=stage["crop_share"])
     vae.requires_grad_(False)
-    log(stage="vae", **check(vae, next(whole)))
-    save(state / "vae.pt", {k: v.cpu() for k, v in vae.state_dict().items()})
+    log(stage="autoencoder", **check(vae, next(whole)))
+    save(state / "autoencoder.pt", {k: v.cpu() for k, v in vae.state_dict().items()})
 
 
 def posters_for(
@@ -55,7 +55,7 @@ def posters_for(
 ) -> data.Posters:
     """Batches of 256 x 256 posters, or of crops of them."""
     return data.Posters(
-        config["posters"], assets, batch, config["joint_stage"]["text_tokens"],
+        config["posters"], assets, batch, config["posters"]["text_tokens"],
         [(256, 256, 1.0)], seed, crop,
     )  # fmt: skip
 
@@ -154,7 +154,7 @@ class Trainee:
 
 def _part(vae, both, source, config, clock, log, graphs, start=0.0, until=1.0) -> None:
     """Trains one part of the stage, from `start` to `until` of the stage's time."""
-    stage = config["vae_stage"]
+    stage = config["autoencoder"]
     if isinstance(source, data.Posters):
         device = next(vae.parameters()).device
         source = data.batches(source, config["posters"]["workers"], device)
@@ -174,7 +174,7 @@ def _part(vae, both, source, config, clock, log, graphs, start=0.0, until=1.0) -
             loss, error, norm = torch.stack(list(recent)).mean(0).tolist()
             now = clock.seconds
             log(
-                stage="vae", part="both" if both else "decoder", step=step,
+                stage="autoencoder", part="both" if both else "decoder", step=step,
                 seconds=round(now, 1), loss=loss, text_error=error, gradient=norm,
                 images_per_second=round(images / max(now - since, 1e-3)),
             )  # fmt: skip

@@ -14,7 +14,7 @@ from diffusers import (
 from torch import nn
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
 
-import tokenizer as tokenizers
+from prompts import tokenizer as tokenizers
 
 # FLUX.1's shift and scale of latents, the defaults where a checkpoint has no config.
 SHIFT, SCALE = 0.1159, 0.3611

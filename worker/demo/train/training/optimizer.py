@@ -139,9 +139,7 @@ class Optimizer:
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
     """Whether Muon trains the parameter: a matrix that is not an embedding, an input or output
     layer, or a modulation."""
-    outside = (
-        "embed_tokens", "x_embedder", "proj_out.weight", "timestep_embedder", "letter", "column"
-    )  # fmt: skip
+    outside = ("embed_tokens", "x_embedder", "proj_out.weight", "timestep_embedder", "heads")
     if parameter.ndim < 2 or name.endswith((".linear.weight", "conv_in.weight", "conv_out.weight")):
         return False
     return not name.startswith(outside)

@@ -30,9 +30,9 @@ def plot(log: Path, out: Path) -> None:
         else:  # no values, for instance because no OCR was installed
             axis.set_visible(False)
 
-    draw(axes[0, 0], "vae", ("loss", "text_error"), "autoencoder", True)
-    draw(axes[0, 1], "joint", ("loss", "text_loss"), "text encoder and transformer", True)
-    draw(axes[1, 0], "joint", ("steps_per_second",), "throughput", False)
+    draw(axes[0, 0], "autoencoder", ("loss", "text_error"), "autoencoder", True)
+    draw(axes[0, 1], "pretraining", ("loss", "text_loss", "reading"), "pre-training", True)
+    draw(axes[1, 0], "pretraining", ("steps_per_second",), "throughput", False)
     names = ("english_word", "english_character", "chinese_word", "chinese_character")
     draw(axes[1, 1], "accuracy", names, "held-out headlines, read by OCR", False)
     figure.tight_layout()

@@ -8,19 +8,22 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-import designs
-import headlines
-import tokenizer
-from painter import Painter
+from posters import random_posters
+from posters.painter import Painter
+from prompts import tokenizer
+from prompts.describe import describe
+from prompts.mistakes import mistaken
 
 
 class Posters(IterableDataset):
     """An endless sequence of batches: pictures uint8 [B, H, W, 3], coverage of the letters uint8
-    [B, H, W], cells int16 [B, H/16 * W/16, 2, 2] as from `Painter.cells`, token ids int16
+    [B, H, W], cells int16 [B, H/16 * W/16, 2, 3] as from `Painter.cells`, token ids int16
     [B, 28 + T] and the prompts' lengths without padding.
 
-    `sizes` are (width, height, share); all posters of a batch have the same size. With `crop`,
-    pictures are square crops of that size, most of them with letters.
+    `sizes` are (width, height, share); all posters of a batch have the same size. The tensor
+    `shares` can be changed while the processes that draw are running. With `crop`,
+    pictures are square crops of that size, most of them with letters. A share `wrong_prompts` of
+    `config` describes a picture that differs from the one shown.
     """
 
     def __init__(
@@ -34,23 +37,27 @@ class Posters(IterableDataset):
         crop: int | None = None,
     ):
         self.config, self.assets, self.batch = config, assets, batch
-        self.text_tokens, self.sizes, self.seed, self.crop = text_tokens, sizes, seed, crop
+        self.text_tokens, self.seed, self.crop = text_tokens, seed, crop
+        self.sizes = [(width, height) for width, height, _ in sizes]
+        self.shares = torch.tensor([share for *_, share in sizes]).share_memory_()
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         worker = get_worker_info()
         number = worker.id if worker else 0
         torch.set_num_threads(1)
         rng = np.random.default_rng((self.seed, number))
-        words = headlines.word_list(self.assets / "words.txt")
+        maker = random_posters.Maker(self.config, self.assets)
         painter = Painter(self.assets)
         encode = tokenizer.Encoder(tokenizer.build(), self.text_tokens)
-        shares = np.array([share for *_, share in self.sizes])
         while True:
-            width, height, _ = self.sizes[rng.choice(len(self.sizes), p=shares / shares.sum())]
+            shares = self.shares.double().numpy()
+            width, height = self.sizes[rng.choice(len(self.sizes), p=shares / shares.sum())]
             rows = []
             while len(rows) < self.batch:
-                poster = designs.sample(rng, self.config, words, (width, height))
-                if (encoded := encode(poster.prompt)) is None:
+                poster = maker.sample(rng, (width, height))
+                wrong = rng.random() < self.config["wrong_prompts"]
+                told = mistaken(rng, poster) if wrong else poster
+                if (encoded := encode(describe(rng, told))) is None:
                     continue
                 picture, coverage = painter.paint(poster)
                 if self.crop:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import torch
 
-import data
-import joint_stage
-import ocr
-import vae_stage
-from graphs import Replayed
-from models import Models
+from prompts import tokenizer as tokenizers
+from stages import autoencoder, pretraining
+from training import data
+from training.graphs import Replayed
+from training.models import Models
 
 
 def measure(device: torch.device, function: Callable[[], object], times: int = 20) -> tuple:
@@ -43,13 +42,13 @@ def run(models: Models, config: dict, assets: Path, device: torch.device) -> Non
             flush=True,
         )
 
-    print("torch", torch.__version__, "cores", os.cpu_count(), "tesseract", ocr.available())
+    print("torch", torch.__version__, "cores", os.cpu_count())
     if device.type == "cuda":
         print(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory >> 20)
-    stage = config["vae_stage"]
+    stage = config["autoencoder"]
     vae = models.vae.to(memory_format=torch.channels_last)
 
-    crops = vae_stage.posters_for(config, assets, stage["crop_batch"], 7, stage["crop"])
+    crops = autoencoder.posters_for(config, assets, stage["crop_batch"], 7, stage["crop"])
     source = data.batches(crops, config["posters"]["workers"], device)
     start = time.monotonic()
     batch = next(source)
@@ -63,9 +62,9 @@ def run(models: Models, config: dict, assets: Path, device: torch.device) -> Non
     for both in (True, False):
         if not both:
             vae.encoder.requires_grad_(False)
-            whole = vae_stage.posters_for(config, assets, stage["whole_batch"], 7, None)
+            whole = autoencoder.posters_for(config, assets, stage["whole_batch"], 7, None)
             batch = next(data.batches(whole, config["posters"]["workers"], device))
-        trainee = vae_stage.Trainee(vae, both, stage, batch, graphs=True)
+        trainee = autoencoder.Trainee(vae, both, stage, batch, graphs=True)
         trainee.optimizer.set_rate(1e-3, 100)
         losses = []
 
@@ -77,26 +76,31 @@ def run(models: Models, config: dict, assets: Path, device: torch.device) -> Non
         print("  losses", [round(x.item(), 4) for x in losses[:: max(1, len(losses) // 6)]])
     vae.requires_grad_(False)
 
-    joint = joint_stage.Joint(models, config, assets, device, 7)
+    stage = pretraining.Pretraining(models, config, assets, device, 7)
     start = time.monotonic()
-    joint.fill(1)
+    stage.fill(1, 0.0)
+    stage.fill(1, 1.0)
     print(f"{time.monotonic() - began:6.1f} s  first posters in {time.monotonic() - start:.1f} s")
-    refresh = config["joint_stage"]["refresh"]
-    tell("render, encode, store", *measure(device, joint.refresh, 4 * times), refresh)
-    size, batch_size = (256, 256), config["joint_stage"]["batch"]
-    joint.optimizer.set_rate(1e-3, 100)
-    other = next(key for key in joint.pools if key != size)
+    refresh = config["pretraining"]["refresh"]
+    tell("render, encode, store", *measure(device, stage.refresh, 4 * times), refresh)
+    full, other = list(stage.full_shares)[:2]
+    stage.optimizer.set_rate(1e-3, 100)
     norms = []
-    for shape, positions in ((size, joint.positions), (size, 256), (other, joint.positions)):
-        replayed = Replayed(partial(joint._step, shape, positions), joint.graphs)
+    for shape, positions in (
+        (stage.low, stage.positions),
+        (full, stage.positions),
+        (full, tokenizers.FULL_POSITIONS),
+        (other, stage.positions),
+    ):
+        replayed = Replayed(partial(stage._step, shape, positions), stage.graphs)
         losses = []
 
         def step(replayed=replayed, losses=losses) -> None:
-            loss, _, norm = replayed()
+            loss, _, _, norm = replayed()
             losses.append(loss)
             norms.append(norm)
 
-        tell(f"joint {shape} {positions}", *measure(device, step, times), batch_size)
+        tell(f"{shape} {positions}", *measure(device, step, times), config["pretraining"]["batch"])
         print("  losses", [round(x.item(), 3) for x in losses[:: max(1, len(losses) // 6)]])
     finite = all(torch.isfinite(n).item() for n in norms)
     print("gradients finite:", finite, "last norm", round(norms[-1].item(), 3))
