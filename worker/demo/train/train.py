@@ -7,7 +7,7 @@
     train.py prefer | reward, in the same way
     train.py probe --assets A --state S
 
-A is the folder that fonts.py wrote, S a folder for resumable state. `autoencoder` leaves its weights
+A is the folder that fonts.py wrote, S one for resumable state. `autoencoder` leaves its weights
 in S, where `pretrain` finds them. Every other stage writes a checkpoint to O/model, with the log
 and its plot.
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from posters.painter import Painter
+from prompts.describe import describe
+from prompts.mistakes import mistaken
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from posters import random_posters
-from posters.painter import Painter
 from prompts import tokenizer
-from prompts.describe import describe
-from prompts.mistakes import mistaken
 
 
 class Posters(IterableDataset):
