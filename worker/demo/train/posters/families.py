@@ -65,7 +65,9 @@ FAMILY: dict[str, Family] = {
         "condensed", 1.92, 1.58, 0.42, "ijlI!.,:;-'’", "mwMW@",
         line=2.0, pairs=((40, 80), (32, 56), (24, 40), (16, 28)),
     ),
-    "rounded": Family("rounded", 1.5, 1.2, 0.3, "ijlI1!.,:;-'’", "mQW%@", han="han_round", stroke=0.024),
+    "rounded": Family(
+        "rounded", 1.5, 1.2, 0.3, "ijlI1!.,:;-'’", "mQW%@", han="han_round", stroke=0.024
+    ),
     "script": Family("script", 1.5, 1.13, 0.37, "ijlt1!.,:;-$'’", "LMW", han="han_kai"),
     "stencil": Family("stencil", 1.42, 1.15, 0.35, "ijlrtI1!.,:;-'’", "mwMW@"),
     "marker": Family("marker", 1.5, 1.17, 0.33, "ijlI1!.,:;'’", han="han_kai", stroke=0.02),

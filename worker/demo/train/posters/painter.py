@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from . import areas, surfaces
 from .colors import COLORS
 from .families import FAMILY, HAN, LETTERS, Family
-from .fonts import MISSING
+from .fonts import BORROWED
 from .poster import Poster
 from .typesetting import COLUMN, Layout, Letter, set_lines
 
@@ -16,7 +16,7 @@ BORDER = 4
 """Width of a border in pixels."""
 FINE = 4
 """Glyphs are drawn this many times larger, then narrowed or widened to their box."""
-WIDEST = 1.12
+WIDEST = 1.2
 """Letters are widened to at most this share of their own width to fill their box."""
 INDEX = {letter: number for number, letter in enumerate(LETTERS, 1)}
 """Letter -> its index in `LETTERS` + 1."""
@@ -28,7 +28,7 @@ class Painter:
 
     def __init__(self, assets: Path):
         self.assets = Path(assets)
-        self.glyphs: dict[tuple[str, Letter | str, int, int, int], np.ndarray] = {}
+        self.glyphs: dict[tuple[str, str, int, int, int], np.ndarray] = {}
 
     def paint(self, poster: Poster) -> tuple[np.ndarray, np.ndarray]:
         """The picture, uint8 [H, W, 3], and the coverage of its letters, uint8 [H, W]."""
@@ -91,8 +91,8 @@ class Painter:
             baseline = letter.height / 2 + 0.38 * size
             room = letter.width - 2
         else:
-            lacking, other = MISSING.get(family.latin, ("", ""))
-            name = other if letter.char in lacking else family.latin
+            borrowed, other = BORROWED.get(family.latin, ("", ""))
+            name = other if letter.char in borrowed else family.latin
             size, stroke = family.size * letter.cell, 0
             baseline = (letter.height + (family.ascent - family.descent) * letter.cell) / 2
             room = letter.width - max(2, 0.09 * letter.cell)

@@ -8,7 +8,7 @@ grid of latents, and a small model can learn lettering in minutes.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from .areas import letters as letter_area
 from .families import FAMILY, HAN, LETTERS, Family
@@ -138,7 +138,7 @@ def _balanced(words: list[str], count: int, family: Family) -> tuple[str, ...]:
 
     def lines(breaks: tuple[int, ...]) -> tuple[str, ...]:
         edges = (0, *breaks, len(words))
-        return tuple(" ".join(words[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+        return tuple(" ".join(words[a:b]) for a, b in pairwise(edges))
 
     choices = map(lines, combinations(range(1, len(words)), count - 1))
     return min(choices, key=lambda texts: max(_width(t, family, 32, 40) for t in texts))
