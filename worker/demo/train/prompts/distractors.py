@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from prompts import distractor_words as words
+from prompts.pick import Pick, article, capital
 
 SHARE = Path("/usr/share")
 FOLDER = "distractors"
@@ -95,7 +96,7 @@ def _manual(share: Path) -> list[str]:
     """Chinese sentences of Debian's reference manual."""
     file = share / "debian-reference/debian-reference.zh-cn.txt.gz"
     text = re.sub(r"(?<=[\u4e00-\u9fff，])\n +(?=[\u4e00-\u9fff])", "", _unzipped(file))
-    found = re.findall(r"[\u4e00-\u9fffA-Za-z ，、]{6,26}[。！？；]", text)
+    found = re.findall(r"(?:(?<=[。！？；])|(?<=\n\n)) *([\u4e00-\u9fffA-Za-z ，、]{6,26}[。！？])", text)
     return [s.strip() for s in found if len(re.findall(r"[\u4e00-\u9fff]", s)) >= 5]
 
 
@@ -165,26 +166,26 @@ class Distractors:
 
     def clause(self, rng: np.random.Generator) -> str:
         """A clause that stands between commas."""
-        return _CLAUSES[int(rng.integers(len(_CLAUSES)))](self, _Pick(rng))
+        return _CLAUSES[int(rng.integers(len(_CLAUSES)))](self, Pick(rng))
 
     def sentence(self, rng: np.random.Generator) -> str:
         """A sentence with a capital letter and a mark at its end (most of the time)."""
-        pick = _Pick(rng)
+        pick = Pick(rng)
         roll = pick.number()
         if roll < 0.45:
             text = pick(self.sentences)
         elif roll < 0.6:
             text = pick(words.ASIDES)
         elif roll < 0.8:
-            text = f"{_article(pick(words.SUBJECTS))} {pick(words.DEEDS)}"
+            text = f"{article(pick(words.SUBJECTS))} {pick(words.DEEDS)}"
         else:
             text = f"{pick(_OPENINGS)} {self._noun_phrase(pick)} {self._deed(pick)}"
-        text = text[0].upper() + text[1:]
+        text = capital(text)
         return text if text[-1] in ".!?,:" else text + pick((".", ".", ".", "!", ""))
 
     def chinese_clause(self, rng: np.random.Generator) -> str:
         """A Chinese clause that stands between commas."""
-        pick = _Pick(rng)
+        pick = Pick(rng)
         roll = pick.number()
         if roll < 0.22:
             return pick(words.CHINESE_SUBJECTS) + pick(words.CHINESE_DEEDS)
@@ -202,7 +203,7 @@ class Distractors:
 
     def chinese_sentence(self, rng: np.random.Generator) -> str:
         """A Chinese sentence with a mark at its end."""
-        pick = _Pick(rng)
+        pick = Pick(rng)
         roll = pick.number()
         if roll < 0.5:
             text = pick(self.chinese_sentences)
@@ -214,54 +215,39 @@ class Distractors:
 
     def purpose(self, rng: np.random.Generator) -> str:
         """What the poster is for, as in "for a bakery"."""
-        pick = _Pick(rng)
+        pick = Pick(rng)
         roll = pick.number()
         if roll < 0.5:
-            return f"for {_article(pick(words.BUSINESSES))}"
+            return f"for {article(pick(words.BUSINESSES))}"
         if roll < 0.65:
-            return f"for {_article(pick(words.BUSINESSES))} in {pick(words.NAMES)}"
+            return f"for {article(pick(words.BUSINESSES))} in {pick(words.NAMES)}"
         if roll < 0.75:
             return f"for {pick(words.NAMES)}"
         if roll < 0.85:
             return f"about {self._noun_phrase(pick)}"
-        return f"for {_article(self._adjective_noun(pick))}"
+        return f"for {article(self._adjective_noun(pick))}"
 
     def chinese_purpose(self, rng: np.random.Generator) -> str:
         """A business in Chinese."""
-        pick = _Pick(rng)
+        pick = Pick(rng)
         return pick(words.CHINESE_BUSINESSES if pick.number() < 0.7 else self.chinese_nouns)
 
-    def _adjective_noun(self, pick: "_Pick") -> str:
+    def _adjective_noun(self, pick: Pick) -> str:
         return f"{pick(self.adjectives)} {pick(self.nouns)}"
 
-    def _noun_phrase(self, pick: "_Pick") -> str:
-        return _article(self._adjective_noun(pick) if pick.number() < 0.6 else pick(self.nouns))
+    def _noun_phrase(self, pick: Pick) -> str:
+        return article(self._adjective_noun(pick) if pick.number() < 0.6 else pick(self.nouns))
 
-    def _deed(self, pick: "_Pick") -> str:
+    def _deed(self, pick: Pick) -> str:
         if pick.number() < 0.4:
             return f"that can {pick(self.verbs)}"
         return pick(words.DEEDS)
 
 
-class _Pick:
-    """Picks at random; much faster than `Generator.choice`."""
-
-    def __init__(self, rng: np.random.Generator):
-        self.number = rng.random
-
-    def __call__(self, options: Sequence[str]) -> str:
-        return options[int(self.number() * len(options))]
-
-
-def _article(noun: str) -> str:
-    """The noun with its indefinite article."""
-    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
-
-
 _OPENINGS = ("There is", "Show", "I saw", "We like", "In it,", "Imagine", "Think of", "It looks like")
 
 
-def _random_words(texts: Distractors, pick: _Pick) -> str:
+def _random_words(texts: Distractors, pick: Pick) -> str:
     """One to three words of the dictionary, in any case."""
     found = [pick(texts.words) for _ in range(1 + int(pick.number() * 3))]
     text = " ".join(found)
@@ -273,7 +259,7 @@ _CLAUSES = (
     *[lambda texts, pick: pick(words.CAMERA)] * 3,
     *[lambda texts, pick: pick(words.MOODS)] * 3,
     *[lambda texts, pick: pick(words.SCENES)] * 3,
-    *[lambda texts, pick: f"{_article(pick(words.SUBJECTS))} {pick(words.DEEDS)}"] * 2,
+    *[lambda texts, pick: f"{article(pick(words.SUBJECTS))} {pick(words.DEEDS)}"] * 2,
     lambda texts, pick: f"{pick(words.ADJECTIVES)} {pick(words.SUBJECTS)} {pick(words.DEEDS)}",
     lambda texts, pick: f"{pick(words.SUBJECTS)} {pick(words.DEEDS)}",
     lambda texts, pick: pick(words.MEDIA),

@@ -113,8 +113,8 @@ ACCENTED = {
     "splash": (
         "{g}phone screen with {a} frame", "{g}app screen and {a} accents", "{g}splash screen, {a} accent",
     ),
-    "tote": ("{g}tote bag with {a} handles", "{g}canvas bag on {a} background", "{g}bag, {a} handles"),
-    "mug": ("{g}mug on {a} background", "{g}coffee mug on {a} table", "{g}cup with {a} surroundings"),
+    "tote": ("{g}tote bag on {a} background", "{g}canvas bag on {a} ground", "{g}bag in front of {a} wall"),
+    "mug": ("{g}mug on {a} background", "{g}coffee mug on {a} table", "{g}cup on {a} tabletop"),
     "card": (
         "{g}card on {a} table", "{g}business card lying on {a} surface", "{g}card, {a} tabletop",
     ),
@@ -148,7 +148,7 @@ CHINESE_ACCENTED = {
     "sunburst": ("{g}背景，{a}放射光芒", "{a}光芒，{g}底", "{g}底上的{a}放射线"),
     "night": ("{g}夜景，{a}霓虹光", "{g}夜色，{a}光晕"),
     "splash": ("{g}手机启动页，{a}点缀", "{g}手机屏幕，{a}边框"),
-    "tote": ("{g}帆布袋，{a}提手", "{g}布袋，{a}背景"),
+    "tote": ("{a}背景上的{g}帆布袋", "{g}布袋，{a}背景"),
     "mug": ("{a}背景上的{g}杯子", "{g}马克杯，{a}桌面"),
     "card": ("{a}桌面上的{g}卡片", "{g}名片，放在{a}桌上"),
     "banner": ("{g}背景上的{a}丝带", "{g}背景，{a}横幅", "{a}条幅，{g}底"),
@@ -170,8 +170,8 @@ POSITIONS = {
 }  # fmt: skip
 POSITION_WORDS = {
     "center": ("centered", "center", "central", "middle", "centred"),
-    "top": ("top", "upper", "topmost", "top-of-page"),
-    "bottom": ("bottom", "lower", "bottommost", "foot-of-page"),
+    "top": ("top", "upper", "topmost"),
+    "bottom": ("bottom", "lower", "bottommost"),
 }
 """Words that stand before "text"."""
 
