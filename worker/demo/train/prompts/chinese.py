@@ -22,7 +22,15 @@ VERBS = (
     "上面写着", "写着", "，上面写着", "，内容是", "，文字是", "，写有", "，标题为", "，标题是", "，印着", "，上面有", "写有",
     "，题为", "，上书", "，文字：", "，主标题", "，写上",
 )  # fmt: skip
-ABOVE = ("{0}和{1}", "{0}，下面是{1}", "{0}，下方{1}", "{0}、{1}", "{0}与{1}", "{0}，其下为{1}", "{0}，再写{1}")
+ABOVE = (
+    "{0}和{1}",
+    "{0}，下面是{1}",
+    "{0}，下方{1}",
+    "{0}、{1}",
+    "{0}与{1}",
+    "{0}，其下为{1}",
+    "{0}，再写{1}",
+)
 
 
 def color(pick: Pick, key: str) -> str:
@@ -49,7 +57,11 @@ def chinese_prompt(pick: Pick, poster: Poster, texts: Distractors, rng) -> str:
     roll = pick.number()
     if roll < 0.12:
         parts = [pick((f"{clauses[0]}{noun}", f"{noun}{clauses[0]}", f"{noun}：{clauses[0]}"))]
-        if clauses[0].endswith(tuple("”\"』」’'»")) is False or ":" in clauses[0] or "：" in clauses[0]:
+        if (
+            clauses[0].endswith(tuple("”\"』」’'»")) is False
+            or ":" in clauses[0]
+            or "：" in clauses[0]
+        ):
             parts = [noun, clauses[0]]
         parts += [*clauses[1:], style, ground, *extras]
         return pick(("，", "，", " ", ",")).join(part for part in parts if part)

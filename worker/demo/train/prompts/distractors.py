@@ -96,7 +96,9 @@ def _manual(share: Path) -> list[str]:
     """Chinese sentences of Debian's reference manual."""
     file = share / "debian-reference/debian-reference.zh-cn.txt.gz"
     text = re.sub(r"(?<=[\u4e00-\u9fff，])\n +(?=[\u4e00-\u9fff])", "", _unzipped(file))
-    found = re.findall(r"(?:(?<=[。！？；])|(?<=\n\n)) *([\u4e00-\u9fffA-Za-z ，、]{6,26}[。！？])", text)
+    found = re.findall(
+        r"(?:(?<=[。！？；])|(?<=\n\n)) *([\u4e00-\u9fffA-Za-z ，、]{6,26}[。！？])", text
+    )
     return [s.strip() for s in found if len(re.findall(r"[\u4e00-\u9fff]", s)) >= 5]
 
 
@@ -244,7 +246,16 @@ class Distractors:
         return pick(words.DEEDS)
 
 
-_OPENINGS = ("There is", "Show", "I saw", "We like", "In it,", "Imagine", "Think of", "It looks like")
+_OPENINGS = (
+    "There is",
+    "Show",
+    "I saw",
+    "We like",
+    "In it,",
+    "Imagine",
+    "Think of",
+    "It looks like",
+)
 
 
 def _random_words(texts: Distractors, pick: Pick) -> str:

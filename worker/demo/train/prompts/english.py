@@ -33,7 +33,17 @@ def color(pick: Pick, key: str) -> str:
 def with_article(phrase: str) -> str:
     """The phrase with "a" or "an", unless it is a plural or a material."""
     head = phrase
-    for word in (" with ", " on ", " and ", " across ", " over ", " fading ", " into ", " of ", " at "):
+    for word in (
+        " with ",
+        " on ",
+        " and ",
+        " across ",
+        " over ",
+        " fading ",
+        " into ",
+        " of ",
+        " at ",
+    ):
         head = head.partition(word)[0]
     last = head.split()[-1]
     if (last.endswith("s") and last != "canvas") or last in MASS:
@@ -85,8 +95,9 @@ def extras(pick: Pick, poster: Poster) -> list[str]:
     return found
 
 
-def style(pick: Pick, poster: Poster, names: Naming) -> str:
-    """The letters' weight, colour and family, as in "bold red Helvetica"; may be empty."""
+def style(pick: Pick, poster: Poster, names: Naming, after_in: bool = False) -> str:
+    """The letters' weight, colour and family, as in "bold red Helvetica"; may be empty. After "in",
+    a colour may stand alone."""
     weight = [pick(families.WEIGHTS)] if pick.chance(0.4) else []
     ink = [color(pick, poster.ink)] if names.ink else []
     if poster.ink in NEON and poster.surface == "night" and pick.chance(0.3):
@@ -118,7 +129,7 @@ def style(pick: Pick, poster: Poster, names: Naming) -> str:
         return " ".join([*weight, *kind, letters, "in", *ink])
     if ink and kind and roll < 0.22:
         return " ".join([*weight, *kind, letters, "colored", *ink])
-    if ink and not kind and not weight and roll < 0.15:
+    if after_in and ink and not kind and not weight and roll < 0.4:
         return ink[0]
     words = [*weight, *ink, *kind]
     if roll > 0.8:

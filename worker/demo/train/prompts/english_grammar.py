@@ -79,10 +79,13 @@ def _list(pick: Pick, poster, quotes, names, texts, rng) -> str:
     if pick.chance(0.3):
         kind = f"{kind} {texts.purpose(rng)}"
     parts = english.clauses(pick, poster, quotes, names)
-    style = english.style(pick, poster, names)
-    if style and pick.chance(0.65):
-        # The style belongs to all phrases, so with two of them it follows the last or stands alone.
-        parts[-1] = f"{parts[-1]} {pick(('in', 'in', 'in', 'set in', 'written in', 'as'))} {style}"
+    merged = pick.chance(0.65)
+    style = english.style(pick, poster, names, after_in=merged)
+    if style and merged:
+        # The style belongs to all phrases: with two of them, it follows the last or stands alone.
+        parts[-1] = (
+            f"{parts[-1]} {pick(('in', 'in', 'in', 'set in', 'written in', 'done in'))} {style}"
+        )
         style = ""
     parts += [part for part in (style, _ground(pick, poster, names, told, ground_told)) if part]
     parts += english.extras(pick, poster)
@@ -118,9 +121,9 @@ def _sentence(pick: Pick, poster, quotes, names, texts, rng) -> str:
     for other in clauses[1:]:
         head = f"{head}{pick((' and ', ', ', ' and the ', ' with '))}{other}"
     parts = []
-    style = english.style(pick, poster, names)
-    if style:
-        parts.append(f"{pick(('in', 'in', 'in', 'written in', 'set in', 'printed in', 'using', 'with'))} {style}")
+    if style := english.style(pick, poster, names, after_in=True):
+        verb = pick(("in", "in", "in", "written in", "set in", "printed in", "in", "lettered in"))
+        parts.append(f"{verb} {style}")
     if ground := _ground(pick, poster, names, told, ground_told):
         parts.append(_on(pick, ground))
     if pick.chance(0.3):
@@ -148,13 +151,17 @@ def _sentences(pick: Pick, poster, quotes, names, texts, rng) -> str:
     if ground and pick.chance(0.5):
         first = f"{first} {_on(pick, ground)}"
     elif ground:
-        verb = pick(("the background is", "behind it:", "it has", "I want", "for the ground use", "use"))
+        verb = pick(
+            ("the background is", "behind it:", "it has", "I want", "for the ground use", "use")
+        )
         found.append(f"{verb} {english.with_article(ground)}")
     clauses = english.clauses(pick, poster, quotes, names)
     said = pick(("it says", "the text is", "write", "it reads", "the words:", "put", "add", "text:",
                  "it shows the words", "on it is written", "the sign reads", "please write"))  # fmt: skip
     if clauses[0][0] not in "\"“'‘「『«„":
-        said = pick(("it has the", "add the", "show the", "with the", "put the", "write the", "the"))
+        said = pick(
+            ("it has the", "add the", "show the", "with the", "put the", "write the", "the")
+        )
     found.append(f"{said} {pick((' and ', ', ')).join(clauses)}")
     if style := english.style(pick, poster, names):
         verb = pick(("the letters are in", "use", "set it in", "written in", "letters:", "font:",
@@ -208,12 +215,16 @@ def _fields(pick: Pick, poster, quotes, names, texts, rng) -> str:
     if told or ground_told or pick.chance(0.6):
         rows.append(f"{pick(('type', 'format', 'kind', 'object', 'subject'))}: {noun}")
     if style := english.style(pick, poster, names):
-        rows.append(f"{pick(('font', 'lettering', 'letters', 'typography', 'text style'))}: {style}")
+        rows.append(
+            f"{pick(('font', 'lettering', 'letters', 'typography', 'text style'))}: {style}"
+        )
     if ground := _ground(pick, poster, names, told, ground_told):
         rows.append(f"{pick(('background', 'ground', 'setting', 'backdrop'))}: {ground}")
     rows += english.extras(pick, poster)
     for _ in range(_how_many(pick)):
-        rows.append(f"{pick(('mood', 'style', 'notes', 'scene', 'details', 'audience', 'theme', 'camera'))}: {texts.clause(rng)}")
+        rows.append(
+            f"{pick(('mood', 'style', 'notes', 'scene', 'details', 'audience', 'theme', 'camera'))}: {texts.clause(rng)}"
+        )
     rows = pick.shuffled(rows)
     if pick.chance(0.6):
         rows = [capital(row) for row in rows]
@@ -246,7 +257,9 @@ def _without_text(pick: Pick, poster, names, texts, rng) -> str:
     if told or ground_told or pick.chance(0.4):
         parts.insert(0, article(noun) if pick.chance(0.5) else noun)
     if pick.chance(0.15):
-        parts.append(pick(("no text", "without any text", "no letters", "nothing written on it", "empty")))
+        parts.append(
+            pick(("no text", "without any text", "no letters", "nothing written on it", "empty"))
+        )
     count = 1 + int(pick.number() * 4)
     if not parts or pick.chance(0.6):
         for _ in range(count):

@@ -144,7 +144,18 @@ WEIGHTS = (
     "semi-bold", "medium", "solid", "thin", "light-weight", "big bold", "chunky", "crisp", "sharp",
     "clear", "legible", "beautiful", "eye-catching", "high-contrast", "prominent",
 )  # fmt: skip
-CHINESE_WEIGHTS = ("粗", "加粗", "特粗", "粗重的", "醒目的", "清晰的", "细", "中粗", "纤细的", "厚重的")
+CHINESE_WEIGHTS = (
+    "粗",
+    "加粗",
+    "特粗",
+    "粗重的",
+    "醒目的",
+    "清晰的",
+    "细",
+    "中粗",
+    "纤细的",
+    "厚重的",
+)
 
 LETTERS = (
     "letters", "lettering", "type", "text", "font", "typeface", "typography", "writing", "characters",

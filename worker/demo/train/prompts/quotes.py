@@ -10,7 +10,7 @@ QUOTES = (
 _ENGLISH = [(left, right) for left, right, share, _ in QUOTES for _ in range(share)]
 _CHINESE = [(left, right) for left, right, _, share in QUOTES for _ in range(share)]
 
-MARKS = frozenset("\"“”‘「」『』«»„")
+MARKS = frozenset('"“”‘「」『』«»„')
 """Marks that a prompt has nowhere but around quoted words. ' and ’ are apostrophes as well."""
 
 

@@ -11,7 +11,7 @@ THINGS = (
     "sale poster", "movie poster", "concert poster", "event poster", "travel poster", "shop sign",
     "street sign", "door sign", "road sign", "menu cover", "print", "handbill", "slide", "thumbnail",
     "headline", "graphic", "typographic poster", "invitation", "ticket", "badge", "banner ad",
-    "promotional poster", "picture", "image", "design", "screen print", "announcement", "packaging",
+    "promotional poster", "picture", "image", "design", "screen print", "announcement",
     "window display", "T-shirt print", "meme", "motivational poster", "warning sign", "name tag",
 )  # fmt: skip
 CHINESE_THINGS = (
