@@ -19,53 +19,58 @@ SUBJECTS = (
     "panda", "cat", "dog", "fox", "owl", "horse", "elephant", "dragon", "robot", "astronaut",
     "chef", "dancer", "surfer", "cyclist", "child", "old man", "young woman", "couple", "crowd",
     "farmer", "pirate", "wizard", "knight", "mermaid", "dinosaur", "whale", "penguin", "rabbit",
-    "squirrel", "bear", "tiger", "lion", "parrot", "bee", "butterfly", "fish", "sailor", "violinist",
-    "skateboarder", "teacher", "businessman", "grandmother", "monkey", "goat", "turtle", "frog",
-    "unicorn", "detective", "barista", "drummer", "hiker", "fisherman", "ballerina", "pilot",
+    "squirrel", "bear", "tiger", "lion", "parrot", "bee", "butterfly", "fish", "sailor",
+    "violinist", "skateboarder", "teacher", "businessman", "grandmother", "monkey", "goat",
+    "turtle", "frog", "unicorn", "detective", "barista", "drummer", "hiker", "fisherman",
+    "ballerina", "pilot",
 )  # fmt: skip
 DEEDS = (
-    "holding an umbrella", "eating noodles", "playing the guitar", "reading a book", "riding a bicycle",
-    "looking at the sea", "jumping over a puddle", "sleeping under a tree", "carrying flowers",
-    "drinking coffee", "waving at the viewer", "flying over mountains", "dancing in the rain",
-    "baking bread", "walking along a beach", "climbing a ladder", "chasing a ball", "singing",
-    "smiling", "sitting on a bench", "wearing sunglasses", "with a big hat", "in a spacesuit",
-    "wearing headphones", "with balloons", "in front of a castle", "next to a window", "on a hill",
-    "feeding pigeons", "playing chess", "painting a fence", "waiting for a train", "in a forest",
-    "at a market stall", "under the moon", "on a skateboard", "peeling a banana", "watering plants",
+    "holding an umbrella", "eating noodles", "playing the guitar", "reading a book",
+    "riding a bicycle", "looking at the sea", "jumping over a puddle", "sleeping under a tree",
+    "carrying flowers", "drinking coffee", "waving at the viewer", "flying over mountains",
+    "dancing in the rain", "baking bread", "walking along a beach", "climbing a ladder",
+    "chasing a ball", "singing", "smiling", "sitting on a bench", "wearing sunglasses",
+    "with a big hat", "in a spacesuit", "wearing headphones", "with balloons",
+    "in front of a castle", "next to a window", "on a hill", "feeding pigeons", "playing chess",
+    "painting a fence", "waiting for a train", "in a forest", "at a market stall",
+    "under the moon", "on a skateboard", "peeling a banana", "watering plants",
 )  # fmt: skip
 
 SCENES = (
     "mountains in the distance", "palm trees and a beach", "city skyline", "rolling hills",
     "a field of sunflowers", "coffee beans", "steam rising from a bowl", "fresh vegetables",
-    "fireworks", "falling leaves", "snowflakes", "lanterns", "balloons and confetti", "musical notes",
-    "a vintage car", "a sailing boat on calm water", "tropical leaves", "cherry blossoms", "a waterfall",
-    "an old lighthouse", "crowded market stalls", "people walking by", "clouds drifting past",
-    "a stack of books", "a bowl of fruit", "a slice of cake", "a hot air balloon", "waves",
-    "geometric shapes", "abstract shapes", "floral ornaments", "hand-drawn flowers", "halftone dots",
-    "film grain", "lens flare", "bokeh lights", "puddles", "smoke", "fog over a lake", "a spaceship",
-    "planets and stars", "sports equipment", "tools on a bench", "a cup of tea", "kitchen utensils",
-    "a running track", "ice cubes", "splashes of paint", "rubber ducks", "an open window", "a campfire",
+    "fireworks", "falling leaves", "snowflakes", "lanterns", "balloons and confetti",
+    "musical notes", "a vintage car", "a sailing boat on calm water", "tropical leaves",
+    "cherry blossoms", "a waterfall", "an old lighthouse", "crowded market stalls",
+    "people walking by", "clouds drifting past", "a stack of books", "a bowl of fruit",
+    "a slice of cake", "a hot air balloon", "waves", "geometric shapes", "abstract shapes",
+    "floral ornaments", "hand-drawn flowers", "halftone dots", "film grain", "lens flare",
+    "bokeh lights", "puddles", "smoke", "fog over a lake", "a spaceship", "planets and stars",
+    "sports equipment", "tools on a bench", "a cup of tea", "kitchen utensils", "a running track",
+    "ice cubes", "splashes of paint", "rubber ducks", "an open window", "a campfire",
 )  # fmt: skip
 
 MOODS = (
-    "cheerful mood", "minimalist", "minimal layout", "very elegant mood", "retro style", "vintage look",
-    "futuristic", "cozy atmosphere", "dreamy", "dramatic lighting", "soft lighting", "golden hour",
-    "playful", "festive", "calm and quiet", "energetic", "luxurious", "professional", "hand-made look",
-    "1970s style", "art deco", "Bauhaus", "Swiss design", "pop art", "ukiyo-e", "surrealism", "cubism",
-    "steampunk", "vaporwave", "lots of empty space", "generous white space", "flat design",
-    "grunge style", "Scandinavian design", "hygge", "kawaii", "boho", "mid-century modern",
+    "cheerful mood", "minimalist", "minimal layout", "very elegant mood", "retro style",
+    "vintage look", "futuristic", "cozy atmosphere", "dreamy", "dramatic lighting",
+    "soft lighting", "golden hour", "playful", "festive", "calm and quiet", "energetic",
+    "luxurious", "professional", "hand-made look", "1970s style", "art deco", "Bauhaus",
+    "Swiss design", "pop art", "ukiyo-e", "surrealism", "cubism", "steampunk", "vaporwave",
+    "lots of empty space", "generous white space", "flat design", "grunge style",
+    "Scandinavian design", "hygge", "kawaii", "boho", "mid-century modern",
     "trending on ArtStation", "award-winning design", "for kids", "family friendly", "high energy",
     "nostalgic", "romantic", "mysterious", "epic", "whimsical", "clean composition", "timeless",
 )  # fmt: skip
 
 CAMERA = (
-    "photorealistic", "8k", "4K", "highly detailed", "ultra HD", "HDR", "35mm", "50 mm lens", "f/1.8",
-    "shallow depth of field", "wide angle", "macro", "close-up", "bird's-eye view", "low angle shot",
-    "cinematic", "studio lighting", "rim light", "octane render", "Unreal Engine 5", "3D render",
-    "volumetric light", "DSLR", "Kodak Portra 400", "ISO 100", "long exposure", "sharp focus",
-    "masterpiece", "best quality", "intricate details", "ray tracing", "product photography",
-    "isometric", "top-down view", "film still", "tilt-shift", "--ar 16:9", "--v 6", "--q 2",
-    "masterpiece, best quality", "(high quality:1.2)", "RAW photo", "high resolution", "300 dpi",
+    "photorealistic", "8k", "4K", "highly detailed", "ultra HD", "HDR", "35mm", "50 mm lens",
+    "f/1.8", "shallow depth of field", "wide angle", "macro", "close-up", "bird's-eye view",
+    "low angle shot", "cinematic", "studio lighting", "rim light", "octane render",
+    "Unreal Engine 5", "3D render", "volumetric light", "DSLR", "Kodak Portra 400", "ISO 100",
+    "long exposure", "sharp focus", "masterpiece", "best quality", "intricate details",
+    "ray tracing", "product photography", "isometric", "top-down view", "film still", "tilt-shift",
+    "--ar 16:9", "--v 6", "--q 2", "masterpiece, best quality", "(high quality:1.2)", "RAW photo",
+    "high resolution", "300 dpi",
 )  # fmt: skip
 
 MEDIA = (
@@ -76,11 +81,12 @@ MEDIA = (
 )  # fmt: skip
 
 MEASURES = (
-    "24 x 36 inches", "A4", "A3 format", "60 x 90 cm", "US letter size", "1080 x 1350", "16:9", "3:2",
-    "5 by 7 inches", "DIN A2", "300 dpi", "2 metres wide", "10 cm tall", "1920x1080 px", "9:16 vertical",
-    "square format", "landscape format", "portrait orientation", "50% larger", "no. 12", "version 2.0",
-    "12pt", "100 copies", "size XL", "since 1987", "on 3 July", "at 8 pm", "$20", "No 5", "Vol. 3",
-    "#ff6600", "#1A2B3C", "#0f0", "CMYK", "RGB", "PDF", "PNG", "SVG", "75 %", "€15", "24/7",
+    "24 x 36 inches", "A4", "A3 format", "60 x 90 cm", "US letter size", "1080 x 1350", "16:9",
+    "3:2", "5 by 7 inches", "DIN A2", "300 dpi", "2 metres wide", "10 cm tall", "1920x1080 px",
+    "9:16 vertical", "square format", "landscape format", "portrait orientation", "50% larger",
+    "no. 12", "version 2.0", "12pt", "100 copies", "size XL", "since 1987", "on 3 July", "at 8 pm",
+    "$20", "No 5", "Vol. 3", "#ff6600", "#1A2B3C", "#0f0", "CMYK", "RGB", "PDF", "PNG", "SVG",
+    "75 %", "€15", "24/7",
 )  # fmt: skip
 
 ASIDES = (
@@ -98,43 +104,52 @@ ASIDES = (
 )  # fmt: skip
 
 ADJECTIVES = (
-    "happy", "old", "tiny", "giant", "sleepy", "brave", "curious", "wooden-legged", "shiny", "fluffy",
-    "lonely", "famous", "friendly", "quiet", "wild", "hungry", "young", "strange", "clever", "rainy",
+    "happy", "old", "tiny", "giant", "sleepy", "brave", "curious", "wooden-legged", "shiny",
+    "fluffy", "lonely", "famous", "friendly", "quiet", "wild", "hungry", "young", "strange",
+    "clever", "rainy",
 )  # fmt: skip
 NAMES = (
-    "Alice", "Mr. Brown-Smith", "Maria", "Tokyo", "Paris", "Berlin", "London", "New York", "Crumb & Sons",
-    "Blue Note Ltd", "Acme", "Kyoto", "Lisbon", "Dr. Chen", "Omar", "Nairobi", "Café Luna", "Studio Nine",
-    "Green Peace Farm", "Hamburg", "Oslo", "Riverside", "Sunny Side Up", "The Daily Bean", "Luigi",
-    "Toledo", "BMW", "IKEA", "NASA", "UNESCO", "BBC", "USA", "UK", "EU", "Sydney", "Old Town", "Mrs. Lopez",
+    "Alice", "Mr. Brown-Smith", "Maria", "Tokyo", "Paris", "Berlin", "London", "New York",
+    "Crumb & Sons", "Blue Note Ltd", "Acme", "Kyoto", "Lisbon", "Dr. Chen", "Omar", "Nairobi",
+    "Café Luna", "Studio Nine", "Green Peace Farm", "Hamburg", "Oslo", "Riverside",
+    "Sunny Side Up", "The Daily Bean", "Luigi", "Toledo", "BMW", "IKEA", "NASA", "UNESCO", "BBC",
+    "USA", "UK", "EU", "Sydney", "Old Town", "Mrs. Lopez",
 )  # fmt: skip
 NAMES = tuple(n for n in NAMES if not any(c in n for c in ("Brown", "Blue", "Green")))
 
 CHINESE_BUSINESSES = (
-    "面包店", "咖啡馆", "书店", "花店", "理发店", "瑜伽馆", "健身房", "宠物店", "学校", "图书馆", "博物馆", "酒店",
-    "餐厅", "面馆", "茶馆", "火锅店", "婚礼", "生日派对", "电影节", "足球俱乐部", "旅行社", "航空公司", "银行",
-    "药店", "幼儿园", "合唱团", "游戏公司", "民宿", "服装品牌", "社区中心", "奶茶店", "音乐节", "水果店", "超市",
+    "面包店", "咖啡馆", "书店", "花店", "理发店", "瑜伽馆", "健身房", "宠物店", "学校", "图书馆",
+    "博物馆", "酒店", "餐厅", "面馆", "茶馆", "火锅店", "婚礼", "生日派对", "电影节", "足球俱乐部",
+    "旅行社", "航空公司", "银行", "药店", "幼儿园", "合唱团", "游戏公司", "民宿", "服装品牌",
+    "社区中心", "奶茶店", "音乐节", "水果店", "超市",
 )  # fmt: skip
 CHINESE_SUBJECTS = (
-    "熊猫", "小猫", "小狗", "狐狸", "机器人", "宇航员", "厨师", "舞者", "小女孩", "老爷爷", "一对情侣", "人群",
-    "农夫", "巨龙", "兔子", "老虎", "大象", "蝴蝶", "企鹅", "少年", "渔夫", "画家", "医生", "学生", "骑士", "仙鹤",
+    "熊猫", "小猫", "小狗", "狐狸", "机器人", "宇航员", "厨师", "舞者", "小女孩", "老爷爷",
+    "一对情侣", "人群", "农夫", "巨龙", "兔子", "老虎", "大象", "蝴蝶", "企鹅", "少年", "渔夫",
+    "画家", "医生", "学生", "骑士", "仙鹤",
 )  # fmt: skip
 CHINESE_DEEDS = (
-    "在吃竹子", "撑着伞", "吃着面条", "弹吉他", "看书", "骑自行车", "望着大海", "在雨中跳舞", "喝咖啡", "烤面包",
-    "在海边散步", "放风筝", "戴着墨镜", "坐在长椅上", "拿着气球", "打太极", "下棋", "等火车", "爬山", "微笑着",
+    "在吃竹子", "撑着伞", "吃着面条", "弹吉他", "看书", "骑自行车", "望着大海", "在雨中跳舞",
+    "喝咖啡", "烤面包", "在海边散步", "放风筝", "戴着墨镜", "坐在长椅上", "拿着气球", "打太极",
+    "下棋", "等火车", "爬山", "微笑着",
 )  # fmt: skip
 CHINESE_SCENES = (
-    "远处的山峦", "城市天际线", "樱花飘落", "烟花", "灯笼", "热气腾腾的面条", "新鲜蔬菜", "海浪", "椰子树", "落叶",
-    "雪花", "祥云图案", "竹林", "荷花", "古建筑", "咖啡豆", "几何图形", "飘带", "音符", "星空", "气球", "热闹的街市",
-    "湖面的薄雾", "一杯热茶", "传统剪纸", "水墨山水", "江南水乡", "高铁", "飞机", "麦田", "小桥流水", "满月",
+    "远处的山峦", "城市天际线", "樱花飘落", "烟花", "灯笼", "热气腾腾的面条", "新鲜蔬菜", "海浪",
+    "椰子树", "落叶", "雪花", "祥云图案", "竹林", "荷花", "古建筑", "咖啡豆", "几何图形", "飘带",
+    "音符", "星空", "气球", "热闹的街市", "湖面的薄雾", "一杯热茶", "传统剪纸", "水墨山水",
+    "江南水乡", "高铁", "飞机", "麦田", "小桥流水", "满月",
 )  # fmt: skip
 CHINESE_MOODS = (
-    "极简风格", "复古风格", "未来感", "温馨氛围", "喜庆", "高级感", "国潮风", "中国风", "日系", "可爱", "活泼", "宁静",
-    "电影感", "梦幻", "赛博朋克风格", "大量留白", "扁平化设计", "商务风", "手绘风格", "精致", "高清", "8K", "超清细节",
-    "写实摄影", "柔和光线", "逆光", "广角镜头", "浅景深", "水彩画", "油画", "版画", "插画风格", "矢量图", "3D 渲染",
-    "细节丰富", "杰作", "最佳质量", "不要其他文字", "构图简洁", "A4 尺寸", "竖版", "横版", "16:9", "适合打印", "300dpi",
+    "极简风格", "复古风格", "未来感", "温馨氛围", "喜庆", "高级感", "国潮风", "中国风", "日系",
+    "可爱", "活泼", "宁静", "电影感", "梦幻", "赛博朋克风格", "大量留白", "扁平化设计", "商务风",
+    "手绘风格", "精致", "高清", "8K", "超清细节", "写实摄影", "柔和光线", "逆光", "广角镜头",
+    "浅景深", "水彩画", "油画", "版画", "插画风格", "矢量图", "3D 渲染", "细节丰富", "杰作",
+    "最佳质量", "不要其他文字", "构图简洁", "A4 尺寸", "竖版", "横版", "16:9", "适合打印",
+    "300dpi",
 )  # fmt: skip
 CHINESE_ASIDES = (
-    "谢谢！", "尽快给我。", "下周要打印。", "不要加别的东西。", "文字要清楚。", "给妈妈的生日礼物。", "老板今天就要。",
-    "请发挥你的想象。", "越简单越好。", "要好看一点。", "没有别的要求了。", "拜托了！", "用于公司年会。",
-    "挂在客厅里。", "发到朋友圈用的。", "字不要写错。", "我很喜欢这种感觉。", "你好，", "麻烦了。",
+    "谢谢！", "尽快给我。", "下周要打印。", "不要加别的东西。", "文字要清楚。",
+    "给妈妈的生日礼物。", "老板今天就要。", "请发挥你的想象。", "越简单越好。", "要好看一点。",
+    "没有别的要求了。", "拜托了！", "用于公司年会。", "挂在客厅里。", "发到朋友圈用的。",
+    "字不要写错。", "我很喜欢这种感觉。", "你好，", "麻烦了。",
 )  # fmt: skip

@@ -8,8 +8,9 @@ from prompts.naming import HAN, Naming
 from prompts.pick import Pick, article
 
 NOUNS = (
-    "headline", "title", "text", "words", "lettering", "slogan", "caption", "message", "inscription",
-    "heading", "tagline", "phrase", "label", "text", "headline", "line", "writing", "wording",
+    "headline", "title", "text", "words", "lettering", "slogan", "caption", "message",
+    "inscription", "heading", "tagline", "phrase", "label", "text", "headline", "line", "writing",
+    "wording",
 )  # fmt: skip
 VERBS = (
     "that says", "saying", "that reads", "reading", "with the words", "with the text", "which says",

@@ -12,12 +12,13 @@ from prompts.quotes import quoted
 
 WISHES = (
     "please make me", "please make", "make", "create", "design", "draw", "generate", "draw me",
-    "I need", "I want", "I'd like", "we need", "give me", "produce", "could you make", "can you draw",
-    "can you design", "would you please create", "imagine", "show me", "paint", "I'm looking for",
-    "let's have", "help me make", "could I get", "we're looking for", "my boss wants", "render",
-    "how about", "compose", "craft", "picture", "may I have", "sketch", "do you have",
-    "a photo of", "an image of", "a picture of", "photo of", "a drawing of", "illustration of",
-    "a close-up of", "a photograph of", "a mock-up of", "think of", "here is", "this is", "it's",
+    "I need", "I want", "I'd like", "we need", "give me", "produce", "could you make",
+    "can you draw", "can you design", "would you please create", "imagine", "show me", "paint",
+    "I'm looking for", "let's have", "help me make", "could I get", "we're looking for",
+    "my boss wants", "render", "how about", "compose", "craft", "picture", "may I have", "sketch",
+    "do you have", "a photo of", "an image of", "a picture of", "photo of", "a drawing of",
+    "illustration of", "a close-up of", "a photograph of", "a mock-up of", "think of", "here is",
+    "this is", "it's",
 )  # fmt: skip
 JOINTS = (", ",) * 16 + ("; ", " - ", " | ", ". ", "\n", " / ", ". ", " – ")
 UNQUOTED = ("headline", "title", "text", "Headline", "Title", "Text", "slogan", "caption", "words")

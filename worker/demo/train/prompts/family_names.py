@@ -10,9 +10,10 @@ FAMILY = "grotesk"
 # Words that stand before "letters".
 KINDS = {
     "grotesk": (
-        "grotesk", "grotesque", "sans-serif", "sans serif", "sans", "modern sans", "clean sans-serif",
-        "bold grotesk", "geometric sans", "humanist sans-serif", "simple", "Swiss-style",
-        "block", "blocky", "modern", "minimalist sans-serif", "neo-grotesque", "clean",
+        "grotesk", "grotesque", "sans-serif", "sans serif", "sans", "modern sans",
+        "clean sans-serif", "bold grotesk", "geometric sans", "humanist sans-serif", "simple",
+        "Swiss-style", "block", "blocky", "modern", "minimalist sans-serif", "neo-grotesque",
+        "clean",
     ),
     "serif": (
         "serif", "elegant serif", "classic serif", "old-style serif", "roman", "bookish serif",
@@ -20,8 +21,8 @@ KINDS = {
         "elegant", "classic", "refined serif", "newspaper",
     ),
     "slab": (
-        "slab", "slab serif", "slab-serif", "Egyptian", "chunky slab", "block serif", "square serif",
-        "western slab", "sturdy slab-serif", "wood-type", "varsity",
+        "slab", "slab serif", "slab-serif", "Egyptian", "chunky slab", "block serif",
+        "square serif", "western slab", "sturdy slab-serif", "wood-type", "varsity",
     ),
     "mono": (
         "monospaced", "monospace", "typewriter", "fixed-width", "terminal", "code-style", "mono",
@@ -32,8 +33,8 @@ KINDS = {
         "skinny tall", "tight condensed", "condensed sans", "condensed sans-serif", "slim",
     ),
     "rounded": (
-        "rounded", "rounded sans-serif", "rounded sans", "bubbly", "bubble", "soft rounded", "round",
-        "friendly rounded", "puffy", "curvy rounded", "balloon", "cute rounded",
+        "rounded", "rounded sans-serif", "rounded sans", "bubbly", "bubble", "soft rounded",
+        "round", "friendly rounded", "puffy", "curvy rounded", "balloon", "cute rounded",
     ),
     "script": (
         "script", "cursive", "calligraphic", "calligraphy", "handwritten script", "flowing script",
@@ -60,9 +61,10 @@ FONTS = {
         "Tahoma", "Segoe UI", "Proxima Nova", "DIN", "Arial Black",
     ),
     "serif": (
-        "Times", "Times New Roman", "Garamond", "Georgia", "Baskerville", "Bodoni", "Didot", "Caslon",
-        "Palatino", "Cambria", "Playfair Display", "Merriweather", "EB Garamond", "Noto Serif",
-        "Century Schoolbook", "Libre Baskerville", "Minion", "Trajan", "Book Antiqua",
+        "Times", "Times New Roman", "Garamond", "Georgia", "Baskerville", "Bodoni", "Didot",
+        "Caslon", "Palatino", "Cambria", "Playfair Display", "Merriweather", "EB Garamond",
+        "Noto Serif", "Century Schoolbook", "Libre Baskerville", "Minion", "Trajan",
+        "Book Antiqua",
     ),
     "slab": (
         "Rockwell", "Clarendon", "Roboto Slab", "Memphis", "Archer", "Arvo",
@@ -79,42 +81,50 @@ FONTS = {
         "DIN Condensed", "Barlow Condensed",
     ),
     "rounded": (
-        "Arial Rounded", "Nunito", "Quicksand", "Varela Round", "Comfortaa", "VAG Rounded", "Fredoka",
-        "Baloo", "SF Rounded", "M PLUS Rounded", "Dosis",
+        "Arial Rounded", "Nunito", "Quicksand", "Varela Round", "Comfortaa", "VAG Rounded",
+        "Fredoka", "Baloo", "SF Rounded", "M PLUS Rounded", "Dosis",
     ),
     "script": (
         "Lobster", "Pacifico", "Brush Script", "Snell Roundhand", "Great Vibes", "Dancing Script",
-        "Zapfino", "Edwardian Script", "Allura", "Kaushan Script", "Sacramento", "Lucida Calligraphy",
+        "Zapfino", "Edwardian Script", "Allura", "Kaushan Script", "Sacramento",
+        "Lucida Calligraphy",
     ),
     "stencil": (
-        "Stencil", "Stencil Std", "Allerta Stencil", "Saira Stencil", "Black Ops One", "Stardos Stencil",
-        "Army Stencil", "Big Shoulders Stencil",
+        "Stencil", "Stencil Std", "Allerta Stencil", "Saira Stencil", "Black Ops One",
+        "Stardos Stencil", "Army Stencil", "Big Shoulders Stencil",
     ),
     "marker": (
-        "Comic Sans", "Permanent Marker", "Comic Sans MS", "Marker Felt", "Chalkboard", "Comic Neue",
-        "Amatic SC", "Indie Flower", "Kalam", "Patrick Hand", "Gloria Hallelujah", "Caveat Brush",
-        "Bangers",
+        "Comic Sans", "Permanent Marker", "Comic Sans MS", "Marker Felt", "Chalkboard",
+        "Comic Neue", "Amatic SC", "Indie Flower", "Kalam", "Patrick Hand", "Gloria Hallelujah",
+        "Caveat Brush", "Bangers",
     ),
 }  # fmt: skip
 
 CHINESE = {
     "grotesk": (
-        "黑体", "无衬线体", "无衬线字体", "思源黑体", "微软雅黑", "苹方", "现代黑体", "简洁的无衬线字体",
-        "方正黑体", "现代无衬线字体", "Helvetica 字体", "Arial 字体", "印刷黑体",
+        "黑体", "无衬线体", "无衬线字体", "思源黑体", "微软雅黑", "苹方", "现代黑体",
+        "简洁的无衬线字体", "方正黑体", "现代无衬线字体", "Helvetica 字体", "Arial 字体",
+        "印刷黑体",
     ),
     "serif": (
-        "宋体", "衬线体", "衬线字体", "思源宋体", "明体", "明朝体", "仿宋", "优雅的衬线字体", "老宋体",
-        "标宋", "Times 字体", "古典衬线字体",
+        "宋体", "衬线体", "衬线字体", "思源宋体", "明体", "明朝体", "仿宋", "优雅的衬线字体",
+        "老宋体", "标宋", "Times 字体", "古典衬线字体",
     ),
     "slab": ("粗衬线体", "板状衬线体", "厚衬线字体", "方块衬线体", "Rockwell 字体", "埃及体"),
-    "mono": ("等宽字体", "打字机字体", "等宽体", "代码字体", "Courier 字体", "打字机体", "终端字体"),
+    "mono": (
+        "等宽字体", "打字机字体", "等宽体", "代码字体", "Courier 字体", "打字机体", "终端字体",
+    ),
     "condensed": ("窄体", "长体", "窄长字体", "压缩字体", "瘦长字体", "窄黑体", "Impact 字体"),
-    "rounded": ("圆体", "圆角字体", "圆润的字体", "圆黑体", "可爱的圆体", "幼圆", "泡泡字体", "卡通圆体"),
-    "script": ("书法体", "手写花体", "花体", "行书", "草书", "楷体", "毛笔字体", "连笔字体", "毛笔书法体"),
+    "rounded": (
+        "圆体", "圆角字体", "圆润的字体", "圆黑体", "可爱的圆体", "幼圆", "泡泡字体", "卡通圆体",
+    ),
+    "script": (
+        "书法体", "手写花体", "花体", "行书", "草书", "楷体", "毛笔字体", "连笔字体", "毛笔书法体",
+    ),
     "stencil": ("镂空字体", "模板字体", "喷漆模板字", "军用模板字体", "镂空模板字", "钢印字体"),
     "marker": (
-        "马克笔字体", "手写体", "手绘字体", "涂鸦字体", "漫画字体", "潦草的马克笔字", "记号笔字体", "手写字体",
-        "娃娃体", "童趣手写体",
+        "马克笔字体", "手写体", "手绘字体", "涂鸦字体", "漫画字体", "潦草的马克笔字", "记号笔字体",
+        "手写字体", "娃娃体", "童趣手写体",
     ),
 }  # fmt: skip
 
@@ -135,8 +145,8 @@ UNKNOWN_KINDS = (
     "techno", "playful", "striking", "fancy", "quirky", "brutalist", "corporate", "sporty",
 )  # fmt: skip
 UNKNOWN_CHINESE = (
-    "艺术字体", "复古字体", "美术字", "哥特字体", "像素字体", "未来感字体", "装饰字体", "立体字", "综艺体",
-    "方正姚体", "篆书", "隶书", "瘦金体", "创意字体", "综艺字体", "海报字体",
+    "艺术字体", "复古字体", "美术字", "哥特字体", "像素字体", "未来感字体", "装饰字体", "立体字",
+    "综艺体", "方正姚体", "篆书", "隶书", "瘦金体", "创意字体", "综艺字体", "海报字体",
 )  # fmt: skip
 
 WEIGHTS = (
@@ -158,7 +168,7 @@ CHINESE_WEIGHTS = (
 )
 
 LETTERS = (
-    "letters", "lettering", "type", "text", "font", "typeface", "typography", "writing", "characters",
-    "letters", "letters", "font",
+    "letters", "lettering", "type", "text", "font", "typeface", "typography", "writing",
+    "characters", "letters", "letters", "font",
 )  # fmt: skip
 """What follows a word of `KINDS`."""

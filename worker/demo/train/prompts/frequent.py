@@ -11,7 +11,6 @@ from collections import Counter
 from heapq import heapify, heappop, heappush
 from pathlib import Path
 
-
 from prompts import distractor_words, english, english_grammar, family_names, scene_names
 from prompts.color_names import ENGLISH_NAMES
 from prompts.distractors import FOLDER
@@ -21,8 +20,9 @@ BEGINNINGS = 3020
 """Number of different beginnings of the words, each of which takes one token."""
 
 ALWAYS = (
-    "written", "word", "realistic", "says", "reading", "saying", "called", "store", "shop", "coffee",
-    "sale", "photo", "picture", "image", "poster", "sign", "please", "make", "create", "design",
+    "written", "word", "realistic", "says", "reading", "saying", "called", "store", "shop",
+    "coffee", "sale", "photo", "picture", "image", "poster", "sign", "please", "make", "create",
+    "design",
 )  # fmt: skip
 """Words of prompts that are tokens whatever the count says."""
 

@@ -9,25 +9,31 @@ THINGS = (
     "poster", "sign", "flyer", "advert", "advertisement", "billboard", "book cover", "album cover",
     "label", "sticker", "logo", "title page", "magazine cover", "placard", "leaflet", "notice",
     "sale poster", "movie poster", "concert poster", "event poster", "travel poster", "shop sign",
-    "street sign", "door sign", "road sign", "menu cover", "print", "handbill", "slide", "thumbnail",
-    "headline", "graphic", "typographic poster", "invitation", "ticket", "badge", "banner ad",
-    "promotional poster", "picture", "image", "design", "screen print", "announcement",
-    "window display", "T-shirt print", "meme", "motivational poster", "warning sign", "name tag",
+    "street sign", "door sign", "road sign", "menu cover", "print", "handbill", "slide",
+    "thumbnail", "headline", "graphic", "typographic poster", "invitation", "ticket", "badge",
+    "banner ad", "promotional poster", "picture", "image", "design", "screen print",
+    "announcement", "window display", "T-shirt print", "meme", "motivational poster",
+    "warning sign", "name tag",
 )  # fmt: skip
 CHINESE_THINGS = (
-    "海报", "招牌", "传单", "广告", "广告牌", "书籍封面", "专辑封面", "标签", "贴纸", "标志", "杂志封面",
-    "促销海报", "电影海报", "音乐会海报", "活动海报", "旅行海报", "店铺招牌", "路牌", "门牌", "宣传单",
-    "通知", "邀请函", "门票", "图片", "宣传画", "封面", "公告", "指示牌", "菜单封面", "节日海报", "插画",
+    "海报", "招牌", "传单", "广告", "广告牌", "书籍封面", "专辑封面", "标签", "贴纸", "标志",
+    "杂志封面", "促销海报", "电影海报", "音乐会海报", "活动海报", "旅行海报", "店铺招牌", "路牌",
+    "门牌", "宣传单", "通知", "邀请函", "门票", "图片", "宣传画", "封面", "公告", "指示牌",
+    "菜单封面", "节日海报", "插画",
 )  # fmt: skip
 
 # Things that name their surface by themselves.
 SURFACE_THINGS = {
-    "night": ("neon sign", "cyberpunk sign", "night-market sign", "nightclub sign", "neon bar sign"),
+    "night": (
+        "neon sign", "cyberpunk sign", "night-market sign", "nightclub sign", "neon bar sign",
+    ),
     "splash": (
         "splash screen", "mobile splash screen", "app splash screen", "phone start screen",
         "launch screen of an app", "app loading screen", "smartphone welcome screen",
     ),
-    "tote": ("tote bag", "canvas tote", "shopping bag", "cotton tote bag", "grocery bag", "cloth bag"),
+    "tote": (
+        "tote bag", "canvas tote", "shopping bag", "cotton tote bag", "grocery bag", "cloth bag",
+    ),
     "mug": ("mug", "coffee mug", "ceramic cup", "tea cup", "coffee cup", "enamel mug"),
     "card": ("business card", "greeting card", "postcard", "card", "visiting card", "place card"),
     "banner": ("ribbon banner", "banner", "ribbon", "scroll banner", "award ribbon"),
@@ -44,16 +50,18 @@ CHINESE_SURFACE_THINGS = {
 # Wording with the ground's colour, for posters with and without an accent.
 GROUNDS = {
     "plain": (
-        "{g}background", "{g}backdrop", "plain {g}background", "solid {g}background", "flat {g}ground",
-        "{g}ground", "empty {g}background", "simple {g}backdrop", "{g}bg", "uniform {g}background",
+        "{g}background", "{g}backdrop", "plain {g}background", "solid {g}background",
+        "flat {g}ground", "{g}ground", "empty {g}background", "simple {g}backdrop", "{g}bg",
+        "uniform {g}background",
     ),
     "gradient": (
         "{g}gradient", "{g}gradient background", "smooth {g}gradient", "soft {g}gradient backdrop",
         "{g}color gradient", "{g}ombre background", "{g}gradient backdrop", "{g}fade background",
     ),
     "paper": (
-        "{g}paper", "textured {g}paper", "{g}paper texture", "{g}recycled paper", "sheet of {g}paper",
-        "crumpled {g}paper", "{g}kraft paper", "{g}parchment", "grainy {g}paper background",
+        "{g}paper", "textured {g}paper", "{g}paper texture", "{g}recycled paper",
+        "sheet of {g}paper", "crumpled {g}paper", "{g}kraft paper", "{g}parchment",
+        "grainy {g}paper background",
     ),
     "wood": (
         "{g}wooden board", "{g}wood", "{g}wooden planks", "{g}wood grain", "{g}timber wall",
@@ -81,13 +89,17 @@ GROUNDS = {
         "{g}smartphone screen", "{g}launch screen", "{g}welcome screen of an app",
     ),
     "tote": (
-        "{g}tote bag", "{g}canvas bag", "{g}cotton bag", "{g}shopping bag", "{g}cloth bag", "{g}canvas tote",
+        "{g}tote bag", "{g}canvas bag", "{g}cotton bag", "{g}shopping bag", "{g}cloth bag",
+        "{g}canvas tote",
     ),
-    "mug": ("{g}mug", "{g}coffee mug", "{g}ceramic mug", "{g}cup", "{g}coffee cup", "{g}enamel mug"),
+    "mug": (
+        "{g}mug", "{g}coffee mug", "{g}ceramic mug", "{g}cup", "{g}coffee cup", "{g}enamel mug",
+    ),
     "card": ("{g}card", "{g}business card", "{g}card stock", "{g}greeting card", "{g}postcard"),
     "banner": (
-        "{g}background with a ribbon", "{g}background with a ribbon banner", "ribbon on {g}background",
-        "{g}backdrop behind a ribbon", "{g}background and a ribbon across it",
+        "{g}background with a ribbon", "{g}background with a ribbon banner",
+        "ribbon on {g}background", "{g}backdrop behind a ribbon",
+        "{g}background and a ribbon across it",
     ),
 }  # fmt: skip
 ACCENTED = {
@@ -98,29 +110,37 @@ ACCENTED = {
     ),
     "paper": ("{g}paper with {a} fibres", "{g}paper with {a} specks", "{g}and {a} paper"),
     "wood": ("{g}wood with {a} grain", "{g}and {a} wooden planks", "{g}planks with {a} gaps"),
-    "brick": ("{g}brick wall with {a} mortar", "{g}bricks with {a} joints", "{g}and {a} brick wall"),
+    "brick": (
+        "{g}brick wall with {a} mortar", "{g}bricks with {a} joints", "{g}and {a} brick wall",
+    ),
     "stripes": (
         "{g}and {a} stripes", "{g}background with {a} stripes", "{a} stripes on {g}ground",
         "{g}and {a} striped background", "{a} stripes across {g}backdrop",
     ),
     "sunburst": (
-        "{a} sunburst on {g}background", "{a} burst behind it on {g}ground", "{g}background with {a} rays",
-        "{a} starburst over {g}ground", "{a} rays on {g}backdrop", "{g}and {a} sunburst",
+        "{a} sunburst on {g}background", "{a} burst behind it on {g}ground",
+        "{g}background with {a} rays", "{a} starburst over {g}ground", "{a} rays on {g}backdrop",
+        "{g}and {a} sunburst",
     ),
     "night": (
-        "{g}night with {a} glow", "{a} neon glow on {g}night street", "{g}night street and {a} glow",
+        "{g}night with {a} glow", "{a} neon glow on {g}night street",
+        "{g}night street and {a} glow",
     ),
     "splash": (
-        "{g}phone screen with {a} frame", "{g}app screen and {a} accents", "{g}splash screen, {a} accent",
+        "{g}phone screen with {a} frame", "{g}app screen and {a} accents",
+        "{g}splash screen, {a} accent",
     ),
-    "tote": ("{g}tote bag on {a} background", "{g}canvas bag on {a} ground", "{g}bag in front of {a} wall"),
+    "tote": (
+        "{g}tote bag on {a} background", "{g}canvas bag on {a} ground",
+        "{g}bag in front of {a} wall",
+    ),
     "mug": ("{g}mug on {a} background", "{g}coffee mug on {a} table", "{g}cup on {a} tabletop"),
     "card": (
         "{g}card on {a} table", "{g}business card lying on {a} surface", "{g}card, {a} tabletop",
     ),
     "banner": (
-        "{a} ribbon on {g}background", "{g}background with {a} ribbon", "{a} banner across {g}backdrop",
-        "{a} ribbon banner, {g}ground",
+        "{a} ribbon on {g}background", "{g}background with {a} ribbon",
+        "{a} banner across {g}backdrop", "{a} ribbon banner, {g}ground",
     ),
 }  # fmt: skip
 CHINESE_GROUNDS = {

@@ -9,7 +9,6 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import Qwen2Tokenizer
 
 from prompts import chinese, distractor_words, family_names, scene_names
-
 from prompts.color_names import CHINESE_NAMES
 from prompts.qwen_template import PREFIX_POSITIONS, SYSTEM_SENTENCE, with_qwen_tokens
 
@@ -19,8 +18,9 @@ FULL_POSITIONS = 256
 LISTS = Path(__file__).parents[1] / "lists"
 
 PUNCTUATION = (
-    ' "', " “", " '", " ‘", " «", " 「", " 『", "“", "”", "‘", "’", "「", "」", "『", "』", "«", "»", "„",
-    "，", "。", "、", "；", "：", "！", "？", "《", "》", "·", "…", "–", "—", "€", "£", "¥", "×", "é",
+    ' "', " “", " '", " ‘", " «", " 「", " 『", "“", "”", "‘", "’", "「", "」", "『", "』", "«",
+    "»", "„", "，", "。", "、", "；", "：", "！", "？", "《", "》", "·", "…", "–", "—", "€", "£",
+    "¥", "×", "é",
 )  # fmt: skip
 """Signs of several bytes, and opening quotes after a space, that are one token each."""
 
