@@ -2,18 +2,19 @@
 
 The rules: letters of `family_names.FAMILY`, large, in the centre, without shadow and border, on a
 plain ground. The ground is the surface's natural one, which is white for a plain surface
-(`GROUNDS`). The letters are black or white, whichever has more contrast to the ground. Without an
-accent, a surface shows tones of its ground. Two things remain random where nothing is said: a
-"pastel" gradient has any of the pastel colours, and "neon" letters at night any neon colour.
+(`GROUNDS`). The letters are black or white, whichever has more contrast to what they stand on.
+Without an accent, a surface shows tones of its ground, and a border has the letters' colour. Two
+things remain random where no colour is named: a "pastel" gradient has any of the pastel colours,
+and "neon" letters at night have any neon colour.
 """
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 
 from posters.colors import COLORS, contrast
 from posters.poster import SURFACES, Poster
+from posters.surfaces import UNDER_LETTERS
 
 _NATURAL = {
     "gradient": ("pale blue", "light blue"),
@@ -34,10 +35,21 @@ LEGIBLE = 3.0
 """Least contrast of letters that `simplified` leaves as they are on a new ground."""
 
 
-@cache
-def default_ink(ground: str) -> str:
-    """Colour of the letters on `ground` when none is named."""
-    return max(("white", "black"), key=lambda ink: contrast(ink, ground))
+def _under_letters(poster: Poster) -> tuple[str, ...]:
+    """The colours on which the letters stand."""
+    if poster.accent is None or poster.surface not in UNDER_LETTERS:
+        return (poster.ground,)
+    return (poster.accent,) if poster.surface == "banner" else (poster.ground, poster.accent)
+
+
+def legibility(poster: Poster, ink: str) -> float:
+    """Least contrast of letters in `ink` to what they stand on."""
+    return min(contrast(ink, key) for key in _under_letters(poster))
+
+
+def default_ink(poster: Poster) -> str:
+    """Colour of the letters when none is named."""
+    return max(("white", "black"), key=lambda ink: legibility(poster, ink))
 
 
 def has_default_ground(poster: Poster) -> bool:
@@ -45,7 +57,7 @@ def has_default_ground(poster: Poster) -> bool:
 
 
 def has_default_ink(poster: Poster) -> bool:
-    return poster.ink == default_ink(poster.ground)
+    return poster.ink == default_ink(poster)
 
 
 def simplified(
@@ -59,6 +71,6 @@ def simplified(
         if accent == GROUNDS[poster.surface] or rng.random() < 0.5:
             accent = None
         poster = replace(poster, ground=GROUNDS[poster.surface], accent=accent)
-    if rng.random() < ink or contrast(poster.ink, poster.ground) < LEGIBLE:
-        poster = replace(poster, ink=default_ink(poster.ground))
+    if rng.random() < ink or legibility(poster, poster.ink) < LEGIBLE:
+        poster = replace(poster, ink=default_ink(poster))
     return poster

@@ -17,6 +17,10 @@ class Pick:
     def __call__(self, options: Sequence[T]) -> T:
         return options[int(self.number() * len(options))]
 
+    def index(self, count: int) -> int:
+        """A number from 0 to `count` - 1."""
+        return int(self.number() * count)
+
     def chance(self, share: float) -> bool:
         return self.number() < share
 
