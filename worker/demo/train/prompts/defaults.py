@@ -14,6 +14,7 @@ import numpy as np
 
 from posters.colors import COLORS, contrast
 from posters.poster import SURFACES, Poster
+from posters.random_posters import accents, inks
 from posters.surfaces import UNDER_LETTERS
 
 _NATURAL = {
@@ -31,9 +32,6 @@ GROUNDS = {
 }
 """The ground of each surface when no colour is named."""
 
-LEGIBLE = 3.0
-"""Least contrast of letters that `simplified` leaves as they are on a new ground."""
-
 
 def _under_letters(poster: Poster) -> tuple[str, ...]:
     """The colours on which the letters stand."""
@@ -42,14 +40,10 @@ def _under_letters(poster: Poster) -> tuple[str, ...]:
     return (poster.accent,) if poster.surface == "banner" else (poster.ground, poster.accent)
 
 
-def legibility(poster: Poster, ink: str) -> float:
-    """Least contrast of letters in `ink` to what they stand on."""
-    return min(contrast(ink, key) for key in _under_letters(poster))
-
-
 def default_ink(poster: Poster) -> str:
     """Colour of the letters when none is named."""
-    return max(("white", "black"), key=lambda ink: legibility(poster, ink))
+    below = _under_letters(poster)
+    return max(("white", "black"), key=lambda ink: min(contrast(ink, key) for key in below))
 
 
 def has_default_ground(poster: Poster) -> bool:
@@ -66,11 +60,12 @@ def simplified(
     """The poster, with the default ground in a share `ground`, and with the default ink in a share
     `ink` of all cases, so that a prompt may leave them out. Call this before the poster is painted
     and described: random colours are hardly ever the defaults."""
+    changed = poster
     if rng.random() < ground:
-        accent = poster.accent
-        if accent == GROUNDS[poster.surface] or rng.random() < 0.5:
-            accent = None
-        poster = replace(poster, ground=GROUNDS[poster.surface], accent=accent)
-    if rng.random() < ink or legibility(poster, poster.ink) < LEGIBLE:
-        poster = replace(poster, ink=default_ink(poster))
-    return poster
+        key = GROUNDS[poster.surface]
+        kept = poster.accent in accents(key) and rng.random() < 0.5
+        changed = replace(changed, ground=key, accent=poster.accent if kept else None)
+    legible = inks(changed.surface, changed.ground, changed.accent)
+    if rng.random() < ink or changed.ink not in legible:
+        changed = replace(changed, ink=default_ink(changed))
+    return changed if changed.ink in legible else poster

@@ -17,16 +17,22 @@ CHINESE_NOUNS = (
     "simplified Chinese", "Chinese words", "Chinese headline", "Mandarin text",
 )  # fmt: skip
 VERBS = (
-    "that says", "saying", "that reads", "reading", "with the words", "with the text", "which says",
-    "with the headline", "titled", "called", "named", "labelled", "bearing the words", "showing",
-    "with the title", "with the slogan", "displaying the words", "featuring the text", "with",
-    "and it says", "that has the words", "spelling", "marked", "entitled", "with the phrase",
+    "that says", "saying", "that reads", "reading", "with the words", "with the text",
+    "which says", "with the headline", "titled", "called", "named", "labelled",
+    "bearing the words", "showing", "with the title", "with the slogan", "displaying the words",
+    "featuring the text", "with", "and it says", "that has the words", "with the name",
+    "with the inscription", "that spells", "emblazoned with", "on which is written",
+    "with the word", "whose text is", "where it says", "spelling", "marked", "entitled",
+    "with the phrase",
 )  # fmt: skip
 ABOVE = (
     "{0} above {1}", "{0} and {1}", "{0}, {1}", "{0} and below it {1}", "{0} with {1} underneath",
     "{0} and under it {1}", "{0} followed by {1}", "{0}, then {1}", "{0}, below that {1}",
     "{0} over {1}", "{0} plus {1}", "{0} / {1}", "first {0}, then {1}",
 )  # fmt: skip
+WRITTEN = ("written on it", "printed on it", "on it", "as text", "as the headline", "in print")
+"""What may follow a quote."""
+
 MASS = ("paper", "wood", "brickwork", "stock", "parchment", "grain", "card stock", "texture")
 
 
@@ -160,7 +166,7 @@ def clause(pick: Pick, phrase: Phrase, quote: str, position: bool, size: bool) -
         before.append(pick(scenes.POSITION_WORDS[phrase.position]))
         position = False
     place = pick(scenes.POSITIONS[phrase.position]) if position else ""
-    if before or pick.chance(0.7):
+    if before or pick.chance(0.65):
         noun = " ".join([*before, _noun(pick, phrase)])
         roll = pick.number()
         if roll < 0.2 and not place:
@@ -170,6 +176,8 @@ def clause(pick: Pick, phrase: Phrase, quote: str, position: bool, size: bool) -
         if roll < 0.42:
             return f"{noun} {pick(('reading', 'saying'))} {quote} {place}".rstrip()
         return f"{noun} {quote} {place}".rstrip()
+    if pick.chance(0.12):
+        return f"{quote} {pick(WRITTEN)} {place}".rstrip()
     return f"{quote} {place}".rstrip()
 
 

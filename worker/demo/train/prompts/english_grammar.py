@@ -9,6 +9,7 @@ from prompts.distractors import Distractors
 from prompts.naming import naming
 from prompts.pick import Pick, article, capital
 from prompts.quotes import OPENING, UNQUOTED, quoted
+from prompts.recasing import careless
 
 WISHES = (
     "please make me", "please make", "make", "create", "design", "draw", "generate", "draw me",
@@ -30,6 +31,11 @@ HAVE = ("it has the", "add the", "show the", "with the", "put the", "write the",
 LETTERED = (
     "the letters are in", "use", "set it in", "written in", "letters:", "font:", "style:",
     "it is written in", "please use", "the text should be in",
+)  # fmt: skip
+ORDERS = (
+    "write", "print", "put", "paint", "show", "draw", "letter", "spell", "render", "set", "stamp",
+    "please write", "could you write", "I want to read", "typeset", "display", "carve", "place",
+    "make it say", "have it say", "let it read", "engrave", "add", "please print",
 )  # fmt: skip
 BEHIND = ("the background is", "behind it:", "it has", "I want", "for the ground use", "use")
 
@@ -53,13 +59,13 @@ class EnglishPrompt:
         """The prompt."""
         phrases = self.poster.phrases
         if not phrases:
-            return self._without_text()
+            return careless(self.pick, self._without_text(), [])
         if self.pick.chance(0.035) and all(UNQUOTED.fullmatch(p.text) for p in phrases):
             return self._unquoted()
         quotes = quoted(self.pick, [phrase.text for phrase in phrases], chinese=False)
         self.clauses = english.clauses(self.pick, self.poster, quotes, self.names)
         form = self.pick(FORMS)
-        return form(self)
+        return careless(self.pick, form(self), quotes)
 
     def _cased(self, text: str) -> str:
         return capital(text) if self.pick.chance(0.6) else text
@@ -148,6 +154,29 @@ class EnglishPrompt:
             text = f"{self.texts.clause(pick)}, {text}"
         text = self._around(self._cased(text), 0.3)
         return _ended(text, pick((".", ".", "", "", "!", "?")))
+
+    def order(self) -> str:
+        """What to write, and where: "Write “A” in red on a white wall"."""
+        pick = self.pick
+        if self.clauses[0].startswith(OPENING):
+            head = pick(ORDERS)
+            head = f"{head} {pick(('', '', 'the words ', 'the text '))}{self.clauses[0]}"
+        else:
+            head = f"{pick(ORDERS)} {pick(('the', 'a', 'the', 'one'))} {self.clauses[0]}"
+        for other in self.clauses[1:]:
+            head = f"{head}{pick((' and ', ', then ', ' and also '))}{other}"
+        parts = [head]
+        if style := self._style(after_in=True):
+            verb = pick(("in", "in", "using", "with")) if " " in style else "in"
+            parts.append(f"{verb} {style}")
+        if self.noun_needed or pick.chance(0.4):
+            parts.append(f"on {article(self.noun)}")
+        if self.ground:
+            parts.append(self._on_ground())
+        text = ", ".join([" ".join(parts), *self.extras])
+        for _ in range(self._distractions() // 2):
+            text = f"{text}, {self.texts.clause(pick)}"
+        return _ended(self._around(self._cased(text), 0.3), pick((".", "", "", "!")))
 
     def sentences(self) -> str:
         """Several short sentences, with distracting ones between them."""
@@ -248,7 +277,8 @@ class EnglishPrompt:
 FORMS: tuple[Callable[[EnglishPrompt], str], ...] = (
     *[EnglishPrompt.clause_list] * 35,
     *[EnglishPrompt.sentence] * 33,
-    *[EnglishPrompt.sentences] * 15,
+    *[EnglishPrompt.order] * 12,
+    *[EnglishPrompt.sentences] * 13,
     *[EnglishPrompt.terse] * 12,
     *[EnglishPrompt.form] * 5,
 )
