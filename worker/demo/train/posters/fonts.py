@@ -63,7 +63,7 @@ SOURCES: dict[str, Source] = {
 }
 """Font name -> its source. The font is written to NAME.font in the assets folder."""
 
-BORROWED = {"stencil": ("#", "grotesk"), "marker": ("'’", "rounded")}
+BORROWED = {"stencil": ("#", "grotesk"), "marker": (".,:;'’", "rounded")}
 """Font name -> letters that it lacks or has in an unfit form, and the font they come from."""
 
 WORDS = {
