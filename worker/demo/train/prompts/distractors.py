@@ -42,7 +42,7 @@ _CHINESE_MEANINGFUL = re.compile(
 )
 
 
-def _is_clean(text: str) -> bool:
+def is_clean(text: str) -> bool:
     """Whether the text says nothing about a poster, has no quotes and is decent."""
     lower = text.lower()
     return not (
@@ -121,7 +121,7 @@ def gather(out: Path, root: Path = Path("/usr")) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pick = random.Random(0)
 
-    def write(name: str, lines: list[str], limit: int, clean=_is_clean) -> None:
+    def write(name: str, lines: list[str], limit: int, clean=is_clean) -> None:
         kept = sorted({line for line in lines if clean(line)})
         if len(kept) > limit:
             kept = sorted(pick.sample(kept, limit))
