@@ -18,7 +18,7 @@ from posters.families import CHARACTERS, LATIN
 from posters.poster import FAMILIES, POSITIONS, SIZES, SURFACES, Phrase, Poster
 from prompts import color_names, family_names, scene_names
 from prompts.defaults import GROUNDS, default_ink, simplified
-from prompts.describe import Describer, describe
+from prompts.describe import RESERVED, Describer, describe, reserved
 from prompts.distractors import FOLDER, is_clean
 from prompts.mistakes import mistaken
 from prompts.quotes import MARKS, QUOTES
@@ -329,10 +329,10 @@ def test_gathered_texts_say_nothing_about_posters():
 
 
 SEEDS = (
-    "Grocery tote bag, bold text", "recycled-paper texture", "night-market sign, traditional Chinese",
+    "Grocery tote bag, bold text", "recycled-paper texture", "night-market sign, traditional",
     "in neon, wet street reflections", "wet street reflections", "Summer clearance poster",
     "in red bold Helvetica, yellow burst", "Mobile splash screen, centered Chinese",
-    "Panda holding bamboo", "A music festival poster", "in bold grotesk, pastel gradient background",
+    "Panda holding bamboo", "A music festival poster", "in bold grotesk, pastel gradient",
 )  # fmt: skip
 
 
@@ -340,6 +340,15 @@ def test_no_held_out_wording_is_trained(samples):
     everything = "\n".join(poster.prompt for poster in samples).lower()
     for seed in SEEDS:
         assert seed.lower() not in everything, seed
+
+
+def test_prompts_of_the_evaluation_are_never_trained():
+    poster = Poster("", (Phrase("OPEN"),))
+    rng = np.random.default_rng(11)
+    prompts = {describe(rng, poster) for _ in range(4000)}
+    assert any('"OPEN" sign' in prompt for prompt in prompts)
+    assert not {RESERVED[0], "A sign that says “OPEN”", "a sign that says 'OPEN'"} & prompts
+    assert "a sign that says open" in reserved()
 
 
 # Tokenizer
