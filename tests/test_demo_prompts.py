@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
 import re
-import string
 import time
 from collections import Counter
 from dataclasses import replace
@@ -12,46 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from demo_prompts import described, random_poster
 from posters import random_posters
 from posters.colors import COLORS
-from posters.families import CHARACTERS, LATIN
 from posters.poster import FAMILIES, POSITIONS, SIZES, SURFACES, Phrase, Poster
 from prompts import color_names, family_names, scene_names
-from prompts.defaults import GROUNDS, default_ink, simplified
+from prompts.defaults import GROUNDS, default_ink
 from prompts.describe import RESERVED, Describer, describe, reserved
-from prompts.distractors import FOLDER, is_clean
+from prompts.distractors import FOLDER, gather, is_clean
 from prompts.mistakes import mistaken
 from prompts.quotes import MARKS, QUOTES
-from prompts.tokenizer import Encoder, build, characters, frequent_words, templated
-
-PHRASES = (
-    "SUMMER SALE", "Open", "30 % OFF!", "hello world", "I can't wait", "Don’t panic", "Tea & Co.",
-    "GREEN", "Quartz 7", "新年快乐", "开业大吉", "限时 特价", "One two three", "3.50 €", "a", "夜",
-)  # fmt: skip
-
-
-def random_poster(rng: np.random.Generator) -> Poster:
-    """A poster with zero to two of `PHRASES` and with or without default colours."""
-    while True:
-        phrases = tuple(
-            Phrase(str(rng.choice(PHRASES)), str(rng.choice(POSITIONS)), str(rng.choice(SIZES)))
-            for _ in range(rng.integers(3))
-        )
-        if poster := random_posters.dress(rng, phrases, (512, 512)):
-            return simplified(rng, poster)
 
 
 @pytest.fixture(scope="module")
 def samples() -> list[Poster]:
     """Posters with their prompts."""
-    rng = np.random.default_rng(0)
-    found = [random_poster(rng) for _ in range(3000)]
-    return [replace(poster, prompt=describe(rng, poster)) for poster in found]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return build()
+    return described(3000)
 
 
 # Names
@@ -312,6 +288,50 @@ def test_texts_are_read_from_the_assets(tmp_path: Path):
     assert any("the zyzzyva is a weevil" in prompt for prompt in prompts)
 
 
+def fake_packages(root: Path) -> None:
+    """The files of the Debian packages that are read, with a few entries."""
+
+    def write(name: str, text: str) -> None:
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+
+    gloss = '| being able; "able to swim far"; "she reads the red book"; "to run"\n'
+    for part in ("noun", "verb", "adj", "adv"):
+        write(f"share/wordnet/data.{part}", f"  1 a licence\n00001740 00 a 01 able 0 000 {gloss}")
+        write(f"share/wordnet/index.{part}", f"{part}ish a 2 1 & 2 1 00001740 00009046\n"
+              f"rare{part} a 1 0 1 0 00001740\nred a 1 0 1 5 00001740\n")  # fmt: skip
+    cookies = 'A day for firm\ndecisions!!!\n%\nHe said "no" to me.\n%\nToo short\n'
+    write("share/games/fortunes/fortunes", cookies)
+    poem = "\x1b[32m《出塞》\x1b[m\n羌笛何须怨杨柳，春风不度玉门关。\n黄河远上白云间，一片孤城。\n"
+    write("share/games/fortunes/tang300", poem)
+    manual = "前言\n\n这是一个很好的例子，你可以\n   试一试。请看下面的文字。\n"
+    write("share/debian-reference/debian-reference.zh-cn.txt.gz", manual)
+    write("share/dict/american-english", "apple\nZoë\nit\nred\n")
+    write(
+        "lib/python3/dist-packages/jieba/dict.txt",
+        "大海 9 n\n红色 9 n\n散步 5 v\nB超 3 n\n快 1 a\n",
+    )
+
+
+def test_texts_are_gathered_from_the_packages(tmp_path: Path):
+    fake_packages(tmp_path / "usr")
+    gather(tmp_path / "assets", tmp_path / "usr")
+    found = {
+        file.name: file.read_text("utf-8").split("\n")[:-1]
+        for file in (tmp_path / "assets" / FOLDER).iterdir()
+    }
+    assert found["sentences.txt"] == ["A day for firm decisions!!!", "able to swim far"]
+    assert found["noun.txt"] == ["nounish"]
+    assert found["words.txt"] == ["apple"]
+    assert found["sentences_zh.txt"] == [
+        "羌笛何须怨杨柳，春风不度玉门关。",
+        "这是一个很好的例子，你可以试一试。",
+    ]
+    assert found["n_zh.txt"] == ["大海"]
+    assert found["v_zh.txt"] == ["散步"]
+
+
 def test_gathered_texts_say_nothing_about_posters():
     for text in (
         "she wore a red hat",
@@ -346,82 +366,6 @@ def test_prompts_of_the_evaluation_are_never_trained():
     poster = Poster("", (Phrase("OPEN"),))
     rng = np.random.default_rng(11)
     prompts = {describe(rng, poster) for _ in range(4000)}
-    assert any('"OPEN" sign' in prompt for prompt in prompts)
+    assert any(re.match('"OPEN" [a-z -]+$', prompt) for prompt in prompts)
     assert not {RESERVED[0], "A sign that says “OPEN”", "a sign that says 'OPEN'"} & prompts
     assert "a sign that says open" in reserved()
-
-
-# Tokenizer
-
-
-def pieces(tokenizer, text: str) -> list[str]:
-    ids = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
-    return [tokenizer.decode([i]) for i in ids]
-
-
-def test_the_template_has_28_fixed_positions(tokenizer):
-    text = templated(tokenizer, "a red poster")
-    before, _ = text.split(": a red poster")
-    assert len(tokenizer.backend_tokenizer.encode(before, add_special_tokens=False).ids) == 28
-
-
-def test_every_prompt_survives_the_tokenizer(tokenizer, samples):
-    for poster in samples[:500]:
-        ids = tokenizer.backend_tokenizer.encode(poster.prompt, add_special_tokens=False).ids
-        assert tokenizer.decode(ids) == poster.prompt
-
-
-def test_the_vocabulary_is_small_and_the_same_every_time(tokenizer):
-    assert len(tokenizer) < 5000
-    assert build().get_vocab() == tokenizer.get_vocab()
-
-
-def test_letters_are_single_tokens_inside_quotes(tokenizer):
-    for left, right, *_ in QUOTES:
-        if left.endswith(" "):
-            continue
-        for text in ("SUMMER", "Open", "hello", "background", "24"):
-            inside = pieces(tokenizer, f"a sign {left}{text}{right}")
-            assert "".join(inside).endswith(text + right)
-            assert [p for p in inside if p in text][-len(text) :] == list(text), inside
-    # Upper-case and later words too, unless they are in lower case.
-    assert pieces(tokenizer, '"BIG RED Sale"')[1:-1] == [
-        "B",
-        "I",
-        "G",
-        " ",
-        "R",
-        "E",
-        "D",
-        " ",
-        "S",
-        "a",
-        "l",
-        "e",
-    ]
-
-
-def test_words_and_characters_are_single_tokens(tokenizer):
-    for word in ("sign", "poster", "letters", "background", "red", "with", "please", "bold"):
-        assert pieces(tokenizer, f"a {word}")[-1] == f" {word}"
-    assert len(frequent_words()) >= 950
-    assert set(CHARACTERS) <= set(characters())
-    for char in CHARACTERS:
-        assert pieces(tokenizer, f"“{char}”") == ["“", char, "”"]
-    for char in LATIN:
-        if char not in "’€":
-            assert pieces(tokenizer, char) == [char]
-    assert string.digits == "".join(pieces(tokenizer, string.digits))
-
-
-def test_prompts_fit_their_positions(tokenizer, samples):
-    encode = Encoder(tokenizer, 228)
-    found = [encode(poster.prompt) for poster in samples]
-    lengths = [999 if row is None else row[1] - 28 for row in found]
-    assert np.median(lengths) < 80
-    assert np.percentile(lengths, 95) < 128
-    assert np.mean(np.array(lengths) > 128) < 0.03
-    ids, length = encode(samples[0].prompt)
-    assert ids.shape == (256,) and ids.dtype == np.int16
-    assert (ids[length:] == tokenizer.pad_token_id).all()
-    assert Encoder(tokenizer, 20)("a very long prompt about nothing in particular") is None

@@ -10,7 +10,7 @@ THINGS = (
     "label", "sticker", "logo", "title page", "magazine cover", "placard", "leaflet", "notice",
     "sale poster", "movie poster", "concert poster", "event poster", "travel poster", "shop sign",
     "street sign", "door sign", "road sign", "menu cover", "print", "handbill", "slide",
-    "thumbnail", "headline", "graphic", "typographic poster", "invitation", "ticket", "badge",
+    "thumbnail", "graphic", "typographic poster", "invitation", "ticket", "badge",
     "banner ad", "promotional poster", "picture", "image", "design", "screen print",
     "announcement", "window display", "T-shirt print", "meme", "motivational poster",
     "warning sign", "name tag",
