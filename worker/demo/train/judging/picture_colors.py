@@ -37,19 +37,29 @@ def dominant(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (pixels[near].mean(0) if near.any() else pixels.mean(0)), near
 
 
+def _tones(pixels: np.ndarray) -> list[np.ndarray]:
+    """The dominant colour of pixels [N, 3], and the second one if it covers enough of them."""
+    first, near = dominant(pixels)
+    if (~near).mean() < SECOND:
+        return [first]
+    second, same = dominant(pixels[~near])
+    return [first, second] if same.sum() >= SECOND * len(pixels) else [first]
+
+
 def ink_of(picture: np.ndarray, boxes: list[Box]) -> str | None:
     """The key of the colour of the letters in the boxes of a picture, uint8 [H, W, 3]; None
     without boxes.
 
-    Within a box, letters are the pixels that are farther (in CIELAB) from the colour of the box's
-    frame than half of what the farthest twentieth of them are.
+    Within a box, letters are the pixels that are farther (in CIELAB) from the one or two colours
+    of the box's frame than half of what the farthest twentieth of them are.
     """
     letters = []
     for left, top, right, bottom in boxes:
         area = picture[max(0, top - RING) : bottom + RING, max(0, left - RING) : right + RING]
         frame = np.ones(area.shape[:2], bool)
         frame[RING:-RING, RING:-RING] = False
-        distance = np.linalg.norm(lab(area) - lab(dominant(area[frame])[0]), axis=-1)
+        tones = [np.linalg.norm(lab(area) - lab(tone), axis=-1) for tone in _tones(area[frame])]
+        distance = np.min(tones, axis=0)
         if not frame.all():
             far = np.quantile(distance[~frame], 0.95) / 2
             letters.append(area[(distance > far) & ~frame])
@@ -73,12 +83,7 @@ def grounds_of(picture: np.ndarray, boxes: list[Box], upper: bool = False) -> se
         top = inner & (np.arange(height) < max(height // 8, 2 * EDGE))[:, None]
         return {nearest(dominant(picture[top])[0])}
     pixels = picture[outside] if outside.sum() >= 256 else picture[inner]
-    color, near = dominant(pixels)
-    keys = {nearest(color)}
-    if (~near).mean() >= SECOND:
-        second, same = dominant(pixels[~near])
-        if same.sum() >= SECOND * len(pixels):
-            keys.add(nearest(second))
+    keys = {nearest(tone) for tone in _tones(pixels)}
     if around.any() and (around & outside).sum() >= 64:
         keys.add(nearest(dominant(picture[around & outside])[0]))
     return keys
