@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
 
-SAME_SHAPE = ("O0〇○Oo", "Il|丨", "-一", "日曰", "口囗", "x×", "+十")
+SAME_SHAPE = ("Oo0〇○", "Il|丨", "-一", "日曰", "口囗", "x×", "+十")  # noqa: RUF001
 """Groups of characters that have one shape in at least one common font. Case is kept here: a
 capital I and a small l are alike, a capital L and a small i are not."""
 
 QUOTES = str.maketrans(
-    {**dict.fromkeys("‘’`´ʼ′", "'"), **dict.fromkeys("“”„″«»「」『』", '"')}
-    | dict.fromkeys("‐‑‒–—―−ー", "-") | {"。": ".", "、": ","}
+    {**dict.fromkeys("\u2018’`\u00b4\u02bc\u2032", "'"), **dict.fromkeys("“”„″«»「」『』", '"')}
+    | dict.fromkeys("\u2010\u2011\u2012–—―\u2212ー", "-") | {"。": ".", "、": ","}
 )  # fmt: skip
 
 SPECKS = frozenset(".,'\"-:;~·_`^•*|")

@@ -57,8 +57,8 @@ THINGS = (
 )  # fmt: skip
 CHINESE_THINGS = ("海报", "招牌", "封面", "标签", "告示", "传单", "宣传画", "门牌", "贴纸", "展板")
 PLACES = ("kitchen", "studio", "clinic", "workshop", "bike shed", "classroom", "lobby", "garage")
-QUOTES = ('""', "“”", "''", "‘’", "«»")
-CHINESE_QUOTES = ("“”", "「」", "『』", '""', "‘’")
+QUOTES = ('""', "“”", "''", "\u2018’", "«»")
+CHINESE_QUOTES = ("“”", "「」", "『』", '""', "\u2018’")
 
 PHRASES = (
     "Ring twice", "OPEN LATE", "Mind the dog", "20 YEARS", "Fresh eggs", "STAFF ONLY", "Room 14",
