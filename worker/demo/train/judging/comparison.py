@@ -73,9 +73,15 @@ def _compare(wanted: list[str], found: list[str]) -> Comparison:
     word_of = [number for number, word in enumerate(want) for _ in word]
     token_of = [number for number, word in enumerate(have) for _ in word]
     steps = align("".join(want), "".join(have))
-    # A found word of which no letter is a wanted one's, right or wrong, is extra.
+    # A found word beside the wanted ones is extra. One whose letters are all wrong may be a wanted
+    # word misread, but only one for each wanted word of which no letter is right.
     touched = {token_of[j] for i, j, _ in steps if i is not None and j is not None}
-    extra = [n for n, word in enumerate(have) if n not in touched and not set(word) <= SPECKS]
+    good = {token_of[j] for _, j, same in steps if same}
+    reached = {word_of[i] for i, _, same in steps if same}
+    counted = [n for n, word in enumerate(have) if not set(word) <= SPECKS]
+    extra = sum(n not in touched for n in counted)
+    foreign = sum(n in touched and n not in good for n in counted)
+    extra += max(0, foreign - (len(want) - len(reached)))
     wrong, edits = set(), 0
     for number, (i, j, same) in enumerate(steps):
         if same or (i is None and token_of[j] not in touched):
@@ -93,7 +99,7 @@ def _compare(wanted: list[str], found: list[str]) -> Comparison:
     return Comparison(
         words=1 - len(wrong) / len(want) if want else 1.0,
         characters=1 - min(edits, letters) / letters if letters else 1.0,
-        extra=len(extra),
+        extra=extra,
     )
 
 
