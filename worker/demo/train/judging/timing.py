@@ -16,10 +16,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from designs import Poster
 from PIL import Image
 
-from evaluate import keep, load_pipeline, sample
+if __name__ == "__main__":  # started as a program, not imported from the rooms
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from judging.evaluate import keep
+from judging.lists import Item
+from judging.sources import Sampling, load_pipeline, sampled
+from posters.poster import Poster
 
 PROMPT = 'Sale poster, headline "SUMMER" in bold red letters on a yellow background'
 STEPS, GUIDANCE = 20, 4.5
@@ -27,8 +32,8 @@ STEPS, GUIDANCE = 20, 4.5
 
 def draw(model: Path, out: Path) -> None:
     """Makes one picture with diffusers, as a script would."""
-    poster = Poster(PROMPT, ("SUMMER",))
-    picture = sample(load_pipeline(model), [(0, poster)], STEPS, GUIDANCE, batch=1)[0]
+    item = Item(0, Poster(PROMPT, ()), frozenset())
+    picture = sampled(load_pipeline(model), [item], Sampling(STEPS, GUIDANCE))[0]
     Image.fromarray(picture).save(out)
 
 
