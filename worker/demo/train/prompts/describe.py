@@ -1,0 +1,48 @@
+"""Training prompts, made from posters."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from posters.poster import Poster
+from prompts.chinese import chinese_prompt
+from prompts.distractors import Distractors
+from prompts.english_grammar import english_prompt
+from prompts.naming import HAN
+from prompts.pick import Pick
+
+
+class Describer:
+    """Describes posters as people would, with much around it that no poster shows.
+
+    `assets` is the folder with the texts that `distractors.gather` wrote; without it, distractors
+    come from word lists alone. `defaults` says what holds where the prompt says nothing.
+    """
+
+    def __init__(self, assets: Path | None = None):
+        self.texts = Distractors(assets)
+
+    def __call__(self, rng: np.random.Generator, poster: Poster) -> str:
+        """A random prompt for the poster, whose own `prompt` is not looked at."""
+        pick = Pick(rng)
+        if any(HAN.search(phrase.text) for phrase in poster.phrases):
+            chinese = pick.chance(0.62)
+        else:
+            chinese = pick.chance(0.12 if poster.phrases else 0.35)
+        prompt = (chinese_prompt if chinese else english_prompt)(pick, poster, self.texts, rng)
+        if pick.chance(0.02):
+            # A sentence in the other language.
+            other = self.texts.sentence if chinese else self.texts.chinese_sentence
+            prompt = f"{prompt} {other(rng)}"
+        return prompt
+
+
+@cache
+def _plain() -> Describer:
+    return Describer()
+
+
+def describe(rng: np.random.Generator, poster: Poster) -> str:
+    """A random prompt for the poster, with distractors from word lists alone."""
+    return _plain()(rng, poster)

@@ -1,0 +1,34 @@
+"""Fast random choice."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+class Pick:
+    """Picks from sequences with equal probability; much faster than `Generator.choice`."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.number = rng.random
+
+    def __call__(self, options: Sequence[T]) -> T:
+        return options[int(self.number() * len(options))]
+
+    def chance(self, share: float) -> bool:
+        return self.number() < share
+
+    def shuffled(self, items: Sequence[T]) -> list[T]:
+        return sorted(items, key=lambda _: self.number())
+
+
+def article(noun: str) -> str:
+    """The noun with its indefinite article."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
