@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from posters.poster import Poster
-from stages.pretraining import predict
+from training.flow import predict
 from training.graphs import Replayed
 from training.models import (
     SCALE,
@@ -89,7 +89,11 @@ class Sampler:
         """Encodes prompts to [B, 256, D] in float32."""
         ids, lengths = zip(*map(self.encoder, prompts), strict=True)
         ids = torch.from_numpy(np.stack(ids)).to(self.device).long()
-        lengths = torch.tensor(lengths, device=self.device)
+        return self.encode_ids(ids, torch.tensor(lengths, device=self.device))
+
+    @torch.no_grad()
+    def encode_ids(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Encodes padded token ids [B, 28 + 256] to [B, 256, D] in float32."""
         with autocast(self.device):
             return encode_prompts(self.models.text_encoder, ids, lengths).float()
 

@@ -60,9 +60,7 @@ KINDS = {"sde": sde, "cps": cps}
 """The samplers by their names in the configuration."""
 
 
-def log_density(
-    drawn: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor
-) -> torch.Tensor:
+def log_density(drawn: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
     """The log-density of each step [B], averaged over a picture's dimensions as in Flow-GRPO.
     Terms that do not depend on the mean are left out: they cancel in a ratio."""
     square = (drawn - mean).square() / (2 * deviation.square())
