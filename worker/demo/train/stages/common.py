@@ -141,6 +141,21 @@ class Prompts:
         return found
 
 
+def asked(
+    models: Models, config: dict, stage: dict, assets: Path, rng: np.random.Generator
+) -> Prompts:
+    """The prompts of a stage, as its table says."""
+    encoder = Encoder(models.tokenizer, config["posters"]["text_tokens"])
+    table = config["posters"] | stage["posters"]
+    return Prompts(table, assets, encoder, rng, stage["sizes"], stage["letters"])
+
+
+class Asks(Protocol):
+    """What the stages need of `Prompts`."""
+
+    def __call__(self, count: int) -> list[Poster]: ...
+
+
 class Reads(Protocol):
     """What the stages need of `judging.scorer.Scorer`."""
 

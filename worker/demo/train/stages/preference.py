@@ -25,16 +25,16 @@ for each pair.
 """
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from judging.scorer import Scorer
-from posters.poster import Poster
-from prompts.tokenizer import Encoder
-from stages.common import Groups, Judge, Prompts, Reads, Trained, pipelined
+from stages.common import Asks, Groups, Judge, Reads, Trained, asked, pipelined
 from stages.sampling import Sampler
 from training.flow import predict, sigmas
 from training.graphs import Replayed
@@ -134,7 +134,7 @@ class Preference:
         models: Models,
         config: dict,
         device: torch.device,
-        prompts: Prompts,
+        prompts: Asks,
         trained: Trained,
         scorer: Reads,
     ):
@@ -244,7 +244,7 @@ def run(
     clock: Clock,
     state: Path,
     log: Log,
-    prompts: Prompts | None = None,
+    ask: Callable[[np.random.Generator], Asks] | None = None,
     scorer: Reads | None = None,
 ) -> Models:
     """Runs the stage until the clock runs out, from the state in `state/preference.pt` if there is
@@ -252,10 +252,7 @@ def run(
     they are the reference. Returns the models with averaged weights."""
     stage, file = config["preference"], state / "preference.pt"
     trained = Trained(models, ("transformer",), stage, device, config["seed"])
-    if prompts is None:
-        encoder = Encoder(models.tokenizer, config["posters"]["text_tokens"])
-        table = config["posters"] | stage["posters"]
-        prompts = Prompts(table, assets, encoder, trained.rng, stage["sizes"], stage["letters"])
+    prompts = ask(trained.rng) if ask else asked(models, config, stage, assets, trained.rng)
     own = Scorer(stage["processes"]) if scorer is None else None
     work = Preference(models, config, device, prompts, trained, scorer or own)
     for grid, pairs in trained.resume(file, clock).get("pairs", {}).items():

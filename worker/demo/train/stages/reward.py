@@ -19,15 +19,16 @@ accounts for. A group whose pictures all have one reward teaches nothing and is 
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from judging.scorer import Scorer
-from prompts.tokenizer import Encoder
-from stages.common import Groups, Judge, Prompts, Reads, Trained, pipelined
+from stages.common import Asks, Groups, Judge, Reads, Trained, asked, pipelined
 from stages.sampling import Sampler, guided
 from stages.stochastic import KINDS, log_density
 from training.graphs import Replayed
@@ -69,7 +70,7 @@ class Reward:
         models: Models,
         config: dict,
         device: torch.device,
-        prompts: Prompts,
+        prompts: Asks,
         trained: Trained,
         scorer: Reads,
     ):
@@ -195,18 +196,15 @@ def run(
     clock: Clock,
     state: Path,
     log: Log,
-    prompts: Prompts | None = None,
+    ask: Callable[[np.random.Generator], Asks] | None = None,
     scorer: Reads | None = None,
 ) -> Models:
     """Runs the stage until the clock runs out, from the state in `state/reward.pt` if there is
     one, and saves it there. `models` are those before the stage, also when it is resumed, because
-    they are the KL's reference. Returns the models with averaged weights."""
+    they are the KL's reference. `ask` and `scorer` replace the makers of prompts and of scores. Returns the models with averaged weights."""
     stage, file = config["reward"], state / "reward.pt"
     trained = Trained(models, ("transformer",), stage, device, config["seed"])
-    if prompts is None:
-        encoder = Encoder(models.tokenizer, config["posters"]["text_tokens"])
-        table = config["posters"] | stage["posters"]
-        prompts = Prompts(table, assets, encoder, trained.rng, stage["sizes"], stage["letters"])
+    prompts = ask(trained.rng) if ask else asked(models, config, stage, assets, trained.rng)
     own = Scorer(stage["processes"]) if scorer is None else None
     work = Reward(models, config, device, prompts, trained, scorer or own)
     trained.resume(file, clock)

@@ -8,6 +8,7 @@ steps stay in float32.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import nn
 
 from posters.poster import Poster
+from prompts.tokenizer import FULL_POSITIONS, Encoder
 from training.flow import predict
 from training.graphs import Replayed
 from training.models import (
@@ -29,7 +31,6 @@ from training.models import (
     scheduler,
     text_ids,
 )
-from prompts.tokenizer import FULL_POSITIONS, Encoder
 
 DECODED_AT_ONCE = 64
 """Pictures that the autoencoder decodes in one call; more need memory and are not faster."""
@@ -169,7 +170,7 @@ class Sampler:
     ) -> torch.Tensor:
         """Denoises packed noise with Euler steps, as the pipeline does."""
         latents, sigmas = noise, self.sigmas(noise.shape[1])
-        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, following in pairwise(sigmas):
             velocity = self.velocity(latents, text, empty, sigma, grid)
             latents = latents + (following - sigma) * velocity
         return latents

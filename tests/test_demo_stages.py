@@ -1,0 +1,377 @@
+"""The stages after pre-training: fine-tuning, preference alignment, GRPO, and their sampler."""
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomllib
+import torch
+from diffusers import OvisImagePipeline
+from torch import nn
+
+from judging.scorer import Scores
+from posters.poster import Phrase, Poster
+from prompts.tokenizer import FULL_POSITIONS
+from stages import common, finetuning, preference, reward, sampling, stochastic
+from training import models as model_parts
+
+TRAIN = Path(model_parts.__file__).parents[1]
+CPU = torch.device("cpu")
+WEIGHTS = {"words": 1.0, "characters": 0.0, "ink": 0.0, "ground": 0.0, "extra": 0.0}
+
+
+def configuration() -> dict:
+    """The recipe's configuration, with the tables of the smoke test and smaller networks."""
+    config = tomllib.loads((TRAIN / "config.toml").read_text("utf-8"))
+    for name in ("finetuning", "preference", "reward"):
+        config[name] = tomllib.loads((TRAIN / "stages" / f"{name}.toml").read_text("utf-8"))
+    for name, table in tomllib.loads((TRAIN / "smoke.toml").read_text("utf-8")).items():
+        config[name] |= table
+    config["posters"]["sizes"] = [{"width": 64, "height": 64, "share": 1.0}]
+    config["transformer"] |= {"num_attention_heads": 1}
+    config["text_encoder"] |= {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+    }  # fmt: skip
+    config["vae"]["block_out_channels"] = [32, 32, 32, 32]
+    return config
+
+
+@pytest.fixture(scope="module")
+def initial() -> model_parts.Models:
+    """Random models, none of whose outputs is zero."""
+    torch.manual_seed(0)
+    models = model_parts.build(configuration())
+    with torch.no_grad():
+        for parameter in models.transformer.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return models
+
+
+@pytest.fixture
+def models(initial: model_parts.Models) -> model_parts.Models:
+    return copy.deepcopy(initial)
+
+
+class Steps:
+    """A clock that is over after a number of questions."""
+
+    def __init__(self, limit: int):
+        self.limit, self.before, self.progress = limit, 0.0, 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.before
+
+    @property
+    def over(self) -> bool:
+        self.limit -= 1
+        return self.limit < 0
+
+
+class Asked:
+    """Prompts of 64 x 64 posters."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.rng = rng
+
+    def __call__(self, count: int) -> list[Poster]:
+        words = ["".join(self.rng.choice(list("ABCDEF"), 4)) for _ in range(count)]
+        return [Poster(f'a sign "{word}"', (Phrase(word),), width=64, height=64) for word in words]
+
+
+class Brightness:
+    """A scorer whose words are the mean brightness of a picture."""
+
+    def score(self, pictures: list[np.ndarray], posters: list[Poster]) -> list[Scores]:
+        assert len(pictures) == len(posters)
+        assert all(picture.shape == (64, 64, 3) for picture in pictures)
+        return [Scores(float(p.mean()) / 255, 0.0, 0, True, True) for p in pictures]
+
+
+class Lamp(nn.Module):
+    """An autoencoder whose pictures are as bright as the mean of the latents."""
+
+    def decode(self, latents: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+        tone = (latents - model_parts.SHIFT).mean((1, 2, 3), keepdim=True)
+        return (tone.expand(-1, 3, 64, 64),)
+
+
+def test_the_sampler_draws_what_the_pipeline_draws(models):
+    pipeline = OvisImagePipeline(
+        scheduler=model_parts.scheduler(), vae=models.vae, text_encoder=models.text_encoder,
+        tokenizer=models.tokenizer, transformer=models.transformer,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    items = [
+        (3, Poster('a sign "OPEN"', (Phrase("OPEN"),), width=64, height=64)),
+        (4, Poster("“夜市”", (Phrase("夜市"),), width=96, height=48)),
+        (5, Poster('"SALE" on red', (Phrase("SALE"),), width=64, height=64)),
+    ]
+    drawn = sampling.Sampler(models, 3, 4.5, batch=2).pictures(items)
+    for (seed, poster), picture in zip(items, drawn, strict=True):
+        [image] = pipeline(
+            prompt=poster.prompt, negative_prompt="", guidance_scale=4.5, num_inference_steps=3,
+            height=poster.height, width=poster.width, output_type="np",
+            generator=torch.Generator("cpu").manual_seed(seed),
+        ).images  # fmt: skip
+        wanted = (image * 255).round()
+        assert picture.shape == (poster.height, poster.width, 3)
+        assert np.abs(picture - wanted).max() <= 1
+        assert picture.std() > 1
+
+
+def test_lists_are_saved_by_seed(models, tmp_path):
+    items = [(7, Poster("", (), width=64, height=64))]
+    sampling.save_lists(sampling.Sampler(models, 1, 1.0, 2), {"plain": items}, tmp_path)
+    assert (tmp_path / "plain" / "7.png").exists()
+
+
+MEANS, SHARES = torch.tensor([-1.0, 1.5]), torch.tensor([0.4, 0.6])
+
+
+def mixture_velocity(x: torch.Tensor, sigma: torch.Tensor, deviation: float) -> torch.Tensor:
+    """E[e - x0 | x] for a mixture of two Gaussians of one deviation."""
+    variance = (1 - sigma) ** 2 * deviation**2 + sigma**2
+    distance = x[:, None] - (1 - sigma) * MEANS
+    posterior = torch.softmax(SHARES.log() - distance.square() / (2 * variance), 1)
+    clean = MEANS + (1 - sigma) * deviation**2 / variance * distance
+    return (posterior * (sigma / variance * distance - clean)).sum(1)
+
+
+def shifted(steps: int) -> torch.Tensor:
+    """The scheduler's sigmas for 256 tokens."""
+    plain = torch.linspace(1, 1 / steps, steps)
+    sigmas = math.exp(0.5) * plain / (1 + (math.exp(0.5) - 1) * plain)
+    return torch.cat([sigmas, torch.zeros(1)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "mean_tolerance", "deviation_tolerance"),
+    # A hundredth of the distance between the means is 0.025.
+    [("sde", 0.7, 0.04, 0.02), ("cps", 0.4, 0.06, 0.02), ("cps", 0.7, 0.10, 0.04)],
+)
+def test_stochastic_samplers_keep_the_marginals(kind, level, mean_tolerance, deviation_tolerance):
+    torch.manual_seed(1)
+    sigmas = shifted(60)
+    plain = drawn = torch.randn(20000)
+    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        plain = plain + (following - sigma) * mixture_velocity(plain, sigma, 0.3)
+        velocity = mixture_velocity(drawn, sigma, 0.3)
+        step = stochastic.KINDS[kind](drawn, velocity, sigma, following, level, top=sigmas[1])
+        drawn = step[0] + step[1] * torch.randn_like(drawn)
+    assert abs(drawn.mean() - plain.mean()) < mean_tolerance
+    assert abs(drawn.std() / plain.std() - 1) < deviation_tolerance
+    # The paths are different ones: these are samples, not the ODE's results.
+    assert (drawn - plain).abs().mean() > 0.3
+
+
+def test_coefficients_are_preserved_at_every_step():
+    """For a target with one answer, 1.5, x is (1 - sigma) 1.5 + sigma e after any number of steps;
+    Flow-GRPO's SDE has that only for many."""
+    torch.manual_seed(2)
+    sigmas = shifted(10)
+    excess = {}
+    for kind in ("cps", "sde"):
+        drawn, worst = torch.randn(40000), 0.0
+        for sigma, following in zip(sigmas[:-2], sigmas[1:-1], strict=True):
+            velocity = (drawn - 1.5) / sigma
+            step = stochastic.KINDS[kind](drawn, velocity, sigma, following, 0.7, top=sigmas[1])
+            drawn = step[0] + step[1] * torch.randn_like(drawn)
+            worst = max(worst, abs(drawn.std().item() / following.item() - 1))
+            assert abs(drawn.mean() - (1 - following) * 1.5) < 0.03
+        excess[kind] = worst
+    assert excess["cps"] < 0.015 < excess["sde"]
+
+
+def test_the_variance_that_preserved_coefficients_lose():
+    """The loss that the module's description states, for a Gaussian target of deviation 0.5."""
+    sigma, level = torch.tensor(0.6), 0.7
+    variance = (0.4 * 0.5) ** 2 + 0.6**2
+    velocity = (0.6 - 0.4 * 0.5**2) / variance  # of x = 1
+    mean, deviation = stochastic.cps(torch.tensor(1.0), velocity, sigma, sigma, level)
+    lost = variance - (mean**2 * variance + deviation**2)
+    c = 0.6 - math.sqrt(0.6**2 - deviation**2)
+    assert lost == pytest.approx(c**2 * (1 - 0.6**2 / variance), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["cps", "sde"])
+def test_the_last_step_is_the_odes(kind):
+    latents, velocity = torch.randn(2, 5, 64), torch.randn(2, 5, 64)
+    sigma = torch.tensor(0.3)
+    step = stochastic.KINDS[kind](latents, velocity, sigma, torch.tensor(0.0), 0.7, top=sigma)
+    assert torch.allclose(step[0], latents - 0.3 * velocity, atol=1e-6)
+    assert step[1] == 0
+
+
+def test_the_safeguards_factor_is_that_of_the_authors_code():
+    """Against the published rule, by automatic differentiation of the errors of one pair."""
+    torch.manual_seed(3)
+    conflicts = 0
+    for _ in range(20):
+        predicted = torch.randn(2, 6).requires_grad_()
+        target = torch.randn(2, 6)
+        errors = (predicted - target).square().mean(1)
+        gradients = [torch.autograd.grad(e, predicted, retain_graph=True)[0] for e in errors]
+        winner, loser = gradients[0][0], gradients[1][1]
+        common_part = (winner * loser).sum()
+        limit = 0.1 * winner.square().sum() / common_part
+        wanted = limit.clamp(0, 1) if common_part > 0 else torch.tensor(1.0)
+        difference = (predicted - target).detach()
+        found = preference.sdpo(difference[:1], difference[1:], mu=0.9)
+        assert found.item() == pytest.approx(wanted.item(), rel=1e-4)
+        conflicts += int(common_part > 0)
+        # Ovis-Image's factor and the published one bound the same: the winner's error falls.
+        factor = preference.ovis(difference[:1], difference[1:], 0.9, 0.0, 1.0).item()
+        for value in (found.item(), factor):
+            change = -winner.square().sum() + value * common_part
+            assert change <= -0.0999 * winner.square().sum()
+        assert factor == pytest.approx(
+            min(max(0.9 * (common_part / loser.square().sum()).item(), 0), 1), rel=1e-4
+        )
+    assert 5 < conflicts < 15
+
+
+@pytest.mark.parametrize("safeguard", ["none", "sdpo", "ovis"])
+def test_the_loss_moves_winner_and_loser_apart(safeguard):
+    """One prediction serves both; its target for the winner is near that for the loser, so that
+    fleeing from the loser alone makes the winner worse at first."""
+    stage = {"safeguard": safeguard, "mu": 0.5, "least": 0.0, "most": 1.0, "beta": 1.0}
+    guess = torch.zeros(2, requires_grad=True)
+    targets = torch.tensor([[1.0, 1.0], [2.0, 0.2]])
+    before = guess.detach() - targets
+    worse = []
+    for _ in range(40):
+        difference = guess - targets
+        loss, better, _ = preference.dpo_loss(difference, before, stage)
+        [gradient] = torch.autograd.grad(loss, guess)
+        with torch.no_grad():
+            guess -= 0.2 * gradient
+        worse.append((difference[0].square().sum() - before[0].square().sum()).item())
+    change = (guess.detach() - targets).square().sum(1) - before.square().sum(1)
+    assert change[0] < change[1]
+    assert better == 1
+    assert (max(worse) > 0.01) == (safeguard == "none")
+    if safeguard != "none":
+        assert change[0] < -0.1
+
+
+def test_preference_raises_the_likelihood_of_winners(models):
+    config = configuration()
+    stage = config["preference"]
+    stage |= {"batch": 8, "learning_rate": 2e-3, "beta": 100.0}
+    trained = common.Trained(models, ("transformer",), stage, CPU, 1)
+    work = preference.Preference(models, config, CPU, Asked(trained.rng), trained, Brightness())
+    pairs = work._pairs((4, 4), 28 + FULL_POSITIONS)
+    ids, length = work.sampler.encoder('"A"')
+    for _ in range(4):
+        pairs.add(
+            winners=torch.full((16, 64), 0.7), losers=torch.full((16, 64), -0.7),
+            ids=torch.from_numpy(ids), lengths=torch.tensor(length),
+        )  # fmt: skip
+    steps = [trained.advance(lambda: work._step((4, 4)), 0.0) for _ in range(25)]
+    _, better, factor, winner, loser, _ = torch.stack(steps[-5:]).mean(0).tolist()
+    assert better > 0.9
+    assert winner < -0.005 < 0.005 + winner < loser
+    assert 0 <= factor <= 1
+
+
+def test_advantages_and_clipping():
+    rewards = torch.tensor([[0.0, 1.0, 1.0, 0.0], [0.5, 0.5, 0.5, 0.5]])
+    found = reward.advantages(rewards)
+    assert torch.allclose(found[0], torch.tensor([-1.0, 1.0, 1.0, -1.0]), atol=1e-3)
+    assert not found[1].any()
+    ratio = torch.tensor([1.5, 0.5, 1.5, 0.5])
+    loss = reward.clipped(ratio, torch.tensor([1.0, 1.0, -1.0, -1.0]), 0.2)
+    assert torch.allclose(loss, torch.tensor([-1.2, -0.5, 1.5, 0.8]))
+
+
+@pytest.mark.parametrize(("kind", "kl_weight"), [("cps", 0.0), ("sde", 0.04)])
+def test_grpo_raises_the_reward(models, kind, kl_weight):
+    """The reward is the brightness of the picture, about a half at first."""
+    config = configuration()
+    config["reward"] |= {
+        "sampler": kind, "kl_weight": kl_weight, "guidance": 1.0, "prompts": 4, "group": 8,
+        "steps": 4, "trained_steps": 2, "batch": 32, "rounds": 8, "learning_rate": 5e-3,
+        "clip": 1e-2, "weights": WEIGHTS, "noise": 0.7,
+    }  # fmt: skip
+    models.vae = Lamp()
+    nn.init.zeros_(models.transformer.proj_out.weight)
+    nn.init.zeros_(models.transformer.proj_out.bias)
+    seen: list[dict] = []
+    trained = common.Trained(models, ("transformer",), config["reward"], CPU, 1)
+    work = reward.Reward(models, config, CPU, Asked(trained.rng), trained, Brightness())
+    common.pipelined(
+        12, work.draw, lambda r: work.learn(r, Steps(0), lambda **v: seen.append(v)), lambda: False
+    )
+    totals = [line["total"] for line in seen]
+    assert totals[0] == pytest.approx(0.5, abs=0.03)
+    assert np.mean(totals[-2:]) > totals[0] + 0.05
+    assert all(line["useful"] == 1 for line in seen)
+
+
+def poster_batches():
+    """One batch of posters, again and again."""
+    rng = np.random.default_rng(5)
+    pictures = torch.from_numpy(rng.integers(0, 255, (2, 64, 64, 3), dtype=np.uint8))
+    while True:
+        yield {
+            "pictures": pictures,
+            "coverage": pictures[..., 0],
+            "cells": torch.zeros(2, 16, 2, 3, dtype=torch.int16),
+            "ids": torch.full((2, 28 + FULL_POSITIONS), 40, dtype=torch.int16),
+            "lengths": torch.tensor([60, 50], dtype=torch.int16),
+        }
+
+
+def run_stage(name: str, models, clock: Steps, state: Path) -> list[torch.Tensor]:
+    """Runs a stage and returns the averaged weights."""
+    config = configuration()
+    config["finetuning"] |= {"pool": 2, "pool_start": 2}
+    for stage in ("preference", "reward"):
+        config[stage] |= {"rounds": 1, "weights": WEIGHTS, "least_gap": 0.0}
+    lines = []
+
+    def log(**values: object) -> None:
+        lines.append(values)
+
+    state.mkdir(exist_ok=True)
+    rest = (models, config, Path(), CPU, clock, state, log)
+    if name == "finetuning":
+        result = finetuning.run(*rest, source=poster_batches())
+    else:
+        module = {"preference": preference, "reward": reward}[name]
+        result = module.run(*rest, ask=Asked, scorer=Brightness())
+    assert lines and all(line["stage"] == name for line in lines if "stage" in line)
+    return [p.clone() for p in (*result.transformer.parameters(), *models.transformer.parameters())]
+
+
+@pytest.mark.parametrize("name", ["finetuning", "preference", "reward"])
+def test_a_resumed_stage_ends_with_the_weights_of_an_uninterrupted_one(name, initial, tmp_path):
+    whole = run_stage(name, copy.deepcopy(initial), Steps(4), tmp_path / "whole")
+    run_stage(name, copy.deepcopy(initial), Steps(2), tmp_path / "parts")
+    parts = run_stage(name, copy.deepcopy(initial), Steps(2), tmp_path / "parts")
+    before = [*initial.transformer.parameters()] * 2
+    assert any(not torch.equal(a, b) for a, b in zip(whole, before, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
+
+
+def test_rounds_overlap_and_none_stays_pending():
+    done: list[str] = []
+    rounds = iter(range(9))
+
+    def draw() -> int:
+        number = next(rounds)
+        done.append(f"draw {number}")
+        return number
+
+    common.pipelined(3, draw, lambda n: done.append(f"learn {n}"), lambda: False)
+    assert done == ["draw 0", "draw 1", "learn 0", "draw 2", "learn 1", "learn 2"]
+
+
+def test_the_total_of_scores():
+    weights = {"words": 0.5, "characters": 0.3, "ink": 0.1, "ground": 0.1, "extra": 0.1}
+    assert common.total(Scores(1.0, 1.0, 0, True, True), weights) == pytest.approx(1.0)
+    assert common.total(Scores(0.5, 0.8, 9, False, True), weights) == pytest.approx(0.29)
