@@ -22,11 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from painter import Painter
 from PIL import Image
 
 import ocr
 import posters
-from painter import Painter
 
 LISTS = ("english", "two_lines", "chinese", "sizes", "new_sizes")
 
@@ -96,7 +96,6 @@ def load_pipeline(model: Path):
 def pipeline_of(models):
     """The reference pipeline with models in memory."""
     from diffusers import OvisImagePipeline
-
     from models import scheduler
 
     pipeline = OvisImagePipeline(

@@ -16,9 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from designs import Poster
 from PIL import Image
 
-from designs import Poster
 from evaluate import keep, load_pipeline, sample
 
 PROMPT = 'Sale poster, headline "SUMMER" in bold red letters on a yellow background'

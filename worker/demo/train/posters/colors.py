@@ -78,7 +78,12 @@ COLORS: dict[str, tuple[int, int, int]] = {
 @cache
 def luminance(key: str) -> float:
     """Relative luminance in 0..1 as defined by WCAG 2.1 for sRGB."""
-    return float(_linear(np.array(COLORS[key])) @ (0.2126, 0.7152, 0.0722))
+    return float(luminance_of(np.array(COLORS[key])))
+
+
+def luminance_of(rgb: np.ndarray) -> np.ndarray:
+    """Relative luminance (WCAG 2.1) of sRGB colours in 0..255 [..., 3]."""
+    return _linear(rgb) @ (0.2126, 0.7152, 0.0722)
 
 
 def contrast(a: str, b: str) -> float:

@@ -1,7 +1,5 @@
 """Chinese prompts: clauses about the parts of a poster, in many orders, among distractors."""
 
-import re
-
 from posters.poster import Phrase, Poster
 from prompts import family_names as families
 from prompts import scene_names as scenes
@@ -9,7 +7,7 @@ from prompts.color_names import CHINESE_NAMES, CHINESE_SHORT, NEON, PASTEL
 from prompts.distractors import Distractors
 from prompts.naming import HAN, Naming, naming
 from prompts.pick import Pick
-from prompts.quotes import quoted
+from prompts.quotes import CLOSING, OPENING, UNQUOTED, quoted
 
 NOUNS = (
     "标题", "文字", "字样", "主标题", "大字", "标语", "口号", "字", "大标题", "主题文字", "文案",
@@ -24,6 +22,8 @@ VERBS = (
     "上面写着", "写着", "，上面写着", "，内容是", "，文字是", "，写有", "，标题为", "，标题是",
     "，印着", "，上面有", "写有", "，题为", "，上书", "，文字：", "，主标题", "，写上",
 )  # fmt: skip
+COMMAS = ("，",) * 12
+JOINTS = (*COMMAS, "。", "；", "、", ", ", " ", "\n")
 ABOVE = (
     "{0}和{1}",
     "{0}，下面是{1}",
@@ -40,7 +40,7 @@ def color(pick: Pick, key: str) -> str:
     return CHINESE_SHORT[key] + "色" if pick.chance(0.5) else pick(CHINESE_NAMES[key])
 
 
-def chinese_prompt(pick: Pick, poster: Poster, texts: Distractors, rng) -> str:
+def chinese_prompt(pick: Pick, poster: Poster, texts: Distractors) -> str:
     """A Chinese prompt for the poster."""
     names = naming(pick, poster)
     quotes = quoted(pick, [phrase.text for phrase in poster.phrases], chinese=True)
@@ -48,8 +48,9 @@ def chinese_prompt(pick: Pick, poster: Poster, texts: Distractors, rng) -> str:
     ground = "" if ground_told else _ground(pick, poster, names, told)
     extras = _extras(pick, poster)
     if not quotes:
-        return _without_text(pick, noun, told or ground_told, [ground, *extras], texts, rng)
-    if pick.chance(0.03) and all(re.fullmatch(r"[\w &%$€#@+/-]+", p.text) for p in poster.phrases):
+        return _without_text(pick, noun, told or ground_told, [ground, *extras], texts)
+    unquoted = pick.chance(0.03) and all(UNQUOTED.fullmatch(p.text) for p in poster.phrases)
+    if unquoted:
         marks = pick(("标题：", "文字：", "标题:", "大标题：", "字："))
         quotes = [marks + phrase.text for phrase in poster.phrases]
         clauses = [_placed(pick, p, quote) for p, quote in zip(poster.phrases, quotes, strict=True)]
@@ -59,35 +60,30 @@ def chinese_prompt(pick: Pick, poster: Poster, texts: Distractors, rng) -> str:
     roll = pick.number()
     if roll < 0.12:
         parts = [pick((f"{clauses[0]}{noun}", f"{noun}{clauses[0]}", f"{noun}：{clauses[0]}"))]
-        if (
-            clauses[0].endswith(tuple("”\"』」’'»")) is False
-            or ":" in clauses[0]
-            or "：" in clauses[0]
-        ):
+        if unquoted or not clauses[0].endswith(CLOSING) or "：" in clauses[0]:
             parts = [noun, clauses[0]]
         parts += [*clauses[1:], style, ground, *extras]
-        return pick(("，", "，", " ", ",")).join(part for part in parts if part)
+        joint = "，" if unquoted else pick(("，", "，", " ", ","))
+        return joint.join(part for part in parts if part)
     short = _short_form(poster) if names.ink and names.ground and not poster.accent else ""
     if short and style and poster.surface == "plain" and not ground_told and pick.chance(0.35):
-        style = short + pick(("", f"，{_family(pick, poster, names)}" if names.family else ""))
-        if names.family and "，" not in style:
-            style += "，" + _family(pick, poster, names)
+        style = f"{short}，{_family(pick, poster)}" if names.family else short
         ground = ""
     parts = [part for part in [*clauses, style, ground, *extras] if part]
     if len(quotes) == 1 and pick.chance(0.4):
         parts = pick.shuffled(parts)
     count = pick(("一张", "一个", "一幅", "", "", "一份", "一款"))
-    purpose = f"{texts.chinese_purpose(rng)}{pick(('的', ''))}" if pick.chance(0.3) else ""
+    purpose = f"{texts.chinese_purpose(pick)}{pick(('的', ''))}" if pick.chance(0.3) else ""
     head = f"{count}{purpose}{noun}"
     if roll < 0.55:
         wish = pick(WISHES) if pick.chance(0.6) else ""
-        joint = pick(VERBS) if parts[0][0] in "\"“'‘「『«„" else "，"
+        joint = pick(VERBS) if parts[0].startswith(OPENING) else "，"
         parts[0] = f"{wish}{head}{joint}{parts[0]}"
     elif told or ground_told or pick.chance(0.7):
         parts.insert(0 if pick.chance(0.85) else len(parts), head)
     for _ in range(_how_many(pick)):
-        parts.insert(int(pick.number() * (len(parts) + 1)), texts.chinese_clause(rng))
-    return _joined(pick, parts, texts, rng)
+        parts.insert(pick.index(len(parts) + 1), texts.chinese_clause(pick))
+    return _joined(pick, parts, texts, COMMAS if unquoted else JOINTS)
 
 
 def _how_many(pick: Pick) -> int:
@@ -95,13 +91,12 @@ def _how_many(pick: Pick) -> int:
     return 0 if roll < 0.32 else 1 if roll < 0.64 else 2 if roll < 0.86 else 3
 
 
-def _joined(pick: Pick, parts: list[str], texts: Distractors, rng) -> str:
-    joint = pick(("，",) * 12 + ("。", "；", "、", ", ", " ", "\n"))
-    text = joint.join(parts) + pick(("。", "", "", "！"))
+def _joined(pick: Pick, parts: list[str], texts: Distractors, joints: tuple[str, ...]) -> str:
+    text = pick(joints).join(parts) + pick(("。", "", "", "！"))
     if pick.chance(0.2):
-        text = f"{text.rstrip('。！')}。{texts.chinese_sentence(rng)}"
+        text = f"{text.rstrip('。！')}。{texts.chinese_sentence(pick)}"
     if pick.chance(0.1):
-        text = texts.chinese_sentence(rng) + text
+        text = texts.chinese_sentence(pick) + text
     return text
 
 
@@ -140,7 +135,7 @@ def _extras(pick: Pick, poster: Poster) -> list[str]:
     return found
 
 
-def _family(pick: Pick, poster: Poster, names: Naming) -> str:
+def _family(pick: Pick, poster: Poster) -> str:
     return pick(families.CHINESE[poster.family])
 
 
@@ -152,7 +147,7 @@ def _style(pick: Pick, poster: Poster, names: Naming) -> str:
     weight = pick(families.CHINESE_WEIGHTS) if pick.chance(0.35) else ""
     family = ""
     if names.family:
-        family = _family(pick, poster, names)
+        family = _family(pick, poster)
     elif poster.family == families.FAMILY and pick.chance(0.15):
         family = pick(families.UNKNOWN_CHINESE)
     if not (ink or weight or family):
@@ -202,17 +197,16 @@ def _clause(pick: Pick, phrase: Phrase, quote: str, position: bool, size: bool) 
 
 def _clauses(pick: Pick, poster: Poster, quotes: list[str], names: Naming) -> list[str]:
     phrases = poster.phrases
-    if len(phrases) == 2 and phrases[0].position == phrases[1].position:
-        if phrases[0].size == phrases[1].size and not any(names.sizes) and pick.chance(0.7):
-            together = pick(ABOVE).format(*quotes)
-            return [_clause(pick, phrases[0], together, any(names.positions), False)]
+    if names.together(phrases) and pick.chance(0.7):
+        together = pick(ABOVE).format(*quotes)
+        return [_clause(pick, phrases[0], together, any(names.positions), False)]
     return [
         _clause(pick, *row)
         for row in zip(phrases, quotes, names.positions, names.sizes, strict=True)
     ]
 
 
-def _without_text(pick: Pick, noun, must, parts, texts, rng) -> str:
+def _without_text(pick: Pick, noun, must, parts, texts) -> str:
     parts = [part for part in parts if part]
     if must or pick.chance(0.4):
         parts.insert(0, noun)
@@ -220,7 +214,7 @@ def _without_text(pick: Pick, noun, must, parts, texts, rng) -> str:
         parts.append(pick(("没有文字", "不要文字", "无字", "空白")))
     if not parts or pick.chance(0.6):
         for _ in range(1 + int(pick.number() * 3)):
-            parts.insert(int(pick.number() * (len(parts) + 1)), texts.chinese_clause(rng))
+            parts.insert(pick.index(len(parts) + 1), texts.chinese_clause(pick))
     if pick.chance(0.3):
         parts[0] = pick(WISHES) + parts[0]
-    return _joined(pick, parts, texts, rng)
+    return _joined(pick, parts, texts, JOINTS)

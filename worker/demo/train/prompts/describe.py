@@ -30,11 +30,11 @@ class Describer:
             chinese = pick.chance(0.62)
         else:
             chinese = pick.chance(0.12 if poster.phrases else 0.35)
-        prompt = (chinese_prompt if chinese else english_prompt)(pick, poster, self.texts, rng)
+        prompt = (chinese_prompt if chinese else english_prompt)(pick, poster, self.texts)
         if pick.chance(0.02):
             # A sentence in the other language.
             other = self.texts.sentence if chinese else self.texts.chinese_sentence
-            prompt = f"{prompt} {other(rng)}"
+            prompt = f"{prompt} {other(pick)}"
         return prompt
 
 

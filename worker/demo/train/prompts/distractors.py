@@ -14,8 +14,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from prompts import distractor_words as words
 from prompts.pick import Pick, article, capital
 
@@ -48,7 +46,7 @@ def _is_clean(text: str) -> bool:
     """Whether the text says nothing about a poster, has no quotes and is decent."""
     lower = text.lower()
     return not (
-        re.search(r"[\"“”‘`«»()\[\]{}<>|_*\\]|(?<!\w)'|'(?!\w)", text)
+        re.search(r"[\"“”\u2018`«»()\[\]{}<>|_*\\]|(?<!\w)'|'(?!\w)", text)
         or _MEANINGFUL.search(lower)
         or _UNFIT.search(lower)
     )
@@ -166,13 +164,12 @@ class Distractors:
         self.chinese_verbs = read("v_zh.txt", ("散步", "唱歌", "等待"))
         self.chinese_adjectives = read("a_zh.txt", ("热闹", "安静", "美丽"))
 
-    def clause(self, rng: np.random.Generator) -> str:
+    def clause(self, pick: Pick) -> str:
         """A clause that stands between commas."""
-        return _CLAUSES[int(rng.integers(len(_CLAUSES)))](self, Pick(rng))
+        return pick(_CLAUSES)(self, pick)
 
-    def sentence(self, rng: np.random.Generator) -> str:
+    def sentence(self, pick: Pick) -> str:
         """A sentence with a capital letter and a mark at its end (most of the time)."""
-        pick = Pick(rng)
         roll = pick.number()
         if roll < 0.45:
             text = pick(self.sentences)
@@ -185,9 +182,8 @@ class Distractors:
         text = capital(text)
         return text if text[-1] in ".!?,:" else text + pick((".", ".", ".", "!", ""))
 
-    def chinese_clause(self, rng: np.random.Generator) -> str:
+    def chinese_clause(self, pick: Pick) -> str:
         """A Chinese clause that stands between commas."""
-        pick = Pick(rng)
         roll = pick.number()
         if roll < 0.22:
             return pick(words.CHINESE_SUBJECTS) + pick(words.CHINESE_DEEDS)
@@ -203,21 +199,19 @@ class Distractors:
             return pick(self.chinese_nouns) + pick(self.chinese_verbs)
         return pick(self.chinese_sentences).rstrip("。！？；，")
 
-    def chinese_sentence(self, rng: np.random.Generator) -> str:
+    def chinese_sentence(self, pick: Pick) -> str:
         """A Chinese sentence with a mark at its end."""
-        pick = Pick(rng)
         roll = pick.number()
         if roll < 0.5:
             text = pick(self.chinese_sentences)
         elif roll < 0.7:
             text = pick(words.CHINESE_ASIDES)
         else:
-            text = f"{self.chinese_clause(rng)}，{self.chinese_clause(rng)}"
+            text = f"{self.chinese_clause(pick)}，{self.chinese_clause(pick)}"
         return text if text[-1] in "。！？，；" else text + "。"
 
-    def purpose(self, rng: np.random.Generator) -> str:
+    def purpose(self, pick: Pick) -> str:
         """What the poster is for, as in "for a bakery"."""
-        pick = Pick(rng)
         roll = pick.number()
         if roll < 0.5:
             return f"for {article(pick(words.BUSINESSES))}"
@@ -229,9 +223,8 @@ class Distractors:
             return f"about {self._noun_phrase(pick)}"
         return f"for {article(self._adjective_noun(pick))}"
 
-    def chinese_purpose(self, rng: np.random.Generator) -> str:
+    def chinese_purpose(self, pick: Pick) -> str:
         """A business in Chinese."""
-        pick = Pick(rng)
         return pick(words.CHINESE_BUSINESSES if pick.number() < 0.7 else self.chinese_nouns)
 
     def _adjective_noun(self, pick: Pick) -> str:
@@ -246,6 +239,7 @@ class Distractors:
         return pick(words.DEEDS)
 
 
+_LOOKS = ("style", "theme", "vibe", "motif", "pattern", "mood", "inspired", "aesthetic")
 _OPENINGS = (
     "There is",
     "Show",
@@ -280,7 +274,7 @@ _CLAUSES = (
     lambda texts, pick: texts._adjective_noun(pick),
     lambda texts, pick: texts._noun_phrase(pick) + " " + texts._deed(pick),
     lambda texts, pick: f"{pick(texts.nouns)} and {pick(texts.nouns)}",
-    lambda texts, pick: f"{pick(texts.nouns)} {pick(('style', 'theme', 'vibe', 'motif', 'pattern'))}",
+    lambda texts, pick: f"{pick(texts.nouns)} {pick(_LOOKS)}",
     lambda texts, pick: f"{pick(texts.verbs)} the {pick(texts.nouns)}",
     lambda texts, pick: pick(texts.sentences).rstrip(".!?,"),
     lambda texts, pick: pick(words.NAMES),

@@ -12,17 +12,27 @@ NOUNS = (
     "inscription", "heading", "tagline", "phrase", "label", "text", "headline", "line", "writing",
     "wording",
 )  # fmt: skip
+CHINESE_NOUNS = (
+    "Chinese text", "Chinese characters", "Chinese", "Chinese title", "traditional Chinese",
+    "simplified Chinese", "Chinese words", "Chinese headline", "Mandarin text",
+)  # fmt: skip
 VERBS = (
-    "that says", "saying", "that reads", "reading", "with the words", "with the text", "which says",
-    "with the headline", "titled", "called", "named", "labelled", "bearing the words", "showing",
-    "with the title", "with the slogan", "displaying the words", "featuring the text", "with",
-    "and it says", "that has the words", "spelling", "marked", "entitled", "with the phrase",
+    "that says", "saying", "that reads", "reading", "with the words", "with the text",
+    "which says", "with the headline", "titled", "called", "named", "labelled",
+    "bearing the words", "showing", "with the title", "with the slogan", "displaying the words",
+    "featuring the text", "with", "and it says", "that has the words", "with the name",
+    "with the inscription", "that spells", "emblazoned with", "on which is written",
+    "with the word", "whose text is", "where it says", "spelling", "marked", "entitled",
+    "with the phrase",
 )  # fmt: skip
 ABOVE = (
     "{0} above {1}", "{0} and {1}", "{0}, {1}", "{0} and below it {1}", "{0} with {1} underneath",
     "{0} and under it {1}", "{0} followed by {1}", "{0}, then {1}", "{0}, below that {1}",
     "{0} over {1}", "{0} plus {1}", "{0} / {1}", "first {0}, then {1}",
 )  # fmt: skip
+WRITTEN = ("written on it", "printed on it", "on it", "as text", "as the headline", "in print")
+"""What may follow a quote."""
+
 MASS = ("paper", "wood", "brickwork", "stock", "parchment", "grain", "card stock", "texture")
 
 
@@ -97,8 +107,10 @@ def extras(pick: Pick, poster: Poster) -> list[str]:
 
 
 def style(pick: Pick, poster: Poster, names: Naming, after_in: bool = False) -> str:
-    """The letters' weight, colour and family, as in "bold red Helvetica"; may be empty. After "in",
-    a colour may stand alone."""
+    """The letters' weight, colour and family: "bold red Helvetica". May be empty.
+
+    After "in", a colour may stand alone.
+    """
     weight = [pick(families.WEIGHTS)] if pick.chance(0.4) else []
     ink = [color(pick, poster.ink)] if names.ink else []
     if poster.ink in NEON and poster.surface == "night" and pick.chance(0.3):
@@ -140,22 +152,21 @@ def style(pick: Pick, poster: Poster, names: Naming, after_in: bool = False) -> 
 
 def _noun(pick: Pick, phrase: Phrase) -> str:
     if HAN.search(phrase.text) and pick.chance(0.45):
-        return pick(
-            ("Chinese text", "Chinese characters", "Chinese", "Chinese title", "traditional Chinese",
-             "simplified Chinese", "Chinese words", "Chinese headline", "Mandarin text")
-        )  # fmt: skip
+        return pick(CHINESE_NOUNS)
     return pick(NOUNS)
 
 
 def clause(pick: Pick, phrase: Phrase, quote: str, position: bool, size: bool) -> str:
-    """A clause that holds the quoted words, as in "large headline “SALE” at the top". It starts with
-    the quote or a noun without article, never with a preposition."""
+    """A clause that holds the quoted words, as in "large headline “SALE” at the top".
+
+    It starts with the quote or a noun without article, never with a preposition.
+    """
     before = [pick(scenes.SIZES[phrase.size])] if size else []
     if position and pick.chance(0.35):
         before.append(pick(scenes.POSITION_WORDS[phrase.position]))
         position = False
     place = pick(scenes.POSITIONS[phrase.position]) if position else ""
-    if before or pick.chance(0.7):
+    if before or pick.chance(0.65):
         noun = " ".join([*before, _noun(pick, phrase)])
         roll = pick.number()
         if roll < 0.2 and not place:
@@ -165,23 +176,22 @@ def clause(pick: Pick, phrase: Phrase, quote: str, position: bool, size: bool) -
         if roll < 0.42:
             return f"{noun} {pick(('reading', 'saying'))} {quote} {place}".rstrip()
         return f"{noun} {quote} {place}".rstrip()
+    if pick.chance(0.12):
+        return f"{quote} {pick(WRITTEN)} {place}".rstrip()
     return f"{quote} {place}".rstrip()
 
 
 def clauses(pick: Pick, poster: Poster, quotes: list[str], names: Naming) -> list[str]:
     """A clause for each phrase, or one for two phrases that stand below each other."""
     phrases = poster.phrases
-    if len(phrases) == 2 and phrases[0].position == phrases[1].position:
-        same = phrases[0].size == phrases[1].size
-        if same and not any(names.sizes) and pick.chance(0.7):
-            together = pick(ABOVE).format(*quotes)
-            return [clause(pick, phrases[0], together, any(names.positions), False)]
+    if names.together(phrases) and pick.chance(0.7):
+        together = pick(ABOVE).format(*quotes)
+        return [clause(pick, phrases[0], together, any(names.positions), False)]
     found = [
         clause(pick, *row)
         for row in zip(phrases, quotes, names.positions, names.sizes, strict=True)
     ]
-    if len(found) == 2 and phrases[0].position != phrases[1].position and pick.chance(0.15):
-        # Both positions are told, so that the order does not matter.
-        if all(names.positions):
-            found.reverse()
+    apart = len(found) == 2 and phrases[0].position != phrases[1].position
+    if apart and all(names.positions) and pick.chance(0.15):
+        found.reverse()  # both positions are told, so the order does not matter
     return found

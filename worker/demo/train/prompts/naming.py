@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from posters.poster import Poster
+from posters.poster import Phrase, Poster
 from prompts import family_names as families
 from prompts.defaults import has_default_ground, has_default_ink
 from prompts.pick import Pick
@@ -20,6 +20,14 @@ class Naming:
     ground: bool
     positions: list[bool]
     sizes: list[bool]
+
+    def together(self, phrases: tuple[Phrase, ...]) -> bool:
+        """Whether one clause may hold two phrases: they have the same position and size, and the
+        size is not named."""
+        if len(phrases) != 2 or any(self.sizes):
+            return False
+        first, second = phrases
+        return first.position == second.position and first.size == second.size
 
 
 def naming(pick: Pick, poster: Poster) -> Naming:

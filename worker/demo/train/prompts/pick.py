@@ -17,6 +17,10 @@ class Pick:
     def __call__(self, options: Sequence[T]) -> T:
         return options[int(self.number() * len(options))]
 
+    def index(self, count: int) -> int:
+        """A number from 0 to `count` - 1."""
+        return int(self.number() * count)
+
     def chance(self, share: float) -> bool:
         return self.number() < share
 
@@ -26,7 +30,8 @@ class Pick:
 
 def article(noun: str) -> str:
     """The noun with its indefinite article."""
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+    vowel = noun[:1].lower() in "aeiou" and not noun.lower().startswith(("uni", "use", "eu", "one"))
+    return f"{'an' if vowel else 'a'} {noun}"
 
 
 def capital(text: str) -> str:

@@ -1,17 +1,25 @@
 """Quotation marks around the words that a poster shows."""
 
+import re
+
 from prompts.pick import Pick
 
 # Opening and closing mark, share in English and in Chinese prompts.
 QUOTES = (
-    ('"', '"', 38, 14), ("“", "”", 17, 42), ("'", "'", 14, 4), ("‘", "’", 14, 14),
+    ('"', '"', 38, 14), ("“", "”", 17, 42), ("'", "'", 14, 4), ("\u2018", "’", 14, 14),
     ("「", "」", 4, 14), ("『", "』", 3, 8), ("«", "»", 5, 2), ("« ", " »", 2, 1), ("„", "“", 2, 0),
 )  # fmt: skip
 _ENGLISH = [(left, right) for left, right, share, _ in QUOTES for _ in range(share)]
 _CHINESE = [(left, right) for left, right, _, share in QUOTES for _ in range(share)]
 
-MARKS = frozenset('"“”‘「」『』«»„')
+MARKS = frozenset('"“”\u2018「」『』«»„')
 """Marks that a prompt has nowhere but around quoted words. ' and ’ are apostrophes as well."""
+
+UNQUOTED = re.compile(r"[\w &%$€#@+/-]+")
+"""Words that can stand in a prompt without quotes, up to a comma or a full stop."""
+
+OPENING = tuple(dict.fromkeys(left.strip() for left, *_ in QUOTES))
+CLOSING = tuple(dict.fromkeys(right.strip() for _, right, *_ in QUOTES))
 
 
 def quoted(pick: Pick, texts: list[str], chinese: bool) -> list[str]:

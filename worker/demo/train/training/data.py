@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from posters.painter import Painter
-from prompts.describe import describe
-from prompts.mistakes import mistaken
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from posters import random_posters
+from posters.painter import Painter
 from prompts import tokenizer
+from prompts.defaults import simplified
+from prompts.describe import Describer
+from prompts.mistakes import mistaken
 
 
 class Posters(IterableDataset):
@@ -46,15 +47,15 @@ class Posters(IterableDataset):
         number = worker.id if worker else 0
         torch.set_num_threads(1)
         rng = np.random.default_rng((self.seed, number))
-        maker = random_posters.Maker(self.config, self.assets)
-        painter = Painter(self.assets)
+        table = {**self.config, "assets": str(self.assets)}
+        painter, describe = Painter(self.assets), Describer(self.assets)
         encode = tokenizer.Encoder(tokenizer.build(), self.text_tokens)
         while True:
             shares = self.shares.double().numpy()
             width, height = self.sizes[rng.choice(len(self.sizes), p=shares / shares.sum())]
             rows = []
             while len(rows) < self.batch:
-                poster = maker.sample(rng, (width, height))
+                poster = simplified(rng, random_posters.sample(rng, table, (width, height)))
                 wrong = rng.random() < self.config["wrong_prompts"]
                 told = mistaken(rng, poster) if wrong else poster
                 if (encoded := encode(describe(rng, told))) is None:

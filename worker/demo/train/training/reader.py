@@ -20,7 +20,7 @@ ASKED = 32
 UNKNOWN = -100
 """Label of tokens that the loss ignores."""
 
-LABELS = (1 + len(typesetting.LETTERS), typesetting.COLUMNS, typesetting.ORDINALS)
+LABELS = (1 + len(typesetting.LETTERS), typesetting.COLUMNS, typesetting.LONGEST + 1)
 """Number of labels of each kind: letters, columns and places. 0 means no letter."""
 
 

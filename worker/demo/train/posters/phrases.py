@@ -1,0 +1,243 @@
+"""Random phrases in English and Chinese, none of which is held out for the evaluation."""
+
+import json
+import re
+import string
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from .families import CHARACTERS, HAN, LATIN
+
+TRAIN = Path(__file__).parents[1]
+
+CONTRACTIONS = (
+    "I'm", "I'll", "I've", "I'd", "you're", "you'll", "it's", "that's", "he's", "she's", "we're",
+    "we'll", "we've", "they're", "can't", "don't", "won't", "isn't", "aren't", "didn't",
+    "doesn't", "wasn't", "couldn't", "let's", "what's", "who's", "there's", "here's", "y'all",
+    "rock'n'roll", "o'clock",
+)  # fmt: skip
+SMALL_WORDS = (
+    "a", "the", "of", "and", "in", "on", "at", "to", "for", "my", "your", "our", "no", "is", "am",
+    "I", "be", "we", "it", "by", "up", "go", "or", "all", "new", "big", "one", "so", "me", "us",
+)  # fmt: skip
+"""Words that stand between others in phrases."""
+SALE = ("OFF", "off", "Off", "SALE", "Sale", "discount", "LESS", "more", "FREE", "折")
+TIMES = ("am", "pm", "AM", "PM")
+APOSTROPHES = "'’"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What the evaluation asks for, in lower case: whole phrases, single English words, and
+    Chinese phrases of two or more characters without their spaces."""
+
+    phrases: frozenset[str]
+    words: frozenset[str]
+    chinese: tuple[str, ...]
+
+    def contains(self, text: str) -> bool:
+        """Whether training must not draw a text: it is a held-out phrase, or has a held-out
+        English word or a held-out Chinese phrase inside."""
+        text = _plain(text)
+        if text in self.phrases or any(phrase in text.replace(" ", "") for phrase in self.chinese):
+            return True
+        return not self.words.isdisjoint(re.findall(r"[a-z]+(?:'[a-z]+)*", text))
+
+
+def _plain(text: str) -> str:
+    """A text in lower case with single spaces and straight apostrophes."""
+    return " ".join(text.lower().replace("’", "'").split())
+
+
+@cache
+def held_out(folder: Path = TRAIN / "held_out") -> HeldOut:
+    """All held-out texts of the lists in a folder, whose single words are in `english.jsonl`."""
+    phrases, words = set(), set()
+    for file in sorted(folder.glob("*.jsonl")):
+        for row in file.read_text("utf-8").splitlines():
+            texts = {_plain(phrase["text"]) for phrase in json.loads(row).get("phrases", ())}
+            phrases |= texts
+            if file.stem == "english":
+                words |= texts
+    chinese = {text.replace(" ", "") for text in phrases}
+    chinese = {text for text in chinese if len(text) >= 2 and set(text) <= HAN}
+    return HeldOut(frozenset(phrases), frozenset(words), tuple(sorted(chinese)))
+
+
+@dataclass(frozen=True)
+class Words:
+    """Real words: English ones in lower case of at most 12 letters, Chinese ones by frequency, and
+    Chinese phrases as they stand on posters."""
+
+    english: tuple[str, ...]
+    chinese: tuple[str, ...]
+    headlines: tuple[str, ...]
+
+
+@cache
+def words(assets: Path) -> Words:
+    """The words in the assets folder, without those that are held out."""
+
+    def read(path: Path, longest: int) -> tuple[str, ...]:
+        rows = path.read_text("utf-8").split()
+        return tuple(row for row in rows if len(row) <= longest and not held_out().contains(row))
+
+    return Words(
+        read(Path(assets) / "english.txt", 12),
+        read(Path(assets) / "chinese.txt", 7),
+        read(TRAIN / "lists" / "phrases.txt", 7),
+    )
+
+
+def phrase(rng: np.random.Generator, shares: dict[str, float], source: Words) -> str:
+    """A random phrase that is not held out. `shares` gives the probability of each of `KINDS`."""
+    kinds = list(shares)
+    kind = KINDS[kinds[rng.choice(len(kinds), p=np.array(list(shares.values())))]]
+    while True:
+        text = kind(rng, source)
+        if not held_out().contains(text):
+            return text
+
+
+def _pick(rng: np.random.Generator, choices):
+    return choices[rng.integers(len(choices))]
+
+
+def any_case(rng: np.random.Generator, text: str) -> str:
+    """The text in upper case (half of the time, as on posters), title case or lower case."""
+    choice = rng.random()
+    if choice < 0.5:
+        return text.upper()
+    return string.capwords(text) if choice < 0.75 else text
+
+
+def _english(rng: np.random.Generator, source: Words) -> str:
+    """One to five words, two thirds of them with more than one."""
+    count = 1 + int(rng.choice(5, p=(0.42, 0.31, 0.16, 0.07, 0.04)))
+    longest = (12, 10, 8, 7, 6)[count - 1]
+    chosen = []
+    for number in range(count):
+        between = 0 < number < count - 1 or (count > 1 and number == 0 and rng.random() < 0.2)
+        if between and rng.random() < 0.5:
+            chosen.append(_pick(rng, SMALL_WORDS))
+            continue
+        if rng.random() < 0.06:
+            word = _pick(rng, CONTRACTIONS).replace("'", _pick(rng, APOSTROPHES))
+        else:
+            word = _short(rng, source, longest)
+            if rng.random() < 0.05:
+                word += _pick(rng, APOSTROPHES) + "s"
+        chosen.append(word)
+    text = any_case(rng, " ".join(chosen))
+    if rng.random() < 0.2 and count > 1:  # one word stands out
+        place = int(rng.integers(count))
+        parts = text.lower().split()
+        text = " ".join(w.upper() if i == place else w for i, w in enumerate(parts))
+    return text + (_pick(rng, "!?.,:;") if rng.random() < 0.12 else "")
+
+
+def _short(rng: np.random.Generator, source: Words, longest: int) -> str:
+    while True:
+        word = _pick(rng, source.english)
+        if len(word) <= longest:
+            return word
+
+
+def _letters(rng: np.random.Generator, source: Words) -> str:
+    """Random letters, mostly of one case, and now and then any letters and signs."""
+    choice = rng.random()
+    if choice < 0.25:
+        letters = LATIN
+        length = int(rng.integers(1, 9))
+    else:
+        letters = string.ascii_lowercase
+        length = int(rng.integers(1, 15))
+    text = "".join(_pick(rng, letters) for _ in range(length))
+    if choice < 0.25:
+        return text
+    if length > 5 and rng.random() < 0.4:
+        place = int(rng.integers(2, length - 1))
+        text = text[:place] + " " + text[place:]
+    return any_case(rng, text)
+
+
+def _signs(rng: np.random.Generator, source: Words) -> str:
+    """Numbers, prices, percentages, times, names with signs, as they stand on posters."""
+    number = int(rng.integers(100))
+    large = int(rng.integers(10 ** int(rng.integers(1, 7))))
+    currency = _pick(rng, "$€")
+    capital, other = (_pick(rng, string.ascii_uppercase) for _ in range(2))
+    word = _short(rng, source, 8)
+    makers = (
+        lambda: f"{number}{_pick(rng, ('', ' '))}% {_pick(rng, SALE)}",
+        lambda: f"{number}{_pick(rng, ('', ' '))}%",
+        lambda: f"{_pick(rng, '-+')}{number}%",
+        lambda: f"{currency}{number}.{_pick(rng, ('99', '50', '95', '49', '00', '25'))}",
+        lambda: f"{currency}{large}",
+        lambda: f"{large} {currency}",
+        lambda: str(large),
+        lambda: f"{int(rng.integers(1900, 2060))}",
+        lambda: f"{number}/{int(rng.integers(1, 32))}",
+        lambda: f"{int(rng.integers(1, 13))}:{int(rng.integers(60)):02d} {_pick(rng, TIMES)}",
+        lambda: f"{int(rng.integers(24)):02d}:{int(rng.integers(60)):02d}",
+        lambda: f"{int(rng.integers(1, 32))}.{int(rng.integers(1, 13))}.",
+        lambda: f"{capital}{_pick(rng, '&-/+')}{other}",
+        lambda: f"@{word}",
+        lambda: f"#{_pick(rng, (word, str(number)))}",
+        lambda: f"{_pick(rng, ('No. ', 'NO. ', 'No.', '#'))}{number}",
+        lambda: any_case(rng, word) + _pick(rng, ("!", "?", "!!", "?!", "...", ".", ":")),
+        lambda: any_case(rng, word) + f"{_pick(rng, ' -')}{number}",
+        lambda: any_case(rng, f"{word} & {_short(rng, source, 7)}"),
+        lambda: any_case(rng, f"{word[:6]}-{_short(rng, source, 6)}"),
+        lambda: any_case(rng, f"{word[:6]}/{_short(rng, source, 6)}"),
+        lambda: any_case(rng, f"{word}, {_short(rng, source, 7)}"),
+        lambda: f"{number} + {int(rng.integers(1, 10))}",
+        lambda: f"{int(rng.integers(1, 10))} for {int(rng.integers(1, 10))}",
+        lambda: f"{number}; {large}",
+    )
+    return _pick(rng, makers)()
+
+
+def _chinese(rng: np.random.Generator, source: Words) -> str:
+    """Characters by chance, so that each is equally frequent, or real words and phrases; now and
+    then in two parts with a space."""
+    choice = rng.random()
+    if choice < 0.6:
+        length = 1 + int(rng.choice(7, p=(0.08, 0.2, 0.22, 0.25, 0.12, 0.07, 0.06)))
+        text = "".join(_pick(rng, CHARACTERS) for _ in range(length))
+    elif choice < 0.85:
+        text = _pick(rng, source.chinese)
+        if len(text) <= 3 and rng.random() < 0.4:
+            text += _pick(rng, source.chinese)
+    else:
+        text = _pick(rng, source.headlines)
+    text = text[:7]
+    if len(text) >= 4 and rng.random() < 0.2:
+        place = len(text) // 2
+        text = text[:place] + " " + text[place:]
+    return text
+
+
+def _mixed(rng: np.random.Generator, source: Words) -> str:
+    """Both scripts in one phrase."""
+    parts = [_chinese(rng, source).replace(" ", "")[:4], _short(rng, source, 7)]
+    if rng.random() < 0.4:
+        parts[1] = _signs(rng, source)[:8].strip()
+    else:
+        parts[1] = any_case(rng, parts[1])
+    if rng.random() < 0.5:
+        parts.reverse()
+    return _pick(rng, (" ", " ", "")).join(parts)
+
+
+KINDS = {
+    "english": _english,
+    "letters": _letters,
+    "signs": _signs,
+    "chinese": _chinese,
+    "mixed": _mixed,
+}
+"""Kinds of phrases."""
