@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,26 @@ import pytest
 import tomllib
 import torch
 from diffusers import OvisImagePipeline
+from judging.lists import Item
 from torch import nn
 
+from judging import lists
 from judging.scorer import Scores
 from posters.poster import Phrase, Poster
-from prompts.tokenizer import FULL_POSITIONS
-from stages import common, finetuning, preference, reward, sampling, stochastic
+from prompts import tokenizer
+from prompts.tokenizer import FULL_POSITIONS, Encoder
+from stages import (
+    common,
+    finetuning,
+    measuring,
+    preference,
+    reward,
+    sampling,
+    sequence,
+    stochastic,
+)
 from training import models as model_parts
+from training.run import Clock
 
 TRAIN = Path(model_parts.__file__).parents[1]
 CPU = torch.device("cpu")
@@ -157,7 +171,7 @@ def test_stochastic_samplers_keep_the_marginals(kind, level, mean_tolerance, dev
     torch.manual_seed(1)
     sigmas = shifted(60)
     plain = drawn = torch.randn(20000)
-    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, following in pairwise(sigmas):
         plain = plain + (following - sigma) * mixture_velocity(plain, sigma, 0.3)
         velocity = mixture_velocity(drawn, sigma, 0.3)
         step = stochastic.KINDS[kind](drawn, velocity, sigma, following, level, top=sigmas[1])
@@ -176,7 +190,7 @@ def test_coefficients_are_preserved_at_every_step():
     excess = {}
     for kind in ("cps", "sde"):
         drawn, worst = torch.randn(40000), 0.0
-        for sigma, following in zip(sigmas[:-2], sigmas[1:-1], strict=True):
+        for sigma, following in pairwise(sigmas[:-1]):
             velocity = (drawn - 1.5) / sigma
             step = stochastic.KINDS[kind](drawn, velocity, sigma, following, 0.7, top=sigmas[1])
             drawn = step[0] + step[1] * torch.randn_like(drawn)
@@ -330,6 +344,7 @@ def run_stage(name: str, models, clock: Steps, state: Path) -> list[torch.Tensor
     """Runs a stage and returns the averaged weights."""
     config = configuration()
     config["finetuning"] |= {"pool": 2, "pool_start": 2}
+    config[name]["measured"] = []
     for stage in ("preference", "reward"):
         config[stage] |= {"rounds": 1, "weights": WEIGHTS, "least_gap": 0.0}
     lines = []
@@ -340,12 +355,102 @@ def run_stage(name: str, models, clock: Steps, state: Path) -> list[torch.Tensor
     state.mkdir(exist_ok=True)
     rest = (models, config, Path(), CPU, clock, state, log)
     if name == "finetuning":
-        result = finetuning.run(*rest, source=poster_batches())
+        result = finetuning.run(*rest, source=poster_batches(), scorer=Brightness())
     else:
         module = {"preference": preference, "reward": reward}[name]
         result = module.run(*rest, ask=Asked, scorer=Brightness())
     assert lines and all(line["stage"] == name for line in lines if "stage" in line)
     return [p.clone() for p in (*result.transformer.parameters(), *models.transformer.parameters())]
+
+
+def test_the_table_of_what_stages_changed(models):
+    config, lines = configuration(), []
+    items = [
+        Item(1, Poster('"AB"', (Phrase("AB"),), width=64, height=64), frozenset({"ink"})),
+        Item(2, Poster('"CD"', (Phrase("CD"),), width=64, height=64), frozenset()),
+    ]
+    scores = [Scores(1.0, 1.0, 0, True, False), Scores(0.5, 0.75, 1, False, True)]
+    found = measuring.figures(items, scores)
+    assert found == {"right": 0.5, "words": 0.75, "characters": 0.875, "ink": 1.0}
+
+    stage = config["finetuning"] | {"measured": ["english"], "measured_items": 2}
+
+    class Reader:
+        def score(self, pictures: list[np.ndarray], posters: list[Poster]) -> list[Scores]:
+            assert [picture.shape for picture in pictures] == [(256, 256, 3)] * 2
+            assert [poster.prompt for poster in posters] == [
+                item.poster.prompt for item in lists.read("english")[:2]
+            ]
+            return scores
+
+    for after in ("pretraining", "finetuning"):
+        measuring.measure(
+            models, config, stage, after, Steps(0), lambda **v: lines.append(v), Reader()
+        )
+    assert [line["words"] for line in lines] == [0.75, 0.75]
+    rows = measuring.table([{"stage": "reward"}, *lines]).splitlines()
+    assert len(rows) == 4
+    assert rows[3].startswith("| english | finetuning | 50.0% | 75.0% | 87.5% |")
+
+
+def test_orders_share_their_beginning_and_continue(initial, tmp_path):
+    calls: list[tuple] = []
+
+    def stage(name: str, share: float):
+        def run(models, config, assets, device, clock, state, log):
+            weight = models.transformer.proj_out.bias
+            calls.append((name, state.name, round(weight[0].item(), 3)))
+            log(stage=name)
+            clock.before = share * clock.total
+            after = copy.deepcopy(models)
+            nn.init.constant_(after.transformer.proj_out.bias, len(calls))
+            return after
+
+        return run
+
+    def run(order: str, reward_share: float = 1.0) -> float:
+        models = copy.deepcopy(initial)
+        nn.init.zeros_(models.transformer.proj_out.bias)
+        table = tomllib.loads((TRAIN / "stages" / "sequence.toml").read_text("utf-8"))
+        config = {"sequence": table | {"order": order}}
+        stages = {
+            "finetuning": stage("finetuning", 1.0),
+            "preference": stage("preference", 1.0),
+            "reward": stage("reward", reward_share),
+        }
+        clock = Clock(1.0, None)
+        rest = (models, config, Path(), CPU, clock, tmp_path, lambda **v: orders.append(v["order"]))
+        return sequence.run(*rest, stages=stages).transformer.proj_out.bias[0].item()
+
+    orders: list[str] = []
+    assert run("published", reward_share=0.5) == 3
+    assert run("published") == 4
+    assert run("published") == 4
+    assert run("reward_first") == 6
+    assert calls == [
+        ("finetuning", "finetuning", 0.0),
+        ("preference", "finetuning-preference", 1.0),
+        ("reward", "finetuning-preference-reward", 2.0),
+        ("reward", "finetuning-preference-reward", 2.0),
+        ("reward", "finetuning-reward", 1.0),
+        ("preference", "finetuning-reward-preference", 5.0),
+    ]
+    assert orders == ["published"] * 4 + ["reward_first"] * 2
+
+
+def test_prompts_without_pictures(tmp_path):
+    """Against the recipe's own makers of posters; `letters` keeps the text-heavy ones."""
+    (tmp_path / "words.txt").write_text("apple\nbanana\ncherry\norange\nstreet\n", "utf-8")
+    config = configuration()
+    encoder = Encoder(tokenizer.build(), config["posters"]["text_tokens"])
+    rng = np.random.default_rng(3)
+    prompts = common.Prompts(config["posters"], tmp_path, encoder, rng, [(256, 256, 1.0)], 10)
+    posters = prompts(4)
+    assert len(posters) == 4
+    for poster in posters:
+        assert (poster.width, poster.height) == (256, 256)
+        assert sum(len(phrase.text.replace(" ", "")) for phrase in poster.phrases) >= 10
+        assert len(poster.prompt) > 10
 
 
 @pytest.mark.parametrize("name", ["finetuning", "preference", "reward"])

@@ -14,7 +14,8 @@ import torch
 from judging.scorer import Scores
 from posters import random_posters
 from posters.poster import Poster
-from prompts.describe import describe
+from prompts.defaults import simplified
+from prompts.describe import Describer
 from prompts.tokenizer import Encoder
 from stages.sampling import Sampler
 from training.models import Models
@@ -121,7 +122,8 @@ class Prompts:
         sizes: Sequence[tuple[int, int, float]],
         letters: int = 0,
     ):
-        self.maker = random_posters.Maker(posters, assets)
+        self.table = {**posters, "assets": str(assets)}
+        self.describe = Describer(assets)
         self.encoder, self.rng, self.letters = encoder, rng, letters
         self.sizes = [(width, height) for width, height, _ in sizes]
         shares = np.array([share for *_, share in sizes])
@@ -131,11 +133,11 @@ class Prompts:
         size = self.sizes[self.rng.choice(len(self.sizes), p=self.shares)]
         found: list[Poster] = []
         while len(found) < count:
-            poster = self.maker.sample(self.rng, size)
+            poster = simplified(self.rng, random_posters.sample(self.rng, self.table, size))
             letters = sum(len(phrase.text.replace(" ", "")) for phrase in poster.phrases)
-            if letters < max(self.letters, 1):
+            if letters < self.letters:
                 continue
-            poster = replace(poster, prompt=describe(self.rng, poster))
+            poster = replace(poster, prompt=self.describe(self.rng, poster))
             if self.encoder(poster.prompt) is not None:
                 found.append(poster)
         return found

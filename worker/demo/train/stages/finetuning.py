@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from judging.scorer import Scorer
 from prompts.tokenizer import FULL_POSITIONS
 from stages.autoencoder import encode
-from stages.common import Trained
+from stages.common import Reads, Trained
+from stages.measuring import measure
 from stages.sampling import Sampler, autocast
 from training import data
 from training.flow import predict, sigmas
@@ -126,13 +128,20 @@ def run(
     state: Path,
     log: Log,
     source: Iterator[dict] | None = None,
+    scorer: Reads | None = None,
 ) -> Models:
     """Runs the stage until the clock runs out, from the state in `state/finetuning.pt` if there is
     one, and saves it there at the end. A resumed run continues with the same weights, averages and
-    random numbers, and draws new posters. Returns the models with averaged weights."""
+    random numbers, and draws new posters. The lists that the table names are measured before and
+    after. `source` and `scorer` replace the makers of posters and of scores. Returns the models
+    with averaged weights."""
     stage, file = config["finetuning"], state / "finetuning.pt"
     trained = Trained(models, ("transformer", "text_encoder"), stage, device, config["seed"])
     trained.resume(file, clock)
+    own = Scorer(stage["processes"]) if scorer is None else None
+    reader = scorer or own
+    if trained.step == 0:
+        measure(models, config, stage, "pretraining", clock, log, reader)
     if source is None:
         source = clean_posters(config, assets, device, config["seed"] + 1000 + trained.step)
     work = Finetuning(models, config, device, trained, source)
@@ -152,4 +161,7 @@ def run(
             )  # fmt: skip
             start, since = trained.step, now
     trained.save(file, clock)
+    measure(trained.averaged(), config, stage, "finetuning", clock, log, reader)
+    if own:
+        own.close()
     return trained.averaged()

@@ -35,6 +35,7 @@ import torch.nn.functional as F
 
 from judging.scorer import Scorer
 from stages.common import Asks, Groups, Judge, Reads, Trained, asked, pipelined
+from stages.measuring import measure
 from stages.sampling import Sampler
 from training.flow import predict, sigmas
 from training.graphs import Replayed
@@ -249,12 +250,14 @@ def run(
 ) -> Models:
     """Runs the stage until the clock runs out, from the state in `state/preference.pt` if there is
     one, and saves it there. `models` are those before the stage, also when it is resumed, because
-    they are the reference. Returns the models with averaged weights."""
+    they are the reference. `ask` and `scorer` replace the makers of prompts and of scores. Returns
+    the models with averaged weights."""
     stage, file = config["preference"], state / "preference.pt"
     trained = Trained(models, ("transformer",), stage, device, config["seed"])
     prompts = ask(trained.rng) if ask else asked(models, config, stage, assets, trained.rng)
     own = Scorer(stage["processes"]) if scorer is None else None
-    work = Preference(models, config, device, prompts, trained, scorer or own)
+    reader = scorer or own
+    work = Preference(models, config, device, prompts, trained, reader)
     for grid, pairs in trained.resume(file, clock).get("pairs", {}).items():
         work._pairs(grid, pairs["columns"]["ids"].shape[1]).restore(pairs)
     while not clock.over:
@@ -266,6 +269,7 @@ def run(
         )
         pairs = {grid: pairs.state() for grid, pairs in work.pairs.items()}
         trained.save(file, clock, pairs=pairs)
+    measure(trained.averaged(), config, stage, "preference", clock, log, reader)
     if own:
         own.close()
     return trained.averaged()

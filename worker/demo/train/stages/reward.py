@@ -29,6 +29,7 @@ import torch
 
 from judging.scorer import Scorer
 from stages.common import Asks, Groups, Judge, Reads, Trained, asked, pipelined
+from stages.measuring import measure
 from stages.sampling import Sampler, guided
 from stages.stochastic import KINDS, log_density
 from training.graphs import Replayed
@@ -201,12 +202,14 @@ def run(
 ) -> Models:
     """Runs the stage until the clock runs out, from the state in `state/reward.pt` if there is
     one, and saves it there. `models` are those before the stage, also when it is resumed, because
-    they are the KL's reference. `ask` and `scorer` replace the makers of prompts and of scores. Returns the models with averaged weights."""
+    they are the KL's reference. `ask` and `scorer` replace the makers of prompts and of scores.
+    Returns the models with averaged weights."""
     stage, file = config["reward"], state / "reward.pt"
     trained = Trained(models, ("transformer",), stage, device, config["seed"])
     prompts = ask(trained.rng) if ask else asked(models, config, stage, assets, trained.rng)
     own = Scorer(stage["processes"]) if scorer is None else None
-    work = Reward(models, config, device, prompts, trained, scorer or own)
+    reader = scorer or own
+    work = Reward(models, config, device, prompts, trained, reader)
     trained.resume(file, clock)
     while not clock.over:
         pipelined(
@@ -216,6 +219,7 @@ def run(
             lambda: clock.over,
         )
         trained.save(file, clock)
+    measure(trained.averaged(), config, stage, "reward", clock, log, reader)
     if own:
         own.close()
     return trained.averaged()
