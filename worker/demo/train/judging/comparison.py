@@ -1,7 +1,8 @@
 """Compares the words that were asked for with those that a reader found.
 
 Upper and lower case are equal. Full-width letters and signs equal their narrow forms (Unicode
-NFKC), and all quotes, apostrophes, hyphens and dashes of one kind equal each other. Spaces are
+NFKC), and all quotes, apostrophes, hyphens and dashes of one kind equal each other. Marks above
+letters are dropped (no poster asks for them, and a fleck of paper reads as one). Spaces are
 ignored, since readers drop and insert them. Letters of one shape are equal (`SAME_SHAPE`): no
 reader can tell them apart without their neighbours.
 """
@@ -36,7 +37,9 @@ class Comparison:
 
 def normal(text: str) -> str:
     """The text without differences that do not count, except case and spaces."""
-    return unicodedata.normalize("NFKC", text.translate(QUOTES)).translate(QUOTES)
+    text = unicodedata.normalize("NFKC", text.translate(QUOTES)).translate(QUOTES)
+    parts = unicodedata.normalize("NFD", text)
+    return "".join(part for part in parts if not unicodedata.combining(part))
 
 
 @cache

@@ -63,7 +63,9 @@ class PaddleReader:
 
         folder = models()
         if folder is None:
-            raise RuntimeError("PP-OCR's networks are not installed: pip install --no-deps rapidocr")
+            raise RuntimeError(
+                "PP-OCR's networks are not installed: pip install --no-deps rapidocr"
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -9,8 +9,11 @@ import numpy as np
 
 from judging import readers
 from judging.comparison import compare
-from judging.picture_colors import colors_of
+from judging.picture_colors import grounds_of, ink_of
 from posters.poster import POSITIONS, Poster
+
+RAMPS = ("gradient", "splash")
+"""Surfaces whose ground changes from its colour at the top to another tone."""
 
 _ORDER = {"top": 0, "center": 1, "bottom": 2}
 assert set(_ORDER) == set(POSITIONS)
@@ -42,13 +45,13 @@ def judge(reader: readers.Reader, picture: np.ndarray, poster: Poster) -> Scores
     phrases = sorted(poster.phrases, key=lambda phrase: _ORDER[phrase.position])
     found = tuple(line.text for line in lines)
     comparison = compare([phrase.text for phrase in phrases], list(found))
-    ink, ground = colors_of(picture, [line.box for line in lines])
+    boxes = [line.box for line in lines]
     return Scores(
         comparison.words,
         comparison.characters,
         comparison.extra,
-        ink == poster.ink or not phrases,
-        ground == poster.ground,
+        not phrases or ink_of(picture, boxes) == poster.ink,
+        poster.ground in grounds_of(picture, boxes, poster.surface in RAMPS),
         found,
     )
 

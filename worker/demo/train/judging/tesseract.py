@@ -52,7 +52,18 @@ class TesseractReader:
         7: a single line)."""
         data = BytesIO()
         image.save(data, "PNG")
-        command = [COMMAND, "stdin", "stdout", "-l", LANGUAGES, "--psm", mode, "--dpi", "150", "tsv"]
+        command = [
+            COMMAND,
+            "stdin",
+            "stdout",
+            "-l",
+            LANGUAGES,
+            "--psm",
+            mode,
+            "--dpi",
+            "150",
+            "tsv",
+        ]
         done = subprocess.run(
             command, input=data.getvalue(), capture_output=True, check=True, env=self.environment
         )

@@ -33,8 +33,8 @@ class Family:
     letter reach from the baseline; `line` is the height of a line. Letters in `narrow` have a box
     of 1/2 cell, those in `wide` one of 3/2 cells, and all others one of a whole cell. A space is
     as wide as `space`, in half-cells. `han` names the Chinese font, and `stroke` the width of an
-    outline around its characters, in units of their cell. `pairs` are the cells of Latin and of
-    Chinese letters that stand on one line.
+    outline around its characters, in units of their cell; `bold` is that around Latin letters.
+    `pairs` are the cells of Latin and of Chinese letters that stand on one line.
     """
 
     latin: str
@@ -47,6 +47,7 @@ class Family:
     line: float = 1.5
     han: str = "han_sans"
     stroke: float = 0.0
+    bold: float = 0.0
     pairs: tuple[tuple[int, int], ...] = ((64, 80), (48, 56), (32, 40), (24, 28))
 
     def half_cells(self, letter: str) -> int:
@@ -68,7 +69,9 @@ FAMILY: dict[str, Family] = {
     "rounded": Family(
         "rounded", 1.5, 1.2, 0.3, "ijlI1!.,:;-'’", "mQW%@", han="han_round", stroke=0.024
     ),
-    "script": Family("script", 1.5, 1.13, 0.37, "ijlt1!.,:;-$'’", "LMW", han="han_kai"),
+    "script": Family(
+        "script", 1.6, 1.1, 0.4, "ijlt!.,:;-'’", "mwMWHN&", bold=0.02, han="han_kai"
+    ),
     "stencil": Family("stencil", 1.42, 1.15, 0.35, "ijlrtI1!.,:;-'’", "mwMW@"),
     "marker": Family("marker", 1.5, 1.17, 0.33, "ijlI1!.,:;'’", han="han_kai", stroke=0.02),
 }  # fmt: skip

@@ -18,13 +18,13 @@ if __name__ == "__main__":  # started as a program, not imported from the rooms
 
 from posters.families import CHARACTERS, HAN, LATIN
 
-SHARE = Path("/usr/share/fonts")
+SHARE = Path("/usr/share")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A font file of a Debian package. `index` is its number in a collection; -1 without one.
-    `wanted` are the letters that are taken from it."""
+    """A font file of a Debian package, below `SHARE`. `index` is its number in a collection; -1
+    without one. `wanted` are the letters that are taken from it."""
 
     package: str
     licence: str
@@ -34,36 +34,50 @@ class Source:
 
 
 SOURCES: dict[str, Source] = {
-    "grotesk": Source("fonts-inter", "OFL 1.1", "opentype/inter/Inter-ExtraBold.otf"),
-    "serif": Source("fonts-liberation", "OFL 1.1", "truetype/liberation/LiberationSerif-Bold.ttf"),
-    "slab": Source("fonts-roboto-slab", "Apache 2.0", "opentype/roboto/slab/RobotoSlab-Bold.otf"),
+    "grotesk": Source("fonts-inter", "OFL 1.1", "fonts/opentype/inter/Inter-ExtraBold.otf"),
+    "serif": Source(
+        "fonts-liberation", "OFL 1.1", "fonts/truetype/liberation/LiberationSerif-Bold.ttf"
+    ),
+    "slab": Source(
+        "fonts-roboto-slab", "Apache 2.0", "fonts/opentype/roboto/slab/RobotoSlab-Bold.otf"
+    ),
     "mono": Source(
-        "fonts-jetbrains-mono", "Apache 2.0", "truetype/jetbrains-mono/JetBrainsMono-ExtraBold.ttf"
+        "fonts-jetbrains-mono",
+        "Apache 2.0",
+        "fonts/truetype/jetbrains-mono/JetBrainsMono-ExtraBold.ttf",
     ),
     "condensed": Source(
-        "fonts-roboto-unhinted", "Apache 2.0", "truetype/roboto/unhinted/RobotoCondensed-Bold.ttf"
+        "fonts-roboto-unhinted",
+        "Apache 2.0",
+        "fonts/truetype/roboto/unhinted/RobotoCondensed-Bold.ttf",
     ),
-    "rounded": Source("fonts-quicksand", "OFL 1.1", "truetype/quicksand/Quicksand-Bold.ttf"),
-    "script": Source("fonts-lobstertwo", "OFL 1.1", "opentype/lobstertwo/LobsterTwo-Bold.otf"),
-    "stencil": Source("fonts-allerta", "OFL 1.1", "opentype/allerta/allerta_stencil.otf"),
-    "marker": Source("fonts-yusei-magic", "OFL 1.1", "truetype/yusei-magic/YuseiMagic-Regular.ttf"),
+    "rounded": Source("fonts-quicksand", "OFL 1.1", "fonts/truetype/quicksand/Quicksand-Bold.ttf"),
+    "script": Source(
+        "fonts-texgyre",
+        "GUST Font License 1.0",
+        "texmf/fonts/opentype/public/tex-gyre/texgyrechorus-mediumitalic.otf",
+    ),
+    "stencil": Source("fonts-allerta", "OFL 1.1", "fonts/opentype/allerta/allerta_stencil.otf"),
+    "marker": Source(
+        "fonts-yusei-magic", "OFL 1.1", "fonts/truetype/yusei-magic/YuseiMagic-Regular.ttf"
+    ),
     # Numbers in the collections are those of the fonts for Simplified Chinese.
     "han_sans": Source(
-        "fonts-noto-cjk", "OFL 1.1", "opentype/noto/NotoSansCJK-Bold.ttc", CHARACTERS, 2
+        "fonts-noto-cjk", "OFL 1.1", "fonts/opentype/noto/NotoSansCJK-Bold.ttc", CHARACTERS, 2
     ),
     "han_round": Source(  # drawn with a round outline, as no free round font is in Debian
-        "fonts-noto-cjk", "OFL 1.1", "opentype/noto/NotoSansCJK-Regular.ttc", CHARACTERS, 2
+        "fonts-noto-cjk", "OFL 1.1", "fonts/opentype/noto/NotoSansCJK-Regular.ttc", CHARACTERS, 2
     ),
     "han_serif": Source(
-        "fonts-noto-cjk", "OFL 1.1", "opentype/noto/NotoSerifCJK-Bold.ttc", CHARACTERS, 2
+        "fonts-noto-cjk", "OFL 1.1", "fonts/opentype/noto/NotoSerifCJK-Bold.ttc", CHARACTERS, 2
     ),
     "han_kai": Source(
-        "fonts-lxgw-wenkai", "OFL 1.1", "truetype/lxgw-wenkai/LXGWWenKai-Bold.ttf", CHARACTERS
+        "fonts-lxgw-wenkai", "OFL 1.1", "fonts/truetype/lxgw-wenkai/LXGWWenKai-Bold.ttf", CHARACTERS
     ),
 }
 """Font name -> its source. The font is written to NAME.font in the assets folder."""
 
-BORROWED = {"stencil": ("#", "grotesk"), "marker": ("'’", "rounded")}
+BORROWED = {"stencil": ("#", "grotesk"), "marker": (".,:;'’", "rounded")}
 """Font name -> letters that it lacks or has in an unfit form, and the font they come from."""
 
 WORDS = {

@@ -93,7 +93,7 @@ class Painter:
         else:
             borrowed, other = BORROWED.get(family.latin, ("", ""))
             name = other if letter.char in borrowed else family.latin
-            size, stroke = family.size * letter.cell, 0
+            size, stroke = family.size * letter.cell, family.bold * letter.cell
             baseline = (letter.height + (family.ascent - family.descent) * letter.cell) / 2
             room = letter.width - max(2, 0.09 * letter.cell)
         face = ImageFont.truetype(

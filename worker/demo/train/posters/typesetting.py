@@ -133,15 +133,19 @@ def _cells(phrase: Phrase, family: Family) -> list[tuple[int, int]]:
 
 
 def _balanced(words: list[str], count: int, family: Family) -> tuple[str, ...]:
-    """The words on `count` lines, broken so that the longest line is the shortest possible. Of
-    equal ones the first is taken, whose upper lines are shorter."""
+    """The words on `count` lines, broken so that the longest line is the shortest possible, then
+    the second longest. Of equal ones the first is taken, whose upper lines are shorter."""
 
     def lines(breaks: tuple[int, ...]) -> tuple[str, ...]:
         edges = (0, *breaks, len(words))
         return tuple(" ".join(words[a:b]) for a, b in pairwise(edges))
 
     choices = map(lines, combinations(range(1, len(words)), count - 1))
-    return min(choices, key=lambda texts: max(_width(t, family, 32, 40) for t in texts))
+
+    def widths(texts: tuple[str, ...]) -> list[int]:
+        return sorted((_width(text, family, 32, 40) for text in texts), reverse=True)
+
+    return min(choices, key=widths)
 
 
 def box_width(char: str, family: Family, latin: int, han: int) -> int:
@@ -175,13 +179,16 @@ def _tops(phrases: tuple[Phrase, ...], blocks: list[Block], area: tuple) -> list
         for phrase, block in zip(phrases, blocks, strict=True)
     ]
     if len(blocks) == 2:
+        rank = {"top": 0, "center": 1, "bottom": 2}
+        upper, lower = sorted((0, 1), key=lambda number: rank[phrases[number].position])
         # A phrase in the centre makes room for the one above or below it.
-        for one, other in ((0, 1), (1, 0)):
-            if phrases[one].position == "center":
-                if phrases[other].position == "top":
-                    tops[one] = max(tops[one], tops[other] + heights[other])
-                else:
-                    tops[one] = min(tops[one], tops[other] - heights[one])
+        if phrases[upper].position == "center":
+            tops[upper] = min(tops[upper], tops[lower] - heights[upper])
+        elif phrases[lower].position == "center":
+            tops[lower] = max(tops[lower], tops[upper] + heights[upper])
+        overlap = tops[upper] + heights[upper] > tops[lower]
+        if overlap or tops[upper] < first or tops[lower] + heights[lower] > last:
+            tops[upper], tops[lower] = first, last - heights[lower]
     return tops
 
 
