@@ -1,19 +1,17 @@
-"""The stages after pre-training: fine-tuning, preference alignment, GRPO, and their sampler."""
+"""The stages after pre-training: fine-tuning, preference alignment and GRPO."""
 
 import copy
-import math
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tomllib
 import torch
-from diffusers import OvisImagePipeline
-from judging.lists import Item
 from torch import nn
 
+import tiny_demo
 from judging import lists
+from judging.lists import Item
 from judging.scorer import Scores
 from posters.poster import Phrase, Poster
 from prompts import tokenizer
@@ -24,44 +22,18 @@ from stages import (
     measuring,
     preference,
     reward,
-    sampling,
     sequence,
-    stochastic,
 )
 from training import models as model_parts
 from training.run import Clock
 
-TRAIN = Path(model_parts.__file__).parents[1]
 CPU = torch.device("cpu")
 WEIGHTS = {"words": 1.0, "characters": 0.0, "ink": 0.0, "ground": 0.0, "extra": 0.0}
 
 
-def configuration() -> dict:
-    """The recipe's configuration, with the tables of the smoke test and smaller networks."""
-    config = tomllib.loads((TRAIN / "config.toml").read_text("utf-8"))
-    for name in ("finetuning", "preference", "reward"):
-        config[name] = tomllib.loads((TRAIN / "stages" / f"{name}.toml").read_text("utf-8"))
-    for name, table in tomllib.loads((TRAIN / "smoke.toml").read_text("utf-8")).items():
-        config[name] |= table
-    config["posters"]["sizes"] = [{"width": 64, "height": 64, "share": 1.0}]
-    config["transformer"] |= {"num_attention_heads": 1}
-    config["text_encoder"] |= {
-        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
-    }  # fmt: skip
-    config["vae"]["block_out_channels"] = [32, 32, 32, 32]
-    return config
-
-
 @pytest.fixture(scope="module")
 def initial() -> model_parts.Models:
-    """Random models, none of whose outputs is zero."""
-    torch.manual_seed(0)
-    models = model_parts.build(configuration())
-    with torch.no_grad():
-        for parameter in models.transformer.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return models
+    return tiny_demo.initial()
 
 
 @pytest.fixture
@@ -111,113 +83,6 @@ class Lamp(nn.Module):
     def decode(self, latents: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
         tone = (latents - model_parts.SHIFT).mean((1, 2, 3), keepdim=True)
         return (tone.expand(-1, 3, 64, 64),)
-
-
-def test_the_sampler_draws_what_the_pipeline_draws(models):
-    pipeline = OvisImagePipeline(
-        scheduler=model_parts.scheduler(), vae=models.vae, text_encoder=models.text_encoder,
-        tokenizer=models.tokenizer, transformer=models.transformer,
-    )  # fmt: skip
-    pipeline.set_progress_bar_config(disable=True)
-    items = [
-        (3, Poster('a sign "OPEN"', (Phrase("OPEN"),), width=64, height=64)),
-        (4, Poster("“夜市”", (Phrase("夜市"),), width=96, height=48)),
-        (5, Poster('"SALE" on red', (Phrase("SALE"),), width=64, height=64)),
-    ]
-    drawn = sampling.Sampler(models, 3, 4.5, batch=2).pictures(items)
-    for (seed, poster), picture in zip(items, drawn, strict=True):
-        [image] = pipeline(
-            prompt=poster.prompt, negative_prompt="", guidance_scale=4.5, num_inference_steps=3,
-            height=poster.height, width=poster.width, output_type="np",
-            generator=torch.Generator("cpu").manual_seed(seed),
-        ).images  # fmt: skip
-        wanted = (image * 255).round()
-        assert picture.shape == (poster.height, poster.width, 3)
-        assert np.abs(picture - wanted).max() <= 1
-        assert picture.std() > 1
-
-
-def test_lists_are_saved_by_seed(models, tmp_path):
-    items = [(7, Poster("", (), width=64, height=64))]
-    sampling.save_lists(sampling.Sampler(models, 1, 1.0, 2), {"plain": items}, tmp_path)
-    assert (tmp_path / "plain" / "7.png").exists()
-
-
-MEANS, SHARES = torch.tensor([-1.0, 1.5]), torch.tensor([0.4, 0.6])
-
-
-def mixture_velocity(x: torch.Tensor, sigma: torch.Tensor, deviation: float) -> torch.Tensor:
-    """E[e - x0 | x] for a mixture of two Gaussians of one deviation."""
-    variance = (1 - sigma) ** 2 * deviation**2 + sigma**2
-    distance = x[:, None] - (1 - sigma) * MEANS
-    posterior = torch.softmax(SHARES.log() - distance.square() / (2 * variance), 1)
-    clean = MEANS + (1 - sigma) * deviation**2 / variance * distance
-    return (posterior * (sigma / variance * distance - clean)).sum(1)
-
-
-def shifted(steps: int) -> torch.Tensor:
-    """The scheduler's sigmas for 256 tokens."""
-    plain = torch.linspace(1, 1 / steps, steps)
-    sigmas = math.exp(0.5) * plain / (1 + (math.exp(0.5) - 1) * plain)
-    return torch.cat([sigmas, torch.zeros(1)])
-
-
-@pytest.mark.parametrize(
-    ("kind", "level", "mean_tolerance", "deviation_tolerance"),
-    # A hundredth of the distance between the means is 0.025.
-    [("sde", 0.7, 0.04, 0.02), ("cps", 0.4, 0.06, 0.02), ("cps", 0.7, 0.10, 0.04)],
-)
-def test_stochastic_samplers_keep_the_marginals(kind, level, mean_tolerance, deviation_tolerance):
-    torch.manual_seed(1)
-    sigmas = shifted(60)
-    plain = drawn = torch.randn(20000)
-    for sigma, following in pairwise(sigmas):
-        plain = plain + (following - sigma) * mixture_velocity(plain, sigma, 0.3)
-        velocity = mixture_velocity(drawn, sigma, 0.3)
-        step = stochastic.KINDS[kind](drawn, velocity, sigma, following, level, top=sigmas[1])
-        drawn = step[0] + step[1] * torch.randn_like(drawn)
-    assert abs(drawn.mean() - plain.mean()) < mean_tolerance
-    assert abs(drawn.std() / plain.std() - 1) < deviation_tolerance
-    # The paths are different ones: these are samples, not the ODE's results.
-    assert (drawn - plain).abs().mean() > 0.3
-
-
-def test_coefficients_are_preserved_at_every_step():
-    """For a target with one answer, 1.5, x is (1 - sigma) 1.5 + sigma e after any number of steps;
-    Flow-GRPO's SDE has that only for many."""
-    torch.manual_seed(2)
-    sigmas = shifted(10)
-    excess = {}
-    for kind in ("cps", "sde"):
-        drawn, worst = torch.randn(40000), 0.0
-        for sigma, following in pairwise(sigmas[:-1]):
-            velocity = (drawn - 1.5) / sigma
-            step = stochastic.KINDS[kind](drawn, velocity, sigma, following, 0.7, top=sigmas[1])
-            drawn = step[0] + step[1] * torch.randn_like(drawn)
-            worst = max(worst, abs(drawn.std().item() / following.item() - 1))
-            assert abs(drawn.mean() - (1 - following) * 1.5) < 0.03
-        excess[kind] = worst
-    assert excess["cps"] < 0.015 < excess["sde"]
-
-
-def test_the_variance_that_preserved_coefficients_lose():
-    """The loss that the module's description states, for a Gaussian target of deviation 0.5."""
-    sigma, level = torch.tensor(0.6), 0.7
-    variance = (0.4 * 0.5) ** 2 + 0.6**2
-    velocity = (0.6 - 0.4 * 0.5**2) / variance  # of x = 1
-    mean, deviation = stochastic.cps(torch.tensor(1.0), velocity, sigma, sigma, level)
-    lost = variance - (mean**2 * variance + deviation**2)
-    c = 0.6 - math.sqrt(0.6**2 - deviation**2)
-    assert lost == pytest.approx(c**2 * (1 - 0.6**2 / variance), rel=1e-4)
-
-
-@pytest.mark.parametrize("kind", ["cps", "sde"])
-def test_the_last_step_is_the_odes(kind):
-    latents, velocity = torch.randn(2, 5, 64), torch.randn(2, 5, 64)
-    sigma = torch.tensor(0.3)
-    step = stochastic.KINDS[kind](latents, velocity, sigma, torch.tensor(0.0), 0.7, top=sigma)
-    assert torch.allclose(step[0], latents - 0.3 * velocity, atol=1e-6)
-    assert step[1] == 0
 
 
 def test_the_safeguards_factor_is_that_of_the_authors_code():
@@ -273,9 +138,9 @@ def test_the_loss_moves_winner_and_loser_apart(safeguard):
 
 
 def test_preference_raises_the_likelihood_of_winners(models):
-    config = configuration()
+    config = tiny_demo.configuration()
     stage = config["preference"]
-    stage |= {"batch": 8, "learning_rate": 2e-3, "beta": 100.0}
+    stage |= {"batch": 4, "learning_rate": 2e-3, "beta": 100.0}
     trained = common.Trained(models, ("transformer",), stage, CPU, 1)
     work = preference.Preference(models, config, CPU, Asked(trained.rng), trained, Brightness())
     pairs = work._pairs((4, 4), 28 + FULL_POSITIONS)
@@ -285,11 +150,12 @@ def test_preference_raises_the_likelihood_of_winners(models):
             winners=torch.full((16, 64), 0.7), losers=torch.full((16, 64), -0.7),
             ids=torch.from_numpy(ids), lengths=torch.tensor(length),
         )  # fmt: skip
-    steps = [trained.advance(lambda: work._step((4, 4)), 0.0) for _ in range(25)]
-    _, better, factor, winner, loser, _ = torch.stack(steps[-5:]).mean(0).tolist()
+    steps = [trained.advance(lambda: work._step((4, 4)), 0.0) for _ in range(8)]
+    _, better, factor, winner, loser, _ = torch.stack(steps[-3:]).mean(0).tolist()
     assert better > 0.9
-    assert winner < -0.005 < 0.005 + winner < loser
-    assert 0 <= factor <= 1
+    assert winner < -0.1
+    assert winner < loser - 0.1
+    assert 0 < factor < 1
 
 
 def test_advantages_and_clipping():
@@ -305,7 +171,7 @@ def test_advantages_and_clipping():
 @pytest.mark.parametrize(("kind", "kl_weight"), [("cps", 0.0), ("sde", 0.04)])
 def test_grpo_raises_the_reward(models, kind, kl_weight):
     """The reward is the brightness of the picture, about a half at first."""
-    config = configuration()
+    config = tiny_demo.configuration()
     config["reward"] |= {
         "sampler": kind, "kl_weight": kl_weight, "guidance": 1.0, "prompts": 4, "group": 8,
         "steps": 4, "trained_steps": 2, "batch": 32, "rounds": 8, "learning_rate": 5e-3,
@@ -318,12 +184,12 @@ def test_grpo_raises_the_reward(models, kind, kl_weight):
     trained = common.Trained(models, ("transformer",), config["reward"], CPU, 1)
     work = reward.Reward(models, config, CPU, Asked(trained.rng), trained, Brightness())
     common.pipelined(
-        12, work.draw, lambda r: work.learn(r, Steps(0), lambda **v: seen.append(v)), lambda: False
+        9, work.draw, lambda r: work.learn(r, Steps(0), lambda **v: seen.append(v)), lambda: False
     )
     totals = [line["total"] for line in seen]
     assert totals[0] == pytest.approx(0.5, abs=0.03)
-    assert np.mean(totals[-2:]) > totals[0] + 0.05
-    assert all(line["useful"] == 1 for line in seen)
+    assert totals[-1] > totals[0] + 0.08
+    assert all(line["useful"] > 0.9 for line in seen)
 
 
 def poster_batches():
@@ -342,7 +208,7 @@ def poster_batches():
 
 def run_stage(name: str, models, clock: Steps, state: Path) -> list[torch.Tensor]:
     """Runs a stage and returns the averaged weights."""
-    config = configuration()
+    config = tiny_demo.configuration()
     config["finetuning"] |= {"pool": 2, "pool_start": 2}
     config[name]["measured"] = []
     for stage in ("preference", "reward"):
@@ -359,12 +225,12 @@ def run_stage(name: str, models, clock: Steps, state: Path) -> list[torch.Tensor
     else:
         module = {"preference": preference, "reward": reward}[name]
         result = module.run(*rest, ask=Asked, scorer=Brightness())
-    assert lines and all(line["stage"] == name for line in lines if "stage" in line)
+    assert all(line["stage"] == name for line in lines)
     return [p.clone() for p in (*result.transformer.parameters(), *models.transformer.parameters())]
 
 
 def test_the_table_of_what_stages_changed(models):
-    config, lines = configuration(), []
+    config, lines = tiny_demo.configuration(), []
     items = [
         Item(1, Poster('"AB"', (Phrase("AB"),), width=64, height=64), frozenset({"ink"})),
         Item(2, Poster('"CD"', (Phrase("CD"),), width=64, height=64), frozenset()),
@@ -411,7 +277,7 @@ def test_orders_share_their_beginning_and_continue(initial, tmp_path):
     def run(order: str, reward_share: float = 1.0) -> float:
         models = copy.deepcopy(initial)
         nn.init.zeros_(models.transformer.proj_out.bias)
-        table = tomllib.loads((TRAIN / "stages" / "sequence.toml").read_text("utf-8"))
+        table = tomllib.loads((tiny_demo.TRAIN / "stages" / "sequence.toml").read_text("utf-8"))
         config = {"sequence": table | {"order": order}}
         stages = {
             "finetuning": stage("finetuning", 1.0),
@@ -440,8 +306,9 @@ def test_orders_share_their_beginning_and_continue(initial, tmp_path):
 
 def test_prompts_without_pictures(tmp_path):
     """Against the recipe's own makers of posters; `letters` keeps the text-heavy ones."""
-    (tmp_path / "words.txt").write_text("apple\nbanana\ncherry\norange\nstreet\n", "utf-8")
-    config = configuration()
+    (tmp_path / "english.txt").write_text("apple banana cherry orange street", "utf-8")
+    (tmp_path / "chinese.txt").write_text("苹果 香蕉 樱桃", "utf-8")
+    config = tiny_demo.configuration()
     encoder = Encoder(tokenizer.build(), config["posters"]["text_tokens"])
     rng = np.random.default_rng(3)
     prompts = common.Prompts(config["posters"], tmp_path, encoder, rng, [(256, 256, 1.0)], 10)
