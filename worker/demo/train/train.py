@@ -34,15 +34,16 @@ LATER_STAGES = {"finetune": "finetuning", "prefer": "preference", "reward": "rew
 """Commands of the stages after pre-training, and their modules and configuration files."""
 
 
-def read_config(smoke: bool) -> dict:
-    """config.toml, a table for each later stage, and the values of smoke.toml over them if
-    `smoke`."""
+def read_config(what: str, smoke: bool) -> dict:
+    """config.toml, with the table of the stage if it has a file of its own, and the values of
+    smoke.toml over them if `smoke`."""
     config = tomllib.loads((HERE / "config.toml").read_text("utf-8"))
-    for name in LATER_STAGES.values():
+    if name := LATER_STAGES.get(what):
         config[name] = tomllib.loads((HERE / "stages" / f"{name}.toml").read_text("utf-8"))
     if smoke:
         for name, table in tomllib.loads((HERE / "smoke.toml").read_text("utf-8")).items():
-            config[name] |= table
+            if name in config:
+                config[name] |= table
     return config
 
 
@@ -77,7 +78,7 @@ def main() -> int:
     from training import models as model_parts
     from training.run import Clock, Log
 
-    config = read_config(args.smoke)
+    config = read_config(args.what, args.smoke)
     random.seed(config["seed"])
     np.random.seed(config["seed"])
     torch.manual_seed(config["seed"])
@@ -155,7 +156,7 @@ def pretrain(args, config, models, device, clock, log):
     )
     if state:
         stage.restore(state)
-    pretraining.train(stage, clock, args.state, log)
+    pretraining.train(stage, clock, args.state, log, lambda _models, _seconds: None)
     return stage.averaged()
 
 

@@ -157,7 +157,7 @@ def _style(pick: Pick, poster: Poster, names: Naming) -> str:
     letters = family or pick(("字", "文字", "字体", "大字", "字样"))
     if family and not family.endswith(("字", "字体")) and pick.chance(0.3):
         letters += pick(("字", "文字"))
-    if ink and pick.chance(0.12):
+    if ink and (weight or family) and pick.chance(0.12):
         return f"{weight}{letters}，字是{ink}的"
     joint = "的" if ink and pick.chance(0.3) else ""
     return pick((f"{ink}{joint}{weight}{letters}", f"{weight}{ink}{letters}"))

@@ -1,5 +1,7 @@
 """Training prompts, made from posters."""
 
+import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +13,13 @@ from prompts.distractors import Distractors
 from prompts.english_grammar import english_prompt
 from prompts.naming import HAN
 from prompts.pick import Pick
+
+RESERVED = (
+    'a sign that says "OPEN"',
+    'Poster, headline "QUARTZ" in bold dark blue letters on a white background',
+    'Business card for a bakery called "Crumb", elegant gold letters on black',
+)
+"""Prompts that people tried on the first model; this one is judged by them, too."""
 
 
 class Describer:
@@ -24,8 +33,15 @@ class Describer:
         self.texts = Distractors(assets)
 
     def __call__(self, rng: np.random.Generator, poster: Poster) -> str:
-        """A random prompt for the poster, whose own `prompt` is not looked at."""
+        """A random prompt for the poster, whose own `prompt` is not looked at. Never one that the
+        evaluation uses."""
         pick = Pick(rng)
+        while True:
+            prompt = self._any(pick, poster)
+            if _letters(prompt) not in reserved():
+                return prompt
+
+    def _any(self, pick: Pick, poster: Poster) -> str:
         if any(HAN.search(phrase.text) for phrase in poster.phrases):
             chinese = pick.chance(0.62)
         else:
@@ -36,6 +52,21 @@ class Describer:
             other = self.texts.sentence if chinese else self.texts.chinese_sentence
             prompt = f"{prompt} {other(pick)}"
         return prompt
+
+
+def _letters(prompt: str) -> str:
+    """The prompt in lower case, without signs and quotes."""
+    return " ".join(re.findall(r"[^\W_]+", prompt.lower()))
+
+
+@cache
+def reserved(folder: Path = Path(__file__).parents[1] / "held_out") -> frozenset[str]:
+    """The prompts that the evaluation uses, as from `_letters`."""
+    found = {_letters(prompt) for prompt in RESERVED}
+    for file in folder.glob("*.jsonl"):
+        rows = map(json.loads, file.read_text("utf-8").splitlines())
+        found.update(_letters(row["prompt"]) for row in rows if row.get("prompt"))
+    return frozenset(found)
 
 
 @cache

@@ -1,6 +1,7 @@
 """Clauses of prompts that no poster shows: subjects, scenes, moods, media, businesses, measures.
 
-They name no colour, surface, family, position, border or shadow, so they contradict no poster.
+They name no surface, family, position, border or shadow, and no colour but that of things in
+`COLORED`, so they contradict no poster.
 """
 
 BUSINESSES = (
@@ -107,6 +108,17 @@ ADJECTIVES = (
     "happy", "old", "tiny", "giant", "sleepy", "brave", "curious", "wooden-legged", "shiny",
     "fluffy", "lonely", "famous", "friendly", "quiet", "wild", "hungry", "young", "strange",
     "clever", "rainy",
+)  # fmt: skip
+COLORED = (
+    "umbrella", "taxi", "scarf", "apple", "rose", "butterfly", "bicycle", "door", "balloon", "hat",
+    "dress", "boat", "car", "bird", "sofa", "tulip", "shoes", "kite", "tractor", "roof", "jacket",
+    "bus", "flag", "parrot", "teapot", "lamp", "sunglasses", "tie", "frog", "suitcase",
+)  # fmt: skip
+"""Things whose colour is none of the poster."""
+
+CHINESE_COLORED = (
+    "雨伞", "围巾", "苹果", "玫瑰", "蝴蝶", "自行车", "气球", "帽子", "裙子", "小船", "汽车",
+    "小鸟", "沙发", "风筝", "屋顶", "旗子", "茶壶", "台灯", "花瓶", "小猫",
 )  # fmt: skip
 NAMES = (
     "Alice", "Mr. Brown-Smith", "Maria", "Tokyo", "Paris", "Berlin", "London", "New York",

@@ -14,7 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from posters.colors import COLORS
 from prompts import distractor_words as words
+from prompts.color_names import CHINESE_SHORT
 from prompts.pick import Pick, article, capital
 
 SHARE = Path("/usr/share")
@@ -42,7 +44,7 @@ _CHINESE_MEANINGFUL = re.compile(
 )
 
 
-def _is_clean(text: str) -> bool:
+def is_clean(text: str) -> bool:
     """Whether the text says nothing about a poster, has no quotes and is decent."""
     lower = text.lower()
     return not (
@@ -121,7 +123,7 @@ def gather(out: Path, root: Path = Path("/usr")) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pick = random.Random(0)
 
-    def write(name: str, lines: list[str], limit: int, clean=_is_clean) -> None:
+    def write(name: str, lines: list[str], limit: int, clean=is_clean) -> None:
         kept = sorted({line for line in lines if clean(line)})
         if len(kept) > limit:
             kept = sorted(pick.sample(kept, limit))
@@ -191,8 +193,11 @@ class Distractors:
             return pick(words.CHINESE_SCENES)
         if roll < 0.66:
             return pick(words.CHINESE_MOODS)
-        if roll < 0.72:
+        if roll < 0.7:
             return pick(words.CAMERA)
+        if roll < 0.73:
+            color = pick(tuple(CHINESE_SHORT.values()))
+            return f"{color}色的{pick(words.CHINESE_COLORED)}"
         if roll < 0.86:
             return f"{pick(self.chinese_adjectives)}的{pick(self.chinese_nouns)}"
         if roll < 0.93:
@@ -264,6 +269,7 @@ _CLAUSES = (
     *[lambda texts, pick: pick(words.CAMERA)] * 3,
     *[lambda texts, pick: pick(words.MOODS)] * 3,
     *[lambda texts, pick: pick(words.SCENES)] * 3,
+    lambda texts, pick: article(f"{pick(tuple(COLORS))} {pick(words.COLORED)}"),
     *[lambda texts, pick: f"{article(pick(words.SUBJECTS))} {pick(words.DEEDS)}"] * 2,
     lambda texts, pick: f"{pick(words.ADJECTIVES)} {pick(words.SUBJECTS)} {pick(words.DEEDS)}",
     lambda texts, pick: f"{pick(words.SUBJECTS)} {pick(words.DEEDS)}",

@@ -10,7 +10,7 @@ THINGS = (
     "label", "sticker", "logo", "title page", "magazine cover", "placard", "leaflet", "notice",
     "sale poster", "movie poster", "concert poster", "event poster", "travel poster", "shop sign",
     "street sign", "door sign", "road sign", "menu cover", "print", "handbill", "slide",
-    "thumbnail", "headline", "graphic", "typographic poster", "invitation", "ticket", "badge",
+    "thumbnail", "graphic", "typographic poster", "invitation", "ticket", "badge",
     "banner ad", "promotional poster", "picture", "image", "design", "screen print",
     "announcement", "window display", "T-shirt print", "meme", "motivational poster",
     "warning sign", "name tag",
@@ -127,8 +127,8 @@ ACCENTED = {
         "{g}night street and {a} glow",
     ),
     "splash": (
-        "{g}phone screen with {a} frame", "{g}app screen and {a} accents",
-        "{g}splash screen, {a} accent",
+        "{g}phone screen with {a} icon", "{g}app screen and {a} accents",
+        "{a} icon on {g}splash screen",
     ),
     "tote": (
         "{g}tote bag on {a} background", "{g}canvas bag on {a} ground",
@@ -167,7 +167,7 @@ CHINESE_ACCENTED = {
     "stripes": ("{g}和{a}条纹", "{g}底{a}条纹", "{g}背景加{a}条纹", "{g}与{a}相间的条纹背景"),
     "sunburst": ("{g}背景，{a}放射光芒", "{a}光芒，{g}底", "{g}底上的{a}放射线"),
     "night": ("{g}夜景，{a}霓虹光", "{g}夜色，{a}光晕"),
-    "splash": ("{g}手机启动页，{a}点缀", "{g}手机屏幕，{a}边框"),
+    "splash": ("{g}手机启动页，{a}点缀", "{g}手机屏幕，{a}图标"),
     "tote": ("{a}背景上的{g}帆布袋", "{g}布袋，{a}背景"),
     "mug": ("{a}背景上的{g}杯子", "{g}马克杯，{a}桌面"),
     "card": ("{a}桌面上的{g}卡片", "{g}名片，放在{a}桌上"),
