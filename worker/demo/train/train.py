@@ -132,7 +132,10 @@ def pretrain(args, config, models, device, clock, log):
     """Runs the stage from its saved state, a checkpoint, or the start. Returns the models."""
     import torch
 
+    from judging import ppocr
+    from judging.scorer import Scorer
     from stages import pretraining
+    from stages.measuring import measure
     from training import models as model_parts
 
     weights = args.state / "autoencoder.pt"
@@ -156,7 +159,17 @@ def pretrain(args, config, models, device, clock, log):
     )
     if state:
         stage.restore(state)
-    pretraining.train(stage, clock, args.state, log, lambda _models, _seconds: None)
+    scorer = Scorer(config["posters"]["workers"]) if ppocr.available() else None
+
+    def look(shown, _seconds: float) -> None:
+        """Draws and reads some of the held-out lists, if a reader is installed."""
+        if scorer:
+            table = config["pretraining"]
+            measure(shown, config, table, f"step {stage.step}", clock, log, scorer)
+
+    pretraining.train(stage, clock, args.state, log, look)
+    if scorer:
+        scorer.close()
     return stage.averaged()
 
 

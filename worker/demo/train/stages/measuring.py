@@ -8,9 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from judging.lists import Item
-
 from judging import lists
+from judging.lists import Item
 from judging.scorer import Scores
 from stages.common import Reads
 from stages.sampling import Sampler
