@@ -162,7 +162,10 @@ def pretrain(args, config, models, device, clock, log):
     scorer = Scorer(config["posters"]["workers"]) if ppocr.available() else None
 
     def look(shown, _seconds: float) -> None:
-        """Draws and reads some of the held-out lists, if a reader is installed."""
+        """Writes a checkpoint, so that a machine that is lost costs minutes, and draws and reads
+        some of the held-out lists, if a reader is installed."""
+        if args.out:
+            model_parts.export(args.out / "model", shown)
         if scorer:
             table = config["pretraining"]
             measure(shown, config, table, f"step {stage.step}", clock, log, scorer)
