@@ -106,6 +106,8 @@ def main() -> int:
     if args.what == "autoencoder":
         from stages import autoencoder
 
+        if args.autoencoder:
+            model_parts.load_autoencoder(args.autoencoder, models)
         graphs = not args.no_graphs
         autoencoder.train(models.vae, config, args.assets, clock, args.state, log, graphs)
         return 0

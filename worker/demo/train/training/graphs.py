@@ -16,6 +16,9 @@ class Replayed:
     pool = None
     """Memory pool that all recordings share. This is safe because only one runs at a time, and
     results are copied out before the next."""
+    first = None
+    """The first recording. PyTorch frees a pool that no recording uses, and could not use it
+    again."""
 
     def __init__(self, function: Callable[[], torch.Tensor], enabled: bool):
         self.function = function
@@ -48,6 +51,7 @@ class Replayed:
             with torch.cuda.graph(graph, Replayed.pool, capture_error_mode="thread_local"):
                 self.result = self.function()
             self.graph = graph
+            Replayed.first = Replayed.first or graph
         except RuntimeError as error:
             self.enabled = False
             print(f"not recorded, so slower: {error}", flush=True)
