@@ -70,7 +70,7 @@ FAMILY: dict[str, Family] = {
         "rounded", 1.5, 1.2, 0.3, "ijlI1!.,:;-'’", "mQW%@", han="han_round", stroke=0.024
     ),
     "script": Family(
-        "script", 1.6, 1.1, 0.4, "ijlt!.,:;-'’", "mwMWHN&", bold=0.02, han="han_kai"
+        "script", 1.6, 1.1, 0.4, "ilt!.,:;-'’", "mwMWHN&", bold=0.02, han="han_kai"
     ),
     "stencil": Family("stencil", 1.42, 1.15, 0.35, "ijlrtI1!.,:;-'’", "mwMW@"),
     "marker": Family("marker", 1.5, 1.17, 0.33, "ijlI1!.,:;'’", han="han_kai", stroke=0.02),
