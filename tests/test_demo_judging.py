@@ -12,7 +12,15 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from judging import (
-    evaluate, free_wording, lists, make_lists, ppocr, progress, readers, report, sources,
+    evaluate,
+    free_wording,
+    lists,
+    make_lists,
+    ppocr,
+    progress,
+    readers,
+    report,
+    sources,
 )  # fmt: skip
 from judging.comparison import compare
 from judging.lines import Line, reading_order
