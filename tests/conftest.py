@@ -26,6 +26,21 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def poster_assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fonts and words of the demo model's posters, from the Debian packages of this machine."""
+    from posters import fonts
+
+    pytest.importorskip("fontTools")
+    files = [fonts.SHARE / source.file for source in fonts.SOURCES.values()]
+    files += [Path(file) for _, _, file in fonts.WORDS.values()]
+    if lacking := [str(file) for file in files if not file.exists()]:
+        pytest.skip(f"Debian packages are missing: {lacking}")
+    folder = tmp_path_factory.mktemp("assets")
+    fonts.gather(folder)
+    return folder
+
+
 @pytest.fixture
 def models(tiny: Path, tmp_path: Path) -> Path:
     """A private copy of a ComfyUI `models` folder, with its tokenizer beside it."""

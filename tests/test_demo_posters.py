@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from dataclasses import replace
@@ -24,26 +23,13 @@ SIDES = [(512, 128), (128, 512), (384, 160), (160, 384), (304, 208), (208, 304),
 
 
 @pytest.fixture(scope="module")
-def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The assets folder, gathered from the Debian packages of this machine."""
-    pytest.importorskip("fontTools")
-    files = [fonts.SHARE / source.file for source in fonts.SOURCES.values()]
-    files += [Path(file) for _, _, file in fonts.WORDS.values()]
-    if lacking := [str(file) for file in files if not file.exists()]:
-        pytest.skip(f"Debian packages are missing: {lacking}")
-    folder = tmp_path_factory.mktemp("assets")
-    fonts.gather(folder)
-    return folder
+def painter(poster_assets: Path) -> Painter:
+    return Painter(poster_assets)
 
 
 @pytest.fixture(scope="module")
-def painter(assets: Path) -> Painter:
-    return Painter(assets)
-
-
-@pytest.fixture(scope="module")
-def table(assets: Path) -> dict:
-    return {**random_posters.default_table(), "assets": str(assets)}
+def table(poster_assets: Path) -> dict:
+    return {**random_posters.default_table(), "assets": str(poster_assets)}
 
 
 def one(text: str, **changes) -> Poster:
@@ -102,10 +88,10 @@ def test_letters_are_unique_and_complete():
     assert set(FAMILY) == set(FAMILIES)
 
 
-def test_fonts_have_all_letters_and_fit_their_boxes(assets: Path, painter: Painter):
+def test_fonts_have_all_letters_and_fit_their_boxes(poster_assets: Path, painter: Painter):
     """No letter is narrowed to less than 0.65 of its width, nor cut above or below."""
     for key, family in FAMILY.items():
-        face = ImageFont.truetype(str(assets / f"{family.latin}.font"), 1000)
+        face = ImageFont.truetype(str(poster_assets / f"{family.latin}.font"), 1000)
         borrowed = fonts.BORROWED.get(family.latin, ("",))[0]
         for letter in set(LATIN) - set(borrowed):
             box = face.getmask(letter).getbbox()
@@ -130,14 +116,14 @@ def test_no_two_letters_of_a_family_look_the_same(painter: Painter):
         assert len(set(masks.values())) == len(masks), family
 
 
-def test_assets_are_small_and_every_source_is_named(assets: Path):
-    assert sum(file.stat().st_size for file in assets.iterdir()) < 12e6
+def test_assets_are_small_and_every_source_is_named(poster_assets: Path):
+    assert sum(file.stat().st_size for file in poster_assets.iterdir()) < 12e6
     for source in fonts.SOURCES.values():
         assert source.package.startswith("fonts-")
         assert source.licence in ("OFL 1.1", "Apache 2.0", "GUST Font License 1.0")
 
 
-def test_gather_calls_the_other_rooms(assets: Path, tmp_path: Path):
+def test_gather_calls_the_other_rooms(poster_assets: Path, tmp_path: Path):
     called = []
     fonts.gather(tmp_path, (called.append,))
     assert called == [tmp_path]
@@ -150,7 +136,8 @@ def test_short_phrases_stay_on_one_line_and_long_ones_break_at_spaces():
     assert lines_of(one("OPEN")) == ("OPEN",)
     assert lines_of(one("SUMMER BEATS")) == ("SUMMER", "BEATS")
     assert lines_of(one("Monday is all I had")) == ("Monday", "is all", "I had")
-    assert lines_of(one("Monday is all I had", width=512, height=128)) == ("Monday is", "all I had")
+    # "Monday is" and "is all I had" are equally long; then the upper line is the shorter one.
+    assert lines_of(one("Monday is all I had", width=512, height=128)) == ("Monday", "is all I had")
     assert lines_of(one("新年快乐")) == ("新年快乐",)
     assert lines_of(one("新年快乐 春节快乐")) == ("新年快乐", "春节快乐")
 
@@ -345,83 +332,3 @@ def test_a_picture_takes_at_most_ten_milliseconds_once_warm(painter: Painter, ta
         painter.paint(poster)
         painter.cells(poster)
     assert (time.process_time() - start) / len(made) < 0.010
-
-
-# Random content
-
-
-@pytest.fixture
-def lists(tmp_path: Path) -> Path:
-    rows = {"english": "ABALONE", "chinese": "春风", "seeds": "Green Life"}
-    for name, text in rows.items():
-        row = {"seed": 0, "prompt": "", "phrases": [{"text": text}]}
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
-    return tmp_path
-
-
-def test_held_out_texts_are_found(lists: Path):
-    held = phrases.held_out(lists)
-    for text in ("abalone", "The ABALONE Bar", "Abalone!", "GREEN  life", "大春风起", "春 风"):
-        assert held.contains(text), text
-    for text in ("green", "life", "Abalones", "春天", "风"):
-        assert not held.contains(text), text
-
-
-def test_random_phrases_avoid_what_is_held_out(assets: Path, lists: Path, monkeypatch):
-    source = phrases.Words(("abalone", "lamp"), ("春风", "天空"), ("春风",))
-    held = phrases.held_out(lists)
-    monkeypatch.setattr(phrases, "held_out", lambda: held)
-    shares = random_posters.default_table()["phrases"]
-    rng = np.random.default_rng(0)
-    for _ in range(500):
-        assert not held.contains(
-            phrases.phrase(
-                rng,
-                {
-                    **shares,
-                    "letters": 0,
-                    "mixed": 0,
-                    "chinese": shares["chinese"] + shares["letters"] + shares["mixed"],
-                },
-                source,
-            )
-        )
-
-
-def test_every_character_is_drawn_often(table: dict, assets: Path):
-    rng = np.random.default_rng(5)
-    source = phrases.words(assets)
-    count = Counter()
-    for _ in range(12000):
-        count.update(phrases.phrase(rng, table["phrases"], source))
-    missing = [letter for letter in LETTERS if not count[letter]]
-    assert not missing
-    assert np.quantile([count[c] for c in CHARACTERS], 0.05) >= 5
-    assert min(count[letter] for letter in LATIN) >= 60
-
-
-def test_shares_of_random_posters(table: dict):
-    for name in ("phrases", "families", "surfaces", "positions"):
-        assert sum(table[name].values()) == pytest.approx(1)
-    assert set(table["families"]) == set(FAMILIES)
-    assert set(table["surfaces"]) == set(SURFACES)
-    assert sum(entry["share"] for entry in table["sizes"]) == pytest.approx(1)
-    rng = np.random.default_rng(6)
-    made = [random_posters.sample(rng, table, (256, 256)) for _ in range(1500)]
-    empty = sum(not poster.phrases for poster in made) / len(made)
-    assert 0.07 < empty < 0.14
-    count = Counter(poster.surface for poster in made)
-    assert all(count[surface] >= 15 for surface in SURFACES)
-    assert all(poster.prompt == "" for poster in made)
-    accents = [p for p in made if p.accent]
-    assert all(p.accent in random_posters.accents(p.ground) for p in accents)
-
-
-def test_dress_keeps_the_phrases_and_says_no_to_what_does_not_fit():
-    rng = np.random.default_rng(7)
-    wanted = (Phrase("OPEN", "top", "small"), Phrase("夜市", "bottom"))
-    poster = random_posters.dress(rng, wanted, (320, 192))
-    assert poster is not None
-    assert poster.phrases == wanted
-    assert (poster.width, poster.height) == (320, 192)
-    assert random_posters.dress(rng, (Phrase("abcdefghknopqrstu"),), (256, 256)) is None

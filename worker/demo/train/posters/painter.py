@@ -28,7 +28,7 @@ class Painter:
 
     def __init__(self, assets: Path):
         self.assets = Path(assets)
-        self.glyphs: dict[tuple[str, str, int, int, int], np.ndarray] = {}
+        self.glyphs: dict[tuple, np.ndarray] = {}
 
     def paint(self, poster: Poster) -> tuple[np.ndarray, np.ndarray]:
         """The picture, uint8 [H, W, 3], and the coverage of its letters, uint8 [H, W]."""
@@ -79,7 +79,9 @@ class Painter:
 
     def _glyph(self, family: str, letter: Letter) -> np.ndarray:
         """The coverage of a letter's box, uint8 [height, width]."""
-        key = (family, letter.char, letter.cell, letter.width, letter.height)
+        # Families that have the same Chinese font share its glyphs.
+        font = FAMILY[family].han if letter.char in HAN else family
+        key = (font, FAMILY[family].stroke, letter.char, letter.cell, letter.width, letter.height)
         if key not in self.glyphs:
             self.glyphs[key] = self._draw(FAMILY[family], letter)
         return self.glyphs[key]
@@ -147,7 +149,7 @@ def _glow(picture: np.ndarray, coverage: np.ndarray, ink: tuple) -> None:
 
 def _shade(picture: np.ndarray, coverage: np.ndarray, cell: int) -> None:
     """A soft shadow below and right of the letters."""
-    shift = max(cell // 16, 2)
+    shift = max(cell // 20, 2)
     shadow = np.zeros_like(coverage)
     shadow[shift:, shift:] = coverage[:-shift, :-shift]
-    _mix(picture, (shadow * np.float32(0.3)).astype(np.uint8), (0, 0, 0))
+    _mix(picture, (shadow * np.float32(0.22)).astype(np.uint8), (0, 0, 0))

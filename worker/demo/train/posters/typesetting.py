@@ -149,7 +149,8 @@ def _balanced(words: list[str], count: int, family: Family) -> tuple[str, ...]:
 
 
 def box_width(char: str, family: Family, latin: int, han: int) -> int:
-    """Width of the box of a letter or of a space in pixels."""
+    """Width of the box of a letter or of a space in pixels. Among Chinese characters alone, a space
+    counts in half-cells of 2/5 of their cell, as a multiple of 4 pixels."""
     if char in HAN:
         return han
     return family.half_cells(char) * ((latin or han * 4 // 5 // 8 * 8) // 2)

@@ -1,0 +1,96 @@
+"""Random posters and phrases for the demo model: never held out, evenly spread."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posters import phrases, random_posters
+from posters.families import CHARACTERS, LATIN, LETTERS
+from posters.poster import FAMILIES, SURFACES, Phrase
+
+
+@pytest.fixture(scope="module")
+def table(poster_assets: Path) -> dict:
+    return {**random_posters.default_table(), "assets": str(poster_assets)}
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> Path:
+    rows = {"english": "ABALONE", "chinese": "春风", "seeds": "Green Life"}
+    for name, text in rows.items():
+        row = {"seed": 0, "prompt": "", "phrases": [{"text": text}]}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    return tmp_path
+
+
+def test_held_out_texts_are_found(lists: Path):
+    held = phrases.held_out(lists)
+    for text in ("abalone", "The ABALONE Bar", "Abalone!", "GREEN  life", "大春风起", "春 风"):
+        assert held.contains(text), text
+    for text in ("green", "life", "Abalones", "春天", "风"):
+        assert not held.contains(text), text
+
+
+def test_random_phrases_avoid_what_is_held_out(poster_assets: Path, lists: Path, monkeypatch):
+    source = phrases.Words(("abalone", "lamp"), ("春风", "天空"), ("春风",))
+    held = phrases.held_out(lists)
+    monkeypatch.setattr(phrases, "held_out", lambda: held)
+    shares = random_posters.default_table()["phrases"]
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        assert not held.contains(
+            phrases.phrase(
+                rng,
+                {
+                    **shares,
+                    "letters": 0,
+                    "mixed": 0,
+                    "chinese": shares["chinese"] + shares["letters"] + shares["mixed"],
+                },
+                source,
+            )
+        )
+
+
+def test_every_character_is_drawn_often(table: dict, poster_assets: Path):
+    rng = np.random.default_rng(5)
+    source = phrases.words(poster_assets)
+    count = Counter()
+    for _ in range(12000):
+        count.update(phrases.phrase(rng, table["phrases"], source))
+    missing = [letter for letter in LETTERS if not count[letter]]
+    assert not missing
+    assert np.quantile([count[c] for c in CHARACTERS], 0.05) >= 5
+    assert min(count[letter] for letter in LATIN) >= 60
+
+
+def test_shares_of_random_posters(table: dict):
+    for name in ("phrases", "families", "surfaces", "positions"):
+        assert sum(table[name].values()) == pytest.approx(1)
+    assert set(table["families"]) == set(FAMILIES)
+    assert set(table["surfaces"]) == set(SURFACES)
+    assert sum(entry["share"] for entry in table["sizes"]) == pytest.approx(1)
+    rng = np.random.default_rng(6)
+    made = [random_posters.sample(rng, table, (256, 256)) for _ in range(1500)]
+    empty = sum(not poster.phrases for poster in made) / len(made)
+    assert 0.07 < empty < 0.14
+    count = Counter(poster.surface for poster in made)
+    assert all(count[surface] >= 15 for surface in SURFACES)
+    assert all(poster.prompt == "" for poster in made)
+    accents = [p for p in made if p.accent]
+    assert all(p.accent in random_posters.accents(p.ground) for p in accents)
+
+
+def test_dress_keeps_the_phrases_and_says_no_to_what_does_not_fit():
+    rng = np.random.default_rng(7)
+    wanted = (Phrase("OPEN", "top", "small"), Phrase("夜市", "bottom"))
+    poster = random_posters.dress(rng, wanted, (320, 192))
+    assert poster is not None
+    assert poster.phrases == wanted
+    assert (poster.width, poster.height) == (320, 192)
+    assert random_posters.dress(rng, (Phrase("abcdefghknopqrstu"),), (256, 256)) is None
