@@ -5,9 +5,9 @@ came about, and is not run again unless a list is to change.
     make_lists.py WORDS [LIST ...]
 
 WORDS is a file of English words (Debian: /usr/share/dict/american-english). The lists `english`,
-`chinese`, `two_lines` and the first 30 rows of `new_sizes` are those of the first model (two rude words replaced), and most
-of `free` and `no_text` is written by hand; existing rows of these three are kept, and only the
-missing ones are added.
+`chinese`, `two_lines` and the first 30 rows of `new_sizes` are those of the first model, except two
+rude words. Most of `free` and `no_text` is written by hand; existing rows of these three are kept,
+and only the missing ones are added.
 """
 
 import json
@@ -44,8 +44,12 @@ class Maker:
     def __init__(self, words: Path):
         taken = {
             word
-            for name in ("english", "two_lines")
-            for item in lists.read(name)
+            for items in (
+                lists.read("english"),
+                lists.read("two_lines"),
+                lists.read("new_sizes")[:30],
+            )  # fmt: skip
+            for item in items
             for phrase in item.poster.phrases
             for word in phrase.text.lower().split()
         }
