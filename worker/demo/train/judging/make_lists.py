@@ -48,7 +48,7 @@ class Maker:
                 lists.read("english"),
                 lists.read("two_lines"),
                 lists.read("new_sizes")[:30],
-            )  # fmt: skip
+            )
             for item in items
             for phrase in item.poster.phrases
             for word in phrase.text.lower().split()
