@@ -123,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = {}
     for name in args.lists:
         items = read(name)[: args.limit]
+        files = sources.file_names(read(name))[: args.limit]
         started = time.monotonic()
         if args.what == "ceiling":
             pictures = sources.painted(items, args.source)
@@ -132,10 +133,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             with tempfile.TemporaryDirectory() as folder:
                 pictures = sources.generated(args.binary, args.source, items, how, Path(folder))
         else:
-            pictures = sources.read_folder(args.source / name, read(name))[: args.limit]
+            pictures = sources.read_folder(args.source / name, files)
         seconds = time.monotonic() - started
         if args.save:
-            sources.save(args.save / name, items, pictures)
+            sources.save(args.save / name, files, pictures)
         results[name] = tell(pictures, items, scorers)
         results[name]["seconds_a_picture"] = round(seconds / len(items), 4)
     for scorer in scorers.values():

@@ -5,12 +5,13 @@ came about, and is not run again unless a list is to change.
     make_lists.py WORDS [LIST ...]
 
 WORDS is a file of English words (Debian: /usr/share/dict/american-english). The lists `english`,
-`chinese`, `two_lines` and the first 30 rows of `new_sizes` are those of the first model, and most
-of `free` and `no_text` is written by hand; existing rows of these three are kept, and only the
-missing ones are added.
+`chinese`, `two_lines` and the first 30 rows of `new_sizes` are those of the first model, except two
+rude words. Most of `free` and `no_text` is written by hand; existing rows of these three are kept,
+and only the missing ones are added.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -26,6 +27,14 @@ from posters.poster import Phrase, Poster
 from posters.typesetting import set_lines
 
 LEAST_CONTRAST = 3.5
+"""Least contrast (WCAG) between the two colours of a prompt."""
+
+UNFIT = re.compile(
+    "harlot|whore|rape|rapi(st|ng)|slut|nazi|fuck|shit|bitch|cunt|nigg|fag|porn|sex|penis|vagin|titt"
+    "|dildo|negro|kike|queer|bastard|piss|crap|bawd|incest|lynch|genocid|suicid|murder|bimbo|pimp"
+)
+"""Dictionary words with these parts are not used."""
+
 SEED = 20261126
 
 
@@ -35,13 +44,18 @@ class Maker:
     def __init__(self, words: Path):
         taken = {
             word
-            for name in ("english", "two_lines")
-            for item in lists.read(name)
+            for items in (
+                lists.read("english"),
+                lists.read("two_lines"),
+                lists.read("new_sizes")[:30],
+            )
+            for item in items
             for phrase in item.poster.phrases
             for word in phrase.text.lower().split()
         }
         found = {w for w in words.read_text("utf-8").split() if w.isascii() and w.isalpha()}
-        free = sorted(w for w in found if w.islower() and w not in taken and 4 <= len(w) <= 9)
+        free = sorted(w for w in found if w.islower() and 4 <= len(w) <= 9)
+        free = [w for w in free if w not in taken and not UNFIT.search(w)]
         np.random.default_rng(SEED).shuffle(free)
         self.words = free
 

@@ -108,24 +108,23 @@ def generated(
 
 
 def file_names(items: Sequence[Item]) -> list[str]:
-    """The file of each picture in a list's folder: SEED.png, or NUMBER-SEED.png in a list whose
-    seeds repeat."""
+    """The file of each picture of a whole list in its folder: SEED.png, or NUMBER-SEED.png in a
+    list whose seeds repeat."""
     seeds = [item.seed for item in items]
     if len(set(seeds)) == len(seeds):
         return [f"{seed}.png" for seed in seeds]
     return [f"{number}-{seed}.png" for number, seed in enumerate(seeds)]
 
 
-def read_folder(folder: Path, items: Sequence[Item]) -> list[np.ndarray]:
-    """The pictures that `save` wrote."""
-    files = [folder / name for name in file_names(items)]
-    return [np.asarray(Image.open(file).convert("RGB")) for file in files]
+def read_folder(folder: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """The pictures that `save` wrote under these names."""
+    return [np.asarray(Image.open(folder / name).convert("RGB")) for name in names]
 
 
-def save(folder: Path, items: Sequence[Item], pictures: Sequence[np.ndarray]) -> None:
+def save(folder: Path, names: Sequence[str], pictures: Sequence[np.ndarray]) -> None:
     """Writes the pictures of a list into its folder, and beside it a sheet of the first 64."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, picture in zip(file_names(items), pictures, strict=True):
+    for name, picture in zip(names, pictures, strict=True):
         Image.fromarray(picture).save(folder / name)
     contact_sheet(pictures[:64], folder.with_suffix(".png"))
 
