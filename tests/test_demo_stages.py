@@ -192,6 +192,20 @@ def test_grpo_raises_the_reward(models, kind, kl_weight):
     assert all(line["useful"] > 0.9 for line in seen)
 
 
+def test_groups_of_equal_rewards_change_nothing(models):
+    config, seen = tiny_demo.configuration(), []
+
+    class Equal:
+        def score(self, pictures: list[np.ndarray], posters: list[Poster]) -> list[Scores]:
+            return [Scores(0.5, 0.5, 0, True, True)] * len(pictures)
+
+    trained = common.Trained(models, ("transformer",), config["reward"], CPU, 1)
+    work = reward.Reward(models, config, CPU, Asked(trained.rng), trained, Equal())
+    work.learn(work.draw(), Steps(0), lambda **values: seen.append(values))
+    assert trained.step == 0
+    assert [line["useful"] for line in seen] == [0.0]
+
+
 def poster_batches():
     """One batch of posters, again and again."""
     rng = np.random.default_rng(5)

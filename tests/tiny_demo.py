@@ -2,22 +2,17 @@
 
 from pathlib import Path
 
-import tomllib
 import torch
 
+import train
 from training import models as model_parts
 
-TRAIN = Path(model_parts.__file__).parents[1]
-STAGES = ("finetuning", "preference", "reward")
+TRAIN = Path(train.__file__).parent
 
 
 def configuration() -> dict:
-    """The recipe's configuration, with the tables of the smoke test and smaller networks."""
-    config = tomllib.loads((TRAIN / "config.toml").read_text("utf-8"))
-    for name in STAGES:
-        config[name] = tomllib.loads((TRAIN / "stages" / f"{name}.toml").read_text("utf-8"))
-    for name, table in tomllib.loads((TRAIN / "smoke.toml").read_text("utf-8")).items():
-        config[name] |= table
+    """The configuration of all stages in the smoke test, with smaller networks and posters."""
+    config = train.read_config("align", smoke=True)
     config["posters"]["sizes"] = [{"width": 64, "height": 64, "share": 1.0}]
     config["transformer"] |= {"num_attention_heads": 1}
     config["text_encoder"] |= {

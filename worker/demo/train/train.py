@@ -5,6 +5,8 @@
     train.py pretrain --minutes 9 --of 24 --assets A --state S --out O
     train.py finetune --init O/model --minutes 2 --assets A --state S --out P
     train.py prefer | reward, in the same way
+    train.py align [--order reward_first], in the same way: these three one after another
+    train.py sample --init O/model --lists english chinese --save PICTURES
     train.py probe --assets A --state S
 
 A is the folder that fonts.py wrote, S one for resumable state. `autoencoder` leaves its weights
@@ -30,15 +32,18 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 HERE = Path(__file__).parent
-LATER_STAGES = {"finetune": "finetuning", "prefer": "preference", "reward": "reward"}
+LATER_STAGES = {
+    "finetune": "finetuning", "prefer": "preference", "reward": "reward", "align": "sequence",
+}  # fmt: skip
 """Commands of the stages after pre-training, and their modules and configuration files."""
 
 
 def read_config(what: str, smoke: bool) -> dict:
-    """config.toml, with the table of the stage if it has a file of its own, and the values of
+    """config.toml, with the tables of the stages that have a file of their own, and the values of
     smoke.toml over them if `smoke`."""
     config = tomllib.loads((HERE / "config.toml").read_text("utf-8"))
-    if name := LATER_STAGES.get(what):
+    names = LATER_STAGES.values() if what == "align" else [LATER_STAGES.get(what)]
+    for name in filter(None, names):
         config[name] = tomllib.loads((HERE / "stages" / f"{name}.toml").read_text("utf-8"))
     if smoke:
         for name, table in tomllib.loads((HERE / "smoke.toml").read_text("utf-8")).items():
@@ -51,20 +56,30 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("autoencoder", "pretrain", *LATER_STAGES, "probe"))
+    parser.add_argument(
+        "what", choices=("autoencoder", "pretrain", *LATER_STAGES, "sample", "probe")
+    )
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--of", type=float, help="minutes of the whole stage, over all calls")
     parser.add_argument("--spent", type=float, default=0.0, help="minutes of it before `--init`")
     parser.add_argument("--deadline", type=float, help="Unix time when training must be over")
-    parser.add_argument("--assets", type=Path, required=True, help="folder that fonts.py wrote")
-    parser.add_argument("--state", type=Path, required=True, help="folder for resumable state")
+    parser.add_argument("--assets", type=Path, help="folder that fonts.py wrote")
+    parser.add_argument("--state", type=Path, help="folder for resumable state")
     parser.add_argument("--out", type=Path, help="folder for checkpoint, log and plot")
     parser.add_argument("--init", type=Path, help="a checkpoint to start from")
     parser.add_argument("--autoencoder", type=Path, help="one trained before, as a folder")
     parser.add_argument("--no-graphs", action="store_true", help="do not record CUDA graphs")
     parser.add_argument("--no-compile", action="store_true", help="do not compile blocks")
     parser.add_argument("--smoke", action="store_true", help="a tiny model, for a CPU")
-    return parser.parse_args()
+    parser.add_argument("--order", help="of `align`: one of those in stages/sequence.toml")
+    parser.add_argument("--lists", nargs="+", default=[], help="of `sample`: held-out lists")
+    parser.add_argument("--save", type=Path, help="of `sample`: folder for LIST/SEED.png")
+    args = parser.parse_args()
+    needed = ("init", "save") if args.what == "sample" else ("assets", "state")
+    if missing := [f"--{name}" for name in needed if getattr(args, name) is None]:
+        parser.error(f"{args.what} needs {' and '.join(missing)}")
+    args.state = args.state or args.save
+    return args
 
 
 def main() -> int:
@@ -102,6 +117,9 @@ def main() -> int:
 
         probe.run(models, config, args.assets, device)
         return 0
+    if args.what == "sample":
+        sample(args, config, models)
+        return 0
     clock = Clock(args.minutes, args.of, 60 * args.spent, args.deadline)
     if args.what == "autoencoder":
         from stages import autoencoder
@@ -118,6 +136,8 @@ def main() -> int:
             print(f"{args.what} continues from a checkpoint: give one by --init", file=sys.stderr)
             return 2
         models.vae.requires_grad_(False).to(memory_format=torch.channels_last)
+        if args.order:
+            config["sequence"]["order"] = args.order
         stage = importlib.import_module(f"stages.{LATER_STAGES[args.what]}")
         trained = stage.run(models, config, args.assets, device, clock, args.state, log)
     if args.out:
@@ -128,6 +148,20 @@ def main() -> int:
         shutil.copyfile(args.state / "log.jsonl", args.out / "log.jsonl")
         plot(args.state / "log.jsonl", args.out / "training.png")
     return 0
+
+
+def sample(args, config, models):
+    """Draws held-out lists, all of them if none is named."""
+    from judging import lists
+    from stages.sampling import Sampler, save_lists
+
+    settings = config["sampling"]
+    sampler = Sampler(models, settings["steps"], settings["guidance"], 100, not args.no_graphs)
+    named = {
+        name: [(item.seed, item.poster) for item in lists.read(name)]
+        for name in args.lists or lists.LISTS
+    }
+    save_lists(sampler, named, args.save)
 
 
 def pretrain(args, config, models, device, clock, log):

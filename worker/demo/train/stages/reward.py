@@ -167,7 +167,7 @@ class Reward:
         pairs = pairs[torch.randperm(len(pairs), device=self.device)]
         inputs, update = self._update(groups.grid)
         results = []
-        for part in pairs.split(stage["batch"]):
+        for part in pairs.split(stage["batch"]) if len(pairs) else ():
             # The last batch is padded with repetitions, whose advantage is zero.
             step, sample = part[torch.arange(stage["batch"]) % len(part)].unbind(1)
             inputs["before"].copy_(rollout.before[step, sample])

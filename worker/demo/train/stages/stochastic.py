@@ -11,7 +11,7 @@ falls from 1 to 0. A step from `sigma` to `following` draws from a Gaussian arou
   mix (1 - following) x0 + sqrt(following^2 - d^2) e + d z with d = following sin(level pi / 2), so
   that the squares of the noise coefficients always sum to following^2. No noise is left in the
   result whatever the number of steps. For targets with one answer (Dirac) it keeps the marginals
-  exactly. For a Gaussian target a step loses the variance c^2 (1 - sigma^2 / V) at most, where
+  exactly. For a Gaussian target every short step loses the variance c^2 (1 - sigma^2 / V), where
   c = sigma - sqrt(sigma^2 - d^2) and V is the variance of x; latents of a poster whose prompt
   says everything are close to the first case.
 
