@@ -52,16 +52,20 @@ def _plain(text: str) -> str:
     return " ".join(text.lower().replace("’", "'").split())
 
 
+WORD_LISTS = ("english", "two_lines", "three_lines", "new_sizes")
+"""Held-out lists of dictionary words, no word of which is trained in any phrase."""
+
+
 @cache
 def held_out(folder: Path = TRAIN / "held_out") -> HeldOut:
-    """All held-out texts of the lists in a folder, whose single words are in `english.jsonl`."""
+    """All held-out texts of the lists in a folder, and the single words of `WORD_LISTS`."""
     phrases, words = set(), set()
     for file in sorted(folder.glob("*.jsonl")):
         for row in file.read_text("utf-8").splitlines():
             texts = {_plain(phrase["text"]) for phrase in json.loads(row).get("phrases", ())}
             phrases |= texts
-            if file.stem == "english":
-                words |= texts
+            if file.stem in WORD_LISTS:
+                words |= {word for text in texts for word in text.split()}
     chinese = {text.replace(" ", "") for text in phrases}
     chinese = {text for text in chinese if len(text) >= 2 and set(text) <= HAN}
     return HeldOut(frozenset(phrases), frozenset(words), tuple(sorted(chinese)))
