@@ -108,7 +108,8 @@ class Trainee:
     def __init__(self, vae: AutoencoderKL, both: bool, stage: dict, batch: dict, graphs: bool):
         self.vae, self.both, self.stage = vae, both, stage
         device = batch["pictures"].device
-        self.optimizer = Optimizer([vae.encoder, vae.decoder] if both else [vae.decoder], device)
+        modules = [vae.encoder, vae.decoder] if both else [vae.decoder]
+        self.optimizer = Optimizer(modules, device, decay=stage["weight_decay"])
         self.pictures = batch["pictures"].clone()
         self.coverage = batch["coverage"].clone()
         self.replayed = Replayed(self._step, graphs and device.type == "cuda")

@@ -46,7 +46,9 @@ class Pretraining:
         self.reader = Reader(models.transformer.inner_dim).to(device)
         self.reading_weight = torch.zeros((), device=device)
         self.trained = [models.transformer, models.text_encoder]
-        self.optimizer = Optimizer([*self.trained, self.reader], device)
+        self.optimizer = Optimizer(
+            [*self.trained, self.reader], device, decay=stage["weight_decay"]
+        )
         self.average = Average(self.trained)
         self.step = 0
         self.graphs = graphs and device.type == "cuda"

@@ -30,11 +30,13 @@ class Muon:
     """Momentum with orthogonalized updates. All matrices of one shape are processed as a batch.
 
     A convolution's weight is treated as a matrix [out, rest]. Updates are scaled to the typical
-    size of Adam's (the rule of Moonlight, 2025), so that one learning rate fits both.
+    size of Adam's (the rule of Moonlight, 2025), so that one learning rate fits both. `decay` is
+    the decoupled weight decay in units of the learning rate; without it, the weights of a long
+    run grow until bf16 is too coarse for them.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], momentum: float = 0.95):
-        self.momentum = momentum
+    def __init__(self, parameters: list[nn.Parameter], momentum: float = 0.95, decay: float = 0.0):
+        self.momentum, self.decay = momentum, decay
         self.groups: dict[tuple[int, int], list[nn.Parameter]] = {}
         for parameter in parameters:
             rows, columns = parameter.shape[0], parameter[0].numel()
@@ -54,6 +56,7 @@ class Muon:
             update = orthogonalize(update.mT).mT if tall else orthogonalize(update)
             update = update.float() * (-0.2 * max(rows, columns) ** 0.5 * rate)
             updates = [u.reshape(p.shape) for u, p in zip(update, group, strict=True)]
+            torch._foreach_mul_(group, 1 - self.decay * rate)
             torch._foreach_add_(group, updates)
 
     def state_dict(self) -> dict:
@@ -98,12 +101,15 @@ class Adam:
 
 
 class Optimizer:
-    """Muon and Adam over all parameters of `modules`. Gradients are clipped by their joint norm."""
+    """Muon and Adam over all parameters of `modules`. Gradients are clipped by their joint norm,
+    and `decay` is the weight decay of matrices."""
 
-    def __init__(self, modules: list[nn.Module], device: torch.device, clip: float = 1.0):
+    def __init__(
+        self, modules: list[nn.Module], device: torch.device, clip: float = 1.0, decay: float = 0.0
+    ):
         named = [pair for m in modules for pair in m.named_parameters() if pair[1].requires_grad]
         self.parameters = [parameter for _, parameter in named]
-        self.muon = Muon([p for name, p in named if _is_matrix(name, p)])
+        self.muon = Muon([p for name, p in named if _is_matrix(name, p)], decay=decay)
         self.adam = Adam([p for name, p in named if not _is_matrix(name, p)])
         self.muon_rate = torch.zeros((), device=device)
         self.adam_rate = torch.zeros((), device=device)
