@@ -1,7 +1,8 @@
 """Stand-ins for the parts of ComfyUI that the nodes use, so that they run without it.
 
-They behave as ComfyUI 0.18.1 does. :func:`installed` puts them where ``import`` finds them, and
-removes them and the nodes again.
+They behave as ComfyUI 0.18.1 does, but schemas accept only what 0.3.64 accepts, the oldest version
+that the pack supports. :func:`installed` puts them where ``import`` finds them, and removes them
+and the nodes again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,21 @@ from aiohttp import web
 NAMES = ("comfy", "comfy_api", "latent_preview", "server", "folder_paths", "comfy_node.nodes")
 
 
+# What `comfy_api/latest/_io.py` of 0.3.64 takes; later versions take more.
+COMMON = {"display_name", "optional", "tooltip", "lazy"}
+WIDGET = {*COMMON, "default", "socketless"}
+NUMBER = {*WIDGET, "min", "max", "step", "display_mode", "force_input"}
+WIDGETS = {
+    "Int": {*NUMBER, "control_after_generate"},
+    "Float": {*NUMBER, "round"},
+    "String": {*WIDGET, "multiline", "placeholder", "dynamic_prompts", "force_input"},
+    "Combo": {
+        *WIDGET, "options", "control_after_generate", "upload", "image_folder", "remote",
+    },
+}  # fmt: skip
+OUTPUT = {"display_name", "tooltip", "is_output_list"}
+
+
 @dataclass
 class Socket:
     """An input or output of a node, as its schema names it."""
@@ -29,15 +45,46 @@ class Socket:
     id: str | None = None
     optional: bool = False
     settings: dict = field(default_factory=dict)
+    extra_dict: dict = field(default_factory=dict)
+
+
+@dataclass
+class Schema:
+    """A node's schema, with the fields of ``io.Schema`` in 0.3.64."""
+
+    node_id: str
+    display_name: str | None = None
+    category: str = "sd"
+    inputs: list[Socket] | None = None
+    outputs: list[Socket] | None = None
+    hidden: list[str] | None = None
+    description: str = ""
+    is_input_list: bool = False
+    is_output_node: bool = False
+    is_deprecated: bool = False
+    is_experimental: bool = False
+    is_api_node: bool = False
+    not_idempotent: bool = False
+    enable_expand: bool = False
 
 
 def kind_of_socket(kind: str) -> types.SimpleNamespace:
-    """Like ``io.Int``: creates inputs and outputs of one type."""
+    """Like ``io.Int``: creates inputs and outputs of one type. An argument that ComfyUI would not
+    accept raises TypeError."""
 
-    def make(name: str | None = None, *, optional: bool = False, **settings: object) -> Socket:
+    def make(known: set[str], name: str | None, settings: dict[str, object]) -> Socket:
+        if unknown := set(settings) - known:
+            raise TypeError(f"{kind} {name} got unexpected arguments: {', '.join(unknown)}")
+        optional = bool(settings.pop("optional", False))
         return Socket(kind, name, optional, settings)
 
-    return types.SimpleNamespace(Input=make, Output=make)
+    def make_input(name: str | None = None, **settings: object) -> Socket:
+        return make(WIDGETS.get(kind, {*COMMON, "extra_dict"}), name, settings)
+
+    def make_output(name: str | None = None, **settings: object) -> Socket:
+        return make(OUTPUT, name, settings)
+
+    return types.SimpleNamespace(Input=make_input, Output=make_output)
 
 
 class NodeOutput:
@@ -170,7 +217,7 @@ def _modules(base: Path) -> dict[str, types.ModuleType]:
         Custom=kind_of_socket,
         ComfyNode=ComfyNode,
         NodeOutput=NodeOutput,
-        Schema=types.SimpleNamespace,
+        Schema=Schema,
         NumberDisplay=types.SimpleNamespace(slider="slider"),
         FolderType=types.SimpleNamespace(temp="temp"),
         Hidden=types.SimpleNamespace(unique_id="u", prompt="p", extra_pnginfo="e"),

@@ -14,8 +14,9 @@ from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockR
 from diffusers.models.transformers import transformer_ovis_image
 from PIL import Image
 
-import evaluate
-import posters
+from judging.lists import Item
+from judging.sources import Sampling, load_pipeline, sampled
+from posters.poster import Poster
 from comfy_node import wire
 from comfy_node.texts import WorkerError
 from real_worker import ROOT, RealWorker, command, generate
@@ -69,14 +70,14 @@ def test_the_step_cache_is_first_block_cache(mode: str, tmp_path: Path) -> None:
     for name in ("OvisImageTransformerBlock", "OvisImageSingleTransformerBlock"):
         block = getattr(transformer_ovis_image, name)
         TransformerBlockRegistry.register(block, TransformerBlockMetadata(1, 0))
-    pipeline = evaluate.load_pipeline(DEMO)
+    pipeline = load_pipeline(DEMO)
     transformer = pipeline.transformer
     apply_first_block_cache(transformer, FirstBlockCacheConfig(THRESHOLDS[mode]))
     runs = []
     tail = transformer.single_transformer_blocks[-1].attn
     tail.register_forward_hook(lambda *_: runs.append(1))
-    poster = posters.Poster(PROMPT, ("HELLO",))
-    theirs = evaluate.sample(pipeline, [(7, poster)], 20, 4.5, batch=1)[0]
+    item = Item(7, Poster(PROMPT, ()), frozenset())
+    theirs = sampled(pipeline, [item], Sampling(20, 4.5))[0]
     out = tmp_path / "ours.png"
     done = generate(
         model=DEMO, prompt=PROMPT, steps=20, cfg=4.5, seed=7, device="cpu", cache=mode, out=out

@@ -21,6 +21,15 @@ PRIORITIES = [priority.name.lower() for priority in wire.Priority]
 """The values of the widget for the priority."""
 
 
+def _advanced(widget: io.Combo.Input) -> io.Combo.Input:
+    """The widget, which newer versions of ComfyUI show among a node's advanced ones.
+
+    The argument `advanced` is unknown to version 0.3.64, which shows the widget with the others.
+    """
+    widget.extra_dict["advanced"] = True
+    return widget
+
+
 class OvisWorker(io.ComfyNode):
     """Names a worker by its label and connects to it."""
 
@@ -43,14 +52,15 @@ class OvisWorker(io.ComfyNode):
                     "under Ovis Worker.",
                 ),
                 # Optional and last, so that graphs saved before it existed still run.
-                io.Combo.Input(
-                    "priority",
-                    options=PRIORITIES,
-                    default="normal",
-                    optional=True,
-                    advanced=True,
-                    tooltip="The order of your own waiting jobs. It takes nothing from other "
-                    "users of the worker.",
+                _advanced(
+                    io.Combo.Input(
+                        "priority",
+                        options=PRIORITIES,
+                        default="normal",
+                        optional=True,
+                        tooltip="The order of your own waiting jobs. It takes nothing from other "
+                        "users of the worker.",
+                    )
                 ),
             ],
             outputs=[Worker.Output(display_name="worker")],

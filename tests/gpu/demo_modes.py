@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Generates the pictures of the demo model's held-out lists in each precision and with each step
-cache. OCR reads them later, usually on another machine, because GPU machines rarely have tesseract.
+cache. OCR reads them later, usually on another machine, because GPU machines rarely have a reader.
 
     demo_modes.py OUT --worker PATH/TO/ovis-worker [--count N] [--lists english chinese]
         [--modes bf16 fp8 bf16+safe bf16+fast fp8+safe fp8+fast] [--device cuda]
         [--steps 20] [--cache-steps 20 50]
 
 One worker per precision generates the pictures through its websocket. They are written as
-`OUT/MODE STEPS/LIST/SEED.png`. `OUT/report.json` has the seconds per picture and the number of
-forward passes that the cache answered. To read them, run in `worker/demo/train`, where tesseract
-is installed:
+`OUT/MODE STEPS/LIST/`. `OUT/report.json` has the seconds per picture and the number of
+forward passes that the cache answered. To read them, run in `worker/demo/train`, where a reader is
+installed:
 
     for mode in OUT/*/; do evaluate.py pictures "$mode" --lists english chinese [--limit N] \\
         --steps STEPS --cache CACHE --name "$(basename "$mode")" --into results.json; done
@@ -31,9 +31,10 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT), str(TRAIN)]
 import torch
 from PIL import Image
 
-import posters
 import real_worker
 from comfy_node import wire
+from judging import lists
+from judging.sources import file_names
 
 MODES = ["bf16", "fp8", "bf16+safe", "bf16+fast", "fp8+safe", "fp8+fast"]
 GUIDANCE = 4.5
@@ -42,19 +43,21 @@ GUIDANCE = 4.5
 
 def make_list(worker, name: str, folder: Path, steps: int, cache: str, count: int | None) -> dict:
     """Generates the pictures of a list. Returns its figures."""
-    items = posters.read_held_out(name)[:count]
+    items = lists.read(name)[:count]
+    files = file_names(lists.read(name))
     folder.mkdir(parents=True, exist_ok=True)
     denoise = {"steps": steps, "cfg": GUIDANCE, "cache": wire.StepCaching[cache.upper()]}
     negative = worker.encode([""])
     names = ("forwards_total", "forwards_answered_total")
     before = [worker.metric(metric) for metric in names]
     begun, running = time.monotonic(), worker.seconds_running
-    for seed, poster in items:
+    for item, file in zip(items, files, strict=False):
+        poster = item.poster
         empty = torch.zeros(1, 16, poster.height // 8, poster.width // 8)
         positive = worker.encode([poster.prompt])
-        latent = worker.denoise(empty, positive, negative, seed=seed, **denoise)
+        latent = worker.denoise(empty, positive, negative, seed=item.seed, **denoise)
         pixels = (worker.decode(latent)[0] * 255).round().to(torch.uint8)
-        Image.fromarray(pixels.numpy()).save(folder / f"{seed}.png")
+        Image.fromarray(pixels.numpy()).save(folder / file)
     forwards = [worker.metric(m) - old for m, old in zip(names, before, strict=True)]
     return {
         "pictures": len(items),
