@@ -17,7 +17,6 @@ from judging import (
     lists,
     make_lists,
     ppocr,
-    progress,
     readers,
     report,
     sources,
@@ -335,15 +334,6 @@ def test_seeds_that_repeat_have_files_of_their_own() -> None:
     names = sources.file_names(lists.read("publication"))
     assert len(set(names)) == 50 and names[11] == "11-1.png"
     assert sources.file_names(lists.read("english"))[:2] == ["0.png", "1.png"]
-
-
-def test_the_values_that_follow_a_training() -> None:
-    reader("paddle")
-    items = lists.read("chinese")[:2]
-    right = drawn(items[0].poster.phrases[0].text, NOTO / "NotoSansCJK-Bold.ttc", 48)
-    values = progress.read_some({"chinese": ([right, drawn("")], items)}, 7, 1.23)
-    assert values["step"] == 7 and values["seconds"] == 1.2
-    assert values["chinese_right"] == values["chinese_word"] == values["chinese_character"] == 0.5
 
 
 def test_training_leaves_the_held_out_phrases_out() -> None:

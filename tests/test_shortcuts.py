@@ -14,11 +14,11 @@ from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockR
 from diffusers.models.transformers import transformer_ovis_image
 from PIL import Image
 
+from comfy_node import wire
+from comfy_node.texts import WorkerError
 from judging.lists import Item
 from judging.sources import Sampling, load_pipeline, sampled
 from posters.poster import Poster
-from comfy_node import wire
-from comfy_node.texts import WorkerError
 from real_worker import ROOT, RealWorker, command, generate
 from reference import Reference, noise, relative_error
 

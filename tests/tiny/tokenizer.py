@@ -9,14 +9,14 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from transformers import Qwen2Tokenizer
 
 sys.path.append(str(Path(__file__).parents[2] / "worker" / "demo" / "train"))
-from qwen_template import (
+from prompts.qwen_template import (
     CHAT_TEMPLATE,
     SPECIAL_TOKENS,
     SYSTEM_SENTENCE,
     THINK_TOKENS,
     with_qwen_tokens,
 )
-from qwen_template import (
+from prompts.qwen_template import (
     PREFIX_POSITIONS as PREFIX_POSITIONS,
 )
 
