@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from array import array
 from pathlib import Path
 from statistics import median
 
@@ -20,7 +21,7 @@ from .supervisor import Supervisor
 
 TITLE = "A thousand images in a row"
 SIZES = ("images", "side", "steps")
-WARM_UP = 100
+WARM_UP = 200
 """Images after which memory is compared; allocators and caches have filled by then."""
 WINDOW = 20
 """Images over which memory is taken as the median."""
@@ -37,24 +38,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace, binary: Path, folder: Path, report: Report) -> None:
     arguments = ["--model", given.model, "--device", "cpu"]
-    times: list[float] = []
-    worker_memory: list[int] = []
-    client_memory: list[int] = []
+    # Of fixed size, so that the records of this run are no growth of the client's memory.
+    times = array("d", bytes(8 * given.images))
+    worker_memory = array("q", times.tobytes())
+    client_memory = array("q", times.tobytes())
+    made = 0
     with Supervisor(binary, folder, free_port(), *arguments) as worker:
         client = WorkerClient(WorkerConfig(url=worker.url, folder=folder))
         try:
             for number in range(given.images):
                 begun = time.monotonic()
                 _make(client, number, given.side, given.steps)
-                times.append(time.monotonic() - begun)
-                worker_memory.append(resident_bytes(worker.pid))
-                client_memory.append(resident_bytes(os.getpid()))
+                times[number] = time.monotonic() - begun
+                worker_memory[number] = resident_bytes(worker.pid)
+                client_memory[number] = resident_bytes(os.getpid())
+                made += 1
         finally:
             client.close()
         kept = worker.metrics()["ovis_unsent_bytes"]
         deaths = len(worker.deaths)
     first, last = _ends(given.images)
-    report.equal("images", len(times), given.images)
+    report.equal("images", made, given.images)
     report.equal("worker ended by itself", deaths, 0, "times")
     for name, memory in (("worker", worker_memory), ("client", client_memory)):
         before, after = median(memory[first]), median(memory[last])
