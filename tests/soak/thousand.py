@@ -86,7 +86,7 @@ def _make(client: WorkerClient, number: int, side: int, steps: int) -> None:
 
 def _ends(images: int) -> tuple[slice, slice]:
     """Where memory is compared: around image :data:`WARM_UP`, and at the end."""
-    first = min(WARM_UP, max(1, images // 10))
+    first = min(WARM_UP, max(1, images // 5))
     window = min(WINDOW, first)
     return slice(first - window, first), slice(images - window, images)
 
