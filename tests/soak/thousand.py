@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import time
 from array import array
@@ -52,7 +51,6 @@ def run(given: argparse.Namespace, binary: Path, folder: Path, report: Report) -
                 _make(client, number, given.side, given.steps)
                 times[number] = time.monotonic() - begun
                 worker_memory[number] = resident_bytes(worker.pid)
-                _give_back()
                 client_memory[number] = resident_bytes(os.getpid())
                 made += 1
         finally:
@@ -84,12 +82,6 @@ def _make(client: WorkerClient, number: int, side: int, steps: int) -> None:
     request = wire.DenoiseRequest(number, steps, 1.0, "euler", wire.AutoSchedule())
     latent = job(request, named("positive", positive), empty(side, side))
     job(wire.DecodeRequest(), named("latent", latent))
-
-
-def _give_back() -> None:
-    """Returns to the system what the C library's allocator keeps for later, so that the client's
-    memory is what it holds on to."""
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _ends(images: int) -> tuple[slice, slice]:
