@@ -197,7 +197,7 @@ def pretrain(args, config, models, device, clock, log):
         stage.restore(state)
     scorer = Scorer(config["posters"]["workers"]) if ppocr.available() else None
 
-    def look(shown, _seconds: float) -> None:
+    def look(shown) -> None:
         """Writes a checkpoint, so that a machine that is lost costs minutes, and draws and reads
         some of the held-out lists, if a reader is installed."""
         if args.out:

@@ -2,8 +2,9 @@
 pictures, the total of a picture's scores, and rounds that overlap reading with computing."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 
-from judging.scorer import Scores
+from judging.scorer import Scorer, Scores
 from posters import random_posters
 from posters.poster import Poster
 from prompts.defaults import simplified
@@ -162,6 +163,16 @@ class Reads(Protocol):
     """What the stages need of `judging.scorer.Scorer`."""
 
     def score(self, pictures: Sequence[np.ndarray], posters: Sequence[Poster]) -> list[Scores]: ...
+
+
+@contextmanager
+def reader_of(stage: dict, given: Reads | None) -> Iterator[Reads]:
+    """The given scorer, or one of the stage's own, whose processes end with the context."""
+    if given is not None:
+        yield given
+        return
+    with Scorer(stage["processes"]) as own:
+        yield own
 
 
 def total(scores: Scores, weights: dict[str, float]) -> float:

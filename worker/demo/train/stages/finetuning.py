@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from judging.scorer import Scorer
 from prompts.tokenizer import FULL_POSITIONS
 from stages.autoencoder import encode
-from stages.common import Reads, Trained
+from stages.common import Reads, Trained, reader_of
 from stages.measuring import measure
 from stages.sampling import Sampler, autocast
 from training import data
@@ -138,30 +137,27 @@ def run(
     stage, file = config["finetuning"], state / "finetuning.pt"
     trained = Trained(models, ("transformer", "text_encoder"), stage, device, config["seed"])
     trained.resume(file, clock)
-    own = Scorer(stage["processes"]) if scorer is None else None
-    reader = scorer or own
-    if trained.step == 0:
-        measure(models, config, stage, "pretraining", clock, log, reader)
-    if source is None:
-        source = clean_posters(config, assets, device, config["seed"] + 1000 + trained.step)
-    work = Finetuning(models, config, device, trained, source)
-    work.fill()
-    recent: deque[torch.Tensor] = deque(maxlen=100)
-    start, since = trained.step, clock.seconds
-    while not clock.over:
-        recent.append(work.advance(clock.progress))
-        if trained.step % 100 == 0 or trained.step == 1:
-            loss, plain, norm = torch.stack(list(recent)).mean(0).tolist()
-            now = clock.seconds
-            log(
-                stage="finetuning", step=trained.step, seconds=round(now, 1), loss=loss,
-                text_loss=plain, gradient=norm,
-                steps_per_second=(trained.step - start) / max(now - since, 1e-3),
-                pool=sum(pool.filled for pool in work.pools.values()),
-            )  # fmt: skip
-            start, since = trained.step, now
-    trained.save(file, clock)
-    measure(trained.averaged(), config, stage, "finetuning", clock, log, reader)
-    if own:
-        own.close()
+    with reader_of(stage, scorer) as reader:
+        if trained.step == 0:
+            measure(models, config, stage, "pretraining", clock, log, reader)
+        if source is None:
+            source = clean_posters(config, assets, device, config["seed"] + 1000 + trained.step)
+        work = Finetuning(models, config, device, trained, source)
+        work.fill()
+        recent: deque[torch.Tensor] = deque(maxlen=100)
+        start, since = trained.step, clock.seconds
+        while not clock.over:
+            recent.append(work.advance(clock.progress))
+            if trained.step % 100 == 0 or trained.step == 1:
+                loss, plain, norm = torch.stack(list(recent)).mean(0).tolist()
+                now = clock.seconds
+                log(
+                    stage="finetuning", step=trained.step, seconds=round(now, 1), loss=loss,
+                    text_loss=plain, gradient=norm,
+                    steps_per_second=(trained.step - start) / max(now - since, 1e-3),
+                    pool=sum(pool.filled for pool in work.pools.values()),
+                )  # fmt: skip
+                start, since = trained.step, now
+        trained.save(file, clock)
+        measure(trained.averaged(), config, stage, "finetuning", clock, log, reader)
     return trained.averaged()

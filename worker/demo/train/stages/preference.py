@@ -33,8 +33,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from judging.scorer import Scorer
-from stages.common import Asks, Groups, Judge, Reads, Trained, asked, pipelined
+from stages.common import Asks, Groups, Judge, Reads, Trained, asked, pipelined, reader_of
 from stages.measuring import measure
 from stages.sampling import Sampler
 from training.flow import predict, sigmas
@@ -255,21 +254,18 @@ def run(
     stage, file = config["preference"], state / "preference.pt"
     trained = Trained(models, ("transformer",), stage, device, config["seed"])
     prompts = ask(trained.rng) if ask else asked(models, config, stage, assets, trained.rng)
-    own = Scorer(stage["processes"]) if scorer is None else None
-    reader = scorer or own
-    work = Preference(models, config, device, prompts, trained, reader)
-    for grid, pairs in trained.resume(file, clock).get("pairs", {}).items():
-        work._pairs(grid, pairs["columns"]["ids"].shape[1]).restore(pairs)
-    while not clock.over:
-        pipelined(
-            stage["rounds"],
-            work.draw,
-            lambda groups: work.learn(groups, clock, log),
-            lambda: clock.over,
-        )
-        pairs = {grid: pairs.state() for grid, pairs in work.pairs.items()}
-        trained.save(file, clock, pairs=pairs)
-    measure(trained.averaged(), config, stage, "preference", clock, log, reader)
-    if own:
-        own.close()
+    with reader_of(stage, scorer) as reader:
+        work = Preference(models, config, device, prompts, trained, reader)
+        for grid, pairs in trained.resume(file, clock).get("pairs", {}).items():
+            work._pairs(grid, pairs["columns"]["ids"].shape[1]).restore(pairs)
+        while not clock.over:
+            pipelined(
+                stage["rounds"],
+                work.draw,
+                lambda groups: work.learn(groups, clock, log),
+                lambda: clock.over,
+            )
+            pairs = {grid: pairs.state() for grid, pairs in work.pairs.items()}
+            trained.save(file, clock, pairs=pairs)
+        measure(trained.averaged(), config, stage, "preference", clock, log, reader)
     return trained.averaged()

@@ -211,10 +211,10 @@ class Pretraining:
 
 
 def train(
-    stage: Pretraining, clock: Clock, state: Path, log: Log, look: Callable[[Models, float], None]
+    stage: Pretraining, clock: Clock, state: Path, log: Log, look: Callable[[Models], None]
 ) -> None:
     """Trains until the clock runs out. Saves the state every two minutes and at the end, and lets
-    `look` see the averaged models now and then, with the seconds spent."""
+    `look` see the averaged models now and then and at the end."""
     config = stage.stage
     stage.fill(config["pool_start"], clock.progress)
     log(stage="pretraining", event="filled", seconds=round(clock.seconds, 1))
@@ -236,9 +236,9 @@ def train(
             start, since = stage.step, now
         if clock.seconds - looked > config["eval_seconds"]:
             looked = clock.seconds
-            look(stage.averaged(), looked)
+            look(stage.averaged())
         if clock.seconds - saved > 120:
             saved = clock.seconds
             save(state / "pretraining.pt", stage.state(saved))
     save(state / "pretraining.pt", stage.state(clock.seconds))
-    look(stage.averaged(), clock.seconds)
+    look(stage.averaged())

@@ -27,8 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from judging.scorer import Scorer
-from stages.common import Asks, Groups, Judge, Reads, Trained, asked, pipelined
+from stages.common import Asks, Groups, Judge, Reads, Trained, asked, pipelined, reader_of
 from stages.measuring import measure
 from stages.sampling import Sampler, guided
 from stages.stochastic import KINDS, log_density
@@ -207,19 +206,16 @@ def run(
     stage, file = config["reward"], state / "reward.pt"
     trained = Trained(models, ("transformer",), stage, device, config["seed"])
     prompts = ask(trained.rng) if ask else asked(models, config, stage, assets, trained.rng)
-    own = Scorer(stage["processes"]) if scorer is None else None
-    reader = scorer or own
-    work = Reward(models, config, device, prompts, trained, reader)
-    trained.resume(file, clock)
-    while not clock.over:
-        pipelined(
-            stage["rounds"],
-            work.draw,
-            lambda rollout: work.learn(rollout, clock, log),
-            lambda: clock.over,
-        )
-        trained.save(file, clock)
-    measure(trained.averaged(), config, stage, "reward", clock, log, reader)
-    if own:
-        own.close()
+    with reader_of(stage, scorer) as reader:
+        work = Reward(models, config, device, prompts, trained, reader)
+        trained.resume(file, clock)
+        while not clock.over:
+            pipelined(
+                stage["rounds"],
+                work.draw,
+                lambda rollout: work.learn(rollout, clock, log),
+                lambda: clock.over,
+            )
+            trained.save(file, clock)
+        measure(trained.averaged(), config, stage, "reward", clock, log, reader)
     return trained.averaged()
