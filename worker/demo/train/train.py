@@ -16,6 +16,7 @@ and its plot.
 `--minutes` limits this call and `--of` the whole stage: repeat a command with the same S until the
 stage is finished. `pretrain --init MODEL --spent M` continues from a written checkpoint as if M
 minutes of the stage had passed, where S is lost. `probe` measures the speed of each part.
+`torchrun --standalone --nproc-per-node N train.py pretrain …` divides each batch among N GPUs.
 """
 
 import argparse
@@ -91,8 +92,13 @@ def main() -> int:
     import torch
 
     from training import models as model_parts
+    from training.ranks import Ranks
     from training.run import Clock, Log
 
+    ranks = Ranks()
+    if ranks.count > 1 and args.what != "pretrain":
+        print(f"{args.what} runs on one GPU: start it without torchrun", file=sys.stderr)
+        return 2
     config = read_config(args.what, args.smoke)
     random.seed(config["seed"])
     np.random.seed(config["seed"])
@@ -104,8 +110,8 @@ def main() -> int:
     torch.backends.cuda.enable_cudnn_sdp(False)
     # All blocks share one code object, and each of their shapes counts towards its limit.
     torch._dynamo.config.recompile_limit = 64
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    log = Log(args.state / "log.jsonl")
+    device = ranks.device
+    log = Log(args.state / "log.jsonl") if ranks.first else lambda **values: None
 
     models = model_parts.load(args.init, config) if args.init else model_parts.build(config)
     for name in ("transformer", "text_encoder", "vae"):
@@ -115,7 +121,7 @@ def main() -> int:
     if args.what == "probe":
         from stages import probe
 
-        probe.run(models, config, args.assets, device)
+        probe.run(models, config, args.assets, ranks)
         return 0
     if args.what == "sample":
         sample(args, config, models)
@@ -130,7 +136,8 @@ def main() -> int:
         autoencoder.train(models.vae, config, args.assets, clock, args.state, log, graphs)
         return 0
     if args.what == "pretrain":
-        trained = pretrain(args, config, models, device, clock, log)
+        trained = pretrain(args, config, models, ranks, clock, log)
+        ranks.close()
     else:
         if not args.init:
             print(f"{args.what} continues from a checkpoint: give one by --init", file=sys.stderr)
@@ -140,7 +147,7 @@ def main() -> int:
             config["sequence"]["order"] = args.order
         stage = importlib.import_module(f"stages.{LATER_STAGES[args.what]}")
         trained = stage.run(models, config, args.assets, device, clock, args.state, log)
-    if args.out:
+    if args.out and ranks.first:
         from training.plot import plot
 
         args.out.mkdir(parents=True, exist_ok=True)
@@ -164,7 +171,7 @@ def sample(args, config, models):
     save_lists(sampler, named, args.save)
 
 
-def pretrain(args, config, models, device, clock, log):
+def pretrain(args, config, models, ranks, clock, log):
     """Runs the stage from its saved state, a checkpoint, or the start. Returns the models."""
     import torch
 
@@ -185,17 +192,18 @@ def pretrain(args, config, models, device, clock, log):
     saved = args.state / "pretraining.pt"
     state = None
     if saved.exists():
-        state = torch.load(saved, map_location=device, weights_only=True)
+        state = torch.load(saved, map_location=ranks.device, weights_only=True)
         clock.before = state["seconds"]
     # A resumed run must not repeat the posters, noise and order of the first.
     seed = config["seed"] + (state["step"] if state else int(clock.before))
     torch.manual_seed(seed)
     stage = pretraining.Pretraining(
-        models, config, args.assets, device, seed, not args.no_graphs, not args.no_compile
+        models, config, args.assets, ranks, seed, not args.no_graphs, not args.no_compile
     )
     if state:
         stage.restore(state)
-    scorer = Scorer(config["posters"]["workers"]) if ppocr.available() else None
+    reads = ranks.first and ppocr.available()
+    scorer = Scorer(config["posters"]["workers"]) if reads else None
 
     def look(shown) -> None:
         """Writes a checkpoint, so that a machine that is lost costs minutes, and draws and reads

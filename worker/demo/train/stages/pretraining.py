@@ -18,11 +18,15 @@ from training.graphs import Replayed
 from training.models import Models, encode_prompts, image_ids, text_ids
 from training.optimizer import Average, Optimizer
 from training.pool import Pool
+from training.ranks import Gradient, Ranks
 from training.reader import UNKNOWN, Reader
 from training.run import Clock, Log, rate_at, save, wait
 
 Size = tuple[int, int]
 """Width and height in pixels."""
+
+ALIGN_EVERY = 100
+"""Steps between two alignments of the ranks' weights, which differences of rounding would part."""
 
 
 class Pretraining:
@@ -33,12 +37,13 @@ class Pretraining:
         models: Models,
         config: dict,
         assets: Path,
-        device: torch.device,
+        ranks: Ranks,
         seed: int,
         graphs: bool = True,
         compiled: bool = True,
     ):
-        self.models, self.config, self.device = models, config, device
+        self.models, self.config, self.ranks = models, config, ranks
+        self.device = device = ranks.device
         self.stage = stage = config["pretraining"]
         self.positions = config["posters"]["text_tokens"]
         # A copy that holds the averaged weights, for evaluation and export. It is not compiled.
@@ -46,13 +51,16 @@ class Pretraining:
         self.reader = Reader(models.transformer.inner_dim).to(device)
         self.reading_weight = torch.zeros((), device=device)
         self.trained = [models.transformer, models.text_encoder]
+        ranks.align(self._all())
         self.optimizer = Optimizer(
             [*self.trained, self.reader], device, decay=stage["weight_decay"]
         )
+        self.gradient = Gradient(self.optimizer.parameters, device)
         self.average = Average(self.trained)
         self.step = 0
         self.graphs = graphs and device.type == "cuda"
-        self.steps: dict[tuple, Replayed] = {}
+        self.gradients: dict[tuple, Replayed] = {}
+        self.update = Replayed(self._update, self.graphs)
         sizes = [(s["width"], s["height"], s["share"]) for s in config["posters"]["sizes"]]
         self.full_shares = {(w, h): share for w, h, share in sizes}
         low = stage["low_resolution"]
@@ -64,10 +72,14 @@ class Pretraining:
         }
         self.encoders = {(w, h): self._encoder(refresh, h, w) for w, h in self.pools}
         self.ropes: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
+        # The ranks draw the same numbers here, so that all train on one size at a time.
         self.rng = np.random.default_rng(seed)
+        # No rank sees the posters or the noise of another.
+        own = seed + 7919 * ranks.rank
+        torch.manual_seed(own)
         # The last share is the low resolution's.
         self.posters = data.Posters(
-            config["posters"], assets, refresh, self.positions, [*sizes, (*self.low, 0.0)], seed + 2
+            config["posters"], assets, refresh, self.positions, [*sizes, (*self.low, 0.0)], own + 2
         )
         self.source = data.batches(self.posters, config["posters"]["workers"], device)
         ids, length = tokenizers.Encoder(models.tokenizer, self.positions)("")
@@ -127,9 +139,8 @@ class Pretraining:
         """Chooses the size and the number of text positions of the next step at random."""
         if self.rng.random() < self.low_share(progress):
             return self.low, self.positions
-        sizes = [size for size in self.full_shares if self.pools[size].filled]
-        shares = np.array([self.full_shares[size] for size in sizes])
-        size = sizes[self.rng.choice(len(sizes), p=shares / shares.sum())]
+        shares = np.array(list(self.full_shares.values()))
+        size = list(self.full_shares)[self.rng.choice(len(shares), p=shares / shares.sum())]
         full = progress >= self.stage["full_text_from"]
         full = full or self.rng.random() < self.stage["full_text_share"]
         square = size == (256, 256)
@@ -140,7 +151,8 @@ class Pretraining:
         stage, pool = self.stage, self.pools[size]
         # With all text positions a step takes half more time and memory: use a smaller batch.
         share = 1.0 if positions == self.positions else 0.75
-        latents, lettering, cells, ids, lengths = pool.draw(max(int(stage["batch"] * share), 1))
+        part = self.ranks.part(int(stage["batch"] * share))
+        latents, lettering, cells, ids, lengths = pool.draw(part)
         count = len(latents)
         drop = torch.rand(count, device=self.device) < stage["drop_prompt"]
         ids = torch.where(drop[:, None], self.empty[0], ids)
@@ -165,25 +177,41 @@ class Pretraining:
     def advance(self, progress: float) -> torch.Tensor:
         """Runs one step. Returns losses and gradient norm as a tensor on the device."""
         stage, shape = self.stage, self.choose(progress)
-        if shape not in self.steps:
-            self.steps[shape] = Replayed(partial(self._step, *shape), self.graphs)
+        while not self.pools[shape[0]].filled:
+            self.refresh()
+        if shape not in self.gradients:
+            self.gradients[shape] = Replayed(partial(self.differentiate, *shape), self.graphs)
+        if self.step % ALIGN_EVERY == 0:
+            self.ranks.align(self._all())
         rate = rate_at(
             self.step, progress, stage["learning_rate"], stage["warmup_steps"], stage["decay_from"]
         )
         self.optimizer.set_rate(rate, self.step)
         self.reading_weight.fill_(stage["reading_weight"] * rate / stage["learning_rate"])
-        result = self.steps[shape]()
+        losses = self.gradients[shape]()
+        self.ranks.mean(self.gradient.values)
+        norm = self.update()
         self.average.update(min(stage["ema"], (1 + self.step) / (10 + self.step)))
         if self.step % stage["refresh_every"] == 0:
             self.render(progress)
             self.refresh()
         self.step += 1
-        return result
+        return torch.cat([losses, norm[None]])
 
-    def _step(self, size: Size, positions: int) -> torch.Tensor:
+    def differentiate(self, size: Size, positions: int) -> torch.Tensor:
+        """Computes this rank's gradient of a random batch. Returns the losses."""
         loss, plain, reading = self.loss(size, positions)
         (loss + self.reading_weight * reading).backward()
-        return torch.stack([loss.detach(), plain, reading.detach(), self.optimizer.step()])
+        self.gradient.take()
+        return torch.stack([loss.detach(), plain, reading.detach()])
+
+    def _update(self) -> torch.Tensor:
+        """Applies the gradient. Returns its norm."""
+        self.gradient.give()
+        return self.optimizer.step()
+
+    def _all(self) -> tuple[torch.nn.Module, ...]:
+        return (*self.trained, self.reader)
 
     def averaged(self) -> Models:
         """The models with the averaged weights."""
@@ -193,7 +221,7 @@ class Pretraining:
     def state(self, seconds: float) -> dict:
         """All that `restore` needs to continue the stage, after `seconds` of it."""
         return {
-            "weights": [m.state_dict() for m in (*self.trained, self.reader)],
+            "weights": [m.state_dict() for m in self._all()],
             "average": self.average.values,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
@@ -202,8 +230,7 @@ class Pretraining:
 
     def restore(self, state: dict) -> None:
         """Continues from a saved state."""
-        modules = (*self.trained, self.reader)
-        for module, weights in zip(modules, state["weights"], strict=True):
+        for module, weights in zip(self._all(), state["weights"], strict=True):
             module.load_state_dict(weights)
         torch._foreach_copy_(self.average.values, state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -213,17 +240,22 @@ class Pretraining:
 def train(
     stage: Pretraining, clock: Clock, state: Path, log: Log, look: Callable[[Models], None]
 ) -> None:
-    """Trains until the clock runs out. Saves the state every two minutes and at the end, and lets
-    `look` see the averaged models now and then and at the end."""
-    config = stage.stage
+    """Trains until the clock of the first rank runs out. That rank saves the state every two
+    minutes and at the end, and lets `look` see the averaged models now and then and at the end."""
+    config, first = stage.stage, stage.ranks.first
     stage.fill(config["pool_start"], clock.progress)
     log(stage="pretraining", event="filled", seconds=round(clock.seconds, 1))
     recent: deque[torch.Tensor] = deque(maxlen=100)
     saved = looked = clock.seconds
     start, since = stage.step, clock.seconds
-    while not clock.over:
-        recent.append(stage.advance(clock.progress))
+    while True:
+        progress, over = stage.ranks.agree([clock.progress, clock.over])
+        if over:
+            break
+        recent.append(stage.advance(progress))
         wait(stage.step)
+        if not first:
+            continue
         if stage.step % 100 == 0 or stage.step == 1:
             loss, plain, reading, norm = torch.stack(list(recent)).mean(0).tolist()
             now = clock.seconds
@@ -231,7 +263,7 @@ def train(
                 stage="pretraining", step=stage.step, seconds=round(now, 1), loss=loss,
                 text_loss=plain, reading=reading, gradient=norm,
                 steps_per_second=(stage.step - start) / max(now - since, 1e-3),
-                pool=sum(p.filled for p in stage.pools.values()),
+                pool=sum(p.filled for p in stage.pools.values()) * stage.ranks.count,
             )  # fmt: skip
             start, since = stage.step, now
         if clock.seconds - looked > config["eval_seconds"]:
@@ -240,5 +272,6 @@ def train(
         if clock.seconds - saved > 120:
             saved = clock.seconds
             save(state / "pretraining.pt", stage.state(saved))
-    save(state / "pretraining.pt", stage.state(clock.seconds))
-    look(stage.averaged())
+    if first:
+        save(state / "pretraining.pt", stage.state(clock.seconds))
+        look(stage.averaged())

@@ -13,6 +13,7 @@ from stages import autoencoder, pretraining
 from training import data
 from training.graphs import Replayed
 from training.models import Models
+from training.ranks import Ranks
 
 
 def measure(device: torch.device, function: Callable[[], object], times: int = 20) -> tuple:
@@ -30,9 +31,9 @@ def measure(device: torch.device, function: Callable[[], object], times: int = 2
     return first, sorted(once() for _ in range(times))[times // 2]
 
 
-def run(models: Models, config: dict, assets: Path, device: torch.device) -> None:
+def run(models: Models, config: dict, assets: Path, ranks: Ranks) -> None:
     """Runs and times rendering and every kind of training step, and prints the results."""
-    began = time.monotonic()
+    device, began = ranks.device, time.monotonic()
     times = 20 if device.type == "cuda" else 1
 
     def tell(name: str, first: float, median: float, images: int) -> None:
@@ -76,7 +77,7 @@ def run(models: Models, config: dict, assets: Path, device: torch.device) -> Non
         print("  losses", [round(x.item(), 4) for x in losses[:: max(1, len(losses) // 6)]])
     vae.requires_grad_(False)
 
-    stage = pretraining.Pretraining(models, config, assets, device, 7)
+    stage = pretraining.Pretraining(models, config, assets, ranks, 7)
     start = time.monotonic()
     stage.fill(1, 0.0)
     stage.fill(1, 1.0)
@@ -92,13 +93,12 @@ def run(models: Models, config: dict, assets: Path, device: torch.device) -> Non
         (full, tokenizers.FULL_POSITIONS),
         (other, stage.positions),
     ):
-        replayed = Replayed(partial(stage._step, shape, positions), stage.graphs)
+        replayed = Replayed(partial(stage.differentiate, shape, positions), stage.graphs)
         losses = []
 
         def step(replayed=replayed, losses=losses) -> None:
-            loss, _, _, norm = replayed()
-            losses.append(loss)
-            norms.append(norm)
+            losses.append(replayed()[0])
+            norms.append(stage.update())
 
         tell(f"{shape} {positions}", *measure(device, step, times), config["pretraining"]["batch"])
         print("  losses", [round(x.item(), 3) for x in losses[:: max(1, len(losses) // 6)]])
