@@ -9,6 +9,8 @@ import torch
 from diffusers import OvisImagePipeline
 
 import tiny_demo
+from judging import sources
+from judging.lists import Item
 from posters.poster import Phrase, Poster
 from stages import sampling, stochastic
 from training import models as model_parts
@@ -43,10 +45,12 @@ def test_the_sampler_draws_what_the_pipeline_draws(models):
         assert picture.std() > 1
 
 
-def test_lists_are_saved_by_seed(models, tmp_path):
-    items = [(7, Poster("", (), width=64, height=64))]
+@pytest.mark.parametrize("seeds", [(7, 8), (7, 7)])
+def test_lists_are_saved_where_they_are_looked_for(models, tmp_path, seeds):
+    items = [Item(seed, Poster("", (), width=64, height=64), frozenset()) for seed in seeds]
     sampling.save_lists(sampling.Sampler(models, 1, 1.0, 2), {"plain": items}, tmp_path)
-    assert (tmp_path / "plain" / "7.png").exists()
+    found = sources.read_folder(tmp_path / "plain", sources.file_names(items))
+    assert [picture.shape for picture in found] == [(64, 64, 3)] * 2
 
 
 MEANS, SHARES = torch.tensor([-1.0, 1.5]), torch.tensor([0.4, 0.6])

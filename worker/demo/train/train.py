@@ -74,7 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="a tiny model, for a CPU")
     parser.add_argument("--order", help="of `align`: one of those in stages/sequence.toml")
     parser.add_argument("--lists", nargs="+", default=[], help="of `sample`: held-out lists")
-    parser.add_argument("--save", type=Path, help="of `sample`: folder for LIST/SEED.png")
+    parser.add_argument("--save", type=Path, help="of `sample`: folder for the pictures")
     args = parser.parse_args()
     needed = ("init", "save") if args.what == "sample" else ("assets", "state")
     if missing := [f"--{name}" for name in needed if getattr(args, name) is None]:
@@ -164,11 +164,7 @@ def sample(args, config, models):
 
     settings = config["sampling"]
     sampler = Sampler(models, settings["steps"], settings["guidance"], 100, not args.no_graphs)
-    named = {
-        name: [(item.seed, item.poster) for item in lists.read(name)]
-        for name in args.lists or lists.LISTS
-    }
-    save_lists(sampler, named, args.save)
+    save_lists(sampler, {name: lists.read(name) for name in args.lists or lists.LISTS}, args.save)
 
 
 def pretrain(args, config, models, ranks, clock, log):

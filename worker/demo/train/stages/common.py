@@ -19,7 +19,7 @@ from prompts.defaults import simplified
 from prompts.describe import Describer
 from prompts.tokenizer import Encoder
 from stages.sampling import Sampler
-from training.models import Models
+from training.models import Models, compile_blocks
 from training.optimizer import Average, Optimizer
 from training.run import Clock, rate_at, save, wait
 
@@ -38,6 +38,8 @@ class Trained:
             getattr(models, name).requires_grad_(name in parts)
         # A copy that holds the averaged weights, for evaluation and export.
         self.shown = copy.deepcopy(models)
+        if stage["compiled"] and device.type == "cuda":
+            compile_blocks(models)
         self.modules = [getattr(models, name) for name in parts]
         self.optimizer = Optimizer(self.modules, device)
         self.average = Average(self.modules)

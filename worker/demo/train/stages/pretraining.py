@@ -15,7 +15,7 @@ from stages.autoencoder import encode
 from training import data
 from training.flow import predict, sigmas
 from training.graphs import Replayed
-from training.models import Models, encode_prompts, image_ids, text_ids
+from training.models import Models, compile_blocks, encode_prompts, image_ids, text_ids
 from training.optimizer import Average, Optimizer
 from training.pool import Pool
 from training.ranks import Gradient, Ranks
@@ -85,11 +85,7 @@ class Pretraining:
         ids, length = tokenizers.Encoder(models.tokenizer, self.positions)("")
         self.empty = (torch.from_numpy(ids).to(device).long(), torch.tensor(length, device=device))
         if device.type == "cuda" and compiled:
-            transformer = models.transformer
-            for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
-                block.compile(dynamic=False)
-            for layer in models.text_encoder.layers:
-                layer.compile(dynamic=False)
+            compile_blocks(models)
 
     def low_share(self, progress: float) -> float:
         """The share of steps at the low resolution."""

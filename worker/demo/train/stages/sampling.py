@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers.pipelines.ovis_image.pipeline_ovis_image import calculate_shift
-from PIL import Image
 from torch import nn
 
+from judging import sources
+from judging.lists import Item
 from posters.poster import Poster
 from prompts.tokenizer import FULL_POSITIONS, Encoder
 from training.flow import predict
@@ -217,11 +218,8 @@ def unpack(latents: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     return latents.permute(0, 3, 1, 4, 2, 5).reshape(len(latents), 16, 2 * height, 2 * width)
 
 
-def save_lists(
-    sampler: Sampler, lists: dict[str, Sequence[tuple[int, Poster]]], folder: Path
-) -> None:
-    """Draws held-out lists and writes FOLDER/LIST/SEED.png."""
+def save_lists(sampler: Sampler, lists: dict[str, Sequence[Item]], folder: Path) -> None:
+    """Draws held-out lists and writes them where `evaluate.py pictures FOLDER` finds them."""
     for name, items in lists.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for (seed, _), picture in zip(items, sampler.pictures(items), strict=True):
-            Image.fromarray(picture).save(folder / name / f"{seed}.png")
+        pictures = sampler.pictures([(item.seed, item.poster) for item in items])
+        sources.save(folder / name, sources.file_names(items), pictures)

@@ -183,3 +183,12 @@ def load_autoencoder(folder: Path, models: Models) -> None:
     """Loads the autoencoder of a checkpoint into `models`."""
     trained = AutoencoderKL.from_pretrained(folder, dtype=torch.float32)
     models.vae.load_state_dict(trained.state_dict())
+
+
+def compile_blocks(models: Models) -> None:
+    """Has the blocks of transformer and text encoder compiled, each shape when it is first used.
+    Copies of the models are not compiled."""
+    transformer = models.transformer
+    blocks = (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
+    for block in (*blocks, *models.text_encoder.layers):
+        block.compile(dynamic=False)
