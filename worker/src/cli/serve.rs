@@ -231,7 +231,7 @@ async fn load(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<Jobs, CliEr
         let load = move || {
             let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
             let say = |line: &str| tracing::info!("{line}");
-            let pipeline = loading::load(&checkpoint, &device.placement()?, say)?;
+            let pipeline = loading::load(&checkpoint, &device.placement(say)?, say)?;
             loading::warm_up(&pipeline, say)?;
             say(&loading::paths(&pipeline)?);
             Ok::<_, CliError>(pipeline.with_host_memory(device.host_memory()))
