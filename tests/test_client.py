@@ -18,7 +18,7 @@ import pytest
 
 from comfy_node import wire
 from comfy_node.settings import lookup
-from comfy_node.settings.config import PACK_ROOT, ComfyFolders, WorkerConfig
+from comfy_node.settings.config import ComfyFolders, WorkerConfig
 from comfy_node.texts import WorkerError
 from comfy_node.wire import WireTensor
 from comfy_node.worker import backoff, persistence
@@ -216,8 +216,8 @@ def test_without_a_worker_the_error_says_how_to_start_one():
     error = failure_of(WorkerConfig(url=f"ws://127.0.0.1:{port}/ws"))
     assert isinstance(error, NoWorker)
     assert f"No ovis-worker answers at 127.0.0.1:{port}" in error.message
-    assert f"ovis-worker serve --model PATH --listen 127.0.0.1:{port}" in error.hint
-    assert "OVIS_WORKER_BIN" in error.hint and str(PACK_ROOT) in error.hint
+    assert f"{sys.executable} -m pip install ovis-worker-bin" in error.hint
+    assert "OVIS_WORKER_BIN" in error.hint and "cargo" not in error.hint
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ import hashlib
 import math
 import os
 import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,11 +29,11 @@ from .config import (
     DEFAULT_PATIENCE,
     DEFAULT_URL,
     ENVIRONMENT,
-    PACK_ROOT,
     ComfyFolders,
     WorkerConfig,
 )
 from .file import SETTINGS_FILE, read_entries
+from .installed import find_binary
 from .secret import Secret
 
 _TEXTS = ("url", "token", "binary", "model", "fingerprint")
@@ -80,7 +79,7 @@ def resolve(
         label=label,
         url=clean_text(entry.get("url")) or DEFAULT_URL,
         token=Secret.of(clean_text(entry.get("token"))),
-        binary=clean_path(entry.get("binary")) or known_binary(environ),
+        binary=clean_path(entry.get("binary")) or find_binary(environ),
         model=model,
         args=tuple(args),
         log=str(log) if log else None,
@@ -115,15 +114,6 @@ def fingerprint(config: WorkerConfig) -> str:
         "utf-8", "surrogatepass"
     )
     return hashlib.blake2b(whole, key=_KEY, digest_size=16).hexdigest()
-
-
-def known_binary(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The worker binary to use without a setting: built in this clone, or found on PATH."""
-    suffix = ".exe" if os.name == "nt" else ""
-    built = PACK_ROOT / "target" / "release" / f"ovis-worker{suffix}"
-    if built.is_file():
-        return str(built)
-    return shutil.which("ovis-worker", path=environ.get("PATH"))
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -161,9 +161,11 @@ fn open_library(name: &CStr) -> Result<Library, String> {
 
 /// The folders of CUDA's libraries in the Python environment that a program is installed in.
 ///
-/// NVIDIA's packages, on which PyTorch depends, put them into `nvidia/*/lib` beside the other
-/// packages: `lib/python3.X/site-packages` of a virtual or user environment, `dist-packages` in
-/// Debian's, and the folder itself after `pip install --target`.
+/// NVIDIA's packages, on which PyTorch depends, put them into `nvidia/cu13/lib` and, for cuDNN,
+/// `nvidia/cudnn/lib` beside the other packages: `lib/python3.X/site-packages` of a virtual or user
+/// environment, `dist-packages` in Debian's, and the folder itself after `pip install --target`.
+/// cuDNN for CUDA 12 has the same folder and file names, and needs CUDA 12's libraries; its folder
+/// is left out.
 fn library_folders(program: Option<&Path>) -> Vec<PathBuf> {
     let Some(prefix) = program.and_then(|program| program.parent()?.parent()) else {
         return Vec::new();
@@ -180,10 +182,21 @@ fn library_folders(program: Option<&Path>) -> Vec<PathBuf> {
     }
     packages
         .iter()
-        .flat_map(|folder| sorted(&folder.join("nvidia")))
-        .map(|package| package.join("lib"))
+        .flat_map(|folder| {
+            let cudnn = has_cudnn_13(folder).then(|| folder.join("nvidia/cudnn/lib"));
+            [Some(folder.join("nvidia/cu13/lib")), cudnn]
+        })
+        .flatten()
         .filter(|folder| folder.is_dir())
         .collect()
+}
+
+/// Whether a folder of Python packages has cuDNN for CUDA 13, by the package's description.
+fn has_cudnn_13(packages: &Path) -> bool {
+    sorted(packages).iter().any(|path| {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        name.starts_with(b"nvidia_cudnn_cu13-") && name.ends_with(b".dist-info")
+    })
 }
 
 /// The entries of a folder in alphabetical order; none if it cannot be read.
@@ -210,13 +223,20 @@ mod tests {
             ("target", ""),
         ] {
             let prefix = root.path().join(prefix);
-            let nvidia = prefix.join(packages).join("nvidia");
-            for package in ["cu13", "cudnn"] {
-                fs::create_dir_all(nvidia.join(package).join("lib")).unwrap();
+            let packages = prefix.join(packages);
+            let [cuda, cudnn] =
+                ["cu13", "cudnn"].map(|name| packages.join("nvidia").join(name).join("lib"));
+            for folder in [
+                &cuda,
+                &cudnn,
+                &packages.join("nvidia_cudnn_cu12-9.10.2.21.dist-info"),
+            ] {
+                fs::create_dir_all(folder).unwrap();
             }
-            fs::create_dir_all(nvidia.join("without")).unwrap();
-            let found = library_folders(Some(&prefix.join("bin/ovis-worker")));
-            assert_eq!(found, [nvidia.join("cu13/lib"), nvidia.join("cudnn/lib")]);
+            let found = || library_folders(Some(&prefix.join("bin/ovis-worker")));
+            assert_eq!(found(), [cuda.clone()]);
+            fs::create_dir(packages.join("nvidia_cudnn_cu13-9.20.0.48.dist-info")).unwrap();
+            assert_eq!(found(), [cuda, cudnn]);
         }
         assert!(library_folders(Some(&root.path().join("bin/ovis-worker"))).is_empty());
         assert!(library_folders(None).is_empty());
