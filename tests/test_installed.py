@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 import urllib.error
@@ -21,7 +22,7 @@ from comfy_node.worker.handshake import _other_version
 from comfy_node.worker.process import WorkerProcess
 from comfy_node.worker.start_hint import Machine
 from comfy_node.worker.update_hint import how_to_update_pack, how_to_update_worker
-from worker_binary import binary, free_port
+from worker_binary import ROOT, binary, free_port, stop
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux libraries")
 
@@ -175,6 +176,34 @@ def test_a_worker_in_the_scripts_folder_is_started_and_stopped(tmp_path, tiny, m
     worker_process.stop(config)
     assert process._process.wait(60) == 0
     assert not worker_process.may_stop(config)
+
+
+@pytest.mark.parametrize("has_vae", [False, True])
+def test_a_models_folder_without_ovis_weights_is_served_with_the_demo_model(tmp_path, has_vae):
+    for folder in ("diffusion_models", "text_encoders", "vae"):
+        (tmp_path / "models" / folder).mkdir(parents=True)
+    if has_vae:
+        vae = ROOT / "worker/demo/model/vae/diffusion_pytorch_model.safetensors"
+        (tmp_path / "models/vae/ae.safetensors").symlink_to(vae)
+    port = free_port()
+    command = [binary(), "serve", "--model", tmp_path / "models", "--listen", f"127.0.0.1:{port}"]
+    with (tmp_path / "log").open("wb") as log:
+        started = subprocess.Popen([*command, "--or-demo"], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while not _is_ready(port):
+            assert started.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        text = (tmp_path / "log").read_text()
+        assert "has no transformer of Ovis-Image: the demo model is used" in text
+    finally:
+        stop(started)
+
+
+def test_without_the_option_a_folder_without_weights_is_an_error(tmp_path):
+    command = [binary(), "serve", "--model", tmp_path, "--listen", f"127.0.0.1:{free_port()}"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert refused.returncode == 1 and "holds no Ovis-Image weights" in refused.stderr
 
 
 def _is_ready(port: int) -> bool:

@@ -69,11 +69,15 @@ def resolve(
             ),
         )
     # The worker recognises the layout of ComfyUI's models folder.
-    model = clean_path(entry.get("model")) or (str(folders.models) if folders.models else None)
+    chosen = clean_path(entry.get("model"))
+    model = chosen or (str(folders.models) if folders.models else None)
     args = entry.get("args", [])
-    names_tokenizer = any(arg.partition("=")[0] == "--tokenizer" for arg in args)
-    if folders.models and model == str(folders.models) and not names_tokenizer:
+    named = {arg.partition("=")[0] for arg in args}
+    if folders.models and model == str(folders.models) and "--tokenizer" not in named:
         args = [*args, *_tokenizer_args(folders)]
+    if model and not chosen and "--or-demo" not in named:
+        # Before weights are downloaded, the worker draws with its demo model.
+        args = [*args, "--or-demo"]
     log = folders.private / f"ovis_worker_{_file_safe(label)}.log" if folders.private else None
     return WorkerConfig(
         label=label,

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::error::CliError;
 use super::values::parsed;
-use crate::checkpoint::CheckpointArgs;
+use crate::checkpoint::{Checkpoint, CheckpointArgs, WeightsError};
 use crate::nn::{check_fp8, check_gpu, keep_freed_memory, NoGpu, Placement, WeightFormat};
 use crate::pipeline::{parse_bytes, NotBytes};
 use crate::text::first_line;
@@ -45,6 +45,39 @@ impl ModelArgs {
                 ..named
             },
             false => named,
+        }
+    }
+
+    /// Opens the named checkpoint, or the demo model if no argument names any. With `or_demo`, also
+    /// if the named one has no transformer, which `say` is told.
+    ///
+    /// # Errors
+    /// A file cannot be read as a checkpoint.
+    pub fn open_or_demo(
+        &self,
+        or_demo: bool,
+        say: impl Fn(&str),
+    ) -> Result<Checkpoint, WeightsError> {
+        let opened = Checkpoint::open(&self.checkpoint_or_demo());
+        let lacks_transformer = match &opened {
+            Ok(checkpoint) => checkpoint.transformer.is_none(),
+            Err(error) => matches!(error, WeightsError::Nothing { .. }),
+        };
+        match demo_model().filter(|_| or_demo && lacks_transformer) {
+            None => opened,
+            Some(demo) => {
+                let folder = self.model.as_deref().unwrap_or(Path::new("")).display();
+                say(&format!(
+                    "`{folder}` has no transformer of Ovis-Image: the demo model is used"
+                ));
+                if let Ok(found) = &opened {
+                    found.skipped.iter().for_each(|file| say(&file.reason));
+                }
+                Checkpoint::open(&CheckpointArgs {
+                    model: Some(demo),
+                    ..CheckpointArgs::default()
+                })
+            }
         }
     }
 
