@@ -13,6 +13,7 @@ use super::keeping_args::KeepingArgs;
 use super::listening::Bound;
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::otlp::OtlpArgs;
+use super::service_manager::ServiceManager;
 use super::tls_args::{Reach, TlsArgs};
 use super::token_args::{TokenArgs, MAKE_A_TOKEN};
 use super::values::{parsed, seconds, text, whole_within};
@@ -201,6 +202,11 @@ async fn serve(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<(), CliErr
         },
         grace: Duration::from_secs_f64(args.grace),
         ..Options::default()
+    };
+    let manager = ServiceManager::of_this_process().ready();
+    let shutdown = async {
+        shutdown.await;
+        manager.say_stopping();
     };
     let served = server::serve(listener, jobs, options, shutdown).await;
     served.map_err(|why| {
