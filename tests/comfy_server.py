@@ -217,6 +217,7 @@ class ComfyServer:
         return {
             str(node["id"]): {"class_type": node["type"], "inputs": self._inputs(node, links)}
             for node in workflow["nodes"]
+            if node["type"] != "MarkdownNote"  # only the frontend has it
         }
 
     def _inputs(self, node: dict, links: dict[int, list]) -> dict:

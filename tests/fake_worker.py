@@ -425,6 +425,7 @@ if __name__ == "__main__":
     parser.add_argument("--listen", required=True)
     parser.add_argument("--model")
     parser.add_argument("--tokenizer")
+    parser.add_argument("--or-demo", action="store_true")
     arguments = parser.parse_args()
     if arguments.model == "broken":
         sys.exit("The weights are broken.")

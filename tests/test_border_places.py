@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,6 +146,15 @@ def test_a_damaged_note_is_no_process(tmp_path, note):
 
 # The next step on this machine
 
+
+@pytest.mark.parametrize(("has_nvidia", "has_cargo"), [(True, True), (False, False)])
+def test_the_next_step_is_pip_where_there_is_a_package(has_nvidia, has_cargo):
+    hint = how_to_start(WorkerConfig(), Machine(has_nvidia, has_cargo, has_wheel=True))
+    command = f"{shlex.quote(sys.executable)} -m pip install ovis-worker-bin"
+    for text in (hint, hint.chinese.format(**hint.about)):
+        assert command in text and "build" not in text and "cargo" not in text
+
+
 NEXT = {
     (True, True): "worker/cuda-toolchain build",
     (False, True): "cargo build --release",
@@ -154,7 +165,7 @@ NEXT = {
 
 @pytest.mark.parametrize(("has_nvidia", "has_cargo"), NEXT)
 def test_the_next_step_suits_the_machine(has_nvidia, has_cargo):
-    machine = Machine(has_nvidia, has_cargo)
+    machine = Machine(has_nvidia, has_cargo, has_wheel=False)
     hint = how_to_start(WorkerConfig(), machine)
     assert NEXT[has_nvidia, has_cargo] in hint and str(PACK_ROOT) in hint
     build = "worker/cuda-toolchain build" if has_nvidia else "cargo build --release"
@@ -176,7 +187,8 @@ def test_a_driver_is_seen_by_its_program_or_its_files(monkeypatch, found):
     monkeypatch.setattr("shutil.which", lambda name, **_: found if "nvidia" in name else None)
     monkeypatch.setattr(os.path, "exists", lambda _: False)
     monkeypatch.setattr(Path, "is_file", lambda _: False)
-    assert Machine.detect() == Machine(has_nvidia=found is not None, has_cargo=False)
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert Machine.detect() == Machine(found is not None, has_cargo=False, has_wheel=False)
 
 
 # House templates lie where anyone who reaches ComfyUI can write: they are data

@@ -58,7 +58,7 @@ def ask(user, method: str, path: str, data: bytes | None = None, **headers: str)
 @pytest.fixture
 def away(tmp_path, monkeypatch):
     """A worker `local` that does not run, without a binary to start it."""
-    monkeypatch.setattr(lookup, "known_binary", lambda *_: None)
+    monkeypatch.setattr(lookup, "find_binary", lambda *_: None)
     describe(tmp_path, local={"url": f"127.0.0.1:{free_port()}"})
     return tmp_path
 
@@ -306,7 +306,7 @@ def test_who_may_not_start_a_worker_is_not_offered_it(tmp_path):
 
 
 def test_neither_a_token_nor_a_login_is_ever_in_an_answer(tmp_path, monkeypatch):
-    monkeypatch.setattr(lookup, "known_binary", lambda *_: None)
+    monkeypatch.setattr(lookup, "find_binary", lambda *_: None)
     port = free_port()
     describe(
         tmp_path,

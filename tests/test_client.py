@@ -18,7 +18,7 @@ import pytest
 
 from comfy_node import wire
 from comfy_node.settings import lookup
-from comfy_node.settings.config import PACK_ROOT, ComfyFolders, WorkerConfig
+from comfy_node.settings.config import ComfyFolders, WorkerConfig
 from comfy_node.texts import WorkerError
 from comfy_node.wire import WireTensor
 from comfy_node.worker import backoff, persistence
@@ -216,8 +216,8 @@ def test_without_a_worker_the_error_says_how_to_start_one():
     error = failure_of(WorkerConfig(url=f"ws://127.0.0.1:{port}/ws"))
     assert isinstance(error, NoWorker)
     assert f"No ovis-worker answers at 127.0.0.1:{port}" in error.message
-    assert f"ovis-worker serve --model PATH --listen 127.0.0.1:{port}" in error.hint
-    assert "OVIS_WORKER_BIN" in error.hint and str(PACK_ROOT) in error.hint
+    assert f"{sys.executable} -m pip install ovis-worker-bin" in error.hint
+    assert "OVIS_WORKER_BIN" in error.hint and "cargo" not in error.hint
 
 
 @pytest.fixture
@@ -303,8 +303,14 @@ def test_the_settings_file_describes_any_worker_but_the_environment_only_local(t
     assert not config.is_on_this_machine
 
 
-def test_comfyuis_models_folder_is_the_default_model(tmp_path):
-    assert lookup.resolve("local", ComfyFolders(tmp_path, Path("/m")), {}).model == str(Path("/m"))
+def test_comfyuis_models_folder_is_the_default_model_and_the_demo_model_until_there_are_weights(
+    tmp_path,
+):
+    places = ComfyFolders(tmp_path, Path("/m"))
+    config = lookup.resolve("local", places, {})
+    assert (config.model, config.args) == (str(Path("/m")), ("--or-demo",))
+    named = lookup.resolve("local", places, {"OVIS_WORKER_MODEL": "/other"})
+    assert (named.model, named.args) == ("/other", ())
 
 
 def test_comfyuis_own_tokenizer_goes_with_its_models_folder_that_has_none(tmp_path):
@@ -313,18 +319,18 @@ def test_comfyuis_own_tokenizer_goes_with_its_models_folder_that_has_none(tmp_pa
     tokenizer.mkdir(parents=True)
     places = ComfyFolders(tmp_path, models, tokenizer)
     named = ("--tokenizer", str(tokenizer))
-    assert lookup.resolve("local", places, {}).args == named
+    assert lookup.resolve("local", places, {}).args == (*named, "--or-demo")
     assert lookup.resolve("local", places, {"OVIS_WORKER_MODEL": str(models)}).args == named
     assert lookup.resolve("local", places, {"OVIS_WORKER_MODEL": "/m"}).args == ()
     (models / "text_encoders" / "ovis" / "tokenizer.json").touch()
-    assert lookup.resolve("local", places, {}).args == ()
+    assert lookup.resolve("local", places, {}).args == ("--or-demo",)
 
 
 def test_a_tokenizer_that_is_named_in_the_settings_stays(tmp_path):
     entry = {"args": ["--device", "cpu", "--tokenizer=/t"]}
     (tmp_path / "ovis_worker.json").write_text(json.dumps({"workers": {"local": entry}}))
     places = ComfyFolders(tmp_path, tmp_path / "models", tmp_path)
-    assert lookup.resolve("local", places, {}).args == tuple(entry["args"])
+    assert lookup.resolve("local", places, {}).args == (*entry["args"], "--or-demo")
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ def test_a_sentence_is_in_the_language_of_the_page_that_asks(tmp_path):
 
 def test_a_status_says_its_problem_in_the_language_of_the_page(tmp_path, monkeypatch):
     # A binary that was built in this clone would be started.
-    monkeypatch.setattr(lookup, "known_binary", lambda *_: None)
+    monkeypatch.setattr(lookup, "find_binary", lambda *_: None)
     describe(tmp_path, local={"url": f"ws://127.0.0.1:{free_port()}"})
 
     async def question(client: TestClient) -> list[str]:

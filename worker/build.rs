@@ -127,22 +127,15 @@ mod cuda {
             .compile("ovis_cudnn");
     }
 
-    /// Without an installed driver, libcuda is an empty stub whose symbols stay unresolved until
-    /// the worker runs on a machine with a real one.
+    /// No CUDA library is linked but the static runtime of candle's kernels: `src/nn/cuda/functions.rs`
+    /// defines their functions, and the libraries are opened at run time. Those that candle and
+    /// cudarc name for the linker are empty archives in a folder of the toolchain script.
     pub fn link() {
         if let Some(dir) = variable("OVIS_CUDA_LINK_DIR") {
             println!("cargo:rustc-link-search=native={dir}");
-            for argument in [
-                "-Wl,--unresolved-symbols=ignore-all",
-                "-Wl,--allow-shlib-undefined",
-                "-Wl,--no-as-needed",
-                "-lcuda",
-            ] {
-                println!("cargo:rustc-link-arg={argument}");
-            }
         }
         // The binary finds the libraries that the toolchain script has fetched by their absolute
-        // paths. On another machine it needs LD_LIBRARY_PATH.
+        // paths. Elsewhere it finds those of its Python environment, or needs LD_LIBRARY_PATH.
         for dir in variable("OVIS_CUDA_RUN_DIRS")
             .iter()
             .flat_map(env::split_paths)

@@ -11,6 +11,8 @@ from .certificate import read_fingerprint
 from .cleaning import without_token
 from .secret import Secret
 
+VERSION = "0.1.0"
+"""The version of the node pack, which requires the same version of the worker."""
 DEFAULT_LABEL = "local"
 DEFAULT_URL = "ws://127.0.0.1:7867/ws"
 DEFAULT_PATIENCE = 600.0

@@ -19,7 +19,6 @@ import hashlib
 import math
 import os
 import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,11 +29,11 @@ from .config import (
     DEFAULT_PATIENCE,
     DEFAULT_URL,
     ENVIRONMENT,
-    PACK_ROOT,
     ComfyFolders,
     WorkerConfig,
 )
 from .file import SETTINGS_FILE, read_entries
+from .installed import find_binary
 from .secret import Secret
 
 _TEXTS = ("url", "token", "binary", "model", "fingerprint")
@@ -70,17 +69,21 @@ def resolve(
             ),
         )
     # The worker recognises the layout of ComfyUI's models folder.
-    model = clean_path(entry.get("model")) or (str(folders.models) if folders.models else None)
+    chosen = clean_path(entry.get("model"))
+    model = chosen or (str(folders.models) if folders.models else None)
     args = entry.get("args", [])
-    names_tokenizer = any(arg.partition("=")[0] == "--tokenizer" for arg in args)
-    if folders.models and model == str(folders.models) and not names_tokenizer:
+    named = {arg.partition("=")[0] for arg in args}
+    if folders.models and model == str(folders.models) and "--tokenizer" not in named:
         args = [*args, *_tokenizer_args(folders)]
+    if model and not chosen and "--or-demo" not in named:
+        # Before weights are downloaded, the worker draws with its demo model.
+        args = [*args, "--or-demo"]
     log = folders.private / f"ovis_worker_{_file_safe(label)}.log" if folders.private else None
     return WorkerConfig(
         label=label,
         url=clean_text(entry.get("url")) or DEFAULT_URL,
         token=Secret.of(clean_text(entry.get("token"))),
-        binary=clean_path(entry.get("binary")) or known_binary(environ),
+        binary=clean_path(entry.get("binary")) or find_binary(environ),
         model=model,
         args=tuple(args),
         log=str(log) if log else None,
@@ -115,15 +118,6 @@ def fingerprint(config: WorkerConfig) -> str:
         "utf-8", "surrogatepass"
     )
     return hashlib.blake2b(whole, key=_KEY, digest_size=16).hexdigest()
-
-
-def known_binary(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The worker binary to use without a setting: built in this clone, or found on PATH."""
-    suffix = ".exe" if os.name == "nt" else ""
-    built = PACK_ROOT / "target" / "release" / f"ovis-worker{suffix}"
-    if built.is_file():
-        return str(built)
-    return shutil.which("ovis-worker", path=environ.get("PATH"))
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -36,11 +36,17 @@ CHINESE = {
     "{address}": (
         "请在侧边栏的 Ovis 页启动它，或手动运行：{binary} serve --model PATH --listen {address}"
     ),
-    "Install Rust from https://rustup.rs, then build the worker: run `{build}` in {folder}. "
-    "The nodes then start it. If you have a binary elsewhere, set OVIS_WORKER_BIN to its "
-    "path.": (
-        "请先从 https://rustup.rs 安装 Rust，再编译 Ovis 服务：在 {folder} 中运行 `{build}`，"
-        "之后节点会自动启动它。程序文件若在别处，请用 OVIS_WORKER_BIN 指定。"
+    "Install the worker: run `{command}`. The nodes then start it. If you have a binary "
+    "elsewhere, set OVIS_WORKER_BIN to its path.": (
+        "请安装 Ovis 服务：运行 `{command}`，之后节点会自动启动它。程序文件若在别处，"
+        "请用 OVIS_WORKER_BIN 指定。"
+    ),
+    "There is no ready-made worker for this system. Install Rust from https://rustup.rs, then "
+    "build the worker: run `{build}` in {folder}. The nodes then start it. If you have a binary "
+    "elsewhere, set OVIS_WORKER_BIN to its path.": (
+        "没有适用于本系统的现成 Ovis 服务。请先从 https://rustup.rs 安装 Rust，再编译 Ovis 服务："
+        "在 {folder} 中运行 `{build}`，之后节点会自动启动它。"
+        "程序文件若在别处，请用 OVIS_WORKER_BIN 指定。"
     ),
     "Build the worker: run `{build}` in {folder}. The nodes then start it. If you have a "
     "binary elsewhere, set OVIS_WORKER_BIN to its path, or run: ovis-worker serve --model "

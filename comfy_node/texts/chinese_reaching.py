@@ -15,8 +15,26 @@ REACHING = {
     "The worker at {address} speaks protocol version {theirs}, this node pack version {ours}.": (
         "{address} 上的 Ovis 服务使用协议版本 {theirs}，本节点包使用版本 {ours}。"
     ),
-    "Update the worker, which is the older of the two.": "请更新 Ovis 服务，它较旧。",
-    "Update the node pack, which is the older of the two.": "请更新节点包，它较旧。",
+    "Update the worker, which is the older of the two: on its machine, run `pip install "
+    "--upgrade {package}`, or `git pull` and the build in its clone; then restart it.": (
+        "请更新 Ovis 服务，它较旧：在它所在的机器上运行 `pip install --upgrade {package}`，"
+        "或在其克隆目录中运行 `git pull` 并重新编译，然后重启它。"
+    ),
+    "Update the worker, which is the older of the two: run `{command}`, and restart it in the "
+    "Ovis tab of the sidebar.": (
+        "请更新 Ovis 服务，它较旧：运行 `{command}`，然后在侧边栏的 Ovis 标签页中重启它。"
+    ),
+    "Update the worker, which is the older of the two: replace {binary} by a newer version, and "
+    "restart it in the Ovis tab of the sidebar.": (
+        "请更新 Ovis 服务，它较旧：用新版本替换 {binary}，然后在侧边栏的 Ovis 标签页中重启它。"
+    ),
+    "Update the node pack, which is the older of the two: run `{command}`, and restart ComfyUI.": (
+        "请更新节点包，它较旧：运行 `{command}`，然后重启 ComfyUI。"
+    ),
+    "Update the node pack, which is the older of the two: in ComfyUI's manager, or run "
+    "`{command}`; then restart ComfyUI.": (
+        "请更新节点包，它较旧：在 ComfyUI 的管理器中更新，或运行 `{command}`，然后重启 ComfyUI。"
+    ),
     "A proxy at {address} asks for a login (HTTP status {status}).": (
         "{address} 上的代理要求登录（HTTP 状态 {status}）。"
     ),

@@ -13,15 +13,16 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 from .. import wire
-from ..settings.config import WorkerConfig
+from ..settings.config import VERSION, WorkerConfig
 from ..settings.secret import Secret
 from ..texts import WorkerError, printable, say
 from ..wire import WireFormatError
 from .errors import from_wire
 from .not_a_worker import OTHER_PROGRAM, from_http_status, no_answer
 from .tls import from_tls_error, probe_for_tls
+from .update_hint import how_to_update_pack, how_to_update_worker
 
-CLIENT_NAME = f"ovis-worker comfy_node 0.1.0 {secrets.token_hex(4)}"
+CLIENT_NAME = f"ovis-worker comfy_node {VERSION} {secrets.token_hex(4)}"
 """Identifies this ComfyUI to the worker, which shares its time between clients by their names."""
 
 CONNECT_SECONDS = 10.0
@@ -194,11 +195,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _other_version(config: WorkerConfig, theirs: int) -> WorkerError:
-    older = (
-        say("Update the worker, which is the older of the two.")
-        if theirs < wire.PROTOCOL_VERSION
-        else say("Update the node pack, which is the older of the two.")
-    )
+    older = how_to_update_worker(config) if theirs < wire.PROTOCOL_VERSION else how_to_update_pack()
     return WorkerError(
         say(
             "The worker at {address} speaks protocol version {theirs}, this node pack version "

@@ -15,9 +15,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from ..files import read_json, write_atomically
 from ..settings.config import ENVIRONMENT, WorkerConfig
 from ..texts import WorkerError, printable, say
+from .cuda_libraries import with_libraries
 from .errors import StartFailed
 from .start_hint import how_to_start
 
@@ -159,7 +162,8 @@ def stop(config: WorkerConfig) -> None:
 
 
 def _environment(config: WorkerConfig) -> dict[str, str]:
-    """The child's environment, without the variables that describe the worker `local`.
+    """The child's environment: with CUDA's libraries, and without the variables that describe the
+    worker `local`.
 
     The token is passed in the environment, because every user of the machine can read command
     lines.
@@ -167,7 +171,7 @@ def _environment(config: WorkerConfig) -> dict[str, str]:
     environ = {name: text for name, text in os.environ.items() if name not in ENVIRONMENT.values()}
     if config.token:
         environ[ENVIRONMENT["token"]] = config.token.reveal()
-    return environ
+    return with_libraries(environ)
 
 
 def _settings_of(config: WorkerConfig) -> str:
@@ -220,13 +224,8 @@ def _read_record(config: WorkerConfig) -> _PidRecord | None:
 def _command_line(pid: int) -> list[str]:
     """The command line of a running process; empty if it cannot be found out."""
     try:
-        if os.path.isdir("/proc/self"):
-            return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
-        if os.name == "nt":
-            return []
-        command = ["ps", "-ww", "-p", str(pid), "-o", "args="]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.split()
-    except (OSError, subprocess.SubprocessError):
+        return psutil.Process(pid).cmdline()
+    except (OSError, ValueError, OverflowError, psutil.Error):
         return []
 
 

@@ -85,7 +85,7 @@ async def query_status(config: WorkerConfig, *, may_act: bool = True) -> WorkerS
             status.step, status.steps = pace.step, pace.steps
     startable = config.is_on_this_machine and config.binary is not None
     status.can_start = may_act and startable and status.state == "away"
-    # Both read files and may run `ps`, so they must not block the event loop.
+    # Both read files, so they must not block the event loop.
     is_ours = await asyncio.to_thread(worker_process.may_stop, config)
     status.restart_needed = await asyncio.to_thread(worker_process.needs_restart, config)
     # A worker that was started before its address was changed runs, but does not answer here.

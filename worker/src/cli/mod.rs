@@ -9,6 +9,7 @@
 //!   parsers of their values
 //! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
 //! - `otlp`: where `serve` delivers the traces of its jobs
+//! - `service_manager`: tells systemd how `serve` is doing
 //! - `loading`: from a checkpoint's name to a loaded pipeline
 //! - `error`, `signals`, `terminal`: how a command ends, and where its output goes
 
@@ -25,6 +26,7 @@ mod out_file;
 mod picture;
 mod runtime;
 mod serve;
+mod service_manager;
 mod shortcut_args;
 mod signals;
 mod terminal;

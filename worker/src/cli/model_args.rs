@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 
 use super::error::CliError;
 use super::values::parsed;
-use crate::checkpoint::CheckpointArgs;
-use crate::nn::{check_fp8, keep_freed_memory, Placement, WeightFormat};
+use crate::checkpoint::{Checkpoint, CheckpointArgs, WeightsError};
+use crate::nn::{check_fp8, check_gpu, keep_freed_memory, NoGpu, Placement, WeightFormat};
 use crate::pipeline::{parse_bytes, NotBytes};
 use crate::text::first_line;
 
@@ -48,6 +48,39 @@ impl ModelArgs {
         }
     }
 
+    /// Opens the named checkpoint, or the demo model if no argument names any. With `or_demo`, also
+    /// if the named one has no transformer, which `say` is told.
+    ///
+    /// # Errors
+    /// A file cannot be read as a checkpoint.
+    pub fn open_or_demo(
+        &self,
+        or_demo: bool,
+        say: impl Fn(&str),
+    ) -> Result<Checkpoint, WeightsError> {
+        let opened = Checkpoint::open(&self.checkpoint_or_demo());
+        let lacks_transformer = match &opened {
+            Ok(checkpoint) => checkpoint.transformer.is_none(),
+            Err(error) => matches!(error, WeightsError::Nothing { .. }),
+        };
+        match demo_model().filter(|_| or_demo && lacks_transformer) {
+            None => opened,
+            Some(demo) => {
+                let folder = self.model.as_deref().unwrap_or(Path::new("")).display();
+                say(&format!(
+                    "`{folder}` has no transformer of Ovis-Image: the demo model is used"
+                ));
+                if let Ok(found) = &opened {
+                    found.skipped.iter().for_each(|file| say(&file.reason));
+                }
+                Checkpoint::open(&CheckpointArgs {
+                    model: Some(demo),
+                    ..CheckpointArgs::default()
+                })
+            }
+        }
+    }
+
     /// The files to open.
     pub fn checkpoint(&self) -> CheckpointArgs {
         CheckpointArgs {
@@ -60,16 +93,30 @@ impl ModelArgs {
     }
 }
 
-/// Folder of the demo model: beside the program, or in the repository it was built from.
+/// Folder of the demo model: beside the program, where a Python package installs it, or in the
+/// repository that the program was built from.
 fn demo_model() -> Option<PathBuf> {
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|program| Some(program.parent()?.join("demo-model")));
-    let in_repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model");
-    beside
+    let program = std::env::current_exe().ok();
+    installed_demo_models(program.as_deref())
         .into_iter()
-        .chain([in_repository])
+        .chain([Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model")])
         .find(|folder| folder.join("model_index.json").is_file())
+}
+
+/// Where an installed program's demo model can be: `demo-model` in its own folder, or
+/// `share/ovis-worker/demo-model` beside that folder (`bin` or `Scripts` of a Python environment).
+fn installed_demo_models(program: Option<&Path>) -> Vec<PathBuf> {
+    let Some(folder) = program.and_then(Path::parent) else {
+        return Vec::new();
+    };
+    let shared = folder
+        .parent()
+        .map(|prefix| prefix.join("share/ovis-worker"));
+    [Some(folder), shared.as_deref()]
+        .into_iter()
+        .flatten()
+        .map(|folder| folder.join("demo-model"))
+        .collect()
 }
 
 /// Which device and precision to compute with.
@@ -120,23 +167,20 @@ pub enum Precision {
     Fp8,
 }
 
-/// Hint when this build of the program does not support GPUs.
-const NO_GPU_SUPPORT: &str = "In a clone of its repository, `worker/cuda-toolchain build` makes \
-     one with GPU support.";
-
 impl DeviceArgs {
     /// Host memory for jobs in bytes; `None` is the memory that is free after loading.
     pub fn host_memory(&self) -> Option<u64> {
         self.memory.0
     }
 
-    /// Opens the device and selects the precision.
+    /// Opens the device and selects the precision. Without `--device`, `say` receives a sentence
+    /// if a program with GPU support has to use the CPU.
     ///
     /// # Errors
-    /// The name is not that of a device, this program was built without GPU support, the device
-    /// cannot be opened, or it does not support the precision.
-    pub fn placement(&self) -> Result<Placement, CliError> {
-        let device = self.open()?;
+    /// The name is not that of a device, the GPU cannot be used or opened, or the device does not
+    /// support the precision.
+    pub fn placement(&self, say: impl Fn(&str)) -> Result<Placement, CliError> {
+        let device = self.open(say)?;
         let precision = match (self.precision, device.is_cpu()) {
             (Some(precision), _) => precision,
             (None, true) => Precision::F32,
@@ -149,9 +193,9 @@ impl DeviceArgs {
                         "--precision fp8 takes an NVIDIA GPU of compute capability 8.9 or newer, \
                          and this is {found}: use --precision bf16"
                     ),
-                    match candle_core::utils::cuda_is_available() {
-                        true => "--device names the GPU to use.",
-                        false => NO_GPU_SUPPORT,
+                    match check_gpu(0) {
+                        Ok(()) => "--device names the GPU to use.",
+                        Err(reason) => reason.hint(),
                     },
                 )
             })?;
@@ -169,14 +213,10 @@ impl DeviceArgs {
         })
     }
 
-    fn open(&self) -> Result<Device, CliError> {
+    fn open(&self, say: impl Fn(&str)) -> Result<Device, CliError> {
         let cuda = |ordinal: usize| {
-            if !candle_core::utils::cuda_is_available() {
-                return Err(CliError::new(
-                    "this ovis-worker was built without GPU support",
-                    format!("Use --device cpu. {NO_GPU_SUPPORT}"),
-                ));
-            }
+            check_gpu(ordinal)
+                .map_err(|reason| CliError::new(reason.to_string(), reason.hint()))?;
             let opened = Device::new_cuda(ordinal);
             let kept = opened.and_then(|device| keep_freed_memory(&device).map(|()| device));
             kept.map_err(|e| {
@@ -187,8 +227,16 @@ impl DeviceArgs {
             })
         };
         match self.device.as_deref() {
-            None if candle_core::utils::cuda_is_available() => cuda(0),
-            None | Some("cpu") => Ok(Device::Cpu),
+            None => match check_gpu(0) {
+                Ok(()) => cuda(0),
+                Err(reason) => {
+                    if !matches!(reason, NoGpu::NotBuilt) {
+                        say(&format!("no GPU is used: {reason}. {}", reason.hint()));
+                    }
+                    Ok(Device::Cpu)
+                }
+            },
+            Some("cpu") => Ok(Device::Cpu),
             Some("cuda") => cuda(0),
             Some(name) => {
                 let ordinal = name.strip_prefix("cuda:").and_then(|i| i.parse().ok());
@@ -203,12 +251,14 @@ impl DeviceArgs {
     }
 }
 
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
+    #[cfg(not(feature = "cuda"))]
     use clap::Parser;
 
     use super::*;
 
+    #[cfg(not(feature = "cuda"))]
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
@@ -216,13 +266,29 @@ mod tests {
     }
 
     #[test]
+    fn an_installed_demo_model_is_beside_the_program_or_in_its_prefix() {
+        let program = Path::new("/env/bin/ovis-worker");
+        let folders = ["/env/bin/demo-model", "/env/share/ovis-worker/demo-model"];
+        assert_eq!(
+            installed_demo_models(Some(program)),
+            folders.map(PathBuf::from)
+        );
+        assert!(installed_demo_models(None).is_empty());
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
     fn a_gpu_takes_a_program_that_is_built_for_it() {
         for name in ["cuda", "cuda:1"] {
             let line = Line::parse_from(["x", "--device", name]);
-            let refusal = format!("{:?}", line.device.placement().unwrap_err());
+            let refusal = format!("{:?}", line.device.placement(|_| ()).unwrap_err());
             assert!(refusal.contains("built without GPU support"), "{refusal}");
-            let hint = "`worker/cuda-toolchain build` makes one with GPU support.";
-            assert!(refusal.contains(hint), "{refusal}");
+            for way in [
+                "`pip install ovis-worker-bin`",
+                "`worker/cuda-toolchain build`",
+            ] {
+                assert!(refusal.contains(way), "{refusal}");
+            }
             assert!(!refusal.contains("candle"), "{refusal}");
         }
     }

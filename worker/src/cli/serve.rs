@@ -13,12 +13,12 @@ use super::keeping_args::KeepingArgs;
 use super::listening::Bound;
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::otlp::OtlpArgs;
+use super::service_manager::ServiceManager;
 use super::tls_args::{Reach, TlsArgs};
 use super::token_args::{TokenArgs, MAKE_A_TOKEN};
 use super::values::{parsed, seconds, text, whole_within};
 use super::watchdog::Watchdog;
 use super::{loading, runtime, signals};
-use crate::checkpoint::Checkpoint;
 use crate::device::{self, StartError, DEFAULT_MODEL};
 use crate::jobs::{Jobs, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
@@ -35,6 +35,9 @@ const MAX_CONNECTIONS: usize = 1 << 16;
 pub struct ServeArgs {
     #[command(flatten)]
     model: ModelArgs,
+    /// Serve the demo model if --model has no transformer of Ovis-Image yet.
+    #[arg(long)]
+    or_demo: bool,
     #[command(flatten)]
     device: DeviceArgs,
     /// Address and port to listen on. Only programs on this machine can reach the default
@@ -200,6 +203,11 @@ async fn serve(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<(), CliErr
         grace: Duration::from_secs_f64(args.grace),
         ..Options::default()
     };
+    let manager = ServiceManager::of_this_process().ready();
+    let shutdown = async {
+        shutdown.await;
+        manager.say_stopping();
+    };
     let served = server::serve(listener, jobs, options, shutdown).await;
     served.map_err(|why| {
         let hint = "The log above says why. Start the worker again.";
@@ -224,14 +232,14 @@ impl From<StartError<CliError>> for CliError {
 }
 
 async fn load(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<Jobs, CliError> {
-    let (model, device) = (args.model.clone(), args.device.clone());
+    let (model, device, or_demo) = (args.model.clone(), args.device.clone(), args.or_demo);
     let limits = args.keeping.limits(args.queue, args.queue_per_owner);
     let (journal, watchdog) = (args.keeping.journal()?, args.watchdog);
     tokio::task::spawn_blocking(move || {
         let load = move || {
-            let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
             let say = |line: &str| tracing::info!("{line}");
-            let pipeline = loading::load(&checkpoint, &device.placement()?, say)?;
+            let checkpoint = model.open_or_demo(or_demo, say)?;
+            let pipeline = loading::load(&checkpoint, &device.placement(say)?, say)?;
             loading::warm_up(&pipeline, say)?;
             say(&loading::paths(&pipeline)?);
             Ok::<_, CliError>(pipeline.with_host_memory(device.host_memory()))

@@ -1,11 +1,22 @@
-//! What a device has: fp8 units and memory.
+//! What a device has: its libraries, fp8 units and memory.
 
 use candle_core::{Device, Result};
 
 use super::backend::fused;
 use super::fused::Fused;
+use super::no_gpu::NoGpu;
 use super::operation::host_memory;
 use super::placement::Fp8Refusal;
+
+/// Checks that the GPU of a number can be used. Call it before the device is opened: it opens CUDA's
+/// libraries.
+///
+/// # Errors
+/// The program was built without GPU support, or the driver, a library or the GPU is missing or too
+/// old.
+pub fn check_gpu(ordinal: usize) -> std::result::Result<(), NoGpu> {
+    fused().check_gpu(ordinal)
+}
 
 /// Configures the driver to keep the memory of dropped tensors for new ones. By default it unmaps
 /// all of it at every synchronisation, which happens after each denoise step, and maps it again in

@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
+use super::no_gpu::NoGpu;
 use super::placement::{Fp8Refusal, Placement};
 use super::scaled_rows::ScaledRows;
 
@@ -325,6 +326,11 @@ pub trait Fused {
     /// A VAE's output as pixels in 0..1.
     fn to_pixels(&self, x: &Tensor) -> Result<Option<Tensor>> {
         Ok(None)
+    }
+
+    /// Checks that the GPU of a number can be used.
+    fn check_gpu(&self, ordinal: usize) -> std::result::Result<(), NoGpu> {
+        Err(NoGpu::NotBuilt)
     }
 
     /// Checks that the device multiplies 8-bit floats.

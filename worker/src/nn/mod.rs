@@ -21,6 +21,7 @@ mod heads;
 mod latents;
 mod linear;
 mod mlp;
+mod no_gpu;
 mod norm;
 mod operation;
 mod paths;
@@ -46,13 +47,16 @@ pub use block::{
 pub use blocks::Blocks;
 pub use conv::{upsample_nearest, Conv2d, MAX_UNFOLDED};
 pub use copy::{concat, dense};
-pub use device::{available_memory, check_fp8, device_memory, is_out_of_memory, keep_freed_memory};
+pub use device::{
+    available_memory, check_fp8, check_gpu, device_memory, is_out_of_memory, keep_freed_memory,
+};
 pub use embedding::{embed, timestep_embedding};
 pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, ReadyHeads};
 pub use heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 pub use latents::{blend, guided_velocity, patchify, to_pixels};
 pub use linear::Linear;
 pub use mlp::{gated_residual, swiglu};
+pub use no_gpu::NoGpu;
 pub use norm::{
     group_norm, modulated_layer_norm, modulated_layer_norm_fp8, rms_norm, GroupMoments, GroupNorm,
 };

@@ -50,7 +50,7 @@ use crate::server;
 /// # Errors
 /// An argument is out of range, the model cannot be loaded or does not fit, or the device fails.
 pub fn run(args: &BenchArgs) -> Result<(), CliError> {
-    let placement = args.device.placement()?;
+    let placement = args.device.placement(logging::say)?;
     let peak = Peak::watch(&placement.device);
     let source = Source::open(args.random_weights, &args.model)?;
     let native = source.native_size();

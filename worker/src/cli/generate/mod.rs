@@ -38,7 +38,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
     check_request(&request, args.batch, size)?;
     check_pixels(args.batch, size)?;
     let outputs = Outputs::check(args, format, size)?;
-    let placement = args.device.placement()?;
+    let placement = args.device.placement(logging::say)?;
     let pipeline = loading::load(&checkpoint, &placement, logging::say)?;
     let budget = Budget::now(&placement.device, args.device.host_memory());
     check_fits(args, &request, size, &pipeline, budget)?;

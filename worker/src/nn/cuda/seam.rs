@@ -4,11 +4,12 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::{
     attention, attention_fp8, block, channels_last, conv, copy, device, fp8, fp8_linear, latents,
-    linear, mlp, norm, paths, pointwise, rope, rows,
+    linear, mlp, norm, open, paths, pointwise, rope, rows,
 };
 use crate::nn::fused::{Factors, Fused, HeadFactors, ReadyHeads};
 use crate::nn::gradients::tracked;
 use crate::nn::heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
+use crate::nn::no_gpu::NoGpu;
 use crate::nn::placement::{Fp8Refusal, Placement};
 use crate::nn::scaled_rows::ScaledRows;
 
@@ -316,6 +317,10 @@ impl Fused for Cuda {
 
     fn to_pixels(&self, x: &Tensor) -> Result<Option<Tensor>> {
         untracked(&[x], || latents::to_pixels(x))
+    }
+
+    fn check_gpu(&self, ordinal: usize) -> std::result::Result<(), NoGpu> {
+        open::check_gpu(ordinal)
     }
 
     fn check_fp8(&self, device: &Device) -> std::result::Result<(), Fp8Refusal> {

@@ -56,7 +56,7 @@ const DTYPES: [DType; 2] = [DType::BF16, DType::F32];
 thread_local! {
     /// One per test thread: the state between kernel calls belongs to a thread, and tensors of two
     /// device handles cannot be combined.
-    static GPU: Device = Device::new_cuda(0).expect("these tests need a GPU");
+    static GPU: Device = crate::nn::test_gpu().expect("a build with GPU support");
 }
 
 fn gpu() -> Device {
