@@ -9,7 +9,7 @@ async def comfy_entrypoint():
     """
     from server import PromptServer
 
-    from .nodes import OvisExtension
+    from .nodes import OvisExtension, choices, replacements
     from .nodes.comfyui import folders
     from .routes import language, prompts, workers
     from .settings import private_folder
@@ -20,6 +20,9 @@ async def comfy_entrypoint():
     server = PromptServer.instance
     page_language.set_executing_page(lambda: server.client_id)
     server.add_on_prompt_handler(page_language.on_prompt)
+    choices.refresh()
+    await replacements.register()
+    server.app.middlewares.append(choices.refreshing)
     routes = server.routes
     language.add_routes(routes)
     prompts.add_routes(routes, here.user)

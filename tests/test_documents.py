@@ -18,7 +18,7 @@ DOCUMENTS = [
     "packaging/README.md",
     "packaging/grafana/README.md",
 ]
-FOLDERS = ("comfy_node", "locales", "packaging", "protocol", "tests", "worker", "workflows")
+FOLDERS = ("comfy_node", "locales", "packaging", "protocol", "tests", "worker", "example_workflows")
 
 
 def text_of(document: str) -> str:

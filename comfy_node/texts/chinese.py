@@ -132,6 +132,15 @@ CHINESE = {
     "Connect a node that makes an IMAGE, such as Load Image.": (
         "请连接能给出图像的节点，例如“加载图像”。"
     ),
+    "The input `{name}` is {side}; Ovis-Image needs a multiple of {multiple}.": (
+        "输入“{name}”为 {side}，而 Ovis-Image 需要 {multiple} 的倍数。"
+    ),
+    "Use {low} or {high}.": "请使用 {low} 或 {high}。",
+    "{width} × {height} pixels is not a size for Ovis-Image.": (
+        "Ovis-Image 不能使用 {width} × {height} 像素的尺寸。"
+    ),
+    "Use at most {most} megapixels, and a width from a quarter of the height to four times the "
+    "height.": "最多 {most} 百万像素，宽度应为高度的四分之一到四倍。",
     "The input `{name}` is {width} × {height} pixels; the minimum is {least} in each direction.": (
         "输入“{name}”为 {width} × {height} 像素，每边至少为 {least}。"
     ),
