@@ -157,6 +157,7 @@ def test_the_registrys_package_has_the_nodes_and_nothing_that_builds_them():
         "pyproject.toml",
         "requirements.txt",
         "example_workflows",
+        "subgraphs",
     }
     assert sum((ROOT / path).stat().st_size for path in packed) < 2_000_000
 
