@@ -334,6 +334,27 @@ CHINESE = {
         "涉及程序和密钥的设置，只能在运行 ComfyUI 的机器上的浏览器中修改，或修改那里的 "
         "ovis_worker.json；程序也只能在那里启动和停止。"
     ),
+    "From another machine, only {names} can be changed.": "从其他机器上只能修改 {names}。",
+    "Programs and paths are set in a browser on the machine that ComfyUI runs on, or in "
+    "ovis_worker.json there.": (
+        "程序和路径请在运行 ComfyUI 的机器上的浏览器中设置，或在那里的 ovis_worker.json 中设置。"
+    ),
+    "{address} is an address of ComfyUI's own machine, which can be set only there.": (
+        "{address} 是运行 ComfyUI 的机器自己的地址，只能在那里设置。"
+    ),
+    "Enter the address of another machine, under a label of its own.": (
+        "请用单独的标签填写其他机器的地址。"
+    ),
+    "The worker `{label}` is set by environment variables.": (
+        "名为“{label}”的 Ovis 服务由环境变量设定。"
+    ),
+    "Add a worker with another label.": "请用另一个标签添加 Ovis 服务。",
+    "The settings of the worker `{label}` name a program, a path or arguments.": (
+        "名为“{label}”的 Ovis 服务的设置中有程序、路径或参数。"
+    ),
+    "Change or remove them in a browser on the machine that ComfyUI runs on.": (
+        "请在运行 ComfyUI 的机器上的浏览器中修改或删除。"
+    ),
     "The request is larger than {most} KiB.": "请求超过 {most} KiB。",
     "Advice needs a prompt, and steps and cfg as numbers.": (
         "建议需要提示词，以及数值形式的 steps 和 cfg。"
