@@ -56,7 +56,7 @@ class Environment:
     def worker(self, *arguments: object, **environ: str) -> subprocess.CompletedProcess[str]:
         """Runs the installed worker as a user without anything else would."""
         return subprocess.run(
-            [self.scripts / "ovis-worker", *arguments],
+            [str(self.scripts / "ovis-worker"), *map(str, arguments)],
             capture_output=True,
             text=True,
             timeout=300,
