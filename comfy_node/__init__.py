@@ -7,11 +7,12 @@ async def comfy_entrypoint():
     The imports are local because only these modules need ComfyUI; all other rooms can be imported
     and tested without it.
     """
+    from comfy.cli_args import args
     from server import PromptServer
 
-    from .nodes import OvisExtension
+    from .nodes import OvisExtension, choices, replacements
     from .nodes.comfyui import folders
-    from .routes import language, prompts, workers
+    from .routes import language, prompts, remote, workers
     from .settings import private_folder
     from .texts import page_language
 
@@ -20,8 +21,13 @@ async def comfy_entrypoint():
     server = PromptServer.instance
     page_language.set_executing_page(lambda: server.client_id)
     server.add_on_prompt_handler(page_language.on_prompt)
+    choices.refresh()
+    await replacements.register()
+    server.app.middlewares.append(choices.refreshing)
     routes = server.routes
     language.add_routes(routes)
     prompts.add_routes(routes, here.user)
-    workers.add_routes(routes, folders)
+    workers.add_routes(
+        routes, folders, remote_settings=remote.may_edit(args), changed=choices.refresh
+    )
     return OvisExtension()

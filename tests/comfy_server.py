@@ -71,7 +71,7 @@ class ComfyServer:
             (base / folder).mkdir(parents=True, exist_ok=True)
         # Copy the pack: in the clone itself, the nodes would start a worker that was built there.
         pack = base / "custom_nodes" / "ovis-worker"
-        for folder in ("comfy_node", "locales", "workflows"):
+        for folder in ("comfy_node", "locales", "example_workflows", "subgraphs"):
             shutil.copytree(ROOT / folder, pack / folder, dirs_exist_ok=True)
         for file in ("__init__.py", "pyproject.toml"):
             shutil.copy(ROOT / file, pack)
@@ -211,16 +211,22 @@ class ComfyServer:
                     return run
         raise RuntimeError(f"ComfyUI closed its websocket:\n{self.tail()}")
 
-    def api_format(self, workflow: dict) -> dict:
-        """A graph-format workflow as the frontend would queue it."""
+    def api_format(self, workflow: dict, *, older: bool = False) -> dict:
+        """A graph-format workflow as the frontend would queue it.
+
+        In one of an ``older`` version, nodes of ours may lack values of later widgets.
+        """
         links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
         return {
-            str(node["id"]): {"class_type": node["type"], "inputs": self._inputs(node, links)}
+            str(node["id"]): {
+                "class_type": node["type"],
+                "inputs": self._inputs(node, links, older),
+            }
             for node in workflow["nodes"]
             if node["type"] != "MarkdownNote"  # only the frontend has it
         }
 
-    def _inputs(self, node: dict, links: dict[int, list]) -> dict:
+    def _inputs(self, node: dict, links: dict[int, list], older: bool) -> dict:
         info = self.info[node["type"]]
         values = iter(node["widgets_values"])
         inputs = {}
@@ -231,8 +237,8 @@ class ComfyServer:
                     continue
                 # If a native node has got a new widget since the graph was saved, the frontend
                 # uses its default. For our own nodes the values must be complete.
-                is_native = node["type"] not in self.ours
-                default = settings.get("default") if is_native else None
+                may_lack = older or node["type"] not in self.ours
+                default = settings.get("default") if may_lack else None
                 inputs[name] = next(values, default)
                 assert inputs[name] is not None, f"{node['type']} has no value for `{name}`"
                 if settings.get("control_after_generate") or settings.get("image_upload"):

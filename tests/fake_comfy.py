@@ -153,6 +153,7 @@ class PromptServer:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.routes = web.RouteTableDef()
+        self.app = web.Application()
         self.on_prompt: Callable[[dict], dict] | None = None
 
     def add_on_prompt_handler(self, handler: Callable[[dict], dict]) -> None:

@@ -5,7 +5,7 @@
     python tests/make_pictures.py thumbnails --model PATH [NAME ...]
     python tests/make_pictures.py screenshots --model PATH
 
-`thumbnails` runs the workflows, or those that are named, and writes `workflows/NAME.jpg`.
+`thumbnails` runs the workflows, or those that are named, and writes `example_workflows/NAME.jpg`.
 `screenshots` runs the poster in the browser, in English and Chinese, and writes
 `comfy_node/web/docs/graph-LANGUAGE.jpg`, which the README shows; it needs what `tests/browser`
 needs.
@@ -42,11 +42,11 @@ from comfy_node.pictures.sizes import FREE, size_of
 from comfy_server import ROOT, ComfyServer, free_port
 from real_worker import binary
 
-WORKFLOWS = ROOT / "workflows"
+WORKFLOWS = ROOT / "example_workflows"
 SCREENSHOTS = ROOT / "comfy_node" / "web" / "docs"
 BROWSER = ROOT / "tests" / "browser"
 THUMBNAIL = 512
-NATIVE_VAE = {"VAEDecode": "OvisDecode", "VAEEncode": "OvisVAEEncode"}
+NATIVE_VAE = {"VAEDecode": "OvisVAEDecode", "VAEEncode": "OvisVAEEncode"}
 SCREENSHOT_OF = "ovis_poster"
 
 
@@ -132,7 +132,7 @@ def on_the_worker(graph: dict) -> dict:
             continue
         if kind in NATIVE_VAE:
             source = inputs.get("samples") or inputs["pixels"]
-            ours = "latent" if kind == "VAEDecode" else "image"
+            ours = "samples" if kind == "VAEDecode" else "image"
             kind, inputs = NATIVE_VAE[kind], {"worker": [worker, 0], ours: source}
         made[id] = {"class_type": kind, "inputs": inputs}
     return made
@@ -180,7 +180,7 @@ def take_screenshot(
     denoise["control_after_generate"] = "fixed"
     size = {"megapixels": told.megapixels, "aspect_ratio": told.aspect}
     size["preset"] = None if told.aspect is None else FREE
-    values = {"OvisDenoise": denoise, "OvisEmptyLatent": size}
+    values = {"OvisKSampler": denoise, "OvisEmptyLatent": size}
     with tempfile.TemporaryDirectory() as folder:
         asked = {
             "scenario": "portrait",

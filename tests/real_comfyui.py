@@ -27,7 +27,7 @@ from real_worker import binary
 
 COMFYUI = os.environ.get("OVIS_COMFYUI")
 SETTINGS = "user/__ovis_worker/ovis_worker.json"
-WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 
 if not COMFYUI:
     SKIPPED = (
@@ -122,20 +122,22 @@ def graph(**changes: object) -> dict:
         ),
         "empty": ("EmptySD3LatentImage", {"width": 64, "height": 96, "batch_size": 1}),
         "denoise": (
-            "OvisDenoise",
+            "OvisKSampler",
             {
                 "worker": link("worker"),
                 "positive": link("positive"),
                 "negative": link("negative"),
-                "latent": link("empty"),
+                "latent_image": link("empty"),
                 "seed": 7,
                 "steps": 2,
                 "cfg": 5.0,
+                "sampler_name": "euler",
+                "scheduler": "flux",
                 "denoise": 1.0,
                 "shift": 0.0,
             },
         ),
-        "decode": ("OvisDecode", {"worker": link("worker"), "latent": link("denoise")}),
+        "decode": ("OvisVAEDecode", {"worker": link("worker"), "samples": link("denoise")}),
         "image": ("SaveImage", {"images": link("decode"), "filename_prefix": "small"}),
         "latents": ("SaveLatent", {"samples": link("denoise"), "filename_prefix": "small"}),
     }
@@ -204,11 +206,11 @@ def with_native_denoise(ours: dict) -> dict:
     """The same graph with the native sampler instead of our denoise."""
     unet = {"unet_name": native_models.TRANSFORMER, "weight_dtype": "default"}
     inputs = dict(ours["denoise"]["inputs"])
-    shift, latent = inputs.pop("shift"), inputs.pop("latent")
+    shift = inputs.pop("shift")
     del inputs["worker"]
-    inputs |= {"model": link("shifted"), "latent_image": latent}
-    inputs["sampler_name"] = inputs.pop("sampler", "euler")
-    inputs.setdefault("scheduler", "simple")
+    inputs["model"] = link("shifted")
+    if inputs["scheduler"] == "flux":  # which is the same as `simple` with a shift
+        inputs["scheduler"] = "simple"
     shifted = {"model": link("unet"), "shift": shift}
     return {
         **ours,

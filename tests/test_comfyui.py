@@ -29,13 +29,13 @@ FIXTURES = (comfy,)  # pytest finds it by name
 
 
 def test_every_node_is_there_with_its_sliders(comfy):
-    denoise = comfy.info["OvisDenoise"]["input"]["required"]
+    denoise = comfy.info["OvisKSampler"]["input"]["required"]
     assert denoise["steps"][1]["display"] == "slider"
-    assert denoise["cfg"][1]["display"] == "slider"
+    assert (denoise["steps"][1]["max"], denoise["cfg"][1]["max"]) == (200, 100)
     assert denoise["seed"][1]["control_after_generate"] is True
     ratio = comfy.info["OvisEmptyLatent"]["input"]["required"]["aspect_ratio"][1]
     assert (ratio["min"], ratio["max"], ratio["display"]) == (0.25, 4.0, "slider")
-    for node in ("OvisWorker", "OvisEncode", "OvisDecode", "OvisVAEEncode"):
+    for node in ("OvisWorker", "OvisEncode", "OvisVAEDecode", "OvisVAEEncode"):
         assert comfy.info[node]["category"] == "ovis"
 
 
@@ -57,8 +57,8 @@ SMALL = {
     "OvisEmptyLatent": {"megapixels": 0.25},
     "EmptySD3LatentImage": {"width": 256, "height": 256},
     "ImageScaleToTotalPixels": {"megapixels": 0.02},
-    "OvisDenoise": {"steps": 3},
-    "OvisDenoiseAdvanced": {"steps": 3},
+    "OvisKSampler": {"steps": 3},
+    "OvisKSamplerAdvanced": {"steps": 3},
     "OvisContactSheet": {"seeds": "1-2", "steps": "3", "cfg": "1"},
 }
 
@@ -156,7 +156,7 @@ def test_batch_index_picks_the_draw_as_in_comfyui(comfy):
     pair = latents_of(comfy, comfy.run(graph(denoise__seed=31, empty__batch_size=2)))
     second = graph(
         denoise__seed=31,
-        denoise__latent=link("second"),
+        denoise__latent_image=link("second"),
         empty__batch_size=2,
         second=("LatentFromBatch", {"samples": link("empty"), "batch_index": 1, "length": 1}),
     )
@@ -169,7 +169,7 @@ def test_batch_index_picks_the_draw_as_in_comfyui(comfy):
 def test_a_noise_mask_keeps_what_it_does_not_cover(comfy):
     masked = graph(
         denoise__seed=41,
-        denoise__latent=link("masked"),
+        denoise__latent_image=link("masked"),
         picture=("LoadImage", {"image": "example.png"}),
         scaled=(
             "ImageScale",
@@ -225,7 +225,7 @@ def test_an_error_on_the_worker_appears_as_its_sentence(comfy):
     odd = ("EmptyLatentImage", {"width": 72, "height": 96, "batch_size": 1})
     run = comfy.run(graph(empty=odd, denoise__seed=71))
     assert "multiple" in run.error
-    assert run.of("execution_error")[0]["node_type"] == "OvisDenoise"
+    assert run.of("execution_error")[0]["node_type"] == "OvisKSampler"
 
 
 def test_an_unknown_label_says_where_to_describe_it(comfy):

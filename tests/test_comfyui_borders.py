@@ -33,6 +33,9 @@ SOCKETS = {
     "OvisPromptTemplate": "",
     "OvisEncode": "worker",
     "OvisEmptyLatent": "",
+    "OvisKSampler": "worker positive negative latent_image",
+    "OvisKSamplerAdvanced": "worker positive negative latent_image custom_sampler sigmas",
+    "OvisVAEDecode": "worker samples",
     "OvisDenoise": "worker positive negative latent",
     "OvisDenoiseAdvanced": "worker positive negative latent custom_sampler sigmas",
     "OvisDecode": "worker latent",
@@ -122,7 +125,7 @@ def test_whatever_comes_into_an_input_the_prompt_ends_and_the_queue_goes_on(comf
 
 def test_a_value_from_a_node_is_taken_where_it_fits(comfy):
     # Proves that the table above tells a refused value from a refused link.
-    for node, name in (("OvisEmptyLatent", "batch_size"), ("OvisDenoise", "steps")):
+    for node, name in (("OvisEmptyLatent", "batch_size"), ("OvisKSampler", "steps")):
         run = comfy.run(with_any(comfy, node, name, "int"))
         assert run.of("execution_success"), run.error
 
@@ -135,18 +138,18 @@ def health(comfy) -> dict:
         return json.loads(said.read())
 
 
-@pytest.mark.parametrize("node", ["OvisDenoise", "OvisDenoiseAdvanced"])
+@pytest.mark.parametrize("node", ["OvisKSampler", "OvisKSamplerAdvanced"])
 def test_a_cancel_ends_every_job_of_a_list(comfy, node):
     assert comfy.run(graph(denoise__seed=300)).of("execution_success")
     made = undecoded(graph(denoise__steps=100, empty__width=512, empty__height=512))
     made["seeds"] = {"class_type": "ListOfSeeds", "inputs": {"first": 301, "count": 4}}
     made["denoise"]["inputs"]["seed"] = link("seeds")
-    if node == "OvisDenoiseAdvanced":
+    if node == "OvisKSamplerAdvanced":
         inputs = made["denoise"]["inputs"]
         del inputs["denoise"]
         inputs |= {
-            "noise_seed": inputs.pop("seed"), "add_noise": "enable", "sampler": "euler",
-            "scheduler": "flux", "start_at_step": 0, "end_at_step": 10_000,
+            "noise_seed": inputs.pop("seed"), "add_noise": "enable",
+            "start_at_step": 0, "end_at_step": 10_000,
             "return_with_leftover_noise": "disable",
         }  # fmt: skip
         made["denoise"]["class_type"] = node

@@ -125,7 +125,7 @@ def test_a_contact_sheet_holds_the_images_that_single_runs_make(comfy):
 def test_a_contact_sheet_takes_the_draws_that_the_latent_names(comfy):
     picked = ("LatentFromBatch", {"samples": link("empty"), "batch_index": 1, "length": 1})
     common = {"empty__batch_size": 2, "picked": picked}
-    alone = graph(**common, denoise__seed=7, denoise__latent=link("picked"))
+    alone = graph(**common, denoise__seed=7, denoise__latent_image=link("picked"))
     listed = sheet(seeds="7", cfg="5", latent=link("picked"))
     listed["empty"]["inputs"]["batch_size"] = 2
     listed["picked"] = alone["picked"]

@@ -42,7 +42,7 @@ def test_the_native_encode_gives_the_same_latents(comfy):
     common = {
         "worker__worker": "full",
         "denoise__denoise": 0.0,  # returns the encoder's output
-        "denoise__latent": link("start"),
+        "denoise__latent_image": link("start"),
         "picture": ("LoadImage", {"image": "example.png"}),
         "scaled": ("ImageScale", {"image": link("picture"), **size}),
     }
@@ -70,7 +70,7 @@ LATENTS = {
     "batch index": {
         "empty__batch_size": 4,
         "picked": ("LatentFromBatch", {"samples": link("empty"), "batch_index": 2, "length": 2}),
-        "denoise__latent": link("picked"),
+        "denoise__latent_image": link("picked"),
     },
     "without guidance": {"denoise__cfg": 1.0},
     # `simple` rounds to thousandths, so seven steps are not evenly spaced, and two thousand steps
@@ -101,7 +101,7 @@ def test_the_native_sampler_gives_the_same_image_to_image(native, masked, steps,
         even=("SolidMask", {"value": 0.7, "width": 20, "height": 20}),
         mask=("FeatherMask", soft),
         masked=("SetLatentNoiseMask", {"samples": link("start"), "mask": link("mask")}),
-        denoise__latent=link("masked" if masked else "start"),
+        denoise__latent_image=link("masked" if masked else "start"),
         denoise__seed=92,
         denoise__steps=steps,
         denoise__denoise=denoise,

@@ -5,10 +5,12 @@ Runs when ``OVIS_COMFYUI`` names a ComfyUI checkout.
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from comfy_server import WIDGETS
+from comfy_server import ROOT, WIDGETS
 from real_comfyui import comfy, graph, latents_of, undecoded
 
 FIXTURES = (comfy,)  # pytest finds it by name
@@ -19,7 +21,11 @@ PLACES = {
     "OvisWorker": "worker priority",
     "OvisPromptTemplate": "template headline style subject colours",
     "OvisEncode": "prompt max_sequence_length",
-    "OvisEmptyLatent": "aspect_ratio megapixels batch_size preset",
+    "OvisEmptyLatent": "aspect_ratio megapixels batch_size preset width height",
+    "OvisKSampler": "seed steps cfg sampler_name scheduler denoise quality shift cache",
+    "OvisKSamplerAdvanced": "add_noise noise_seed steps cfg sampler_name scheduler start_at_step "
+    "end_at_step return_with_leftover_noise shift cache guidance_start guidance_end",
+    "OvisVAEDecode": "",
     "OvisDenoise": "seed steps cfg denoise shift sampler scheduler cache",
     "OvisDenoiseAdvanced": "add_noise noise_seed steps cfg sampler scheduler shift start_at_step "
     "end_at_step return_with_leftover_noise cache guidance_start guidance_end",
@@ -27,6 +33,18 @@ PLACES = {
     "OvisVAEEncode": "",
     "OvisContactSheet": "seeds steps cfg columns cell_size sampler scheduler shift",
     "OvisCompare": "layout position gain before_label after_label",
+}
+
+
+OLDER = sorted((ROOT / "tests" / "older_graphs").glob("*.json"))
+"""Shipped workflows as earlier versions of the pack saved them."""
+SMALL = {
+    "OvisEmptyLatent": {"megapixels": 0.05},
+    "EmptySD3LatentImage": {"width": 256, "height": 256},
+    "ImageScaleToTotalPixels": {"megapixels": 0.02},
+    "OvisDenoise": {"steps": 2},
+    "OvisDenoiseAdvanced": {"steps": 2},
+    "OvisContactSheet": {"seeds": "1-2", "steps": "2", "cfg": "1"},
 }
 
 
@@ -71,15 +89,54 @@ LATER = {
 }
 
 
+@pytest.mark.parametrize("path", OLDER, ids=lambda path: path.stem)
+def test_a_workflow_that_an_earlier_version_saved_runs_unchanged(comfy, path):
+    api = comfy.api_format(json.loads(path.read_text(encoding="utf-8")), older=True)
+    for node in api.values():
+        node["inputs"] |= SMALL.get(node["class_type"], {})
+    run = comfy.run(api)
+    assert run.of("execution_success"), run.error or comfy.tail()
+    assert run.files("images")
+
+
+def first_form(made: dict, node: str) -> dict:
+    """The graph with an earlier node instead of the denoise, as API prompts had it."""
+    given = made["denoise"]["inputs"]
+    old = {name: given[name] for name in ("worker", "positive", "negative")}
+    old["latent"] = given["latent_image"]
+    if node == "OvisDenoise":
+        old |= {name: given[name] for name in FIRST[node].split()}
+    else:
+        old |= ADVANCED
+    return {**made, "denoise": {"class_type": node, "inputs": old}}
+
+
 @pytest.mark.parametrize("node", LATER)
 def test_a_graph_without_later_widgets_gives_the_latents_of_their_defaults(comfy, node):
-    old = undecoded(graph())
-    if node == "OvisDenoiseAdvanced":
-        sockets = ("worker", "positive", "negative", "latent")
-        wired = {name: old["denoise"]["inputs"][name] for name in sockets}
-        old["denoise"] = {"class_type": node, "inputs": wired | ADVANCED}
+    old = first_form(undecoded(graph()), node)
     before = latents_of(comfy, comfy.run(old))
     # Another empty latent, for which ComfyUI has no cached result.
     new = {**old, "empty": {**old["empty"], "class_type": "EmptyLatentImage"}}
     new["denoise"] = {**old["denoise"], "inputs": old["denoise"]["inputs"] | LATER[node]}
     assert np.array_equal(latents_of(comfy, comfy.run(new)), before)
+
+
+def test_an_earlier_node_gives_the_latents_of_its_successor(comfy):
+    made = undecoded(graph(denoise__seed=8))
+    new = latents_of(comfy, comfy.run(made))
+    assert np.array_equal(latents_of(comfy, comfy.run(first_form(made, "OvisDenoise"))), new)
+
+
+def test_comfyui_knows_what_replaces_an_earlier_node(comfy):
+    if comfy.version < (0, 14):
+        pytest.skip("SKIPPED: this version of ComfyUI cannot replace nodes.")
+    replaced = comfy.get("/node_replacements")
+    for old in ("OvisDenoise", "OvisDenoiseAdvanced", "OvisDecode"):
+        (told,) = replaced[old]
+        assert told["old_widget_ids"] == PLACES[old].split()
+        inputs = comfy.info[told["new_node_id"]]["input"]
+        new = {*inputs["required"], *inputs.get("optional", {})}
+        assert {one["new_id"] for one in told["input_mapping"]} <= new
+        theirs = comfy.info[old]["input"]
+        there = {*theirs["required"], *theirs.get("optional", {})}
+        assert {one["old_id"] for one in told["input_mapping"]} == there

@@ -34,8 +34,7 @@ def in_parts(kind: str, ours: dict) -> dict:
     rest |= {"noise_seed": whole["seed"], "end_at_step": 10000}
     first = rest | {"add_noise": "enable", "start_at_step": 0, "end_at_step": 2}
     first |= {"return_with_leftover_noise": "enable"}
-    latent = "latent" if kind == "OvisDenoiseAdvanced" else "latent_image"
-    second = rest | {"add_noise": "disable", "start_at_step": 2, latent: link("first")}
+    second = rest | {"add_noise": "disable", "start_at_step": 2, "latent_image": link("first")}
     second |= {"return_with_leftover_noise": "disable"}
     return {
         **ours,
@@ -46,7 +45,7 @@ def in_parts(kind: str, ours: dict) -> dict:
 
 def advanced(ours: dict, **inputs: object) -> dict:
     """The same graph with one advanced node instead of the denoise."""
-    made = in_parts("OvisDenoiseAdvanced", ours)
+    made = in_parts("OvisKSamplerAdvanced", ours)
     made["denoise"]["inputs"] = made.pop("first")["inputs"] | {"end_at_step": 10000} | inputs
     return made
 
@@ -100,11 +99,14 @@ NATIVE_SAMPLERS = {
 )
 def test_a_native_sampler_is_the_one_of_its_name(comfy, kind, inputs, name):
     made = graph(
-        denoise__seed=105, denoise__steps=3, denoise__sampler="euler", denoise__scheduler="simple"
+        denoise__seed=105,
+        denoise__steps=3,
+        denoise__sampler_name="euler",
+        denoise__scheduler="simple",
     )
     made = advanced(undecoded(made))
     chosen = {"class_type": kind, "inputs": inputs}
-    made["denoise"]["inputs"]["sampler"] = name or "euler"
+    made["denoise"]["inputs"]["sampler_name"] = name or "euler"
     by_name = latents_of(comfy, comfy.run(made))
     made["denoise"]["inputs"]["custom_sampler"] = link("chosen")
     by_node = latents_of(comfy, comfy.run({**made, "chosen": chosen}))
@@ -114,7 +116,7 @@ def test_a_native_sampler_is_the_one_of_its_name(comfy, kind, inputs, name):
 
 def test_a_native_sampler_that_the_worker_lacks_is_refused(comfy):
     chosen = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "heunpp2"}}
-    made = advanced(undecoded(graph(denoise__sampler="euler", denoise__scheduler="flux")))
+    made = advanced(undecoded(graph(denoise__sampler_name="euler", denoise__scheduler="flux")))
     made["denoise"]["inputs"]["custom_sampler"] = link("chosen")
     assert (
         "no equivalent of the connected sampler heunpp2"
@@ -124,7 +126,7 @@ def test_a_native_sampler_that_the_worker_lacks_is_refused(comfy):
 
 def test_sigmas_of_another_kind_of_model_are_refused(comfy):
     numbers = {"steps": 3, "sigma_max": 14.6, "sigma_min": 0.03, "rho": 7.0}
-    made = advanced(undecoded(graph(denoise__sampler="euler", denoise__scheduler="flux")))
+    made = advanced(undecoded(graph(denoise__sampler_name="euler", denoise__scheduler="flux")))
     made["denoise"]["inputs"]["sigmas"] = link("sigmas")
     made["sigmas"] = {"class_type": "KarrasScheduler", "inputs": numbers}
     assert "do not descend within 1 to 0" in comfy.run(made).error
@@ -148,9 +150,9 @@ def test_samplers_and_schedulers_are_the_native_ones(native, sampler, scheduler)
     ours = both(
         even=("SolidMask", mask),
         masked=("SetLatentNoiseMask", {"samples": link("empty"), "mask": link("even")}),
-        denoise__latent=link("masked"),
+        denoise__latent_image=link("masked"),
         denoise__seed=101,
-        denoise__sampler=sampler,
+        denoise__sampler_name=sampler,
         denoise__scheduler=scheduler,
     )
     ours = undecoded(ours)
@@ -164,18 +166,20 @@ def test_samplers_and_schedulers_are_the_native_ones(native, sampler, scheduler)
 
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m"])
 def test_a_pair_of_advanced_nodes_is_a_native_pair(native, sampler):
-    ours = undecoded(both(denoise__seed=102, denoise__sampler=sampler, denoise__scheduler="simple"))
+    ours = undecoded(
+        both(denoise__seed=102, denoise__sampler_name=sampler, denoise__scheduler="simple")
+    )
     theirs = in_parts("KSamplerAdvanced", with_native_denoise(ours))
     theirs = latents_of(native, native.run(theirs))
     assert (
-        distance(latents_of(native, native.run(in_parts("OvisDenoiseAdvanced", ours))), theirs)
+        distance(latents_of(native, native.run(in_parts("OvisKSamplerAdvanced", ours))), theirs)
         <= 1e-3
     )
 
 
 def test_native_samplers_and_sigmas_are_understood(native):
     """The same native SAMPLER and SIGMAS in the native SamplerCustom and in our advanced node."""
-    ours = both(denoise__seed=103, denoise__sampler="euler", denoise__scheduler="simple")
+    ours = both(denoise__seed=103, denoise__sampler_name="euler", denoise__scheduler="simple")
     ours = undecoded(ours)
     theirs = with_native_denoise(ours)
     parts = {

@@ -18,7 +18,16 @@ DOCUMENTS = [
     "packaging/README.md",
     "packaging/grafana/README.md",
 ]
-FOLDERS = ("comfy_node", "locales", "packaging", "protocol", "tests", "worker", "workflows")
+FOLDERS = (
+    "comfy_node",
+    "example_workflows",
+    "locales",
+    "packaging",
+    "protocol",
+    "subgraphs",
+    "tests",
+    "worker",
+)
 
 
 def text_of(document: str) -> str:

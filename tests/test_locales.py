@@ -86,6 +86,7 @@ def test_every_option_of_ours_has_a_chinese_name_of_its_own():
         ("OvisPromptTemplate", "template"): set(templates.find([templates.SHIPPED]).templates),
         ("OvisCompare", "layout"): set(compare.LAYOUTS),
         ("OvisContactSheet", "columns"): set(contact_sheet.AXES),
+        ("OvisKSampler", "quality"): {"steps as set", "preview: 20 steps", "final: 50 steps"},
         ("OvisWorker", "priority"): {priority.name.lower() for priority in Priority},
     }
     named = evaluate("chinese_names.js", "m.OPTIONS")
@@ -99,7 +100,8 @@ def test_every_option_of_ours_has_a_chinese_name_of_its_own():
 
 def test_every_title_in_a_workflow_is_there_in_both_languages():
     graphs = [
-        json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "workflows").glob("*.json")
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (ROOT / "example_workflows").glob("*.json")
     ]
     named = evaluate("chinese_names.js", "m.TITLES")
     titles = set()

@@ -18,8 +18,8 @@ from comfy_node.pictures.sizes import size_of
 from comfy_node.prompts.advice import advise
 from real_worker import ROOT
 
-WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-DENOISERS = {"OvisDenoise", "OvisDenoiseAdvanced", "OvisContactSheet"}
+WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+DENOISERS = {"OvisKSampler", "OvisKSamplerAdvanced", "OvisContactSheet"}
 
 
 def test_every_slider_position_gives_a_size_the_model_takes():
@@ -77,7 +77,7 @@ def test_the_entry_point_works_in_a_folder_of_any_name(tmp_path):
         server = sys.modules["server"].PromptServer.instance
         extension = asyncio.run(module.comfy_entrypoint())
         nodes = asyncio.run(extension.get_node_list())
-        assert len({node.define_schema().node_id for node in nodes}) == 10
+        assert len({node.define_schema().node_id for node in nodes}) == 13
         assert {route.path.split("/")[1] for route in server.routes} == {"ovis-worker"}
         assert server.on_prompt({"client_id": "a"}) == {"client_id": "a"}
 
@@ -122,7 +122,7 @@ class TestWorkflow:
         used = {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
         assert {"OvisWorker", "OvisEncode", "SaveImage"} <= used
         assert used & DENOISERS
-        assert "OvisDecode" in used or "OvisContactSheet" in used
+        assert "OvisVAEDecode" in used or "OvisContactSheet" in used
 
     def test_its_nodes_lie_apart(self, path):
         nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
@@ -146,6 +146,6 @@ class TestWorkflow:
 def test_the_demo_models_prompts_belong_to_prompts_in_the_workflows():
     prompts = json.loads((ROOT / "tests" / "demo_prompts.json").read_text(encoding="utf-8"))
     for name, told in prompts.items():
-        path = ROOT / "workflows" / f"{name.removesuffix('-zh')}.json"
+        path = ROOT / "example_workflows" / f"{name.removesuffix('-zh')}.json"
         nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
         assert set(told) <= {node.get("title") for node in nodes if node["type"] == "OvisEncode"}

@@ -37,7 +37,8 @@ def test_user_and_password_of_an_address_are_hidden(told, shown):
 # what was posted, and `seen(element)` returns all that an element shows.
 PAGE = """
     const asked = [];
-    const server = { mayEdit: true, list: [], statuses: {}, ...told.server };
+    const all = ["url", "token", "binary", "model", "fingerprint"];
+    const server = { fields: all, mayAct: true, list: [], statuses: {}, ...told.server };
     globalThis.ovisAnswer = async (path, { method, body } = {}) => {
       const [, , , label, action] = path.split("/");
       if (method === "POST") {
@@ -45,7 +46,10 @@ PAGE = """
         await server.posted?.(action);
       }
       let answer = action === "status" ? server.statuses[label]
-        : label ? {} : { workers: server.list, may_edit: server.mayEdit };
+        : label ? {} : {
+          workers: server.list, fields: server.fields, may_edit: server.fields.length > 0,
+          may_act: server.mayAct,
+        };
       const wrong = answer?.status;
       if (wrong) answer = answer.body;
       return { ok: !wrong, text: async () => JSON.stringify(answer ?? {}) };
@@ -221,7 +225,7 @@ def test_another_machines_browser_is_told_where_workers_are_started(locale, star
     seen = play(
         PAGE + "return seen(await sidebar());",
         locale=locale,
-        server=server | {"mayEdit": may_edit},
+        server=server | {"mayAct": may_edit},
     )
     # Only for the worker on ComfyUI's machine; the other cannot be started from here.
     assert sum(says in words for words in seen) == (0 if may_edit else 1)

@@ -6,7 +6,9 @@ from .compare import OvisCompare
 from .contact_sheet import OvisContactSheet
 from .denoise import OvisDenoise
 from .denoise_advanced import OvisDenoiseAdvanced
-from .image import OvisDecode, OvisVAEEncode
+from .image import OvisDecode, OvisVAEDecode, OvisVAEEncode
+from .ksampler import OvisKSampler
+from .ksampler_advanced import OvisKSamplerAdvanced
 from .latent import OvisEmptyLatent
 from .template import OvisPromptTemplate
 from .text import OvisEncode
@@ -23,10 +25,14 @@ class OvisExtension(ComfyExtension):
             OvisPromptTemplate,
             OvisEncode,
             OvisEmptyLatent,
-            OvisDenoise,
-            OvisDenoiseAdvanced,
-            OvisDecode,
+            OvisKSampler,
+            OvisKSamplerAdvanced,
+            OvisVAEDecode,
             OvisVAEEncode,
             OvisContactSheet,
             OvisCompare,
+            # Graphs that were saved before the nodes above had native names.
+            OvisDenoise,
+            OvisDenoiseAdvanced,
+            OvisDecode,
         ]

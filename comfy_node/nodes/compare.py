@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 
 from ..pictures.compare import LAYOUTS, compare
 from . import inputs
+from .newer import schema
 from .worker import CATEGORY
 
 
@@ -18,11 +19,12 @@ class OvisCompare(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         """Declares inputs and outputs."""
         slider = io.NumberDisplay.slider
-        return io.Schema(
+        return schema(
             node_id="OvisCompare",
             display_name="Ovis Before/After",
             category=CATEGORY,
             description="Compares two images with a slider and outputs one combined image.",
+            search_aliases=["Image Compare", "slider", "对比"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("before"),

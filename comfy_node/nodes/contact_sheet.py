@@ -15,6 +15,7 @@ from . import inputs
 from .denoise import negative_input
 from .denoise_inputs import batch_index, check_width, denoise_tensors, latent_samples
 from .jobs import connect, from_wire, run_job, to_wire
+from .newer import schema
 from .previews import DenoiseBar, preview_request
 from .samplers import SAMPLERS, sampler_input, schedule_by_name, scheduler_input, shift_input
 from .worker import CATEGORY, Worker
@@ -28,12 +29,13 @@ class OvisContactSheet(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Declares inputs and outputs."""
-        return io.Schema(
+        return schema(
             node_id="OvisContactSheet",
             display_name="Ovis Contact Sheet",
             category=CATEGORY,
             description="Denoises and decodes every combination of seeds, steps and cfg on the "
             "worker and arranges the images on one labelled sheet.",
+            search_aliases=["XY plot", "grid", "seeds", "样张"],
             inputs=[
                 Worker.Input("worker"),
                 io.Conditioning.Input("positive"),
@@ -46,7 +48,7 @@ class OvisContactSheet(io.ComfyNode):
                 io.String.Input(
                     "steps",
                     default="50",
-                    tooltip="Whole numbers and ranges from 1 to 100, for example 20, 50.",
+                    tooltip="Whole numbers and ranges from 1 to 200, for example 20, 50.",
                 ),
                 io.String.Input(
                     "cfg", default="5", tooltip="Numbers from 1 to 20, for example 3, 5, 7.5."
@@ -66,7 +68,7 @@ class OvisContactSheet(io.ComfyNode):
                     tooltip="Maximum width and height of each image on the sheet, in pixels; 0 "
                     "keeps the full size.",
                 ),
-                sampler_input(),
+                sampler_input("sampler"),
                 scheduler_input(),
                 shift_input(),
                 negative_input(),

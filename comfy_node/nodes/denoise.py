@@ -1,4 +1,4 @@
-"""The denoise node, whose inputs mean what they mean in ComfyUI's KSampler."""
+"""The denoise node's first form, and what all nodes that denoise share."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ from .worker import CATEGORY, Worker
 
 MAX_STEPS = 1000
 MAX_CFG = 100.0
-"""The worker's limit; the widget's range is smaller."""
+"""The worker's limit, and KSampler's."""
 
 
 class OvisDenoise(io.ComfyNode):
-    """Denoises a LATENT."""
+    """Denoises a LATENT; kept for graphs that were saved before :class:`OvisKSampler` existed."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Declares inputs and outputs."""
         return io.Schema(
             node_id="OvisDenoise",
-            display_name="Ovis Denoise",
+            display_name="Ovis Denoise (old)",
             category=CATEGORY,
-            description="Denoises a latent with Ovis-Image on the worker.",
+            description="Denoises a latent with Ovis-Image on the worker. For new graphs, use Ovis "
+            "Denoise, whose inputs are named and ordered as in KSampler.",
+            is_deprecated=True,
             inputs=[
                 Worker.Input("worker"),
                 io.Conditioning.Input("positive"),
@@ -45,20 +47,11 @@ class OvisDenoise(io.ComfyNode):
                 seed_input("seed"),
                 steps_input(),
                 cfg_input(),
-                io.Float.Input(
-                    "denoise",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    round=0.001,
-                    display_mode=io.NumberDisplay.slider,
-                    tooltip="Denoise strength; lower keeps more of the input.",
-                ),
+                strength_input(),
                 shift_input(),
                 negative_input(),
                 # Optional and last, so that graphs saved before they existed still run.
-                sampler_input(optional=True),
+                sampler_input("sampler", optional=True),
                 scheduler_input(optional=True),
                 cache_input(),
             ],
@@ -83,20 +76,15 @@ class OvisDenoise(io.ComfyNode):
         cache: str = "off",
     ) -> io.NodeOutput:
         """Returns the LATENT with new samples; its mask and batch index are kept."""
-        denoise = inputs.number("denoise", denoise, 0.0, 1.0)
         request = wire.DenoiseRequest(
             seed=inputs.integer("seed", seed, 0, inputs.MAX_SEED),
             steps=inputs.integer("steps", steps, 1, MAX_STEPS),
             cfg=inputs.number("cfg", cfg, 0.0, MAX_CFG),
             sampler=inputs.choice("sampler", sampler, SAMPLERS),
-            denoise=denoise,
+            denoise=inputs.number("denoise", denoise, 0.0, 1.0),
             **speed_fields(cache),
             **schedule_by_name(scheduler, shift),
         )
-        if denoise == 0:
-            inputs.worker_label(worker)
-            single_conditioning(positive, "positive", 1)
-            return unchanged(latent)
         return await run_denoise(cls.hidden.unique_id, worker, request, positive, negative, latent)
 
 
@@ -118,7 +106,7 @@ def steps_input() -> io.Int.Input:
         "steps",
         default=50,
         min=1,
-        max=100,
+        max=200,
         display_mode=io.NumberDisplay.slider,
         tooltip="More steps: slower, more detail. The model's authors use 50.",
     )
@@ -139,14 +127,42 @@ def cfg_input() -> io.Float.Input:
     )
 
 
+def native_cfg_input() -> io.Float.Input:
+    """The widget for the guidance scale, with KSampler's range."""
+    return io.Float.Input(
+        "cfg",
+        default=5.0,
+        min=0.0,
+        max=MAX_CFG,
+        step=0.1,
+        round=0.01,
+        tooltip="How closely to follow the prompt. 1 needs no negative conditioning and takes "
+        "half the time.",
+    )
+
+
+def strength_input() -> io.Float.Input:
+    """The widget for the denoise strength."""
+    return io.Float.Input(
+        "denoise",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        round=0.001,
+        display_mode=io.NumberDisplay.slider,
+        tooltip="Denoise strength; lower keeps more of the input.",
+    )
+
+
 def negative_input() -> io.Conditioning.Input:
     """The socket for the negative prompt."""
     return io.Conditioning.Input("negative", optional=True, tooltip="Optional when cfg is 1.")
 
 
-def unchanged(latent: dict) -> io.NodeOutput:
-    """The input LATENT, with samples in the model's shape."""
-    return _with_samples(latent, latent_samples(latent))
+def unchanged(latent: dict, name: str = "latent") -> io.NodeOutput:
+    """The input LATENT called ``name``, with samples in the model's shape."""
+    return _with_samples(latent, latent_samples(latent, name))
 
 
 async def run_denoise(
@@ -156,17 +172,21 @@ async def run_denoise(
     positive: list,
     negative: list | None,
     latent: dict,
+    name: str = "latent",
 ) -> io.NodeOutput:
     """Completes the request with batch index and preview, and runs it.
 
-    The other fields of ``request`` must be set.
+    The other fields of ``request`` must be set; ``name`` is the latent's input, for errors.
     """
     inputs.worker_label(worker)
-    samples = latent_samples(latent)
+    if request.denoise == 0:
+        single_conditioning(positive, "positive", 1)
+        return unchanged(latent, name)
+    samples = latent_samples(latent, name)
     if math.isclose(request.cfg, 1.0):
         request.cfg = 1.0
-    tensors = denoise_tensors(positive, negative, request.cfg != 1.0, latent, samples)
-    request.batch_index = batch_index(latent, len(samples))
+    tensors = denoise_tensors(positive, negative, request.cfg != 1.0, latent, samples, name)
+    request.batch_index = batch_index(latent, len(samples), name)
     hello = await connect(worker, node_id)
     check_width(tensors, hello.capabilities)
     request.preview = preview_request(hello.capabilities)

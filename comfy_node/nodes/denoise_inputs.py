@@ -76,15 +76,17 @@ def check_width(tensors: list[WireTensor], capabilities: wire.Capabilities) -> N
             )
 
 
-def latent_samples(latent: object) -> torch.Tensor:
+def latent_samples(latent: object, name: str = "latent") -> torch.Tensor:
     """The samples ``[B, 16, H/8, W/8]``; an empty latent of another model is converted.
+
+    ``name`` is the input's, for errors, here and below.
 
     Newer versions of ComfyUI store in an empty LATENT how many pixels one position stands for.
     """
-    samples = inputs.latent("latent", latent)
+    samples = inputs.latent(name, latent)
     if samples.ndim == 4 and not samples.any():
         pixels = latent.get(PIXELS_KEY, LATENT_PIXELS)
-        scale = inputs.number(f"latent.{PIXELS_KEY}", pixels, 1, 256) / LATENT_PIXELS
+        scale = inputs.number(f"{name}.{PIXELS_KEY}", pixels, 1, 256) / LATENT_PIXELS
         batch, _, height, width = samples.shape
         samples = samples.new_zeros(
             [batch, LATENT_CHANNELS, round(height * scale), round(width * scale)]
@@ -107,25 +109,30 @@ def check_latent_shape(samples: torch.Tensor) -> None:
         )
 
 
-def latent_mask(latent: dict, samples: torch.Tensor) -> torch.Tensor | None:
+def latent_mask(latent: dict, samples: torch.Tensor, name: str = "latent") -> torch.Tensor | None:
     """The noise mask ``[1 or B, H/8, W/8]``, resized as ComfyUI's samplers do it."""
     if latent.get("noise_mask") is None:
         return None
-    mask = inputs.mask("latent.noise_mask", latent["noise_mask"])
+    mask = inputs.mask(f"{name}.noise_mask", latent["noise_mask"])
     height, width = samples.shape[-2:]
     entries = mask.reshape((-1, 1, mask.shape[-2], mask.shape[-1])).shape[0]
     batch = 1 if entries == 1 else samples.shape[0]
     return comfy.utils.reshape_mask(mask.detach().float(), (batch, 1, height, width))[:, 0]
 
 
-def batch_index(latent: dict, batch: int) -> list[int] | None:
+def batch_index(latent: dict, batch: int, name: str = "latent") -> list[int] | None:
     """Which of the seed's noise draws each entry uses, if the LATENT specifies it."""
     indices = latent.get("batch_index")
-    return None if indices is None else inputs.indices("latent.batch_index", indices, batch)
+    return None if indices is None else inputs.indices(f"{name}.batch_index", indices, batch)
 
 
 def denoise_tensors(
-    positive: list, negative: list | None, guided: bool, latent: dict, samples: torch.Tensor
+    positive: list,
+    negative: list | None,
+    guided: bool,
+    latent: dict,
+    samples: torch.Tensor,
+    name: str = "latent",
 ) -> list[WireTensor]:
     """All tensors of a job; the negative conditioning only if the job is ``guided``."""
     batch = samples.shape[0]
@@ -138,7 +145,7 @@ def denoise_tensors(
             )
         tensors.append(to_wire("negative", single_conditioning(negative, "negative", batch)))
     tensors.append(to_wire("latent", samples))
-    mask = latent_mask(latent, samples)
+    mask = latent_mask(latent, samples, name)
     if mask is not None:
         tensors.append(to_wire("noise_mask", mask))
     return tensors

@@ -77,10 +77,10 @@ _WITHOUT_CHURN = {"s_churn": 0.0, "s_tmin": 0.0, "s_tmax": math.inf}
 _WITHOUT_NOISE = {"euler", "ddim", "heun", "dpm_2", "res_multistep"}
 
 
-def sampler_input(**settings: object) -> io.Combo.Input:
-    """The widget for the sampler."""
+def sampler_input(name: str = "sampler_name", **settings: object) -> io.Combo.Input:
+    """The widget for the sampler; nodes of the first form call it `sampler`."""
     return io.Combo.Input(
-        "sampler",
+        name,
         options=SAMPLERS,
         default="euler",
         tooltip="The solvers of KSampler, with the same numbers. euler_ancestral uses the noise "
@@ -102,7 +102,7 @@ def scheduler_input(**settings: object) -> io.Combo.Input:
     )
 
 
-def shift_input() -> io.Float.Input:
+def shift_input(**settings: object) -> io.Float.Input:
     """The widget for the shift of ModelSamplingAuraFlow."""
     return io.Float.Input(
         "shift",
@@ -115,6 +115,7 @@ def shift_input() -> io.Float.Input:
         tooltip="0 derives the shift from the image size, as the model's authors do. Above 0 it "
         "is a constant, as in ModelSamplingAuraFlow; ComfyUI's template for Ovis-Image "
         "uses 3.",
+        **settings,
     )
 
 

@@ -6,9 +6,10 @@ from comfy_api.latest import io
 
 from ..prompts import templates
 from ..texts import WorkerError
-from . import inputs
+from . import choices, inputs
 from .comfyui import folders
 from .jobs import show_text
+from .newer import ESSENTIALS, schema
 from .worker import CATEGORY
 
 
@@ -23,16 +24,18 @@ class OvisPromptTemplate(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Declares inputs and outputs."""
-        return io.Schema(
+        return schema(
             node_id="OvisPromptTemplate",
             display_name="Ovis Prompt Template",
             category=CATEGORY,
             description="Builds the full prompt from a house template and a few text boxes. "
             "Connect it to the prompt of Ovis Prompt Encode.",
+            search_aliases=["poster", "headline", "prompt", "模板", "海报"],
+            essentials_category=ESSENTIALS,
             inputs=[
                 io.Combo.Input(
                     "template",
-                    options=sorted(house_templates().templates),
+                    options=choices.template_names(),
                     default="poster",
                     tooltip="A house template. Your team's own templates are JSON files in the "
                     f"folder {templates.USER_FOLDER} in ComfyUI's user folder; press R to reload "

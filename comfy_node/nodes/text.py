@@ -11,6 +11,7 @@ from ..prompts.advice import about_cut, advise
 from ..texts import page_language
 from . import inputs
 from .jobs import from_wire, run_job, show_text
+from .newer import advanced, schema
 from .worker import CATEGORY, Worker
 
 log = logging.getLogger("ovis-worker")
@@ -22,11 +23,13 @@ class OvisEncode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Declares inputs and outputs."""
-        return io.Schema(
+        return schema(
             node_id="OvisEncode",
             display_name="Ovis Prompt Encode",
             category=CATEGORY,
             description="Encodes a prompt with Ovis-Image's text encoder on the worker.",
+            search_aliases=["CLIP Text Encode", "prompt", "positive", "negative", "提示词"],
+            has_intermediate_output=True,
             inputs=[
                 Worker.Input("worker"),
                 io.String.Input(
@@ -36,13 +39,15 @@ class OvisEncode(io.ComfyNode):
                     tooltip="Describe the image. Put text that should appear in it into "
                     "quotation marks.",
                 ),
-                io.Int.Input(
-                    "max_sequence_length",
-                    default=256,
-                    min=16,
-                    max=4096,
-                    tooltip="Maximum prompt length in tokens. Up to 256, a longer prompt is "
-                    "cut; above 256, nothing is cut.",
+                advanced(
+                    io.Int.Input(
+                        "max_sequence_length",
+                        default=256,
+                        min=16,
+                        max=4096,
+                        tooltip="Maximum prompt length in tokens. Up to 256, a longer prompt is "
+                        "cut; above 256, nothing is cut.",
+                    )
                 ),
             ],
             outputs=[io.Conditioning.Output()],
@@ -61,7 +66,11 @@ class OvisEncode(io.ComfyNode):
         for cut in cuts:
             log.warning("%s", cut.sentence())
         language = page_language.current()
-        show_text(node_id, *(cut.sentence(language) for cut in cuts))
+        shown = [cut.sentence(language) for cut in cuts]
+        show_text(node_id, *shown)
         conditioning = from_wire(result, "conditioning")
         advice = [advice.sentence(language) for advice in [*cuts, *advise(prompt)]]
-        return io.NodeOutput([[conditioning, {"pooled_output": None}]], ui={"ovis_advice": advice})
+        return io.NodeOutput(
+            [[conditioning, {"pooled_output": None}]],
+            ui={"ovis_advice": advice, "ovis_text": shown},
+        )

@@ -8,9 +8,10 @@ from .. import wire
 from ..settings import lookup
 from ..settings.config import DEFAULT_LABEL
 from ..texts import WorkerError, printable
-from . import inputs
+from . import choices, inputs
 from .comfyui import folders
 from .jobs import connect
+from .newer import advanced, schema
 
 Worker = io.Custom("OVIS_WORKER")
 """The type of links between nodes that carry a worker's label."""
@@ -21,38 +22,31 @@ PRIORITIES = [priority.name.lower() for priority in wire.Priority]
 """The values of the widget for the priority."""
 
 
-def _advanced(widget: io.Combo.Input) -> io.Combo.Input:
-    """The widget, which newer versions of ComfyUI show among a node's advanced ones.
-
-    The argument `advanced` is unknown to version 0.3.64, which shows the widget with the others.
-    """
-    widget.extra_dict["advanced"] = True
-    return widget
-
-
 class OvisWorker(io.ComfyNode):
     """Names a worker by its label and connects to it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Declares inputs and outputs."""
-        return io.Schema(
+        return schema(
             node_id="OvisWorker",
             display_name="Ovis Worker",
             category=CATEGORY,
             description="Connects to the ovis-worker that holds the model. Starts one if none "
             "answers on this machine and its binary is known.",
+            search_aliases=["load checkpoint", "load diffusion model", "server", "服务"],
+            has_intermediate_output=True,
             inputs=[
                 io.Combo.Input(
                     "worker",
-                    options=lookup.labels(folders()),
+                    options=choices.worker_labels(),
                     default=DEFAULT_LABEL,
                     tooltip="A label, so that the workflow can be shared. `local` is the worker "
                     "on this machine; other workers are set up in ComfyUI's settings "
                     "under Ovis Worker.",
                 ),
                 # Optional and last, so that graphs saved before it existed still run.
-                _advanced(
+                advanced(
                     io.Combo.Input(
                         "priority",
                         options=PRIORITIES,

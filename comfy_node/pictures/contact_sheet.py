@@ -15,7 +15,7 @@ from . import captions
 
 MAX_CELLS = 64
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
-MAX_STEPS = 100
+MAX_STEPS = 200
 MIN_CFG, MAX_CFG = 1.0, 20.0
 AXES = ("seeds", "steps", "cfg")
 MAX_SIDE = 16384

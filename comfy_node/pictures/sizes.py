@@ -12,6 +12,8 @@ LATENT_PIXELS = 8
 """Pixels in each direction for one position of a latent."""
 SIZE_MULTIPLE = 16
 MOST_EXTREME_RATIO = 4
+MAX_SIDE = 4096
+"""The largest width or height: 4 megapixels at the most extreme ratio."""
 MEGAPIXEL = 1024 * 1024
 
 FREE = "free"
@@ -53,6 +55,15 @@ def size_of(aspect_ratio: float, megapixels: float) -> tuple[int, int]:
     width, height = _snapped(exact_width), _snapped(exact_width / aspect_ratio)
     # Rounding can produce a ratio such as 4.03 : 1, which the model does not accept.
     return min(width, MOST_EXTREME_RATIO * height), min(height, MOST_EXTREME_RATIO * width)
+
+
+def exact_size(width: int, height: int, aspect_ratio: float) -> tuple[int, int]:
+    """The exact width and height; where one of them is 0, it follows from the aspect ratio."""
+    if not height:
+        height = _snapped(width / aspect_ratio)
+    if not width:
+        width = _snapped(height * aspect_ratio)
+    return width, height
 
 
 def _snapped(exact: float) -> int:

@@ -1,8 +1,9 @@
 """Decides which requests are accepted.
 
 Every web page can send requests to a ComfyUI on its visitor's machine. So a request that changes
-something must come from a page of this ComfyUI. A request that names programs or secrets must also
-come from this machine.
+something must come from a page of this ComfyUI. A request that names programs or starts them must
+also come from this machine; so must one that names addresses and tokens, unless ComfyUI is open to
+other machines (:mod:`.remote`).
 """
 
 from __future__ import annotations
@@ -54,9 +55,12 @@ def language_of(request: web.Request) -> str:
     return language if language in LANGUAGES else LANGUAGES[0]
 
 
-def refusal(request: web.Request) -> str | None:
-    """Why a request that changes something is refused, or ``None`` if it is accepted."""
-    if request.content_type != "application/json":
+def refusal(request: web.Request, *, is_change: bool = True) -> str | None:
+    """Why a request is refused that changes something, or that asks for what a page may change.
+
+    ``None`` if it is accepted.
+    """
+    if is_change and request.content_type != "application/json":
         # A page of another origin can send forms, but JSON only if CORS allows it.
         return say("Only JSON is accepted here.")
     if not _is_same_origin(request):
@@ -68,15 +72,15 @@ def refusal(request: web.Request) -> str | None:
     return None
 
 
-def guarded(handler: Handler, *, local: bool = False) -> Handler:
+def guarded(handler: Handler, *, local: bool = False, remote: bool = False) -> Handler:
     """Wraps a handler so that it answers only this ComfyUI's pages, with readable errors.
 
-    With ``local`` it answers only a browser on this machine.
+    With ``local`` it answers only a browser on this machine, unless ``remote`` is set too.
     """
 
     async def answer(request: web.Request) -> web.StreamResponse:
         why = refusal(request)
-        if why is None and local and not is_local(request):
+        if why is None and local and not (remote or is_local(request)):
             why = say(
                 "Settings that name programs or contain secrets can be changed only in a "
                 "browser on the machine that ComfyUI runs on, or in ovis_worker.json there. "

@@ -18,25 +18,43 @@ from ..worker.client import client_for
 from ..worker.errors import NoWorker
 from ..worker.start_hint import how_to_start
 from ..worker.status import query_status
-from .guard import guarded, is_local, language_of, with_readable_errors
+from .guard import guarded, is_local, language_of, refusal, with_readable_errors
 from .json_body import read_json_object
 
 WORKER = "/ovis-worker/workers/{label}"
 
 
-def add_routes(routes: web.RouteTableDef, folders: Callable[[], ComfyFolders]) -> None:
-    """Adds the routes; ``folders`` returns ComfyUI's folders."""
+def add_routes(
+    routes: web.RouteTableDef,
+    folders: Callable[[], ComfyFolders],
+    *,
+    remote_settings: bool = False,
+    changed: Callable[[], None] = lambda: None,
+) -> None:
+    """Adds the routes; ``folders`` returns ComfyUI's folders.
+
+    With ``remote_settings``, this ComfyUI's pages on other machines may change addresses and
+    tokens, but nothing that names a program or a path. After a change, ``changed`` is called.
+    """
 
     def config_of(request: web.Request) -> WorkerConfig:
         return lookup.resolve(request.match_info["label"], folders())
 
+    def fields_of(request: web.Request) -> list[str]:
+        """The settings that the page which sent the request may change."""
+        if is_local(request):
+            return list(store.FIELDS)
+        is_ours = remote_settings and refusal(request, is_change=False) is None
+        return list(store.FIELDS_FROM_ELSEWHERE) if is_ours else []
+
     async def list_all(request: web.Request) -> web.Response:
-        """Lists every worker, with its settings only for a browser on this machine."""
-        local = is_local(request)
+        """Lists every worker, with the settings that the page may change."""
+        fields = fields_of(request)
         here = folders()
         language = language_of(request)
-        workers = [_listed(label, here, local, language) for label in lookup.labels(here)]
-        return web.json_response({"workers": workers, "may_edit": local})
+        workers = [_listed(label, here, fields, language) for label in lookup.labels(here)]
+        told = {"may_edit": bool(fields), "fields": fields, "may_act": is_local(request)}
+        return web.json_response({"workers": workers, **told})
 
     async def status(request: web.Request) -> web.Response:
         """A worker's status. A browser on another machine is not offered to start or stop it."""
@@ -66,24 +84,28 @@ def add_routes(routes: web.RouteTableDef, folders: Callable[[], ComfyFolders]) -
         ``restart_needed`` in the answer: its process still runs with the old settings.
         """
         label = request.match_info["label"]
-        store.save(_folder(folders()), label, await read_json_object(request))
+        save = store.save if is_local(request) else store.save_from_elsewhere
+        save(_folder(folders()), label, await read_json_object(request))
+        changed()
         return web.json_response({"restart_needed": await _needs_restart(label, folders())})
 
     async def remove(request: web.Request) -> web.Response:
         """Removes a worker's settings; answers as ``save`` does."""
         label = request.match_info["label"]
-        store.remove(_folder(folders()), label)
+        remove = store.remove if is_local(request) else store.remove_from_elsewhere
+        remove(_folder(folders()), label)
+        changed()
         return web.json_response({"restart_needed": await _needs_restart(label, folders())})
 
     routes.get("/ovis-worker/workers")(with_readable_errors(list_all))
     routes.get(f"{WORKER}/status")(with_readable_errors(status))
     routes.post(f"{WORKER}/start")(guarded(start, local=True))
     routes.post(f"{WORKER}/stop")(guarded(stop, local=True))
-    routes.post(f"{WORKER}/save")(guarded(save, local=True))
-    routes.post(f"{WORKER}/remove")(guarded(remove, local=True))
+    routes.post(f"{WORKER}/save")(guarded(save, local=True, remote=remote_settings))
+    routes.post(f"{WORKER}/remove")(guarded(remove, local=True, remote=remote_settings))
 
 
-def _listed(label: str, folders: ComfyFolders, local: bool, language: str) -> dict:
+def _listed(label: str, folders: ComfyFolders, fields: list[str], language: str) -> dict:
     """A worker's entry in the list, without secrets."""
     told: dict = {"label": label}
     try:
@@ -91,10 +113,10 @@ def _listed(label: str, folders: ComfyFolders, local: bool, language: str) -> di
         told |= {"address": config.address, "here": config.is_on_this_machine}
     except WorkerError as error:
         told["problem"] = translated(error.message, language)
-    return told | _editable(label, folders) if local else told
+    return told | _editable(label, folders, fields) if fields else told
 
 
-def _editable(label: str, folders: ComfyFolders) -> dict:
+def _editable(label: str, folders: ComfyFolders, fields: list[str]) -> dict:
     """What the settings dialog shows of a worker, even if its settings are invalid."""
     entry = None
     with contextlib.suppress(WorkerError):  # `_listed` already reports an unreadable file
@@ -104,16 +126,18 @@ def _editable(label: str, folders: ComfyFolders) -> dict:
     return {
         "described": entry is not None,
         "settings": {
-            "url": _display_url(str(texts.get("url") or "")),
-            **{key: str(texts.get(key) or "") for key in ("binary", "model", "fingerprint")},
+            key: _display_url(texts.get(key)) if key == "url" else str(texts.get(key) or "")
+            for key in fields
+            if key != "token"
         },
         "has_token": bool(texts.get("token")) or "token" in overridden,
         "overridden": overridden,
     }
 
 
-def _display_url(url: str) -> str:
+def _display_url(url: object) -> str:
     """The address as it was typed, but with login and query hidden."""
+    url = str(url or "")
     try:
         address = read_address(url)
     except WorkerError:

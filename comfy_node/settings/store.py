@@ -11,11 +11,14 @@ from ..texts import WorkerError, printable, say
 from .address import Address, read_address
 from .certificate import display_fingerprint, read_fingerprint
 from .cleaning import clean_path, clean_text
-from .config import DEFAULT_LABEL
+from .config import DEFAULT_LABEL, DEFAULT_URL
 from .file import read_entries, write_entries
+from .lookup import overridden
 from .secret import HIDDEN, Secret
 
 FIELDS = ("url", "token", "binary", "model", "fingerprint")
+FIELDS_FROM_ELSEWHERE = ("url", "token", "fingerprint")
+"""The settings that a page on another machine may change: no program, and no path."""
 _PATHS = ("binary", "model")
 _LABEL = re.compile(r"[\w.-]{1,40}")
 
@@ -61,6 +64,66 @@ def remove(folder: Path, label: str) -> None:
             say("There are no settings for a worker called `{label}`.", label=printable(label, 60))
         )
     write_entries(folder, workers, DEFAULT_LABEL)
+
+
+def save_from_elsewhere(folder: Path, label: str, changes: Mapping[str, object]) -> None:
+    """Like :func:`save`, for a page on another machine: only an address, a token, a fingerprint.
+
+    An address of this machine is refused, because the pack would start a worker there; so is an
+    entry that names a program, a path or arguments. A token is never sent to another host than the
+    one it was saved for: with a new address, it must be typed again.
+    """
+    if set(changes) - set(FIELDS_FROM_ELSEWHERE):
+        raise WorkerError(
+            say(
+                "From another machine, only {names} can be changed.",
+                names=", ".join(FIELDS_FROM_ELSEWHERE),
+            ),
+            say(
+                "Programs and paths are set in a browser on the machine that ComfyUI runs on, or "
+                "in ovis_worker.json there."
+            ),
+        )
+    entry = _entry_without_programs(folder, label)
+    given = changes.get("url", entry.get("url"))
+    new = read_address((clean_text(given) if isinstance(given, str) else None) or DEFAULT_URL)
+    if new.is_loopback:
+        raise WorkerError(
+            say(
+                "{address} is an address of ComfyUI's own machine, which can be set only there.",
+                address=printable(new.netloc, 60),
+            ),
+            say("Enter the address of another machine, under a label of its own."),
+        )
+    if label == DEFAULT_LABEL and {"url", "token"} & set(overridden(label)):
+        raise WorkerError(
+            say("The worker `{label}` is set by environment variables.", label=DEFAULT_LABEL),
+            say("Add a worker with another label."),
+        )
+    old = _address_or_none(entry.get("url"))
+    if old is None or (old.scheme, old.netloc) != (new.scheme, new.netloc):
+        changes = {"token": "", "fingerprint": "", **changes}
+    save(folder, label, changes)
+
+
+def remove_from_elsewhere(folder: Path, label: str) -> None:
+    """Like :func:`remove`, for a page on another machine; refused if the entry names programs."""
+    _entry_without_programs(folder, label)
+    remove(folder, label)
+
+
+def _entry_without_programs(folder: Path, label: str) -> dict:
+    """The worker's entry; raises :class:`WorkerError` if it has more than another machine sets."""
+    entry = read_entries(folder).get(label, {})
+    if not isinstance(entry, dict) or set(entry) - {*FIELDS_FROM_ELSEWHERE, "patience"}:
+        raise WorkerError(
+            say(
+                "The settings of the worker `{label}` name a program, a path or arguments.",
+                label=printable(label, 60),
+            ),
+            say("Change or remove them in a browser on the machine that ComfyUI runs on."),
+        )
+    return entry
 
 
 def _with_secrets(url: str, before: object) -> str:

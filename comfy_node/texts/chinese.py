@@ -132,6 +132,15 @@ CHINESE = {
     "Connect a node that makes an IMAGE, such as Load Image.": (
         "请连接能给出图像的节点，例如“加载图像”。"
     ),
+    "The input `{name}` is {side}; Ovis-Image needs a multiple of {multiple}.": (
+        "输入“{name}”为 {side}，而 Ovis-Image 需要 {multiple} 的倍数。"
+    ),
+    "Use {low} or {high}.": "请使用 {low} 或 {high}。",
+    "{width} × {height} pixels is not a size for Ovis-Image.": (
+        "Ovis-Image 不能使用 {width} × {height} 像素的尺寸。"
+    ),
+    "Use at most {most} megapixels, and a width from a quarter of the height to four times the "
+    "height.": "最多 {most} 百万像素，宽度应为高度的四分之一到四倍。",
     "The input `{name}` is {width} × {height} pixels; the minimum is {least} in each direction.": (
         "输入“{name}”为 {width} × {height} 像素，每边至少为 {least}。"
     ),
@@ -324,6 +333,27 @@ CHINESE = {
     "stopped only there.": (
         "涉及程序和密钥的设置，只能在运行 ComfyUI 的机器上的浏览器中修改，或修改那里的 "
         "ovis_worker.json；程序也只能在那里启动和停止。"
+    ),
+    "From another machine, only {names} can be changed.": "从其他机器上只能修改 {names}。",
+    "Programs and paths are set in a browser on the machine that ComfyUI runs on, or in "
+    "ovis_worker.json there.": (
+        "程序和路径请在运行 ComfyUI 的机器上的浏览器中设置，或在那里的 ovis_worker.json 中设置。"
+    ),
+    "{address} is an address of ComfyUI's own machine, which can be set only there.": (
+        "{address} 是运行 ComfyUI 的机器自己的地址，只能在那里设置。"
+    ),
+    "Enter the address of another machine, under a label of its own.": (
+        "请用单独的标签填写其他机器的地址。"
+    ),
+    "The worker `{label}` is set by environment variables.": (
+        "名为“{label}”的 Ovis 服务由环境变量设定。"
+    ),
+    "Add a worker with another label.": "请用另一个标签添加 Ovis 服务。",
+    "The settings of the worker `{label}` name a program, a path or arguments.": (
+        "名为“{label}”的 Ovis 服务的设置中有程序、路径或参数。"
+    ),
+    "Change or remove them in a browser on the machine that ComfyUI runs on.": (
+        "请在运行 ComfyUI 的机器上的浏览器中修改或删除。"
     ),
     "The request is larger than {most} KiB.": "请求超过 {most} KiB。",
     "Advice needs a prompt, and steps and cfg as numbers.": (

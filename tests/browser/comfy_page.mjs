@@ -66,14 +66,19 @@ export class ComfyPage {
     return this.page.evaluate((id) => window.app.extensionManager.command.execute(id), id);
   }
 
-  /** Opens a workflow from the template browser. */
-  async openTemplate(pack, name) {
+  /** Opens a workflow from the template browser; one that opens as an app is left unless `stay`. */
+  async openTemplate(pack, name, { stay = false } = {}) {
     await this.command("Comfy.BrowseTemplates");
     await this.page.getByText(pack, { exact: true }).first().click();
     await this.page.getByTestId(`template-workflow-${name}`).click();
     await this.page.waitForFunction(
       () => !document.querySelector('[data-testid="template-workflows-content"]'));
     await this.settle(1500);
+    if (!stay && await this.page.getByTestId("linear-widgets").count()) {
+      await this.page.keyboard.press("Escape"); // a first visit is greeted with a tour
+      await this.command("Comfy.ToggleLinear");
+      await this.settle(1500);
+    }
   }
 
   /** Kinds of nodes that ComfyUI does not know, and nodes with a red outline. */
@@ -188,7 +193,10 @@ export class ComfyPage {
     });
     // The button itself, or, in older frontends, what holds it and its menu's.
     const run = '[data-testid="queue-button"]';
-    await this.page.locator(`button${run}, ${run} button`).first().click();
+    const icon = '[data-testid="linear-run-button-icon"]'; // the button of app mode
+    const inApp = `button[data-testid="linear-run-button"], button:has(${icon})`;
+    await this.page.locator(`button${run}, ${run} button, ${inApp}`).locator("visible=true")
+      .first().click();
     await this.page.waitForFunction(
       () => window.ovisSeen.progress.length > 0 || window.ovisSeen.end, null,
       { timeout: RUN_MILLISECONDS });

@@ -3,7 +3,7 @@
 
 const SMALL = {
   OvisEmptyLatent: { megapixels: 0.05 },
-  OvisDenoise: { seed: 7, control_after_generate: "fixed", steps: 4 },
+  OvisKSampler: { seed: 7, control_after_generate: "fixed", steps: 4 },
 };
 
 /** The text to image workflow, with little to do. */
@@ -48,7 +48,7 @@ const BYPASSED = 4;
 export async function modes(comfy) {
   await openSmall(comfy);
   const [denoise, decode] = await Promise.all(
-    ["OvisDenoise", "OvisDecode"].map((kind) => idOf(comfy, kind)));
+    ["OvisKSampler", "OvisVAEDecode"].map((kind) => idOf(comfy, kind)));
   const compare = await add(comfy, "OvisCompare", { before: decode, after: decode });
   const otherSave = await add(comfy, "SaveImage", { images: compare });
   const told = {};

@@ -23,7 +23,7 @@ export async function cut(comfy, { vue }) {
   await comfy.openTemplate("ovis-worker", "ovis_text_to_image");
   await comfy.set({
     OvisEmptyLatent: { megapixels: 0.05 },
-    OvisDenoise: { steps: 2, cfg: 5, control_after_generate: "fixed" },
+    OvisKSampler: { steps: 2, cfg: 5, control_after_generate: "fixed" },
   });
   const told = {};
   const height = () => page.evaluate(() => window.ovisNode("OvisEncode").size[1]);
@@ -63,7 +63,7 @@ export async function cut(comfy, { vue }) {
 /** A house template beside a file that is none: what the node says of it, after the job. */
 export async function badTemplate(comfy) {
   await comfy.openTemplate("ovis-worker", "ovis_poster_template");
-  await comfy.set({ OvisEmptyLatent: { megapixels: 0.05 }, OvisDenoise: { steps: 2 } });
+  await comfy.set({ OvisEmptyLatent: { megapixels: 0.05 }, OvisKSampler: { steps: 2 } });
   const { end } = await comfy.run();
   await comfy.settle(7000);
   await comfy.fromTheCorner(0.6);

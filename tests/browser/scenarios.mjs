@@ -6,7 +6,7 @@ const SMALL = {
   ImageScaleToTotalPixels: { megapixels: 0.05 },
   OvisContactSheet: { seeds: "1-2", steps: "4", cfg: "1, 5" },
 };
-const SLIDERS = { OvisDenoise: "steps", OvisDenoiseAdvanced: "steps", OvisContactSheet: "shift" };
+const SLIDERS = { OvisKSampler: "steps", OvisKSamplerAdvanced: "steps", OvisContactSheet: "shift" };
 
 /** A shipped workflow, from the template browser to the PNG and back. */
 export async function workflow(comfy, { name }) {
@@ -21,7 +21,7 @@ export async function workflow(comfy, { name }) {
   const before = await comfy.valueOf(kind, slider);
   await comfy.dragSlider(kind, slider, slider === "steps" ? 0.07 : 0.3);
   const after = await comfy.valueOf(kind, slider);
-  await comfy.set({ OvisDenoise: { steps: 6 }, OvisDenoiseAdvanced: { steps: 6 } });
+  await comfy.set({ OvisKSampler: { steps: 6 }, OvisKSamplerAdvanced: { steps: 6 } });
   const queued = await comfy.prompt();
   const first = await comfy.run(() => comfy.see(`${name}-running`));
   await comfy.fromTheCorner();
@@ -50,7 +50,7 @@ export async function workflow(comfy, { name }) {
 /** Cancel, pressed while the worker is at work; `worker` is its address. */
 export async function interrupt(comfy, { worker }) {
   await comfy.openTemplate("ovis-worker", "ovis_text_to_image");
-  await comfy.set({ OvisEmptyLatent: { megapixels: 1 }, OvisDenoise: { steps: 100 } });
+  await comfy.set({ OvisEmptyLatent: { megapixels: 1 }, OvisKSampler: { steps: 100 } });
   const ask = async (name) => {
     const metrics = await (await fetch(`${worker}/metrics`)).text();
     return Number(metrics.match(new RegExp(`^ovis_${name} (.*)$`, "m"))[1]);
@@ -87,7 +87,7 @@ export async function designer(comfy) {
   const boxes = await page.locator("textarea").evaluateAll((all) => all.map((one) => one.value));
   const text = page.locator("textarea").nth(boxes.indexOf(prompt));
   await text.fill('A price tag that reads "$5" in vertical text');
-  await comfy.set({ OvisDenoise: { cfg: 9 } });
+  await comfy.set({ OvisKSampler: { cfg: 9 } });
   await page.locator(".ovis-advice-line button").first().waitFor();
   await comfy.settle(1500);
   await comfy.see("advice");

@@ -15,9 +15,9 @@ from test_browser import act, comfy, pixels
 FIXTURES = (act, comfy)  # pytest finds them by name
 CLEAN = {"missing": [], "red": [], "dialogs": []}
 TWINS = [
-    ["OvisDenoise", "KSampler"],
-    ["OvisDenoiseAdvanced", "KSamplerAdvanced"],
-    ["OvisDecode", "VAEDecode"],
+    ["OvisKSampler", "KSampler"],
+    ["OvisKSamplerAdvanced", "KSamplerAdvanced"],
+    ["OvisVAEDecode", "VAEDecode"],
     ["OvisVAEEncode", "VAEEncode"],
     ["OvisEncode", "CLIPTextEncode"],
     ["OvisEmptyLatent", "EmptyLatentImage"],
@@ -50,7 +50,7 @@ def test_muted_and_bypassed_nodes(comfy, act):
     assert np.array_equal(alone, plain)
     assert not {ids["compare"], ids["otherSave"]} & set(played["mutedBranch"]["prompt"])
     # The latent passes a bypassed denoise unchanged, so an empty latent is decoded.
-    assert fed_by("bypassedDenoise", "decode", "latent")[0] != ids["denoise"]
+    assert fed_by("bypassedDenoise", "decode", "samples")[0] != ids["denoise"]
     nothing, _ = sorted(images("bypassedDenoise"), key=np.size)
     assert nothing.shape == plain.shape and not np.array_equal(nothing, plain)
     # The first image passes a bypassed comparison unchanged.
@@ -65,13 +65,13 @@ def test_our_nodes_are_muted_and_bypassed_as_their_native_twins(act):
     for ours, native in TWINS:
         assert reached[ours][0] == ours and reached[native][0] == native
         assert reached[ours][1:] == reached[native][1:], (ours, native)
-    assert reached["OvisDenoise"][1:] == ["nothing", "EmptyLatentImage"]
+    assert reached["OvisKSampler"][1:] == ["nothing", "EmptyLatentImage"]
     assert reached["OvisCompare"][1:] == ["nothing", "LoadImage"]
 
 
 def test_a_subgraph_of_our_nodes_gives_the_same_image_and_comes_back_from_its_png(comfy, act):
     seen = act("subgraph")
-    inner = ["OvisDecode", "OvisDenoise", "OvisEmptyLatent", "OvisEncode", "OvisEncode"]
+    inner = ["OvisEmptyLatent", "OvisEncode", "OvisEncode", "OvisKSampler", "OvisVAEDecode"]
     inner += ["OvisWorker"]
     for kinds in (seen["converted"], seen["reloaded"]):
         assert sorted(kinds, key=str) == sorted(["SaveImage", inner], key=str)
@@ -84,12 +84,8 @@ def test_a_subgraph_of_our_nodes_gives_the_same_image_and_comes_back_from_its_pn
     assert seen["troubles"] == CLEAN
 
 
-# The number of widget values per node in workflows saved by the first version of the pack.
-FIRST_VALUES = {"OvisDenoise": 6, "OvisEmptyLatent": 3, "OvisEncode": 2, "OvisWorker": 1}
-
-
 def test_a_workflow_from_before_later_widgets_opens_with_their_defaults_and_runs(comfy, act):
-    path = ROOT / "workflows" / "ovis_text_to_image.json"
+    path = ROOT / "tests" / "older_graphs" / "first_text_to_image.json"
     workflow = json.loads(path.read_text(encoding="utf-8"))
     small = {"megapixels": 0.25, "steps": 4, "seed": 11}
     for node in workflow["nodes"]:
@@ -97,8 +93,6 @@ def test_a_workflow_from_before_later_widgets_opens_with_their_defaults_and_runs
             node["widgets_values"][:3] = [small["seed"], "fixed", small["steps"]]
         if node["type"] == "OvisEmptyLatent":
             node["widgets_values"][1] = small["megapixels"]
-        if node["type"] in FIRST_VALUES:
-            node["widgets_values"] = node["widgets_values"][: FIRST_VALUES[node["type"]]]
     seen = act("older", workflow=workflow)
     assert seen["opened"] == CLEAN and seen["done"] == CLEAN
     denoise, empty = (
@@ -108,6 +102,7 @@ def test_a_workflow_from_before_later_widgets_opens_with_their_defaults_and_runs
     sampling = {"seed": 11, "steps": 4, "cfg": 5, "denoise": 1, "shift": 0}
     later = {"sampler": "euler", "scheduler": "flux", "cache": "off"}
     assert denoise | sampling | later == denoise
-    assert (empty["megapixels"], empty["preset"]) == (0.25, "free")
+    sizes = {"megapixels": 0.25, "preset": "free", "width": 0, "height": 0}
+    assert empty | sizes == empty
     assert seen["run"]["end"] == "execution_success", seen["run"]["error"]
     assert picture(comfy, seen["run"]).std() > 0

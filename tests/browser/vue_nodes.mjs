@@ -60,7 +60,7 @@ export async function vue(comfy) {
   told.fixed = await prompt.inputValue();
   told.promptsShare.push(await share());
 
-  await comfy.set({ OvisEmptyLatent: { megapixels: 0.25 }, OvisDenoise: { steps: 6 } });
+  await comfy.set({ OvisEmptyLatent: { megapixels: 0.25 }, OvisKSampler: { steps: 6 } });
   told.run = await comfy.run();
   await comfy.settle(1500);
   await comfy.see("vue-done");

@@ -6,7 +6,10 @@ import { html, LinesPanel, widgetOf } from "./panel.js";
 import { language, text } from "./texts.js";
 
 const POLL_MILLISECONDS = 700;
-const DENOISE = new Set(["OvisDenoise", "OvisDenoiseAdvanced", "OvisContactSheet"]);
+const DENOISE = new Set([
+  "OvisKSampler", "OvisKSamplerAdvanced", "OvisContactSheet",
+  "OvisDenoise", "OvisDenoiseAdvanced", // the first forms of the two above
+]);
 /** Rules about sampling settings; their advice appears on the node that denoises. */
 const SAMPLING_RULES = new Set(["vertical", "guidance"]);
 
@@ -33,6 +36,12 @@ function feedsDenoise(encode) {
   });
 }
 
+/** The number of steps that will run: the switch `quality` overrides the widget `steps`. */
+function stepsOf(node, steps) {
+  const [, overriding] = /: (\d+) steps$/.exec(widgetOf(node, "quality")?.value ?? "") ?? [];
+  return overriding ? Number(overriding) : steps;
+}
+
 /** The settings to request advice for, and which of the advice this node shows. */
 function requestOf(node) {
   if (node.comfyClass === "OvisEncode") {
@@ -48,7 +57,7 @@ function requestOf(node) {
   };
   const prompt = promptOf(sourceOf(node, "positive"));
   return {
-    settings: { prompt, steps: number("steps"), cfg: number("cfg") },
+    settings: { prompt, steps: stepsOf(node, number("steps")), cfg: number("cfg") },
     shown: (one) => SAMPLING_RULES.has(one.rule),
   };
 }

@@ -50,6 +50,13 @@ export const OPTIONS = {
   OvisWorker: {
     priority: { "low": "低", "normal": "普通", "high": "高" },
   },
+  OvisKSampler: {
+    quality: {
+      "steps as set": "按所设步数",
+      "preview: 20 steps": "预览：20 步",
+      "final: 50 steps": "成品：50 步",
+    },
+  },
   OvisContactSheet: {
     columns: { "seeds": "种子", "steps": "步数", "cfg": "cfg" },
   },

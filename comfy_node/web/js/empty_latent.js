@@ -2,7 +2,7 @@
 
 import { app } from "../../../scripts/app.js";
 import { addPanel, fit, onChange, widgetOf } from "./panel.js";
-import { FREE, MEGAPIXEL, PRESETS, ratioOf, sizeOf } from "./sizes.js";
+import { exactSize, FREE, MEGAPIXEL, PRESETS, ratioOf, sizeOf } from "./sizes.js";
 import { text } from "./texts.js";
 
 const NODE = "OvisEmptyLatent";
@@ -31,8 +31,7 @@ class Sketch {
     this.element.append(svg, this.line);
   }
 
-  show(aspectRatio, megapixels) {
-    const [width, height] = sizeOf(aspectRatio, megapixels);
+  show([width, height]) {
     // The area is proportional to the megapixels, as far as it fits into the view box.
     const side = (pixels) => (pixels / 4096) * 196;
     const scale = Math.min(2, 96 / side(height), 196 / side(width));
@@ -46,11 +45,16 @@ class Sketch {
 }
 
 function setUp(node) {
-  const [ratio, area, preset] = ["aspect_ratio", "megapixels", "preset"].map((name) =>
-    widgetOf(node, name));
+  const [ratio, area, preset, wide, high] = [
+    "aspect_ratio", "megapixels", "preset", "width", "height",
+  ].map((name) => widgetOf(node, name));
   if (!ratio || !area) return;
   const sketch = new Sketch();
-  const draw = () => sketch.show(ratioOf(preset?.value, ratio.value), area.value);
+  const draw = () => {
+    const shape = ratioOf(preset?.value, ratio.value);
+    const exact = wide?.value || high?.value;
+    sketch.show(exact ? exactSize(wide.value, high.value, shape) : sizeOf(shape, area.value));
+  };
   addPanel(node, PANEL, sketch.element, () => HEIGHT);
   onChange(ratio, (value) => {
     const chosen = PRESETS[preset?.value];
@@ -58,7 +62,7 @@ function setUp(node) {
     if (chosen !== undefined && Math.abs(chosen - value) > 0.006) preset.value = FREE;
     draw();
   });
-  onChange(area, draw);
+  for (const widget of [area, wide, high]) if (widget) onChange(widget, draw);
   if (preset) {
     onChange(preset, (value) => {
       if (PRESETS[value] !== undefined) ratio.value = Math.round(PRESETS[value] * 1000) / 1000;

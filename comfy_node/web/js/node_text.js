@@ -69,6 +69,11 @@ app.registerExtension({
   name: "ovis-worker.node-text",
   setup() {
     api.addEventListener(EVENT, ({ detail }) => showOn(detail.node, detail.text));
+    // A page that was reloaded gets the outputs again that ComfyUI has kept of a node.
+    api.addEventListener("executed", ({ detail }) => {
+      const lines = detail?.output?.ovis_text;
+      if (lines) showOn(detail.display_node ?? detail.node, lines.join("\n"));
+    });
     // The node runs again. At the end of a job, `detail` is null.
     api.addEventListener("executing", ({ detail }) => {
       if (detail != null) showOn(detail, "");

@@ -10,7 +10,10 @@ export const NODES = new Set([
   "OvisDenoiseAdvanced",
   "OvisEmptyLatent",
   "OvisEncode",
+  "OvisKSampler",
+  "OvisKSamplerAdvanced",
   "OvisPromptTemplate",
+  "OvisVAEDecode",
   "OvisVAEEncode",
   "OvisWorker",
 ]);

@@ -45,6 +45,12 @@ export function sizeOf(aspectRatio, megapixels) {
   ];
 }
 
+/** `[width, height]` as typed; where one of them is 0, it follows from the aspect ratio. */
+export function exactSize(width, height, aspectRatio) {
+  if (!height) return [width, snapped(width / aspectRatio)];
+  return [width || snapped(height * aspectRatio), height];
+}
+
 function snapped(exact) {
   return Math.max(1, Math.floor(exact / SIZE_MULTIPLE + 0.5)) * SIZE_MULTIPLE;
 }

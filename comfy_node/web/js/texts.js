@@ -66,6 +66,9 @@ const TEXTS = {
     "settings.elsewhere":
       "For safety, worker settings can be changed only in a browser on the machine that ComfyUI " +
       "runs on, or in ovis_worker.json there.",
+    "settings.far":
+      "This page can name workers on other machines. Programs and paths are set in a browser on " +
+      "the machine that ComfyUI runs on, or in ovis_worker.json there.",
     "settings.about":
       "A workflow names a worker only by its label. The settings behind a label are stored on this " +
       "machine, in ovis_worker.json, and never in a workflow.",
@@ -128,6 +131,9 @@ const TEXTS = {
     "settings.add": "添加 Ovis 服务",
     "settings.elsewhere":
       "出于安全考虑，只能在运行 ComfyUI 的机器上的浏览器里修改这些设置，或修改那里的 ovis_worker.json。",
+    "settings.far":
+      "此页面可以设置其他机器上的 Ovis 服务。程序和路径只能在运行 ComfyUI 的机器上的浏览器里设置，或在那里的 " +
+      "ovis_worker.json 中设置。",
     "settings.about":
       "工作流只通过标签指定 Ovis 服务。标签对应的设置保存在本机的 ovis_worker.json 中，从不写入工作流。",
   },

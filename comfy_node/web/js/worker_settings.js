@@ -8,6 +8,7 @@ import { html } from "./panel.js";
 import { text } from "./texts.js";
 import { canRestart, restart, restartOf, routeOf, statusOf } from "./worker_status.js";
 
+/** All settings in the order of the form; the server says which of them this page may change. */
 const FIELDS = ["url", "fingerprint", "token", "binary", "model"];
 const INPUT =
   "width:100%;box-sizing:border-box;padding:6px 8px;border-radius:6px;font-size:13px;" +
@@ -23,11 +24,12 @@ function button(name, action) {
 }
 
 /**
- * The form for one worker. `worker` is the server's description, or null for a new worker. Notes
+ * The form for one worker. `worker` is the server's description, or null for a new worker;
+ * `fields` are the settings that this page may change. Notes
  * appear beside the buttons: a problem with the settings, or that they were `saved`. After a
  * successful change, `changed(label)` is called.
  */
-function form(worker, saved, changed) {
+function form(worker, fields, saved, changed) {
   const inputs = {};
   const grid = html("div");
   grid.style.cssText =
@@ -39,7 +41,7 @@ function form(worker, saved, changed) {
     grid.append(html("label", { textContent: text(`settings.${name}`) }), input);
   };
   if (!worker) row("label", html("input", { type: "text", placeholder: "studio" }));
-  for (const field of FIELDS) {
+  for (const field of fields) {
     const secret = field === "token";
     const input = html("input", {
       type: secret ? "password" : "text",
@@ -70,7 +72,7 @@ function form(worker, saved, changed) {
   };
   const save = button("settings.save", () => {
     // Only changed fields are sent, so the stored token stays unless a new one is typed.
-    const touched = FIELDS.filter((field) =>
+    const touched = fields.filter((field) =>
       !inputs[field].disabled && inputs[field].value !== inputs[field].defaultValue);
     return ask("save", Object.fromEntries(touched.map((field) => [field, inputs[field].value])));
   });
@@ -120,16 +122,19 @@ function editor() {
   // Keep ComfyUI's keyboard shortcuts from reacting to what is typed here.
   whole.addEventListener("keydown", (event) => event.stopPropagation());
   const fill = async (saved) => {
-    const { workers, may_edit: mayEdit } = await get("workers");
+    const { workers, may_edit: mayEdit, fields: allowed } = await get("workers");
+    const fields = FIELDS.filter((field) => allowed.includes(field));
     const shown = mayEdit ? [...workers, null] : [];
     forms.replaceChildren(...shown.map((worker) => {
       const isSaved = worker !== null && worker.label === saved;
-      return form(worker, isSaved, async (label) => {
+      return form(worker, fields, isSaved, async (label) => {
         await fill(label);
         await app.refreshComboInNodes?.();
       });
     }));
-    if (!mayEdit) forms.append(text("settings.elsewhere"));
+    if (fields.length < FIELDS.length) {
+      forms.append(text(mayEdit ? "settings.far" : "settings.elsewhere"));
+    }
   };
   fill().catch((problem) => forms.replaceChildren(problem.message));
   return whole;

@@ -118,7 +118,7 @@ class Tab {
   }
 
   async update() {
-    const { workers, may_edit: mayAct } = await get("workers");
+    const { workers, may_act: mayAct } = await get("workers");
     const now = JSON.stringify(workers.map(({ label, address }) => [label, address]));
     if (now !== this.known) {
       this.known = now;
