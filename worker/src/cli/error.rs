@@ -13,7 +13,7 @@ pub struct CliError {
     /// One sentence that says what was wrong, and where.
     pub(super) message: String,
     /// What the user can do about it; may be empty.
-    hint: String,
+    pub(super) hint: String,
     /// The program's exit status.
     pub(super) status: u8,
 }

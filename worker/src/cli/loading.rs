@@ -19,8 +19,17 @@ const REPORT_EVERY: u64 = 20;
 /// A file cannot be read as a checkpoint, or a part is missing.
 pub fn open_complete(model: &ModelArgs) -> Result<Checkpoint, CliError> {
     let checkpoint = Checkpoint::open(&model.checkpoint_or_demo())?;
+    check_complete(&checkpoint)?;
+    Ok(checkpoint)
+}
+
+/// Checks that a checkpoint has every part that an image requires.
+///
+/// # Errors
+/// The parts that are missing, and the files that were left aside.
+pub fn check_complete(checkpoint: &Checkpoint) -> Result<(), CliError> {
     match checkpoint.missing()[..] {
-        [] => Ok(checkpoint),
+        [] => Ok(()),
         ref missing => Err(CliError::new(
             format!(
                 "making an image takes parts that the named weights lack: {}",
@@ -28,7 +37,7 @@ pub fn open_complete(model: &ModelArgs) -> Result<Checkpoint, CliError> {
             ),
             format!(
                 "Name them with --transformer, --text-encoder, --vae and --tokenizer; {}",
-                skipped_hint(&checkpoint)
+                skipped_hint(checkpoint)
             ),
         )),
     }

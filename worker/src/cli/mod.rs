@@ -5,6 +5,7 @@
 //! - `generate`: makes images in this process; `picture` encodes them, `out_file` writes them
 //! - `bench`: measures speed
 //! - `inspect`: describes checkpoint files
+//! - `doctor`: says whether `serve` would work on this machine
 //! - `model_args`, `shortcut_args`, `values`: arguments that several commands share, and the
 //!   parsers of their values
 //! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
@@ -14,6 +15,7 @@
 //! - `error`, `signals`, `terminal`: how a command ends, and where its output goes
 
 mod bench;
+mod doctor;
 mod error;
 mod generate;
 mod inspect;
@@ -73,6 +75,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Describe checkpoint files without loading their weights.
     Inspect(inspect::InspectArgs),
+    /// Say whether `serve` would work on this machine, and what to do where it would not.
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Parses the command line, runs the command and returns the exit status.
@@ -97,6 +101,7 @@ fn run() -> ExitCode {
             Command::Generate(args) => generate::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Inspect(args) => inspect::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
         },
         Err(error) => return print_help_or_error(&error),
     };

@@ -167,6 +167,26 @@ pub enum Precision {
     Fp8,
 }
 
+impl Precision {
+    /// All of them, from the one that takes the most memory.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Fp8];
+
+    /// Weights and arithmetic of this precision on a device.
+    pub fn placed(self, device: Device) -> Placement {
+        Placement {
+            device,
+            weights: match self {
+                Self::F32 => DType::F32,
+                Self::Bf16 | Self::Fp8 => DType::BF16,
+            },
+            products: match self {
+                Self::F32 | Self::Bf16 => WeightFormat::Dense,
+                Self::Fp8 => WeightFormat::Fp8,
+            },
+        }
+    }
+}
+
 impl DeviceArgs {
     /// Host memory for jobs in bytes; `None` is the memory that is free after loading.
     pub fn host_memory(&self) -> Option<u64> {
@@ -200,17 +220,7 @@ impl DeviceArgs {
                 )
             })?;
         }
-        Ok(Placement {
-            device,
-            weights: match precision {
-                Precision::F32 => DType::F32,
-                Precision::Bf16 | Precision::Fp8 => DType::BF16,
-            },
-            products: match precision {
-                Precision::F32 | Precision::Bf16 => WeightFormat::Dense,
-                Precision::Fp8 => WeightFormat::Fp8,
-            },
-        })
+        Ok(precision.placed(device))
     }
 
     fn open(&self, say: impl Fn(&str)) -> Result<Device, CliError> {

@@ -1,6 +1,6 @@
 //! `serve`: loads a model once and serves clients over a websocket until it is told to stop.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
@@ -166,15 +166,9 @@ async fn serve(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<(), CliErr
         is_local: is_this_machine(address.ip()),
         is_insecure: args.insecure,
     };
-    if tokens.is_none() && !reach.is_local {
-        if !args.insecure {
-            return Err(CliError::new(
-                format!("other machines can reach {address}, and there is no token to keep them out"),
-                format!(
-                    "Set one, for the clients too: {MAKE_A_TOKEN}; or give --insecure if everyone there may use this worker."
-                ),
-            ));
-        }
+    if !args.insecure {
+        check_guarded(address, tokens.is_none())?;
+    } else if tokens.is_none() && !reach.is_local {
         tracing::warn!(%address, "other machines can use this worker: there is no token, and --insecure is given");
     }
     let listened = args.listen.rsplit_once(':').map(|(name, _)| name);
@@ -220,6 +214,22 @@ async fn serve(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<(), CliErr
         }
         error
     })
+}
+
+/// Checks that a token is asked for where other machines can reach the worker.
+///
+/// # Errors
+/// They can, and `is_open` says that there is no token.
+pub fn check_guarded(address: SocketAddr, is_open: bool) -> Result<(), CliError> {
+    match is_open && !is_this_machine(address.ip()) {
+        false => Ok(()),
+        true => Err(CliError::new(
+            format!("other machines can reach {address}, and there is no token to keep them out"),
+            format!(
+                "Set one, for the clients too: {MAKE_A_TOKEN}; or give --insecure if everyone there may use this worker."
+            ),
+        )),
+    }
 }
 
 impl From<StartError<CliError>> for CliError {

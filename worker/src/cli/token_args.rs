@@ -70,6 +70,23 @@ impl TokenArgs {
         }
     }
 
+    /// What clients must send, without making a token; `None` if nothing.
+    ///
+    /// # Errors
+    /// As for [`tokens`](Self::tokens).
+    pub fn described(&self) -> Result<Option<String>, CliError> {
+        let is_made = self.token.as_ref().is_some_and(|given| given.0 == GENERATE);
+        if is_made && self.tokens.is_none() {
+            return Ok(Some("a token that is made when the worker starts".into()));
+        }
+        let is_none = self.tokens()?.is_none();
+        Ok(match &self.tokens {
+            _ if is_none => None,
+            Some(path) => Some(format!("a token of {}", path.display())),
+            None => Some("the token".into()),
+        })
+    }
+
     fn token(&self) -> Result<Option<Token>, CliError> {
         let Some(GivenToken(given)) = &self.token else {
             return Ok(None);

@@ -55,16 +55,22 @@ impl Parameters {
         }
     }
 
+    /// Bytes of the memory of a placement's device that the weights take, with what libraries take
+    /// on a GPU.
+    pub fn needed(self, placement: &Placement) -> u64 {
+        let libraries = if placement.device.is_cpu() { 0 } else { LIBRARIES };
+        self.bytes(placement.weights, placement.products) + libraries
+    }
+
     /// Checks that the memory of a placement's device has room for the weights.
     ///
     /// # Errors
     /// [`Error::TooLarge`] with the numbers and what would help.
     pub fn check_fit(self, placement: &Placement) -> Result<()> {
-        let on_cpu = placement.device.is_cpu();
-        let bytes = self.bytes(placement.weights, placement.products);
-        let (needed, free) = match on_cpu {
-            true => (bytes, free_host_memory()),
-            false => (bytes + LIBRARIES, device_memory_left(&placement.device)),
+        let needed = self.needed(placement);
+        let free = match placement.device.is_cpu() {
+            true => free_host_memory(),
+            false => device_memory_left(&placement.device),
         };
         match free {
             Some(free) if needed > free => Err(Error::TooLarge {

@@ -41,6 +41,7 @@ pub use costs::{Ask, Cost, Costs};
 pub use denoise::DenoiseState;
 pub use error::{Error, Result};
 pub use fit::{Parameters, Shortage};
+pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
 pub use load::Pipeline;
 pub use output::Output;
