@@ -32,7 +32,7 @@ pub enum WeightsError {
         /// What it is, with its article.
         what: &'static str,
     },
-    /// A file of another format: a pickle, a GGUF, a Git LFS pointer.
+    /// A file of another format: a pickle, a ZIP archive, a Git LFS pointer.
     NotSafetensors {
         /// The file.
         file: PathBuf,
