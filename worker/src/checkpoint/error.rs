@@ -169,6 +169,17 @@ pub enum WeightsError {
         /// Its shape.
         shape: Vec<usize>,
     },
+    /// A value that cannot be stored in another precision.
+    Value {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The value.
+        value: f32,
+        /// The type that does not have it; none has if this is absent.
+        dtype: Option<String>,
+    },
     /// A geometry that no Ovis-Image has.
     Geometry {
         /// The file or folder.

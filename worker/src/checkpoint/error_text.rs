@@ -94,6 +94,11 @@ impl WeightsError {
                 "tensor `{tensor}` in `{}` scales a weight by {dtype} of shape {shape:?}, not by one F32",
                 file.display()
             ),
+            Self::Value { file, tensor, value, dtype } => format!(
+                "tensor `{tensor}` of `{}` has the value {value}, which {} cannot store",
+                file.display(),
+                dtype.as_deref().unwrap_or("no other type")
+            ),
             Self::Geometry { file, part, reason } => {
                 format!("the {part} in `{}` cannot be built: {reason}", file.display())
             }
@@ -175,6 +180,8 @@ impl WeightsError {
             Self::Dtype { .. } | Self::NewDtype { .. } | Self::Scale { .. } => {
                 "Use the bf16, f16 or f32 release of the file, ComfyUI's scaled fp8, or a GGUF of Q8_0, Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL or IQ4_XS."
             }
+            Self::Value { dtype: Some(_), .. } => "Choose --type bf16.",
+            Self::Value { .. } => "Download the file again.",
             Self::Ambiguous { .. } => {
                 "Name the file itself with --transformer, --text-encoder or --vae."
             }

@@ -29,6 +29,9 @@
 //! - `table`, `piece`, `part`: the map resolved against the files, and kept
 //! - `read_ahead`: reading files into memory before they are loaded
 //!
+//! Writing them:
+//! - `convert`: one part in another precision and layout
+//!
 //! - `error`, `error_text`, `text`, `part_names`: refusals and their sentences
 //!
 //! Canonical names are the original release's for the transformer (with the up and gate
@@ -41,6 +44,7 @@ mod args;
 mod choose;
 mod comfy;
 mod config;
+mod convert;
 mod error;
 mod error_text;
 mod fields;
@@ -83,6 +87,7 @@ mod vae_names;
 mod vae_others;
 
 pub use args::CheckpointArgs;
+pub use convert::{Conversion, FileLayout, Target, WriteError};
 pub use error::WeightsError;
 pub use folder::Skipped;
 pub use foreign::Foreign;

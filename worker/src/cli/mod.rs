@@ -5,6 +5,7 @@
 //! - `generate`: makes images in this process; `picture` encodes them, `out_file` writes them
 //! - `bench`: measures speed
 //! - `inspect`: describes checkpoint files
+//! - `quantize`: writes a part in another precision
 //! - `model_args`, `shortcut_args`, `values`: arguments that several commands share, and the
 //!   parsers of their values
 //! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
@@ -23,6 +24,7 @@ mod model_args;
 mod otlp;
 mod out_file;
 mod picture;
+mod quantize;
 mod runtime;
 mod serve;
 mod shortcut_args;
@@ -71,6 +73,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Describe checkpoint files without loading their weights.
     Inspect(inspect::InspectArgs),
+    /// Write a transformer or text encoder in another precision: as GGUF or as scaled fp8.
+    Quantize(quantize::QuantizeArgs),
 }
 
 /// Parses the command line, runs the command and returns the exit status.
@@ -95,6 +99,7 @@ fn run() -> ExitCode {
             Command::Generate(args) => generate::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Inspect(args) => inspect::run(&args),
+            Command::Quantize(args) => quantize::run(&args),
         },
         Err(error) => return print_help_or_error(&error),
     };

@@ -10,8 +10,6 @@ const MAX_DEPTH: usize = 4;
 pub enum Value {
     /// An unsigned number.
     U32(u32),
-    /// A signed number.
-    I32(i32),
     /// A number with a fraction.
     F32(f32),
     /// True or false.
@@ -50,7 +48,6 @@ impl Value {
         };
         match self {
             Self::U32(number) => put(code::U32, &number.to_le_bytes()),
-            Self::I32(number) => put(code::I32, &number.to_le_bytes()),
             Self::F32(number) => put(code::F32, &number.to_le_bytes()),
             Self::Bool(flag) => put(code::BOOL, &[u8::from(*flag)]),
             Self::Text(text) => {
@@ -84,7 +81,7 @@ pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
 pub(super) fn read_number(cursor: &mut Cursor) -> Result<Option<f64>, Reason> {
     let code = cursor.u32()?;
     Ok(Some(match code {
-        code::U8 => f64::from(cursor.array::<1>()?[0]),
+        code::U8 | code::BOOL => f64::from(cursor.array::<1>()?[0]),
         code::I8 => f64::from(i8::from_le_bytes(cursor.array()?)),
         code::U16 => f64::from(u16::from_le_bytes(cursor.array()?)),
         code::I16 => f64::from(i16::from_le_bytes(cursor.array()?)),

@@ -22,5 +22,4 @@ mod writer;
 
 pub use file::GgufFile;
 pub use metadata::Value;
-pub use types::code_of;
-pub use writer::{write_header, Described, ALIGNMENT, MAGIC};
+pub use writer::{write_header, Described, ALIGNMENT};

@@ -18,7 +18,7 @@ const VERSION: u32 = 3;
 pub struct Described {
     /// Name in the file.
     pub name: String,
-    /// Type, which ggml must have.
+    /// Type.
     pub stored: StoredType,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
@@ -27,8 +27,8 @@ pub struct Described {
 }
 
 /// Bytes of a file up to its data. The tensors' data follow in their order, each padded with
-/// zeros to a multiple of [`ALIGNMENT`]. `None` if ggml does not have the type of one.
-pub fn write_header(metadata: &[(String, Value)], tensors: &[Described]) -> Option<Vec<u8>> {
+/// zeros to a multiple of [`ALIGNMENT`].
+pub fn write_header(metadata: &[(String, Value)], tensors: &[Described]) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend(VERSION.to_le_bytes());
     out.extend((tensors.len() as u64).to_le_bytes());
@@ -44,10 +44,10 @@ pub fn write_header(metadata: &[(String, Value)], tensors: &[Described]) -> Opti
         for &size in tensor.shape.iter().rev() {
             out.extend((size as u64).to_le_bytes());
         }
-        out.extend(code_of(&tensor.stored)?.to_le_bytes());
+        out.extend(code_of(&tensor.stored).to_le_bytes());
         out.extend(start.to_le_bytes());
         start += tensor.bytes.next_multiple_of(ALIGNMENT);
     }
     out.resize(out.len().next_multiple_of(ALIGNMENT as usize), 0);
-    Some(out)
+    out
 }
