@@ -95,9 +95,12 @@ impl WeightsError {
                 file.display()
             ),
             Self::Value { file, tensor, value, dtype } => format!(
-                "tensor `{tensor}` of `{}` has the value {value}, which {} cannot store",
+                "tensor `{tensor}` of `{}` has the value {value}, which {}",
                 file.display(),
-                dtype.as_deref().unwrap_or("no other type")
+                match dtype {
+                    Some(dtype) => format!("{dtype} cannot store"),
+                    None => "cannot be stored in another type".into(),
+                }
             ),
             Self::Geometry { file, part, reason } => {
                 format!("the {part} in `{}` cannot be built: {reason}", file.display())

@@ -66,11 +66,11 @@ impl Conversion {
             for rows in pieces() {
                 out.write_all(&values::bytes(tensor, &rows)?)?;
             }
-            // The scale of 8-bit floats that have none.
-            return Ok(match stored {
-                StoredType::F8E4m3 => out.write_all(&1f32.to_le_bytes())?,
-                _ => (),
-            });
+            if *stored == StoredType::F8E4m3 {
+                // These have no scale, and every one gets one.
+                out.write_all(&1f32.to_le_bytes())?;
+            }
+            return Ok(());
         }
         let scale = match stored {
             StoredType::F8E4m3 => Some(scale(tensor, pieces())?),
