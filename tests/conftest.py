@@ -27,6 +27,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint whose rows are blocks of 256."""
+    from make_tiny_checkpoint import make
+
+    folder = tmp_path_factory.mktemp("wide")
+    make(folder, heads=8, text_width=256)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def poster_assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The fonts and words of the demo model's posters, from the Debian packages of this machine."""
     from posters import fonts

@@ -26,11 +26,18 @@ DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
 def make(
-    out: Path, dtype: torch.dtype = torch.float32, seed: int = 0, max_shard_size: str | None = None
+    out: Path,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    max_shard_size: str | None = None,
+    **sizes: int,
 ) -> None:
-    """Writes all three layouts to `out`; the same arguments produce the same bytes."""
+    """Writes all three layouts to `out`; the same arguments produce the same bytes.
+
+    `sizes` are those of `models.build`.
+    """
     tokenizer = train_tokenizer()
-    parts = models.build(seed, vocab_size=len(tokenizer), dtype=dtype)
+    parts = models.build(seed, vocab_size=len(tokenizer), dtype=dtype, **sizes)
     layouts.write_diffusers(out / "diffusers", parts, tokenizer, max_shard_size)
     layouts.write_original(out / "original", parts, tokenizer, seed)
     layouts.write_comfyui(out / "comfyui", parts, tokenizer)

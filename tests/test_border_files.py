@@ -49,7 +49,12 @@ FILES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         text_file(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
         ("a Git LFS pointer",),
     ),
-    "GGUF": (text_file(b"GGUF\3\0\0\0" + bytes(64)), ("a GGUF file",)),
+    "GGUF without tensors": (text_file(b"GGUF\3\0\0\0" + bytes(64)), ("it has no tensors",)),
+    "GGUF of version 1": (text_file(b"GGUF\1\0\0\0" + bytes(64)), ("damaged", "GGUF version 1")),
+    "GGUF of many tensors": (
+        text_file(b"GGUF\3\0\0\0" + b"\xff" * 8 + bytes(64)),
+        ("damaged", "claims 18446744073709551615 tensors"),
+    ),
     "pickle": (pickle, ("a PyTorch pickle",)),
     "ZIP": (text_file(b"PK\3\4" + b"readme.txt" * 9), ("a ZIP archive",)),
     "AppleDouble": (text_file(b"\0\5\26\7\0\2\0\0Mac OS X" + bytes(99)), ("AppleDouble",)),
@@ -107,7 +112,9 @@ def test_a_file_of_another_kind(tmp_path: Path, kind: str, flag: str) -> None:
     assert kind != "unknown type" or "Download" not in said
 
 
-@pytest.mark.parametrize("kind", ["pipe", "GGUF", "link to a device", "header beyond the file"])
+@pytest.mark.parametrize(
+    "kind", ["pipe", "GGUF of version 1", "link to a device", "header beyond the file"]
+)
 def test_generate_and_serve_say_the_same(tmp_path: Path, kind: str) -> None:
     make, words = FILES[kind]
     make(tmp_path / "ae.safetensors")

@@ -30,16 +30,26 @@ class Parts:
     scheduler: FlowMatchEulerDiscreteScheduler
 
 
-def build(seed: int, vocab_size: int, dtype: torch.dtype = torch.float32) -> Parts:
-    """Builds the tiny models with weights drawn from `seed`, in `dtype`."""
+def build(
+    seed: int,
+    vocab_size: int,
+    dtype: torch.dtype = torch.float32,
+    *,
+    heads: int = 2,
+    text_width: int = TEXT_WIDTH,
+) -> Parts:
+    """Builds the tiny models with weights drawn from `seed`, in `dtype`.
+
+    The transformer's width is 32 times `heads`, the text encoder's is `text_width`.
+    """
     transformer = OvisImageTransformer2DModel(
         in_channels=64,
         out_channels=64,
         num_layers=2,
         num_single_layers=2,
         attention_head_dim=32,
-        num_attention_heads=2,
-        joint_attention_dim=TEXT_WIDTH,
+        num_attention_heads=heads,
+        joint_attention_dim=text_width,
         # Head width times (1/8, 7/16, 7/16), as in the real model: layouts
         # without a config do not carry it.
         axes_dims_rope=(4, 14, 14),
@@ -47,8 +57,8 @@ def build(seed: int, vocab_size: int, dtype: torch.dtype = torch.float32) -> Par
     text_encoder = Qwen3Model(
         Qwen3Config(
             vocab_size=-(-vocab_size // VOCAB_PADDING) * VOCAB_PADDING,
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=3 * TEXT_WIDTH,
+            hidden_size=text_width,
+            intermediate_size=3 * text_width,
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,

@@ -5,7 +5,7 @@
 //!
 //! | module | responsibility |
 //! |---|---|
-//! | [`cli`] | the commands `serve`, `generate`, `bench` and `inspect` |
+//! | [`cli`] | the commands `serve`, `generate`, `bench`, `inspect` and `quantize` |
 //! | [`server`] | sockets: HTTP, the handshake, websocket sessions; translates between frames and calls on `jobs` |
 //! | [`device`] | the thread that owns a GPU: its models, and which job's step is next |
 //! | [`jobs`] | a job's life: owner, queue, fairness, admission, stored events and results |

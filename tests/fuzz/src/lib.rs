@@ -7,6 +7,7 @@ pub mod assembly;
 pub mod configs;
 mod demo;
 pub mod frames;
+pub mod gguf;
 pub mod headers;
 pub mod journal;
 pub mod messages;
@@ -25,7 +26,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "messages",
         seeds: messages::seeds,
@@ -43,6 +44,12 @@ pub const TARGETS: [Target; 7] = [
         seeds: admission::seeds,
         run: admission::run,
         mutations: 200,
+    },
+    Target {
+        name: "gguf",
+        seeds: gguf::seeds,
+        run: gguf::run,
+        mutations: 2000,
     },
     Target {
         name: "headers",

@@ -81,6 +81,11 @@ fn headers() {
 }
 
 #[test]
+fn gguf() {
+    replay("gguf");
+}
+
+#[test]
 fn configs() {
     replay("configs");
 }

@@ -17,14 +17,10 @@ pub(super) fn refusal(path: &Path) -> WeightsError {
         .iter()
         .filter(|f| folder::is_foreign_weights(f));
     if let Some(file) = foreign.next() {
-        let by_name = match folder::extension_of(file).as_str() {
-            "gguf" => Foreign::Gguf,
-            _ => Foreign::Pickle,
-        };
         let kind = folder::format_of(file).filter(|kind| *kind != Foreign::Other);
         return WeightsError::NotSafetensors {
             file: file.clone(),
-            kind: kind.unwrap_or(by_name),
+            kind: kind.unwrap_or(Foreign::Pickle),
         };
     }
     let unfinished = |reason: String| WeightsError::Unfinished {

@@ -107,13 +107,9 @@ fn open_found<T>(
     open: impl Fn(&Path) -> Result<T, WeightsError>,
 ) -> Result<T, WeightsError> {
     if folder::is_foreign_weights(path) {
-        let kind = match folder::extension_of(path).as_str() {
-            "gguf" => Foreign::Gguf,
-            _ => folder::format_of(path).unwrap_or(Foreign::Pickle),
-        };
         return Err(WeightsError::NotSafetensors {
             file: path.to_owned(),
-            kind,
+            kind: folder::format_of(path).unwrap_or(Foreign::Pickle),
         });
     }
     let opened = open(path)?;
@@ -132,7 +128,7 @@ fn blame(path: &Path, error: &WeightsError) -> u8 {
         | WeightsError::OtherByName { .. } => true,
         // Intact files of another format mostly belong to other models.
         WeightsError::NotSafetensors { kind, .. } => {
-            !matches!(kind, Foreign::Gguf | Foreign::Pickle | Foreign::Zip)
+            !matches!(kind, Foreign::Pickle | Foreign::Zip)
         }
         _ => false,
     };

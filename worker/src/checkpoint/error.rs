@@ -32,7 +32,7 @@ pub enum WeightsError {
         /// What it is, with its article.
         what: &'static str,
     },
-    /// A file of another format: a pickle, a GGUF, a Git LFS pointer.
+    /// A file of another format: a pickle, a ZIP archive, a Git LFS pointer.
     NotSafetensors {
         /// The file.
         file: PathBuf,
@@ -168,6 +168,17 @@ pub enum WeightsError {
         dtype: String,
         /// Its shape.
         shape: Vec<usize>,
+    },
+    /// A value that cannot be stored in another precision.
+    Value {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The value.
+        value: f32,
+        /// The type that does not have it; none has if this is absent.
+        dtype: Option<String>,
     },
     /// A geometry that no Ovis-Image has.
     Geometry {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::error::WeightsError;
-use super::text;
+use super::{folder, text};
 
 impl fmt::Display for WeightsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,9 +32,10 @@ impl WeightsError {
                 format!("`{}` is {what}, not a file", file.display())
             }
             Self::NotSafetensors { file, kind } => format!(
-                "`{}` is {}, not a safetensors file",
+                "`{}` is {}, not a {} file",
                 file.display(),
-                kind.what()
+                kind.what(),
+                if folder::is_gguf(file) { "GGUF" } else { "safetensors" }
             ),
             Self::Unfinished { file, reason } => format!(
                 "`{}` is incomplete: {reason}",
@@ -93,6 +94,14 @@ impl WeightsError {
                 "tensor `{tensor}` in `{}` scales a weight by {dtype} of shape {shape:?}, not by one F32",
                 file.display()
             ),
+            Self::Value { file, tensor, value, dtype } => format!(
+                "tensor `{tensor}` of `{}` has the value {value}, which {}",
+                file.display(),
+                match dtype {
+                    Some(dtype) => format!("{dtype} cannot store"),
+                    None => "cannot be stored in another type".into(),
+                }
+            ),
             Self::Geometry { file, part, reason } => {
                 format!("the {part} in `{}` cannot be built: {reason}", file.display())
             }
@@ -131,7 +140,7 @@ impl WeightsError {
                 file.display()
             ),
             Self::Rows { file, tensor, rows, count } => format!(
-                "tensor `{tensor}` in `{}` has {count} rows, not {} to {} in whole bytes",
+                "tensor `{tensor}` in `{}` has {count} rows, not {} to {} in whole bytes and blocks",
                 file.display(),
                 rows.start,
                 rows.end
@@ -150,7 +159,7 @@ impl WeightsError {
             Self::DeadLink { .. } => {
                 "Download it again; in a Hugging Face cache, `hf download` fetches what is missing."
             }
-            Self::NotAFile { .. } => "Name a .safetensors file, or a folder that holds one.",
+            Self::NotAFile { .. } => "Name a .safetensors or .gguf file, or a folder that holds one.",
             Self::NotSafetensors { kind, .. } => kind.hint(),
             Self::Unfinished { .. } => {
                 "Download it again: `hf download AIDC-AI/Ovis-Image-7B` goes on where it ended."
@@ -172,8 +181,10 @@ impl WeightsError {
                 "LoRAs are not loaded: name the file of the model itself, such as ovis_image_bf16.safetensors."
             }
             Self::Dtype { .. } | Self::NewDtype { .. } | Self::Scale { .. } => {
-                "Use the bf16, f16 or f32 release of the file, or ComfyUI's scaled fp8."
+                "Use the bf16, f16 or f32 release of the file, ComfyUI's scaled fp8, or a GGUF of Q8_0, Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL or IQ4_XS."
             }
+            Self::Value { dtype: Some(_), .. } => "Choose --type bf16.",
+            Self::Value { .. } => "Download the file again.",
             Self::Ambiguous { .. } => {
                 "Name the file itself with --transformer, --text-encoder or --vae."
             }

@@ -1,4 +1,4 @@
-//! One memory-mapped safetensors file.
+//! One memory-mapped safetensors file, and files of either format opened as sources.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,31 +7,43 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::WeightsError;
+use super::gguf::GgufFile;
 use super::header;
 use super::mapped::MappedFile;
 use super::source::{TensorEntry, TensorSource};
 
 /// A safetensors file whose header has been checked against its length.
 #[derive(Debug)]
-pub(super) struct SafetensorsFile {
+struct SafetensorsFile {
     file: Arc<MappedFile>,
     tensors: BTreeMap<String, TensorEntry>,
 }
 
 impl SafetensorsFile {
-    /// Maps the file and reads its header.
+    /// Reads the header of a mapped file.
     ///
     /// # Errors
-    /// The file cannot be opened, is not safetensors, is truncated, or its header
-    /// contradicts itself.
-    pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let file = MappedFile::open(path)?;
-        let tensors = header::parse(path, file.bytes())?;
+    /// The file is not safetensors, is truncated, or its header contradicts itself.
+    pub fn new(file: MappedFile) -> Result<Self, WeightsError> {
         Ok(Self {
+            tensors: header::parse(file.path(), file.bytes())?,
             file: Arc::new(file),
-            tensors,
         })
     }
+}
+
+/// Maps a file of any format that is read, and reads its header. Its first bytes say which
+/// format it is, whatever its name.
+///
+/// # Errors
+/// The file cannot be opened, is of another format, is truncated, or its header contradicts
+/// itself.
+pub(super) fn open(path: &Path) -> Result<Arc<dyn TensorSource>, WeightsError> {
+    let file = MappedFile::open(path)?;
+    Ok(match GgufFile::is_one(file.bytes()) {
+        true => Arc::new(GgufFile::new(file)?),
+        false => Arc::new(SafetensorsFile::new(file)?),
+    })
 }
 
 impl TensorSource for SafetensorsFile {
@@ -67,6 +79,10 @@ mod tests {
     use super::super::test_files::{write, Stored};
     use super::*;
 
+    fn opened(path: &Path) -> SafetensorsFile {
+        SafetensorsFile::new(MappedFile::open(path).unwrap()).unwrap()
+    }
+
     #[test]
     fn hands_out_the_bytes_of_rows() {
         let folder = tempfile::tempdir().unwrap();
@@ -78,7 +94,7 @@ mod tests {
                 Stored::f32("a", &[], &[7.]),
             ],
         );
-        let file = SafetensorsFile::open(&path).unwrap();
+        let file = opened(&path);
         assert_eq!(file.names().collect::<Vec<_>>(), ["a", "b"]);
         let matrix = file.entry("b").unwrap();
         assert_eq!(
@@ -100,7 +116,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.safetensors");
         write(&path, &[Stored::f32("a", &[2], &[1., 2.])]);
-        let file = SafetensorsFile::open(&path).unwrap();
+        let file = opened(&path);
         let read = || {
             let bytes = file.bytes(file.entry("a").unwrap(), 0..2).unwrap();
             bytes.into_owned()
@@ -116,7 +132,7 @@ mod tests {
         let path = folder.path().join("x.safetensors");
         write(&path, &[Stored::f32("a", &[1], &[1.])]);
         std::fs::write(folder.path().join("x.safetensors.aria2"), "").unwrap();
-        let error = SafetensorsFile::open(&path).unwrap_err();
+        let error = open(&path).unwrap_err();
         assert!(matches!(error, WeightsError::Unfinished { .. }), "{error}");
     }
 }

@@ -143,12 +143,19 @@ pub(super) fn is_safetensors(path: &Path) -> bool {
     matches!(extension_of(path).as_str(), "safetensors" | "sft")
 }
 
+/// Whether a file's extension says GGUF.
+pub(super) fn is_gguf(path: &Path) -> bool {
+    extension_of(path) == "gguf"
+}
+
+/// Whether a file's extension is that of a weight format that is read.
+pub(super) fn is_weights(path: &Path) -> bool {
+    is_safetensors(path) || is_gguf(path)
+}
+
 /// Whether a file's extension is that of a weight format that is not read.
 pub(super) fn is_foreign_weights(path: &Path) -> bool {
-    matches!(
-        extension_of(path).as_str(),
-        "gguf" | "bin" | "pt" | "pth" | "ckpt"
-    )
+    matches!(extension_of(path).as_str(), "bin" | "pt" | "pth" | "ckpt")
 }
 
 /// Whether a file's extension is that of an unfinished download.

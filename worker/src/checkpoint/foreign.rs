@@ -3,7 +3,7 @@
 /// Number of bytes from a file's start that are looked at.
 pub(super) const START: usize = 512;
 
-/// Format of a file that was opened as safetensors and is something else.
+/// Format of a file that was opened as weights and is neither safetensors nor GGUF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
     /// A file of 0 bytes.
@@ -14,8 +14,6 @@ pub enum Foreign {
     Pickle,
     /// A ZIP archive other than `torch.save`'s.
     Zip,
-    /// The weight format of llama.cpp.
-    Gguf,
     /// The text file that Git LFS stores in place of a large file.
     LfsPointer,
     /// HTML or XML, which a server sent instead of the file.
@@ -50,8 +48,6 @@ impl Foreign {
             }
         } else if matches!(start, [0x80, 2..=5, ..]) {
             Self::Pickle
-        } else if start.starts_with(b"GGUF") {
-            Self::Gguf
         } else if start.starts_with(b"version https://git-lfs") {
             Self::LfsPointer
         } else if start.starts_with(b"\x00\x05\x16\x07") {
@@ -75,7 +71,6 @@ impl Foreign {
             Self::Zeros => "a file of zeros (room that a download has not filled)",
             Self::Pickle => "a PyTorch pickle",
             Self::Zip => "a ZIP archive",
-            Self::Gguf => "a GGUF file",
             Self::LfsPointer => "a Git LFS pointer (the real file was not downloaded)",
             Self::WebPage => "a web page (a server sent it instead of the file)",
             Self::Json => "a JSON file",
@@ -88,10 +83,7 @@ impl Foreign {
     pub(super) fn hint(self) -> &'static str {
         match self {
             Self::Pickle => {
-                "Use the .safetensors release of the weights; pickles can run code and are never opened."
-            }
-            Self::Gguf => {
-                "GGUF cannot be read yet: use the safetensors release, such as ovis_image_bf16.safetensors or the repository AIDC-AI/Ovis-Image-7B."
+                "Use the .safetensors or .gguf release of the weights; pickles can run code and are never opened."
             }
             Self::LfsPointer => "Run `git lfs pull` in the repository, or download the file itself.",
             Self::Empty | Self::Zeros => "Download the file again.",
@@ -111,13 +103,12 @@ mod tests {
 
     #[test]
     fn first_bytes_tell_what_a_file_is() {
-        let cases: [(&[u8], Foreign); 16] = [
+        let cases: [(&[u8], Foreign); 15] = [
             (b"", Foreign::Empty),
             (&[0; 64], Foreign::Zeros),
             (b"PK\x03\x04..archive/data.pkl", Foreign::Pickle),
             (b"PK\x03\x04..readme.txt", Foreign::Zip),
             (b"\x80\x02}q\x00.", Foreign::Pickle),
-            (b"GGUF\x03\0\0\0", Foreign::Gguf),
             (
                 b"version https://git-lfs.github.com/spec/v1\n",
                 Foreign::LfsPointer,

@@ -238,7 +238,7 @@ fn candidates(walk: &Walk) -> Vec<PathBuf> {
             found.push(folder.clone());
         }
         let files = listing.files.iter().filter(|file| {
-            let weights = folder::is_safetensors(file) && !(in_shards && shards::is_shard(file));
+            let weights = folder::is_weights(file) && !(in_shards && shards::is_shard(file));
             weights || folder::is_foreign_weights(file)
         });
         found.extend(files.cloned());
@@ -252,10 +252,7 @@ fn candidates(walk: &Walk) -> Vec<PathBuf> {
 /// [`WeightsError::Unreadable`] if the folder cannot be listed.
 fn side_by_side(path: &Path) -> Result<Option<Found>, WeightsError> {
     let listing = folder::list(path)?;
-    let weights = listing
-        .files
-        .iter()
-        .filter(|file| folder::is_safetensors(file));
+    let weights = listing.files.iter().filter(|file| folder::is_weights(file));
     let weights: Vec<_> = weights.cloned().collect();
     if weights.len() < 2
         || shards::has_shards(&listing)

@@ -15,6 +15,8 @@
 //! Reading them:
 //! - `source`: the interface of whatever stores tensors
 //! - `mapped`, `file`, `header`, `header_refusal`: safetensors files
+//! - `gguf`: GGUF files
+//! - `quant`: ggml's blocks and 8-bit floats as numbers, and numbers as those
 //! - `random`: random weights
 //! - `set`, `scaled_fp8`: one part's tensors from its files, and the scales of 8-bit floats
 //! - `json`, `config`, `fields`: `config.json`
@@ -26,6 +28,9 @@
 //! - `name_map`, `mmdit_names`, `vae_names`: the naming schemes of files
 //! - `table`, `piece`, `part`: the map resolved against the files, and kept
 //! - `read_ahead`: reading files into memory before they are loaded
+//!
+//! Writing them:
+//! - `convert`: one part in another precision and layout
 //!
 //! - `error`, `error_text`, `text`, `part_names`: refusals and their sentences
 //!
@@ -39,6 +44,7 @@ mod args;
 mod choose;
 mod comfy;
 mod config;
+mod convert;
 mod error;
 mod error_text;
 mod fields;
@@ -46,6 +52,7 @@ mod file;
 mod folder;
 mod foreign;
 mod geometry;
+mod gguf;
 mod header;
 mod header_refusal;
 mod hub;
@@ -61,6 +68,7 @@ mod open;
 mod part;
 mod part_names;
 mod piece;
+mod quant;
 mod qwen3;
 mod qwen_bpe;
 mod random;
@@ -79,6 +87,7 @@ mod vae_names;
 mod vae_others;
 
 pub use args::CheckpointArgs;
+pub use convert::{Conversion, FileLayout, Target, WriteError};
 pub use error::WeightsError;
 pub use folder::Skipped;
 pub use foreign::Foreign;
@@ -91,6 +100,8 @@ pub use mapped::MappedFile;
 pub use open::{Checkpoint, TextEncoderPart, TransformerPart, VaePart};
 pub use part::{Ignored, LoadProgress, PartTensors, Watch};
 pub use piece::{FileTensor, ModelTensor, Piece};
+pub use quant::e4m3::NUMBERS as E4M3_NUMBERS;
+pub use quant::{decode as decode_blocks, encode as encode_blocks, BlockType, Decoded};
 pub use random::RandomWeights;
 pub use source::{Fill, StoredType, TensorEntry, TensorSource};
 pub use text::shown;

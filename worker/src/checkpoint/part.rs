@@ -111,14 +111,21 @@ impl PartTensors {
         self.entries.get(canonical).map(|entry| &entry.tensor)
     }
 
+    /// The tensor of a canonical name, of any shape.
+    ///
+    /// # Errors
+    /// [`WeightsError::Table`] if the part has no such tensor.
+    pub(super) fn expect_any(&self, canonical: &str) -> Result<&ModelTensor, WeightsError> {
+        self.tensor(canonical)
+            .ok_or_else(|| self.table_error(canonical, "it is not in the file".into()))
+    }
+
     /// The tensor of a canonical name, which the model needs in this shape.
     ///
     /// # Errors
     /// [`WeightsError::Table`] if the part has no such tensor or it has another shape.
     pub fn expect(&self, canonical: &str, shape: &[usize]) -> Result<&ModelTensor, WeightsError> {
-        let tensor = self
-            .tensor(canonical)
-            .ok_or_else(|| self.table_error(canonical, "it is not in the file".into()))?;
+        let tensor = self.expect_any(canonical)?;
         match tensor.shape == shape {
             true => Ok(tensor),
             false => Err(self.table_error(

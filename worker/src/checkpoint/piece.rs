@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::WeightsError;
+use super::quant::BlockType;
 use super::source::{Fill, StoredType, TensorEntry, TensorSource};
 
 /// One tensor of a source, with the factor that its values are stored without.
@@ -113,6 +114,17 @@ pub struct ModelTensor {
 }
 
 impl ModelTensor {
+    /// The block type of the whole tensor: its pieces' [`bytes`](Piece::bytes), one after the
+    /// other, are then its rows in blocks of this type. `None` if a piece is stored otherwise.
+    pub fn block_type(&self) -> Option<BlockType> {
+        let mut kinds = self.pieces.iter().map(|piece| match piece.stored() {
+            StoredType::Block(kind) => Some(*kind),
+            _ => None,
+        });
+        let first = kinds.next()??;
+        kinds.all(|kind| kind == Some(first)).then_some(first)
+    }
+
     /// Size in the files.
     pub fn byte_count(&self) -> u64 {
         self.pieces.iter().map(Piece::byte_count).sum()

@@ -1,5 +1,5 @@
 //! The text encoder's tensor names, which are those of transformers, alone or inside
-//! Ovis2.5-2B, and its geometry.
+//! Ovis2.5-2B, or llama.cpp's, and its geometry.
 //!
 //! Sources: transformers `models/qwen3/modeling_qwen3.py`, AIDC-AI/Ovis-Image
 //! `ovis_image/model/ovis/{configuration,modeling}_ovis2_5.py`.
@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::config::{Config, Count, Positive};
 use super::error::WeightsError;
 use super::geometry::Qwen3Config;
+use super::gguf::llama_names;
 use super::name_map::NameMap;
 use super::part::PartTensors;
 use super::part_names::TEXT_ENCODER;
@@ -19,6 +20,10 @@ use super::table;
 /// RoPE base and norm epsilon of the family, for files without a config.
 const ROPE_THETA: f64 = 1e6;
 const RMS_NORM_EPS: f64 = 1e-6;
+
+/// Where a GGUF file's metadata has them.
+const ROPE_THETA_KEY: &str = "qwen3.rope.freq_base";
+const RMS_NORM_EPS_KEY: &str = "qwen3.attention.layer_norm_rms_epsilon";
 
 /// The embedding table, by which the part is recognised.
 const EMBEDDING: &str = "embed_tokens.weight";
@@ -42,9 +47,10 @@ const EXTRAS: [&str; 5] = [
 
 /// Whether the set has the embedding table of a language model, of any family.
 pub(super) fn recognises(set: &TensorSet) -> bool {
-    PREFIXES
-        .iter()
-        .any(|prefix| set.get(&format!("{prefix}{EMBEDDING}")).is_some())
+    set.get(llama_names::EMBEDDING).is_some()
+        || PREFIXES
+            .iter()
+            .any(|prefix| set.get(&format!("{prefix}{EMBEDDING}")).is_some())
 }
 
 /// Reads the geometry and maps the set's tensors to canonical names.
@@ -56,7 +62,10 @@ pub(super) fn open(
     set: TensorSet,
     config: Option<&Config>,
 ) -> Result<(Qwen3Config, PartTensors), WeightsError> {
-    let set = set.strip_prefix(TEXT_ENCODER, &PREFIXES, &[EMBEDDING])?;
+    let set = match set.get(llama_names::EMBEDDING) {
+        Some(_) => set.rename(TEXT_ENCODER, llama_names::to_transformers)?,
+        None => set.strip_prefix(TEXT_ENCODER, &PREFIXES, &[EMBEDDING])?,
+    };
     // Qwen2 and 2.5 have biases where Qwen3 has head norms.
     if let Some(tensor) = set.get("layers.0.self_attn.q_proj.bias") {
         return Err(WeightsError::OtherModel {
@@ -105,8 +114,8 @@ fn infer(set: &TensorSet) -> Result<Qwen3Config, WeightsError> {
         num_heads: heads("self_attn.q_proj")?,
         num_kv_heads: heads("self_attn.k_proj")?,
         head_dim,
-        rope_theta: ROPE_THETA,
-        rms_norm_eps: RMS_NORM_EPS,
+        rope_theta: number(set, ROPE_THETA_KEY, ROPE_THETA)?,
+        rms_norm_eps: number(set, RMS_NORM_EPS_KEY, RMS_NORM_EPS)?,
     };
     let dimensions = [
         ("its vocabulary", vocab_size),
@@ -129,6 +138,22 @@ fn infer(set: &TensorSet) -> Result<Qwen3Config, WeightsError> {
         )));
     }
     Ok(config)
+}
+
+/// A positive number of a GGUF file's metadata, or the family's where it has none.
+fn number(set: &TensorSet, key: &str, of_family: f64) -> Result<f64, WeightsError> {
+    match set.number(key) {
+        None => Ok(of_family),
+        Some(number) if number.is_finite() && number > 0.0 => {
+            // The metadata has float32 numbers, of which one is the family's own.
+            let same = number as f32 == of_family as f32;
+            Ok(if same { of_family } else { number })
+        }
+        Some(number) => {
+            let reason = format!("its metadata has `{key}` {number}, not a number above 0");
+            Err(set.geometry_error(TEXT_ENCODER, reason))
+        }
+    }
 }
 
 /// Fields of Ovis2.5's `config.json`, whose `llm_config` is a Qwen3 config.

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::WeightsError;
-use super::file::SafetensorsFile;
 use super::piece::FileTensor;
 use super::shards::{self, Stored};
 use super::source::{TensorEntry, TensorSource};
-use super::{folder, scaled_fp8};
+use super::{file, folder, scaled_fp8};
 
 /// Largest dimension of any network that is built; keeps products of three in range.
 const MAX_DIMENSION: usize = 1 << 20;
@@ -24,7 +23,7 @@ pub(super) struct TensorSet {
 }
 
 impl TensorSet {
-    /// Opens a safetensors file, all shards of which one is named, an index and its shards, or
+    /// Opens a safetensors or GGUF file, all shards of which one is named, an index and its shards, or
     /// a folder that holds any of these.
     ///
     /// # Errors
@@ -90,8 +89,8 @@ impl TensorSet {
 
     fn from_files(path: &Path, files: &[PathBuf]) -> Result<Self, WeightsError> {
         let mut tensors = BTreeMap::new();
-        for file in files {
-            let source: Arc<dyn TensorSource> = Arc::new(SafetensorsFile::open(file)?);
+        for path in files {
+            let source = file::open(path)?;
             for (name, tensor) in named_tensors(&source) {
                 if tensors.contains_key(&name) {
                     return Err(WeightsError::BadHeader {
@@ -107,6 +106,12 @@ impl TensorSet {
             tensors,
             files: files.len(),
         })
+    }
+
+    /// A number of the files' metadata.
+    pub fn number(&self, key: &str) -> Option<f64> {
+        let mut tensors = self.tensors.values();
+        tensors.find_map(|tensor| tensor.source().number(key))
     }
 
     /// The file or folder that was opened.

@@ -66,7 +66,9 @@ pub(super) fn siblings(path: &Path) -> Result<Option<Vec<PathBuf>>, WeightsError
     let folder = folder::around(path);
     let listing = folder::list(&folder)?;
     let of_the_same = |other: &PathBuf| {
-        model_of(other) == model_of(path) && shard(other).is_some_and(|(_, n)| n == total)
+        model_of(other) == model_of(path)
+            && folder::is_gguf(other) == folder::is_gguf(path)
+            && shard(other).is_some_and(|(_, n)| n == total)
     };
     let shards: Vec<_> = listing.files.into_iter().filter(of_the_same).collect();
     if shards.is_empty() {
@@ -106,9 +108,12 @@ pub(super) fn in_folder(path: &Path) -> Result<Stored, WeightsError> {
             _ => Err(ambiguous(path, equal)),
         };
     }
-    let weights = files
-        .into_iter()
-        .filter(|file| folder::is_safetensors(file));
+    // GGUF files beside safetensors are other precisions of the same weights.
+    let is_weights = match files.iter().any(|file| folder::is_safetensors(file)) {
+        true => folder::is_safetensors,
+        false => folder::is_gguf,
+    };
+    let weights = files.into_iter().filter(|file| is_weights(file));
     let (shards, singles): (Vec<_>, Vec<_>) = weights.partition(|file| is_shard(file));
     match (singles.len(), shards.is_empty()) {
         (0, true) => Err(absent::refusal(path)),
@@ -188,7 +193,9 @@ fn model_of(path: &Path) -> Option<String> {
 /// A shard's number and the number of shards, from `NAME-00002-of-00005.safetensors`.
 fn shard(path: &Path) -> Option<(u32, u32)> {
     let name = folder::name_of(path);
-    let stem = name.strip_suffix(".safetensors")?;
+    let stem = name
+        .strip_suffix(".safetensors")
+        .or(name.strip_suffix(".gguf"))?;
     let (rest, total) = stem.rsplit_once("-of-")?;
     let (_, number) = rest.rsplit_once('-')?;
     Some((number.parse().ok()?, total.parse().ok()?))
@@ -282,7 +289,7 @@ mod tests {
             "x-00001-of-00002.safetensors",
             "x-00002-of-00002.safetensors",
         ];
-        let cases: [(&[&str], &[&str]); 11] = [
+        let cases: [(&[&str], &[&str]); 14] = [
             (&[plain, half], &[plain]),
             (&[half], &[half]),
             (
@@ -305,6 +312,12 @@ mod tests {
             (&["ae.safetensors", "._ae.safetensors"], &["ae.safetensors"]),
             (&["ae.sft"], &["ae.sft"]),
             (&shards, &shards),
+            (&["x-Q8_0.gguf"], &["x-Q8_0.gguf"]),
+            (&["x-Q8_0.gguf", "x.safetensors"], &["x.safetensors"]),
+            (
+                &["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"],
+                &["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"],
+            ),
             (&["model.safetensors", plain], &[plain]),
         ];
         for (names, wanted) in cases {
@@ -314,8 +327,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_picked_is_said() {
-        let cases: [(&[&str], &str); 5] = [
+        let cases: [(&[&str], &str); 6] = [
             (&["a.safetensors", "b.safetensors"], "several files"),
+            (&["a-Q4_0.gguf", "a-Q8_0.gguf"], "several files"),
             (
                 &[
                     "x-00001-of-00003.safetensors",

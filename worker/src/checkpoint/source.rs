@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::error::WeightsError;
 use super::mapped::MappedFile;
+use super::quant::BlockType;
 
 /// Number format that a source stores a tensor in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,12 +24,14 @@ pub enum StoredType {
     Bf16,
     /// 8-bit float with 4 exponent and 3 mantissa bits, without infinities (`float8_e4m3fn`).
     F8E4m3,
+    /// Blocks of values with scales of their own, as GGUF files have them.
+    Block(BlockType),
     /// A format that weights cannot be loaded from, by the source's name for it.
     Other(String),
 }
 
 impl fmt::Display for StoredType {
-    /// Writes the safetensors name of the format: `BF16`.
+    /// Writes the safetensors or ggml name of the format: `BF16`, `Q4_K`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::F64 => "F64",
@@ -36,6 +39,7 @@ impl fmt::Display for StoredType {
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
             Self::F8E4m3 => "F8_E4M3",
+            Self::Block(kind) => kind.name(),
             Self::Other(name) => name,
         })
     }
@@ -61,7 +65,8 @@ impl TensorEntry {
     }
 
     /// Byte range of `rows` within the source's data; `None` if the tensor has fewer rows or
-    /// its rows do not start at whole bytes.
+    /// its rows do not start at whole bytes and blocks. A vector in blocks has a value a row,
+    /// and is cut between blocks only.
     pub fn row_bytes(&self, rows: &Range<usize>) -> Option<Range<usize>> {
         let (count, length) = (self.rows(), self.bytes.len());
         if rows.start > rows.end || rows.end > count {
@@ -69,6 +74,15 @@ impl TensorEntry {
         }
         if count == 0 {
             return Some(self.bytes.clone());
+        }
+        if let StoredType::Block(kind) = self.stored {
+            let row: usize = self.shape.iter().skip(1).product();
+            let byte = |row_number: usize| {
+                let value = row_number * row;
+                let at = self.bytes.start + value / kind.values() * kind.bytes();
+                value.is_multiple_of(kind.values()).then_some(at)
+            };
+            return Some(byte(rows.start)?..byte(rows.end)?);
         }
         let row = length / count;
         let start = self.bytes.start;
@@ -112,11 +126,9 @@ pub enum Fill<'a> {
 
 /// Stores tensors by name and hands out the bytes of their rows.
 ///
-/// Safetensors files and random weights implement it. A GGUF file fits as well: its
-/// quantized types store a row as a whole number of blocks (a `Q8_0` row of `n` values takes
-/// `n / 32` blocks of 34 bytes), so a range of rows is a range of bytes there too. It would
-/// add variants to [`StoredType`], an implementation of this trait over a [`MappedFile`], and
-/// the decoding of its blocks where `models` turns bytes into tensors.
+/// Safetensors files, GGUF files and random weights implement it. A GGUF file stores a row of
+/// a matrix as a whole number of blocks (a `Q8_0` row of `n` values takes `n / 32` blocks of 34
+/// bytes), so a range of rows is a range of bytes there too.
 pub trait TensorSource: fmt::Debug + Send + Sync {
     /// Path of the file, or a description in its place, for messages.
     fn path(&self) -> &Path;
@@ -132,13 +144,18 @@ pub trait TensorSource: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`WeightsError::Rows`] if the tensor has fewer rows, or rows that do not start at
-    /// whole bytes.
+    /// whole bytes and blocks.
     fn bytes(&self, entry: &TensorEntry, rows: Range<usize>)
         -> Result<Cow<'_, [u8]>, WeightsError>;
 
     /// The rule that an entry's values follow, where there is one. [`bytes`](Self::bytes)
     /// gives the same values.
     fn fill(&self, _entry: &TensorEntry) -> Option<Fill<'_>> {
+        None
+    }
+
+    /// A number of the source's metadata.
+    fn number(&self, _key: &str) -> Option<f64> {
         None
     }
 
@@ -167,8 +184,16 @@ mod tests {
         assert_eq!(matrix.row_bytes(&(3..5)), None);
         assert_eq!(entry(&[], 4).row_bytes(&(0..1)), Some(100..104));
         assert_eq!(entry(&[0, 3], 0).row_bytes(&(0..0)), Some(100..100));
-        // Two blocks of 34 bytes in each row, as GGUF's Q8_0 stores 64 values.
-        assert_eq!(entry(&[2, 64], 136).row_bytes(&(1..2)), Some(168..236));
+        let blocks = |shape: &[usize], length: usize| TensorEntry {
+            stored: StoredType::Block(BlockType::Q8_0),
+            ..entry(shape, length)
+        };
+        // Two blocks of 34 bytes in each row.
+        assert_eq!(blocks(&[2, 64], 136).row_bytes(&(1..2)), Some(168..236));
+        let vector = blocks(&[64], 68);
+        assert_eq!(vector.row_bytes(&(0..64)), Some(100..168));
+        assert_eq!(vector.row_bytes(&(32..64)), Some(134..168));
+        assert_eq!(vector.row_bytes(&(16..64)), None);
         // Three values of 4 bits are no whole bytes.
         assert_eq!(entry(&[2, 3], 3).row_bytes(&(1..2)), None);
     }

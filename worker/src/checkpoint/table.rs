@@ -27,6 +27,8 @@ pub(super) fn resolve(
         let mut pieces = Vec::with_capacity(mapped.pieces.len());
         for piece in &mapped.pieces {
             let tensor = find(part, set, piece)?;
+            let entry = tensor.entry();
+            entry.checked_row_bytes(tensor.path(), piece.rows.clone())?;
             used.insert(&piece.name[..]);
             pieces.push(Piece::new(tensor.clone(), piece.rows.clone()));
         }

@@ -98,9 +98,16 @@ fn part(tensors: &PartTensors, geometry: Value) -> Value {
         "parameters": tensors.parameters(),
         "bytes": tensors.bytes(),
         "dtypes": tensors.dtypes(),
+        "bits_per_weight": bits_per_weight(tensors),
         "geometry": geometry,
         "ignored": ignored.collect::<Vec<_>>(),
     })
+}
+
+/// Bits that a parameter takes in the files on average, to hundredths.
+fn bits_per_weight(tensors: &PartTensors) -> f64 {
+    let bits = 8.0 * tensors.bytes() as f64 / tensors.parameters().max(1) as f64;
+    (100.0 * bits).round() / 100.0
 }
 
 fn tokenizer_report(files: &TokenizerFiles, embeddings: Option<usize>) -> Result<Value, CliError> {
@@ -172,11 +179,12 @@ fn as_text(report: &Value) -> String {
         }
         let _ = writeln!(
             text,
-            "\n{title}: {}\n  {} parameters in {} tensors, {}, {}, {} file(s)",
+            "\n{title}: {}\n  {} parameters in {} tensors, {} ({} bits per weight), {}, {} file(s)",
             plain(&part["path"]),
             parameters(&part["parameters"]),
             part["tensors"],
             plain_list(&part["dtypes"]),
+            part["bits_per_weight"],
             bytes(&part["bytes"]),
             part["files"],
         );

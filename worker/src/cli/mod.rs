@@ -6,6 +6,7 @@
 //! - `bench`: measures speed
 //! - `inspect`: describes checkpoint files
 //! - `doctor`: says whether `serve` would work on this machine
+//! - `quantize`: writes a part in another precision
 //! - `model_args`, `shortcut_args`, `values`: arguments that several commands share, and the
 //!   parsers of their values
 //! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
@@ -26,6 +27,7 @@ mod model_args;
 mod otlp;
 mod out_file;
 mod picture;
+mod quantize;
 mod runtime;
 mod serve;
 mod service_manager;
@@ -77,6 +79,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Say whether `serve` would work on this machine, and what to do where it would not.
     Doctor(doctor::DoctorArgs),
+    /// Write a transformer or text encoder in another precision: as GGUF or as scaled fp8.
+    Quantize(quantize::QuantizeArgs),
 }
 
 /// Parses the command line, runs the command and returns the exit status.
@@ -102,6 +106,7 @@ fn run() -> ExitCode {
             Command::Bench(args) => bench::run(&args),
             Command::Inspect(args) => inspect::run(&args),
             Command::Doctor(args) => doctor::run(&args),
+            Command::Quantize(args) => quantize::run(&args),
         },
         Err(error) => return print_help_or_error(&error),
     };

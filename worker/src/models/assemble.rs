@@ -3,9 +3,12 @@
 use std::cell::OnceCell;
 
 use candle_core::{DType, Device, Result, Tensor};
+use half::bf16;
 
 use super::e4m3;
-use crate::checkpoint::{Fill, ModelTensor, Piece, StoredType, WeightsError};
+use crate::checkpoint::{
+    decode_blocks, BlockType, Fill, ModelTensor, Piece, StoredType, WeightsError,
+};
 use crate::nn::concat;
 
 /// Why a tensor cannot be assembled.
@@ -73,6 +76,7 @@ impl Assembler {
                 let values = e4m3::decode(&bytes, piece.tensor().scale(), shape, self.dtype)?;
                 return Ok(values.to_device(&self.device)?.to_dtype(self.dtype)?);
             }
+            StoredType::Block(kind) => return Ok(self.decoded(*kind, &bytes, shape)?),
             StoredType::Other(name) => {
                 let reason = format!("{name} cannot be computed with");
                 return Err(candle_core::Error::Msg(reason).into());
@@ -80,6 +84,17 @@ impl Assembler {
         };
         let tensor = Tensor::from_raw_buffer(&bytes, stored, shape, &self.device)?;
         Ok(tensor.to_dtype(self.dtype)?)
+    }
+
+    /// Decodes blocks on the CPU into the assembler's type, and copies the values to the device.
+    fn decoded(&self, kind: BlockType, bytes: &[u8], shape: &[usize]) -> Result<Tensor> {
+        let values = match self.dtype {
+            DType::BF16 => {
+                Tensor::from_vec(decode_blocks::<bf16>(kind, bytes), shape, &Device::Cpu)
+            }
+            _ => Tensor::from_vec(decode_blocks::<f32>(kind, bytes), shape, &Device::Cpu),
+        };
+        values?.to_device(&self.device)?.to_dtype(self.dtype)
     }
 
     /// Generates values on the device: copying billions of repeated values there would take

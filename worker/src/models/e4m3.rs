@@ -1,26 +1,10 @@
-//! Decodes the 8-bit floats E4M3 (`float8_e4m3fn`): 1 sign bit, 4 exponent bits of bias 7 and
-//! 3 mantissa bits; all ones in exponent and mantissa is NaN, and there are no infinities.
-//!
-//! Source: Micikevicius et al., FP8 Formats for Deep Learning, arXiv:2209.05433, table 1.
-
-use std::sync::LazyLock;
+//! Decodes 8-bit floats E4M3 into tensors.
 
 use candle_core::{DType, Device, Result, Tensor};
 use half::bf16;
 use rayon::prelude::*;
 
-/// The value of each bit pattern.
-static NUMBERS: LazyLock<[f32; 256]> = LazyLock::new(|| {
-    std::array::from_fn(|pattern| {
-        let (exponent, mantissa) = (pattern as i32 >> 3 & 15, (pattern & 7) as f32);
-        let magnitude = match (exponent, mantissa) {
-            (0, _) => mantissa * 2f32.powi(-9),
-            (15, 7.0) => f32::NAN,
-            _ => (8.0 + mantissa) * 2f32.powi(exponent - 10),
-        };
-        magnitude.copysign(if pattern < 128 { 1.0 } else { -1.0 })
-    })
-});
+use crate::checkpoint::E4M3_NUMBERS;
 
 /// Decodes E4M3 values and multiplies them with `scale`, into a tensor on the CPU: of bf16 if
 /// `dtype` is, so that the product is rounded once, else of float32.
@@ -28,7 +12,7 @@ static NUMBERS: LazyLock<[f32; 256]> = LazyLock::new(|| {
 /// # Errors
 /// The shape has another number of elements than there are bytes.
 pub(super) fn decode(bytes: &[u8], scale: f32, shape: &[usize], dtype: DType) -> Result<Tensor> {
-    let numbers = NUMBERS.map(|number| number * scale);
+    let numbers = E4M3_NUMBERS.map(|number| number * scale);
     if dtype == DType::BF16 {
         let numbers = numbers.map(bf16::from_f32);
         let values: Vec<bf16> = bytes.par_iter().map(|&b| numbers[usize::from(b)]).collect();
