@@ -81,6 +81,11 @@ fn headers() {
 }
 
 #[test]
+fn adapters() {
+    replay("adapters");
+}
+
+#[test]
 fn configs() {
     replay("configs");
 }

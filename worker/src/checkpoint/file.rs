@@ -32,6 +32,11 @@ impl SafetensorsFile {
             tensors,
         })
     }
+
+    /// The texts that the writer put into the header's `__metadata__`.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        header::metadata(self.file.bytes())
+    }
 }
 
 impl TensorSource for SafetensorsFile {

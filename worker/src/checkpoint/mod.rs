@@ -27,6 +27,9 @@
 //! - `table`, `piece`, `part`: the map resolved against the files, and kept
 //! - `read_ahead`: reading files into memory before they are loaded
 //!
+//! Changing them:
+//! - `adapters`: LoRA and its relatives
+//!
 //! - `error`, `error_text`, `text`, `part_names`: refusals and their sentences
 //!
 //! Canonical names are the original release's for the transformer (with the up and gate
@@ -35,6 +38,7 @@
 //! attention as matrices).
 
 mod absent;
+mod adapters;
 mod args;
 mod choose;
 mod comfy;
@@ -78,6 +82,10 @@ mod vae;
 mod vae_names;
 mod vae_others;
 
+pub use adapters::{
+    AdaptedModel, Adapter, AdapterError, AdapterFile, AdapterInfo, Change, Delta, Factor, LowRank,
+    Magnitude, MergeError, MergedFile, Place, Preview, Product, Rotation, Side, Summary,
+};
 pub use args::CheckpointArgs;
 pub use error::WeightsError;
 pub use folder::Skipped;

@@ -23,7 +23,7 @@ const RMS_NORM_EPS: f64 = 1e-6;
 /// The embedding table, by which the part is recognised.
 const EMBEDDING: &str = "embed_tokens.weight";
 /// Prefixes that programs and Ovis2.5 put in front of all names.
-const PREFIXES: [&str; 6] = [
+pub(super) const PREFIXES: [&str; 6] = [
     "",
     "model.",
     "llm.model.",

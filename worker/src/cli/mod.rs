@@ -4,8 +4,10 @@
 //!   `runtime` starts its threads
 //! - `generate`: makes images in this process; `picture` encodes them, `out_file` writes them
 //! - `bench`: measures speed
-//! - `inspect`: describes checkpoint files
-//! - `model_args`, `shortcut_args`, `values`: arguments that several commands share, and the
+//! - `inspect`, `inspect_adapter`: describe checkpoint files and adapters; `report_text` writes
+//!   their values
+//! - `merge`: merges adapters into a checkpoint
+//! - `model_args`, `shortcut_args`, `lora_args`, `values`: arguments that several commands share, and the
 //!   parsers of their values
 //! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
 //! - `otlp`: where `serve` delivers the traces of its jobs
@@ -16,13 +18,17 @@ mod bench;
 mod error;
 mod generate;
 mod inspect;
+mod inspect_adapter;
 mod keeping_args;
 mod listening;
 mod loading;
+mod lora_args;
+mod merge;
 mod model_args;
 mod otlp;
 mod out_file;
 mod picture;
+mod report_text;
 mod runtime;
 mod serve;
 mod shortcut_args;
@@ -69,8 +75,10 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Measure how fast this machine makes images, with the time of each stage.
     Bench(bench::BenchArgs),
-    /// Describe checkpoint files without loading their weights.
+    /// Describe checkpoint files or an adapter without loading weights.
     Inspect(inspect::InspectArgs),
+    /// Merge adapters (LoRA and its relatives) into a model's file, for other programs.
+    Merge(merge::MergeArgs),
 }
 
 /// Parses the command line, runs the command and returns the exit status.
@@ -95,6 +103,7 @@ fn run() -> ExitCode {
             Command::Generate(args) => generate::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Inspect(args) => inspect::run(&args),
+            Command::Merge(args) => merge::run(&args),
         },
         Err(error) => return print_help_or_error(&error),
     };

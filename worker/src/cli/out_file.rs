@@ -79,8 +79,19 @@ impl OutFile {
     /// # Errors
     /// The file cannot be written. An existing file is unchanged.
     pub fn write(&self, bytes: &[u8]) -> Result<(), CliError> {
+        self.write_with(|temporary| temporary.write_all(bytes))
+    }
+
+    /// As [`write`](Self::write), for a file that `fill` writes.
+    ///
+    /// # Errors
+    /// The file cannot be written, or `fill` fails. An existing file is unchanged.
+    pub fn write_with(
+        &self,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), CliError> {
         let written = self.write_temporary(|temporary| {
-            temporary.write_all(bytes)?;
+            fill(temporary)?;
             if let Ok(old) = fs::metadata(&self.target) {
                 // Fails for another user's file, which is then replaced with default permissions.
                 let _ = temporary.set_permissions(old.permissions());
