@@ -135,6 +135,7 @@ def lycoris_weights(
 ) -> tuple[Tensors, Tensors]:
     """A LyCORIS adapter of the model, and the model's weights with it."""
     model = model_of(folder)
+    torch.manual_seed(seed)  # LyCORIS draws some of the factors
     LycorisNetwork.apply_preset(
         {
             "target_module": [],
@@ -150,17 +151,15 @@ def lycoris_weights(
     state, weights = {}, {}
     for number, lora in enumerate(network.loras):
         randomize(dict(lora.named_parameters()), seed + number, 0.1)
-        state |= {f"{lora.lora_name}.{n}": t.clone() for n, t in lora.state_dict().items()}
-    for lora in network.loras:
         linear = linears[lora.lora_name]
         lora.apply_to()
+        state |= {f"{lora.lora_name}.{n}": t.clone() for n, t in lora.state_dict().items()}
         inputs = torch.eye(linear.in_features)
         with torch.no_grad():
-            outputs = linear(inputs) - linear(torch.zeros_like(inputs))
-        weights[f"{names[linear]}.weight"] = outputs.T
-        bias = linear(torch.zeros(1, linear.in_features))[0].detach()
-        if not torch.equal(bias, biases[lora.lora_name]):
-            weights[f"{names[linear]}.bias"] = bias
+            bias = linear(torch.zeros_like(inputs))
+            weights[f"{names[linear]}.weight"] = (linear(inputs) - bias).T
+        if not torch.equal(bias[0], biases[lora.lora_name]):
+            weights[f"{names[linear]}.bias"] = bias[0]
     return state, weights
 
 
@@ -262,7 +261,7 @@ def test_norms_and_biases(folder: Path, base: Tensors, tmp_path: Path) -> None:
     wanted = base | {name: base[name] + 0.5 * delta for name, delta in deltas.items()}
     assert difference(found, wanted) <= TOLERANCE
     # An RMS norm has no bias.
-    write(file, tensors | {f"{stem}_norm_added_k.b_norm": norm})
+    write(file, tensors | {f"{stem}_norm_added_k.b_norm": norm.clone()})
     result = try_merge(folder, tmp_path / "x.safetensors", file)
     assert result.returncode == 1 and "1 of the 4 tensors" in result.stderr
 

@@ -9,7 +9,7 @@ use crate::checkpoint::error::WeightsError;
 use crate::checkpoint::piece::FileTensor;
 use crate::checkpoint::source::StoredType;
 
-/// Values that one task converts or checks.
+/// Numbers that one task converts or checks.
 const CHUNK: usize = 1 << 16;
 
 /// A matrix of an adapter, as its file stores it. The file stays mapped for as long as the matrix
@@ -94,98 +94,79 @@ pub(super) fn bytes(tensor: &FileTensor) -> Result<Cow<'_, [u8]>, WeightsError> 
 
 /// Whether values of this type can be read.
 pub(super) fn is_readable(stored: &StoredType) -> bool {
-    width(stored).is_some()
-}
-
-/// Bytes of a value.
-fn width(stored: &StoredType) -> Option<usize> {
-    match stored {
-        StoredType::F64 => Some(8),
-        StoredType::F32 => Some(4),
-        StoredType::F16 | StoredType::Bf16 => Some(2),
-        _ => None,
-    }
+    matches!(
+        stored,
+        StoredType::F64 | StoredType::F32 | StoredType::F16 | StoredType::Bf16
+    )
 }
 
 /// Numbers from their bytes; nothing from a type that is not [readable](is_readable).
 pub(super) fn decode(bytes: &[u8], stored: &StoredType) -> Vec<f32> {
-    let Some(width) = width(stored) else {
-        return Vec::new();
-    };
-    let mut values = vec![0f32; bytes.len() / width];
-    let chunks = bytes.par_chunks(CHUNK * width);
-    values
-        .par_chunks_mut(CHUNK)
-        .zip(chunks)
-        .for_each(|(values, bytes)| {
-            let pairs = values.iter_mut().zip(bytes.chunks_exact(width));
-            match stored {
-                StoredType::F64 => pairs.for_each(|(value, b)| {
-                    *value = f64::from_le_bytes(array(b)) as f32;
-                }),
-                StoredType::F32 => pairs.for_each(|(value, b)| {
-                    *value = f32::from_le_bytes(array(b));
-                }),
-                StoredType::F16 => pairs.for_each(|(value, b)| {
-                    *value = f16::from_le_bytes(array(b)).to_f32();
-                }),
-                _ => pairs.for_each(|(value, b)| {
-                    *value = bf16::from_le_bytes(array(b)).to_f32();
-                }),
-            }
-        });
+    match stored {
+        StoredType::F64 => convert(bytes, |b| f64::from_le_bytes(b) as f32),
+        StoredType::F32 => convert(bytes, f32::from_le_bytes),
+        StoredType::F16 => convert(bytes, |b| f16::from_le_bytes(b).to_f32()),
+        StoredType::Bf16 => convert(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+        _ => Vec::new(),
+    }
+}
+
+fn convert<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32 + Sync) -> Vec<f32> {
+    let (numbers, _) = bytes.as_chunks::<N>();
+    let mut values = vec![0f32; numbers.len()];
+    let chunks = values.par_chunks_mut(CHUNK).zip(numbers.par_chunks(CHUNK));
+    chunks.for_each(|(values, numbers)| {
+        for (value, bytes) in values.iter_mut().zip(numbers) {
+            *value = number(*bytes);
+        }
+    });
     values
 }
 
 /// Numbers as bytes of a type, rounded to nearest even; `None` for a type that is not
 /// [readable](is_readable).
 pub(super) fn encode(values: &[f32], stored: &StoredType) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; values.len() * width(stored)?];
     match stored {
-        StoredType::F64 => fill(&mut bytes, values, |v| f64::from(v).to_le_bytes()),
-        StoredType::F32 => fill(&mut bytes, values, f32::to_le_bytes),
-        StoredType::F16 => fill(&mut bytes, values, |v| f16::from_f32(v).to_le_bytes()),
-        _ => fill(&mut bytes, values, |v| bf16::from_f32(v).to_le_bytes()),
+        StoredType::F64 => Some(fill(values, |v| f64::from(v).to_le_bytes())),
+        StoredType::F32 => Some(fill(values, f32::to_le_bytes)),
+        StoredType::F16 => Some(fill(values, |v| f16::from_f32(v).to_le_bytes())),
+        StoredType::Bf16 => Some(fill(values, |v| bf16::from_f32(v).to_le_bytes())),
+        _ => None,
     }
-    Some(bytes)
 }
 
-fn fill<const N: usize>(bytes: &mut [u8], values: &[f32], convert: impl Fn(f32) -> [u8; N] + Sync) {
-    let chunks = values.par_chunks(CHUNK);
-    bytes
+fn fill<const N: usize>(values: &[f32], bytes_of: impl Fn(f32) -> [u8; N] + Sync) -> Vec<u8> {
+    let mut bytes = vec![0; values.len() * N];
+    let chunks = bytes
         .par_chunks_mut(CHUNK * N)
-        .zip(chunks)
-        .for_each(|(bytes, values)| {
-            for (bytes, value) in bytes.chunks_exact_mut(N).zip(values) {
-                bytes.copy_from_slice(&convert(*value));
-            }
-        });
-}
-
-/// The bytes of one value.
-fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    let mut array = [0; N];
-    array.copy_from_slice(bytes);
-    array
+        .zip(values.par_chunks(CHUNK));
+    chunks.for_each(|(bytes, values)| {
+        for (bytes, value) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(values) {
+            *bytes = bytes_of(*value);
+        }
+    });
+    bytes
 }
 
 /// Whether all numbers are finite: no exponent has all bits set.
 pub(super) fn all_finite(bytes: &[u8], stored: &StoredType) -> bool {
-    let Some(width) = width(stored) else {
-        return true;
-    };
-    // The upper bytes of a number hold its exponent.
-    let mask: u16 = match stored {
-        StoredType::F64 => 0x7ff0,
-        StoredType::F16 => 0x7c00,
-        _ => 0x7f80,
-    };
-    bytes.par_chunks(CHUNK * width).all(|bytes| {
-        let numbers = bytes.chunks_exact(width);
-        let uppers = numbers.map(|b| u16::from_le_bytes([b[width - 2], b[width - 1]]));
+    // The upper two bytes of a number hold its exponent.
+    match stored {
+        StoredType::F64 => finite::<8>(bytes, 0x7ff0),
+        StoredType::F32 => finite::<4>(bytes, 0x7f80),
+        StoredType::F16 => finite::<2>(bytes, 0x7c00),
+        StoredType::Bf16 => finite::<2>(bytes, 0x7f80),
+        _ => true,
+    }
+}
+
+fn finite<const N: usize>(bytes: &[u8], exponent: u16) -> bool {
+    let (numbers, _) = bytes.as_chunks::<N>();
+    numbers.par_chunks(CHUNK).all(|numbers| {
         let mut all = true;
-        for upper in uppers {
-            all &= upper & mask != mask;
+        for number in numbers {
+            let upper = u16::from_le_bytes([number[N - 2], number[N - 1]]);
+            all &= upper & exponent != exponent;
         }
         all
     })

@@ -27,7 +27,8 @@ impl Change {
     /// LoRA is one of its own rank. LoKr is `(a (x) c) (b (x) d)` of the rank r t where its factors
     /// are `a b` and `c d` of the ranks r and t; a factor that is stored whole is itself times the
     /// identity. LoHa is one of the product of its ranks: element (i, j) of `(a b) . (c d)` is the
-    /// sum of `a_ip c_iq b_pj d_qj`. Rotations, full differences and magnitudes are none.
+    /// sum of `a_ip c_iq b_pj d_qj`. Rotations and full differences are none. A magnitude does not
+    /// count here: [`row_factors`](Self::row_factors) says what it adds.
     ///
     /// # Errors
     /// A factor cannot be read.
@@ -64,9 +65,6 @@ impl Change {
 
     /// The rank of the exact product, if there is one.
     fn exact_rank(&self) -> Option<usize> {
-        if self.magnitude.is_some() {
-            return None;
-        }
         match &self.delta {
             Delta::LowRank { product, .. } => Some(product.rank()),
             Delta::Kron { left, right, .. } => {

@@ -117,6 +117,40 @@ impl Change {
     }
 }
 
+impl Change {
+    /// DoRA's factor of each row, in the module's order: the magnitude over the norm of the merged
+    /// weight at strength 1, for a weight as [`merge`](Self::merge) takes it. `None` for a change
+    /// without a magnitude of rows.
+    ///
+    /// With g the factors, d the difference and s the strength, the module's result is
+    /// `(1 - s + s g) (W x) + s g (d x)`. So a layer applies DoRA as a difference with scaled rows,
+    /// and needs the weight once, to compute g.
+    ///
+    /// # Errors
+    /// As [`merge`](Self::merge).
+    pub fn row_factors(&self, weight: &[f32]) -> Result<Option<Vec<f32>>, AdapterError> {
+        let (Some(magnitude), [_, columns]) = (&self.magnitude, &self.place.shape[..]) else {
+            return Ok(None);
+        };
+        if !magnitude.of_rows {
+            return Ok(None);
+        }
+        let mut merged = weight.to_vec();
+        let without = Self {
+            magnitude: None,
+            ..self.clone()
+        };
+        without.merge(&mut merged, 1.0)?;
+        let rows = merged.par_chunks_exact(*columns);
+        let factors = magnitude.values.to_f32()?.into_par_iter().zip(rows);
+        let factors = factors.map(|(magnitude, row)| {
+            let squares = row.iter().map(|value| f64::from(*value).powi(2));
+            (f64::from(magnitude) / (squares.sum::<f64>().sqrt() + NORM_EPS)) as f32
+        });
+        Ok(Some(factors.collect()))
+    }
+}
+
 /// `W + s D`.
 fn add(weight: &mut [f32], columns: usize, strength: f64, rows: &Rows) {
     weight

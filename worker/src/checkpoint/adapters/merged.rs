@@ -35,7 +35,6 @@ pub enum MergeError {
 /// A part with changes, ready to be written.
 pub struct MergedFile<'a> {
     part: &'a PartTensors,
-    sources: Vec<Arc<dyn TensorSource>>,
     /// Where each of the files' tensors begins in the new file.
     starts: HashMap<String, u64>,
     header: Vec<u8>,
@@ -71,18 +70,9 @@ impl<'a> MergedFile<'a> {
                 }
             }
         }
-        let mut sources: Vec<Arc<dyn TensorSource>> = Vec::new();
-        let tensors = part.names().filter_map(|name| part.tensor(name));
-        for piece in tensors.flat_map(|tensor| &tensor.pieces) {
-            let source = piece.tensor().source();
-            if !sources.iter().any(|other| Arc::ptr_eq(other, source)) {
-                sources.push(source.clone());
-            }
-        }
-        let (header, starts) = lay_out(&sources);
+        let (header, starts) = lay_out(part.sources());
         Ok(Self {
             part,
-            sources,
             starts,
             header,
             changes,
@@ -109,7 +99,7 @@ impl<'a> MergedFile<'a> {
         let names: Vec<&str> = pieces
             .map(|piece| &piece.tensor().entry().name[..])
             .collect();
-        for source in &self.sources {
+        for source in self.part.sources() {
             for name in source.names().filter(|name| !names.contains(name)) {
                 let Some(entry) = source.entry(name) else {
                     continue;

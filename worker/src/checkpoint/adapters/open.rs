@@ -1,6 +1,6 @@
 //! Opening an adapter's file, and fitting it to a model.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +11,6 @@ use super::info::AdapterInfo;
 use super::key::parse;
 use super::module::Module;
 use super::names::{Names, Part};
-use super::places::Place;
 use super::settings::{Settings, PEFT_WEIGHTS};
 use super::summary::Summary;
 use crate::checkpoint::file::SafetensorsFile;
@@ -158,7 +157,7 @@ impl AdapterFile {
             elsewhere: 0,
             info: self.info.clone(),
         };
-        let mut seen: BTreeSet<(Part, String, usize, usize)> = BTreeSet::new();
+        let mut seen: BTreeMap<(Part, String, usize, usize), &String> = BTreeMap::new();
         for (name, module) in &self.modules {
             let Some(found) = names.find(name) else {
                 let names = module
@@ -180,20 +179,15 @@ impl AdapterFile {
                 unused,
             } = build(&self.path, name, module, found.target, &self.settings)?;
             adapter.unused.extend(unused);
-            for change in &built {
-                let Place {
-                    tensor,
-                    rows,
-                    shape,
-                } = &change.place;
-                let first = rows.first().map_or(0, |rows| rows.start);
-                let is_new = seen.insert((found.part, tensor.clone(), first, shape[0]));
-                // A LoRA's own bias and a difference of the same bias are in one module.
-                if !is_new && built.len() == 1 {
+            for Change { place, .. } in &built {
+                let first = place.rows.first().map_or(0, |rows| rows.start);
+                let rows = (found.part, place.tensor.clone(), first, place.shape[0]);
+                let other = *seen.entry(rows).or_insert(name);
+                if other != name {
                     return Err(AdapterError::module(
                         &self.path,
                         name,
-                        "changes the same rows as another of its modules",
+                        format!("changes the same rows as the module `{other}`"),
                     ));
                 }
             }

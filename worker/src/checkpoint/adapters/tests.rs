@@ -1,4 +1,4 @@
-//! Adapters opened from files: what is refused, and that both ways of applying a change agree.
+//! Adapters opened from files: what is refused, and both ways of applying a change.
 
 use std::path::{Path, PathBuf};
 
@@ -58,15 +58,13 @@ fn kinds() -> Vec<(&'static str, Vec<Stored>)> {
         tensor(&format!("{KEYS}.{name}"), shape, name.len() + shape[0])
     };
     let alpha = || Stored::f32(&format!("{KEYS}.alpha"), &[], &[3.0]);
-    let loha = || {
-        vec![
-            named("hada_w1_a", &[32, 2]),
-            named("hada_w1_b", &[2, 32]),
-            named("hada_w2_a", &[32, 3]),
-            named("hada_w2_b", &[3, 32]),
-            alpha(),
-        ]
-    };
+    let loha = vec![
+        named("hada_w1_a", &[32, 2]),
+        named("hada_w1_b", &[2, 32]),
+        named("hada_w2_a", &[32, 3]),
+        named("hada_w2_b", &[3, 32]),
+        alpha(),
+    ];
     let lora = || Vec::from(lora(KEYS, 2, [32, 32]));
     let mut dora = lora();
     dora.push(named("dora_scale", &[32, 1]));
@@ -76,7 +74,7 @@ fn kinds() -> Vec<(&'static str, Vec<Stored>)> {
         ("LoRA", lora()),
         ("DoRA", dora),
         ("DoRA of columns", columns),
-        ("LoHa", loha()),
+        ("LoHa", loha),
         (
             "LoKr",
             vec![
@@ -128,6 +126,8 @@ fn strength_zero_changes_nothing() {
 fn a_product_of_thin_matrices_is_the_same_change() {
     let exact = [
         ("LoRA", 2),
+        ("DoRA", 2),
+        ("DoRA of columns", 2),
         ("LoHa", 6),
         ("LoKr", 6),
         ("LoKr of two products", 6),
@@ -142,14 +142,46 @@ fn a_product_of_thin_matrices_is_the_same_change() {
         let found = found.unwrap();
         assert_eq!((found.rank, &found.rows), (*rank, &(32..64)), "{kind}");
         assert_eq!(change.low_rank(rank - 1).unwrap(), None, "{kind}");
+        let difference = Change {
+            magnitude: None,
+            ..change
+        };
         let mut merged = vec![0f32; 32 * 32];
-        change.merge(&mut merged, 1.0).unwrap();
+        difference.merge(&mut merged, 1.0).unwrap();
         for (i, wanted) in merged.iter().enumerate() {
             let (row, column) = (i / 32, i % 32);
             let sum: f32 = (0..*rank)
                 .map(|r| found.up[row * rank + r] * found.down[r * 32 + column])
                 .sum();
             assert!((sum - wanted).abs() < 1e-5, "{kind}: {sum} {wanted}");
+        }
+    }
+}
+
+#[test]
+fn dora_is_a_difference_with_scaled_rows() {
+    for (kind, tensors) in kinds() {
+        let change = change(&tensors);
+        let base = values(32 * 32, 9);
+        let factors = change.row_factors(&base).unwrap();
+        if kind != "DoRA" {
+            assert_eq!(factors, None, "{kind}");
+            continue;
+        }
+        let (factors, strength) = (factors.unwrap(), 0.3f32);
+        let difference = Change {
+            magnitude: None,
+            ..change.clone()
+        };
+        let mut added = vec![0f32; 32 * 32];
+        difference.merge(&mut added, 1.0).unwrap();
+        let mut merged = base.clone();
+        change.merge(&mut merged, f64::from(strength)).unwrap();
+        for (i, wanted) in merged.iter().enumerate() {
+            let factor = factors[i / 32];
+            let scaled = (1.0 - strength + strength * factor) * base[i];
+            let found = scaled + strength * factor * added[i];
+            assert!((found - wanted).abs() < 1e-5, "{found} {wanted}");
         }
     }
 }
@@ -232,6 +264,14 @@ fn each_contradiction_has_a_sentence() {
         (vec![half("alpha", &[])], "nothing that it scales"),
         (
             vec![
+                half("hada_w1_a", &[32, 1]),
+                half("hada_w1_b", &[1, 32]),
+                half("alpha", &[2]),
+            ],
+            "not one number",
+        ),
+        (
+            vec![
                 half("lora_A.weight", &[2, 32]),
                 half("lora_down.weight", &[2, 32]),
             ],
@@ -279,14 +319,6 @@ fn each_contradiction_has_a_sentence() {
 }
 
 #[test]
-fn alpha_has_one_value() {
-    let mut tensors = Vec::from(lora(KEYS, 2, [32, 32]));
-    tensors.push(tensor(&format!("{KEYS}.alpha"), &[2], 1));
-    let error = opened(&tensors, false).unwrap_err().to_string();
-    assert!(error.contains("not one number"), "{error}");
-}
-
-#[test]
 fn tensors_that_fit_nothing_are_named() {
     let tensors = || {
         let [down, up] = lora(KEYS, 2, [32, 32]);
@@ -329,7 +361,6 @@ fn a_part_without_geometry_is_counted() {
     let summary = AdapterFile::open(&path).unwrap().summary();
     assert_eq!(summary.text_encoder.len(), 1);
     assert!(AdapterFile::recognises(&path));
-    // The only layer of this text encoder is the first.
     assert!(open(&path, true).is_err());
 }
 
