@@ -237,7 +237,7 @@ impl Builder<'_> {
                 "has an `oft_R` with rows of {length}, which are no triangles of blocks"
             )));
         };
-        let shared = count == 1 && columns % size == 0;
+        let shared = count == 1 && columns.is_multiple_of(size);
         if !shared {
             self.check_blocks(count, size, columns)?;
         }

@@ -1,6 +1,7 @@
 //! A stored matrix or vector of an adapter, and its values.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -16,7 +17,7 @@ const CHUNK: usize = 1 << 16;
 /// is kept.
 #[derive(Clone, Debug)]
 pub struct Factor {
-    tensor: FileTensor,
+    tensor: Arc<FileTensor>,
     /// Rows and columns in the file.
     stored: [usize; 2],
     is_transposed: bool,
@@ -26,7 +27,7 @@ impl Factor {
     /// A matrix `[rows, columns]` of a tensor with as many values.
     pub(super) fn new(tensor: FileTensor, stored: [usize; 2]) -> Self {
         Self {
-            tensor,
+            tensor: Arc::new(tensor),
             stored,
             is_transposed: false,
         }
