@@ -211,6 +211,14 @@ def test_strengths_and_stacks(pairs: dict, diffusers_file: Path, tmp_path: Path)
     assert difference(merge(diffusers_file, out, first), merged(base, pairs)) <= TOLERANCE
 
 
+def test_the_model_may_be_written_over(pairs: dict, diffusers_file: Path, tmp_path: Path) -> None:
+    base = load_file(diffusers_file)
+    model = write(tmp_path / "model.safetensors", base)
+    file = write(tmp_path / "lora.safetensors", peft_names(pairs))
+    assert difference(merge(model, model, file), merged(base, pairs)) <= TOLERANCE
+    assert {path.name for path in tmp_path.iterdir()} == {model.name, file.name}
+
+
 def test_alpha_of_metadata(pairs: dict, diffusers_file: Path, tmp_path: Path) -> None:
     base = load_file(diffusers_file)
     name = "transformer_blocks.0.attn.to_q"

@@ -169,7 +169,7 @@ impl WeightsError {
                 "Name a file for each part with --transformer, --text-encoder and --vae, such as ovis_image_bf16.safetensors, ovis_2.5.safetensors and ae.safetensors."
             }
             Self::Adapter { .. } => {
-                "Name the file of the model itself, such as ovis_image_bf16.safetensors; `ovis-worker merge` merges an adapter into it."
+                "`ovis-worker merge` merges adapters; here, name the file of the model itself, such as ovis_image_bf16.safetensors."
             }
             Self::Dtype { .. } | Self::NewDtype { .. } | Self::Scale { .. } => {
                 "Use the bf16, f16 or f32 release of the file, or ComfyUI's scaled fp8."
