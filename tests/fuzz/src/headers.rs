@@ -10,13 +10,9 @@ use crate::demo;
 /// Most bytes that a file is filled up to. The file is sparse.
 const MOST: u64 = 1 << 26;
 
-/// Opens a file that begins with `data` as each part of a model, and says whether it is one. The
-/// file is filled with zeros up to the largest number in its header, so that headers of whole
-/// files can be inputs.
-///
-/// # Panics
-/// If opening panics, or its refusal is no text on one line.
-pub fn run(data: &[u8]) -> bool {
+/// A file that begins with `data`, in a folder of its own. It is filled with zeros up to the
+/// largest number in its header, so that headers of whole files can be inputs.
+pub(crate) fn filled(data: &[u8]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("there is a folder for temporary files");
     let path = folder.path().join("part.safetensors");
     let mut file = std::fs::File::create(&path).expect("a file can be created");
@@ -28,7 +24,16 @@ pub fn run(data: &[u8]) -> bool {
     if end > data.len() as u64 && end <= MOST {
         file.set_len(end).expect("a file can be filled up");
     }
-    drop(file);
+    (folder, path)
+}
+
+/// Opens a file that begins with `data`, [`filled`] up, as each part of a model, and says whether
+/// it is one.
+///
+/// # Panics
+/// If opening panics, or its refusal is no text on one line.
+pub fn run(data: &[u8]) -> bool {
+    let (_folder, path) = filled(data);
     let part = |change: fn(&mut CheckpointArgs, PathBuf)| {
         let mut args = CheckpointArgs::default();
         change(&mut args, path.clone());

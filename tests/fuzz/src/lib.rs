@@ -2,6 +2,7 @@
 //! these functions from libFuzzer, and `tests/replay.rs` calls them from plain `cargo test`.
 //! A function panics if the code under test breaks a promise.
 
+pub mod adapters;
 pub mod admission;
 pub mod assembly;
 pub mod configs;
@@ -56,6 +57,12 @@ pub const TARGETS: [Target; 8] = [
         seeds: headers::seeds,
         run: headers::run,
         mutations: 200,
+    },
+    Target {
+        name: "adapters",
+        seeds: adapters::seeds,
+        run: adapters::run,
+        mutations: 100,
     },
     Target {
         name: "configs",

@@ -86,6 +86,11 @@ fn gguf() {
 }
 
 #[test]
+fn adapters() {
+    replay("adapters");
+}
+
+#[test]
 fn configs() {
     replay("configs");
 }

@@ -178,7 +178,7 @@ impl WeightsError {
                 "Name a file for each part with --transformer, --text-encoder and --vae, such as ovis_image_bf16.safetensors, ovis_2.5.safetensors and ae.safetensors."
             }
             Self::Adapter { .. } => {
-                "LoRAs are not loaded: name the file of the model itself, such as ovis_image_bf16.safetensors."
+                "`ovis-worker merge` merges adapters; here, name the file of the model itself, such as ovis_image_bf16.safetensors."
             }
             Self::Dtype { .. } | Self::NewDtype { .. } | Self::Scale { .. } => {
                 "Use the bf16, f16 or f32 release of the file, ComfyUI's scaled fp8, or a GGUF of Q8_0, Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL or IQ4_XS."

@@ -30,6 +30,11 @@ impl SafetensorsFile {
             file: Arc::new(file),
         })
     }
+
+    /// The texts that the writer put into the header's `__metadata__`.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        header::metadata(self.file.bytes())
+    }
 }
 
 /// Maps a file of any format that is read, and reads its header. Its first bytes say which

@@ -44,6 +44,14 @@ pub(super) fn parse(
         .collect())
 }
 
+/// The texts of the `__metadata__` in a header that [`parse`] accepted; none if it holds anything
+/// else than texts.
+pub(super) fn metadata(file: &[u8]) -> BTreeMap<String, String> {
+    let read = SafeTensors::read_metadata(file).ok();
+    let texts = read.and_then(|(_, metadata)| metadata.metadata().clone());
+    texts.into_iter().flatten().collect()
+}
+
 fn entry(name: String, info: &TensorInfo, data_start: usize) -> TensorEntry {
     let (start, end) = info.data_offsets;
     TensorEntry {

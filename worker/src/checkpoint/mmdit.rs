@@ -24,7 +24,7 @@ const ANCHORS: [&str; 5] = [
     "joint_blocks.",
 ];
 /// Prefixes that programs put in front of all names.
-const PREFIXES: [&str; 5] = [
+pub(super) const PREFIXES: [&str; 5] = [
     "",
     "model.diffusion_model.",
     "diffusion_model.",
@@ -99,10 +99,13 @@ pub(super) fn open(
     Ok((config, tensors))
 }
 
+/// Prefix of the original's names of the text projection.
+pub(super) const SEMANTIC: &str = "semantic_";
+
 /// The original's spelling of a name, which ComfyUI's file changes: norms are called
 /// `….scale` there, and the text projection of the original starts with `semantic_`.
 fn original_spelling(name: &str) -> String {
-    let name = name.strip_prefix("semantic_").unwrap_or(name);
+    let name = name.strip_prefix(SEMANTIC).unwrap_or(name);
     match name.strip_suffix(".scale") {
         Some(norm) => format!("{norm}.weight"),
         None => name.to_owned(),

@@ -32,6 +32,9 @@
 //! Writing them:
 //! - `convert`: one part in another precision and layout
 //!
+//! Changing them:
+//! - `adapters`: LoRA and its relatives
+//!
 //! - `error`, `error_text`, `text`, `part_names`: refusals and their sentences
 //!
 //! Canonical names are the original release's for the transformer (with the up and gate
@@ -40,6 +43,7 @@
 //! attention as matrices).
 
 mod absent;
+mod adapters;
 mod args;
 mod choose;
 mod comfy;
@@ -86,6 +90,10 @@ mod vae;
 mod vae_names;
 mod vae_others;
 
+pub use adapters::{
+    AdaptedModel, Adapter, AdapterError, AdapterFile, AdapterInfo, Change, Delta, Factor, LowRank,
+    Magnitude, MergeError, MergedFile, Place, Preview, Product, Rotation, Side, Summary,
+};
 pub use args::CheckpointArgs;
 pub use convert::{Conversion, FileLayout, Target, WriteError};
 pub use error::WeightsError;

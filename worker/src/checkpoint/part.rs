@@ -11,6 +11,7 @@ use super::mapped::MappedFile;
 use super::piece::{ModelTensor, Piece};
 use super::read_ahead::read_ahead;
 use super::set::TensorSet;
+use super::source::TensorSource;
 
 /// Progress of loading one part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub struct PartTensors {
     part: &'static str,
     path: PathBuf,
     files: usize,
+    sources: Vec<Arc<dyn TensorSource>>,
     entries: BTreeMap<String, Entry>,
     file_tensors: usize,
     ignored: Vec<Ignored>,
@@ -75,6 +77,12 @@ impl PartTensors {
         file_tensors: usize,
         ignored: Vec<Ignored>,
     ) -> Self {
+        let mut sources: Vec<Arc<dyn TensorSource>> = Vec::new();
+        for source in set.tensors().map(|(_, tensor)| tensor.source()) {
+            if !sources.iter().any(|other| Arc::ptr_eq(other, source)) {
+                sources.push(source.clone());
+            }
+        }
         let entries = tensors.into_iter().map(|(name, tensor)| {
             let is_loaded = AtomicBool::new(false);
             (name, Entry { tensor, is_loaded })
@@ -83,6 +91,7 @@ impl PartTensors {
             part,
             path: set.path().to_owned(),
             files: set.files(),
+            sources,
             entries: entries.collect(),
             file_tensors,
             ignored,
@@ -94,6 +103,11 @@ impl PartTensors {
     /// The part: `transformer`, `text encoder` or `VAE`.
     pub fn part(&self) -> &'static str {
         self.part
+    }
+
+    /// The sources of the part's tensors and of those that it ignores.
+    pub fn sources(&self) -> &[Arc<dyn TensorSource>] {
+        &self.sources
     }
 
     /// Canonical names of all tensors, sorted.

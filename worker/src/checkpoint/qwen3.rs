@@ -28,7 +28,7 @@ const RMS_NORM_EPS_KEY: &str = "qwen3.attention.layer_norm_rms_epsilon";
 /// The embedding table, by which the part is recognised.
 const EMBEDDING: &str = "embed_tokens.weight";
 /// Prefixes that programs and Ovis2.5 put in front of all names.
-const PREFIXES: [&str; 6] = [
+pub(super) const PREFIXES: [&str; 6] = [
     "",
     "model.",
     "llm.model.",

@@ -38,7 +38,19 @@ impl Stored {
 
 /// Writes a safetensors file, and the folders above it.
 pub fn write(path: &Path, tensors: &[Stored]) {
+    write_with(path, tensors, &[]);
+}
+
+/// Writes a safetensors file with texts of metadata, and the folders above it.
+pub fn write_with(path: &Path, tensors: &[Stored], metadata: &[(&str, &str)]) {
     let mut header = serde_json::Map::new();
+    let texts = metadata.iter();
+    let texts: serde_json::Map<_, _> = texts
+        .map(|(name, text)| ((*name).to_owned(), (*text).into()))
+        .collect();
+    if !texts.is_empty() {
+        header.insert("__metadata__".into(), texts.into());
+    }
     let mut data: Vec<u8> = Vec::new();
     for tensor in tensors {
         let start = data.len();

@@ -59,6 +59,12 @@ impl From<crate::checkpoint::WeightsError> for CliError {
     }
 }
 
+impl From<crate::checkpoint::AdapterError> for CliError {
+    fn from(error: crate::checkpoint::AdapterError) -> Self {
+        Self::new(error.to_string(), error.hint())
+    }
+}
+
 impl From<crate::pipeline::Error> for CliError {
     fn from(error: crate::pipeline::Error) -> Self {
         let hint = match &error {

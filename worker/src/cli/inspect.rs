@@ -1,4 +1,4 @@
-//! `inspect`: describes checkpoint files without reading their weights.
+//! `inspect`: describes checkpoint files without reading their weights, and adapters.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,21 @@ use clap::Args;
 use serde_json::{json, Value};
 
 use super::error::CliError;
+use super::inspect_adapter;
 use super::model_args::ModelArgs;
+use super::report_text::{bytes, parameters, plain, plain_list};
 use super::terminal;
 use crate::checkpoint::{
-    shown, Checkpoint, MmditConfig, PartTensors, Qwen3Config, TokenizerFiles, VaeConfig,
+    AdapterFile, Checkpoint, MmditConfig, PartTensors, Qwen3Config, TokenizerFiles, VaeConfig,
 };
 
 /// Which files to describe, and how.
 #[derive(Clone, Debug, Args)]
 pub struct InspectArgs {
     /// The checkpoint: a diffusers folder, the original release's folder, a ComfyUI `models`
-    /// folder, a repository in Hugging Face's cache or its name, or a single file.
+    /// folder, a repository in Hugging Face's cache or its name, or a single file. Or an adapter
+    /// (LoRA and its relatives), which is compared with the model that --transformer and
+    /// --text-encoder name, if they do.
     #[arg(value_name = "PATH", conflicts_with = "model")]
     pub path: Option<PathBuf>,
     #[command(flatten)]
@@ -27,12 +31,23 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
-/// Opens the checkpoint and prints its parts.
+/// Opens the checkpoint or the adapter and prints what it holds.
 ///
 /// # Errors
-/// No checkpoint is found, or a file of it is not valid.
+/// No checkpoint is found, or a file of it or the adapter is not valid.
 pub fn run(args: &InspectArgs) -> Result<(), CliError> {
     let mut named = args.model.checkpoint();
+    if let Some(path) = args
+        .path
+        .as_ref()
+        .filter(|path| AdapterFile::recognises(path))
+    {
+        let report = inspect_adapter::report(path, &named)?;
+        return match args.json {
+            true => terminal::print(&format!("{report:#}")),
+            false => terminal::print(&inspect_adapter::as_text(&report)),
+        };
+    }
     named.model = args.path.clone().or(named.model);
     let checkpoint = Checkpoint::open(&named)?;
     let report = report(&checkpoint)?;
@@ -226,32 +241,4 @@ fn as_text(report: &Value) -> String {
     };
     let _ = writeln!(text, "\nmissing: {missing}");
     text
-}
-
-/// A value on one line, with control characters escaped.
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), shown)
-}
-
-fn plain_list(value: &Value) -> String {
-    match value {
-        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
-        value => plain(value),
-    }
-}
-
-fn parameters(value: &Value) -> String {
-    match value.as_f64().unwrap_or(0.0) {
-        n if n >= 1e9 => format!("{:.2} B", n / 1e9),
-        n if n >= 1e6 => format!("{:.1} M", n / 1e6),
-        _ => value.to_string(),
-    }
-}
-
-fn bytes(value: &Value) -> String {
-    match value.as_f64().unwrap_or(0.0) {
-        n if n >= 1e9 => format!("{:.2} GB", n / 1e9),
-        n if n >= 1e6 => format!("{:.1} MB", n / 1e6),
-        _ => format!("{value} bytes"),
-    }
 }

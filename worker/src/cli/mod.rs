@@ -4,11 +4,13 @@
 //!   `runtime` starts its threads
 //! - `generate`: makes images in this process; `picture` encodes them, `out_file` writes them
 //! - `bench`: measures speed
-//! - `inspect`: describes checkpoint files
+//! - `inspect`, `inspect_adapter`: describe checkpoint files and adapters; `report_text` writes
+//!   their values
 //! - `doctor`: says whether `serve` would work on this machine
 //! - `quantize`: writes a part in another precision
-//! - `model_args`, `shortcut_args`, `values`: arguments that several commands share, and the
-//!   parsers of their values
+//! - `merge`: merges adapters into a checkpoint
+//! - `model_args`, `shortcut_args`, `lora_args`, `values`: arguments that several commands share,
+//!   and the parsers of their values
 //! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
 //! - `otlp`: where `serve` delivers the traces of its jobs
 //! - `service_manager`: tells systemd how `serve` is doing
@@ -20,14 +22,18 @@ mod doctor;
 mod error;
 mod generate;
 mod inspect;
+mod inspect_adapter;
 mod keeping_args;
 mod listening;
 mod loading;
+mod lora_args;
+mod merge;
 mod model_args;
 mod otlp;
 mod out_file;
 mod picture;
 mod quantize;
+mod report_text;
 mod runtime;
 mod serve;
 mod service_manager;
@@ -75,12 +81,14 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Measure how fast this machine makes images, with the time of each stage.
     Bench(bench::BenchArgs),
-    /// Describe checkpoint files without loading their weights.
+    /// Describe checkpoint files or an adapter without loading weights.
     Inspect(inspect::InspectArgs),
     /// Say whether `serve` would work on this machine, and what to do where it would not.
     Doctor(doctor::DoctorArgs),
     /// Write a transformer or text encoder in another precision: as GGUF or as scaled fp8.
     Quantize(quantize::QuantizeArgs),
+    /// Merge adapters (LoRA and its relatives) into a model's file, for other programs.
+    Merge(merge::MergeArgs),
 }
 
 /// Parses the command line, runs the command and returns the exit status.
@@ -107,6 +115,7 @@ fn run() -> ExitCode {
             Command::Inspect(args) => inspect::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Quantize(args) => quantize::run(&args),
+            Command::Merge(args) => merge::run(&args),
         },
         Err(error) => return print_help_or_error(&error),
     };
