@@ -14,7 +14,7 @@ use super::source::{TensorEntry, TensorSource};
 
 /// A safetensors file whose header has been checked against its length.
 #[derive(Debug)]
-struct SafetensorsFile {
+pub(super) struct SafetensorsFile {
     file: Arc<MappedFile>,
     tensors: BTreeMap<String, TensorEntry>,
 }

@@ -58,7 +58,11 @@ impl Parameters {
     /// Bytes of the memory of a placement's device that the weights take, with what libraries take
     /// on a GPU.
     pub fn needed(self, placement: &Placement) -> u64 {
-        let libraries = if placement.device.is_cpu() { 0 } else { LIBRARIES };
+        let libraries = if placement.device.is_cpu() {
+            0
+        } else {
+            LIBRARIES
+        };
         self.bytes(placement.weights, placement.products) + libraries
     }
 

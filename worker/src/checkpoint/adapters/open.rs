@@ -16,6 +16,7 @@ use super::summary::Summary;
 use crate::checkpoint::file::SafetensorsFile;
 use crate::checkpoint::folder;
 use crate::checkpoint::geometry::{MmditConfig, Qwen3Config};
+use crate::checkpoint::mapped::MappedFile;
 use crate::checkpoint::piece::FileTensor;
 use crate::checkpoint::source::TensorSource;
 
@@ -88,7 +89,7 @@ impl AdapterFile {
             }
             false => path.to_owned(),
         };
-        let file = SafetensorsFile::open(&path)?;
+        let file = SafetensorsFile::new(MappedFile::open(&path)?)?;
         let metadata = file.metadata();
         let source: Arc<dyn TensorSource> = Arc::new(file);
         let mut modules: BTreeMap<String, Module> = BTreeMap::new();

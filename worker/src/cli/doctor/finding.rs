@@ -53,11 +53,7 @@ impl Finding {
     }
 
     /// Something worth knowing, and what can be done about it.
-    pub fn note(
-        subject: &'static str,
-        text: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
+    pub fn note(subject: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             subject,
             verdict: Verdict::Note,

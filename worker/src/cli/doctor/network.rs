@@ -113,7 +113,10 @@ async fn ask(address: SocketAddr) -> Option<Answer> {
     if answer.status() == StatusCode::UNAUTHORIZED {
         return Some(Answer::Closed);
     }
-    let body = Limited::new(answer.into_body(), MOST).collect().await.ok()?;
+    let body = Limited::new(answer.into_body(), MOST)
+        .collect()
+        .await
+        .ok()?;
     let told: Value = serde_json::from_slice(&body.to_bytes()).ok()?;
     told["worker"].is_string().then_some(Answer::Worker(told))
 }
