@@ -249,9 +249,9 @@ async fn a_changed_file_ends_the_connections_of_removed_tokens() {
 async fn an_operator_lists_and_cancels_anybodys_jobs() {
     let guarded = Guarded::start().await;
     let mut user = guarded.connect("user-token-1").await;
-    user.denoise(1, 100).await;
-    user.denoise(2, 100).await;
-    user.denoise(3, 100).await;
+    user.denoise(1, 1000).await;
+    user.denoise(2, 1000).await;
+    user.denoise(3, 1000).await;
     let (header, _) = positive();
     user.send(&submit(4, denoise_request(4, 1), vec![header, latent(2).0]))
         .await;
@@ -276,7 +276,7 @@ async fn an_operator_lists_and_cancels_anybodys_jobs() {
             let text = |field: &str| job[field].as_str().unwrap_or_default().to_owned();
             assert_eq!(text("owner").len(), 8, "{job}");
             let is_running = text("state") == "running";
-            assert_eq!(job["steps"].as_u64(), is_running.then_some(100), "{job}");
+            assert_eq!(job["steps"].as_u64(), is_running.then_some(1000), "{job}");
             (text("job"), text("state"), job["position"].as_u64())
         })
         .collect();
