@@ -114,7 +114,7 @@ BARE = (
     "all {g} with {i} {n}", "in {i} on {g}", "in {i} against {g}", "on {g} in {i}",
     "on {g}, {n} in {i}", "on {g} with {i} {n}", "printed in {i} on {g}", "written in {i} over {g}",
     "{i} print on {g}", "{n} {i}, everything else {g}", "{n} {i}, the rest {g}",
-    "{g} everywhere except the {n}, which {is} {i}", "all {g} but the {n} in {i}",
+    "{g} everywhere except the {i} {n}", "all {g} but the {n} in {i}",
 )  # fmt: skip
 """Patterns without a noun for the ground. They do not say what kind of surface it is."""
 

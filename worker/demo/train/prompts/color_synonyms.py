@@ -20,7 +20,7 @@ CSS = {
     "white smoke": "f5f5f5", "ghost white": "f8f8ff", "misty rose": "ffe4e1",
     "light coral": "f08080", "light salmon": "ffa07a", "saddle brown": "8b4513",
     "burlywood": "deb887", "moccasin": "ffe4b5", "navajo white": "ffdead",
-    "dark slate blue": "483d8b", "yellow-green": "9acd32", "spring green": "00ff7f",
+    "dark slate blue": "483d8b", "yellow-green": "9acd32",
     "sienna": "a0522d", "floral white": "fffaf0", "mint cream": "f5fffa",
     "blanched almond": "ffebcd",
 }  # fmt: skip

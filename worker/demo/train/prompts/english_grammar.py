@@ -258,7 +258,7 @@ class EnglishPrompt:
         if pick.chance(0.35):
             found = pick.shuffled(found)
         found = [capital(part) + pick((".", ".", ".", "!")) for part in (first, *found)]
-        for _ in range((self._distractions() + 1) // 2):
+        for _ in range(self._distractions() // 2):
             found.insert(pick.index(len(found) + 1), self.texts.sentence(pick))
         text = " ".join(found)
         return text if pick.chance(0.8) else text.rstrip(".")
@@ -298,7 +298,7 @@ class EnglishPrompt:
             name = pick(("background", "ground", "setting", "backdrop"))
             rows.append(f"{name}: {self.ground}")
         rows += self.extras
-        for _ in range(self._distractions()):
+        for _ in range(self._distractions() // 2):
             name = pick(("mood", "style", "notes", "scene", "details", "theme", "camera"))
             rows.append(f"{name}: {self.texts.clause(pick)}")
         rows = pick.shuffled(rows)

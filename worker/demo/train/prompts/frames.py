@@ -87,12 +87,12 @@ def _kind(pick: Pick, parts: Parts) -> str:
 def _end(pick: Pick, text: str) -> str:
     """The text with what people put behind a prompt."""
     roll = pick.number()
-    if roll < 0.55:
+    if roll < 0.62:
         return text
-    if roll < 0.72:
-        found = ", ".join(pick(QUALITY) for _ in range(1 + pick.index(3)))
+    if roll < 0.76:
+        found = ", ".join(pick(QUALITY) for _ in range(1 + pick.index(2)))
         return f"{text}{pick((', ', '. ', ' '))}{found}"
-    if roll < 0.8:
+    if roll < 0.82:
         return text + " " + " ".join("#" + pick(TAGS) for _ in range(1 + pick.index(3)))
     if roll < 0.87:
         return text + " " + " ".join(pick(PARAMETERS) for _ in range(1 + pick.index(2)))
@@ -166,7 +166,8 @@ def email(pick: Pick, parts: Parts) -> str:
 
 
 def _sentence(pick: Pick, text: str) -> str:
-    return capital(text) if text[-1] in ".?!" else capital(text) + pick((".", ".", ".", "!"))
+    text = capital(text) if pick.chance(0.65) else text
+    return text if text[-1] in ".?!" else text + pick((".", ".", ".", "!"))
 
 
 def notes(pick: Pick, parts: Parts) -> str:
