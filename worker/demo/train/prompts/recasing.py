@@ -4,7 +4,7 @@ import re
 
 from prompts.pick import Pick
 
-LOWER, UPPER, TITLE, SLIP = 0.07, 0.05, 0.015, 0.04
+LOWER, UPPER, TITLE, SLIP = 0.07, 0.065, 0.015, 0.04
 """Shares of the prompts that are written in these ways."""
 
 LONGEST_UPPER = 90
