@@ -8,7 +8,14 @@ from collections import Counter
 import numpy as np
 
 from posters.poster import Phrase, Poster
-from prompts import chinese, english, family_names, scene_names
+from prompts import (
+    chinese,
+    chinese_color_roles,
+    color_roles,
+    english,
+    family_names,
+    scene_names,
+)
 from prompts.chinese import chinese_prompt
 from prompts.color_names import CHINESE_NAMES, CHINESE_SHORT, ENGLISH_NAMES
 from prompts.distractors import Distractors
@@ -50,9 +57,14 @@ def _masks(is_chinese: bool) -> list[tuple[re.Pattern[str], str]]:
                  *family_names.WEIGHTS, *family_names.UNKNOWN_FONTS, *family_names.UNKNOWN_KINDS,
                  *family_names.LETTERS, *scene_names.SIZES["large"], *english.VERBS,
                  *scene_names.POSITIONS["center"]}  # fmt: skip
-    lower = [{name.lower() for name in names} for names in (colors, things, other)]
+    roles = chinese_color_roles if is_chinese else color_roles
+    for group in ("SINGULAR", "PLURAL", "LETTERS", "ALONE"):
+        other |= set(getattr(roles, group, ()))
+    # Every noun for the ground counts as "background", also those of statements of roles.
+    grounds = {*roles.GROUNDS, *roles.SURFACES, *getattr(roles, "OBJECTS", ())}
+    lower = [{name.lower() for name in names} for names in (colors, things, other, grounds)]
     found = [(re.compile("|".join(quotes)), "Q")]
-    for names, mask in zip(lower, "CNL", strict=True):
+    for names, mask in zip(lower, "CNLB", strict=True):
         words = _pattern(names)
         if not is_chinese:
             words = re.compile(rf"\b(?:{words.pattern})\b")
