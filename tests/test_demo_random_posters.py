@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from posters import phrases, random_posters
 from posters.families import CHARACTERS, LATIN, LETTERS
 from posters.poster import FAMILIES, SURFACES, Phrase
+from posters.typesetting import set_lines
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,53 @@ def test_every_character_is_drawn_often(table: dict, poster_assets: Path):
     assert not missing
     assert np.quantile([count[c] for c in CHARACTERS], 0.05) >= 5
     assert min(count[letter] for letter in LATIN) >= 60
+
+
+def test_english_phrases_have_mostly_several_short_words(table: dict, poster_assets: Path):
+    rng = np.random.default_rng(8)
+    source = phrases.words(poster_assets)
+    found = [phrases.phrase(rng, {"english": 1.0}, source) for _ in range(4000)]
+    counts = Counter(min(len(text.split()), 6) for text in found)
+    assert sum(counts[n] for n in (2, 3, 4, 5)) / len(found) > 0.65
+    assert all(counts[n] / len(found) > share for n, share in ((3, 0.15), (4, 0.08), (5, 0.05)))
+    several = [text for text in found if len(re.findall(r"[A-Za-z'’]+", text)) > 1]
+    words = [word.strip("!?.,:;") for text in several for word in text.split()]
+    assert max(len(word.replace("’", "'").split("'")[0]) for word in words) <= 11
+    assert np.mean([len(word) <= 9 for word in words]) > 0.98
+    styles = Counter(
+        "upper" if text.isupper() else "title" if text.istitle() else
+        "lower" if text.islower() else "sentence" if text[1:].islower() else "other"
+        for text in found if " " in text
+    )  # fmt: skip
+    assert all(styles[name] > 0.03 * len(found) for name in ("upper", "title", "lower", "sentence"))
+    assert 0.08 < np.mean([text[-1] in "!?.,:;" for text in found]) < 0.25
+
+
+def test_half_of_the_phrases_of_several_words_break_into_lines(table: dict, poster_assets: Path):
+    rng = np.random.default_rng(9)
+    lines = Counter()
+    for _ in range(1500):
+        poster = random_posters.sample(rng, table, (256, 256))
+        layout = set_lines(poster)
+        for phrase, block in zip(poster.phrases, layout.blocks, strict=True):
+            if phrase.text.isascii() and " " in phrase.text:
+                lines[len(block.lines)] += 1
+    assert (lines[2] + lines[3]) / lines.total() > 0.6
+    assert lines[3] / lines.total() > 0.1
+
+
+def test_chinese_phrases_have_one_to_eight_characters_some_doubled(poster_assets: Path):
+    rng = np.random.default_rng(10)
+    source = phrases.words(poster_assets)
+    found = [phrases.phrase(rng, {"chinese": 1.0}, source) for _ in range(4000)]
+    lengths = Counter(len(text.replace(" ", "").strip("!?")) for text in found)
+    assert set(lengths) == set(range(1, 9))
+    assert min(lengths.values()) > 0.01 * len(found)
+    for form in (r"(.)\1.", r"(.)(.)\1\2", r"(.)\1(.)\2"):
+        assert sum(bool(re.fullmatch(form, text.replace(" ", ""))) for text in found) > 10
+    mixed = [phrases.phrase(rng, {"mixed": 1.0}, source) for _ in range(1000)]
+    both = [re.fullmatch(r"[^\u4e00-\u9fff]+[\u4e00-\u9fff]+[^\u4e00-\u9fff]+", t) for t in mixed]
+    assert sum(map(bool, both)) > 50
 
 
 def test_shares_of_random_posters(table: dict):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import string
 
 import numpy as np
 import pytest
+import tomllib
 
 from demo_prompts import described
 from posters.families import CHARACTERS, LATIN
 from posters.poster import Poster
 from prompts.quotes import QUOTES
-from prompts.tokenizer import Encoder, build, characters, frequent_words, templated
+from prompts.tokenizer import LISTS, Encoder, build, characters, frequent_words, templated
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,22 @@ def test_every_prompt_survives_the_tokenizer(tokenizer, samples):
 def test_the_vocabulary_is_small_and_the_same_every_time(tokenizer):
     assert len(tokenizer) < 5000
     assert build().get_vocab() == tokenizer.get_vocab()
+
+
+def test_the_vocabulary_is_that_of_the_checkpoint(tokenizer):
+    """A checkpoint's embedding table has a row per token, so no id and no merge may change."""
+    assert len(tokenizer) == 4929
+    rows = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
+    assert hashlib.sha256(rows).hexdigest().startswith("d44cdfefd7d64b8d")
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    merges = json.dumps(model["merges"]).encode()
+    assert hashlib.sha256(merges).hexdigest().startswith("3dbd3fe01709521a")
+
+
+def test_no_more_than_a_twentieth_of_the_prompts_is_too_long(tokenizer, samples):
+    positions = tomllib.loads((LISTS.parent / "config.toml").read_text("utf-8"))
+    encode = Encoder(tokenizer, positions["posters"]["text_tokens"])
+    assert np.mean([encode(poster.prompt) is None for poster in samples]) < 0.05
 
 
 def test_letters_are_single_tokens_inside_quotes(tokenizer):

@@ -24,6 +24,10 @@ SMALL_WORDS = (
     "I", "be", "we", "it", "by", "up", "go", "or", "all", "new", "big", "one", "so", "me", "us",
 )  # fmt: skip
 """Words that stand between others in phrases."""
+ENDS = ("!", "!", "?", ".", ".", ",", ":", ";", "...", "!!", "?!", " !", " ?")
+"""What a phrase may end with."""
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "June", "July", "Aug", "Sept", "Oct", "Nov", "Dec")
 SALE = ("OFF", "off", "Off", "SALE", "Sale", "discount", "LESS", "more", "FREE", "折")
 TIMES = ("am", "pm", "AM", "PM")
 APOSTROPHES = "'’"
@@ -119,9 +123,9 @@ def any_case(rng: np.random.Generator, text: str) -> str:
 
 
 def _english(rng: np.random.Generator, source: Words) -> str:
-    """One to five words, two thirds of them with more than one."""
-    count = 1 + int(rng.choice(5, p=(0.42, 0.31, 0.16, 0.07, 0.04)))
-    longest = (12, 10, 8, 7, 6)[count - 1]
+    """One to five words, seven of ten times more than one; those of phrases have at most nine
+    letters, and shorter ones are more frequent."""
+    count = 1 + int(rng.choice(5, p=(0.28, 0.32, 0.21, 0.12, 0.07)))
     chosen = []
     for number in range(count):
         between = 0 < number < count - 1 or (count > 1 and number == 0 and rng.random() < 0.2)
@@ -131,16 +135,33 @@ def _english(rng: np.random.Generator, source: Words) -> str:
         if rng.random() < 0.06:
             word = _pick(rng, CONTRACTIONS).replace("'", _pick(rng, APOSTROPHES))
         else:
-            word = _short(rng, source, longest)
+            word = _short(rng, source, 12 if count == 1 else int(rng.integers(4, 12 - count)))
             if rng.random() < 0.05:
                 word += _pick(rng, APOSTROPHES) + "s"
         chosen.append(word)
-    text = any_case(rng, " ".join(chosen))
-    if rng.random() < 0.2 and count > 1:  # one word stands out
-        place = int(rng.integers(count))
-        parts = text.lower().split()
-        text = " ".join(w.upper() if i == place else w for i, w in enumerate(parts))
-    return text + (_pick(rng, "!?.,:;") if rng.random() < 0.12 else "")
+    if count > 2 and rng.random() < 0.08:
+        place = int(rng.integers(1, count - 1))
+        chosen[place - 1] += ","
+    elif count > 1 and rng.random() < 0.07:
+        place = int(rng.integers(1, count))
+        chosen.insert(place, _pick(rng, "&+-/"))
+    text = _cased(rng, chosen)
+    return text + (_pick(rng, ENDS) if rng.random() < 0.16 else "")
+
+
+def _cased(rng: np.random.Generator, chosen: list[str]) -> str:
+    """The words in one of the usual ways to write a phrase."""
+    choice = rng.random()
+    text = " ".join(chosen)
+    if len(chosen) < 2 or choice < 0.6:
+        return any_case(rng, text)
+    if choice < 0.78:  # as a sentence
+        return text[:1].upper() + text[1:]
+    if choice < 0.86:  # as a title, with small words in lower case
+        rest = [w if w in SMALL_WORDS else w[:1].upper() + w[1:] for w in chosen[1:]]
+        return " ".join([chosen[0][:1].upper() + chosen[0][1:], *rest])
+    place = int(rng.integers(len(chosen)))  # one word stands out
+    return " ".join(w.upper() if i == place else w.lower() for i, w in enumerate(chosen))
 
 
 def _short(rng: np.random.Generator, source: Words, longest: int) -> str:
@@ -201,32 +222,51 @@ def _signs(rng: np.random.Generator, source: Words) -> str:
         lambda: f"{number} + {int(rng.integers(1, 10))}",
         lambda: f"{int(rng.integers(1, 10))} for {int(rng.integers(1, 10))}",
         lambda: f"{number}; {large}",
+        lambda: any_case(rng, f"only {currency}{number}"),
+        lambda: any_case(rng, f"from {currency}{number}.{int(rng.integers(10))}0"),
+        lambda: any_case(rng, f"{word} {number}"),
+        lambda: any_case(rng, f"{_pick(rng, ('room', 'gate', 'hall', 'floor', 'unit'))} {number}"),
+        lambda: any_case(
+            rng, f"{_pick(rng, DAYS)} {int(rng.integers(1, 32))} {_pick(rng, MONTHS)}"
+        ),
+        lambda: any_case(rng, f"{_pick(rng, DAYS)}-{_pick(rng, DAYS)}"),
+        lambda: f"{int(rng.integers(1, 13))}-{int(rng.integers(1, 13))} {_pick(rng, TIMES)}",
+        lambda: any_case(rng, f"{number} {_short(rng, source, 7)} {_short(rng, source, 6)}"),
+        lambda: f"{int(rng.integers(100, 1000))}-{int(rng.integers(1000, 10000))}",
     )
     return _pick(rng, makers)()
 
 
 def _chinese(rng: np.random.Generator, source: Words) -> str:
-    """Characters by chance, so that each is equally frequent, or real words and phrases; now and
-    then in two parts with a space."""
+    """One to eight characters: by chance, so that each is equally frequent, or real words and
+    phrases, or doubled ones; now and then in two parts with a space."""
     choice = rng.random()
-    if choice < 0.6:
-        length = 1 + int(rng.choice(7, p=(0.08, 0.2, 0.22, 0.25, 0.12, 0.07, 0.06)))
+    if choice < 0.58:
+        length = 1 + int(rng.choice(8, p=(0.08, 0.19, 0.2, 0.23, 0.12, 0.07, 0.06, 0.05)))
         text = "".join(_pick(rng, CHARACTERS) for _ in range(length))
-    elif choice < 0.85:
+    elif choice < 0.66:
+        text = _doubled(rng)
+    elif choice < 0.86:
         text = _pick(rng, source.chinese)
-        if len(text) <= 3 and rng.random() < 0.4:
+        if len(text) <= 4 and rng.random() < 0.45:
             text += _pick(rng, source.chinese)
     else:
         text = _pick(rng, source.headlines)
-    text = text[:7]
+    text = text[:8]
     if len(text) >= 4 and rng.random() < 0.2:
         place = len(text) // 2
         text = text[:place] + " " + text[place:]
-    return text
+    return text + (_pick(rng, "!?") if rng.random() < 0.03 else "")
+
+
+def _doubled(rng: np.random.Generator) -> str:
+    """Two characters with one or both of them doubled: AA, AAB, ABB, ABAB, AABB or ABA."""
+    a, b = (_pick(rng, CHARACTERS) for _ in range(2))
+    return _pick(rng, (a + a, a + a + b, a + b + b, a + b + a + b, a + a + b + b, a + b + a))
 
 
 def _mixed(rng: np.random.Generator, source: Words) -> str:
-    """Both scripts in one phrase."""
+    """Both scripts in one phrase: a Latin part before the Chinese one, behind it, or both."""
     parts = [_chinese(rng, source).replace(" ", "")[:4], _short(rng, source, 7)]
     if rng.random() < 0.4:
         parts[1] = _signs(rng, source)[:8].strip()
@@ -234,6 +274,8 @@ def _mixed(rng: np.random.Generator, source: Words) -> str:
         parts[1] = any_case(rng, parts[1])
     if rng.random() < 0.5:
         parts.reverse()
+        if rng.random() < 0.25:
+            parts.append(any_case(rng, _short(rng, source, 6)))
     return _pick(rng, (" ", " ", "")).join(parts)
 
 

@@ -1,10 +1,13 @@
 """Chinese prompts: clauses about the parts of a poster, in many orders, among distractors."""
 
 from posters.poster import Phrase, Poster
+from prompts import chinese_color_roles, chinese_frames
 from prompts import family_names as families
 from prompts import scene_names as scenes
 from prompts.color_names import CHINESE_NAMES, CHINESE_SHORT, NEON, PASTEL
 from prompts.distractors import Distractors
+from prompts.frames import Parts
+from prompts.mentions import chinese_mention
 from prompts.naming import HAN, Naming, naming
 from prompts.pick import Pick
 from prompts.quotes import CLOSING, OPENING, UNQUOTED, quoted
@@ -22,6 +25,12 @@ VERBS = (
     "上面写着", "写着", "，上面写着", "，内容是", "，文字是", "，写有", "，标题为", "，标题是",
     "，印着", "，上面有", "写有", "，题为", "，上书", "，文字：", "，主标题", "，写上",
 )  # fmt: skip
+ROLES = 0.6
+"""Share of the prompts in which statements of `chinese_color_roles` name the colours."""
+MENTIONS = 0.15
+"""Share of the distracting clauses that mention text which must not be drawn."""
+FRAMED = 0.4
+"""Share of the prompts in one of the `chinese_frames`."""
 COMMAS = ("，",) * 12
 JOINTS = (*COMMAS, "。", "；", "、", ", ", " ", "\n")
 ABOVE = (
@@ -47,6 +56,10 @@ def chinese_prompt(pick: Pick, poster: Poster, texts: Distractors) -> str:
     noun, told, ground_told = _thing(pick, poster, names)
     ground = "" if ground_told else _ground(pick, poster, names, told)
     extras = _extras(pick, poster)
+    if quotes and pick.chance(ROLES):
+        roles, ground_done = _roles(pick, poster, names, noun, told, ground_told)
+        extras = [*roles, *extras]
+        ground = "" if ground_done else ground
     if not quotes:
         return _without_text(pick, noun, told or ground_told, [ground, *extras], texts)
     unquoted = pick.chance(0.03) and all(UNQUOTED.fullmatch(p.text) for p in poster.phrases)
@@ -57,6 +70,11 @@ def chinese_prompt(pick: Pick, poster: Poster, texts: Distractors) -> str:
     else:
         clauses = _clauses(pick, poster, quotes, names)
     style = _style(pick, poster, names)
+    if not unquoted and pick.chance(FRAMED):
+        kind = noun if told or ground_told or pick.chance(0.7) else ""
+        facts = [part for part in (style, ground, *extras) if part]
+        extra = [_distraction(pick, texts) for _ in range(_how_many(pick) // 2)]
+        return pick(chinese_frames.FRAMES)(pick, Parts(kind, clauses, facts, facts, extra))
     roll = pick.number()
     if roll < 0.12:
         parts = [pick((f"{clauses[0]}{noun}", f"{noun}{clauses[0]}", f"{noun}：{clauses[0]}"))]
@@ -82,13 +100,44 @@ def chinese_prompt(pick: Pick, poster: Poster, texts: Distractors) -> str:
     elif told or ground_told or pick.chance(0.7):
         parts.insert(0 if pick.chance(0.85) else len(parts), head)
     for _ in range(_how_many(pick)):
-        parts.insert(pick.index(len(parts) + 1), texts.chinese_clause(pick))
+        parts.insert(pick.index(len(parts) + 1), _distraction(pick, texts))
     return _joined(pick, parts, texts, COMMAS if unquoted else JOINTS)
+
+
+def _distraction(pick: Pick, texts: Distractors) -> str:
+    """A clause that no poster shows; at times it mentions text that is not drawn."""
+    return chinese_mention(pick, texts) if pick.chance(MENTIONS) else texts.chinese_clause(pick)
+
+
+def _roles(
+    pick: Pick, poster: Poster, names: Naming, noun: str, told: bool, ground_told: bool
+) -> tuple[list[str], bool]:
+    """Statements of the colours' roles, and whether they say all of the ground."""
+    ink = color(pick, poster.ink) if names.ink else None
+    ground, grounds, bare = None, chinese_color_roles.GROUNDS, True
+    plain = poster.surface == "plain" and (not poster.accent or poster.border)
+    if names.ground and not ground_told and (plain or not poster.accent):
+        if poster.surface != "plain" and told:
+            own = poster.surface in ("tote", "mug", "card")
+            grounds = (noun,) if own else ("背景", "底色", "底")
+        elif poster.surface != "plain":
+            kinds = [text for text in scenes.CHINESE_GROUNDS[poster.surface] if text[:3] == "{g}"]
+            grounds, bare = [text[3:].removeprefix("的") for text in kinds], False
+        if poster.surface != "banner":
+            ground = color(pick, poster.ground)
+    names.ink = False
+    short = (CHINESE_SHORT[poster.ink], CHINESE_SHORT[poster.ground])
+    short = short if bare and len("".join(short)) <= 4 else None
+    alone = len(poster.phrases) == 1
+    if not (ink or ground):
+        return [], False
+    found = chinese_color_roles.statements(pick, ink, ground, grounds, bare, alone, short)
+    return found, ground is not None
 
 
 def _how_many(pick: Pick) -> int:
     roll = pick.number()
-    return 0 if roll < 0.32 else 1 if roll < 0.64 else 2 if roll < 0.86 else 3
+    return 0 if roll < 0.36 else 1 if roll < 0.7 else 2 if roll < 0.9 else 3
 
 
 def _joined(pick: Pick, parts: list[str], texts: Distractors, joints: tuple[str, ...]) -> str:
@@ -107,6 +156,8 @@ def _thing(pick: Pick, poster: Poster, names: Naming) -> tuple[str, bool, bool]:
         if names.ground and not poster.accent and poster.surface in ("tote", "mug", "card"):
             return color(pick, poster.ground) + pick(("", "的")) + noun, True, True
         return noun, True, False
+    if poster.surface == "plain" and names.ink and names.ground and pick.chance(0.1):
+        return pick(scenes.CHINESE_COLORFUL_THINGS), False, False
     return pick(scenes.CHINESE_THINGS), False, False
 
 
@@ -117,6 +168,8 @@ def _ground(pick: Pick, poster: Poster, names: Naming, told: bool) -> str:
     if told or poster.surface == "plain":
         if not names.ground:
             return ""
+        if pick.chance(0.3):
+            return color(pick, poster.ground) + pick(chinese_color_roles.SURFACES)
         return pick(scenes.CHINESE_GROUNDS["plain"]).format(g=color(pick, poster.ground))
     name = color(pick, poster.ground) if names.ground else ""
     if poster.surface == "gradient" and poster.ground in PASTEL and pick.chance(0.3):

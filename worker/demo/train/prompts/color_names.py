@@ -6,6 +6,7 @@ first, so that every name stays sensible whichever shades have a key of their ow
 """
 
 from posters.colors import COLORS, luminance
+from prompts.color_synonyms import CHINESE_SYNONYMS, ENGLISH_SYNONYMS
 
 # Key of a plain colour: its English names, and its Chinese names without 色.
 PLAIN = {
@@ -185,6 +186,9 @@ def _collect() -> tuple[dict[str, str], dict[str, str]]:
         for name, options in table.items():
             if key := _first(options.split("|")):
                 names.setdefault(name, key)
+    for table, names in ((ENGLISH_SYNONYMS, english), (CHINESE_SYNONYMS, chinese)):
+        for name, key in table.items():
+            names.setdefault(name, key)
     for prefixes, words, han_words in SHADES:
         for plain in SHADED:
             names, han = PLAIN[plain]

@@ -1,6 +1,7 @@
 """English clauses about the parts of a poster."""
 
 from posters.poster import Phrase, Poster
+from prompts import color_roles
 from prompts import family_names as families
 from prompts import scene_names as scenes
 from prompts.color_names import ENGLISH_NAMES, NEON, PASTEL
@@ -70,6 +71,8 @@ def thing(pick: Pick, poster: Poster, names: Naming) -> tuple[str, bool, bool]:
         if colored and pick.chance(0.6):
             return f"{color(pick, poster.ground)} {noun}", True, True
         return noun, True, False
+    if poster.surface == "plain" and names.ink and names.ground and pick.chance(0.1):
+        return pick(scenes.COLORFUL_THINGS), False, False
     return pick(scenes.THINGS), False, False
 
 
@@ -84,6 +87,8 @@ def ground(pick: Pick, poster: Poster, names: Naming, surface_told: bool) -> str
     if surface_told or poster.surface == "plain":
         if not names.ground:
             return ""
+        if pick.chance(0.3):
+            return f"{color(pick, poster.ground)} {pick(color_roles.SURFACES)}"
         return pick(scenes.GROUNDS["plain"]).format(g=color(pick, poster.ground) + " ")
     name = color(pick, poster.ground) + " " if names.ground else ""
     if poster.surface == "gradient" and poster.ground in PASTEL and pick.chance(0.3):

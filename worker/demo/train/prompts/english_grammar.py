@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from posters.poster import Poster
-from prompts import english
+from prompts import color_roles, english, frames
 from prompts import scene_names as scenes
 from prompts.distractors import Distractors
+from prompts.mentions import mention
 from prompts.naming import naming
 from prompts.pick import Pick, article, capital
 from prompts.quotes import OPENING, UNQUOTED, quoted
@@ -37,6 +38,15 @@ ORDERS = (
     "please write", "could you write", "I want to read", "typeset", "display", "carve", "place",
     "make it say", "have it say", "let it read", "engrave", "add", "please print",
 )  # fmt: skip
+ROLES = 0.6
+"""Share of the prompts in which statements of `color_roles` name the colours."""
+
+CROWDED = 20
+"""Letters in quotes above which a prompt has few distracting clauses."""
+
+MENTIONS = 0.15
+"""Share of the distracting clauses that mention text which must not be drawn."""
+
 BEHIND = ("the background is", "behind it:", "it has", "I want", "for the ground use", "use")
 
 
@@ -52,8 +62,46 @@ class EnglishPrompt:
             self.ground = english.ground(pick, poster, self.names, self.surface_told)
         # The kind of picture must be named if it tells something of the poster.
         self.noun_needed = self.surface_told or ground_told
-        self.extras = english.extras(pick, poster)
+        # Letters in quotes are a token each, so that prompts with many have little beside them.
+        self.crowded = sum(len(phrase.text) for phrase in poster.phrases) > CROWDED
+        self.roles = (None, None)
+        if poster.phrases and pick.chance(ROLES):
+            self._take_roles(ground_told)
+        self.extras = [*self._roles(), *english.extras(pick, poster)]
         self.clauses: list[str] = []
+
+    def _take_roles(self, ground_told: bool) -> None:
+        """Leaves the colours to statements of their roles where a statement can say all."""
+        pick, poster, names = self.pick, self.poster, self.names
+        ink = english.color(pick, poster.ink) if names.ink else None
+        ground, self.grounds, self.bare = None, color_roles.GROUNDS, True
+        plain = poster.surface == "plain" and (not poster.accent or poster.border)
+        if names.ground and not ground_told and (plain or not poster.accent):
+            if poster.surface == "plain":
+                if pick.chance(0.25):
+                    self.grounds = color_roles.OBJECTS
+            elif self.surface_told:
+                last = self.noun.partition(" of ")[0].split()[-1]
+                own = poster.surface in ("tote", "mug", "card")
+                self.grounds = (last,) if own else color_roles.GROUNDS[:5]
+            else:
+                kinds = [text for text in scenes.GROUNDS[poster.surface] if text.startswith("{g}")]
+                self.grounds = [text.format(g="") for text in kinds]
+                self.bare = False
+            if poster.surface != "banner":
+                ground, self.ground = english.color(pick, poster.ground), ""
+        names.ink = False
+        self.roles = (ink, ground)
+
+    def _roles(self, sentences: bool = False) -> list[str]:
+        """Statements of the colours' roles; see `color_roles`."""
+        ink, ground = self.roles
+        if not (ink or ground):
+            return []
+        alone = len(self.poster.phrases) == 1
+        return color_roles.statements(
+            self.pick, ink, ground, self.grounds, self.bare, alone, sentences
+        )
 
     def write(self) -> str:
         """The prompt."""
@@ -76,11 +124,17 @@ class EnglishPrompt:
     def _on_ground(self) -> str:
         """The ground with a preposition: "on a white background"."""
         place = self.pick(("on", "on", "on", "against", "over", "in front of"))
+        bare = self.poster.surface == "plain" or self.surface_told
+        if bare and self.ground and not self.poster.accent and self.pick.chance(0.3):
+            color = english.color(self.pick, self.poster.ground)
+            return f"{self.pick(('on', 'on', 'against'))} {color}"
         return f"{place} {english.with_article(self.ground)}"
 
     def _around(self, text: str, share: float) -> str:
         """The text, with a distracting sentence after it in this share of all cases, and before
         it in half as many."""
+        if self.crowded:
+            share /= 4
         if self.pick.chance(share):
             joint = "" if text[-1] in ".!?" else self.pick((".", ".", ",", ""))
             text = f"{text}{joint} {self.texts.sentence(self.pick)}"
@@ -91,12 +145,20 @@ class EnglishPrompt:
     def _scatter(self, parts: list[str], count: int) -> None:
         """Inserts distracting clauses anywhere."""
         for _ in range(count):
-            parts.insert(self.pick.index(len(parts) + 1), self.texts.clause(self.pick))
+            parts.insert(self.pick.index(len(parts) + 1), self._distraction())
+
+    def _distraction(self) -> str:
+        """A clause that no poster shows; at times it mentions text that is not drawn."""
+        if self.poster.phrases and self.pick.chance(MENTIONS):
+            return mention(self.pick, self.texts)
+        return self.texts.clause(self.pick)
 
     def _distractions(self) -> int:
         """Number of distracting clauses."""
         roll = self.pick.number()
-        return 0 if roll < 0.3 else 1 if roll < 0.62 else 2 if roll < 0.86 else 3
+        if self.crowded:
+            return int(roll > 0.7)
+        return 0 if roll < 0.48 else 1 if roll < 0.82 else 2 if roll < 0.96 else 3
 
     def _for(self, text: str, share: float) -> str:
         """The text, with a purpose in this share of all cases."""
@@ -120,7 +182,7 @@ class EnglishPrompt:
         if self.noun_needed or pick.chance(0.75):
             parts.insert(0 if pick.chance(0.85) else len(parts), kind)
         self._scatter(parts, self._distractions())
-        text = self._around(self._cased(pick(JOINTS).join(parts)), 0.12)
+        text = self._around(self._cased(pick(JOINTS).join(parts)), 0.08)
         return _ended(text, pick((".", "", "", "")))
 
     def sentence(self) -> str:
@@ -146,13 +208,13 @@ class EnglishPrompt:
         if pick.chance(0.3):
             parts.reverse()
         parts += [f", {extra}" for extra in self.extras]
-        parts += [f", {self.texts.clause(pick)}" for _ in range(self._distractions() // 2)]
+        parts += [f", {self._distraction()}" for _ in range(self._distractions() // 2)]
         text = " ".join([head, *parts]).replace(" ,", ",")
         if ground_first:
             text = f"{self._on_ground()}, {text}"
         elif pick.chance(0.12):
             text = f"{self.texts.clause(pick)}, {text}"
-        text = self._around(self._cased(text), 0.3)
+        text = self._around(self._cased(text), 0.17)
         return _ended(text, pick((".", ".", "", "", "!", "?")))
 
     def order(self) -> str:
@@ -175,8 +237,8 @@ class EnglishPrompt:
             parts.append(self._on_ground())
         text = ", ".join([" ".join(parts), *self.extras])
         for _ in range(self._distractions() // 2):
-            text = f"{text}, {self.texts.clause(pick)}"
-        return _ended(self._around(self._cased(text), 0.3), pick((".", "", "", "!")))
+            text = f"{text}, {self._distraction()}"
+        return _ended(self._around(self._cased(text), 0.17), pick((".", "", "", "!")))
 
     def sentences(self) -> str:
         """Several short sentences, with distracting ones between them."""
@@ -196,7 +258,7 @@ class EnglishPrompt:
         if pick.chance(0.35):
             found = pick.shuffled(found)
         found = [capital(part) + pick((".", ".", ".", "!")) for part in (first, *found)]
-        for _ in range((self._distractions() + 1) // 2):
+        for _ in range(self._distractions() // 2):
             found.insert(pick.index(len(found) + 1), self.texts.sentence(pick))
         text = " ".join(found)
         return text if pick.chance(0.8) else text.rstrip(".")
@@ -236,13 +298,29 @@ class EnglishPrompt:
             name = pick(("background", "ground", "setting", "backdrop"))
             rows.append(f"{name}: {self.ground}")
         rows += self.extras
-        for _ in range(self._distractions()):
+        for _ in range(self._distractions() // 2):
             name = pick(("mood", "style", "notes", "scene", "details", "theme", "camera"))
             rows.append(f"{name}: {self.texts.clause(pick)}")
         rows = pick.shuffled(rows)
         if pick.chance(0.6):
             rows = [capital(row) for row in rows]
         return pick(("\n", "; ", ", ", ". ", " | ")).join(rows)
+
+    def framed(self) -> str:
+        """The clauses in one of the `frames`."""
+        pick = self.pick
+        thing = self.noun if self.noun_needed or pick.chance(0.7) else ""
+        style = self._style()
+        facts = [part for part in (style, self.ground, *self.extras) if part]
+        sentences = self._roles(sentences=True)
+        if style:
+            sentences.append(f"{pick(LETTERED)} {style}")
+        if self.ground:
+            sentences.append(f"{pick(BEHIND)} {english.with_article(self.ground)}")
+        sentences += english.extras(pick, self.poster)
+        extra = [self._distraction() for _ in range(self._distractions() // 2)]
+        parts = frames.Parts(thing, self.clauses, facts, sentences, extra)
+        return pick(frames.FRAMES)(pick, parts)
 
     def _unquoted(self) -> str:
         """Words without quotes after a colon; they end at a comma, a full stop or the end."""
@@ -281,6 +359,7 @@ FORMS: tuple[Callable[[EnglishPrompt], str], ...] = (
     *[EnglishPrompt.sentences] * 13,
     *[EnglishPrompt.terse] * 12,
     *[EnglishPrompt.form] * 5,
+    *[EnglishPrompt.framed] * 75,
 )
 """The forms of prompts with quotes, each as often as it is used."""
 

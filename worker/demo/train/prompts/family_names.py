@@ -169,6 +169,6 @@ CHINESE_WEIGHTS = (
 
 LETTERS = (
     "letters", "lettering", "type", "text", "font", "typeface", "typography", "writing",
-    "characters", "letters", "letters", "font",
+    "characters", "letters", "letters", "font", "words", "print", "copy", "letterforms",
 )  # fmt: skip
 """What follows a word of `KINDS`."""

@@ -2,7 +2,8 @@
 
     python3 -m prompts.frequent ASSETS
 
-Writes lists/words.txt: lower-case words, the most useful ones first.
+Writes lists/words.txt: lower-case words, the most useful ones first. This changes the vocabulary,
+so that no earlier checkpoint fits any more.
 """
 
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from prompts import distractor_words, english, english_grammar, family_names, scene_names
 from prompts.color_names import ENGLISH_NAMES
 from prompts.distractors import FOLDER
-from prompts.tokenizer import LISTS, _texts
+from prompts.tokenizer import LISTS
 
 BEGINNINGS = 3020
 """Number of different beginnings of the words, each of which takes one token."""
@@ -25,6 +26,15 @@ ALWAYS = (
     "design",
 )  # fmt: skip
 """Words of prompts that are tokens whatever the count says."""
+
+
+def _texts(value: object) -> list[str]:
+    """All strings inside nested tuples and dictionaries."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    return [text for part in value for text in _texts(part)] if isinstance(value, tuple) else []
 
 
 def count(assets: Path) -> list[str]:

@@ -4,11 +4,11 @@ import re
 
 from prompts.pick import Pick
 
-LOWER, UPPER, TITLE, SLIP = 0.07, 0.05, 0.015, 0.04
+LOWER, UPPER, TITLE, SLIP = 0.07, 0.065, 0.015, 0.04
 """Shares of the prompts that are written in these ways."""
 
 LONGEST_UPPER = 90
-"""Capital letters are a token each, so longer prompts are not written in them."""
+"""Capital letters are a token each, so longer prompts are not written with more of them."""
 
 
 def careless(pick: Pick, prompt: str, quotes: list[str]) -> str:
@@ -19,7 +19,7 @@ def careless(pick: Pick, prompt: str, quotes: list[str]) -> str:
     if roll < LOWER + UPPER:
         return _outside(prompt, quotes, str.upper) if len(prompt) < LONGEST_UPPER else prompt
     if roll < LOWER + UPPER + TITLE:
-        return _outside(prompt, quotes, str.title)
+        return _outside(prompt, quotes, str.title) if len(prompt) < LONGEST_UPPER else prompt
     if roll < LOWER + UPPER + TITLE + SLIP:
         return _outside(prompt, quotes, lambda text: _slip(pick, text))
     return prompt

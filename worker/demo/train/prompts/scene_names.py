@@ -15,11 +15,25 @@ THINGS = (
     "announcement", "window display", "T-shirt print", "meme", "motivational poster",
     "warning sign", "name tag",
 )  # fmt: skip
+COLORFUL_THINGS = (
+    "stop sign", "fire exit sign", "chalkboard", "blueprint", "valentine", "caution sign",
+    "Christmas poster", "Halloween flyer", "wedding invitation", "thank-you note", "love letter",
+    "eco label", "recycling label", "first-aid sign", "taxi sign", "funeral notice",
+    "baby shower invitation", "ocean poster", "jungle poster", "lemonade sign",
+    "sunset poster", "snow report", "coffee label", "wine label", "no-parking sign",
+)  # fmt: skip
+"""Things that make one think of a colour. They stand beside named colours, which alone count."""
+
 CHINESE_THINGS = (
     "海报", "招牌", "传单", "广告", "广告牌", "书籍封面", "专辑封面", "标签", "贴纸", "标志",
     "杂志封面", "促销海报", "电影海报", "音乐会海报", "活动海报", "旅行海报", "店铺招牌", "路牌",
     "门牌", "宣传单", "通知", "邀请函", "门票", "图片", "宣传画", "封面", "公告", "指示牌",
     "菜单封面", "节日海报", "插画",
+)  # fmt: skip
+
+CHINESE_COLORFUL_THINGS = (
+    "停车标志", "安全出口牌", "喜帖", "春联", "圣诞海报", "婚礼请帖", "感谢信",
+    "情书", "环保标签", "急救牌", "出租车牌", "警示牌", "海洋海报", "咖啡标签", "茶叶标签",
 )  # fmt: skip
 
 # Things that name their surface by themselves.
@@ -35,7 +49,10 @@ SURFACE_THINGS = {
         "tote bag", "canvas tote", "shopping bag", "cotton tote bag", "grocery bag", "cloth bag",
     ),
     "mug": ("mug", "coffee mug", "ceramic cup", "tea cup", "coffee cup", "enamel mug"),
-    "card": ("business card", "greeting card", "postcard", "card", "visiting card", "place card"),
+    "card": (
+        "business card", "greeting card", "postcard", "card", "visiting card", "place card",
+        "thank-you card", "birthday card", "gift card", "invitation card", "loyalty card",
+    ),
     "banner": ("ribbon banner", "banner", "ribbon", "scroll banner", "award ribbon"),
 }  # fmt: skip
 CHINESE_SURFACE_THINGS = {
@@ -43,7 +60,7 @@ CHINESE_SURFACE_THINGS = {
     "splash": ("手机启动页", "应用启动页", "手机开屏页", "开屏界面", "应用启动画面"),
     "tote": ("帆布袋", "购物袋", "手提袋", "布袋", "环保袋"),
     "mug": ("马克杯", "咖啡杯", "陶瓷杯", "杯子", "茶杯"),
-    "card": ("名片", "贺卡", "明信片", "卡片", "生日卡"),
+    "card": ("名片", "贺卡", "明信片", "卡片", "生日卡", "感谢卡", "礼品卡", "邀请卡"),
     "banner": ("横幅", "丝带横幅", "条幅", "缎带", "彩带横幅"),
 }  # fmt: skip
 

@@ -8,8 +8,6 @@ import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import Qwen2Tokenizer
 
-from prompts import chinese, distractor_words, family_names, scene_names
-from prompts.color_names import CHINESE_NAMES
 from prompts.qwen_template import PREFIX_POSITIONS, SYSTEM_SENTENCE, with_qwen_tokens
 
 FULL_POSITIONS = 256
@@ -80,21 +78,13 @@ def _as_bytes(text: str) -> str:
 
 @cache
 def characters() -> str:
-    """The Chinese characters that are one token each: all that posters can draw, and all that the
-    prompts' grammar uses."""
-    texts = [(LISTS / "characters.txt").read_text("utf-8"), *_texts(CHINESE_NAMES)]
-    for module in (chinese, family_names, scene_names, distractor_words):
-        texts += [text for value in vars(module).values() for text in _texts(value)]
+    """The Chinese characters that are one token each: all that posters can draw, then those that
+    the prompts use beside them. The lists are fixed, because a checkpoint's embedding table has a
+    row for each token in this order; new wording has to do with these characters."""
+    texts = [
+        (LISTS / f"{name}.txt").read_text("utf-8") for name in ("characters", "prompt_characters")
+    ]
     return "".join(dict.fromkeys(re.findall(r"[\u4e00-\u9fff]", "".join(texts))))
-
-
-def _texts(value: object) -> list[str]:
-    """All strings inside nested tuples and dictionaries."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    return [text for part in value for text in _texts(part)] if isinstance(value, tuple) else []
 
 
 @cache
