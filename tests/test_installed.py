@@ -162,7 +162,7 @@ def test_a_worker_in_the_scripts_folder_is_started_and_stopped(tmp_path, tiny, m
     monkeypatch.setattr(installed, "built_binary", lambda *_: tmp_path / "clone" / PROGRAM)
     port = free_port()
     monkeypatch.setenv("OVIS_WORKER_URL", f"ws://127.0.0.1:{port}")
-    monkeypatch.setenv("OVIS_WORKER_MODEL", str(tiny))
+    monkeypatch.setenv("OVIS_WORKER_MODEL", str(tiny / "diffusers"))
     config = lookup.resolve("local", ComfyFolders(tmp_path / "private"))
     assert config.binary == str(scripts / PROGRAM)
     process = WorkerProcess(config)

@@ -28,7 +28,14 @@ def manager(request, tmp_path):
 
 
 def served(tiny: Path, **environ: str) -> subprocess.Popen:
-    command = [binary(), "serve", "--model", tiny, "--listen", f"127.0.0.1:{free_port()}"]
+    command = [
+        binary(),
+        "serve",
+        "--model",
+        tiny / "diffusers",
+        "--listen",
+        f"127.0.0.1:{free_port()}",
+    ]
     return subprocess.Popen(command, env={**os.environ, **environ}, stderr=subprocess.DEVNULL)
 
 
@@ -60,8 +67,8 @@ def test_without_a_watchdog_it_only_says_when_something_changes(manager, tiny):
     assert listener.recv(100) == b"STOPPING=1"
 
 
-@pytest.mark.parametrize("name", ["", "/nowhere/at/all", "@", "x" * 300])
-def test_a_manager_that_is_not_there_changes_nothing(tiny, tmp_path, name):
+@pytest.mark.parametrize("name", ["", "/nowhere/at/all", "@", "x" * 300], ids=repr)
+def test_a_manager_that_is_not_there_changes_nothing(tiny, name):
     worker = served(tiny, NOTIFY_SOCKET=name, WATCHDOG_USEC="soon")
     try:
         with pytest.raises(subprocess.TimeoutExpired):
