@@ -64,7 +64,12 @@ class ComfyServer:
     """The port of the worker with the label ``local``."""
 
     def __init__(
-        self, checkout: Path, base: Path, environ: dict[str, str], packs: Sequence[Path] = ()
+        self,
+        checkout: Path,
+        base: Path,
+        environ: dict[str, str],
+        packs: Sequence[Path] = (),
+        flags: Sequence[str] = (),
     ) -> None:
         self.base = base
         for folder in ("custom_nodes", "input", "user/default", "output", "models"):
@@ -83,6 +88,7 @@ class ComfyServer:
         command = [os.environ.get("OVIS_COMFYUI_PYTHON", sys.executable), "main.py", "--cpu"]
         command += ["--port", str(self.port), "--base-directory", str(base)]
         command += ["--disable-auto-launch", "--disable-api-nodes", "--preview-method", "auto"]
+        command += flags
         if frontend := os.environ.get("OVIS_COMFYUI_FRONTEND"):
             command += ["--front-end-root", frontend]
         self._start = lambda log: subprocess.Popen(

@@ -199,6 +199,7 @@ def folder_paths(base: Path, *, has_system_user: bool = True) -> types.ModuleTyp
     made.__file__ = str(base / "folder_paths.py")
     made.models_dir = str(base / "models")
     made.folder_names_and_paths = {"vae": ([str(base / "models" / "vae")], {".safetensors"})}
+    made.get_folder_paths = lambda kind: made.folder_names_and_paths[kind][0]
     for name in ("user", "output", "input", "temp"):
         setattr(made, f"get_{name}_directory", lambda name=name: str(base / name))
     if has_system_user:

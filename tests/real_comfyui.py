@@ -72,8 +72,9 @@ class Workers:
 
 
 @pytest.fixture(scope="module")
-def comfy(tiny, tmp_path_factory):
-    """ComfyUI with two workers, which the pack starts when they are needed.
+def comfy(tiny, tmp_path_factory, request):
+    """ComfyUI with two workers, which the pack starts when they are needed; the test file's
+    ``COMFYUI_FLAGS`` are added to its command line.
 
     `local` has the tiny checkpoint; `full` uses ComfyUI's own models folder, with weights that the
     native nodes can load too.
@@ -93,7 +94,8 @@ def comfy(tiny, tmp_path_factory):
     }
     packs = [ROOT / "tests" / "comfy_test_pack"]
     try:
-        server = ComfyServer(Path(COMFYUI), base, environ, packs)
+        flags = getattr(request.module, "COMFYUI_FLAGS", ())
+        server = ComfyServer(Path(COMFYUI), base, environ, packs, flags)
         server.worker_port = workers.ports["local"]
         try:
             yield server

@@ -9,6 +9,7 @@ import folder_paths
 
 from ..settings import lookup, private_folder
 from ..settings.config import ComfyFolders
+from ..settings.weights import FILES
 from ..worker.client import WorkerClient, client_for
 from .inputs import worker_label
 
@@ -21,6 +22,11 @@ def folders() -> ComfyFolders:
         private=private_folder.folder_of(folder_paths),
         models=Path(folder_paths.models_dir),
         tokenizer=source / "comfy" / "text_encoders" / "qwen25_tokenizer",
+        weights={
+            kind: tuple(Path(path) for path in folder_paths.get_folder_paths(kind))
+            for kind in {file.folder for file in FILES}
+            if kind in folder_paths.folder_names_and_paths
+        },
         user=Path(folder_paths.get_user_directory()) / "default",
     )
 

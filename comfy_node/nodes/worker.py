@@ -7,7 +7,8 @@ from comfy_api.latest import io
 from .. import wire
 from ..settings import lookup
 from ..settings.config import DEFAULT_LABEL
-from ..texts import WorkerError, printable
+from ..texts import WorkerError, page_language, printable, translated
+from ..worker.errors import StartFailed
 from . import choices, inputs
 from .comfyui import folders
 from .jobs import connect
@@ -81,7 +82,14 @@ class OvisWorker(io.ComfyNode):
         """Connects to the worker, and passes its label and the priority on to the other nodes."""
         label = inputs.worker_label(worker)
         chosen = wire.Priority[inputs.choice("priority", priority, PRIORITIES).upper()]
-        hello = await connect(label, cls.hidden.unique_id)
+        config = lookup.resolve(label, folders())
+        try:
+            hello = await connect(label, cls.hidden.unique_id)
+        except StartFailed as error:
+            raise StartFailed(error.message, "\n".join([error.hint, *config.missing])) from error
         can = hello.capabilities
         told = printable(f"{can.model} on {can.device}, {can.precision}")
-        return io.NodeOutput(inputs.with_priority(label, chosen), ui={"ovis_worker": [told]})
+        language = page_language.current()
+        missing = [translated(one, language) for one in config.missing]
+        shown = {"ovis_worker": [told], "ovis_text": missing if config.is_on_this_machine else []}
+        return io.NodeOutput(inputs.with_priority(label, chosen), ui=shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +52,9 @@ class WorkerConfig:
     the system's authorities decide."""
     patience: float = DEFAULT_PATIENCE
     """How long a job waits for a worker that is away or full, in seconds."""
+    missing: tuple[str, ...] = field(default=(), compare=False)
+    """Sentences on the files of weights that are in none of ComfyUI's folders, if the worker looks
+    there."""
     folder: Path | None = None
     """Where this ComfyUI's identity is kept; without a folder, each client has its own."""
     endpoint: Address = field(init=False, repr=False)
@@ -101,5 +105,7 @@ class ComfyFolders:
     models: Path | None = None
     tokenizer: Path | None = None
     """The Qwen tokenizer in ComfyUI's source code."""
+    weights: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    """The folders of each kind of model, with those of ``extra_model_paths.yaml``."""
     user: Path | None = None
     """The user's folder that ComfyUI serves, which contains the house templates."""

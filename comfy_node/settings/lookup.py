@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..texts import WorkerError, printable, say
+from . import weights
 from .cleaning import clean_path, clean_text
 from .config import (
     DEFAULT_LABEL,
@@ -75,6 +76,12 @@ def resolve(
     named = {arg.partition("=")[0] for arg in args}
     if folders.models and model == str(folders.models) and "--tokenizer" not in named:
         args = [*args, *_tokenizer_args(folders)]
+    looks_here = folders.models is not None and not chosen and "--transformer" not in named
+    if looks_here:
+        found = weights.elsewhere(folders.models, folders.weights)
+        args = [*args, *(part for option in found for part in (option, str(found[option])))]
+        if len(found) == len(weights.FILES):
+            model = None  # which would be searched in vain
     if model and not chosen and "--or-demo" not in named:
         # Before weights are downloaded, the worker draws with its demo model.
         args = [*args, "--or-demo"]
@@ -89,6 +96,7 @@ def resolve(
         log=str(log) if log else None,
         fingerprint=clean_text(entry.get("fingerprint")),
         patience=float(entry.get("patience", DEFAULT_PATIENCE)),
+        missing=tuple(weights.missing(folders.weights)) if looks_here else (),
         folder=folders.private,
     )
 

@@ -355,6 +355,9 @@ CHINESE = {
     "Change or remove them in a browser on the machine that ComfyUI runs on.": (
         "请在运行 ComfyUI 的机器上的浏览器中修改或删除。"
     ),
+    "{name} ({size:g} GB) is missing: download it from {url} into {folder}.": (
+        "缺少 {name}（{size:g} GB）：请从 {url} 下载到 {folder}。"
+    ),
     "The request is larger than {most} KiB.": "请求超过 {most} KiB。",
     "Advice needs a prompt, and steps and cfg as numbers.": (
         "建议需要提示词，以及数值形式的 steps 和 cfg。"

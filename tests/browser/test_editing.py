@@ -74,7 +74,7 @@ def test_a_subgraph_of_our_nodes_gives_the_same_image_and_comes_back_from_its_pn
     inner = ["OvisEmptyLatent", "OvisEncode", "OvisEncode", "OvisKSampler", "OvisVAEDecode"]
     inner += ["OvisWorker"]
     for kinds in (seen["converted"], seen["reloaded"]):
-        assert sorted(kinds, key=str) == sorted(["SaveImage", inner], key=str)
+        assert sorted(kinds, key=str) == sorted(["MarkdownNote", "SaveImage", inner], key=str)
     for run in (seen["flat"], seen["inside"], seen["again"]):
         assert run["end"] == "execution_success", run["error"]
         assert run["progress"] and run["previews"]

@@ -46,6 +46,8 @@ class TextPanel {
 
   show(text) {
     this.shownFor = this.widgetValues();
+    if (text === this.text) return; // the message and the kept output of a node say the same
+    this.text = text;
     const lines = text.split("\n").filter((line) => line.trim());
     const elements = lines.map((line) => html("div", { className: "ovis-text-line" }, line));
     this.panel.show(...elements);

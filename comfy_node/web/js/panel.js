@@ -64,10 +64,13 @@ export class LinesPanel {
     const { node, height: before } = this;
     this.height = height;
     if (!before) this.heightWithout = node.size[1];
-    if (height) return fit(node);
-    const [width, current] = node.size;
-    node.setSize([width, Math.max(this.heightWithout, current - before)]);
-    node.setDirtyCanvas?.(true, true);
+    if (height < before) {
+      // Also where lines remain: an element that is just being laid out can be very high.
+      const [width, current] = node.size;
+      node.setSize([width, Math.max(this.heightWithout, current - before + height)]);
+      node.setDirtyCanvas?.(true, true);
+    }
+    if (height) fit(node);
   }
 }
 
