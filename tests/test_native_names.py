@@ -245,3 +245,11 @@ def test_values_of_half_precision_are_taken(pack):
         .values
     )
     assert sheet.dtype == torch.float32
+
+
+def test_no_output_has_an_inputs_id(pack):
+    """Version 0.3.64 refuses the whole pack otherwise."""
+    for node in by_name(pack).values():
+        schema = node.define_schema()
+        ids = [one.id for one in [*schema.inputs, *schema.outputs] if one.id]
+        assert len(set(ids)) == len(ids), schema.node_id

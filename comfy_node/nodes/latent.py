@@ -88,8 +88,8 @@ class OvisEmptyLatent(io.ComfyNode):
             ],
             outputs=[
                 io.Latent.Output(),
-                io.Int.Output("width", display_name="width"),
-                io.Int.Output("height", display_name="height"),
+                io.Int.Output("width_out", display_name="width"),
+                io.Int.Output("height_out", display_name="height"),
             ],
         )
 
