@@ -76,7 +76,7 @@ class ComfyServer:
             (base / folder).mkdir(parents=True, exist_ok=True)
         # Copy the pack: in the clone itself, the nodes would start a worker that was built there.
         pack = base / "custom_nodes" / "ovis-worker"
-        for folder in ("comfy_node", "locales", "example_workflows", "subgraphs"):
+        for folder in ("comfy_node", "locales", "workflows", "subgraphs"):
             shutil.copytree(ROOT / folder, pack / folder, dirs_exist_ok=True)
         for file in ("__init__.py", "pyproject.toml"):
             shutil.copy(ROOT / file, pack)

@@ -5,7 +5,7 @@
     python tests/make_pictures.py thumbnails --model PATH [NAME ...]
     python tests/make_pictures.py screenshots --model PATH
 
-`thumbnails` runs the workflows, or those that are named, and writes `example_workflows/NAME.jpg`.
+`thumbnails` runs the workflows, or those that are named, and writes `workflows/NAME.jpg`.
 `screenshots` runs the poster in the browser, in English and Chinese, and writes
 `comfy_node/web/docs/graph-LANGUAGE.jpg`, which the README shows; it needs what `tests/browser`
 needs.
@@ -42,7 +42,7 @@ from comfy_node.pictures.sizes import FREE, size_of
 from comfy_server import ROOT, ComfyServer, free_port
 from real_worker import binary
 
-WORKFLOWS = ROOT / "example_workflows"
+WORKFLOWS = ROOT / "workflows"
 SCREENSHOTS = ROOT / "comfy_node" / "web" / "docs"
 BROWSER = ROOT / "tests" / "browser"
 THUMBNAIL = 512

@@ -27,7 +27,7 @@ from real_worker import binary
 
 COMFYUI = os.environ.get("OVIS_COMFYUI")
 SETTINGS = "user/__ovis_worker/ovis_worker.json"
-WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
 if not COMFYUI:
     SKIPPED = (

@@ -20,7 +20,7 @@ DOCUMENTS = [
 ]
 FOLDERS = (
     "comfy_node",
-    "example_workflows",
+    "workflows",
     "locales",
     "packaging",
     "protocol",

@@ -18,7 +18,7 @@ from comfy_node.pictures.sizes import size_of
 from comfy_node.prompts.advice import advise
 from real_worker import ROOT
 
-WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 DENOISERS = {"OvisKSampler", "OvisKSamplerAdvanced", "OvisContactSheet"}
 
 
@@ -146,6 +146,6 @@ class TestWorkflow:
 def test_the_demo_models_prompts_belong_to_prompts_in_the_workflows():
     prompts = json.loads((ROOT / "tests" / "demo_prompts.json").read_text(encoding="utf-8"))
     for name, told in prompts.items():
-        path = ROOT / "example_workflows" / f"{name.removesuffix('-zh')}.json"
+        path = ROOT / "workflows" / f"{name.removesuffix('-zh')}.json"
         nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
         assert set(told) <= {node.get("title") for node in nodes if node["type"] == "OvisEncode"}

@@ -19,7 +19,7 @@ from comfy_node.settings.installed import PACKAGE
 from comfy_node.worker.start_hint import WHEELS
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 SPLIT = "https://huggingface.co/Comfy-Org/Ovis-Image/resolve/main/split_files"
 WEIGHTS = [
     {
@@ -156,7 +156,7 @@ def test_the_registrys_package_has_the_nodes_and_nothing_that_builds_them():
         "locales",
         "pyproject.toml",
         "requirements.txt",
-        "example_workflows",
+        "workflows",
         "subgraphs",
     }
     assert sum((ROOT / path).stat().st_size for path in packed) < 2_000_000

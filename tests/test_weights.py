@@ -39,7 +39,7 @@ def put(folder: Path, *names: str) -> None:
 
 
 def test_the_files_are_those_that_the_workflows_name():
-    path = ROOT / "example_workflows" / "ovis_poster.json"
+    path = ROOT / "workflows" / "ovis_poster.json"
     nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
     (told,) = [node["properties"]["models"] for node in nodes if node["type"] == "OvisWorker"]
     ours = [{"name": one.name, "url": one.url, "directory": one.folder} for one in weights.FILES]

@@ -23,7 +23,7 @@ RUN git clone --depth 1 --branch "${COMFYUI}" https://github.com/Comfy-Org/Comfy
 COPY __init__.py pyproject.toml LICENSE /opt/comfyui/custom_nodes/ovis-worker/
 COPY comfy_node /opt/comfyui/custom_nodes/ovis-worker/comfy_node
 COPY locales /opt/comfyui/custom_nodes/ovis-worker/locales
-COPY example_workflows /opt/comfyui/custom_nodes/ovis-worker/example_workflows
+COPY workflows /opt/comfyui/custom_nodes/ovis-worker/workflows
 COPY subgraphs /opt/comfyui/custom_nodes/ovis-worker/subgraphs
 
 ENV HOME=/data PYTHONDONTWRITEBYTECODE=1
