@@ -12,9 +12,7 @@ import fake_comfy
 from real_worker import ROOT
 
 BLUEPRINT = json.loads((ROOT / "subgraphs" / "Ovis Poster.json").read_text(encoding="utf-8"))
-APP = json.loads(
-    (ROOT / "workflows" / "ovis_poster_template.json").read_text(encoding="utf-8")
-)
+APP = json.loads((ROOT / "workflows" / "ovis_poster_template.json").read_text(encoding="utf-8"))
 INTO, OUT = -10, -20
 """The ids that a subgraph's own inputs and outputs have in its links."""
 

@@ -100,8 +100,7 @@ def test_every_option_of_ours_has_a_chinese_name_of_its_own():
 
 def test_every_title_in_a_workflow_is_there_in_both_languages():
     graphs = [
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in (ROOT / "workflows").glob("*.json")
+        json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "workflows").glob("*.json")
     ]
     named = evaluate("chinese_names.js", "m.TITLES")
     titles = set()
