@@ -118,7 +118,6 @@ BARE = (
 )  # fmt: skip
 """Patterns without a noun for the ground. They do not say what kind of surface it is."""
 
-NOT = ("not {c}", "never {c}", "rather than {c}", "instead of {c}")
 JOINTS = ("; ", ", ", " / ", " + ", ", and ", ", with ", " - ", " | ", ", then ", " & ")
 
 
