@@ -24,6 +24,8 @@ SMALL_WORDS = (
     "I", "be", "we", "it", "by", "up", "go", "or", "all", "new", "big", "one", "so", "me", "us",
 )  # fmt: skip
 """Words that stand between others in phrases."""
+TRIES = 100
+"""Words looked at before a longer one than wanted is taken."""
 ENDS = ("!", "!", "?", ".", ".", ",", ":", ";", "...", "!!", "?!", " !", " ?")
 """What a phrase may end with."""
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -165,10 +167,13 @@ def _cased(rng: np.random.Generator, chosen: list[str]) -> str:
 
 
 def _short(rng: np.random.Generator, source: Words, longest: int) -> str:
-    while True:
-        word = _pick(rng, source.english)
-        if len(word) <= longest:
-            return word
+    """A word of at most `longest` letters, or the shortest of those looked at."""
+    found = _pick(rng, source.english)
+    for _ in range(TRIES):
+        if len(found) <= longest:
+            break
+        found = min(found, _pick(rng, source.english), key=len)
+    return found
 
 
 def _letters(rng: np.random.Generator, source: Words) -> str:
