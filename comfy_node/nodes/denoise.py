@@ -76,16 +76,35 @@ class OvisDenoise(io.ComfyNode):
         cache: str = "off",
     ) -> io.NodeOutput:
         """Returns the LATENT with new samples; its mask and batch index are kept."""
-        request = wire.DenoiseRequest(
-            seed=inputs.integer("seed", seed, 0, inputs.MAX_SEED),
-            steps=inputs.integer("steps", steps, 1, MAX_STEPS),
-            cfg=inputs.number("cfg", cfg, 0.0, MAX_CFG),
-            sampler=inputs.choice("sampler", sampler, SAMPLERS),
-            denoise=inputs.number("denoise", denoise, 0.0, 1.0),
-            **speed_fields(cache),
-            **schedule_by_name(scheduler, shift),
+        request = whole_request(
+            ("sampler", sampler), seed, steps, cfg, denoise, scheduler, shift, cache
         )
         return await run_denoise(cls.hidden.unique_id, worker, request, positive, negative, latent)
+
+
+def whole_request(
+    sampler: tuple[str, str],
+    seed: int,
+    steps: int,
+    cfg: float,
+    denoise: float,
+    scheduler: str,
+    shift: float,
+    cache: str,
+) -> wire.DenoiseRequest:
+    """The request of a node that runs a whole schedule; ``sampler`` is an input's name and value.
+
+    Raises :class:`WorkerError` for values outside the widgets' options and limits.
+    """
+    return wire.DenoiseRequest(
+        seed=inputs.integer("seed", seed, 0, inputs.MAX_SEED),
+        steps=inputs.integer("steps", steps, 1, MAX_STEPS),
+        cfg=inputs.number("cfg", cfg, 0.0, MAX_CFG),
+        sampler=inputs.choice(*sampler, SAMPLERS),
+        denoise=inputs.number("denoise", denoise, 0.0, 1.0),
+        **speed_fields(cache),
+        **schedule_by_name(scheduler, shift),
+    )
 
 
 def seed_input(name: str) -> io.Int.Input:
@@ -113,31 +132,24 @@ def steps_input() -> io.Int.Input:
 
 
 def cfg_input() -> io.Float.Input:
-    """The widget for the guidance scale."""
-    return io.Float.Input(
-        "cfg",
-        default=5.0,
-        min=1.0,
-        max=20.0,
-        step=0.1,
-        round=0.01,
-        display_mode=io.NumberDisplay.slider,
-        tooltip="How closely to follow the prompt. 1 needs no negative conditioning and takes "
-        "half the time.",
-    )
+    """The widget for the guidance scale of the first nodes."""
+    return _cfg_input(min=1.0, max=20.0, display_mode=io.NumberDisplay.slider)
 
 
 def native_cfg_input() -> io.Float.Input:
     """The widget for the guidance scale, with KSampler's range."""
+    return _cfg_input(min=0.0, max=MAX_CFG)
+
+
+def _cfg_input(**settings: object) -> io.Float.Input:
     return io.Float.Input(
         "cfg",
         default=5.0,
-        min=0.0,
-        max=MAX_CFG,
         step=0.1,
         round=0.01,
         tooltip="How closely to follow the prompt. 1 needs no negative conditioning and takes "
         "half the time.",
+        **settings,
     )
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .. import wire
 from . import inputs
 from .denoise import (
-    MAX_CFG,
-    MAX_STEPS,
     native_cfg_input,
     negative_input,
     run_denoise,
     seed_input,
     steps_input,
     strength_input,
+    whole_request,
 )
 from .newer import ESSENTIALS, advanced, schema
-from .samplers import SAMPLERS, sampler_input, schedule_by_name, scheduler_input, shift_input
-from .speed import cache_input, speed_fields
+from .samplers import sampler_input, scheduler_input, shift_input
+from .speed import cache_input
 from .worker import CATEGORY, Worker
 
 AS_SET = "steps as set"
@@ -84,16 +82,11 @@ class OvisKSampler(io.ComfyNode):
         cache: str = "off",
     ) -> io.NodeOutput:
         """Returns the LATENT with new samples; its mask and batch index are kept."""
-        steps = inputs.integer("steps", steps, 1, MAX_STEPS)
-        request = wire.DenoiseRequest(
-            seed=inputs.integer("seed", seed, 0, inputs.MAX_SEED),
-            steps=QUALITIES[inputs.choice("quality", quality, list(QUALITIES))] or steps,
-            cfg=inputs.number("cfg", cfg, 0.0, MAX_CFG),
-            sampler=inputs.choice("sampler_name", sampler_name, SAMPLERS),
-            denoise=inputs.number("denoise", denoise, 0.0, 1.0),
-            **speed_fields(cache),
-            **schedule_by_name(scheduler, shift),
+        request = whole_request(
+            ("sampler_name", sampler_name), seed, steps, cfg, denoise, scheduler, shift, cache
         )
+        quality = inputs.choice("quality", quality, list(QUALITIES))
+        request.steps = QUALITIES[quality] or request.steps
         return await run_denoise(
             cls.hidden.unique_id, worker, request, positive, negative, latent_image, "latent_image"
         )
