@@ -1,4 +1,4 @@
-//! One memory-mapped safetensors file, and files of either format opened as sources.
+//! One memory-mapped file of tensors, safetensors or GGUF.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,31 +7,47 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::WeightsError;
-use super::gguf::GgufFile;
+use super::gguf;
 use super::header;
 use super::mapped::MappedFile;
 use super::source::{TensorEntry, TensorSource};
 
-/// A safetensors file whose header has been checked against its length.
+/// A file whose header has been checked against its length.
 #[derive(Debug)]
-pub(super) struct SafetensorsFile {
+pub(super) struct TensorFile {
     file: Arc<MappedFile>,
     tensors: BTreeMap<String, TensorEntry>,
+    /// Numbers of a GGUF file's metadata, by key.
+    numbers: BTreeMap<String, f64>,
 }
 
-impl SafetensorsFile {
-    /// Reads the header of a mapped file.
+impl TensorFile {
+    /// Reads the header of a mapped safetensors file.
     ///
     /// # Errors
     /// The file is not safetensors, is truncated, or its header contradicts itself.
-    pub fn new(file: MappedFile) -> Result<Self, WeightsError> {
+    pub fn safetensors(file: MappedFile) -> Result<Self, WeightsError> {
         Ok(Self {
             tensors: header::parse(file.path(), file.bytes())?,
+            numbers: BTreeMap::new(),
             file: Arc::new(file),
         })
     }
 
-    /// The texts that the writer put into the header's `__metadata__`.
+    /// Reads the header of a mapped GGUF file.
+    ///
+    /// # Errors
+    /// The version is not read, the header contradicts itself, or the file is truncated.
+    fn gguf(file: MappedFile) -> Result<Self, WeightsError> {
+        let gguf::Header { tensors, numbers } = gguf::parse(file.path(), file.bytes())?;
+        Ok(Self {
+            tensors,
+            numbers,
+            file: Arc::new(file),
+        })
+    }
+
+    /// The texts that the writer of a safetensors file put into the header's `__metadata__`.
     pub fn metadata(&self) -> BTreeMap<String, String> {
         header::metadata(self.file.bytes())
     }
@@ -45,13 +61,14 @@ impl SafetensorsFile {
 /// itself.
 pub(super) fn open(path: &Path) -> Result<Arc<dyn TensorSource>, WeightsError> {
     let file = MappedFile::open(path)?;
-    Ok(match GgufFile::is_one(file.bytes()) {
-        true => Arc::new(GgufFile::new(file)?),
-        false => Arc::new(SafetensorsFile::new(file)?),
-    })
+    let opened = match file.bytes().starts_with(gguf::MAGIC) {
+        true => TensorFile::gguf(file),
+        false => TensorFile::safetensors(file),
+    };
+    Ok(Arc::new(opened?))
 }
 
-impl TensorSource for SafetensorsFile {
+impl TensorSource for TensorFile {
     fn path(&self) -> &Path {
         self.file.path()
     }
@@ -76,6 +93,10 @@ impl TensorSource for SafetensorsFile {
     fn file(&self) -> Option<&Arc<MappedFile>> {
         Some(&self.file)
     }
+
+    fn number(&self, key: &str) -> Option<f64> {
+        self.numbers.get(key).copied()
+    }
 }
 
 #[cfg(test)]
@@ -84,8 +105,8 @@ mod tests {
     use super::super::test_files::{write, Stored};
     use super::*;
 
-    fn opened(path: &Path) -> SafetensorsFile {
-        SafetensorsFile::new(MappedFile::open(path).unwrap()).unwrap()
+    fn opened(path: &Path) -> TensorFile {
+        TensorFile::safetensors(MappedFile::open(path).unwrap()).unwrap()
     }
 
     #[test]

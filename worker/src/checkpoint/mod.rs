@@ -14,7 +14,8 @@
 //!
 //! Reading them:
 //! - `source`: the interface of whatever stores tensors
-//! - `mapped`, `file`, `header`, `header_refusal`: safetensors files
+//! - `mapped`, `file`: files in memory, and as sources of tensors
+//! - `header`, `header_refusal`: headers of safetensors files
 //! - `gguf`: GGUF files
 //! - `quant`: ggml's blocks and 8-bit floats as numbers, and numbers as those
 //! - `random`: random weights

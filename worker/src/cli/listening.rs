@@ -4,9 +4,11 @@
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 
+use clap::Args;
 use tokio::net::{lookup_host, TcpListener, TcpSocket};
 
 use super::error::CliError;
+use super::values::text;
 
 /// Most connections that the system holds until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -14,6 +16,21 @@ const BACKLOG: u32 = 1024;
 /// Exit status when another program has the address: the value of `EADDRINUSE` on Linux. The
 /// program that started the worker can tell this from other failures.
 const ADDRESS_IN_USE: u8 = 98;
+
+/// Where to listen.
+#[derive(Clone, Debug, Args)]
+pub struct ListenArgs {
+    /// Address and port to listen on. Only programs on this machine can reach the default
+    /// address; an address that other machines can reach requires a token and is encrypted.
+    #[arg(
+        long = "listen",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7867",
+        value_parser = text(),
+        allow_hyphen_values = true
+    )]
+    pub address: String,
+}
 
 /// A socket that is bound to its address but does not listen yet.
 pub struct Bound {

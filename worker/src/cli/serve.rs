@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use super::error::{CliError, DEVICE_FAILED};
 use super::keeping_args::KeepingArgs;
-use super::listening::Bound;
+use super::listening::{Bound, ListenArgs};
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::otlp::OtlpArgs;
 use super::service_manager::ServiceManager;
@@ -40,16 +40,8 @@ pub struct ServeArgs {
     or_demo: bool,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Address and port to listen on. Only programs on this machine can reach the default
-    /// address; an address that other machines can reach requires a token and is encrypted.
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7867",
-        value_parser = text(),
-        allow_hyphen_values = true
-    )]
-    listen: String,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// Most jobs that may wait in the queue. One client can take at most a third of them.
     #[arg(
         long,
@@ -159,7 +151,7 @@ async fn serve(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<(), CliErr
     // The address is bound before the model is loaded, so that a conflict is reported at once.
     // It is listened on only afterwards, so that clients cannot connect before the worker can
     // answer them.
-    let bound = Bound::bind(&args.listen).await?;
+    let bound = Bound::bind(&args.listen.address).await?;
     let address = bound.address;
     let reach = Reach {
         address,
@@ -171,7 +163,7 @@ async fn serve(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<(), CliErr
     } else if tokens.is_none() && !reach.is_local {
         tracing::warn!(%address, "other machines can use this worker: there is no token, and --insecure is given");
     }
-    let listened = args.listen.rsplit_once(':').map(|(name, _)| name);
+    let listened = args.listen.address.rsplit_once(':').map(|(name, _)| name);
     let names = args.allowed_host.iter().map(String::as_str);
     let names: Vec<_> = names.chain(listened).collect();
     let tls = args

@@ -13,7 +13,7 @@ use super::module::Module;
 use super::names::{Names, Part};
 use super::settings::{Settings, PEFT_WEIGHTS};
 use super::summary::Summary;
-use crate::checkpoint::file::SafetensorsFile;
+use crate::checkpoint::file::TensorFile;
 use crate::checkpoint::folder;
 use crate::checkpoint::geometry::{MmditConfig, Qwen3Config};
 use crate::checkpoint::mapped::MappedFile;
@@ -89,7 +89,7 @@ impl AdapterFile {
             }
             false => path.to_owned(),
         };
-        let file = SafetensorsFile::new(MappedFile::open(&path)?)?;
+        let file = TensorFile::safetensors(MappedFile::open(&path)?)?;
         let metadata = file.metadata();
         let source: Arc<dyn TensorSource> = Arc::new(file);
         let mut modules: BTreeMap<String, Module> = BTreeMap::new();

@@ -18,7 +18,7 @@ const LEAST_ENTRY: usize = 13;
 
 /// What a header says.
 #[derive(Debug)]
-pub(super) struct Header {
+pub struct Header {
     /// Tensors by name. The byte range of each counts from the file's start.
     pub tensors: BTreeMap<String, TensorEntry>,
     /// The metadata's values that are single numbers, by key.
@@ -29,7 +29,7 @@ pub(super) struct Header {
 ///
 /// # Errors
 /// The version is not read, the header contradicts itself, or the file is truncated.
-pub(super) fn parse(path: &Path, file: &[u8]) -> Result<Header, WeightsError> {
+pub fn parse(path: &Path, file: &[u8]) -> Result<Header, WeightsError> {
     let (places, numbers, data) = read(file).map_err(|reason| WeightsError::BadHeader {
         file: path.to_owned(),
         reason,

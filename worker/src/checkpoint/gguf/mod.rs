@@ -5,14 +5,12 @@
 //! - `metadata`: the values of the metadata, read and written
 //! - `header`, `place`: the header of versions 2 and 3, and where each tensor lies
 //! - `types`: ggml's types and their names
-//! - `file`: a mapped GGUF file as a source of tensors
 //! - `llama_names`: llama.cpp's names of a language model's tensors
 //! - `writer`: writing a file
 //!
 //! Source: ggml `docs/gguf.md` and `src/gguf.cpp`.
 
 mod cursor;
-mod file;
 mod header;
 pub mod llama_names;
 mod metadata;
@@ -20,6 +18,6 @@ mod place;
 mod types;
 mod writer;
 
-pub use file::GgufFile;
+pub use header::{parse, Header};
 pub use metadata::Value;
-pub use writer::{write_header, Described, ALIGNMENT};
+pub use writer::{write_header, Described, ALIGNMENT, MAGIC};

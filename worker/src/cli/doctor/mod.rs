@@ -14,9 +14,9 @@ use clap::Args;
 
 use self::finding::Report;
 use super::error::CliError;
+use super::listening::ListenArgs;
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::token_args::TokenArgs;
-use super::values::text;
 use super::{runtime, terminal};
 
 /// What `serve` would be given. Weights are not loaded, and nothing is changed.
@@ -26,15 +26,8 @@ pub struct DoctorArgs {
     model: ModelArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Address and port that the worker is to listen on.
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7867",
-        value_parser = text(),
-        allow_hyphen_values = true
-    )]
-    listen: String,
+    #[command(flatten)]
+    listen: ListenArgs,
     #[command(flatten)]
     token: TokenArgs,
     /// Print the report as JSON.
@@ -56,7 +49,11 @@ pub fn run(args: &DoctorArgs) -> Result<(), CliError> {
         weights::precisions(parameters, placement, &mut report);
     }
     let runtime = runtime::start()?;
-    runtime.block_on(network::address(&args.listen, &args.token, &mut report));
+    runtime.block_on(network::address(
+        &args.listen.address,
+        &args.token,
+        &mut report,
+    ));
     runtime.shutdown_background();
     match args.json {
         true => terminal::print(&format!("{:#}", report.as_json()))?,
