@@ -14,6 +14,7 @@
 //! | [`sampling`] | sigma schedules, solvers, and noise identical to PyTorch's |
 //! | [`nn`] | layers, each as plain candle operations and as CUDA kernels; no other module asks which device it runs on |
 //! | [`checkpoint`] | checkpoint files: recognises their layout and maps each model tensor to the file tensors that hold it |
+//! | [`quants`] | number formats of stored weights: ggml's blocks, 8-bit floats |
 //! | [`logging`], [`text`] | the log, and the escaping of untrusted text; every module may use them |
 //!
 //! # The path of a request
@@ -53,6 +54,7 @@ pub mod logging;
 pub mod models;
 pub mod nn;
 pub mod pipeline;
+pub mod quants;
 pub mod sampling;
 pub mod server;
 pub mod text;

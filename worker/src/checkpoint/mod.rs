@@ -17,7 +17,6 @@
 //! - `mapped`, `file`: files in memory, and as sources of tensors
 //! - `header`, `header_refusal`: headers of safetensors files
 //! - `gguf`: GGUF files
-//! - `quant`: ggml's blocks and 8-bit floats as numbers, and numbers as those
 //! - `random`: random weights
 //! - `set`, `scaled_fp8`: one part's tensors from its files, and the scales of 8-bit floats
 //! - `json`, `config`, `fields`: `config.json`
@@ -73,7 +72,6 @@ mod open;
 mod part;
 mod part_names;
 mod piece;
-mod quant;
 mod qwen3;
 mod qwen_bpe;
 mod random;
@@ -109,8 +107,6 @@ pub use mapped::MappedFile;
 pub use open::{Checkpoint, TextEncoderPart, TransformerPart, VaePart};
 pub use part::{Ignored, LoadProgress, PartTensors, Watch};
 pub use piece::{FileTensor, ModelTensor, Piece};
-pub use quant::e4m3::NUMBERS as E4M3_NUMBERS;
-pub use quant::{decode as decode_blocks, encode as encode_blocks, BlockType, Decoded};
 pub use random::RandomWeights;
 pub use source::{Fill, StoredType, TensorEntry, TensorSource};
 pub use text::shown;

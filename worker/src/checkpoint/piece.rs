@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::WeightsError;
-use super::quant::BlockType;
 use super::source::{Fill, StoredType, TensorEntry, TensorSource};
+use crate::quants::BlockType;
 
 /// One tensor of a source, with the factor that its values are stored without.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::error::WeightsError;
 use super::mapped::MappedFile;
-use super::quant::BlockType;
+use crate::quants::BlockType;
 
 /// Number format that a source stores a tensor in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

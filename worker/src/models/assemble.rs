@@ -6,10 +6,9 @@ use candle_core::{DType, Device, Result, Tensor};
 use half::bf16;
 
 use super::e4m3;
-use crate::checkpoint::{
-    decode_blocks, BlockType, Fill, ModelTensor, Piece, StoredType, WeightsError,
-};
+use crate::checkpoint::{Fill, ModelTensor, Piece, StoredType, WeightsError};
 use crate::nn::concat;
+use crate::quants::{decode, BlockType};
 
 /// Why a tensor cannot be assembled.
 #[derive(Debug, thiserror::Error)]
@@ -89,10 +88,8 @@ impl Assembler {
     /// Decodes blocks on the CPU into the assembler's type, and copies the values to the device.
     fn decoded(&self, kind: BlockType, bytes: &[u8], shape: &[usize]) -> Result<Tensor> {
         let values = match self.dtype {
-            DType::BF16 => {
-                Tensor::from_vec(decode_blocks::<bf16>(kind, bytes), shape, &Device::Cpu)
-            }
-            _ => Tensor::from_vec(decode_blocks::<f32>(kind, bytes), shape, &Device::Cpu),
+            DType::BF16 => Tensor::from_vec(decode::<bf16>(kind, bytes), shape, &Device::Cpu),
+            _ => Tensor::from_vec(decode::<f32>(kind, bytes), shape, &Device::Cpu),
         };
         values?.to_device(&self.device)?.to_dtype(self.dtype)
     }

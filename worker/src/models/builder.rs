@@ -1,12 +1,15 @@
 //! Fetches a network's tensors by name while it is built.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 
 use super::assemble::{AssembleError, Assembler};
-use crate::checkpoint::{PartTensors, WeightsError};
-use crate::nn::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds, WeightFormat};
+use crate::checkpoint::{PartTensors, StoredType, WeightsError};
+use crate::nn::{
+    concat, Conv2d, GroupNorm, HeadNorms, Linear, PackedRows, Placement, QkBounds, WeightFormat,
+};
 
 /// A module's position in a part's tree of names, and the device and types of its tensors.
 #[derive(Clone)]
@@ -96,8 +99,13 @@ impl<'a> Builder<'a> {
         format: WeightFormat,
     ) -> Built<Linear> {
         let at = self.at(name);
-        let weight = at.tensor("weight", &[outputs, inputs])?;
         let bias = at.tensor("bias", &[outputs])?;
+        if let Some(rows) = self.blocks(&[(name, outputs)], inputs)? {
+            if let Some(linear) = Linear::in_blocks(rows, inputs, Some(bias.clone())) {
+                return Ok(linear);
+            }
+        }
+        let weight = at.tensor("weight", &[outputs, inputs])?;
         Linear::in_format(weight, Some(bias), format)
             .map_err(|source| self.device_error(&self.path(name), source))
     }
@@ -122,6 +130,11 @@ impl<'a> Builder<'a> {
     /// Several linear layers of the same input, given by name and number of outputs, as one
     /// layer with the concatenated outputs.
     pub fn joint_linear_no_bias(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Linear> {
+        if let Some(rows) = self.blocks(layers, inputs)? {
+            if let Some(linear) = Linear::in_blocks(rows, inputs, None) {
+                return Ok(linear);
+            }
+        }
         let weights = layers
             .iter()
             .map(|(name, outputs)| self.at(name).tensor("weight", &[*outputs, inputs]))
@@ -129,6 +142,32 @@ impl<'a> Builder<'a> {
         let parts: Vec<&Tensor> = weights.iter().collect();
         let weight = concat(&parts, 0).map_err(|source| self.device_error(&self.prefix, source))?;
         Ok(Linear::new(weight, None))
+    }
+
+    /// The rows of layers' weights as the blocks that a file has, or `None` if it has another
+    /// format. Only products on a CPU take blocks: elsewhere weights are decoded once.
+    fn blocks(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Option<Vec<PackedRows>>> {
+        if !self.placement.device.is_cpu() || self.placement.products != WeightFormat::Dense {
+            return Ok(None);
+        }
+        let mut rows = Vec::new();
+        for (name, outputs) in layers {
+            let weight = self.at(name).path("weight");
+            for piece in &self.tensors.expect(&weight, &[*outputs, inputs])?.pieces {
+                let StoredType::Block(kind) = piece.stored() else {
+                    return Ok(None);
+                };
+                rows.push(PackedRows {
+                    kind: *kind,
+                    rows: piece.rows().len(),
+                    bytes: Arc::new(piece.bytes()?.into_owned()),
+                });
+            }
+        }
+        for (name, _) in layers {
+            self.tensors.mark_loaded(&self.at(name).path("weight"));
+        }
+        Ok(Some(rows))
     }
 
     /// A square convolution with bias.

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::checkpoint::E4M3_NUMBERS;
+use crate::quants::e4m3::NUMBERS;
 
 /// Decodes E4M3 values and multiplies them with `scale`, into a tensor on the CPU: of bf16 if
 /// `dtype` is, so that the product is rounded once, else of float32.
@@ -12,7 +12,7 @@ use crate::checkpoint::E4M3_NUMBERS;
 /// # Errors
 /// The shape has another number of elements than there are bytes.
 pub(super) fn decode(bytes: &[u8], scale: f32, shape: &[usize], dtype: DType) -> Result<Tensor> {
-    let numbers = E4M3_NUMBERS.map(|number| number * scale);
+    let numbers = NUMBERS.map(|number| number * scale);
     if dtype == DType::BF16 {
         let numbers = numbers.map(bf16::from_f32);
         let values: Vec<bf16> = bytes.par_iter().map(|&b| numbers[usize::from(b)]).collect();

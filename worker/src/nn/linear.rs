@@ -9,7 +9,7 @@ use super::fused::Factors;
 use super::norm::modulated_layer_norm;
 use super::placement::WeightFormat;
 use super::scaled_rows::ScaledRows;
-use super::weight::{dense, store, Input, Weight};
+use super::weight::{dense, packed, store, Input, PackedRows, Weight};
 
 /// `x W^T + b`, plus the updates of any adapters.
 #[derive(Clone, Debug)]
@@ -38,6 +38,16 @@ impl Linear {
     pub fn in_format(weight: Tensor, bias: Option<Tensor>, format: WeightFormat) -> Result<Self> {
         Ok(Self {
             base: store(weight, format)?,
+            bias,
+            adapters: Vec::new(),
+        })
+    }
+
+    /// A layer whose weight of `inputs` columns stays in blocks on the host; `None` if its rows do
+    /// not consist of whole blocks.
+    pub fn in_blocks(rows: Vec<PackedRows>, inputs: usize, bias: Option<Tensor>) -> Option<Self> {
+        Some(Self {
+            base: packed(rows, inputs)?,
             bias,
             adapters: Vec::new(),
         })

@@ -1,7 +1,7 @@
 //! The precisions that can be written.
 
-use super::super::quant::BlockType;
 use super::super::source::StoredType;
+use crate::quants::BlockType;
 
 /// Precision of a file's large matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,11 @@
 //! its output, and without an importance matrix.
 
 use super::super::geometry::Qwen3Config;
-use super::super::quant::BlockType;
 use super::super::source::StoredType;
 use super::outputs::Output;
 use super::target::Target;
 use super::transformer_rules::unquantized;
+use crate::quants::BlockType;
 
 /// The type for a tensor of this canonical name.
 pub(super) fn llama(output: &Output, config: &Qwen3Config, target: Target) -> StoredType {

@@ -1,9 +1,9 @@
 //! Which of the transformer's tensors are quantized, as the writers of each layout do it.
 
-use super::super::quant::BlockType;
 use super::super::source::StoredType;
 use super::outputs::Output;
 use super::target::Target;
+use crate::quants::BlockType;
 
 /// First parts of the names of tensors that both writers keep: the network's ends.
 const ENDS: [&str; 4] = ["img_in.", "txt_in.", "time_in.", "final_layer."];

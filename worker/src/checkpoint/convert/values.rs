@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::super::error::WeightsError;
 use super::super::piece::{ModelTensor, Piece};
-use super::super::quant::{self, plain};
 use super::super::source::StoredType;
+use crate::quants::{self, plain};
 
 /// The parts of a tensor's pieces that its rows `rows` lie in, each with its rows in the file.
 fn cut<'a>(
@@ -61,7 +61,7 @@ pub(super) fn numbers(tensor: &ModelTensor, rows: &Range<usize>) -> Result<Vec<f
             StoredType::F16 => plain::of_f16(&bytes),
             StoredType::Bf16 => plain::of_bf16(&bytes),
             StoredType::F8E4m3 => plain::of_f8(&bytes),
-            StoredType::Block(kind) => quant::decode(*kind, &bytes),
+            StoredType::Block(kind) => quants::decode(*kind, &bytes),
             StoredType::Other(dtype) => {
                 return Err(WeightsError::Dtype {
                     file: file_tensor.path().to_owned(),
@@ -95,7 +95,7 @@ pub(super) fn encoded(numbers: &[f32], stored: &StoredType, scale: f32) -> Optio
         StoredType::F16 => plain::to_f16(numbers),
         StoredType::Bf16 => plain::to_bf16(numbers),
         StoredType::F8E4m3 => plain::to_f8(numbers, scale),
-        StoredType::Block(kind) => quant::encode(*kind, numbers),
+        StoredType::Block(kind) => quants::encode(*kind, numbers),
         StoredType::F64 | StoredType::Other(_) => return None,
     })
 }

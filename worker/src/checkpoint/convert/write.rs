@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use super::super::error::WeightsError;
 use super::super::piece::ModelTensor;
-use super::super::quant::e4m3;
 use super::super::source::StoredType;
 use super::plan::{Conversion, Planned, MARKER};
 use super::target::Target;
 use super::values;
+use crate::quants::e4m3;
 
 /// Most values that are held at a time, where a row is not longer.
 const MOST_VALUES: usize = 1 << 24;

@@ -1,7 +1,7 @@
 //! ggml's types of tensors.
 
-use super::super::quant::BlockType;
 use super::super::source::StoredType;
+use crate::quants::BlockType;
 
 /// Numbers, names and bytes of the types without blocks that are known.
 const PLAIN: [(u32, &str, usize); 8] = [

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::checkpoint::{BlockType, FileLayout, Target};
+use crate::checkpoint::{FileLayout, Target};
 use crate::cli::error::CliError;
+use crate::quants::BlockType;
 
 /// What to read, what to write, and how.
 #[derive(Clone, Debug, Args)]

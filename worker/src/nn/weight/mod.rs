@@ -6,7 +6,9 @@
 mod contract;
 mod dense;
 mod fp8;
+mod packed;
 mod store;
 
 pub use contract::{Input, Weight};
-pub use store::{dense, store};
+pub use packed::{PackedRows, SharedBytes};
+pub use store::{dense, packed, store};

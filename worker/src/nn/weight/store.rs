@@ -7,6 +7,7 @@ use candle_core::{Result, Tensor};
 use super::contract::Weight;
 use super::dense::Dense;
 use super::fp8::Fp8;
+use super::packed::{Packed, PackedRows};
 use crate::nn::placement::WeightFormat;
 
 /// Stores a weight `[out, in]` in a format; as a tensor where its shape does not allow the format.
@@ -26,4 +27,9 @@ pub fn store(weight: Tensor, format: WeightFormat) -> Result<Arc<dyn Weight>> {
 /// Keeps a weight `[out, in]` as the tensor that it is.
 pub fn dense(weight: Tensor) -> Arc<dyn Weight> {
     Arc::new(Dense(weight))
+}
+
+/// Keeps a weight of `inputs` columns in its blocks; `None` if rows do not consist of whole ones.
+pub fn packed(rows: Vec<PackedRows>, inputs: usize) -> Option<Arc<dyn Weight>> {
+    Some(Arc::new(Packed::new(rows, inputs)?))
 }

@@ -25,7 +25,7 @@ fn file() -> Vec<u8> {
         ("kinds", Value::I32s(vec![1, 2, 3])),
     ];
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
-    let kind = StoredType::Block(super::super::super::quant::BlockType::Q8_0);
+    let kind = StoredType::Block(crate::quants::BlockType::Q8_0);
     let tensors = [
         tensor("b", StoredType::F32, &[3], 12),
         tensor("a", kind, &[2, 64], 136),
