@@ -80,10 +80,13 @@ def test_words_in_a_designers_prompt(demo: RealWorker, prompt: str, text: str) -
 def test_the_readmes_first_command_draws_its_first_picture(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     first = re.search(r"```sh\n(.*?)```", readme, re.DOTALL)[1]
-    words = shlex.split(first.replace("\\\n", " "), comments=True)
-    cargo, words = words[: words.index("--")], words[words.index("--") + 1 :]
+    install, command = first.replace("\\\n", " ").splitlines()
+    package = install.removeprefix("pip install ")
+    assert f"\n{package}==" in (ROOT / "requirements.txt").read_text("utf-8")
+    program, *words = shlex.split(command)
+    assert program == "ovis-worker"
     assert words[0] == "generate" and "--model" not in words
-    assert cargo == ["cargo", "run", "--release"]
+    assert "`cargo run --release -- generate`" in readme
     assert re.search(r"!\[[^]]*\]\(([^)]*)\)", readme)[1] == str(POSTER.relative_to(ROOT))
     out = words[words.index("--out") + 1]
     subprocess.run([binary(), *words], cwd=tmp_path, check=True, capture_output=True)
