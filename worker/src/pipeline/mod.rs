@@ -7,6 +7,7 @@
 //! - [`Conditioning`], [`Latent`], [`Image`]: tensors with a checked shape
 //! - [`check_request`]: the checks of a denoise request that need no model
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
+//! - [`Outline`]: a model that is not loaded
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
 mod budget;
@@ -23,6 +24,7 @@ mod geometry;
 mod inputs;
 mod load;
 mod modulations;
+mod outline;
 mod output;
 mod plan;
 mod preview;
@@ -44,6 +46,7 @@ pub use fit::{Parameters, Shortage};
 pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
 pub use load::Pipeline;
+pub use outline::Outline;
 pub use output::Output;
 pub use plan::check_request;
 pub use prompt::{
