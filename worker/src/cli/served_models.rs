@@ -301,6 +301,12 @@ impl ServedModels {
                 "Give each --also another name, and another than --name.",
             ));
         }
+        if self.also.iter().any(|also| also.name == DEFAULT_MODEL) {
+            return Err(CliError::new(
+                format!("`{DEFAULT_MODEL}` stands for the model in --model"),
+                "Give the --also another name.",
+            ));
+        }
         match names.len() > MAX_MODELS {
             true => Err(CliError::new(
                 format!("{} models are more than {MAX_MODELS}", names.len()),
