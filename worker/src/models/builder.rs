@@ -101,7 +101,7 @@ impl<'a> Builder<'a> {
         let at = self.at(name);
         let bias = at.tensor("bias", &[outputs])?;
         if let Some(rows) = self.blocks(&[(name, outputs)], inputs)? {
-            if let Some(linear) = Linear::in_blocks(rows, inputs, Some(bias.clone())) {
+            if let Some(linear) = self.packed(rows, inputs, Some(bias.clone())) {
                 return Ok(linear);
             }
         }
@@ -131,7 +131,7 @@ impl<'a> Builder<'a> {
     /// layer with the concatenated outputs.
     pub fn joint_linear_no_bias(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Linear> {
         if let Some(rows) = self.blocks(layers, inputs)? {
-            if let Some(linear) = Linear::in_blocks(rows, inputs, None) {
+            if let Some(linear) = self.packed(rows, inputs, None) {
                 return Ok(linear);
             }
         }
@@ -142,6 +142,10 @@ impl<'a> Builder<'a> {
         let parts: Vec<&Tensor> = weights.iter().collect();
         let weight = concat(&parts, 0).map_err(|source| self.device_error(&self.prefix, source))?;
         Ok(Linear::new(weight, None))
+    }
+
+    fn packed(&self, rows: Vec<PackedRows>, inputs: usize, bias: Option<Tensor>) -> Option<Linear> {
+        Linear::in_blocks(rows, inputs, self.placement.weights, bias)
     }
 
     /// The rows of layers' weights as the blocks that a file has, or `None` if it has another

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::adapter::Adapter;
 use super::fused::Factors;
@@ -43,11 +43,16 @@ impl Linear {
         })
     }
 
-    /// A layer whose weight of `inputs` columns stays in blocks on the host; `None` if its rows do
-    /// not consist of whole blocks.
-    pub fn in_blocks(rows: Vec<PackedRows>, inputs: usize, bias: Option<Tensor>) -> Option<Self> {
+    /// A layer whose weight of `inputs` columns stays in blocks on the host and has the precision
+    /// of `dtype` in products; `None` if its rows do not consist of whole blocks.
+    pub fn in_blocks(
+        rows: Vec<PackedRows>,
+        inputs: usize,
+        dtype: DType,
+        bias: Option<Tensor>,
+    ) -> Option<Self> {
         Some(Self {
-            base: packed(rows, inputs)?,
+            base: packed(rows, inputs, dtype)?,
             bias,
             adapters: Vec::new(),
         })

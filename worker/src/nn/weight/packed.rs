@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
+use half::bf16;
 
 use super::contract::{Input, Weight};
 use crate::nn::fused::Factors;
@@ -34,33 +35,41 @@ impl fmt::Debug for PackedRows {
     }
 }
 
-/// A weight `[out, in]` in blocks on the host. Products decode some rows at a time to float32 and
-/// multiply inputs in float32, so that they equal those of the decoded weight but need no memory
-/// for it.
+/// A weight `[out, in]` in blocks on the host. Products decode some rows at a time to the type of
+/// the network's weights and multiply in float32, so that they equal those of the decoded weight
+/// but need no memory for it.
 #[derive(Debug)]
 pub(super) struct Packed {
     parts: Vec<PackedRows>,
     inputs: usize,
+    dtype: DType,
 }
 
 impl Packed {
-    /// A weight of `inputs` columns whose rows are those of `parts`, one after another. `None` if
-    /// rows do not consist of whole blocks, or bytes are missing.
-    pub(super) fn new(parts: Vec<PackedRows>, inputs: usize) -> Option<Self> {
+    /// A weight of `inputs` columns whose rows are those of `parts`, one after another, in the
+    /// precision of `dtype`. `None` if rows do not consist of whole blocks, or bytes are missing.
+    pub(super) fn new(parts: Vec<PackedRows>, inputs: usize, dtype: DType) -> Option<Self> {
         let is_whole = |part: &PackedRows| {
             inputs.is_multiple_of(part.kind.values())
                 && (*part.bytes).as_ref().len() == part.rows * row_bytes(part.kind, inputs)
         };
-        parts.iter().all(is_whole).then_some(Self { parts, inputs })
+        parts.iter().all(is_whole).then_some(Self {
+            parts,
+            inputs,
+            dtype,
+        })
     }
 
     /// The product with the rows of one tile, `[.., rows]`.
     fn tile(&self, x: &Tensor, part: &PackedRows, first: usize, rows: usize) -> Result<Tensor> {
         let row = row_bytes(part.kind, self.inputs);
         let bytes = &(*part.bytes).as_ref()[first * row..(first + rows) * row];
-        let values = decode::<f32>(part.kind, bytes);
-        let weight = Tensor::from_vec(values, (rows, self.inputs), &Device::Cpu)?;
-        multiply(x, &weight, None)
+        let shape = (rows, self.inputs);
+        let weight = match self.dtype {
+            DType::BF16 => Tensor::from_vec(decode::<bf16>(part.kind, bytes), shape, &Device::Cpu),
+            _ => Tensor::from_vec(decode::<f32>(part.kind, bytes), shape, &Device::Cpu),
+        };
+        multiply(x, &weight?.to_dtype(DType::F32)?, None)
     }
 }
 
@@ -126,25 +135,30 @@ mod tests {
     #[test]
     fn products_are_those_of_the_decoded_weight() {
         let (bias, x) = (random(&[600 + 33]), random(&[2, 5, 512]));
-        for kind in BlockType::ALL {
+        let types = [DType::F32, DType::BF16].into_iter();
+        for (kind, dtype) in types.flat_map(|dtype| BlockType::ALL.map(|kind| (kind, dtype))) {
             let (long, first) = packed(kind, 600, 512);
             let (short, second) = packed(BlockType::Q8_0, 33, 512);
             let decoded = Tensor::cat(&[first, second], 0).unwrap();
-            let weight = Packed::new(vec![long, short], 512).unwrap();
+            let decoded = decoded.to_dtype(dtype).unwrap();
+            let decoded = decoded.to_dtype(DType::F32).unwrap();
+            let weight = Packed::new(vec![long, short], 512, dtype).unwrap();
             let input = weight.input(&x).unwrap();
             let found = weight.product(&input, Some(&bias)).unwrap();
             let wanted = dense(decoded).product(&input, Some(&bias)).unwrap();
             assert_eq!(found.dims(), [2, 5, 633]);
             let error = relative_error(&found, &wanted);
-            assert!(error < 1e-6, "{kind}: {error}");
+            assert!(error < 1e-6, "{kind} {dtype:?}: {error}");
         }
     }
 
     #[test]
     fn rows_must_be_whole() {
         let (part, _) = packed(BlockType::Q4K, 4, 256);
-        assert!(Packed::new(vec![part.clone()], 256).is_some());
-        assert!(Packed::new(vec![part.clone()], 128).is_none());
-        assert!(Packed::new(vec![PackedRows { rows: 5, ..part }], 256).is_none());
+        let whole =
+            |part: PackedRows, inputs| Packed::new(vec![part], inputs, DType::F32).is_some();
+        assert!(whole(part.clone(), 256));
+        assert!(!whole(part.clone(), 128));
+        assert!(!whole(PackedRows { rows: 5, ..part }, 256));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::contract::Weight;
 use super::dense::Dense;
@@ -29,7 +29,8 @@ pub fn dense(weight: Tensor) -> Arc<dyn Weight> {
     Arc::new(Dense(weight))
 }
 
-/// Keeps a weight of `inputs` columns in its blocks; `None` if rows do not consist of whole ones.
-pub fn packed(rows: Vec<PackedRows>, inputs: usize) -> Option<Arc<dyn Weight>> {
-    Some(Arc::new(Packed::new(rows, inputs)?))
+/// Keeps a weight of `inputs` columns in its blocks, for products in the precision of `dtype`;
+/// `None` if rows do not consist of whole ones.
+pub fn packed(rows: Vec<PackedRows>, inputs: usize, dtype: DType) -> Option<Arc<dyn Weight>> {
+    Some(Arc::new(Packed::new(rows, inputs, dtype)?))
 }
