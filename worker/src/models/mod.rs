@@ -2,7 +2,6 @@
 
 mod assemble;
 pub mod builder;
-mod e4m3;
 pub mod mmdit;
 pub mod qwen3;
 pub mod step_cache;
