@@ -1,6 +1,7 @@
 //! The three networks: their blocks and forward passes, and what builds them from named tensors.
 
 mod assemble;
+mod blocks;
 pub mod builder;
 pub mod mmdit;
 pub mod qwen3;
