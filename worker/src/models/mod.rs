@@ -5,5 +5,6 @@ pub mod builder;
 mod e4m3;
 pub mod mmdit;
 pub mod qwen3;
+pub mod sites;
 pub mod step_cache;
 pub mod vae;
