@@ -206,7 +206,7 @@ fn row_factors(network: &Network, one: &Applied, earlier: &[Applied]) -> Result<
 }
 
 /// The layer's weight with all changes merged, on the device.
-fn merged_weight(
+pub(super) fn merged_weight(
     network: &Network,
     site: &LayerSite,
     applied: &[Applied],
