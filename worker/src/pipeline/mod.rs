@@ -7,8 +7,11 @@
 //! - [`Conditioning`], [`Latent`], [`Image`]: tensors with a checked shape
 //! - [`check_request`]: the checks of a denoise request that need no model
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
+//! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
+mod adapted;
+mod adapters;
 mod budget;
 mod capabilities;
 mod codec;
@@ -36,6 +39,7 @@ mod resumed;
 #[cfg(test)]
 mod testing;
 
+pub use adapters::{AdapterStack, FittedAdapter, StackedAdapter, DEFAULT_ADAPTER_MEMORY};
 pub use budget::{device_memory_left, parse_bytes, shown_bytes, Budget, NotBytes};
 pub use costs::{Ask, Cost, Costs};
 pub use denoise::DenoiseState;
