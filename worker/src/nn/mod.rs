@@ -51,7 +51,7 @@ pub use device::{
     available_memory, check_fp8, check_gpu, device_memory, is_out_of_memory, keep_freed_memory,
 };
 pub use embedding::{embed, timestep_embedding};
-pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, ReadyHeads};
+pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, Operands, ReadyHeads, Update, WideUp};
 pub use heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 pub use latents::{blend, guided_velocity, patchify, to_pixels};
 pub use linear::Linear;
