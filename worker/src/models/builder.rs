@@ -2,16 +2,14 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use candle_core::Tensor;
 
 use super::assemble::{AssembleError, Assembler};
+use super::blocks;
 use super::sites::Sites;
-use crate::checkpoint::{PartTensors, StoredType, WeightsError};
-use crate::nn::{
-    concat, Conv2d, GroupNorm, HeadNorms, Linear, PackedRows, Placement, QkBounds, WeightFormat,
-};
+use crate::checkpoint::{PartTensors, WeightsError};
+use crate::nn::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds, WeightFormat};
 
 /// A module's position in a part's tree of names, and the device and types of its tensors.
 #[derive(Clone)]
@@ -84,12 +82,17 @@ impl<'a> Builder<'a> {
     fn part_of_layer(&self, name: &str, shape: &[usize]) -> Built<Tensor> {
         let path = self.path(name);
         let wanted = self.tensors.expect(&path, shape)?;
-        let tensor = self.assembler.tensor(wanted).map_err(|error| match error {
-            AssembleError::Weights(error) => error,
-            AssembleError::Device(source) => self.device_error(&path, source),
-        })?;
+        let tensor = self.assembler.tensor(wanted);
+        let tensor = tensor.map_err(|error| self.assemble_error(&path, error))?;
         self.tensors.mark_loaded(&path);
         Ok(tensor)
+    }
+
+    fn assemble_error(&self, name: &str, error: AssembleError) -> WeightsError {
+        match error {
+            AssembleError::Weights(error) => error,
+            AssembleError::Device(source) => self.device_error(name, source),
+        }
     }
 
     fn device_error(&self, name: &str, source: candle_core::Error) -> WeightsError {
@@ -118,10 +121,8 @@ impl<'a> Builder<'a> {
         let at = self.at(name);
         let bias = at.part_of_layer("bias", &[outputs])?;
         let layers = [(name, outputs)];
-        if let Some(rows) = self.blocks(&layers, inputs)? {
-            if let Some(linear) = Linear::in_blocks(rows, inputs, Some(bias.clone())) {
-                return Ok(self.with_site(linear, &layers, inputs, format));
-            }
+        if let Some(linear) = self.in_blocks(&layers, inputs, Some(&bias), format)? {
+            return Ok(self.with_site(linear, &layers, inputs, format));
         }
         let weight = at.part_of_layer("weight", &[outputs, inputs])?;
         let linear = Linear::in_format(weight, Some(bias), format)
@@ -165,10 +166,8 @@ impl<'a> Builder<'a> {
     /// Several linear layers of the same input, given by name and number of outputs, as one
     /// layer with the concatenated outputs.
     pub fn joint_linear_no_bias(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Linear> {
-        if let Some(rows) = self.blocks(layers, inputs)? {
-            if let Some(linear) = Linear::in_blocks(rows, inputs, None) {
-                return Ok(self.with_site(linear, layers, inputs, WeightFormat::Dense));
-            }
+        if let Some(linear) = self.in_blocks(layers, inputs, None, WeightFormat::Dense)? {
+            return Ok(self.with_site(linear, layers, inputs, WeightFormat::Dense));
         }
         let weights = layers
             .iter()
@@ -180,30 +179,40 @@ impl<'a> Builder<'a> {
         Ok(self.with_site(linear, layers, inputs, WeightFormat::Dense))
     }
 
-    /// The rows of layers' weights as the blocks that a file has, or `None` if it has another
-    /// format. Only products on a CPU take blocks: elsewhere weights are decoded once.
-    fn blocks(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Option<Vec<PackedRows>>> {
-        if !self.placement.device.is_cpu() || self.placement.products != WeightFormat::Dense {
+    /// Layers of one input as a layer whose weight is in blocks: those of the files, unless the
+    /// placement asks for fp8, which is faster; or those that `format` asks for. `None` if there
+    /// are neither, or if a row does not consist of whole blocks.
+    fn in_blocks(
+        &self,
+        layers: &[(&str, usize)],
+        inputs: usize,
+        bias: Option<&Tensor>,
+        format: WeightFormat,
+    ) -> Built<Option<Linear>> {
+        if self.placement.products == WeightFormat::Fp8 {
             return Ok(None);
         }
         let mut rows = Vec::new();
         for (name, outputs) in layers {
-            let weight = self.at(name).path("weight");
-            for piece in &self.tensors.expect(&weight, &[*outputs, inputs])?.pieces {
-                let StoredType::Block(kind) = piece.stored() else {
-                    return Ok(None);
-                };
-                rows.push(PackedRows {
-                    kind: *kind,
-                    rows: piece.rows().len(),
-                    bytes: Arc::new(piece.bytes()?.into_owned()),
-                });
+            let path = self.at(name).path("weight");
+            let weight = self.tensors.expect(&path, &[*outputs, inputs])?;
+            match (blocks::stored(weight)?, format) {
+                (Some(stored), _) => rows.extend(stored),
+                (None, WeightFormat::Blocks(kind)) if inputs.is_multiple_of(kind.values()) => {
+                    let encoded = blocks::encoded(weight, kind);
+                    rows.push(encoded.map_err(|error| self.assemble_error(&path, error))?);
+                }
+                _ => return Ok(None),
             }
         }
-        for (name, _) in layers {
-            self.tensors.mark_loaded(&self.at(name).path("weight"));
+        let linear = Linear::in_blocks(&rows, inputs, bias.cloned(), self.placement)
+            .map_err(|source| self.device_error(&self.prefix, source))?;
+        if linear.is_some() {
+            for (name, _) in layers {
+                self.tensors.mark_loaded(&self.at(name).path("weight"));
+            }
         }
-        Ok(Some(rows))
+        Ok(linear)
     }
 
     /// A square convolution with bias.

@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use super::adapter::{current_layer, LayerChange, LayerId, LowRank};
 use super::fused::Factors;
 use super::norm::modulated_layer_norm;
-use super::placement::WeightFormat;
+use super::placement::{Placement, WeightFormat};
 use super::scaled_rows::ScaledRows;
 use super::weight::{dense, packed, store, Input, PackedRows, Weight};
 
@@ -34,10 +34,19 @@ impl Linear {
         Ok(Self::of(store(weight, format)?, bias))
     }
 
-    /// A layer whose weight of `inputs` columns stays in blocks on the host; `None` if its rows do
-    /// not consist of whole blocks.
-    pub fn in_blocks(rows: Vec<PackedRows>, inputs: usize, bias: Option<Tensor>) -> Option<Self> {
-        Some(Self::of(packed(rows, inputs)?, bias))
+    /// A layer whose weight of `inputs` columns stays in blocks and has the precision of the
+    /// placement's weights in products; `None` if its rows do not consist of whole blocks.
+    ///
+    /// # Errors
+    /// The device does not take the blocks.
+    pub fn in_blocks(
+        rows: &[PackedRows],
+        inputs: usize,
+        bias: Option<Tensor>,
+        placement: &Placement,
+    ) -> Result<Option<Self>> {
+        let base = packed(rows, inputs, placement)?;
+        Ok(base.map(|base| Self::of(base, bias)))
     }
 
     fn of(base: Arc<dyn Weight>, bias: Option<Tensor>) -> Self {

@@ -19,14 +19,15 @@ pub struct LayerChange {
 }
 
 impl LayerChange {
-    /// Replaces the layer's weight by `weight` `[out, in]`, stored in `format`.
+    /// Replaces the layer's weight by `weight` `[out, in]`, stored in `format`, or as a tensor where
+    /// that is a block type.
     ///
     /// # Errors
     /// The weight cannot be converted on its device.
     pub fn with_weight(mut self, weight: Tensor, format: WeightFormat) -> Result<Self> {
         self.bytes += match format {
             WeightFormat::Fp8 => weight.elem_count() as u64,
-            WeightFormat::Dense => size(&weight),
+            WeightFormat::Dense | WeightFormat::Blocks(_) => size(&weight),
         };
         self.weight = Some(store(weight, format)?);
         Ok(self)

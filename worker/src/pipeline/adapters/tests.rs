@@ -132,8 +132,7 @@ fn jobs_with_other_stacks_alternate_and_leave_no_trace() {
         .collect();
     let model = pipeline.denoiser().unwrap();
     for _ in 0..3 {
-        jobs.iter_mut()
-            .for_each(|job| _ = job.step(model).unwrap());
+        jobs.iter_mut().for_each(|job| _ = job.step(model).unwrap());
     }
     for (job, alone) in jobs.into_iter().zip(&alone) {
         assert_eq!(bits(&job.finish().unwrap()), bits(alone));
