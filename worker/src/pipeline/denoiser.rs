@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor};
-use ovis_protocol::{DenoiseRequest, GuidanceInterval, StepCaching};
+use ovis_protocol::{DenoiseRequest, SigmaInterval, StepCaching};
 
 use super::adapters::AdapterPhases;
 use super::error::{self, Error};
@@ -154,7 +154,7 @@ pub struct Denoiser {
     modulations: ModulationPortions,
     branches: Branches,
     guidance: f64,
-    guided: Option<GuidanceInterval>,
+    guided: Option<SigmaInterval>,
     /// Forwards so far, each branch counted by itself.
     forwards: u64,
 }
