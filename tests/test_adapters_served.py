@@ -134,7 +134,7 @@ def test_what_cannot_be_applied_is_named(
 
 def test_no_path_leaves_the_folders(served: RealWorker, folder: Path) -> None:
     for name in ("../both.safetensors", str(folder / "both.safetensors"), "styles"):
-        with pytest.raises(WorkerError, match="not an adapter's name|missing adapter"):
+        with pytest.raises(WorkerError, match=r"not an adapter's name|missing adapter"):
             denoise(served, named(name))
 
 

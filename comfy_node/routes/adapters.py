@@ -36,10 +36,11 @@ def add_routes(routes: web.RouteTableDef, folders: Callable[[], ComfyFolders]) -
             raise WorkerError(
                 say("The adapter `{name}` has no picture.", name=printable(name, 100))
             )
-        kind = "image/jpeg" if found.preview.startswith(_JPEG) else "image/png"
+        content = bytes(found.preview)
+        kind = "image/jpeg" if content.startswith(_JPEG) else "image/png"
         # The bytes come from a file of somebody else.
         headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, max-age=3600"}
-        return web.Response(body=bytes(found.preview), content_type=kind, headers=headers)
+        return web.Response(body=content, content_type=kind, headers=headers)
 
     routes.get(ADAPTERS)(with_readable_errors(list_all))
     routes.get(f"{ADAPTERS}/picture")(with_readable_errors(picture))
