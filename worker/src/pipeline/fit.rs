@@ -107,16 +107,21 @@ impl Parameters {
             (WeightFormat::Blocks(BlockType::Q8_0), "q8_0"),
             (WeightFormat::Blocks(BlockType::Q4K), "q4_k"),
         ];
+        // Beside blocks, a CPU keeps the other weights in float32.
+        let bytes = |products| match products {
+            WeightFormat::Blocks(_) if on_cpu => self.bytes(DType::F32, products),
+            _ => self.bytes(DType::BF16, products),
+        };
         let fitting = smaller.into_iter().find(|&(products, _)| {
-            let bytes = self.bytes(DType::BF16, products);
             let besides = if on_cpu { 0 } else { LIBRARIES };
-            bytes < now && bytes + besides <= free && !(products == WeightFormat::Fp8 && on_cpu)
+            bytes(products) < now
+                && bytes(products) + besides <= free
+                && !(products == WeightFormat::Fp8 && on_cpu)
         });
         match (fitting, on_cpu) {
-            (Some((products, name)), _) => format!(
-                "--precision {name} takes {}.",
-                shown_bytes(self.bytes(DType::BF16, products))
-            ),
+            (Some((products, name)), _) => {
+                format!("--precision {name} takes {}.", shown_bytes(bytes(products)))
+            }
             (None, true) => "Close other programs, or use a machine with more memory.".into(),
             (None, false) => "Close what else uses the GPU, or use a larger one.".into(),
         }
@@ -241,6 +246,7 @@ mod tests {
         };
         let advice = |free_gib: u64| parameters.smaller_precision(&placement, free_gib << 30);
         assert_eq!(advice(30), "--precision bf16 takes 20.0 GiB.");
+        assert_eq!(advice(13), "--precision q4_k takes 12.5 GiB.");
         assert!(advice(10).starts_with("Close other programs"));
         let error = Parameters {
             all: 1 << 50,

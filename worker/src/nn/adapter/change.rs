@@ -19,8 +19,8 @@ pub struct LayerChange {
 }
 
 impl LayerChange {
-    /// Replaces the layer's weight by `weight` `[out, in]`, stored in `format`, or as a tensor where
-    /// that is a block type.
+    /// Replaces the layer's weight by `weight` `[out, in]`, stored in `format`, or as a tensor
+    /// where the layer's own is in blocks: those would round the change away.
     ///
     /// # Errors
     /// The weight cannot be converted on its device.
