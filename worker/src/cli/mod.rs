@@ -12,6 +12,7 @@
 //! - `model_args`, `shortcut_args`, `lora_args`, `adapter_args`, `values`: arguments that several
 //!   commands share, and the parsers of their values
 //! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
+//! - `lora_dir_args`: the adapters that clients of `serve` may name
 //! - `otlp`: where `serve` delivers the traces of its jobs
 //! - `service_manager`: tells systemd how `serve` is doing
 //! - `loading`: from a checkpoint's name to a loaded pipeline
@@ -28,6 +29,7 @@ mod keeping_args;
 mod listening;
 mod loading;
 mod lora_args;
+mod lora_dir_args;
 mod merge;
 mod model_args;
 mod otlp;

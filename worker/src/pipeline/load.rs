@@ -11,6 +11,7 @@ use super::adapters::{AdapterStack, AdapterStore};
 use super::codec;
 use super::denoise::DenoiseState;
 use super::error::{Error, Result};
+use super::library::AdapterLibrary;
 use super::preview;
 use super::prompt::{tokenize, PREFIX_POSITIONS};
 use super::scaling::LatentScaling;
@@ -25,6 +26,8 @@ use crate::sampling::{Snapshot, SnapshotError};
 
 /// The name under which a snapshot keeps the [identity](Pipeline::identity) of its model.
 const MODEL: &str = "model";
+/// The name under which it keeps the identity of the adapters.
+const ADAPTERS: &str = "adapters";
 
 /// A loaded model, with those of its parts that the checkpoint has.
 pub struct Pipeline {
@@ -38,6 +41,8 @@ pub struct Pipeline {
     vae: Option<Vae>,
     weights: Vec<Arc<PartTensors>>,
     pub(super) adapters: RefCell<AdapterStore>,
+    /// The adapters that jobs name.
+    pub(super) library: Option<Arc<AdapterLibrary>>,
 }
 
 impl Pipeline {
@@ -94,6 +99,7 @@ impl Pipeline {
             vae,
             weights,
             adapters: RefCell::default(),
+            library: None,
         })
     }
 
@@ -116,6 +122,7 @@ impl Pipeline {
             vae: Some(vae),
             weights,
             adapters: RefCell::default(),
+            library: None,
         }
     }
 
@@ -287,7 +294,7 @@ impl Pipeline {
         request: &DenoiseRequest,
         inputs: DenoiseInputs,
     ) -> Result<DenoiseState> {
-        self.start_adapted(request, inputs, &AdapterStack::default())
+        self.start_adapted(request, inputs, &self.stack(&request.adapters)?)
     }
 
     /// Writes out the state of a denoise job, and which model it belongs to.
@@ -297,6 +304,7 @@ impl Pipeline {
     pub fn snapshot(&self, job: &DenoiseState) -> Result<Snapshot> {
         let mut snapshot = job.snapshot()?;
         snapshot.put(MODEL, self.identity());
+        snapshot.put(ADAPTERS, self.adapter_identity(job.adapters())?);
         Ok(snapshot)
     }
 
@@ -323,7 +331,13 @@ impl Pipeline {
         if snapshot.get::<String>(MODEL)? != self.identity() {
             return Err(SnapshotError::Foreign { what: "model" }.into());
         }
-        let stack = AdapterStack::default();
+        if snapshot.get::<String>(ADAPTERS)? != self.adapter_identity(&request.adapters)? {
+            return Err(SnapshotError::Foreign {
+                what: "stack of adapters",
+            }
+            .into());
+        }
+        let stack = self.stack(&request.adapters)?;
         let adapters = |sigmas: &[f32]| self.phases(&stack, sigmas);
         let (model, scaling) = (self.denoiser()?, self.scaling());
         DenoiseState::resume(model, scaling, request, inputs, &adapters, snapshot)
