@@ -15,8 +15,12 @@ from aiohttp import web
 from ..prompts import templates
 from ..settings import lookup
 from ..settings.config import DEFAULT_LABEL
+from ..worker import adapters
 from .comfyui import folders
 from .inputs import DEFAULT_MODEL
+
+NO_ADAPTER = ""
+"""The option of a chooser of adapters that applies none."""
 
 _labels = [DEFAULT_LABEL]
 _models: list[str] = []
@@ -44,6 +48,11 @@ def note_models(names: Iterable[str]) -> None:
 def template_names() -> list[str]:
     """The names of all templates, as they were last read."""
     return list(_templates)
+
+
+def adapter_names() -> list[str]:
+    """The names of all adapters, as the workers last listed them; the first option is none."""
+    return [NO_ADAPTER, *adapters.known_names()]
 
 
 def refresh() -> None:

@@ -1,6 +1,7 @@
 //! `serve`: loads a model once and serves clients over a websocket until it is told to stop.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +12,7 @@ use tokio::net::TcpListener;
 use super::error::{CliError, DEVICE_FAILED};
 use super::keeping_args::KeepingArgs;
 use super::listening::{Bound, ListenArgs};
+use super::lora_dir_args::{read_ahead, LoraDirArgs};
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::otlp::OtlpArgs;
 use super::served_models::ServedModels;
@@ -23,6 +25,7 @@ use super::{runtime, signals};
 use crate::device::{self, StartError};
 use crate::jobs::{Jobs, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
+use crate::pipeline::AdapterLibrary;
 use crate::server::{self, ConnectionLimits, Hosts, Options, ServeError, Tls};
 
 /// Largest queue.
@@ -73,6 +76,8 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     connections: usize,
+    #[command(flatten)]
+    lora: LoraDirArgs,
     #[command(flatten)]
     keeping: KeepingArgs,
     #[command(flatten)]
@@ -150,6 +155,7 @@ async fn serve(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<(), CliErr
         signals::exit_on_second_signal();
     };
     let tokens = args.token.tokens()?;
+    args.lora.check()?;
     tokio::pin!(shutdown);
     // The address is bound before the model is loaded, so that a conflict is reported at once.
     // It is listened on only afterwards, so that clients cannot connect before the worker can
@@ -172,18 +178,19 @@ async fn serve(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<(), CliErr
     let tls = args
         .tls
         .tls(reach, &names, args.keeping.state_dir.as_deref())?;
-    let jobs = tokio::select! {
+    let (jobs, adapters) = tokio::select! {
         () = &mut shutdown => {
             tracing::info!("stopped while loading");
             return Ok(());
         }
-        jobs = load(args, tracer) => jobs?,
+        loaded = load(args, tracer) => loaded?,
     };
     let listener = bound.listen()?;
     announce(&listener, &jobs, tls.as_ref());
     let options = Options {
         tokens,
         tls,
+        adapters: Some(adapters),
         hosts: Hosts::new(names),
         connections: ConnectionLimits {
             clients: args.connections,
@@ -236,13 +243,22 @@ impl From<StartError<CliError>> for CliError {
     }
 }
 
-async fn load(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<Jobs, CliError> {
+async fn load(
+    args: &ServeArgs,
+    tracer: Option<SdkTracer>,
+) -> Result<(Jobs, Arc<AdapterLibrary>), CliError> {
     let (files, device, or_demo) = (args.model.clone(), args.device.clone(), args.or_demo);
     let models = args.models.clone();
     let limits = args.keeping.limits(args.queue, args.queue_per_owner);
     let (journal, watchdog) = (args.keeping.journal()?, args.watchdog);
+    let (lora, opened) = (args.lora.clone(), Arc::new(OnceLock::new()));
     tokio::task::spawn_blocking(move || {
-        let load = move || models.load(&files, or_demo, &device);
+        let found = opened.clone();
+        let load = move || {
+            let (models, budget, adapters) = models.load(&files, or_demo, &device, &lora)?;
+            found.get_or_init(|| adapters);
+            Ok::<_, CliError>((models, budget))
+        };
         let make = move |models, budget| {
             let jobs = match journal {
                 Some(journal) => Jobs::with_journal(limits, journal, models, budget),
@@ -256,7 +272,11 @@ async fn load(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<Jobs, CliEr
                 .map_err(|e| CliError::new(format!("the watchdog cannot start: {e}"), ""))?;
         }
         server::restore(&jobs, jobs.recorder().recover());
-        Ok(jobs)
+        let Some(adapters) = opened.get().cloned() else {
+            return Err(CliError::new("the model was not loaded", ""));
+        };
+        read_ahead(adapters.clone());
+        Ok((jobs, adapters))
     })
     .await
     .unwrap_or_else(|e| Err(CliError::new(format!("loading the model failed: {e}"), "")))

@@ -1,6 +1,7 @@
 //! Which models `serve` has, by name, and how each is loaded.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -9,13 +10,15 @@ use ovis_protocol::limits::{MAX_MODELS, MAX_MODEL_NAME_BYTES};
 
 use super::error::CliError;
 use super::loading;
-use super::model_args::{check_precision, DeviceArgs, ModelArgs, Precision};
+use super::lora_dir_args::LoraDirArgs;
+use super::model_args::{check_precision, DeviceArgs, ModelArgs};
+use super::precision::Precision;
 use super::values::{parsed, seconds, whole_within, ValueError};
 use crate::checkpoint::Checkpoint;
 use crate::device::{Backend, Catalog, LoadFailure, Retention, DEFAULT_MODEL};
 use crate::jobs::{JobCosts, Model};
 use crate::nn::Placement;
-use crate::pipeline::{Ask, Budget, Cost, Costs, Outline, Parameters, Pipeline};
+use crate::pipeline::{AdapterLibrary, Ask, Budget, Cost, Costs, Outline, Parameters, Pipeline};
 
 /// Models beside the one of `--model`, and when models are unloaded.
 #[derive(Clone, Debug, Args)]
@@ -115,9 +118,8 @@ enum AlsoError {
 }
 
 fn precisions() -> String {
-    let all = Precision::ALL
-        .iter()
-        .filter_map(ValueEnum::to_possible_value);
+    let all = Precision::value_variants().iter();
+    let all = all.filter_map(ValueEnum::to_possible_value);
     let all: Vec<_> = all.map(|value| value.get_name().to_owned()).collect();
     all.join(", ")
 }
@@ -188,6 +190,10 @@ struct Source {
     or_demo: bool,
     placement: Placement,
     host_memory: Option<u64>,
+    /// The adapters that jobs may name, which all models share.
+    adapters: Arc<AdapterLibrary>,
+    /// Bytes that adapters may keep between jobs.
+    adapter_memory: u64,
 }
 
 fn say(line: &str) {
@@ -202,7 +208,10 @@ impl Source {
     fn load(&self, checkpoint: &Checkpoint) -> Result<Pipeline, CliError> {
         let pipeline = loading::load(checkpoint, &self.placement, say)?;
         loading::warm_up(&pipeline, say)?;
-        Ok(pipeline.with_host_memory(self.host_memory))
+        let pipeline = pipeline.with_host_memory(self.host_memory);
+        Ok(pipeline
+            .with_library(self.adapters.clone())
+            .with_adapter_memory(self.adapter_memory))
     }
 
     /// Loads the model again, after it was unloaded.
@@ -224,10 +233,10 @@ impl Source {
 
     /// The costs of the model's jobs. On a CPU whose jobs have a memory of their own, the weights
     /// take none of it.
-    fn costs(&self, costs: Costs, weights: u64) -> std::sync::Arc<dyn JobCosts> {
+    fn costs(&self, costs: Costs, weights: u64) -> Arc<dyn JobCosts> {
         let is_apart = self.placement.device.is_cpu() && self.host_memory.is_some();
         let weights = if is_apart { 0 } else { weights };
-        std::sync::Arc::new(WithWeights { costs, weights })
+        Arc::new(WithWeights { costs, weights })
     }
 }
 
@@ -248,7 +257,8 @@ impl JobCosts for WithWeights {
 }
 
 impl ServedModels {
-    /// Opens all models and loads the main one. Returns them, and the memory that is left for jobs.
+    /// Opens all models and loads the main one. Returns them, the memory that is left for jobs, and
+    /// the adapters that jobs may name.
     ///
     /// # Errors
     /// A name is given twice, a model cannot be opened, or the main one cannot be loaded.
@@ -257,18 +267,22 @@ impl ServedModels {
         files: &ModelArgs,
         or_demo: bool,
         device: &DeviceArgs,
-    ) -> Result<(Catalog<Pipeline>, Budget), CliError> {
+        lora: &LoraDirArgs,
+    ) -> Result<(Catalog<Pipeline>, Budget, Arc<AdapterLibrary>), CliError> {
         self.check()?;
+        let checkpoint = files.open_or_demo(or_demo, say)?;
+        let adapters = lora.library(&checkpoint, files.model.as_deref());
         let main = Source {
             files: files.clone(),
             or_demo,
             placement: device.placement(say)?,
             host_memory: device.host_memory(),
+            adapters: adapters.clone(),
+            adapter_memory: lora.memory(),
         };
         // The others are opened first, so that a wrong path is reported before anything is loaded.
         let others = self.also.iter().map(|also| self.other(also, &main));
         let others = others.collect::<Result<Vec<_>, _>>()?;
-        let checkpoint = main.open()?;
         let weights = Parameters::of(&checkpoint).weights(&main.placement);
         let pipeline = main.load(&checkpoint)?;
         say(&loading::paths(&pipeline)?);
@@ -288,7 +302,7 @@ impl ServedModels {
         for (model, source) in others {
             models.push(model, Box::new(move || source.reload()));
         }
-        Ok((models, budget))
+        Ok((models, budget, adapters))
     }
 
     fn check(&self) -> Result<(), CliError> {
@@ -333,10 +347,14 @@ impl ServedModels {
                     precision.placed(device)
                 }
             },
-            host_memory: main.host_memory,
+            ..main.clone()
         };
         let checkpoint = source.open().map_err(named)?;
-        let outline = Outline::of(&checkpoint, &source.placement);
+        let outline = Outline::of(
+            &checkpoint,
+            &source.placement,
+            Some(source.adapters.clone()),
+        );
         let outline = outline.map_err(|error| named(error.into()))?;
         say(&format!(
             "`{}` is {} in {}, which is loaded when a job asks for it",

@@ -22,7 +22,12 @@ impl Backend for Pipeline {
     }
 
     fn encode(&mut self, request: &EncodeRequest) -> Result<(Conditioning, Vec<PromptCut>)> {
-        Pipeline::encode(self, &request.prompts, request.max_sequence_length as usize)
+        let stack = self.stack(&request.adapters)?;
+        self.encode_adapted(
+            &request.prompts,
+            request.max_sequence_length as usize,
+            &stack,
+        )
     }
 
     fn start_denoise(

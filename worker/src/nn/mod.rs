@@ -35,7 +35,7 @@ mod scaled_rows;
 mod tests;
 mod weight;
 
-pub use adapter::Adapter;
+pub use adapter::{AdapterSet, LayerChange, LayerId, LowRank, LowRankPart};
 pub use attention::{
     attention, attention_and_swiglu, single_head, unmasked_attention, Mask, MAX_SCORES,
     MAX_SCORES_ON_CPU,
@@ -52,7 +52,7 @@ pub use device::{
     keep_freed_memory,
 };
 pub use embedding::{embed, timestep_embedding};
-pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, ReadyHeads};
+pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, Operands, ReadyHeads, Update, WideUp};
 pub use heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 pub use latents::{blend, guided_velocity, patchify, to_pixels};
 pub use linear::Linear;
@@ -68,7 +68,7 @@ pub use pointwise::{add, cast, mean_magnitude, scaled_sum, silu, subtract};
 pub use quantize::quantize_rows;
 pub use rope::qk_norm_rope;
 pub use scaled_rows::ScaledRows;
-pub use weight::{PackedRows, SharedBytes};
+pub use weight::PackedRows;
 
 #[cfg(test)]
 pub use tests::{relative_error, test_gpu};

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use ovis_protocol::{DenoiseRequest, StepCaching};
+use ovis_protocol::{AdapterUse, DenoiseRequest, StepCaching};
 use tokenizers::Tokenizer;
 
+use super::adapters::AdaptedPart;
+use super::library::AdapterLibrary;
 use super::load::Pipeline;
 use super::modulations::SIGMAS_PER_PORTION;
 use super::prompt::{most_positions, tokenize, MAX_CUT_LENGTH};
@@ -28,6 +30,8 @@ pub enum Ask<'a> {
         prompts: &'a [String],
         /// The request's `max_sequence_length`.
         max_sequence_length: usize,
+        /// The adapters that the request names.
+        adapters: &'a [AdapterUse],
     },
     /// Conditioning and latent to latent.
     Denoise {
@@ -81,6 +85,8 @@ pub struct Costs {
     value: u64,
     /// Bytes of a value of the weights. A CPU widens them for each product.
     weight: u64,
+    /// The adapters that jobs name.
+    library: Option<Arc<AdapterLibrary>>,
 }
 
 /// A product that saturates instead of overflowing.
@@ -110,6 +116,7 @@ impl Costs {
             transformer.map(|model| model.config().clone()),
             pipeline.vae_memory(),
             pipeline.placement(),
+            pipeline.library.clone(),
         )
     }
 
@@ -119,6 +126,7 @@ impl Costs {
         transformer: Option<MmditConfig>,
         vae: Option<VaeMemory>,
         placement: &Placement,
+        library: Option<Arc<AdapterLibrary>>,
     ) -> Self {
         Self {
             text,
@@ -127,6 +135,7 @@ impl Costs {
             on_cpu: matches!(placement.device, Device::Cpu),
             value: placement.compute().size_in_bytes() as u64,
             weight: placement.weights.size_in_bytes() as u64,
+            library,
         }
     }
 
@@ -137,15 +146,37 @@ impl Costs {
             Ask::Encode {
                 prompts,
                 max_sequence_length,
-            } => self.encode(prompts, max_sequence_length),
+                adapters,
+            } => {
+                let mut cost = self.encode(prompts, max_sequence_length);
+                let bytes = self.adapters(adapters, AdaptedPart::TextEncoder);
+                cost.working = cost.working.saturating_add(bytes);
+                cost
+            }
             Ask::Denoise {
                 request,
                 latent,
                 text,
-            } => self.denoise(request, latent, text),
+            } => {
+                let mut cost = self.denoise(request, latent, text);
+                let bytes = self.adapters(&request.adapters, AdaptedPart::Transformer);
+                cost.kept = cost.kept.saturating_add(bytes);
+                cost
+            }
             Ask::Decode { latent } => self.decode(latent),
             Ask::VaeEncode { image } => self.vae_encode(image),
         }
+    }
+
+    /// Bytes that adapters take in a network: their factors as they are and joined to a stack, and
+    /// weights of their own.
+    fn adapters(&self, wanted: &[AdapterUse], part: AdaptedPart) -> u64 {
+        let Some(library) = self.library.as_ref().filter(|_| !wanted.is_empty()) else {
+            return 0;
+        };
+        let size = library.size(wanted, part);
+        let thin = size.thin.saturating_mul(2 * self.value);
+        thin.saturating_add(size.whole.saturating_mul(self.weight))
     }
 
     /// Values that an attention of `heads` heads over `length` positions holds. A CPU computes
@@ -364,6 +395,7 @@ mod tests {
         let cost = tiny_pipeline().costs().cost(Ask::Encode {
             prompts: &prompts,
             max_sequence_length: 256,
+            adapters: &[],
         });
         assert_eq!(cost, Cost::default());
     }

@@ -1,15 +1,18 @@
 //! The loaded model: a checkpoint's parts on a device, and the operations on them.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use ovis_protocol::{DenoiseRequest, PreviewKind, PromptCut};
 use tokenizers::Tokenizer;
 
-use super::capabilities::Abilities;
+use super::abilities::Abilities;
+use super::adapters::{AdapterStack, AdapterStore};
 use super::codec;
 use super::denoise::DenoiseState;
 use super::error::{Error, Result};
+use super::library::AdapterLibrary;
 use super::preview;
 use super::prompt::{tokenize, PREFIX_POSITIONS};
 use super::scaling::LatentScaling;
@@ -19,11 +22,13 @@ use crate::models::builder::Builder;
 use crate::models::mmdit::Mmdit;
 use crate::models::qwen3::Qwen3;
 use crate::models::vae::{Vae, VaeMemory};
-use crate::nn::Placement;
+use crate::nn::{AdapterSet, Placement};
 use crate::sampling::{Snapshot, SnapshotError};
 
 /// The name under which a snapshot keeps the [identity](Pipeline::identity) of its model.
 const MODEL: &str = "model";
+/// The name under which it keeps the identity of the adapters.
+const ADAPTERS: &str = "adapters";
 
 /// A loaded model, with those of its parts that the checkpoint has.
 pub struct Pipeline {
@@ -32,10 +37,13 @@ pub struct Pipeline {
     /// Bytes of host memory that jobs may take, if the operator has set them.
     host_memory: Option<u64>,
     tokenizer: Option<Arc<Tokenizer>>,
-    text_encoder: Option<Qwen3>,
-    transformer: Option<Mmdit>,
+    pub(super) text_encoder: Option<Qwen3>,
+    pub(super) transformer: Option<Mmdit>,
     vae: Option<Vae>,
     weights: Vec<Arc<PartTensors>>,
+    pub(super) adapters: RefCell<AdapterStore>,
+    /// The adapters that jobs name.
+    pub(super) library: Option<Arc<AdapterLibrary>>,
 }
 
 impl Pipeline {
@@ -91,6 +99,8 @@ impl Pipeline {
             transformer,
             vae,
             weights,
+            adapters: RefCell::default(),
+            library: None,
         })
     }
 
@@ -112,6 +122,8 @@ impl Pipeline {
             transformer: Some(transformer),
             vae: Some(vae),
             weights,
+            adapters: RefCell::default(),
+            library: None,
         }
     }
 
@@ -188,6 +200,19 @@ impl Pipeline {
         prompts: &[String],
         max_sequence_length: usize,
     ) -> Result<(Conditioning, Vec<PromptCut>)> {
+        self.encode_adapted(prompts, max_sequence_length, &AdapterStack::default())
+    }
+
+    /// [`encode`](Self::encode) with adapters.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and an adapter cannot be read or applied.
+    pub fn encode_adapted(
+        &self,
+        prompts: &[String],
+        max_sequence_length: usize,
+        stack: &AdapterStack,
+    ) -> Result<(Conditioning, Vec<PromptCut>)> {
         let missing = |part| Error::MissingPart {
             part,
             operation: "encode",
@@ -205,7 +230,9 @@ impl Pipeline {
             .collect::<Result<Vec<_>>>()?;
         let length = tokenized.iter().map(|t| t.length).max().unwrap_or(0);
         let ids: Vec<&[u32]> = tokenized.iter().map(|t| &t.ids[..]).collect();
-        let conditioning = self.encode_ids(&ids, length)?;
+        let set = self.text_encoder_set(stack)?;
+        let encode = || self.encode_ids(&ids, length);
+        let conditioning = AdapterSet::with(set.as_ref(), encode)?;
         let cuts = tokenized
             .iter()
             .enumerate()
@@ -265,7 +292,7 @@ impl Pipeline {
         request: &DenoiseRequest,
         inputs: DenoiseInputs,
     ) -> Result<DenoiseState> {
-        DenoiseState::new(self.denoiser()?, self.scaling(), request, inputs)
+        self.start_adapted(request, inputs, &self.stack(&request.adapters)?)
     }
 
     /// Writes out the state of a denoise job, and which model it belongs to.
@@ -275,6 +302,7 @@ impl Pipeline {
     pub fn snapshot(&self, job: &DenoiseState) -> Result<Snapshot> {
         let mut snapshot = job.snapshot()?;
         snapshot.put(MODEL, self.identity());
+        snapshot.put(ADAPTERS, self.adapter_identity(job.adapters())?);
         Ok(snapshot)
     }
 
@@ -301,7 +329,16 @@ impl Pipeline {
         if snapshot.get::<String>(MODEL)? != self.identity() {
             return Err(SnapshotError::Foreign { what: "model" }.into());
         }
-        DenoiseState::resume(self.denoiser()?, self.scaling(), request, inputs, snapshot)
+        if snapshot.get::<String>(ADAPTERS)? != self.adapter_identity(&request.adapters)? {
+            return Err(SnapshotError::Foreign {
+                what: "stack of adapters",
+            }
+            .into());
+        }
+        let stack = self.stack(&request.adapters)?;
+        let adapters = |sigmas: &[f32]| self.phases(&stack, sigmas);
+        let (model, scaling) = (self.denoiser()?, self.scaling());
+        DenoiseState::resume(model, scaling, request, inputs, &adapters, snapshot)
     }
 
     /// A [snapshot](Self::snapshot) as bytes.
@@ -326,7 +363,7 @@ impl Pipeline {
         self.resume_denoise(request, inputs, &Snapshot::from_bytes(bytes)?)
     }
 
-    fn scaling(&self) -> LatentScaling {
+    pub(super) fn scaling(&self) -> LatentScaling {
         match &self.vae {
             Some(vae) => LatentScaling::of(vae.config()),
             None => LatentScaling::FLUX,

@@ -8,8 +8,12 @@
 //! - [`check_request`]: the checks of a denoise request that need no model
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
 //! - [`Outline`]: a model that is not loaded
+//! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
+mod abilities;
+mod adapted;
+mod adapters;
 mod budget;
 mod capabilities;
 mod codec;
@@ -22,6 +26,7 @@ mod fit;
 mod free_memory;
 mod geometry;
 mod inputs;
+mod library;
 mod load;
 mod modulations;
 mod outline;
@@ -38,6 +43,7 @@ mod resumed;
 #[cfg(test)]
 mod testing;
 
+pub use adapters::{AdapterStack, FittedAdapter, StackedAdapter, DEFAULT_ADAPTER_MEMORY};
 pub use budget::{device_memory_left, parse_bytes, shown_bytes, Budget, NotBytes};
 pub use costs::{Ask, Cost, Costs};
 pub use denoise::DenoiseState;
@@ -45,6 +51,7 @@ pub use error::{Error, Result};
 pub use fit::{Parameters, Shortage};
 pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
+pub use library::{AdaptedCheckpoint, AdapterLibrary};
 pub use load::Pipeline;
 pub use outline::Outline;
 pub use output::Output;
