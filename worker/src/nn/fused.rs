@@ -397,6 +397,11 @@ pub trait Fused {
         Ok(())
     }
 
+    /// Gives what the device's memory pool keeps of dropped tensors back to the driver.
+    fn give_back_memory(&self, device: &Device) -> Result<()> {
+        Ok(())
+    }
+
     /// Bytes of device memory in use and in total.
     fn device_memory(&self, device: &Device) -> Option<(u64, u64)> {
         None

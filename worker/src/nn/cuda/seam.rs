@@ -355,6 +355,13 @@ impl Fused for Cuda {
         }
     }
 
+    fn give_back_memory(&self, device: &Device) -> Result<()> {
+        match device {
+            Device::Cuda(device) => device::give_back_memory(device),
+            _ => Ok(()),
+        }
+    }
+
     fn device_memory(&self, device: &Device) -> Option<(u64, u64)> {
         match device {
             Device::Cuda(device) => device::device_memory(device),
