@@ -116,8 +116,14 @@ impl Costs {
             transformer.map(|model| model.config().clone()),
             pipeline.vae_memory(),
             pipeline.placement(),
-            pipeline.library.clone(),
         )
+        .with_library(pipeline.library.clone())
+    }
+
+    /// With the adapters that jobs name.
+    pub fn with_library(mut self, library: Option<Arc<AdapterLibrary>>) -> Self {
+        self.library = library;
+        self
     }
 
     /// For the jobs of a model that has these parts.
@@ -126,7 +132,6 @@ impl Costs {
         transformer: Option<MmditConfig>,
         vae: Option<VaeMemory>,
         placement: &Placement,
-        library: Option<Arc<AdapterLibrary>>,
     ) -> Self {
         Self {
             text,
@@ -135,7 +140,7 @@ impl Costs {
             on_cpu: matches!(placement.device, Device::Cpu),
             value: placement.compute().size_in_bytes() as u64,
             weight: placement.weights.size_in_bytes() as u64,
-            library,
+            library: None,
         }
     }
 

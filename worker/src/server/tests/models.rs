@@ -1,8 +1,11 @@
-//! Jobs for models by name, and what unloads models.
+//! Jobs for models by name, adapters, and what unloads models.
 
-use ovis_protocol::{ClientMessage, ErrorCode, JobOptions, Request, Residence, WorkerMessage};
+use ovis_protocol::{
+    AdapterList, AdapterUse, ClientMessage, DenoiseRequest, ErrorCode, JobOptions, Request,
+    Residence, WorkerMessage,
+};
 
-use super::client::{encode_request, id, submit, Client, End};
+use super::client::{encode_request, id, latent, positive, submit, Client, End};
 use super::fake::{server, server_with, TestServer};
 use super::tokens::{ask, status};
 use crate::server::Options;
@@ -95,6 +98,24 @@ async fn a_repeated_submit_names_the_same_model() {
     assert!(matches!(again.end_unacknowledged(1).await.0, End::Done(..)));
     again.send(&submit(1, request, vec![])).await;
     assert_eq!(again.refusal().await.code, ErrorCode::Conflict);
+}
+
+#[tokio::test]
+async fn a_worker_without_folders_of_adapters_lists_and_applies_none() {
+    let server = server().await;
+    let mut client = Client::connect(&server).await;
+    client.send(&ClientMessage::ListAdapters).await;
+    let list = client.next().await;
+    assert_eq!(list, WorkerMessage::Adapters(AdapterList::default()));
+    let request = Request::Denoise(Box::new(DenoiseRequest {
+        adapters: vec![AdapterUse::new("neon.safetensors", 1.0)],
+        ..DenoiseRequest::new(1, 2, 1.0)
+    }));
+    let tensors = vec![positive(), latent(2)];
+    client.submit(1, request, tensors).await;
+    let error = refusal(&mut client, 1).await;
+    assert_eq!(error.code, ErrorCode::Unsupported);
+    assert!(error.message.contains("`neon.safetensors`"), "{error}");
 }
 
 #[tokio::test]
