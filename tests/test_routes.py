@@ -349,3 +349,22 @@ def test_a_page_tells_its_language(tmp_path, monkeypatch):
     assert page_language._languages == {"a": "zh"}
     assert post(tmp_path, "language", {"client": "a", "language": "en"}, Origin="null")[0] == 403
     assert page_language._languages == {"a": "zh"}
+
+
+def test_the_status_names_the_models_and_tells_the_nodes(tmp_path):
+    told = []
+
+    async def question() -> dict:
+        routes = web.RouteTableDef()
+        workers.add_routes(routes, lambda: ComfyFolders(tmp_path), told=told.append)
+        app = web.Application()
+        app.add_routes(routes)
+        async with TestClient(TestServer(app)) as client:
+            answer = await client.get("/ovis-worker/workers/local/status")
+            return await answer.json()
+
+    with FakeWorker(models=("default", "fast", "a b")) as fake:
+        describe(tmp_path, local={"url": fake.url})
+        assert asyncio.run(question())["models"] == ["default", "fast"]
+    assert told == [["default", "fast"]]
+    assert asyncio.run(question())["models"] == [], "it is away"
