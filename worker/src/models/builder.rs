@@ -3,12 +3,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::assemble::{AssembleError, Assembler};
+use super::origin::origin;
 use crate::checkpoint::{PartTensors, StoredType, WeightsError};
 use crate::nn::{
-    concat, Conv2d, GroupNorm, HeadNorms, Linear, PackedRows, Placement, QkBounds, WeightFormat,
+    concat, Conv2d, GroupNorm, HeadNorms, HostBytes, Linear, PackedRows, Placement, QkBounds,
+    WeightFormat,
 };
 
 /// A module's position in a part's tree of names, and the device and types of its tensors.
@@ -40,6 +42,23 @@ impl<'a> Builder<'a> {
             prefix: self.path(&name.to_string()),
             ..self.clone()
         }
+    }
+
+    /// The same position, for tensors that stay on the host.
+    pub fn on_host(&self) -> Self {
+        let assembler = Assembler::new(&Device::Cpu, self.placement.weights);
+        Self {
+            assembler: Rc::new(assembler),
+            ..self.clone()
+        }
+    }
+
+    /// The result of placing what was built here on a device.
+    ///
+    /// # Errors
+    /// [`WeightsError::Device`] if that failed.
+    pub fn placed<T>(&self, result: candle_core::Result<T>) -> Built<T> {
+        result.map_err(|source| self.device_error(&self.prefix, source))
     }
 
     /// Device and types of the network.
@@ -106,8 +125,11 @@ impl<'a> Builder<'a> {
             }
         }
         let weight = at.tensor("weight", &[outputs, inputs])?;
-        Linear::in_format(weight, Some(bias), format)
-            .map_err(|source| self.device_error(&self.path(name), source))
+        let linear = Linear::in_format(weight, Some(bias), format)
+            .map_err(|source| self.device_error(&self.path(name), source))?;
+        let is_kept = format == WeightFormat::Dense;
+        let origin = is_kept.then(|| self.origin(&[(name, outputs)], inputs));
+        Ok(linear.with_origin(origin.transpose()?.flatten()))
     }
 
     /// Bounds of the queries and keys that these norms produce, or `None` where attention does not
@@ -141,7 +163,17 @@ impl<'a> Builder<'a> {
             .collect::<Built<Vec<_>>>()?;
         let parts: Vec<&Tensor> = weights.iter().collect();
         let weight = concat(&parts, 0).map_err(|source| self.device_error(&self.prefix, source))?;
-        Ok(Linear::new(weight, None))
+        Ok(Linear::new(weight, None).with_origin(self.origin(layers, inputs)?))
+    }
+
+    /// Where the bytes of layers' weights can be read again as products take them.
+    fn origin(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Option<Arc<dyn HostBytes>>> {
+        let mut tensors = Vec::with_capacity(layers.len());
+        for (name, outputs) in layers {
+            let weight = self.at(name).path("weight");
+            tensors.push(self.tensors.expect(&weight, &[*outputs, inputs])?);
+        }
+        Ok(origin(&tensors, self.placement.weights))
     }
 
     fn packed(&self, rows: Vec<PackedRows>, inputs: usize, bias: Option<Tensor>) -> Option<Linear> {

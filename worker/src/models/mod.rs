@@ -2,7 +2,10 @@
 
 mod assemble;
 pub mod builder;
+mod embedding;
 pub mod mmdit;
+mod origin;
 pub mod qwen3;
 pub mod step_cache;
+pub mod swapped;
 pub mod vae;

@@ -2,11 +2,13 @@
 
 use candle_core::{Device, Result};
 
-use super::backend::fused;
+use super::backend::{fused, memory};
 use super::fused::Fused;
+use super::memory::DeviceMemory;
 use super::no_gpu::NoGpu;
 use super::operation::host_memory;
 use super::placement::Fp8Refusal;
+use super::stream::{Copier, HostCopier};
 
 /// Checks that the GPU of a number can be used. Call it before the device is opened: it opens CUDA's
 /// libraries.
@@ -56,4 +58,21 @@ pub fn available_memory(device: &Device) -> Option<u64> {
 pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
     let text = error.to_string().to_ascii_lowercase();
     text.contains("out_of_memory") || text.contains("out of memory")
+}
+
+/// What copies pages of weights to a device.
+///
+/// # Errors
+/// The device fails.
+pub fn copier(device: &Device) -> Result<Box<dyn Copier>> {
+    let of_device = memory().copier(device)?;
+    Ok(of_device.unwrap_or_else(|| Box::new(HostCopier)))
+}
+
+/// Returns the memory that no tensor holds any more to other programs.
+///
+/// # Errors
+/// The driver fails.
+pub fn trim_memory(device: &Device) -> Result<()> {
+    memory().trim(device)
 }

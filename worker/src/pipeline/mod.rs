@@ -22,17 +22,22 @@ mod free_memory;
 mod geometry;
 mod inputs;
 mod load;
+mod loading;
 mod modulations;
 mod output;
 mod plan;
 mod preview;
 mod prompt;
+mod residence;
 mod scaling;
 mod types;
+mod vae_part;
 mod warm_up;
 
 #[cfg(test)]
 mod resumed;
+#[cfg(test)]
+mod streamed;
 #[cfg(test)]
 mod testing;
 

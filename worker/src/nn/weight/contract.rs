@@ -1,6 +1,7 @@
 //! What a weight format provides.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
@@ -37,4 +38,16 @@ pub trait Weight: Debug + Send + Sync {
 
     /// The factors for a fused product, or `None` if there is none for this weight and input.
     fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>>;
+
+    /// The one large tensor, contiguous, which can be kept elsewhere; scales are not part of it.
+    /// `None` if nothing of the weight can leave its device.
+    fn bulk(&self) -> Option<&Tensor> {
+        None
+    }
+
+    /// The same weight with another large tensor of the same type and shape in place of
+    /// [`bulk`](Self::bulk); `None` if there is none.
+    fn moved(&self, _bulk: Tensor) -> Option<Arc<dyn Weight>> {
+        None
+    }
 }
