@@ -4,7 +4,7 @@ use candle_core::{Device, Result};
 
 use super::backend::{fused, memory};
 use super::fused::Fused;
-use super::memory::DeviceMemory;
+use super::memory::{DeviceMemory, PoolBytes, ProcessBytes};
 use super::no_gpu::NoGpu;
 use super::operation::host_memory;
 use super::placement::Fp8Refusal;
@@ -75,4 +75,32 @@ pub fn copier(device: &Device) -> Result<Box<dyn Copier>> {
 /// The driver fails.
 pub fn trim_memory(device: &Device) -> Result<()> {
     memory().trim(device)
+}
+
+/// Limits the memory that tensors of this process take on a device; `None` removes the limit. An
+/// allocation above it fails like one that the device has no memory for. To be called before the
+/// first tensor. Returns `false` if the device has no such limit.
+///
+/// # Errors
+/// The driver fails.
+pub fn limit_memory(device: &Device, bytes: Option<u64>) -> Result<bool> {
+    memory().limit(device, bytes)
+}
+
+/// What tensors take of a device's memory; `None` if unknown, as on a CPU.
+pub fn pool_memory(device: &Device) -> Option<PoolBytes> {
+    memory().pool(device)
+}
+
+/// What processes take of a device's memory, as the driver's tools show it; `None` if unknown.
+pub fn process_memory(device: &Device) -> Option<ProcessBytes> {
+    memory().processes(device)
+}
+
+/// Measures how many bytes a second come from pinned host memory to a device; `None` on a CPU.
+///
+/// # Errors
+/// The device fails, or the host has no memory to pin.
+pub fn link_speed(device: &Device) -> Result<Option<f64>> {
+    memory().link(device)
 }

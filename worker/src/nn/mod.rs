@@ -51,14 +51,14 @@ pub use conv::{upsample_nearest, Conv2d, MAX_UNFOLDED};
 pub use copy::{concat, dense};
 pub use device::{
     available_memory, check_fp8, check_gpu, copier, device_memory, is_out_of_memory,
-    keep_freed_memory, trim_memory,
+    keep_freed_memory, limit_memory, link_speed, pool_memory, process_memory, trim_memory,
 };
 pub use embedding::{embed, timestep_embedding};
 pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, ReadyHeads};
 pub use heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 pub use latents::{blend, guided_velocity, patchify, to_pixels};
 pub use linear::Linear;
-pub use memory::DeviceMemory;
+pub use memory::{DeviceMemory, PoolBytes, ProcessBytes};
 pub use mlp::{gated_residual, swiglu};
 pub use no_gpu::NoGpu;
 pub use norm::{

@@ -94,7 +94,7 @@ impl Pipeline {
         for page in self.by_loss() {
             freed += self.evict(page)?;
         }
-        freed += self.pager.release_slots();
+        freed += self.pager.release_slots()?;
         trim_memory(&self.placement().device)?;
         Ok(freed)
     }

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::{
     attention, attention_fp8, block, channels_last, conv, copy, device, fp8, fp8_linear, latents,
-    linear, mlp, norm, open, paths, pointwise, rope, rows,
+    linear, mlp, norm, open, paths, pointwise, pool, rope, rows,
 };
 use crate::nn::fused::{Factors, Fused, HeadFactors, ReadyHeads};
 use crate::nn::gradients::tracked;
@@ -332,7 +332,7 @@ impl Fused for Cuda {
 
     fn keep_freed_memory(&self, device: &Device) -> Result<()> {
         match device {
-            Device::Cuda(device) => device::keep_freed_memory(device),
+            Device::Cuda(device) => pool::keep_freed_memory(device),
             _ => Ok(()),
         }
     }
@@ -346,7 +346,7 @@ impl Fused for Cuda {
 
     fn available_memory(&self, device: &Device) -> Option<u64> {
         match device {
-            Device::Cuda(device) => device::available_memory(device),
+            Device::Cuda(device) => pool::available_memory(device),
             _ => None,
         }
     }

@@ -51,6 +51,14 @@ pub trait Copier {
     /// The device fails.
     fn used(&self, slot: SlotId) -> Result<()>;
 
+    /// Waits until no copy into a slot is under way, so that the slots can be freed.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn wait(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Limits the bytes a second that [`fill`](Self::fill) copies, to measure what a slower link
     /// would cost; `None` removes the limit.
     fn throttle(&self, _bytes_per_second: Option<f64>) {}

@@ -269,14 +269,20 @@ impl Pager {
     }
 
     /// Frees all slots until they are needed, and returns how many bytes they took.
-    pub fn release_slots(&self) -> u64 {
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn release_slots(&self) -> Result<u64> {
         let before = self.stats().slot_bytes;
+        if before > 0 {
+            self.copier()?.wait()?;
+        }
         for bank in &mut self.state.borrow_mut().banks {
             bank.slots.clear();
             bank.schedule.forget();
             bank.is_outdated = true;
         }
-        before
+        Ok(before)
     }
 
     /// Begins a visit of pages: for each of them that is not resident, its tensors, which are valid
@@ -462,10 +468,11 @@ impl Bank {
         let needed = self.needed(pages);
         if needed != self.slots.first().map_or(0, Tensor::elem_count) {
             // The old slots are freed first: the device may have no room for both.
+            let copier = copier()?;
+            copier.wait()?;
             self.slots.clear();
             self.schedule.forget();
             if needed > 0 {
-                let copier = copier()?;
                 let slots = (0..SLOTS).map(|_| copier.memory(self.dtype, needed));
                 self.slots = slots.collect::<Result<_>>()?;
             }
