@@ -11,7 +11,7 @@ WORKER_SAYS = {
     ErrorCode.BAD_MESSAGE: "Ovis 服务无法解析收到的消息：{words}",
     ErrorCode.INVALID_REQUEST: "Ovis 服务拒绝了这个请求：{words}",
     ErrorCode.QUEUE_FULL: "Ovis 服务的队列已满：{words}",
-    ErrorCode.MISSING_MODEL: "Ovis 服务加载的模型缺少所需的部分：{words}",
+    ErrorCode.MISSING_MODEL: "Ovis 服务没有所需的模型，或模型缺少所需的部分：{words}",
     ErrorCode.OUT_OF_MEMORY: "Ovis 服务的内存或显存不足：{words}",
     ErrorCode.SHUTTING_DOWN: "Ovis 服务正在关闭：{words}",
     ErrorCode.INTERNAL: "Ovis 服务内部出错：{words}",
@@ -20,6 +20,7 @@ WORKER_SAYS = {
     ErrorCode.DEADLINE_EXCEEDED: "任务没有在期限内完成：{words}",
     ErrorCode.FORBIDDEN: "这个令牌没有所需的权限：{words}",
     ErrorCode.EXPIRED: "任务的结果已不再保留：{words}",
+    ErrorCode.UNSUPPORTED: "Ovis 服务不支持这个请求：{words}",
 }
 """The sentences that introduce the worker's own words, which are in English."""
 
@@ -208,6 +209,17 @@ CHINESE = {
     "Connect an Ovis Prompt Encode with an empty prompt, or set cfg to 1.": (
         "请连接一个提示词为空的“Ovis 提示词编码”，或把 cfg 设为 1。"
     ),
+    "`{name}` is not the name of an adapter.": "“{name}”不是适配器的名称。",
+    "Choose one of the list.": "请从列表中选择。",
+    "A job takes at most {most} adapters.": "一个任务最多使用 {most} 个适配器。",
+    "Remove an Ovis LoRA, or merge some adapters into one file.": (
+        "请删除一个 Ovis LoRA 节点，或把几个适配器合并为一个文件。"
+    ),
+    "a stack of adapters": "一组适配器",
+    "Connect the output of an Ovis LoRA.": "请连接 Ovis LoRA 节点的输出。",
+    "start is {start:g}, below end, {end:g}.": "start 为 {start:g}，小于 end 的 {end:g}。",
+    "numbers with commas, one for each block": "以逗号分隔的数字，每个块一个",
+    "The adapter `{name}` has no picture.": "适配器“{name}”没有预览图。",
     "guidance_start is {start:g}, below guidance_end, {end:g}.": (
         "guidance_start 为 {start:g}，小于 guidance_end 的 {end:g}。"
     ),

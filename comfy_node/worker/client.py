@@ -83,6 +83,15 @@ class WorkerClient:
 
         return self._schedule(hello())
 
+    def adapters(self) -> concurrent.futures.Future[list[wire.AdapterInfo]]:
+        """The worker's adapters that fit its model. A worker that is not running is not started."""
+
+        async def listed() -> list[wire.AdapterInfo]:
+            connection = await self._link.connect_once(may_start=False)
+            return await connection.adapters()
+
+        return self._schedule(listed())
+
     @property
     def connected(self) -> bool:
         """Whether a connection is open."""
@@ -182,7 +191,7 @@ class WorkerClient:
         on_event: Callable[[JobEvent], None],
         options: wire.JobOptions,
     ) -> JobResult:
-        work = await Work.of(request, tensors)
+        work = await Work.of(request, tensors, options.model)
         job = self._jobs.get(work.digest)
         if job is None:
             job = self._jobs[work.digest] = Job(work, options)

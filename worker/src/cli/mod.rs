@@ -9,14 +9,16 @@
 //! - `doctor`: says whether `serve` would work on this machine
 //! - `quantize`: writes a part in another precision
 //! - `merge`: merges adapters into a checkpoint
-//! - `model_args`, `shortcut_args`, `lora_args`, `values`: arguments that several commands share,
-//!   and the parsers of their values
+//! - `model_args`, `shortcut_args`, `lora_args`, `adapter_args`, `values`: arguments that several
+//!   commands share, and the parsers of their values
 //! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
+//! - `lora_dir_args`: the adapters that clients of `serve` may name
 //! - `otlp`: where `serve` delivers the traces of its jobs
 //! - `service_manager`: tells systemd how `serve` is doing
 //! - `loading`: from a checkpoint's name to a loaded pipeline
 //! - `error`, `signals`, `terminal`: how a command ends, and where its output goes
 
+mod adapter_args;
 mod bench;
 mod doctor;
 mod error;
@@ -27,15 +29,18 @@ mod keeping_args;
 mod listening;
 mod loading;
 mod lora_args;
+mod lora_dir_args;
 mod merge;
 mod model_args;
 mod otlp;
 mod out_file;
 mod picture;
+mod precision;
 mod quantize;
 mod report_text;
 mod runtime;
 mod serve;
+mod served_models;
 mod service_manager;
 mod shortcut_args;
 mod signals;

@@ -45,9 +45,15 @@ pub enum ValueError {
     /// Neither `auto`, `off` nor a duration.
     #[error("it is neither `auto`, `off` nor a number of seconds above 0 and up to 86400")]
     NotWatchdog,
+    /// Neither `off` nor a duration.
+    #[error("it is neither `off` nor a number of seconds above 0 and up to 86400")]
+    NotIdle,
     /// Not a pair of sigmas.
     #[error("it is not two numbers with a comma, such as 0.9,0.2")]
     NotInterval,
+    /// Not a list of numbers.
+    #[error("it is not a list of numbers with commas, such as 1,0.5,0")]
+    NotNumbers,
 }
 
 /// Text of any kind, as long as it is valid Unicode.

@@ -1,16 +1,18 @@
 //! Fetches a network's tensors by name while it is built.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
 use super::assemble::{AssembleError, Assembler};
+use super::blocks;
 use super::origin::origin;
-use crate::checkpoint::{PartTensors, StoredType, WeightsError};
+use super::sites::Sites;
+use crate::checkpoint::{PartTensors, WeightsError};
 use crate::nn::{
-    concat, Conv2d, GroupNorm, HeadNorms, HostBytes, Linear, PackedRows, Placement, QkBounds,
-    WeightFormat,
+    concat, Conv2d, GroupNorm, HeadNorms, HostBytes, Linear, Placement, QkBounds, WeightFormat,
 };
 
 /// A module's position in a part's tree of names, and the device and types of its tensors.
@@ -19,6 +21,7 @@ pub struct Builder<'a> {
     tensors: &'a PartTensors,
     placement: &'a Placement,
     assembler: Rc<Assembler>,
+    sites: Rc<RefCell<Sites>>,
     prefix: String,
 }
 
@@ -32,6 +35,7 @@ impl<'a> Builder<'a> {
             tensors,
             placement,
             assembler: Rc::new(Assembler::new(&placement.device, placement.weights)),
+            sites: Rc::default(),
             prefix: String::new(),
         }
     }
@@ -73,6 +77,11 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Where adapters find the tensors of all that was built so far.
+    pub fn sites(&self) -> Sites {
+        self.sites.borrow().clone()
+    }
+
     /// Whether the part has the tensor.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains(&self.path(name))
@@ -84,14 +93,27 @@ impl<'a> Builder<'a> {
     /// [`WeightsError::Table`] if it is missing or has another shape,
     /// [`WeightsError::Device`] if the device does not take it.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Built<Tensor> {
+        let tensor = self.part_of_layer(name, shape)?;
+        let mut sites = self.sites.borrow_mut();
+        sites.add_parameter(self.path(name), &tensor);
+        Ok(tensor)
+    }
+
+    /// A [`tensor`](Self::tensor) that a layer stores in its own form.
+    fn part_of_layer(&self, name: &str, shape: &[usize]) -> Built<Tensor> {
         let path = self.path(name);
         let wanted = self.tensors.expect(&path, shape)?;
-        let tensor = self.assembler.tensor(wanted).map_err(|error| match error {
-            AssembleError::Weights(error) => error,
-            AssembleError::Device(source) => self.device_error(&path, source),
-        })?;
+        let tensor = self.assembler.tensor(wanted);
+        let tensor = tensor.map_err(|error| self.assemble_error(&path, error))?;
         self.tensors.mark_loaded(&path);
         Ok(tensor)
+    }
+
+    fn assemble_error(&self, name: &str, error: AssembleError) -> WeightsError {
+        match error {
+            AssembleError::Weights(error) => error,
+            AssembleError::Device(source) => self.device_error(name, source),
+        }
     }
 
     fn device_error(&self, name: &str, source: candle_core::Error) -> WeightsError {
@@ -118,18 +140,35 @@ impl<'a> Builder<'a> {
         format: WeightFormat,
     ) -> Built<Linear> {
         let at = self.at(name);
-        let bias = at.tensor("bias", &[outputs])?;
-        if let Some(rows) = self.blocks(&[(name, outputs)], inputs)? {
-            if let Some(linear) = self.packed(rows, inputs, Some(bias.clone())) {
-                return Ok(linear);
-            }
+        let bias = at.part_of_layer("bias", &[outputs])?;
+        let layers = [(name, outputs)];
+        if let Some(linear) = self.in_blocks(&layers, inputs, Some(&bias), format)? {
+            return Ok(self.with_site(linear, &layers, inputs, format));
         }
-        let weight = at.tensor("weight", &[outputs, inputs])?;
+        let weight = at.part_of_layer("weight", &[outputs, inputs])?;
         let linear = Linear::in_format(weight, Some(bias), format)
             .map_err(|source| self.device_error(&self.path(name), source))?;
-        let is_kept = format == WeightFormat::Dense;
-        let origin = is_kept.then(|| self.origin(&[(name, outputs)], inputs));
-        Ok(linear.with_origin(origin.transpose()?.flatten()))
+        let origin = match format {
+            WeightFormat::Dense => self.origin(&layers, inputs)?,
+            _ => None,
+        };
+        Ok(self.with_site(linear.with_origin(origin), &layers, inputs, format))
+    }
+
+    /// Registers a linear layer that consists of several layers of the file.
+    fn with_site(
+        &self,
+        linear: Linear,
+        layers: &[(&str, usize)],
+        inputs: usize,
+        format: WeightFormat,
+    ) -> Linear {
+        let rows = layers
+            .iter()
+            .map(|(name, outputs)| (self.path(name), *outputs));
+        let mut sites = self.sites.borrow_mut();
+        sites.add_layer(linear.id(), rows.collect(), inputs, format);
+        linear
     }
 
     /// Bounds of the queries and keys that these norms produce, or `None` where attention does not
@@ -152,18 +191,17 @@ impl<'a> Builder<'a> {
     /// Several linear layers of the same input, given by name and number of outputs, as one
     /// layer with the concatenated outputs.
     pub fn joint_linear_no_bias(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Linear> {
-        if let Some(rows) = self.blocks(layers, inputs)? {
-            if let Some(linear) = self.packed(rows, inputs, None) {
-                return Ok(linear);
-            }
+        if let Some(linear) = self.in_blocks(layers, inputs, None, WeightFormat::Dense)? {
+            return Ok(self.with_site(linear, layers, inputs, WeightFormat::Dense));
         }
         let weights = layers
             .iter()
-            .map(|(name, outputs)| self.at(name).tensor("weight", &[*outputs, inputs]))
+            .map(|(name, outputs)| self.at(name).part_of_layer("weight", &[*outputs, inputs]))
             .collect::<Built<Vec<_>>>()?;
         let parts: Vec<&Tensor> = weights.iter().collect();
         let weight = concat(&parts, 0).map_err(|source| self.device_error(&self.prefix, source))?;
-        Ok(Linear::new(weight, None).with_origin(self.origin(layers, inputs)?))
+        let linear = Linear::new(weight, None).with_origin(self.origin(layers, inputs)?);
+        Ok(self.with_site(linear, layers, inputs, WeightFormat::Dense))
     }
 
     /// Where the bytes of layers' weights can be read again as products take them.
@@ -176,34 +214,40 @@ impl<'a> Builder<'a> {
         Ok(origin(&tensors, self.placement.weights))
     }
 
-    fn packed(&self, rows: Vec<PackedRows>, inputs: usize, bias: Option<Tensor>) -> Option<Linear> {
-        Linear::in_blocks(rows, inputs, self.placement.weights, bias)
-    }
-
-    /// The rows of layers' weights as the blocks that a file has, or `None` if it has another
-    /// format. Only products on a CPU take blocks: elsewhere weights are decoded once.
-    fn blocks(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Option<Vec<PackedRows>>> {
-        if !self.placement.device.is_cpu() || self.placement.products != WeightFormat::Dense {
+    /// Layers of one input as a layer whose weight is in blocks: those of the files, unless the
+    /// placement asks for fp8, which is faster; or those that `format` asks for. `None` if there
+    /// are neither, or if a row does not consist of whole blocks.
+    fn in_blocks(
+        &self,
+        layers: &[(&str, usize)],
+        inputs: usize,
+        bias: Option<&Tensor>,
+        format: WeightFormat,
+    ) -> Built<Option<Linear>> {
+        if self.placement.products == WeightFormat::Fp8 {
             return Ok(None);
         }
         let mut rows = Vec::new();
         for (name, outputs) in layers {
-            let weight = self.at(name).path("weight");
-            for piece in &self.tensors.expect(&weight, &[*outputs, inputs])?.pieces {
-                let StoredType::Block(kind) = piece.stored() else {
-                    return Ok(None);
-                };
-                rows.push(PackedRows {
-                    kind: *kind,
-                    rows: piece.rows().len(),
-                    bytes: Arc::new(piece.bytes()?.into_owned()),
-                });
+            let path = self.at(name).path("weight");
+            let weight = self.tensors.expect(&path, &[*outputs, inputs])?;
+            match (blocks::stored(weight)?, format) {
+                (Some(stored), _) => rows.extend(stored),
+                (None, WeightFormat::Blocks(kind)) if inputs.is_multiple_of(kind.values()) => {
+                    let encoded = blocks::encoded(weight, kind);
+                    rows.push(encoded.map_err(|error| self.assemble_error(&path, error))?);
+                }
+                _ => return Ok(None),
             }
         }
-        for (name, _) in layers {
-            self.tensors.mark_loaded(&self.at(name).path("weight"));
+        let linear = Linear::in_blocks(&rows, inputs, bias.cloned(), self.placement)
+            .map_err(|source| self.device_error(&self.prefix, source))?;
+        if linear.is_some() {
+            for (name, _) in layers {
+                self.tensors.mark_loaded(&self.at(name).path("weight"));
+            }
         }
-        Ok(Some(rows))
+        Ok(linear)
     }
 
     /// A square convolution with bias.
@@ -216,7 +260,7 @@ impl<'a> Builder<'a> {
         stride: usize,
     ) -> Built<Conv2d> {
         let at = self.at(name);
-        let weight = at.tensor("weight", &[outputs, inputs, kernel, kernel])?;
+        let weight = at.part_of_layer("weight", &[outputs, inputs, kernel, kernel])?;
         Conv2d::new(weight, at.tensor("bias", &[outputs])?, stride)
             .map_err(|source| self.device_error(&self.path(name), source))
     }

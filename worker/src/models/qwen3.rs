@@ -8,6 +8,7 @@ use candle_core::{Result, Tensor};
 
 use super::builder::{Builder, Built};
 use super::embedding::EmbeddingTable;
+use super::sites::Sites;
 use crate::checkpoint::Qwen3Config;
 use crate::nn::{
     add, attention, cast, qk_norm_rope, rms_norm, swiglu, Block, Blocks, Group, HeadNorms, Heads,
@@ -104,6 +105,7 @@ pub struct Qwen3 {
     embeddings: EmbeddingTable,
     layers: Blocks<Layer>,
     norm: Tensor,
+    sites: Sites,
 }
 
 impl Qwen3 {
@@ -124,7 +126,13 @@ impl Qwen3 {
             norm: at.tensor("norm.weight", &[config.hidden_size])?,
             placement: at.placement().clone(),
             config: config.clone(),
+            sites: at.sites(),
         })
+    }
+
+    /// Where adapters find the network's tensors.
+    pub fn sites(&self) -> &Sites {
+        &self.sites
     }
 
     /// The network's geometry.

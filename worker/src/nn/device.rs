@@ -30,6 +30,15 @@ pub fn keep_freed_memory(device: &Device) -> Result<()> {
     fused().keep_freed_memory(device)
 }
 
+/// Gives the memory of dropped tensors, which [`keep_freed_memory`] keeps, back to other programs.
+///
+/// # Errors
+/// The driver fails.
+pub fn give_back_memory(device: &Device) -> Result<()> {
+    device.synchronize()?;
+    fused().give_back_memory(device)
+}
+
 /// Checks that the device multiplies 8-bit floats.
 ///
 /// # Errors
@@ -67,14 +76,6 @@ pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
 pub fn copier(device: &Device) -> Result<Box<dyn Copier>> {
     let of_device = memory().copier(device)?;
     Ok(of_device.unwrap_or_else(|| Box::new(HostCopier)))
-}
-
-/// Returns the memory that no tensor holds any more to other programs.
-///
-/// # Errors
-/// The driver fails.
-pub fn trim_memory(device: &Device) -> Result<()> {
-    memory().trim(device)
 }
 
 /// Limits the memory that tensors of this process take on a device; `None` removes the limit. An

@@ -69,12 +69,4 @@ pub trait DeviceMemory {
     fn link(&self, device: &Device) -> Result<Option<f64>> {
         Ok(None)
     }
-
-    /// Returns memory that no tensor holds to the driver.
-    ///
-    /// # Errors
-    /// The driver fails.
-    fn trim(&self, device: &Device) -> Result<()> {
-        Ok(())
-    }
 }

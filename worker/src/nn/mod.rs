@@ -37,7 +37,7 @@ mod stream;
 mod tests;
 mod weight;
 
-pub use adapter::Adapter;
+pub use adapter::{AdapterSet, LayerChange, LayerId, LowRank, LowRankPart};
 pub use attention::{
     attention, attention_and_swiglu, single_head, unmasked_attention, Mask, MAX_SCORES,
     MAX_SCORES_ON_CPU,
@@ -50,11 +50,11 @@ pub use blocks::{Block, Blocks, PagedBlocks};
 pub use conv::{upsample_nearest, Conv2d, MAX_UNFOLDED};
 pub use copy::{concat, dense};
 pub use device::{
-    available_memory, check_fp8, check_gpu, copier, device_memory, is_out_of_memory,
-    keep_freed_memory, limit_memory, link_speed, pool_memory, process_memory, trim_memory,
+    available_memory, check_fp8, check_gpu, copier, device_memory, give_back_memory,
+    is_out_of_memory, keep_freed_memory, limit_memory, link_speed, pool_memory, process_memory,
 };
 pub use embedding::{embed, timestep_embedding};
-pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, ReadyHeads};
+pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, Operands, ReadyHeads, Update, WideUp};
 pub use heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 pub use latents::{blend, guided_velocity, patchify, to_pixels};
 pub use linear::Linear;
@@ -75,7 +75,7 @@ pub use stream::{
     Copier, Group, Home, HostBytes, HostCopier, MakeCopier, PageFact, PageId, PageLayout, Pager,
     PagerStats, PinnedBytes, Residence, SlotId, Visits, SLOTS,
 };
-pub use weight::{PackedRows, SharedBytes};
+pub use weight::PackedRows;
 
 #[cfg(test)]
 pub use stream::testing::{FailingCopier, SlowCopier};

@@ -6,15 +6,17 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use ovis_protocol::{DenoiseRequest, StepCaching};
+use ovis_protocol::{AdapterUse, DenoiseRequest, StepCaching};
 use tokenizers::Tokenizer;
 
+use super::adapters::AdaptedPart;
+use super::library::AdapterLibrary;
 use super::load::Pipeline;
 use super::modulations::SIGMAS_PER_PORTION;
 use super::prompt::{most_positions, tokenize, MAX_CUT_LENGTH};
 use crate::checkpoint::{MmditConfig, Qwen3Config};
 use crate::models::vae::VaeMemory;
-use crate::nn::{MAX_SCORES, MAX_SCORES_ON_CPU};
+use crate::nn::{Placement, MAX_SCORES, MAX_SCORES_ON_CPU};
 
 /// Bytes of one value on the host, a float32.
 const HOST_VALUE: u64 = 4;
@@ -28,6 +30,8 @@ pub enum Ask<'a> {
         prompts: &'a [String],
         /// The request's `max_sequence_length`.
         max_sequence_length: usize,
+        /// The adapters that the request names.
+        adapters: &'a [AdapterUse],
     },
     /// Conditioning and latent to latent.
     Denoise {
@@ -81,6 +85,8 @@ pub struct Costs {
     value: u64,
     /// Bytes of a value of the weights. A CPU widens them for each product.
     weight: u64,
+    /// The adapters that jobs name.
+    library: Option<Arc<AdapterLibrary>>,
 }
 
 /// A product that saturates instead of overflowing.
@@ -104,14 +110,37 @@ impl Pipeline {
 impl Costs {
     /// For the jobs of a loaded model.
     fn of(pipeline: &Pipeline) -> Self {
-        let placement = pipeline.placement();
+        let transformer = pipeline.denoiser().ok();
+        Self::of_parts(
+            pipeline.text_costs(),
+            transformer.map(|model| model.config().clone()),
+            pipeline.vae_memory(),
+            pipeline.placement(),
+        )
+        .with_library(pipeline.library.clone())
+    }
+
+    /// With the adapters that jobs name.
+    pub fn with_library(mut self, library: Option<Arc<AdapterLibrary>>) -> Self {
+        self.library = library;
+        self
+    }
+
+    /// For the jobs of a model that has these parts.
+    pub(super) fn of_parts(
+        text: Option<(Qwen3Config, Arc<Tokenizer>)>,
+        transformer: Option<MmditConfig>,
+        vae: Option<VaeMemory>,
+        placement: &Placement,
+    ) -> Self {
         Self {
-            text: pipeline.text_costs(),
-            transformer: pipeline.denoiser().ok().map(|model| model.config().clone()),
-            vae: pipeline.vae_memory(),
+            text,
+            transformer,
+            vae,
             on_cpu: matches!(placement.device, Device::Cpu),
             value: placement.compute().size_in_bytes() as u64,
             weight: placement.weights.size_in_bytes() as u64,
+            library: None,
         }
     }
 
@@ -122,15 +151,37 @@ impl Costs {
             Ask::Encode {
                 prompts,
                 max_sequence_length,
-            } => self.encode(prompts, max_sequence_length),
+                adapters,
+            } => {
+                let mut cost = self.encode(prompts, max_sequence_length);
+                let bytes = self.adapters(adapters, AdaptedPart::TextEncoder);
+                cost.working = cost.working.saturating_add(bytes);
+                cost
+            }
             Ask::Denoise {
                 request,
                 latent,
                 text,
-            } => self.denoise(request, latent, text),
+            } => {
+                let mut cost = self.denoise(request, latent, text);
+                let bytes = self.adapters(&request.adapters, AdaptedPart::Transformer);
+                cost.kept = cost.kept.saturating_add(bytes);
+                cost
+            }
             Ask::Decode { latent } => self.decode(latent),
             Ask::VaeEncode { image } => self.vae_encode(image),
         }
+    }
+
+    /// Bytes that adapters take in a network: their factors as they are and joined to a stack, and
+    /// weights of their own.
+    fn adapters(&self, wanted: &[AdapterUse], part: AdaptedPart) -> u64 {
+        let Some(library) = self.library.as_ref().filter(|_| !wanted.is_empty()) else {
+            return 0;
+        };
+        let size = library.size(wanted, part);
+        let thin = size.thin.saturating_mul(2 * self.value);
+        thin.saturating_add(size.whole.saturating_mul(self.weight))
     }
 
     /// Values that an attention of `heads` heads over `length` positions holds. A CPU computes
@@ -349,6 +400,7 @@ mod tests {
         let cost = tiny_pipeline().costs().cost(Ask::Encode {
             prompts: &prompts,
             max_sequence_length: 256,
+            adapters: &[],
         });
         assert_eq!(cost, Cost::default());
     }

@@ -1,5 +1,6 @@
 //! Errors of the pipeline's operations.
 
+use crate::checkpoint::{AdapterError, WeightsError};
 use crate::nn::is_out_of_memory;
 use crate::sampling::SnapshotError;
 use crate::text::first_line;
@@ -22,6 +23,14 @@ pub enum Error {
         part: &'static str,
         /// The operation that needs it.
         operation: &'static str,
+    },
+    /// The worker lacks an adapter that the job names.
+    #[error("{message}")]
+    MissingAdapter {
+        /// Which one.
+        message: String,
+        /// What to do about it.
+        hint: String,
     },
     /// The model or a job needs more memory than there is.
     #[error("{message}")]
@@ -77,5 +86,17 @@ impl Error {
             Self::TooLarge { .. } => true,
             _ => false,
         }
+    }
+}
+
+impl From<AdapterError> for Error {
+    fn from(error: AdapterError) -> Self {
+        Self::invalid(error.to_string(), error.hint())
+    }
+}
+
+impl From<WeightsError> for Error {
+    fn from(error: WeightsError) -> Self {
+        Self::invalid(error.to_string(), error.hint())
     }
 }

@@ -12,6 +12,7 @@ use super::geometry::Geometry;
 use super::load::Pipeline;
 use crate::checkpoint::Checkpoint;
 use crate::nn::{Placement, WeightFormat};
+use crate::quants::BlockType;
 
 /// Bytes of a GPU's memory that the handles, workspaces and kernels of cuBLASLt and cuDNN take.
 const LIBRARIES: u64 = 512 << 20;
@@ -49,10 +50,14 @@ impl Parameters {
     /// Bytes of the weights in a type, with the large products in a format.
     fn bytes(self, weights: DType, products: WeightFormat) -> u64 {
         let size = weights.size_in_bytes() as u64;
-        match products {
-            WeightFormat::Fp8 => (self.all - self.large) * size + self.large,
-            WeightFormat::Dense => self.all * size,
-        }
+        let large = match products {
+            WeightFormat::Fp8 => self.large,
+            WeightFormat::Dense => self.large * size,
+            WeightFormat::Blocks(kind) => {
+                self.large.div_ceil(kind.values() as u64) * kind.bytes() as u64
+            }
+        };
+        (self.all - self.large) * size + large
     }
 
     /// Bytes of the memory of a placement's device that the weights take, with what libraries take
@@ -64,6 +69,11 @@ impl Parameters {
             LIBRARIES
         };
         self.bytes(placement.weights, placement.products) + libraries
+    }
+
+    /// Bytes of the memory of a placement's device that the weights take.
+    pub fn weights(self, placement: &Placement) -> u64 {
+        self.bytes(placement.weights, placement.products)
     }
 
     /// Checks that the memory of a placement's device has room for the weights.
@@ -96,17 +106,27 @@ impl Parameters {
         let on_cpu = placement.device.is_cpu();
         let now = self.bytes(placement.weights, placement.products);
         // Only GPUs compute in fp8.
-        let smaller = [(WeightFormat::Dense, "bf16"), (WeightFormat::Fp8, "fp8")];
+        let smaller = [
+            (WeightFormat::Dense, "bf16"),
+            (WeightFormat::Fp8, "fp8"),
+            (WeightFormat::Blocks(BlockType::Q8_0), "q8_0"),
+            (WeightFormat::Blocks(BlockType::Q4K), "q4_k"),
+        ];
+        // Beside blocks, a CPU keeps the other weights in float32.
+        let bytes = |products| match products {
+            WeightFormat::Blocks(_) if on_cpu => self.bytes(DType::F32, products),
+            _ => self.bytes(DType::BF16, products),
+        };
         let fitting = smaller.into_iter().find(|&(products, _)| {
-            let bytes = self.bytes(DType::BF16, products);
             let besides = if on_cpu { 0 } else { LIBRARIES };
-            bytes < now && bytes + besides <= free && !(products == WeightFormat::Fp8 && on_cpu)
+            bytes(products) < now
+                && bytes(products) + besides <= free
+                && !(products == WeightFormat::Fp8 && on_cpu)
         });
         match (fitting, on_cpu) {
-            (Some((products, name)), _) => format!(
-                "--precision {name} takes {}.",
-                shown_bytes(self.bytes(DType::BF16, products))
-            ),
+            (Some((products, name)), _) => {
+                format!("--precision {name} takes {}.", shown_bytes(bytes(products)))
+            }
             (None, true) => "Close other programs, or use a machine with more memory.".into(),
             (None, false) => "Close what else uses the GPU, or use a larger one.".into(),
         }
@@ -231,6 +251,7 @@ mod tests {
         };
         let advice = |free_gib: u64| parameters.smaller_precision(&placement, free_gib << 30);
         assert_eq!(advice(30), "--precision bf16 takes 20.0 GiB.");
+        assert_eq!(advice(13), "--precision q4_k takes 12.5 GiB.");
         assert!(advice(10).starts_with("Close other programs"));
         let error = Parameters {
             all: 1 << 50,

@@ -1,5 +1,6 @@
 //! The loaded model: a checkpoint's parts on a device, and the operations on them.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,9 +8,12 @@ use candle_core::{DType, Device, Tensor};
 use ovis_protocol::{DenoiseRequest, PreviewKind, PromptCut};
 use tokenizers::Tokenizer;
 
+use super::adapters::{AdapterStack, AdapterStore};
+use super::capabilities::Abilities;
 use super::codec;
 use super::denoise::DenoiseState;
 use super::error::{Error, Result};
+use super::library::AdapterLibrary;
 use super::preview;
 use super::prompt::{tokenize, PREFIX_POSITIONS};
 use super::scaling::LatentScaling;
@@ -19,11 +23,13 @@ use crate::checkpoint::{PartTensors, Qwen3Config, NATIVE_SIZE};
 use crate::models::mmdit::Mmdit;
 use crate::models::qwen3::Qwen3;
 use crate::models::vae::{Vae, VaeMemory};
-use crate::nn::{Pager, Placement};
+use crate::nn::{AdapterSet, Pager, Placement};
 use crate::sampling::{Snapshot, SnapshotError};
 
 /// The name under which a snapshot keeps the [identity](Pipeline::identity) of its model.
 const MODEL: &str = "model";
+/// The name under which it keeps the identity of the adapters.
+const ADAPTERS: &str = "adapters";
 
 /// A loaded model, with those of its parts that the checkpoint has.
 pub struct Pipeline {
@@ -37,6 +43,9 @@ pub struct Pipeline {
     pub(super) vae: Option<VaePart>,
     pub(super) pager: Rc<Pager>,
     pub(super) weights: Vec<Arc<PartTensors>>,
+    pub(super) adapters: RefCell<AdapterStore>,
+    /// The adapters that jobs name.
+    pub(super) library: Option<Arc<AdapterLibrary>>,
 }
 
 impl Pipeline {
@@ -91,19 +100,16 @@ impl Pipeline {
         vae.unwrap_or(NATIVE_SIZE)
     }
 
-    /// Names of the operations for which all parts are loaded.
-    pub fn operations(&self) -> Vec<&'static str> {
-        let encode = self.text_encoder.is_some() && self.tokenizer.is_some();
-        let vae_encode = self.vae.as_ref().is_some_and(VaePart::can_encode);
-        [
-            ("encode", encode),
-            ("denoise", self.transformer.is_some()),
-            ("decode", self.vae.is_some()),
-            ("vae-encode", vae_encode),
-        ]
-        .into_iter()
-        .filter_map(|(name, available)| available.then_some(name))
-        .collect()
+    /// What follows from the parts that are loaded.
+    pub(super) fn abilities(&self) -> Abilities {
+        Abilities {
+            encodes: self.text_encoder.is_some() && self.tokenizer.is_some(),
+            denoises: self.transformer.is_some(),
+            decodes: self.vae.is_some(),
+            encodes_images: self.vae.as_ref().is_some_and(VaePart::can_encode),
+            conditioning_width: self.conditioning_width(),
+            latent_channels: self.latent_channels(),
+        }
     }
 
     /// Encodes prompts to conditioning `[B, T, D]`, and reports what was cut from them.
@@ -115,6 +121,19 @@ impl Pipeline {
         &self,
         prompts: &[String],
         max_sequence_length: usize,
+    ) -> Result<(Conditioning, Vec<PromptCut>)> {
+        self.encode_adapted(prompts, max_sequence_length, &AdapterStack::default())
+    }
+
+    /// [`encode`](Self::encode) with adapters.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and an adapter cannot be read or applied.
+    pub fn encode_adapted(
+        &self,
+        prompts: &[String],
+        max_sequence_length: usize,
+        stack: &AdapterStack,
     ) -> Result<(Conditioning, Vec<PromptCut>)> {
         let missing = |part| Error::MissingPart {
             part,
@@ -133,7 +152,9 @@ impl Pipeline {
             .collect::<Result<Vec<_>>>()?;
         let length = tokenized.iter().map(|t| t.length).max().unwrap_or(0);
         let ids: Vec<&[u32]> = tokenized.iter().map(|t| &t.ids[..]).collect();
-        let conditioning = self.encode_ids(&ids, length)?;
+        let set = self.text_encoder_set(stack)?;
+        let encode = || self.encode_ids(&ids, length);
+        let conditioning = AdapterSet::with(set.as_ref(), encode)?;
         let cuts = tokenized
             .iter()
             .enumerate()
@@ -192,7 +213,7 @@ impl Pipeline {
         request: &DenoiseRequest,
         inputs: DenoiseInputs,
     ) -> Result<DenoiseState> {
-        DenoiseState::new(self.denoiser()?, self.scaling(), request, inputs)
+        self.start_adapted(request, inputs, &self.stack(&request.adapters)?)
     }
 
     /// Writes out the state of a denoise job, and which model it belongs to.
@@ -202,6 +223,7 @@ impl Pipeline {
     pub fn snapshot(&self, job: &DenoiseState) -> Result<Snapshot> {
         let mut snapshot = job.snapshot()?;
         snapshot.put(MODEL, self.identity());
+        snapshot.put(ADAPTERS, self.adapter_identity(job.adapters())?);
         Ok(snapshot)
     }
 
@@ -228,7 +250,16 @@ impl Pipeline {
         if snapshot.get::<String>(MODEL)? != self.identity() {
             return Err(SnapshotError::Foreign { what: "model" }.into());
         }
-        DenoiseState::resume(self.denoiser()?, self.scaling(), request, inputs, snapshot)
+        if snapshot.get::<String>(ADAPTERS)? != self.adapter_identity(&request.adapters)? {
+            return Err(SnapshotError::Foreign {
+                what: "stack of adapters",
+            }
+            .into());
+        }
+        let stack = self.stack(&request.adapters)?;
+        let adapters = |sigmas: &[f32]| self.phases(&stack, sigmas);
+        let (model, scaling) = (self.denoiser()?, self.scaling());
+        DenoiseState::resume(model, scaling, request, inputs, &adapters, snapshot)
     }
 
     /// A [snapshot](Self::snapshot) as bytes.
@@ -253,23 +284,11 @@ impl Pipeline {
         self.resume_denoise(request, inputs, &Snapshot::from_bytes(bytes)?)
     }
 
-    fn scaling(&self) -> LatentScaling {
+    pub(super) fn scaling(&self) -> LatentScaling {
         match &self.vae {
             Some(vae) => LatentScaling::of(vae.config()),
             None => LatentScaling::FLUX,
         }
-    }
-
-    /// Kinds of preview for which all parts are loaded.
-    pub fn previews(&self) -> Vec<PreviewKind> {
-        let linear = self.latent_channels() == Some(preview::CHANNELS);
-        [
-            (PreviewKind::Linear, linear),
-            (PreviewKind::Vae, self.vae.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(kind, available)| available.then_some(kind))
-        .collect()
     }
 
     /// A preview of the first image of a denoise job, if its request asks for previews and a

@@ -1,5 +1,6 @@
 //! Loading a checkpoint's parts onto a device.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -112,6 +113,8 @@ impl<'a> Loader<'a> {
             vae,
             pager: self.pager,
             weights: self.weights,
+            adapters: RefCell::default(),
+            library: None,
         })
     }
 }

@@ -7,8 +7,12 @@
 //! - [`Conditioning`], [`Latent`], [`Image`]: tensors with a checked shape
 //! - [`check_request`]: the checks of a denoise request that need no model
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
+//! - [`AdapterStack`]: the adapters that a job applies to the resident weights
+//! - [`Outline`]: a model that is not loaded
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
+mod adapted;
+mod adapters;
 mod budget;
 mod capabilities;
 mod codec;
@@ -21,9 +25,11 @@ mod fit;
 mod free_memory;
 mod geometry;
 mod inputs;
+mod library;
 mod load;
 mod loading;
 mod modulations;
+mod outline;
 mod output;
 mod plan;
 mod preview;
@@ -41,6 +47,7 @@ mod streamed;
 #[cfg(test)]
 mod testing;
 
+pub use adapters::{AdapterStack, FittedAdapter, StackedAdapter, DEFAULT_ADAPTER_MEMORY};
 pub use budget::{device_memory_left, parse_bytes, shown_bytes, Budget, NotBytes};
 pub use costs::{Ask, Cost, Costs};
 pub use denoise::DenoiseState;
@@ -48,7 +55,9 @@ pub use error::{Error, Result};
 pub use fit::{Parameters, Shortage};
 pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
+pub use library::{AdaptedCheckpoint, AdapterLibrary};
 pub use load::Pipeline;
+pub use outline::Outline;
 pub use output::Output;
 pub use plan::check_request;
 pub use prompt::{

@@ -2,7 +2,7 @@
 
 use super::error::Result;
 use super::load::Pipeline;
-use crate::nn::{trim_memory, Group, PageFact, PageId, PagedBlocks, PagerStats, Visits};
+use crate::nn::{give_back_memory, Group, PageFact, PageId, PagedBlocks, PagerStats, Visits};
 
 /// Pages' worth of free memory that stay free when pages come back, so that a little more use by
 /// others does not send them away again.
@@ -50,7 +50,7 @@ impl Pipeline {
             freed += self.evict(page)?;
         }
         let made = net(freed);
-        trim_memory(&self.placement().device)?;
+        give_back_memory(&self.placement().device)?;
         self.pager.reserve()?;
         Ok(made)
     }
@@ -95,7 +95,7 @@ impl Pipeline {
             freed += self.evict(page)?;
         }
         freed += self.pager.release_slots()?;
-        trim_memory(&self.placement().device)?;
+        give_back_memory(&self.placement().device)?;
         Ok(freed)
     }
 

@@ -14,6 +14,7 @@ use crate::checkpoint::{Checkpoint, CheckpointArgs};
 use crate::nn::{
     Copier, FailingCopier, Pager, Placement, Residence, SlowCopier, Visits, WeightFormat,
 };
+use crate::quants::BlockType;
 
 /// More pages than any group of the tiny model has.
 const MANY: usize = 16;
@@ -106,7 +107,12 @@ fn results_are_those_of_resident_weights_in_every_bit() {
         weights: DType::BF16,
         ..on_cpu(WeightFormat::Dense)
     };
-    for placement in [on_cpu(WeightFormat::Dense), on_cpu(WeightFormat::Fp8), bf16] {
+    let formats = [
+        WeightFormat::Dense,
+        WeightFormat::Fp8,
+        WeightFormat::Blocks(BlockType::Q8_0),
+    ];
+    for placement in formats.map(on_cpu).into_iter().chain([bf16]) {
         let resident = tiny(&placement, &Residence::ALL);
         let wanted = results(&resident);
         assert_eq!(resident.streaming().copies, 0);

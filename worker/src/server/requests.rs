@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ovis_protocol::{
-    Assembler, Chunk, ClientMessage, ErrorCode, JobOptions, Request, TensorError, TensorHeader,
-    WireError, WorkerMessage,
+    AdapterList, Assembler, Chunk, ClientMessage, ErrorCode, JobOptions, Request, TensorError,
+    TensorHeader, WireError, WorkerMessage,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::sender::Sender;
 use super::tokens::{Roles, Verdict};
 use super::upload::{Purpose, Upload, UPLOAD_PATIENCE};
-use super::{job_options, tensors, upload, values};
+use super::{adapters, job_options, tensors, upload, values};
 use crate::jobs::{Admitted, Client, ClientId, Content, Found, Submission};
+use crate::pipeline::AdapterLibrary;
 
 /// Handles one connection's requests.
 pub struct Requests {
@@ -22,16 +23,24 @@ pub struct Requests {
     sender: Arc<Sender>,
     uploads: HashMap<Uuid, Upload>,
     roles: Roles,
+    adapters: Option<Arc<AdapterLibrary>>,
 }
 
 impl Requests {
-    /// Requests of `client`, which has these roles, answered through `sender`.
-    pub fn new(client: Client, sender: Arc<Sender>, roles: Roles) -> Self {
+    /// Requests of `client`, which has these roles, answered through `sender`. Jobs may name the
+    /// adapters of a library.
+    pub fn new(
+        client: Client,
+        sender: Arc<Sender>,
+        roles: Roles,
+        adapters: Option<Arc<AdapterLibrary>>,
+    ) -> Self {
         Self {
             client,
             sender,
             uploads: HashMap::new(),
             roles,
+            adapters,
         }
     }
 
@@ -90,6 +99,15 @@ impl Requests {
             ClientMessage::Acknowledge { job } => {
                 self.client.acknowledge(Uuid::from_bytes(job));
             }
+            ClientMessage::ListAdapters => {
+                let library = self.adapters.clone();
+                let list = move || library.map_or_else(Vec::new, |library| library.list());
+                let list = tokio::task::spawn_blocking(list).await;
+                // A panic is logged by its hook.
+                for part in AdapterList::parts(list.unwrap_or_default()) {
+                    self.sender.push(WorkerMessage::Adapters(part));
+                }
+            }
         }
         Ok(())
     }
@@ -129,7 +147,7 @@ impl Requests {
             return Err(conflict());
         }
         let upload = match self.client.find(job) {
-            Some(found) => repeat(request, headers, found.content),
+            Some(found) => repeat(request, options.model.as_deref(), headers, found.content),
             None => self.admit(job, request, headers, options),
         };
         match upload {
@@ -158,13 +176,14 @@ impl Requests {
             .map_err(|error: TensorError| upload::invalid(&error))?;
         let assembler = Assembler::new(headers.clone()).map_err(|error| upload::invalid(&error))?;
         job_options::check(&options)?;
-        let capabilities = self.client.jobs().capabilities();
-        tensors::check(&request, &headers, capabilities)?;
+        let model = self.client.jobs().models().find(options.model.as_deref())?;
+        tensors::check(&request, &headers, &model.capabilities)?;
         let ask = tensors::ask(&request, &headers);
         let state = tensors::state_bytes(&headers);
-        let admitted = self.client.admit(job, announced, ask, state)?;
+        let admitted = self.client.admit(job, model, announced, ask, state)?;
+        let name = options.model.clone();
         let purpose = Purpose::New(Box::new(admitted), Box::new(options));
-        Upload::new(request, &headers, assembler, purpose)
+        Upload::new(request, name.as_deref(), &headers, assembler, purpose)
     }
 
     async fn chunk(&mut self, chunk: Chunk) -> Result<(), WireError> {
@@ -233,10 +252,13 @@ impl Requests {
         // Converting a large tensor takes long enough to delay other connections, so it runs
         // on a thread for blocking work.
         let (record, recorder) = (
-            self.client.record(job, &request, &options, content),
+            self.client
+                .record(job, &admitted, &request, &options, content),
             self.client.jobs().recorder().clone(),
         );
+        let library = self.adapters.clone();
         let submission = move || {
+            adapters::find(&request, library.as_deref())?;
             let tensors = assembler.finish();
             let is_journaled = recorder.accept(&record, &tensors);
             let work = values::work(request, tensors).inspect_err(|_| {
@@ -305,12 +327,19 @@ impl Requests {
 /// The upload of a job that is already there, whose tensors are compared with `content`.
 fn repeat(
     request: Request,
+    model: Option<&str>,
     headers: Vec<TensorHeader>,
     content: Content,
 ) -> Result<Upload, WireError> {
     let assembler =
         Assembler::discarding(headers.clone()).map_err(|error| upload::invalid(&error))?;
-    Upload::new(request, &headers, assembler, Purpose::Repeat(content))
+    Upload::new(
+        request,
+        model,
+        &headers,
+        assembler,
+        Purpose::Repeat(content),
+    )
 }
 
 fn log_refusal(job: Uuid, error: &WireError) {

@@ -4,6 +4,7 @@
 use ovis_protocol::limits::{MAX_PROMPTS, MAX_PROMPT_BYTES};
 use ovis_protocol::{shown, Capabilities, DType, ErrorCode, Request, TensorHeader, WireError};
 
+use super::adapters;
 use crate::jobs::wire_error;
 use crate::pipeline::{check_length, check_request, Ask};
 
@@ -47,6 +48,7 @@ pub fn check(
         ));
     }
     check_values(request, can)?;
+    adapters::check(request)?;
     let (required, optional) = names(request);
     for (i, header) in headers.iter().enumerate() {
         let name = header.name.as_str();
@@ -217,6 +219,7 @@ pub fn ask<'a>(request: &'a Request, headers: &[TensorHeader]) -> Ask<'a> {
         Request::Encode(request) => Ask::Encode {
             prompts: &request.prompts,
             max_sequence_length: request.max_sequence_length as usize,
+            adapters: &request.adapters,
         },
         Request::Denoise(request) => Ask::Denoise {
             request,

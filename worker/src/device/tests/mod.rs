@@ -1,5 +1,6 @@
 //! The device's thread: cancelling, sharing, memory, and how it ends.
 
+mod catalog;
 mod slow;
 
 use std::sync::atomic::Ordering;
@@ -138,11 +139,13 @@ fn a_result_that_is_not_finite_is_an_error() {
     let ask = Ask::Encode {
         prompts: &[],
         max_sequence_length: 1,
+        adapters: &[],
     };
     let admitted = device.admit(1, ask).unwrap();
     let request = EncodeRequest {
         prompts: vec![String::new()],
         max_sequence_length: 1,
+        adapters: vec![],
     };
     let work = Work::Encode(request);
     device.submit(1, admitted, work).unwrap();

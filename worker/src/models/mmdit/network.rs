@@ -11,6 +11,7 @@ use super::modulators::Modulators;
 use super::single::SingleBlock;
 use crate::checkpoint::{MmditConfig, TIME_EMBEDDING_WIDTH};
 use crate::models::builder::{Builder, Built};
+use crate::models::sites::Sites;
 use crate::models::step_cache::StepCache;
 use crate::nn::{
     add, cast, concat, dense, modulated_layer_norm, rms_norm, silu, subtract, timestep_embedding,
@@ -43,6 +44,7 @@ pub struct Mmdit {
     modulators: Modulators,
     final_modulation: Linear,
     final_linear: Linear,
+    sites: Sites,
 }
 
 impl Mmdit {
@@ -81,7 +83,13 @@ impl Mmdit {
             final_linear: last.linear("linear", hidden, config.in_channels)?,
             placement: at.placement().clone(),
             config: config.clone(),
+            sites: at.sites(),
         })
+    }
+
+    /// Where adapters find the network's tensors.
+    pub fn sites(&self) -> &Sites {
+        &self.sites
     }
 
     /// The network's geometry.

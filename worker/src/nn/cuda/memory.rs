@@ -43,11 +43,4 @@ impl DeviceMemory for Cuda {
             _ => Ok(None),
         }
     }
-
-    fn trim(&self, device: &Device) -> Result<()> {
-        match device {
-            Device::Cuda(device) => pool::trim(device),
-            _ => Ok(()),
-        }
-    }
 }

@@ -107,8 +107,8 @@ pub fn available_memory(device: &CudaDevice) -> Option<u64> {
     (total > 0).then(|| growth + pool.reserved.saturating_sub(pool.used))
 }
 
-/// Returns memory that no tensor holds to the driver, once all work is done.
-pub fn trim(device: &CudaDevice) -> Result<()> {
+/// See [`give_back_memory`](crate::nn::give_back_memory).
+pub fn give_back_memory(device: &CudaDevice) -> Result<()> {
     let stream = device.cuda_stream();
     stream.synchronize().map_err(Error::wrap)?;
     // SAFETY: the current pool is never destroyed here.

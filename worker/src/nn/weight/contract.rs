@@ -1,11 +1,12 @@
 //! What a weight format provides.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, TensorId};
 
-use crate::nn::fused::Factors;
+use crate::nn::fused::Operands;
 use crate::nn::scaled_rows::ScaledRows;
 
 /// A linear layer's input in the form that its weight multiplies.
@@ -14,6 +15,28 @@ pub enum Input {
     Dense(Tensor),
     /// Rows quantized to fp8.
     Fp8(ScaledRows),
+    /// A tensor `[.., in]`, and beside it the weight that is to multiply it, decoded for this use.
+    Opened {
+        /// The tensor.
+        x: Tensor,
+        /// The decoded weight `[out, in]`, in the type of `x`.
+        weight: Tensor,
+        /// The stored weight's tensor.
+        of: TensorId,
+    },
+}
+
+impl Input {
+    /// The input as a tensor.
+    ///
+    /// # Errors
+    /// Quantized rows cannot be converted back.
+    pub fn tensor(&self) -> Result<Cow<'_, Tensor>> {
+        Ok(match self {
+            Self::Dense(x) | Self::Opened { x, .. } => Cow::Borrowed(x),
+            Self::Fp8(rows) => Cow::Owned(rows.dequantize()?.to_dtype(rows.dtype)?),
+        })
+    }
 }
 
 /// A stored weight `[out, in]`.
@@ -36,8 +59,8 @@ pub trait Weight: Debug + Send + Sync {
     /// The shapes do not fit, or the operation was cancelled.
     fn product(&self, input: &Input, bias: Option<&Tensor>) -> Result<Tensor>;
 
-    /// The factors for a fused product, or `None` if there is none for this weight and input.
-    fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>>;
+    /// What a fused product multiplies, or `None` if there is none for this weight and input.
+    fn operands<'a>(&'a self, input: &'a Input) -> Option<Operands<'a>>;
 
     /// The one large tensor, contiguous, which can be kept elsewhere; scales are not part of it.
     /// `None` if nothing of the weight can leave its device.

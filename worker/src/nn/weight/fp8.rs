@@ -6,7 +6,7 @@ use candle_core::{DType, Result, Tensor};
 
 use super::contract::{Input, Weight};
 use crate::nn::backend::fused;
-use crate::nn::fused::{Factors, Fused};
+use crate::nn::fused::{Fused, Operands};
 use crate::nn::gradients::tracked;
 use crate::nn::norm::{modulated_layer_norm, modulated_layer_norm_fp8};
 use crate::nn::product::multiply;
@@ -61,8 +61,10 @@ impl Weight for Fp8 {
     fn product(&self, input: &Input, bias: Option<&Tensor>) -> Result<Tensor> {
         match input {
             Input::Fp8(rows) => self.rows_product(rows, bias),
-            Input::Dense(x) if !tracked(&[x]) => self.rows_product(&quantize_rows(x)?, bias),
-            Input::Dense(x) => {
+            Input::Dense(x) | Input::Opened { x, .. } if !tracked(&[x]) => {
+                self.rows_product(&quantize_rows(x)?, bias)
+            }
+            Input::Dense(x) | Input::Opened { x, .. } => {
                 // Rounding has no derivative, so the gradient passes through it unchanged
                 // (Bengio et al. 2013).
                 let wide = x.to_dtype(DType::F32)?;
@@ -73,10 +75,10 @@ impl Weight for Fp8 {
         }
     }
 
-    fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>> {
+    fn operands<'a>(&'a self, input: &'a Input) -> Option<Operands<'a>> {
         match input {
-            Input::Fp8(x) => Some(Factors::Fp8(x, &self.0)),
-            Input::Dense(_) => None,
+            Input::Fp8(x) => Some(Operands::Fp8(x, &self.0)),
+            Input::Dense(_) | Input::Opened { .. } => None,
         }
     }
 
