@@ -48,7 +48,7 @@ pub use error::{Error, Result};
 pub use fit::{Parameters, Shortage};
 pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
-pub use library::{AdaptedCheckpoint, AdapterLibrary};
+pub use library::{AdaptedCheckpoint, AdapterLibrary, NewAdapter};
 pub use load::Pipeline;
 pub use output::Output;
 pub use plan::check_request;

@@ -31,6 +31,7 @@ enum Route {
     Jobs,
     Job(Uuid),
     Drain,
+    Adapters,
 }
 
 impl Route {
@@ -42,6 +43,7 @@ impl Route {
             "/metrics" => Self::Metrics,
             "/jobs" => Self::Jobs,
             "/drain" => Self::Drain,
+            "/adapters" => Self::Adapters,
             _ => Self::Job(path.strip_prefix("/jobs/")?.parse().ok()?),
         })
     }
@@ -51,6 +53,7 @@ impl Route {
         match self {
             Self::Job(_) => &[Method::DELETE],
             Self::Drain => &[Method::POST],
+            Self::Adapters => &[Method::POST],
             _ => &[Method::GET, Method::HEAD],
         }
     }
@@ -62,6 +65,7 @@ impl Route {
             Self::Healthz | Self::Readyz => None,
             Self::Health | Self::Metrics | Self::Jobs => Some(Role::Observe),
             Self::Job(_) | Self::Drain => Some(Role::Administer),
+            Self::Adapters => Some(Role::Submit),
         }
     }
 
@@ -77,6 +81,7 @@ impl Route {
             }
             Self::Jobs => json(StatusCode::OK, operator::jobs(&context.jobs)),
             Self::Drain => json(StatusCode::OK, operator::drain(&context.jobs, by)),
+            Self::Adapters => upload(),
             Self::Job(id) => match operator::cancel(&context.jobs, id, by) {
                 Some(body) => json(StatusCode::OK, body),
                 None => text(
@@ -88,7 +93,8 @@ impl Route {
     }
 }
 
-/// The answer to a request from `address`.
+/// The answer to a request from `address`. Two are none: 101 upgrades the connection to a
+/// websocket, and 100 lets an adapter be [uploaded](super::adapter_upload).
 pub fn answer(request: &Request<impl Sized>, address: IpAddr, context: &Context) -> Answer {
     if let Some(wait) = context.failures.keeps_out(address) {
         context.jobs.metrics().count_refusal(Refusal::Failures);
@@ -123,7 +129,8 @@ pub fn answer(request: &Request<impl Sized>, address: IpAddr, context: &Context)
         return with(refusal, header::ALLOW, &methods.join(", "));
     }
     // A web page may send such a request to any address, but not without its origin.
-    if route.role() == Some(Role::Administer) && request.headers().contains_key(header::ORIGIN) {
+    let changes = !methods.contains(&Method::GET);
+    if changes && request.headers().contains_key(header::ORIGIN) {
         return foreign_page();
     }
     match route
@@ -253,6 +260,13 @@ fn upgrade(request: &Request<impl Sized>, context: &Context) -> Answer {
     }
 }
 
+/// Not an answer: its status says that the request may upload an adapter, which the caller reads.
+fn upload() -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::CONTINUE;
+    answer
+}
+
 fn foreign_page() -> Answer {
     text(
         StatusCode::FORBIDDEN,
@@ -279,11 +293,11 @@ fn state((is_ok, body): (bool, String)) -> Answer {
     }
 }
 
-fn json(status: StatusCode, body: String) -> Answer {
+pub(super) fn json(status: StatusCode, body: String) -> Answer {
     of_type(status, "application/json", body)
 }
 
-fn text(status: StatusCode, sentence: &str) -> Answer {
+pub(super) fn text(status: StatusCode, sentence: &str) -> Answer {
     of_type(status, "text/plain; charset=utf-8", format!("{sentence}\n"))
 }
 
