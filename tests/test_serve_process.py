@@ -104,6 +104,10 @@ def test_health_and_metrics(worker) -> None:
     # Other tests of this worker may have left before they acknowledged their results.
     assert health.pop("kept_bytes") <= 2 << 30
     assert health.pop("kept_jobs") >= 0
+    (model,) = health.pop("models")
+    assert model.pop("bytes") > 0
+    expected = {"name": "default", "model": "diffusers", "precision": "f32", "state": "resident"}
+    assert model == expected
     assert health == {
         "status": "ok",
         "protocol": wire.PROTOCOL_VERSION,

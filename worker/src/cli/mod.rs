@@ -40,6 +40,7 @@ mod quantize;
 mod report_text;
 mod runtime;
 mod serve;
+mod served_models;
 mod service_manager;
 mod shortcut_args;
 mod signals;

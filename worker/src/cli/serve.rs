@@ -15,13 +15,14 @@ use super::listening::{Bound, ListenArgs};
 use super::lora_dir_args::{read_ahead, LoraDirArgs};
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::otlp::OtlpArgs;
+use super::served_models::ServedModels;
 use super::service_manager::ServiceManager;
 use super::tls_args::{Reach, TlsArgs};
 use super::token_args::{TokenArgs, MAKE_A_TOKEN};
 use super::values::{parsed, seconds, text, whole_within};
 use super::watchdog::Watchdog;
-use super::{loading, runtime, signals};
-use crate::device::{self, StartError, DEFAULT_MODEL};
+use super::{runtime, signals};
+use crate::device::{self, StartError};
 use crate::jobs::{Jobs, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
 use crate::pipeline::AdapterLibrary;
@@ -43,6 +44,8 @@ pub struct ServeArgs {
     or_demo: bool,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    models: ServedModels,
     #[command(flatten)]
     listen: ListenArgs,
     /// Most jobs that may wait in the queue. One client can take at most a third of them.
@@ -244,33 +247,26 @@ async fn load(
     args: &ServeArgs,
     tracer: Option<SdkTracer>,
 ) -> Result<(Jobs, Arc<AdapterLibrary>), CliError> {
-    let (model, device, or_demo) = (args.model.clone(), args.device.clone(), args.or_demo);
+    let (files, device, or_demo) = (args.model.clone(), args.device.clone(), args.or_demo);
+    let models = args.models.clone();
     let limits = args.keeping.limits(args.queue, args.queue_per_owner);
     let (journal, watchdog) = (args.keeping.journal()?, args.watchdog);
     let (lora, opened) = (args.lora.clone(), Arc::new(OnceLock::new()));
     tokio::task::spawn_blocking(move || {
         let found = opened.clone();
         let load = move || {
-            let say = |line: &str| tracing::info!("{line}");
-            let checkpoint = model.open_or_demo(or_demo, say)?;
-            let pipeline = loading::load(&checkpoint, &device.placement(say)?, say)?;
-            loading::warm_up(&pipeline, say)?;
-            say(&loading::paths(&pipeline)?);
-            let adapters = lora.library(&checkpoint, model.model.as_deref());
-            let adapters = found.get_or_init(|| adapters).clone();
-            let pipeline = pipeline
-                .with_library(adapters)
-                .with_adapter_memory(lora.memory());
-            Ok::<_, CliError>(pipeline.with_host_memory(device.host_memory()))
+            let served = models.load(&files, or_demo, &device, &lora)?;
+            found.get_or_init(|| served.adapters);
+            Ok::<_, CliError>((served.catalog, served.budget))
         };
-        let make = move |model, budget| {
+        let make = move |models, budget| {
             let jobs = match journal {
-                Some(journal) => Jobs::with_journal(limits, journal, model, budget),
-                None => Jobs::new(limits, model, budget),
+                Some(journal) => Jobs::with_journal(limits, journal, models, budget),
+                None => Jobs::new(limits, models, budget),
             };
             jobs.with_tracer(tracer)
         };
-        let jobs = device::start_with(DEFAULT_MODEL, load, make)?;
+        let jobs = device::start_with(load, make)?;
         if let Some(limit) = watchdog.limit(jobs.capabilities().device == "cpu") {
             device::watch(jobs.clone(), limit)
                 .map_err(|e| CliError::new(format!("the watchdog cannot start: {e}"), ""))?;
@@ -288,6 +284,7 @@ async fn load(
 
 fn announce(listener: &TcpListener, jobs: &Jobs, tls: Option<&Tls>) {
     let can = jobs.capabilities();
+    let models: Vec<_> = can.models.iter().map(|model| &*model.name).collect();
     match listener.local_addr() {
         Ok(address) => tracing::info!(
             %address,
@@ -295,6 +292,7 @@ fn announce(listener: &TcpListener, jobs: &Jobs, tls: Option<&Tls>) {
             device = can.device,
             precision = can.precision,
             operations = can.operations.join(" "),
+            models = models.join(" "),
             fingerprint = tls.map(Tls::fingerprint),
             "ready"
         ),

@@ -124,6 +124,8 @@ impl Jobs {
         models: ModelList,
         budget: Budget,
     ) -> Self {
+        let loaded = models.iter().filter(|model| model.is_loaded());
+        let loaded = loaded.map(|model| model.costs.weights()).sum();
         Self {
             shared: Arc::new(Shared::new(
                 QueueLimits {
@@ -131,7 +133,7 @@ impl Jobs {
                     per_owner: limits.queue_per_owner,
                 },
                 store,
-                Ledger::new(budget),
+                Ledger::new(budget).with_loaded(loaded),
                 recorder,
             )),
             limits,
@@ -270,7 +272,7 @@ impl Jobs {
 
     /// Bytes of the loaded weights.
     pub fn weight_bytes(&self) -> u64 {
-        self.models.iter().map(|model| model.weight_bytes).sum()
+        self.models.loaded_bytes()
     }
 
     /// Waits until the device works no more, and says why.

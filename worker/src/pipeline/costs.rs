@@ -16,7 +16,7 @@ use super::modulations::SIGMAS_PER_PORTION;
 use super::prompt::{most_positions, tokenize, MAX_CUT_LENGTH};
 use crate::checkpoint::{MmditConfig, Qwen3Config};
 use crate::models::vae::VaeMemory;
-use crate::nn::{MAX_SCORES, MAX_SCORES_ON_CPU};
+use crate::nn::{Placement, MAX_SCORES, MAX_SCORES_ON_CPU};
 
 /// Bytes of one value on the host, a float32.
 const HOST_VALUE: u64 = 4;
@@ -110,15 +110,37 @@ impl Pipeline {
 impl Costs {
     /// For the jobs of a loaded model.
     fn of(pipeline: &Pipeline) -> Self {
-        let placement = pipeline.placement();
+        let transformer = pipeline.denoiser().ok();
+        Self::of_parts(
+            pipeline.text_costs(),
+            transformer.map(|model| model.config().clone()),
+            pipeline.vae_memory(),
+            pipeline.placement(),
+        )
+        .with_library(pipeline.library.clone())
+    }
+
+    /// With the adapters that jobs name.
+    pub fn with_library(mut self, library: Option<Arc<AdapterLibrary>>) -> Self {
+        self.library = library;
+        self
+    }
+
+    /// For the jobs of a model that has these parts.
+    pub(super) fn of_parts(
+        text: Option<(Qwen3Config, Arc<Tokenizer>)>,
+        transformer: Option<MmditConfig>,
+        vae: Option<VaeMemory>,
+        placement: &Placement,
+    ) -> Self {
         Self {
-            text: pipeline.text_costs(),
-            transformer: pipeline.denoiser().ok().map(|model| model.config().clone()),
-            vae: pipeline.vae_memory(),
+            text,
+            transformer,
+            vae,
             on_cpu: matches!(placement.device, Device::Cpu),
             value: placement.compute().size_in_bytes() as u64,
             weight: placement.weights.size_in_bytes() as u64,
-            library: pipeline.library.clone(),
+            library: None,
         }
     }
 

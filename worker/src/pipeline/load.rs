@@ -8,6 +8,7 @@ use ovis_protocol::{DenoiseRequest, PreviewKind, PromptCut};
 use tokenizers::Tokenizer;
 
 use super::adapters::{AdapterStack, AdapterStore};
+use super::capabilities::Abilities;
 use super::codec;
 use super::denoise::DenoiseState;
 use super::error::{Error, Result};
@@ -177,19 +178,16 @@ impl Pipeline {
         vae.unwrap_or(NATIVE_SIZE)
     }
 
-    /// Names of the operations for which all parts are loaded.
-    pub fn operations(&self) -> Vec<&'static str> {
-        let encode = self.text_encoder.is_some() && self.tokenizer.is_some();
-        let vae_encode = self.vae.as_ref().is_some_and(Vae::can_encode);
-        [
-            ("encode", encode),
-            ("denoise", self.transformer.is_some()),
-            ("decode", self.vae.is_some()),
-            ("vae-encode", vae_encode),
-        ]
-        .into_iter()
-        .filter_map(|(name, available)| available.then_some(name))
-        .collect()
+    /// What follows from the parts that are loaded.
+    pub(super) fn abilities(&self) -> Abilities {
+        Abilities {
+            encodes: self.text_encoder.is_some() && self.tokenizer.is_some(),
+            denoises: self.transformer.is_some(),
+            decodes: self.vae.is_some(),
+            encodes_images: self.vae.as_ref().is_some_and(Vae::can_encode),
+            conditioning_width: self.conditioning_width(),
+            latent_channels: self.latent_channels(),
+        }
     }
 
     /// Encodes prompts to conditioning `[B, T, D]`, and reports what was cut from them.
@@ -370,18 +368,6 @@ impl Pipeline {
             Some(vae) => LatentScaling::of(vae.config()),
             None => LatentScaling::FLUX,
         }
-    }
-
-    /// Kinds of preview for which all parts are loaded.
-    pub fn previews(&self) -> Vec<PreviewKind> {
-        let linear = self.latent_channels() == Some(preview::CHANNELS);
-        [
-            (PreviewKind::Linear, linear),
-            (PreviewKind::Vae, self.vae.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(kind, available)| available.then_some(kind))
-        .collect()
     }
 
     /// A preview of the first image of a denoise job, if its request asks for previews and a

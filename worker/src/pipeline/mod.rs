@@ -8,6 +8,7 @@
 //! - [`check_request`]: the checks of a denoise request that need no model
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
 //! - [`AdapterStack`]: the adapters that a job applies to the resident weights
+//! - [`Outline`]: a model that is not loaded
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
 mod adapted;
@@ -27,6 +28,7 @@ mod inputs;
 mod library;
 mod load;
 mod modulations;
+mod outline;
 mod output;
 mod plan;
 mod preview;
@@ -50,6 +52,7 @@ pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
 pub use library::{AdaptedCheckpoint, AdapterLibrary, NewAdapter};
 pub use load::Pipeline;
+pub use outline::Outline;
 pub use output::Output;
 pub use plan::check_request;
 pub use prompt::{

@@ -25,6 +25,7 @@ pub fn health(jobs: &Jobs) -> (bool, String) {
         "model": can.model,
         "device": can.device,
         "precision": can.precision,
+        "models": models(jobs),
         "queued": status.queued,
         "running": status.running,
         "kept_bytes": kept.bytes,
@@ -34,6 +35,21 @@ pub fn health(jobs: &Jobs) -> (bool, String) {
         "is_durable": jobs.keeping().is_durable,
     });
     (is_ok, format!("{body}\n"))
+}
+
+/// The models, and where their weights are.
+fn models(jobs: &Jobs) -> Vec<serde_json::Value> {
+    let models = jobs.models().iter().map(|model| {
+        let (state, bytes) = model.weights();
+        serde_json::json!({
+            "name": &*model.name,
+            "model": model.capabilities.model,
+            "precision": model.capabilities.precision,
+            "state": state.name(),
+            "bytes": bytes,
+        })
+    });
+    models.collect()
 }
 
 /// `/healthz`: whether the worker is alive, and a JSON object that says so.

@@ -1,5 +1,6 @@
 //! The device's thread: cancelling, sharing, memory, and how it ends.
 
+mod catalog;
 mod slow;
 
 use std::sync::atomic::Ordering;
