@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest, Sha256};
 
 use super::folders::names;
-use crate::pipeline::budget::shown_bytes;
 use crate::pipeline::error::{Error, Result};
 
 /// Most bytes of all uploaded files together.
@@ -34,11 +33,7 @@ impl NewAdapter {
         let held = sizes.sum::<u64>();
         if held.saturating_add(length) > MAX_ALL {
             return Err(Error::TooLarge {
-                message: format!(
-                    "the uploaded adapters take {} of {}",
-                    shown_bytes(held),
-                    shown_bytes(MAX_ALL)
-                ),
+                message: format!("the uploaded adapters take {held} of {MAX_ALL} bytes"),
                 hint: "Ask the operator to remove some.".into(),
             });
         }
