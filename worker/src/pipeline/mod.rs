@@ -55,7 +55,7 @@ pub use error::{Error, Result};
 pub use fit::{Parameters, Shortage};
 pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
-pub use library::{AdaptedCheckpoint, AdapterLibrary};
+pub use library::{AdaptedCheckpoint, AdapterLibrary, NewAdapter};
 pub use load::Pipeline;
 pub use outline::Outline;
 pub use output::Output;
