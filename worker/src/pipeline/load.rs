@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use ovis_protocol::{DenoiseRequest, PreviewKind, PromptCut};
 use tokenizers::Tokenizer;
 
+use super::abilities::Abilities;
 use super::adapters::{AdapterStack, AdapterStore};
-use super::capabilities::Abilities;
 use super::codec;
 use super::denoise::DenoiseState;
 use super::error::{Error, Result};

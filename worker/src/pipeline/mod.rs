@@ -7,10 +7,11 @@
 //! - [`Conditioning`], [`Latent`], [`Image`]: tensors with a checked shape
 //! - [`check_request`]: the checks of a denoise request that need no model
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
-//! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`Outline`]: a model that is not loaded
+//! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
+mod abilities;
 mod adapted;
 mod adapters;
 mod budget;
