@@ -101,7 +101,7 @@ async fn a_repeated_submit_names_the_same_model() {
 }
 
 #[tokio::test]
-async fn a_worker_without_folders_of_adapters_lists_and_applies_none() {
+async fn without_a_library_no_adapters_are_listed_or_applied() {
     let server = server().await;
     let mut client = Client::connect(&server).await;
     client.send(&ClientMessage::ListAdapters).await;
@@ -111,8 +111,8 @@ async fn a_worker_without_folders_of_adapters_lists_and_applies_none() {
         adapters: vec![AdapterUse::new("neon.safetensors", 1.0)],
         ..DenoiseRequest::new(1, 2, 1.0)
     }));
-    let tensors = vec![positive(), latent(2)];
-    client.submit(1, request, tensors).await;
+    let headers = vec![positive().0, latent(2).0];
+    client.send(&submit(1, request, headers)).await;
     let error = refusal(&mut client, 1).await;
     assert_eq!(error.code, ErrorCode::Unsupported);
     assert!(error.message.contains("`neon.safetensors`"), "{error}");
