@@ -7,10 +7,11 @@
 //! - [`Conditioning`], [`Latent`], [`Image`]: tensors with a checked shape
 //! - [`check_request`]: the checks of a denoise request that need no model
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
-//! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`Outline`]: a model that is not loaded
+//! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
+mod abilities;
 mod adapted;
 mod adapters;
 mod budget;
@@ -27,18 +28,23 @@ mod geometry;
 mod inputs;
 mod library;
 mod load;
+mod loading;
 mod modulations;
 mod outline;
 mod output;
 mod plan;
 mod preview;
 mod prompt;
+mod residence;
 mod scaling;
 mod types;
+mod vae_part;
 mod warm_up;
 
 #[cfg(test)]
 mod resumed;
+#[cfg(test)]
+mod streamed;
 #[cfg(test)]
 mod testing;
 
