@@ -68,8 +68,6 @@ function setUp(node) {
       const query = new URLSearchParams({ name: found.name, hash: found.hash });
       picture.src = api.apiURL(
         `/ovis-worker/workers/${encodeURIComponent(label)}/adapters/picture?${query}`);
-    } else {
-      picture.removeAttribute("src");
     }
     const lines = [
       problem,

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ovis_protocol::DenoiseRequest;
+use ovis_protocol::{AdapterUse, DenoiseRequest, SigmaInterval};
 
 use super::layer::{merged_weight, Applied};
 use super::network::Network;
@@ -14,7 +14,7 @@ use crate::models::mmdit::Mmdit;
 use crate::nn::{relative_error, AdapterSet, LayerChange, Residence, WeightFormat};
 use crate::pipeline::loading::Loader;
 use crate::pipeline::testing::{on_cpu, tiny_inputs, tiny_pipeline, tiny_pipeline_with};
-use crate::pipeline::{DenoiseState, Latent, Pipeline};
+use crate::pipeline::{AdaptedCheckpoint, AdapterLibrary, DenoiseState, Latent, Pipeline};
 
 /// Distinct small values.
 fn values(count: usize, seed: usize) -> Vec<f32> {
@@ -281,6 +281,49 @@ fn phases_follow_the_sigmas() {
             .to_string()
             .contains("a part of 1 to 0"));
     }
+}
+
+#[test]
+fn jobs_with_adapters_are_resumed_unless_a_file_has_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    write(&path, &lora(1));
+    let folders = vec![folder.path().to_owned()];
+    let library = AdapterLibrary::new(folders, AdaptedCheckpoint::default(), true);
+    let pipeline = tiny_pipeline().with_library(library.into());
+    let half = AdapterUse {
+        interval: Some(SigmaInterval {
+            start: 1.0,
+            end: 0.7,
+        }),
+        ..AdapterUse::new("a.safetensors", 1.5)
+    };
+    let request = DenoiseRequest {
+        adapters: vec![AdapterUse::new("a.safetensors", 0.5), half],
+        ..DenoiseRequest::new(3, 4, 4.0)
+    };
+    let inputs = || tiny_inputs(1, false);
+    let start = || pipeline.start_denoise(&request, inputs()).unwrap();
+    let wanted = bits(&finished(&pipeline, start()));
+    let plain = DenoiseRequest::new(3, 4, 4.0);
+    let plain = pipeline.start_denoise(&plain, inputs()).unwrap();
+    assert_ne!(bits(&finished(&pipeline, plain)), wanted);
+    let mut job = start();
+    let mut written = Vec::new();
+    for _ in 0..4 {
+        written.push(pipeline.snapshot(&job).unwrap());
+        job.step(pipeline.denoiser().unwrap()).unwrap();
+    }
+    for snapshot in &written {
+        let resumed = pipeline.resume_denoise(&request, inputs(), snapshot);
+        assert_eq!(bits(&finished(&pipeline, resumed.unwrap())), wanted);
+    }
+    let mut other = lora(2);
+    other.extend(full(3));
+    write(&path, &other);
+    let refused = pipeline.resume_denoise(&request, inputs(), &written[1]);
+    let error = refused.err().unwrap().to_string();
+    assert!(error.contains("its stack of adapters differs"), "{error}");
 }
 
 #[test]
