@@ -5,6 +5,7 @@ use ovis_protocol::{Capabilities, PreviewKind};
 use super::load::Pipeline;
 use super::preview;
 use super::types::SIZE_MULTIPLE;
+use super::vae_part::VaePart;
 use crate::nn::Placement;
 use crate::sampling::{Scheduler, SAMPLERS};
 
@@ -78,5 +79,17 @@ impl Pipeline {
     /// What the loaded checkpoint can do: its operations, limits and samplers.
     pub fn capabilities(&self) -> Capabilities {
         self.abilities().capabilities(self.name(), self.placement())
+    }
+
+    /// What follows from the parts that are loaded.
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            encodes: self.text_encoder.is_some() && self.tokenizer.is_some(),
+            denoises: self.transformer.is_some(),
+            decodes: self.vae.is_some(),
+            encodes_images: self.vae.as_ref().is_some_and(VaePart::can_encode),
+            conditioning_width: self.conditioning_width(),
+            latent_channels: self.latent_channels(),
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::{Latent, Pipeline};
 use crate::checkpoint::test_files::{write_checkpoint, Naming};
 use crate::checkpoint::{Checkpoint, CheckpointArgs};
 use crate::nn::{
-    Copier, FailingCopier, Pager, Placement, Residence, SlowCopier, Visits, WeightFormat,
+    test_gpu, Copier, FailingCopier, Pager, Placement, Residence, SlowCopier, Visits, WeightFormat,
 };
 use crate::quants::BlockType;
 
@@ -122,6 +122,44 @@ fn results_are_those_of_resident_weights_in_every_bit() {
             let stats = streamed.streaming();
             assert!(stats.streamed_bytes > 0 && stats.copied_bytes >= stats.streamed_bytes);
             assert_eq!(streamed.has_vae_on_device(), Some(false));
+        }
+    }
+}
+
+#[test]
+fn results_on_a_gpu_are_those_of_resident_weights_in_every_bit() {
+    let Some(device) = test_gpu() else { return };
+    let formats = [
+        WeightFormat::Dense,
+        WeightFormat::Fp8,
+        WeightFormat::Blocks(BlockType::Q8_0),
+    ];
+    for products in formats {
+        let placement = Placement {
+            device: device.clone(),
+            weights: DType::BF16,
+            products,
+        };
+        let wanted = results(&tiny(&placement, &Residence::ALL));
+        for residence in [nothing_stays(), every_second_stays()] {
+            let not_pinned = Residence {
+                pinned: 0,
+                ..residence.clone()
+            };
+            for residence in [residence, not_pinned] {
+                let streamed = tiny(&placement, &residence);
+                assert!(results(&streamed) == wanted, "{products:?} {residence:?}");
+                let stats = streamed.streaming();
+                assert_eq!(stats.pinned_bytes == 0, residence.pinned == 0);
+            }
+        }
+        // Out and in again while jobs come and go.
+        let pipeline = tiny(&placement, &Residence::ALL);
+        for _ in 0..3 {
+            pipeline.unload().unwrap();
+            assert!(results(&pipeline) == wanted, "{products:?} after an unload");
+            pipeline.settle(u64::MAX / 4).unwrap();
+            assert!(results(&pipeline) == wanted, "{products:?} after a settle");
         }
     }
 }
