@@ -118,9 +118,8 @@ enum AlsoError {
 }
 
 fn precisions() -> String {
-    let all = Precision::value_variants()
-        .iter()
-        .filter_map(ValueEnum::to_possible_value);
+    let all = Precision::value_variants().iter();
+    let all = all.filter_map(ValueEnum::to_possible_value);
     let all: Vec<_> = all.map(|value| value.get_name().to_owned()).collect();
     all.join(", ")
 }
@@ -191,19 +190,10 @@ struct Source {
     or_demo: bool,
     placement: Placement,
     host_memory: Option<u64>,
+    /// The adapters that jobs may name, which all models share.
     adapters: Arc<AdapterLibrary>,
+    /// Bytes that adapters may keep between jobs.
     adapter_memory: u64,
-}
-
-/// What is served: all models, the memory that those which are loaded leave for jobs, and the
-/// adapters of the main one.
-pub struct Served {
-    /// The models, of which the main one is loaded.
-    pub catalog: Catalog<Pipeline>,
-    /// The memory for jobs.
-    pub budget: Budget,
-    /// The adapters that clients may name, fitted to the main model.
-    pub adapters: Arc<AdapterLibrary>,
 }
 
 fn say(line: &str) {
@@ -218,10 +208,10 @@ impl Source {
     fn load(&self, checkpoint: &Checkpoint) -> Result<Pipeline, CliError> {
         let pipeline = loading::load(checkpoint, &self.placement, say)?;
         loading::warm_up(&pipeline, say)?;
+        let pipeline = pipeline.with_host_memory(self.host_memory);
         Ok(pipeline
             .with_library(self.adapters.clone())
-            .with_adapter_memory(self.adapter_memory)
-            .with_host_memory(self.host_memory))
+            .with_adapter_memory(self.adapter_memory))
     }
 
     /// Loads the model again, after it was unloaded.
@@ -267,7 +257,8 @@ impl JobCosts for WithWeights {
 }
 
 impl ServedModels {
-    /// Opens all models and loads the main one.
+    /// Opens all models and loads the main one. Returns them, the memory that is left for jobs, and
+    /// the adapters that jobs may name.
     ///
     /// # Errors
     /// A name is given twice, a model cannot be opened, or the main one cannot be loaded.
@@ -277,21 +268,20 @@ impl ServedModels {
         or_demo: bool,
         device: &DeviceArgs,
         lora: &LoraDirArgs,
-    ) -> Result<Served, CliError> {
+    ) -> Result<(Catalog<Pipeline>, Budget, Arc<AdapterLibrary>), CliError> {
         self.check()?;
-        let placement = device.placement(say)?;
         let checkpoint = files.open_or_demo(or_demo, say)?;
         let adapters = lora.library(&checkpoint, files.model.as_deref());
         let main = Source {
             files: files.clone(),
             or_demo,
-            placement,
+            placement: device.placement(say)?,
             host_memory: device.host_memory(),
             adapters: adapters.clone(),
             adapter_memory: lora.memory(),
         };
         // The others are opened first, so that a wrong path is reported before anything is loaded.
-        let others = self.also.iter().map(|also| self.other(also, &main, lora));
+        let others = self.also.iter().map(|also| self.other(also, &main));
         let others = others.collect::<Result<Vec<_>, _>>()?;
         let weights = Parameters::of(&checkpoint).weights(&main.placement);
         let pipeline = main.load(&checkpoint)?;
@@ -308,15 +298,11 @@ impl ServedModels {
         };
         let budget = pipeline.budget();
         let reload = Box::new(move || main.reload());
-        let mut catalog = Catalog::new(model, pipeline, Some(reload), retention);
+        let mut models = Catalog::new(model, pipeline, Some(reload), retention);
         for (model, source) in others {
-            catalog.push(model, Box::new(move || source.reload()));
+            models.push(model, Box::new(move || source.reload()));
         }
-        Ok(Served {
-            catalog,
-            budget,
-            adapters,
-        })
+        Ok((models, budget, adapters))
     }
 
     fn check(&self) -> Result<(), CliError> {
@@ -329,6 +315,12 @@ impl ServedModels {
                 "Give each --also another name, and another than --name.",
             ));
         }
+        if self.also.iter().any(|also| also.name == DEFAULT_MODEL) {
+            return Err(CliError::new(
+                format!("`{DEFAULT_MODEL}` stands for the model in --model"),
+                "Give the --also another name.",
+            ));
+        }
         match names.len() > MAX_MODELS {
             true => Err(CliError::new(
                 format!("{} models are more than {MAX_MODELS}", names.len()),
@@ -339,25 +331,14 @@ impl ServedModels {
     }
 
     /// A model beside the main one, without its weights.
-    fn other(
-        &self,
-        also: &Also,
-        main: &Source,
-        lora: &LoraDirArgs,
-    ) -> Result<(Model, Source), CliError> {
+    fn other(&self, also: &Also, main: &Source) -> Result<(Model, Source), CliError> {
         let named = |error: CliError| {
             let message = format!("the model `{}`: {}", also.name, error.message);
             CliError::new(message, error.hint)
         };
-        let files = also.files(&main.files);
-        let or_demo = main.or_demo && also.path.is_none();
-        let checkpoint = files.open_or_demo(or_demo, say);
-        let checkpoint = checkpoint.map_err(|error| named(error.into()))?;
         let source = Source {
-            adapters: lora.library(&checkpoint, main.files.model.as_deref()),
-            adapter_memory: lora.memory(),
-            files,
-            or_demo,
+            files: also.files(&main.files),
+            or_demo: main.or_demo && also.path.is_none(),
             placement: match also.precision {
                 None => main.placement.clone(),
                 Some(precision) => {
@@ -366,16 +347,20 @@ impl ServedModels {
                     precision.placed(device)
                 }
             },
-            host_memory: main.host_memory,
+            ..main.clone()
         };
-        let outline = Outline::of(&checkpoint, &source.placement);
+        let checkpoint = source.open().map_err(named)?;
+        let outline = Outline::of(
+            &checkpoint,
+            &source.placement,
+            Some(source.adapters.clone()),
+        );
         let outline = outline.map_err(|error| named(error.into()))?;
         say(&format!(
             "`{}` is {} in {}, which is loaded when a job asks for it",
             also.name, outline.capabilities.model, outline.capabilities.precision
         ));
-        let costs = outline.costs.with_library(Some(source.adapters.clone()));
-        let costs = source.costs(costs, outline.weights);
+        let costs = source.costs(outline.costs, outline.weights);
         let bytes = outline.file_bytes;
         let model = Model::new(&*also.name, outline.capabilities, costs, bytes);
         Ok((model, source))

@@ -116,14 +116,8 @@ impl Costs {
             transformer.map(|model| model.config().clone()),
             pipeline.vae_memory(),
             pipeline.placement(),
+            pipeline.library.clone(),
         )
-        .with_library(pipeline.library.clone())
-    }
-
-    /// With the adapters that jobs name.
-    pub fn with_library(mut self, library: Option<Arc<AdapterLibrary>>) -> Self {
-        self.library = library;
-        self
     }
 
     /// For the jobs of a model that has these parts.
@@ -132,6 +126,7 @@ impl Costs {
         transformer: Option<MmditConfig>,
         vae: Option<VaeMemory>,
         placement: &Placement,
+        library: Option<Arc<AdapterLibrary>>,
     ) -> Self {
         Self {
             text,
@@ -140,7 +135,7 @@ impl Costs {
             on_cpu: matches!(placement.device, Device::Cpu),
             value: placement.compute().size_in_bytes() as u64,
             weight: placement.weights.size_in_bytes() as u64,
-            library: None,
+            library,
         }
     }
 

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use ovis_protocol::{DenoiseRequest, PreviewKind, PromptCut};
 use tokenizers::Tokenizer;
 
+use super::abilities::Abilities;
 use super::adapters::{AdapterStack, AdapterStore};
 use super::codec;
 use super::denoise::DenoiseState;
@@ -97,6 +98,18 @@ impl Pipeline {
     pub fn native_size(&self) -> usize {
         let vae = self.vae.as_ref().map(|vae| vae.config().native_size);
         vae.unwrap_or(NATIVE_SIZE)
+    }
+
+    /// What follows from the parts that are loaded.
+    pub(super) fn abilities(&self) -> Abilities {
+        Abilities {
+            encodes: self.text_encoder.is_some() && self.tokenizer.is_some(),
+            denoises: self.transformer.is_some(),
+            decodes: self.vae.is_some(),
+            encodes_images: self.vae.as_ref().is_some_and(VaePart::can_encode),
+            conditioning_width: self.conditioning_width(),
+            latent_channels: self.latent_channels(),
+        }
     }
 
     /// Encodes prompts to conditioning `[B, T, D]`, and reports what was cut from them.

@@ -7,10 +7,11 @@
 //! - [`Conditioning`], [`Latent`], [`Image`]: tensors with a checked shape
 //! - [`check_request`]: the checks of a denoise request that need no model
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
-//! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`Outline`]: a model that is not loaded
+//! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
+mod abilities;
 mod adapted;
 mod adapters;
 mod budget;
@@ -55,7 +56,7 @@ pub use error::{Error, Result};
 pub use fit::{Parameters, Shortage};
 pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
-pub use library::{AdaptedCheckpoint, AdapterLibrary};
+pub use library::{AdaptedCheckpoint, AdapterLibrary, NewAdapter};
 pub use load::Pipeline;
 pub use outline::Outline;
 pub use output::Output;
