@@ -56,7 +56,7 @@ impl Backend for Pipeline {
     }
 
     fn step(&mut self, job: &mut DenoiseState) -> Result<StepReport> {
-        job.step(self.denoiser()?)
+        Pipeline::step(self, job)
     }
 
     fn forwards(&self, job: &DenoiseState) -> Forwards {

@@ -53,6 +53,11 @@ impl StepCache {
         (self.answered, self.kept) = (answered, kept);
     }
 
+    /// Takes back what an evaluation has counted that failed.
+    pub fn recount(&mut self, answered: u64) {
+        self.answered = answered;
+    }
+
     /// The residual of the other blocks, if the residual `first` of the first block is close
     /// enough to the kept one. Waits for the device, because the comparison is made on the CPU.
     ///

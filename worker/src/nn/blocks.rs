@@ -215,3 +215,97 @@ impl<B: Block> PagedBlocks for Blocks<B> {
         Ok(facts.iter().map(|fact| fact.bytes).sum())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::nn::{HostCopier, Residence};
+
+    /// A block of one page with a float32 and a bf16 weight.
+    struct Pair(Linear, Linear);
+
+    impl Block for Pair {
+        fn pages(&mut self) -> Vec<Vec<&mut Linear>> {
+            vec![vec![&mut self.0, &mut self.1]]
+        }
+    }
+
+    fn pair(value: f32) -> Pair {
+        let weight = Tensor::full(value, (2, 2), &Device::Cpu).unwrap();
+        let half = weight.to_dtype(DType::BF16).unwrap();
+        Pair(Linear::new(weight, None), Linear::new(half, None))
+    }
+
+    /// The sums of what both layers make of ones.
+    fn sums(pair: &Pair) -> Result<[f32; 2]> {
+        let ones = Tensor::ones((1, 2), DType::F32, &Device::Cpu)?;
+        let sum = |linear: &Linear| linear.forward(&ones)?.sum_all()?.to_scalar::<f32>();
+        Ok([sum(&pair.0)?, sum(&pair.1)?])
+    }
+
+    fn blocks(stays: &[bool]) -> Blocks<Pair> {
+        let residence = Residence {
+            resident: vec![stays.to_vec()],
+            ..Residence::ALL
+        };
+        let pager = Pager::new(Box::new(|| Ok(Box::new(HostCopier))), &residence);
+        let mut blocks = Blocks::new(&Rc::new(pager), Group::Double);
+        for value in [1.0, 2.0, 3.0] {
+            blocks.push(pair(value)).unwrap();
+        }
+        blocks
+    }
+
+    #[test]
+    fn blocks_are_reached_by_their_index_wherever_they_are() {
+        for stays in [[true; 3], [false; 3], [true, false, true]] {
+            let blocks = blocks(&stays);
+            assert_eq!((blocks.len(), blocks.is_empty()), (3, false));
+            for _ in 0..2 {
+                for (i, value) in [1.0, 2.0, 3.0].into_iter().enumerate() {
+                    assert_eq!(blocks.with(i, sums).unwrap(), [4.0 * value; 2]);
+                }
+            }
+            assert!(blocks.with(3, |_| Ok(())).is_err());
+            // A page for each type of weight.
+            let facts = blocks.facts();
+            let resident: Vec<bool> = facts.iter().map(|page| page.is_resident).collect();
+            assert_eq!(resident, stays.map(|stays| [stays; 2]).concat());
+            assert_eq!(
+                facts.iter().map(|page| page.bytes).sum::<u64>(),
+                3 * (16 + 8)
+            );
+        }
+    }
+
+    #[test]
+    fn a_block_in_use_does_not_leave() {
+        let blocks = blocks(&[true, true, true]);
+        let [first, .., last] = blocks.facts()[..] else {
+            panic!("pages");
+        };
+        blocks
+            .with(0, |pair| {
+                assert!(blocks.evict(first.id).is_err());
+                assert_eq!(blocks.evict(last.id).unwrap(), last.bytes);
+                sums(pair)
+            })
+            .unwrap();
+        assert_eq!(blocks.evict(last.id).unwrap(), 0);
+        assert_eq!(blocks.evict(PageId(99)).unwrap(), 0);
+        assert_eq!(blocks.with(2, sums).unwrap(), [12.0; 2]);
+        assert_eq!(blocks.restore(last.id).unwrap(), last.bytes);
+        assert_eq!(blocks.restore(last.id).unwrap(), 0);
+        assert_eq!(blocks.with(2, sums).unwrap(), [12.0; 2]);
+    }
+
+    #[test]
+    fn what_fails_leaves_the_block_usable() {
+        let blocks = blocks(&[false; 3]);
+        let failed: Result<()> = blocks.with(1, |_| bail!("no"));
+        assert!(failed.is_err());
+        assert_eq!(blocks.with(1, sums).unwrap(), [8.0; 2]);
+    }
+}

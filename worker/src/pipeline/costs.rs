@@ -233,7 +233,10 @@ impl Costs {
         let attended = 2 * projected + config.num_heads * config.head_dim;
         let width = 3 * config.hidden_size + attended.max(3 * config.intermediate_size);
         let attention = self.attention(config.num_heads, config.head_dim, length, 1);
-        let values = sum(&[product(&[length, width]), attention]);
+        // Each layer runs for all prompts: the others' residual streams wait.
+        let others = prompts.saturating_sub(1);
+        let waiting = product(&[others, length, config.hidden_size + config.head_dim]);
+        let values = sum(&[product(&[length, width]), attention, waiting]);
         let largest = product(&[config.hidden_size, 2 * config.intermediate_size]);
         let working = sum(&[values.saturating_mul(self.value), self.widened(largest)]);
         Cost {
@@ -294,7 +297,11 @@ impl Costs {
             image_tokens + text,
             batch * batched,
         );
-        let values = sum(&[rows.saturating_mul(width as u64), attention]);
+        // Branches that run apart take turns at each block: the others' tokens wait, joined and
+        // not, and with a step cache what the first block has made of each.
+        let others = product(&[branches - batched, batch, image_tokens + text]);
+        let waiting = sum(&[others.saturating_mul(2 * hidden as u64), cached]);
+        let values = sum(&[rows.saturating_mul(width as u64), attention, waiting]);
         let largest = product(&[hidden, 3 * hidden + 2 * inner]);
         Cost {
             host: host.saturating_mul(HOST_VALUE),

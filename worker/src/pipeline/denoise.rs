@@ -12,6 +12,7 @@ use super::plan::{check_request, Plan};
 use super::scaling::LatentScaling;
 use super::types::{DenoiseInputs, Forwards, Latent, StepReport};
 use crate::models::mmdit::Mmdit;
+use crate::nn::is_out_of_memory;
 use crate::sampling::{Run, Snapshot, SnapshotError};
 
 /// A denoise job between two steps.
@@ -123,9 +124,27 @@ impl DenoiseState {
     /// # Errors
     /// The job is cancelled within the step, or the device fails.
     pub fn step(&mut self, model: &Mmdit) -> Result<StepReport> {
+        self.step_with(model, &|| false)
+    }
+
+    /// As [`step`](Self::step). Where the device has too little memory for an evaluation of the
+    /// model, `make_room` is called; if it says that there is more now, the evaluation is repeated.
+    ///
+    /// # Errors
+    /// Those of [`step`](Self::step).
+    pub fn step_with(&mut self, model: &Mmdit, make_room: &dyn Fn() -> bool) -> Result<StepReport> {
         if let Some(running) = &mut self.running {
             let Running { run, denoiser, .. } = running;
-            let estimate = run.advance(&mut |x, sigma| denoiser.denoise(model, x, sigma))?;
+            let estimate = run.advance(&mut |x, sigma| {
+                let counts = denoiser.counts();
+                match denoiser.denoise(model, x, sigma) {
+                    Err(error) if is_out_of_memory(&error) && make_room() => {
+                        denoiser.recount(counts);
+                        denoiser.denoise(model, x, sigma)
+                    }
+                    made => made,
+                }
+            })?;
             running.estimate = estimate.filter(|_| self.request.preview.is_some());
             // A GPU only queues the work. Without waiting for it, progress would be reported
             // before the step is done, and a cancel would come steps too late.

@@ -267,6 +267,25 @@ impl Denoiser {
         }
     }
 
+    /// What an evaluation counts: the forwards, and those that the step caches have answered.
+    pub fn counts(&self) -> (u64, Vec<u64>) {
+        let answered = self.caches().map(|(_, cache)| cache.answered());
+        (self.forwards, answered.collect())
+    }
+
+    /// Takes back what an evaluation has counted that failed.
+    pub fn recount(&mut self, (forwards, answered): (u64, Vec<u64>)) {
+        self.forwards = forwards;
+        let Branches {
+            positive, negative, ..
+        } = &mut self.branches;
+        let branches = std::iter::once(positive).chain(negative);
+        let caches = branches.filter_map(|branch| branch.cache.as_mut());
+        for (cache, answered) in caches.zip(answered) {
+            cache.recount(answered);
+        }
+    }
+
     /// The step caches there are, with the names of their branches.
     fn caches(&self) -> impl Iterator<Item = (&'static str, &StepCache)> {
         let positive = Some(&self.branches.positive);

@@ -153,7 +153,7 @@ impl Pipeline {
         let length = tokenized.iter().map(|t| t.length).max().unwrap_or(0);
         let ids: Vec<&[u32]> = tokenized.iter().map(|t| &t.ids[..]).collect();
         let set = self.text_encoder_set(stack)?;
-        let encode = || self.encode_ids(&ids, length);
+        let encode = || self.with_room(|| self.encode_ids(&ids, length));
         let conditioning = AdapterSet::with(set.as_ref(), encode)?;
         let cuts = tokenized
             .iter()
@@ -327,7 +327,7 @@ impl Pipeline {
     /// The VAE is not loaded or has another number of channels, the job is cancelled, or the
     /// device fails.
     pub fn decode(&self, latent: &Latent) -> Result<Image> {
-        self.with_vae("decode", |vae| codec::decode(vae, latent))
+        self.with_room(|| self.with_vae("decode", |vae| codec::decode(vae, latent)))
     }
 
     /// Encodes pixels to latents.
@@ -336,7 +336,7 @@ impl Pipeline {
     /// The VAE is not loaded or has no encoder, the size is not a multiple of
     /// [`SIZE_MULTIPLE`](super::SIZE_MULTIPLE), the job is cancelled, or the device fails.
     pub fn vae_encode(&self, image: &Image) -> Result<Latent> {
-        self.with_vae("vae-encode", |vae| codec::vae_encode(vae, image))
+        self.with_room(|| self.with_vae("vae-encode", |vae| codec::vae_encode(vae, image)))
     }
 
     fn with_vae<R>(

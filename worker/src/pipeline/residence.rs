@@ -1,12 +1,19 @@
 //! Moving a model's weights off the device and back while it lives.
 
-use super::error::Result;
+use super::denoise::DenoiseState;
+use super::error::{Error, Result};
 use super::load::Pipeline;
-use crate::nn::{give_back_memory, Group, PageFact, PageId, PagedBlocks, PagerStats, Visits};
+use super::types::StepReport;
+use crate::nn::{
+    give_back_memory, is_out_of_memory, Group, PageFact, PageId, PagedBlocks, PagerStats, Visits,
+};
 
 /// Pages' worth of free memory that stay free when pages come back, so that a little more use by
 /// others does not send them away again.
 const HYSTERESIS: u64 = 2;
+
+/// Bytes of device memory that weights make room for when a job finds too little.
+const RESCUE: u64 = 256 << 20;
 
 impl Pipeline {
     /// All pages of weights: how large they are, and which are on the device.
@@ -53,6 +60,30 @@ impl Pipeline {
         give_back_memory(&self.placement().device)?;
         self.pager.reserve()?;
         Ok(made)
+    }
+
+    /// Runs a step of a denoise job. If the device has too little memory for it, because another
+    /// program has taken some, weights leave the device and the step goes on.
+    ///
+    /// # Errors
+    /// The transformer is not loaded, the job is cancelled, or the device fails.
+    pub fn step(&self, job: &mut DenoiseState) -> Result<StepReport> {
+        job.step_with(self.denoiser()?, &|| self.finds_room())
+    }
+
+    /// Runs `work`, and once more if the device has too little memory for it and weights can make
+    /// room.
+    pub(super) fn with_room<R>(&self, work: impl Fn() -> Result<R>) -> Result<R> {
+        match work() {
+            Err(Error::Device(error)) if is_out_of_memory(&error) && self.finds_room() => work(),
+            done => done,
+        }
+    }
+
+    fn finds_room(&self) -> bool {
+        let made = self.make_room(RESCUE);
+        tracing::warn!(bytes = ?made.as_ref().ok(), "weights make room for a job");
+        made.is_ok_and(|bytes| bytes > 0)
     }
 
     /// Brings weights back to the device while `room` bytes of it are free, and returns how many

@@ -25,8 +25,11 @@ fn untracked<T: Default>(tensors: &[&Tensor], kernel: impl FnOnce() -> Result<T>
     }
 }
 
-/// Two tensors, and a bias where there is one.
-fn with_bias<'a>(tensors: [&'a Tensor; 2], bias: Option<&'a Tensor>) -> Vec<&'a Tensor> {
+/// Tensors, and a bias where there is one.
+fn with_bias<'a>(
+    tensors: impl IntoIterator<Item = &'a Tensor>,
+    bias: Option<&'a Tensor>,
+) -> Vec<&'a Tensor> {
     tensors.into_iter().chain(bias).collect()
 }
 

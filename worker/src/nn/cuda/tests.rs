@@ -8,6 +8,7 @@ mod attention_fp8;
 mod block;
 mod blocks;
 mod channels_last;
+mod copier;
 mod copy;
 mod fp8;
 mod latents;

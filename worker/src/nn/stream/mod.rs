@@ -19,6 +19,7 @@ mod layout;
 mod pager;
 mod residence;
 mod schedule;
+mod state;
 #[cfg(test)]
 pub mod testing;
 

@@ -3,13 +3,14 @@
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
-use candle_core::{bail, DType, Error, Result, Tensor};
+use candle_core::{bail, Error, Result, Tensor};
 
 use super::copier::Copier;
 use super::home::{Home, HostBytes};
 use super::layout::PageLayout;
-use super::residence::{Group, Residence, Visits, SLOTS};
-use super::schedule::{Fill, PageId, Schedule, Sequence, SlotId};
+use super::residence::{Group, Residence, SLOTS};
+use super::schedule::{PageId, Schedule};
+use super::state::{Bank, Page, State};
 
 /// Makes the copier of a device, when the first page leaves it.
 pub type MakeCopier = Box<dyn Fn() -> Result<Box<dyn Copier>>>;
@@ -20,34 +21,6 @@ pub struct Pager {
     copier: OnceCell<Box<dyn Copier>>,
     residence: Residence,
     state: RefCell<State>,
-}
-
-#[derive(Default)]
-struct State {
-    pages: Vec<Page>,
-    banks: Vec<Bank>,
-    /// The pages of the visit that lasts.
-    visit: Vec<PageId>,
-    /// Bytes of host memory that may still be pinned.
-    pinnable: u64,
-    copies: u64,
-    copied_bytes: u64,
-}
-
-struct Page {
-    layout: PageLayout,
-    group: Group,
-    home: Option<Home>,
-    is_resident: bool,
-}
-
-/// The slots for pages of one type.
-struct Bank {
-    dtype: DType,
-    schedule: Schedule,
-    slots: Vec<Tensor>,
-    /// Whether the pages that are not resident have changed since the slots were made.
-    is_outdated: bool,
 }
 
 /// A page, for plans and reports.
@@ -366,128 +339,4 @@ fn same_bytes(
     };
     let all: Option<Vec<_>> = layout.parts.iter().zip(origins).map(fits).collect();
     all.filter(|all| all.len() == layout.parts.len())
-}
-
-impl State {
-    fn enter(&mut self, copier: &dyn Copier) -> Result<Vec<(PageId, Vec<Tensor>)>> {
-        let mut entered = Vec::with_capacity(self.visit.len());
-        for number in 0..self.banks.len() {
-            let own = self.visit_of(number);
-            if own.is_empty() {
-                continue;
-            }
-            self.banks[number].update(&self.pages, || Ok(copier))?;
-            let fills = self.banks[number].schedule.enter(&own);
-            self.fill(copier, number, &fills)?;
-            let bank = &self.banks[number];
-            for page in own {
-                let Some(slot) = bank.schedule.slot(page) else {
-                    bail!("a block has more pages than there are slots");
-                };
-                copier.ready(slot_id(number, slot))?;
-                let layout = &self.pages[page.0 as usize].layout;
-                entered.push((page, layout.views(&bank.slots[usize::from(slot.0)])?));
-            }
-        }
-        Ok(entered)
-    }
-
-    fn leave(&mut self, copier: &dyn Copier) -> Result<()> {
-        for number in 0..self.banks.len() {
-            let own = self.visit_of(number);
-            if own.is_empty() {
-                continue;
-            }
-            for page in own {
-                if let Some(slot) = self.banks[number].schedule.slot(page) {
-                    copier.used(slot_id(number, slot))?;
-                }
-            }
-            let fills = self.banks[number].schedule.leave();
-            if self.fill(copier, number, &fills).is_err() {
-                self.banks[number].schedule.forget();
-            }
-        }
-        self.visit.clear();
-        Ok(())
-    }
-
-    /// The pages of the visit that a bank has slots for.
-    fn visit_of(&self, bank: usize) -> Vec<PageId> {
-        let dtype = self.banks[bank].dtype;
-        let visit = self.visit.iter().copied();
-        visit
-            .filter(|page| self.pages[page.0 as usize].layout.dtype == dtype)
-            .collect()
-    }
-
-    fn fill(&mut self, copier: &dyn Copier, number: usize, fills: &[Fill]) -> Result<()> {
-        for fill in fills {
-            let page = &self.pages[fill.page.0 as usize];
-            let Some(home) = &page.home else {
-                bail!("page {} has no bytes on the host", fill.page.0);
-            };
-            let memory = &self.banks[number].slots[usize::from(fill.slot.0)];
-            copier.fill(slot_id(number, fill.slot), memory, &page.layout, home)?;
-            self.copies += 1;
-            self.copied_bytes += page.layout.bytes() as u64;
-        }
-        Ok(())
-    }
-}
-
-/// A bank's slot as the copier knows it.
-fn slot_id(bank: usize, slot: SlotId) -> SlotId {
-    SlotId(bank as u8 * SLOTS + slot.0)
-}
-
-impl Bank {
-    fn needs(&self, page: &Page) -> bool {
-        !page.is_resident && page.layout.dtype == self.dtype
-    }
-
-    /// Elements of the slots that the pages need: those they have, where these are enough.
-    fn needed(&self, pages: &[Page]) -> usize {
-        let pages = pages.iter().filter(|page| self.needs(page));
-        let needed = pages.map(|page| page.layout.elements).max().unwrap_or(0);
-        match needed {
-            0 => 0,
-            _ => needed.max(self.slots.first().map_or(0, Tensor::elem_count)),
-        }
-    }
-
-    /// Brings slots and sequences up to date with the pages that are not resident.
-    fn update<'a>(
-        &mut self,
-        pages: &[Page],
-        copier: impl FnOnce() -> Result<&'a dyn Copier>,
-    ) -> Result<()> {
-        if !self.is_outdated {
-            return Ok(());
-        }
-        let needed = self.needed(pages);
-        if needed != self.slots.first().map_or(0, Tensor::elem_count) {
-            // The old slots are freed first: the device may have no room for both.
-            let copier = copier()?;
-            copier.wait()?;
-            self.slots.clear();
-            self.schedule.forget();
-            if needed > 0 {
-                let slots = (0..SLOTS).map(|_| copier.memory(self.dtype, needed));
-                self.slots = slots.collect::<Result<_>>()?;
-            }
-        }
-        let sequence = |visits: Visits| Sequence {
-            pages: (0u32..)
-                .zip(pages)
-                .filter(|(_, page)| self.needs(page) && page.group.visits() == visits)
-                .map(|(number, _)| PageId(number))
-                .collect(),
-            repeats: visits.repeats(),
-        };
-        let sequences = Visits::ALL.map(sequence);
-        self.schedule.set_sequences(sequences.into());
-        self.is_outdated = false;
-        Ok(())
-    }
 }

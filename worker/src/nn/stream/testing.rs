@@ -101,6 +101,8 @@ impl Copier for SlowCopier {
 
 /// Copies at once, until it is told to fail.
 pub struct FailingCopier {
+    /// What it says when it fails.
+    pub reason: &'static str,
     /// How many more copies into slots succeed before one fails; `None` for all.
     pub successes: Rc<Cell<Option<u32>>>,
 }
@@ -120,7 +122,10 @@ impl Copier for FailingCopier {
 
     fn fill(&self, slot: SlotId, into: &Tensor, layout: &PageLayout, from: &Home) -> Result<()> {
         match self.successes.get() {
-            Some(0) => bail!("a copy failed, as the test wants"),
+            Some(0) => {
+                self.successes.set(None);
+                bail!("{}", self.reason)
+            }
             Some(more) => self.successes.set(Some(more - 1)),
             None => {}
         }
