@@ -15,6 +15,7 @@ mod copy;
 mod cuda;
 mod device;
 mod embedding;
+mod footprint;
 mod fused;
 mod gradients;
 mod heads;
@@ -51,6 +52,7 @@ pub use device::{
     available_memory, check_fp8, check_gpu, device_memory, is_out_of_memory, keep_freed_memory,
 };
 pub use embedding::{embed, timestep_embedding};
+pub use footprint::{block_bytes, BlockPath};
 pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, ReadyHeads};
 pub use heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 pub use latents::{blend, guided_velocity, patchify, to_pixels};
@@ -61,7 +63,7 @@ pub use norm::{
     group_norm, modulated_layer_norm, modulated_layer_norm_fp8, rms_norm, GroupMoments, GroupNorm,
 };
 pub use operation::{check_cancelled, host_memory, Operation};
-pub use paths::describe_paths;
+pub use paths::{block_path, describe_paths};
 pub use placement::{Fp8Refusal, Placement, WeightFormat};
 pub use pointwise::{add, cast, mean_magnitude, scaled_sum, silu, subtract};
 pub use quantize::quantize_rows;

@@ -7,6 +7,7 @@
 //! - [`Conditioning`], [`Latent`], [`Image`]: tensors with a checked shape
 //! - [`check_request`]: the checks of a denoise request that need no model
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
+//! - [`plan`](plan()), [`Plan`], [`MemoryReport`]: what stays on a GPU within a budget
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
 mod budget;
@@ -22,6 +23,7 @@ mod free_memory;
 mod geometry;
 mod inputs;
 mod load;
+mod memory;
 mod modulations;
 mod output;
 mod plan;
@@ -44,6 +46,10 @@ pub use fit::{Parameters, Shortage};
 pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
 pub use load::Pipeline;
+pub use memory::{
+    plan, Facts, GroupReport, HostFacts, Impossible, Machine, MemoryReport, Packing, Plan, Sizes,
+    Storage, Target,
+};
 pub use output::Output;
 pub use plan::check_request;
 pub use prompt::{

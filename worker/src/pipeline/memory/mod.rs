@@ -1,0 +1,26 @@
+//! The plan for a budget of GPU memory: what stays on the GPU, what streams, and what that costs.
+//! Pure arithmetic, before anything is loaded.
+//!
+//! - `requests`: what the jobs of an image take beside the weights
+//! - `sizes`: a model's weights in a precision, on a machine
+//! - `facts`: all that a plan is computed from
+//! - `spread`, `choose`: which weights stay
+//! - `plan`: the plan, or why there is none and what there would be one for
+//! - `report`: a plan for people and programs
+
+mod choose;
+mod facts;
+mod plan;
+mod report;
+mod requests;
+mod sizes;
+mod spread;
+
+#[cfg(test)]
+mod tests;
+
+pub use facts::{Facts, HostFacts};
+pub use plan::{plan, Impossible, Plan};
+pub use report::{GroupReport, MemoryReport};
+pub use requests::Target;
+pub use sizes::{Machine, Packing, Sizes, Storage};
