@@ -51,6 +51,9 @@ class FakeWorker:
     jobs: dict[tuple[bytes, bytes], FakeJob] = field(default_factory=dict)
     """The jobs that it has, by owner and name. The next process of a durable worker gets these."""
     model: str = "no model"
+    models: tuple[str, ...] = ("default",)
+    """The names of its models."""
+    adapters: list[wire.AdapterInfo] = field(default_factory=list)
     full: list[float | None] = field(default_factory=list)
     """It refuses this many jobs because it is full, with these values of `retry_after`."""
     full_hellos: list[float] = field(default_factory=list)
@@ -290,6 +293,12 @@ class Session:
             conditioning_width=WIDTH,
             size_multiple=16,
             max_pixels=1 << 24,
+            models=[
+                wire.ModelInfo(
+                    name, self.worker.model, "f32", list(wire.OPERATIONS.values()), 16, WIDTH
+                )
+                for name in self.worker.models
+            ],
         )
         keeping = wire.Keeping(60.0, 1 << 30, self.worker.is_durable)
         await self.send(
@@ -328,10 +337,15 @@ class Session:
         if isinstance(message, wire.StatusRequest):
             uptime = time.monotonic() - worker.born
             await self.send(wire.Status(0, 0, 0, uptime, 0, 0))
+        if isinstance(message, wire.ListAdapters):
+            await self.send(wire.Adapters(worker.adapters))
         if isinstance(message, wire.Submit):
             worker.submitted.append(message)
             if worker.full:
                 await self.fail(message.job, wire.ErrorCode.QUEUE_FULL, worker.full.pop(0))
+                return
+            if message.options.model not in (None, *worker.models):
+                await self.fail(message.job, wire.ErrorCode.MISSING_MODEL)
                 return
             self.arriving[message.job] = (message, transfer.Assembler(message.tensors))
             await self.begin_if_complete(message.job)

@@ -54,4 +54,4 @@ def _damage(rng: random.Random, frame: bytearray, others: Sequence[bytes]) -> No
         other = rng.choice(others)
         frame[at:] = other[rng.randrange(len(other)) :]
     else:
-        frame[:4] = struct.pack("<I", rng.choice((*range(14), 255, 2**32 - 1)))
+        frame[:4] = struct.pack("<I", rng.choice((*range(15), 255, 2**32 - 1)))

@@ -260,15 +260,15 @@ JOB = bytes(16)
 
 
 def test_messages_of_a_newer_worker_are_passed_over():
-    unknown = [struct.pack("<I", number) + b"what is this" for number in (13, 14, 1 << 31)]
-    with FakeWorker(frames_after_hello=[*unknown, struct.pack("<I", 13)]) as fake:
+    unknown = [struct.pack("<I", number) + b"what is this" for number in (14, 15, 1 << 31)]
+    with FakeWorker(frames_after_hello=[*unknown, struct.pack("<I", 14)]) as fake:
         client = WorkerClient(WorkerConfig(url=fake.url))
         assert client.submit(ENCODE).result(TIMEOUT)
         assert fake.connections == 1
         client.close()
 
 
-@pytest.mark.parametrize("code", [14, 99, 1 << 31])
+@pytest.mark.parametrize("code", [15, 99, 1 << 31])
 def test_an_error_code_of_a_newer_worker_is_an_error_like_any_other(code):
     frame = wire.encode_worker(wire.Failed(JOB, wire.WireError(code, "It is odd.", "Wait.")))
     error = from_wire(wire.decode_worker(frame).error)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from gguf_files import (
     ENDS,
@@ -57,6 +57,26 @@ def test_an_unknown_architecture_and_the_original_names(wide: Path, tmp_path: Pa
     file = tmp_path / "ovis.gguf"
     plain = write(file, source, matrices(Kind.Q8_0), arch="ovis")
     same_picture(tmp_path, wide, "transformer", file, plain)
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
+def test_a_precision_quantizes_the_large_matrices(wide: Path, tmp_path: Path, kind: str) -> None:
+    """Those of the blocks, without the modulations, when the model is loaded."""
+    source = load_file(wide / TRANSFORMER)
+
+    def kind_of(name: str, tensor: torch.Tensor) -> Kind:
+        is_large = name.startswith(("double_blocks", "single_blocks")) and "mod" not in name
+        return matrices(Kind[kind])(name, tensor) if is_large else Kind.F32
+
+    plain = write(tmp_path / "values.gguf", source, kind_of)
+    save_file(plain, tmp_path / "plain.safetensors")
+    model = wide / "diffusers"
+    ours = guided_latents(tmp_path, model=model, precision=kind)
+    wanted = guided_latents(
+        tmp_path, model=model, transformer=tmp_path / "plain.safetensors", precision="f32"
+    )
+    assert torch.equal(ours, wanted)
+    assert not torch.equal(ours, guided_latents(tmp_path, model=model, precision="f32"))
 
 
 @pytest.mark.parametrize("kind", ["F16", "Q4_0"])

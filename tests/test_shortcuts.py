@@ -34,7 +34,7 @@ def test_guidance_in_an_interval(worker: RealWorker, reference: Reference) -> No
     positive, negative = noise(1, 1, 8, 64), noise(2, 1, 8, 64)
     ours = worker.denoise(
         torch.zeros(1, 16, 8, 8), positive, negative, seed=3, steps=5, cfg=4.0,
-        schedule=wire.SigmasSchedule(sigmas), guided=wire.GuidanceInterval(0.8, 0.4),
+        schedule=wire.SigmasSchedule(sigmas), guided=wire.SigmaInterval(0.8, 0.4),
     )  # fmt: skip
     x = noise(3, 1, 16, 8, 8)
     for sigma, following in itertools.pairwise(sigmas):
@@ -51,7 +51,7 @@ def test_an_interval_that_is_none_is_refused(worker: RealWorker, start: float, e
     with pytest.raises(WorkerError, match=f"sigma {start:g} to {end:g}"):
         worker.denoise(
             torch.zeros(1, 16, 8, 8), noise(1, 1, 8, 64), noise(2, 1, 8, 64), cfg=2.0,
-            guided=wire.GuidanceInterval(start, end),
+            guided=wire.SigmaInterval(start, end),
         )  # fmt: skip
 
 

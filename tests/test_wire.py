@@ -43,7 +43,11 @@ PLAIN_STRUCTS = (
     wire.PromptCut,
     wire.SamplerOptions,
     wire.PreviewRequest,
-    wire.GuidanceInterval,
+    wire.SigmaInterval,
+    wire.AdapterUse,
+    wire.AdapterInfo,
+    wire.ModelInfo,
+    wire.ModelState,
     wire.JobOptions,
     wire.Keeping,
     wire.StateInterval,
@@ -93,10 +97,12 @@ def test_every_message_has_a_golden_vector():
         "Status",
         "Claim",
         "Acknowledge",
+        "ListAdapters",
     }
     assert seen["worker"] == {
         *("Hello", "Refused", "Queued", "Started", "Progress", "Done"),
         *("Chunk", "Failed", "Cancelled", "Status", "ShuttingDown", "Preview", "State"),
+        "Adapters",
     }
 
 
@@ -106,7 +112,7 @@ def test_every_message_has_a_golden_vector():
 def test_arbitrary_bytes_never_do_more_than_raise_a_format_error(side, data):
     _, decode = SIDES[side]
     # A valid variant number gets the decoder past the first four bytes.
-    head = data.draw(st.sampled_from([b"", *(struct.pack("<I", n) for n in range(13))]))
+    head = data.draw(st.sampled_from([b"", *(struct.pack("<I", n) for n in range(14))]))
     frame = head + data.draw(st.binary(max_size=300))
     with contextlib.suppress(WireFormatError):
         decode(frame)
@@ -222,3 +228,52 @@ def test_too_many_tensors_or_too_many_bytes_together_are_refused():
     half = wire.TensorHeader("a", wire.DType.U8, [(1 << 29) + 1])
     with pytest.raises(WireFormatError):
         transfer.check_set([half] * 2)
+
+
+def listed(**fields: object) -> wire.Adapters:
+    """A list of one adapter."""
+    usual = {"name": "a.safetensors", "bytes": 1, "hash": bytes(32), "kind": "lora", "rank": 4}
+    usual |= {"title": None, "triggers": [], "parts": ["transformer"]}
+    return wire.Adapters([wire.AdapterInfo(**usual | fields)])
+
+
+def test_lists_of_adapters_keep_the_limits():
+    for fields in (
+        {},
+        {"name": "x" * wire.MAX_ADAPTER_NAME_BYTES, "title": "x" * 256, "triggers": ["霓虹"] * 32},
+        {"preview": bytes(wire.MAX_ADAPTER_PICTURE_BYTES)},
+    ):
+        listed(**fields).check()
+    for fields in (
+        {"name": "../a"},
+        {"name": "a\\b"},
+        {"name": "x" * 256},
+        {"title": "x" * 257},
+        {"triggers": ["x"] * 33},
+        {"parts": ["é" * 129]},
+        {"preview": bytes(wire.MAX_ADAPTER_PICTURE_BYTES + 1)},
+    ):
+        with pytest.raises(WireFormatError):
+            listed(**fields).check()
+
+
+def test_models_are_found_by_name_and_keep_the_limits():
+    def models(*names: str) -> wire.Capabilities:
+        infos = [wire.ModelInfo(name, "m", "f32", ["encode"], 16, 8) for name in names]
+        return wire.Capabilities([], [], "m", "cpu", "f32", 16, 8, 16, 1 << 20, models=infos)
+
+    several = models("default", "fp8")
+    several.check()
+    assert several.model_of(None).name == "default"
+    assert several.model_of("fp8").name == "fp8" and several.model_of("x") is None
+    models("x" * wire.MAX_MODEL_NAME_BYTES).check()
+    for names in [("",), ("a b",), ("x" * 65,), ("模型",), ("a",) * (wire.MAX_MODELS + 1)]:
+        with pytest.raises(WireFormatError):
+            models(*names).check()
+
+
+def test_names_of_adapters_stay_in_their_folder():
+    for name in ("a", "styles/neon v2.safetensors", "霓虹.safetensors"):
+        assert wire.is_adapter_name(name)
+    for name in ("", "/a", "a/", "a//b", "..", "a/../b", "a\\b", "C:a", "a\n", "a\x85", "x" * 256):
+        assert not wire.is_adapter_name(name)

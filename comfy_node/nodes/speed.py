@@ -61,5 +61,5 @@ def speed_fields(cache: str, start: float = 1.0, end: float = 0.0) -> dict[str, 
             ),
         )
     whole = start >= 1 and end <= 0
-    guided = None if whole else wire.GuidanceInterval(start, end)
+    guided = None if whole else wire.SigmaInterval(start, end)
     return {"cache": CACHES[cache], "guided": guided}

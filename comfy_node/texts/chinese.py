@@ -11,7 +11,7 @@ WORKER_SAYS = {
     ErrorCode.BAD_MESSAGE: "Ovis 服务无法解析收到的消息：{words}",
     ErrorCode.INVALID_REQUEST: "Ovis 服务拒绝了这个请求：{words}",
     ErrorCode.QUEUE_FULL: "Ovis 服务的队列已满：{words}",
-    ErrorCode.MISSING_MODEL: "Ovis 服务加载的模型缺少所需的部分：{words}",
+    ErrorCode.MISSING_MODEL: "Ovis 服务没有所需的模型，或模型缺少所需的部分：{words}",
     ErrorCode.OUT_OF_MEMORY: "Ovis 服务的内存或显存不足：{words}",
     ErrorCode.SHUTTING_DOWN: "Ovis 服务正在关闭：{words}",
     ErrorCode.INTERNAL: "Ovis 服务内部出错：{words}",
@@ -20,6 +20,7 @@ WORKER_SAYS = {
     ErrorCode.DEADLINE_EXCEEDED: "任务没有在期限内完成：{words}",
     ErrorCode.FORBIDDEN: "这个令牌没有所需的权限：{words}",
     ErrorCode.EXPIRED: "任务的结果已不再保留：{words}",
+    ErrorCode.UNSUPPORTED: "Ovis 服务不支持这个请求：{words}",
 }
 """The sentences that introduce the worker's own words, which are in English."""
 

@@ -1,11 +1,26 @@
 """The protocol between this node pack and an ovis-worker: messages, limits and encoding."""
 
+from .adapters import (
+    AdapterInfo,
+    Adapters,
+    AdapterUse,
+    ListAdapters,
+    SigmaInterval,
+    is_adapter_name,
+)
 from .bincode import WireFormatError
 from .error import ErrorCode, WireError
 from .limits import (
     MAGIC,
+    MAX_ADAPTER_NAME_BYTES,
+    MAX_ADAPTER_PICTURE_BYTES,
+    MAX_ADAPTER_STRENGTH,
+    MAX_ADAPTERS,
+    MAX_BLOCK_WEIGHTS,
     MAX_CHUNK_BYTES,
     MAX_MESSAGE_BYTES,
+    MAX_MODEL_NAME_BYTES,
+    MAX_MODELS,
     MAX_PREVIEW_SIDE,
     MAX_PROMPT_BYTES,
     MAX_RANK,
@@ -45,6 +60,7 @@ from .messages import (
     encode_client,
     encode_worker,
 )
+from .models import ModelInfo, ModelState, Residence, is_model_name
 from .options import JobOptions, Priority, StateInterval
 from .requests import (
     OPERATIONS,
@@ -52,7 +68,6 @@ from .requests import (
     DecodeRequest,
     DenoiseRequest,
     EncodeRequest,
-    GuidanceInterval,
     NamedSchedule,
     PreviewKind,
     PreviewRequest,

@@ -9,7 +9,7 @@ defined in one place. The encodings:
 - ``list[X]``: the element count as ``u64``, then the elements
 - ``bool``: one byte, 0 or 1
 - ``X | None``: one byte, 0 or 1, then X if it was 1
-- :data:`Uuid` and :data:`Secret`: 16 and 32 bytes without a count
+- :data:`Uuid`, :data:`Secret` and :data:`Hash`: 16, 32 and 32 bytes without a count
 - an ``IntEnum``: its number as ``u32``
 - :class:`OneOf` (a Rust enum): the variant's number as ``u32``, then its fields
 """
@@ -239,6 +239,7 @@ F32 = Annotated[float, _Number("f")]
 F64 = Annotated[float, _Number("d")]
 Uuid = Annotated[bytes, _Fixed(16, "a job's UUID")]
 Secret = Annotated[bytes, _Fixed(SECRET_BYTES, "an owner's secret")]
+Hash = Annotated[bytes, _Fixed(32, "a file's SHA-256")]
 Bytes = Annotated[typing.Union[bytes, bytearray, memoryview], _Bytes()]  # noqa: UP007
 
 

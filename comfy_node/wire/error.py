@@ -26,6 +26,7 @@ class ErrorCode(enum.IntEnum):
     DEADLINE_EXCEEDED = 11
     FORBIDDEN = 12
     EXPIRED = 13
+    UNSUPPORTED = 14
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 """Peers with different versions refuse each other."""
 
 MAGIC = int.from_bytes(b"OVIS", "little")
@@ -34,3 +34,30 @@ SECRET_BYTES = 32
 
 MAX_TRACE_BYTES = 128
 """Maximum bytes of a trace context; a W3C ``traceparent`` has 55."""
+
+MAX_MODEL_NAME_BYTES = 64
+"""Maximum bytes of a model's name."""
+
+MAX_MODELS = 64
+"""Maximum number of models of one worker."""
+
+MAX_ADAPTERS = 16
+"""Maximum number of adapters that one job may apply."""
+
+MAX_ADAPTER_NAME_BYTES = 255
+"""Maximum bytes of an adapter's name in UTF-8."""
+
+MAX_ADAPTER_STRENGTH = 100.0
+"""Maximum distance of an adapter's strength, or of a block's weight, from 0."""
+
+MAX_BLOCK_WEIGHTS = 256
+"""Maximum number of block weights of one adapter."""
+
+MAX_ADAPTER_TEXT_BYTES = 256
+"""Maximum bytes of an adapter's kind, title, trigger words and parts, each in UTF-8."""
+
+MAX_TRIGGERS = 32
+"""Maximum number of trigger words of one adapter."""
+
+MAX_ADAPTER_PICTURE_BYTES = 64 << 10
+"""Maximum bytes of an adapter's picture."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .adapters import Adapters, ListAdapters
 from .bincode import (
     F32,
     F64,
@@ -23,7 +24,8 @@ from .bincode import (
     WireFormatError,
 )
 from .error import WireError
-from .limits import MAX_MESSAGE_BYTES
+from .limits import MAX_MESSAGE_BYTES, MAX_MODELS
+from .models import ModelInfo, ModelState, is_model_name
 from .options import JobOptions
 from .requests import Request
 from .tensor import TensorHeader
@@ -89,7 +91,11 @@ class Acknowledge:
 
 @dataclass
 class Capabilities:
-    """What a worker can do with the checkpoint that it has loaded."""
+    """What a worker can do.
+
+    ``models`` holds the models that a job may name. Fields that differ from model to model are
+    those of the first one, the default.
+    """
 
     operations: list[str]
     samplers: list[str]
@@ -102,6 +108,20 @@ class Capabilities:
     max_pixels: U64
     schedulers: list[str] = field(default_factory=list)
     previews: list[str] = field(default_factory=list)
+    models: list[ModelInfo] = field(default_factory=list)
+
+    def model_of(self, name: str | None) -> ModelInfo | None:
+        """The model that a job with this ``model`` runs on, if the worker has it."""
+        wanted = (model for model in self.models if name in (None, model.name))
+        return next(wanted, None)
+
+    def check(self) -> None:
+        """Checks the models against the limits; raises :class:`WireFormatError`."""
+        if len(self.models) > MAX_MODELS:
+            raise WireFormatError(f"{len(self.models)} models, the maximum is {MAX_MODELS}")
+        for model in self.models:
+            if not is_model_name(model.name):
+                raise WireFormatError(f"{model.name!r:.60} is not a model's name")
 
 
 @dataclass
@@ -122,6 +142,10 @@ class WorkerHello:
     worker: str
     capabilities: Capabilities
     keeping: Keeping = field(default_factory=lambda: Keeping(0.0, 0, False))
+
+    def check(self) -> None:
+        """Checks the models against the limits; raises :class:`WireFormatError`."""
+        self.capabilities.check()
 
 
 @dataclass
@@ -240,6 +264,7 @@ class Status:
     uptime_seconds: F64
     device_bytes_used: U64
     device_bytes_total: U64
+    models: list[ModelState] = field(default_factory=list)
 
 
 @dataclass
@@ -256,7 +281,7 @@ class ShuttingDown:
     reason: str
 
 
-_CLIENT = OneOf(ClientHello, Submit, Chunk, Cancel, StatusRequest, Claim, Acknowledge)
+_CLIENT = OneOf(ClientHello, Submit, Chunk, Cancel, StatusRequest, Claim, Acknowledge, ListAdapters)
 _WORKER = OneOf(
     WorkerHello,
     Refused,
@@ -271,6 +296,7 @@ _WORKER = OneOf(
     ShuttingDown,
     Preview,
     State,
+    Adapters,
 )
 
 
@@ -299,7 +325,10 @@ def decode_worker(frame: bytes | bytearray | memoryview) -> object:
         variant = int.from_bytes(frame[:4], "little")
         if variant >= len(_WORKER.kinds):
             return Unknown(variant)
-    return _decode(_WORKER, frame)
+    message = _decode(_WORKER, frame)
+    if isinstance(message, (WorkerHello, Adapters)):
+        message.check()
+    return message
 
 
 def _encode(codec: Codec, message: object) -> bytearray:

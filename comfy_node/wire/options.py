@@ -29,10 +29,12 @@ class JobOptions:
     """How a job is to be run.
 
     ``deadline`` is in seconds from the submission. ``state`` asks for a denoise job's state.
-    ``trace`` is a W3C ``traceparent``.
+    ``trace`` is a W3C ``traceparent``. ``model`` is one of the worker's models by name, or ``None``
+    for the default; another model makes it another job.
     """
 
     priority: Priority = Priority.NORMAL
     deadline: F64 | None = None
     state: StateInterval | None = None
     trace: str | None = None
+    model: str | None = None

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from .adapters import AdapterUse, SigmaInterval
 from .bincode import F32, F64, U32, U64, OneOf
 
 
@@ -15,6 +16,7 @@ class EncodeRequest:
 
     prompts: list[str]
     max_sequence_length: U32
+    adapters: list[AdapterUse] = field(default_factory=list)
 
 
 @dataclass
@@ -72,14 +74,6 @@ class PreviewRequest:
     max_side: U32
 
 
-@dataclass
-class GuidanceInterval:
-    """The sigmas between which guidance is applied; ``start`` is the larger one."""
-
-    start: F64
-    end: F64
-
-
 class StepCaching(enum.IntEnum):
     """How readily a step reuses the transformer's work of an earlier step."""
 
@@ -94,7 +88,8 @@ class DenoiseRequest:
 
     ``shift`` is a constant as in ModelSamplingAuraFlow, or ``None`` for the model's own shift.
     ``start_step``, ``end_step``, ``add_noise`` and ``leftover_noise`` mean what they mean in
-    ComfyUI's KSamplerAdvanced.
+    ComfyUI's KSamplerAdvanced. ``guided`` holds the sigmas at which guidance is applied; ``None``
+    is all of them.
     """
 
     seed: U64
@@ -111,8 +106,9 @@ class DenoiseRequest:
     add_noise: bool = True
     leftover_noise: bool = False
     preview: PreviewRequest | None = None
-    guided: GuidanceInterval | None = None
+    guided: SigmaInterval | None = None
     cache: StepCaching = StepCaching.OFF
+    adapters: list[AdapterUse] = field(default_factory=list)
 
 
 @dataclass

@@ -182,7 +182,7 @@ class WorkerClient:
         on_event: Callable[[JobEvent], None],
         options: wire.JobOptions,
     ) -> JobResult:
-        work = await Work.of(request, tensors)
+        work = await Work.of(request, tensors, options.model)
         job = self._jobs.get(work.digest)
         if job is None:
             job = self._jobs[work.digest] = Job(work, options)

@@ -7,6 +7,7 @@ client reconnects. Several nodes may wait for the same job.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -178,9 +179,7 @@ class Job:
         """The options for a worker that keeps jobs in this way."""
         asks = isinstance(self.work.request, wire.DenoiseRequest) and not keeping.is_durable
         state = wire.StateInterval(0, STATE_SECONDS) if asks else None
-        return wire.JobOptions(
-            self._options.priority, self._options.deadline, state, self._options.trace
-        )
+        return dataclasses.replace(self._options, state=state)
 
     def fail(self, error: BaseException) -> None:
         """Ends the job on the present connection with an error."""

@@ -23,29 +23,33 @@ _INLINE_BYTES = 256 << 10
 
 @dataclass(frozen=True)
 class Work:
-    """What a job computes: a request and its tensors, with a digest of both."""
+    """What a job computes: a request, its tensors and its model, with a digest of them."""
 
     request: object
     headers: list[wire.TensorHeader]
     tensors: Sequence[WireTensor]
     digest: bytes
+    model: str | None = None
 
     @classmethod
-    async def of(cls, request: object, tensors: Sequence[WireTensor]) -> Work:
-        """Checks and hashes the request and its tensors.
+    async def of(
+        cls, request: object, tensors: Sequence[WireTensor], model: str | None = None
+    ) -> Work:
+        """Checks and hashes the request, its tensors and the name of its model.
 
         Raises :class:`wire.WireFormatError` if the wire cannot carry them.
         """
         headers = [tensor.header for tensor in tensors]
         lengths = transfer.check_set(headers)
-        # Every value of the request and of the headers has one encoding, which begins with its
-        # length where that varies.
-        begin = wire.encode_client(wire.Submit(bytes(16), request, headers))
+        # Every value of the request, the headers and the options has one encoding, which begins
+        # with its length where that varies.
+        options = wire.JobOptions(model=model)
+        begin = wire.encode_client(wire.Submit(bytes(16), request, headers, options))
         if sum(lengths) <= _INLINE_BYTES:
             digest = _digest(begin, tensors)
         else:
             digest = await asyncio.get_running_loop().run_in_executor(None, _digest, begin, tensors)
-        return cls(request, headers, tensors, digest)
+        return cls(request, headers, tensors, digest, model)
 
 
 def job_name(secret: Secret, work: Work, hello: wire.WorkerHello) -> bytes:
@@ -54,9 +58,10 @@ def job_name(secret: Secret, work: Work, hello: wire.WorkerHello) -> bytes:
     Another model, precision or device gives another result, and so another name.
     """
     can = hello.capabilities
+    runs = can.model_of(work.model) or can
     whole = hashlib.sha256(bytes.fromhex(secret.reveal()))
     whole.update(work.digest)
-    for text in (can.model, can.precision, can.device):
+    for text in (runs.model, runs.precision, can.device):
         data = text.encode()
         whole.update(len(data).to_bytes(8, "little") + data)
     value = int.from_bytes(whole.digest()[:16], "big")

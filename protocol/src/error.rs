@@ -18,7 +18,8 @@ pub enum ErrorCode {
     InvalidRequest,
     /// `4`: The queue is full, and the job was not accepted.
     QueueFull,
-    /// `5`: The loaded checkpoint lacks a model that the job needs.
+    /// `5`: The worker has no model of this name, or its checkpoint lacks a part that the job
+    /// needs.
     MissingModel,
     /// `6`: The job needs more memory than there is, or the device ran out of memory.
     OutOfMemory,
@@ -37,11 +38,13 @@ pub enum ErrorCode {
     /// `13`: The job had ended, and its result was dropped before the client acknowledged it:
     /// it was kept for too long, or others needed the room.
     Expired,
+    /// `14`: The worker understands the request and cannot do what a field of it asks for.
+    Unsupported,
 }
 
 impl ErrorCode {
     /// All codes, by number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::VersionMismatch,
         Self::Unauthorized,
         Self::BadMessage,
@@ -56,6 +59,7 @@ impl ErrorCode {
         Self::DeadlineExceeded,
         Self::Forbidden,
         Self::Expired,
+        Self::Unsupported,
     ];
 
     /// The code's name, as stable as its number, for logs and user interfaces.
@@ -75,6 +79,7 @@ impl ErrorCode {
             Self::DeadlineExceeded => "deadline-exceeded",
             Self::Forbidden => "forbidden",
             Self::Expired => "expired",
+            Self::Unsupported => "unsupported",
         }
     }
 }

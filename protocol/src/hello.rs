@@ -5,6 +5,7 @@ use std::fmt;
 use bincode::{Decode, Encode};
 
 use crate::limits::SECRET_BYTES;
+use crate::model::ModelInfo;
 
 /// First message of a client. Its `Debug` form omits the token and the secret, so that a log
 /// cannot show them.
@@ -61,7 +62,7 @@ pub struct Keeping {
     pub is_durable: bool,
 }
 
-/// What a worker can do with the checkpoint it has loaded.
+/// What a worker can do. Fields that differ from model to model are those of the default one.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Capabilities {
     /// Supported operations by [`Request::name`](crate::Request::name), and `claim` when jobs
@@ -69,7 +70,7 @@ pub struct Capabilities {
     pub operations: Vec<String>,
     /// Solvers a denoise job may name.
     pub samplers: Vec<String>,
-    /// Display name of the loaded model.
+    /// Display name of the default model's checkpoint.
     pub model: String,
     /// Display name of the device: `cpu`, `cuda:0 NVIDIA H200`.
     pub device: String,
@@ -88,4 +89,7 @@ pub struct Capabilities {
     /// Kinds of preview a denoise job may ask for, by
     /// [`PreviewKind::name`](crate::PreviewKind::name).
     pub previews: Vec<String>,
+    /// The models that a job may name, at most [`MAX_MODELS`](crate::limits::MAX_MODELS); the
+    /// first is the default.
+    pub models: Vec<ModelInfo>,
 }

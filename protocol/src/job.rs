@@ -17,6 +17,9 @@ pub struct JobOptions {
     pub state: Option<StateInterval>,
     /// The trace that the job belongs to: the W3C header `traceparent`.
     pub trace: Option<String>,
+    /// The model that runs the job, by its name in the capabilities' `models`; `None` is the
+    /// default. Another model makes it another job.
+    pub model: Option<String>,
 }
 
 /// The order of one owner's waiting jobs. It does not change the owner's share of the device.

@@ -35,8 +35,10 @@
 //! - [`message`]: the two message enums, one for each direction
 //! - [`hello`]: the first message of each side, and the worker's capabilities
 //! - [`request`]: the operations a job can perform, and their parameters
+//! - [`adapter`]: the adapters that a job applies and a worker lists
+//! - [`model`]: the models of a worker
 //! - [`job`]: a job's id, and what the worker reports about a job
-//! - [`status`]: the worker's load
+//! - [`status`]: the worker's load, and where its models are
 //! - [`tensor`]: tensor headers and their checks
 //! - [`chunk`]: splitting tensors into chunks, and assembling them
 //! - [`error`]: the error codes a client may match on
@@ -47,6 +49,7 @@
 //! To add a message or a field, append it to its enum or struct, raise
 //! [`limits::PROTOCOL_VERSION`], and extend the golden vectors and the specification.
 
+pub mod adapter;
 pub mod chunk;
 pub mod codec;
 pub mod error;
@@ -54,11 +57,13 @@ pub mod hello;
 pub mod job;
 pub mod limits;
 pub mod message;
+pub mod model;
 pub mod request;
 pub mod status;
 pub mod tensor;
 pub mod text;
 
+pub use adapter::{is_adapter_name, AdapterInfo, AdapterList, AdapterUse, SigmaInterval};
 pub use chunk::{chunks, Assembler, Chunk};
 pub use codec::{decode_client, decode_worker, encode, CodecError};
 pub use error::{ErrorCode, WireError};
@@ -67,9 +72,10 @@ pub use job::{
     JobId, JobOptions, Outcome, Preview, Priority, Progress, PromptCut, StateInterval, StatePart,
 };
 pub use message::{ClientMessage, WorkerMessage};
+pub use model::{is_model_name, ModelInfo, ModelState, Residence};
 pub use request::{
-    DenoiseRequest, EncodeRequest, GuidanceInterval, PreviewKind, PreviewRequest, Request,
-    SamplerOptions, Schedule, StepCaching,
+    DenoiseRequest, EncodeRequest, PreviewKind, PreviewRequest, Request, SamplerOptions, Schedule,
+    StepCaching,
 };
 pub use status::Status;
 pub use tensor::{DType, TensorError, TensorHeader};

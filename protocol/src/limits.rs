@@ -1,7 +1,7 @@
 //! The protocol version, and the limits that both sides keep.
 
 /// Version of this protocol. A client and a worker of different versions refuse each other.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// First field of both hellos: the ASCII letters `OVIS` as a little-endian `u32`. Its
 /// position and width never change, so that each side recognises the other before it
@@ -44,3 +44,33 @@ pub const SECRET_BYTES: usize = 32;
 
 /// Most bytes of a trace context: the W3C header `traceparent` has 55.
 pub const MAX_TRACE_BYTES: usize = 128;
+
+/// Most bytes of a model's name.
+pub const MAX_MODEL_NAME_BYTES: usize = 64;
+
+/// Most models that one worker may have.
+pub const MAX_MODELS: usize = 64;
+
+/// Most adapters that one job may apply.
+pub const MAX_ADAPTERS: usize = 16;
+
+/// Most bytes of an adapter's name in UTF-8.
+pub const MAX_ADAPTER_NAME_BYTES: usize = 255;
+
+/// How far an adapter's strength, or the weight of a block, may be from 0.
+pub const MAX_ADAPTER_STRENGTH: f64 = 100.0;
+
+/// Most block weights of one adapter. No model has as many blocks.
+pub const MAX_BLOCK_WEIGHTS: usize = 256;
+
+/// Most bytes of an adapter's kind, title, trigger words and parts, each in UTF-8.
+pub const MAX_ADAPTER_TEXT_BYTES: usize = 256;
+
+/// Most trigger words of one adapter.
+pub const MAX_TRIGGERS: usize = 32;
+
+/// Most bytes of an adapter's picture.
+pub const MAX_ADAPTER_PICTURE_BYTES: usize = 64 << 10;
+
+/// Most bytes of the adapters in one message; a longer list takes several.
+pub const MAX_ADAPTER_LIST_BYTES: usize = 1 << 20;

@@ -7,6 +7,7 @@
 
 use bincode::{Decode, Encode};
 
+use crate::adapter::AdapterList;
 use crate::chunk::Chunk;
 use crate::error::WireError;
 use crate::hello::{ClientHello, WorkerHello};
@@ -61,6 +62,8 @@ pub enum ClientMessage {
         /// The job.
         job: JobId,
     },
+    /// `7`: Asks for the worker's adapters, in [`WorkerMessage::Adapters`].
+    ListAdapters,
 }
 
 /// A message from a worker to a client.
@@ -130,4 +133,6 @@ pub enum WorkerMessage {
     Preview(Preview),
     /// `12`: A part of a denoise job's state, which the job's options ask for.
     State(StatePart),
+    /// `13`: Answers [`ClientMessage::ListAdapters`], in one message or several.
+    Adapters(AdapterList),
 }

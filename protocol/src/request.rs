@@ -2,6 +2,8 @@
 
 use bincode::{Decode, Encode};
 
+use crate::adapter::{AdapterUse, SigmaInterval};
+
 /// The operation a job performs, with all its parameters except tensors.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Request {
@@ -31,7 +33,7 @@ impl Request {
 }
 
 /// Prompts to encode to `conditioning` (f32 `[B, T, D]`).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct EncodeRequest {
     /// One prompt for each batch entry, without the chat template.
     pub prompts: Vec<String>,
@@ -39,6 +41,8 @@ pub struct EncodeRequest {
     /// Above 256, nothing is truncated, and T is the length of the longest prompt, at
     /// least 256.
     pub max_sequence_length: u32,
+    /// Adapters to apply, at most [`MAX_ADAPTERS`](crate::limits::MAX_ADAPTERS).
+    pub adapters: Vec<AdapterUse>,
 }
 
 /// Parameters of a denoise job. Its tensors: `positive` and `negative` f32 `[1 or B, T, D]`,
@@ -80,10 +84,13 @@ pub struct DenoiseRequest {
     /// Which previews to send, if any.
     pub preview: Option<PreviewRequest>,
     /// Noise levels at which guidance is applied; `None` is all of them. At other levels
-    /// the unconditional forward pass is skipped, as with a cfg of 1.
-    pub guided: Option<GuidanceInterval>,
+    /// the unconditional forward pass is skipped, as with a cfg of 1 (Kynkäänniemi et al. 2024,
+    /// "Applying Guidance in a Limited Interval").
+    pub guided: Option<SigmaInterval>,
     /// Whether a step may reuse results of earlier steps.
     pub cache: StepCaching,
+    /// Adapters to apply, at most [`MAX_ADAPTERS`](crate::limits::MAX_ADAPTERS).
+    pub adapters: Vec<AdapterUse>,
 }
 
 impl DenoiseRequest {
@@ -107,18 +114,9 @@ impl DenoiseRequest {
             preview: None,
             guided: None,
             cache: StepCaching::Off,
+            adapters: Vec::new(),
         }
     }
-}
-
-/// The range of noise levels at which guidance is applied, both ends included (Kynkäänniemi
-/// et al. 2024, "Applying Guidance in a Limited Interval").
-#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
-pub struct GuidanceInterval {
-    /// The highest sigma, at most 1.
-    pub start: f64,
-    /// The lowest sigma, not above `start`.
-    pub end: f64,
 }
 
 /// When a step reuses the output of the transformer's inner blocks from an earlier step

@@ -2,6 +2,8 @@
 
 use bincode::{Decode, Encode};
 
+use crate::model::ModelState;
+
 /// How busy a worker is and how much memory its device has in use.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct Status {
@@ -17,4 +19,6 @@ pub struct Status {
     pub device_bytes_used: u64,
     /// Bytes of device memory in total; 0 when unknown.
     pub device_bytes_total: u64,
+    /// Where the weights of each model are, in the order of the capabilities' `models`.
+    pub models: Vec<ModelState>,
 }

@@ -72,7 +72,7 @@ proptest! {
     /// Bytes with a valid variant, followed by arbitrary lengths.
     #[test]
     fn plausible_prefix(
-        variant in 0u32..14,
+        variant in 0u32..15,
         words in proptest::collection::vec(prop_oneof![
             Just(0u64), Just(1), 0u64..100_000, Just(1 << 20), Just(u64::MAX), any::<u64>(),
         ], 0..24),
@@ -137,6 +137,7 @@ fn every_truncation_and_extension_is_refused() {
         request: Request::Encode(EncodeRequest {
             prompts: vec!["a cat".into()],
             max_sequence_length: 256,
+            adapters: vec![],
         }),
         tensors: vec![TensorHeader::new("latent", ovis_protocol::DType::F32, [1])],
         options: JobOptions::default(),
@@ -167,6 +168,7 @@ fn too_large_is_refused_both_ways() {
         request: Request::Encode(EncodeRequest {
             prompts: vec!["x".repeat(MAX_MESSAGE_BYTES)],
             max_sequence_length: 256,
+            adapters: vec![],
         }),
         tensors: vec![],
         options: JobOptions::default(),

@@ -86,6 +86,28 @@ fn every_limit_is_this_one() {
         ("unfinished jobs of one owner", MAX_JOBS_PER_OWNER as u64),
         ("longer side of a preview", u64::from(MAX_PREVIEW_SIDE)),
         ("`trace` of a job", MAX_TRACE_BYTES as u64),
+        ("name of a model", MAX_MODEL_NAME_BYTES as u64),
+        ("models of one worker", MAX_MODELS as u64),
+        ("adapters of one job", MAX_ADAPTERS as u64),
+        ("name of an adapter", MAX_ADAPTER_NAME_BYTES as u64),
+        (
+            "strength of an adapter, weight of a block",
+            MAX_ADAPTER_STRENGTH as u64,
+        ),
+        ("block weights of one adapter", MAX_BLOCK_WEIGHTS as u64),
+        (
+            "`kind`, `title`, each trigger word and part of a listed adapter",
+            MAX_ADAPTER_TEXT_BYTES as u64,
+        ),
+        ("trigger words of a listed adapter", MAX_TRIGGERS as u64),
+        (
+            "picture of a listed adapter",
+            MAX_ADAPTER_PICTURE_BYTES as u64,
+        ),
+        (
+            "adapters of one `Adapters` message, encoded",
+            MAX_ADAPTER_LIST_BYTES as u64,
+        ),
         (
             "results that one owner has not acknowledged",
             MAX_TENSOR_BYTES,
@@ -221,11 +243,15 @@ fn every_message_and_request_has_its_number() {
 #[test]
 fn every_small_enum_has_its_numbers() {
     let document = document().replace('\n', " ");
-    let enums: [(&str, &[&str]); 5] = [
+    let enums: [(&str, &[&str]); 6] = [
         ("`DType` is an enum", &["F32", "F16", "Bf16", "U8"]),
         ("`PreviewKind` is an enum", &["Linear", "Vae"]),
         ("`Priority` is an enum", &["Low", "Normal", "High"]),
         ("`StepCaching` is an enum", &["Off", "Safe", "Fast"]),
+        (
+            "`Residence` is an enum",
+            &["Unloaded", "Host", "Partly", "Resident"],
+        ),
         (
             "`Schedule` is an enum",
             &["Auto", "Shift", "Sigmas", "Named"],
@@ -242,7 +268,7 @@ fn every_small_enum_has_its_numbers() {
             );
         }
     }
-    use ovis_protocol::{DType, PreviewKind, Priority, StepCaching};
+    use ovis_protocol::{DType, PreviewKind, Priority, Residence, StepCaching};
     let byte = |bytes: Vec<u8>| bytes[0];
     assert_eq!(
         [DType::F32, DType::F16, DType::Bf16, DType::U8].map(|d| byte(encode(&d).unwrap())),
@@ -256,6 +282,13 @@ fn every_small_enum_has_its_numbers() {
     assert_eq!(priorities.map(|p| byte(encode(&p).unwrap())), [0, 1, 2]);
     let caching = [StepCaching::Off, StepCaching::Safe, StepCaching::Fast];
     assert_eq!(caching.map(|c| byte(encode(&c).unwrap())), [0, 1, 2]);
+    let residence = [
+        Residence::Unloaded,
+        Residence::Host,
+        Residence::Partly,
+        Residence::Resident,
+    ];
+    assert_eq!(residence.map(|r| byte(encode(&r).unwrap())), [0, 1, 2, 3]);
 }
 
 /// The bytes in the worked examples equal those of the golden files.

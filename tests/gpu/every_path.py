@@ -72,7 +72,7 @@ def jobs(worker: real_worker.RealWorker, size: int):
     yield "denoise, cfg 1", denoise(cfg=1.0)
     yield "denoise, prompts of two lengths", denoise(prompt=longer)
     yield "denoise, two images", denoise(latent=empty.repeat(2, 1, 1, 1))
-    yield "denoise, guidance interval", denoise(guided=wire.GuidanceInterval(0.9, 0.3))
+    yield "denoise, guidance interval", denoise(guided=wire.SigmaInterval(0.9, 0.3))
     yield "denoise, leftover noise", denoise(end_step=3, leftover_noise=True)
     yield "denoise, no noise", denoise(latent=started, start_step=2, add_noise=False)
     yield "denoise, of an image", denoise(latent=started, denoise=0.6)

@@ -3,8 +3,9 @@
 //! variant that holds one bare value).
 
 use ovis_protocol::{
-    Chunk, ClientMessage, DType, ErrorCode, JobId, JobOptions, PromptCut, Request, SamplerOptions,
-    Schedule, TensorHeader, WireError, WorkerMessage,
+    AdapterInfo, AdapterUse, Chunk, ClientMessage, DType, ErrorCode, JobId, JobOptions, ModelInfo,
+    ModelState, PromptCut, Request, SamplerOptions, Schedule, SigmaInterval, TensorHeader,
+    WireError, WorkerMessage,
 };
 use serde_json::{json, Value};
 
@@ -41,6 +42,7 @@ pub fn client(message: &ClientMessage) -> Value {
         ClientMessage::Acknowledge { job: id } => {
             json!({"type": "Acknowledge", "job": job(id)})
         }
+        ClientMessage::ListAdapters => json!({"type": "ListAdapters"}),
     }
 }
 
@@ -58,6 +60,7 @@ pub fn worker(message: &WorkerMessage) -> Value {
                     "conditioning_width": c.conditioning_width,
                     "size_multiple": c.size_multiple, "max_pixels": c.max_pixels,
                     "schedulers": c.schedulers, "previews": c.previews,
+                    "models": c.models.iter().map(model).collect::<Value>(),
                 },
                 "keeping": {
                     "seconds": h.keeping.seconds, "bytes": h.keeping.bytes,
@@ -100,6 +103,7 @@ pub fn worker(message: &WorkerMessage) -> Value {
             "type": "Status", "queued": s.queued, "running": s.running, "finished": s.finished,
             "uptime_seconds": s.uptime_seconds, "device_bytes_used": s.device_bytes_used,
             "device_bytes_total": s.device_bytes_total,
+            "models": s.models.iter().map(state).collect::<Value>(),
         }),
         WorkerMessage::ShuttingDown { reason } => {
             json!({"type": "ShuttingDown", "reason": reason})
@@ -112,6 +116,10 @@ pub fn worker(message: &WorkerMessage) -> Value {
             "type": "State", "job": job(&s.job), "step": s.step, "size": s.size,
             "offset": s.offset, "data": hex(&s.data),
         }),
+        WorkerMessage::Adapters(list) => json!({
+            "type": "Adapters", "more": list.more,
+            "adapters": list.adapters.iter().map(adapter).collect::<Value>(),
+        }),
     }
 }
 
@@ -119,6 +127,7 @@ fn request(request: &Request) -> Value {
     match request {
         Request::Encode(r) => json!({
             "type": "Encode", "prompts": r.prompts, "max_sequence_length": r.max_sequence_length,
+            "adapters": adapters(&r.adapters),
         }),
         Request::Denoise(r) => json!({
             "type": "Denoise", "seed": r.seed, "steps": r.steps, "cfg": r.cfg,
@@ -129,8 +138,9 @@ fn request(request: &Request) -> Value {
             "preview": r.preview.map(|p| json!({
                 "kind": {"type": format!("{:?}", p.kind)}, "max_side": p.max_side,
             })),
-            "guided": r.guided.map(|at| json!({"start": at.start, "end": at.end})),
+            "guided": r.guided.map(interval),
             "cache": {"type": format!("{:?}", r.cache)},
+            "adapters": adapters(&r.adapters),
         }),
         Request::Decode => json!({"type": "Decode"}),
         Request::VaeEncode => json!({"type": "VaeEncode"}),
@@ -141,8 +151,43 @@ fn job_options(o: &JobOptions) -> Value {
     json!({
         "priority": {"type": format!("{:?}", o.priority)}, "deadline": o.deadline,
         "state": o.state.map(|s| json!({"steps": s.steps, "seconds": s.seconds})),
-        "trace": o.trace,
+        "trace": o.trace, "model": o.model,
     })
+}
+
+fn interval(at: SigmaInterval) -> Value {
+    json!({"start": at.start, "end": at.end})
+}
+
+fn adapters(uses: &[AdapterUse]) -> Value {
+    uses.iter()
+        .map(|a| {
+            json!({
+                "name": a.name, "hash": a.hash.map(|h| hex(&h)), "transformer": a.transformer,
+                "text_encoder": a.text_encoder, "interval": a.interval.map(interval),
+                "blocks": a.blocks,
+            })
+        })
+        .collect()
+}
+
+fn adapter(a: &AdapterInfo) -> Value {
+    json!({
+        "name": a.name, "bytes": a.bytes, "hash": hex(&a.hash), "kind": a.kind, "rank": a.rank,
+        "title": a.title, "triggers": a.triggers, "parts": a.parts,
+        "preview": a.preview.as_ref().map(|p| hex(p)),
+    })
+}
+
+fn model(m: &ModelInfo) -> Value {
+    json!({
+        "name": m.name, "model": m.model, "precision": m.precision, "operations": m.operations,
+        "latent_channels": m.latent_channels, "conditioning_width": m.conditioning_width,
+    })
+}
+
+fn state(m: &ModelState) -> Value {
+    json!({"name": m.name, "state": {"type": format!("{:?}", m.state)}, "bytes": m.bytes})
 }
 
 fn schedule(schedule: &Schedule) -> Value {

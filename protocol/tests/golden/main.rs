@@ -6,8 +6,10 @@
 //! protocol and its version, regenerate them with
 //! `OVIS_WRITE_GOLDEN=1 cargo test -p ovis-protocol --test golden`.
 
+mod client;
 mod describe;
 mod vectors;
+mod worker;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -89,8 +91,8 @@ fn every_variant_is_shown() {
             .map(|(_, m)| u32::from_le_bytes(bytes_of(m)[..4].try_into().unwrap()))
             .collect()
     };
-    assert_eq!(numbers(true), (0..=6).collect());
-    assert_eq!(numbers(false), (0..=12).collect());
-    assert!(decode_client(&7u32.to_le_bytes()).is_err());
-    assert!(decode_worker(&13u32.to_le_bytes()).is_err());
+    assert_eq!(numbers(true), (0..=7).collect());
+    assert_eq!(numbers(false), (0..=13).collect());
+    assert!(decode_client(&8u32.to_le_bytes()).is_err());
+    assert!(decode_worker(&14u32.to_le_bytes()).is_err());
 }

@@ -11,7 +11,7 @@ use ovis_protocol::{
     decode_client, encode, Capabilities, ClientMessage, DenoiseRequest, EncodeRequest, ErrorCode,
     JobId, JobOptions, Outcome, Priority, Request, WireError, WorkerMessage,
 };
-use ovis_worker::jobs::{Client, Event, Job, Jobs, Limits, Model, Next, Owner, Party, Wanted};
+use ovis_worker::jobs::{Client, Event, Job, Jobs, Limits, Model, ModelList, Next, Owner, Party, Wanted};
 use ovis_worker::nn::{Placement, WeightFormat};
 use ovis_worker::pipeline::{Ask, Budget, Costs, Latent, Output, Pipeline};
 use ovis_worker::server::fuzzing::Connection;
@@ -66,7 +66,7 @@ fn jobs() -> Jobs {
         costs: Arc::new(costs.clone()),
         weight_bytes: 0,
     };
-    Jobs::new(limits, model, Budget::OneMemory(Some(JOB_BYTES)))
+    Jobs::new(limits, ModelList::new(model, []), Budget::OneMemory(Some(JOB_BYTES)))
 }
 
 /// A connection, and how often it asked for each job and was told of its end.
@@ -213,7 +213,7 @@ fn free_places(jobs: &Jobs) -> usize {
         let subscription = jobs.subscribe();
         let owner = Owner::new(Ipv4Addr::new(10, 0, 0, number).into(), "counting");
         let client = Client::new(jobs.clone(), &subscription, owner);
-        match client.admit(Uuid::from_bytes([number; 16]), 0, ask, 0) {
+        match client.admit(Uuid::from_bytes([number; 16]), jobs.models().default_model(), 0, ask, 0) {
             Ok(admitted) => held.push((admitted, client, subscription)),
             Err(error) => {
                 assert_eq!(error.code, ErrorCode::QueueFull, "{error}");
@@ -254,6 +254,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let encoded = EncodeRequest {
         prompts: vec!["a red fox".into()],
         max_sequence_length: 64,
+        adapters: vec![],
     };
     let encode = frames::job(
         [3; 16],

@@ -158,7 +158,7 @@ pub enum WeightsError {
         /// The file's name for the type.
         dtype: String,
     },
-    /// A weight in 8-bit floats with a scale that is not a single float32.
+    /// A weight of one byte a value with a scale that is not one float or one for each row.
     Scale {
         /// The file.
         file: PathBuf,

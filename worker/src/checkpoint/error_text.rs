@@ -91,7 +91,7 @@ impl WeightsError {
                 file.display()
             ),
             Self::Scale { file, tensor, dtype, shape } => format!(
-                "tensor `{tensor}` in `{}` scales a weight by {dtype} of shape {shape:?}, not by one F32",
+                "tensor `{tensor}` in `{}` scales a weight by {dtype} of shape {shape:?}, not by one F32 or one for each row",
                 file.display()
             ),
             Self::Value { file, tensor, value, dtype } => format!(
@@ -181,7 +181,7 @@ impl WeightsError {
                 "`ovis-worker merge` merges adapters; here, name the file of the model itself, such as ovis_image_bf16.safetensors."
             }
             Self::Dtype { .. } | Self::NewDtype { .. } | Self::Scale { .. } => {
-                "Use the bf16, f16 or f32 release of the file, ComfyUI's scaled fp8, or a GGUF of Q8_0, Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL or IQ4_XS."
+                "Use the bf16, f16 or f32 release of the file, ComfyUI's scaled fp8 or int8, or a GGUF of Q8_0, Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL or IQ4_XS."
             }
             Self::Value { dtype: Some(_), .. } => "Choose --type bf16.",
             Self::Value { .. } => "Download the file again.",

@@ -97,6 +97,10 @@ impl TensorSource for TensorFile {
     fn number(&self, key: &str) -> Option<f64> {
         self.numbers.get(key).copied()
     }
+
+    fn text(&self, key: &str) -> Option<String> {
+        self.metadata().remove(key)
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::error::WeightsError;
 use super::header_refusal;
 use super::source::{StoredType, TensorEntry};
+use crate::quants::ByteType;
 
 /// Bytes before the header: its length.
 const LENGTH_BYTES: usize = 8;
@@ -61,7 +62,9 @@ fn entry(name: String, info: &TensorInfo, data_start: usize) -> TensorEntry {
             Dtype::F32 => StoredType::F32,
             Dtype::F16 => StoredType::F16,
             Dtype::BF16 => StoredType::Bf16,
-            Dtype::F8_E4M3 => StoredType::F8E4m3,
+            Dtype::F8_E4M3 => StoredType::Byte(ByteType::E4m3),
+            Dtype::F8_E5M2 => StoredType::Byte(ByteType::E5m2),
+            Dtype::I8 => StoredType::Byte(ByteType::I8),
             other => StoredType::Other(other.to_string()),
         },
         shape: info.shape.clone(),

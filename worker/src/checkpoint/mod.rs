@@ -18,7 +18,7 @@
 //! - `header`, `header_refusal`: headers of safetensors files
 //! - `gguf`: GGUF files
 //! - `random`: random weights
-//! - `set`, `scaled_fp8`: one part's tensors from its files, and the scales of 8-bit floats
+//! - `set`, `coded`: one part's tensors from its files, and the scales and rotations of 8-bit ones
 //! - `json`, `config`, `fields`: `config.json`
 //! - `tokenizer`, `qwen_bpe`: the tokenizer's files, and Qwen's byte-level BPE from them
 //!
@@ -46,6 +46,7 @@ mod absent;
 mod adapters;
 mod args;
 mod choose;
+mod coded;
 mod comfy;
 mod config;
 mod convert;
@@ -76,7 +77,6 @@ mod qwen3;
 mod qwen_bpe;
 mod random;
 mod read_ahead;
-mod scaled_fp8;
 mod set;
 mod shards;
 mod source;

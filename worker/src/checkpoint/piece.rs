@@ -5,16 +5,17 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::coded::Coding;
 use super::error::WeightsError;
 use super::source::{Fill, StoredType, TensorEntry, TensorSource};
 use crate::quants::BlockType;
 
-/// One tensor of a source, with the factor that its values are stored without.
+/// One tensor of a source, with what turns its numbers into values.
 #[derive(Clone, Debug)]
 pub struct FileTensor {
     source: Arc<dyn TensorSource>,
     entry: TensorEntry,
-    scale: f32,
+    coding: Coding,
 }
 
 impl FileTensor {
@@ -23,7 +24,7 @@ impl FileTensor {
         Some(Self {
             entry: source.entry(name)?.clone(),
             source: source.clone(),
-            scale: 1.0,
+            coding: Coding::NONE,
         })
     }
 
@@ -37,10 +38,9 @@ impl FileTensor {
         &self.entry
     }
 
-    /// Factor to multiply the stored values with: the weight's scale in ComfyUI's files of
-    /// 8-bit floats, else 1.
-    pub fn scale(&self) -> f32 {
-        self.scale
+    /// What turns the stored numbers into values.
+    pub fn coding(&self) -> &Coding {
+        &self.coding
     }
 
     /// Path of the source, for messages.
@@ -48,8 +48,8 @@ impl FileTensor {
         self.source.path()
     }
 
-    pub(super) fn set_scale(&mut self, scale: f32) {
-        self.scale = scale;
+    pub(super) fn set_coding(&mut self, coding: Coding) {
+        self.coding = coding;
     }
 }
 

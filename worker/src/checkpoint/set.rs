@@ -8,7 +8,7 @@ use super::error::WeightsError;
 use super::piece::FileTensor;
 use super::shards::{self, Stored};
 use super::source::{TensorEntry, TensorSource};
-use super::{file, folder, scaled_fp8};
+use super::{coded, file, folder};
 
 /// Largest dimension of any network that is built; keeps products of three in range.
 const MAX_DIMENSION: usize = 1 << 20;
@@ -30,7 +30,7 @@ impl TensorSet {
     /// No weights are there, a shard is missing, or a file's header is refused.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let mut set = Self::open_as_it_is(path)?.rename("model", unwrapped)?;
-        scaled_fp8::fold(&mut set.tensors)?;
+        coded::fold(&mut set.tensors, unwrapped)?;
         Ok(set)
     }
 
@@ -295,6 +295,7 @@ fn unwrapped(name: &str) -> String {
 mod tests {
     use super::super::test_files::{write, Stored};
     use super::*;
+    use crate::quants::Scales;
 
     fn one(name: &str) -> Stored {
         Stored::f32(name, &[2, 1], &[1., 2.])
@@ -345,7 +346,7 @@ mod tests {
         let set = set.strip_prefix("x", &["", "model."], &["q."]).unwrap();
         assert_eq!(set.names().collect::<Vec<_>>(), ["other", "q.weight"]);
         let weight = set.get("q.weight").unwrap();
-        assert_eq!(weight.scale(), 0.5);
+        assert_eq!(weight.coding().scales(0..2), Scales::Whole(0.5));
         assert_eq!(weight.entry().name, "model.q.weight");
         assert_eq!(set.dims::<1>("x", "q.weight").unwrap(), [2]);
         let error = set.dims::<2>("x", "q.weight").unwrap_err().to_string();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::error::WeightsError;
 use super::mapped::MappedFile;
-use crate::quants::BlockType;
+use crate::quants::{BlockType, ByteType};
 
 /// Number format that a source stores a tensor in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,8 +22,8 @@ pub enum StoredType {
     F16,
     /// bfloat16.
     Bf16,
-    /// 8-bit float with 4 exponent and 3 mantissa bits, without infinities (`float8_e4m3fn`).
-    F8E4m3,
+    /// Numbers of one byte.
+    Byte(ByteType),
     /// Blocks of values with scales of their own, as GGUF files have them.
     Block(BlockType),
     /// A format that weights cannot be loaded from, by the source's name for it.
@@ -38,7 +38,7 @@ impl fmt::Display for StoredType {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
-            Self::F8E4m3 => "F8_E4M3",
+            Self::Byte(kind) => kind.name(),
             Self::Block(kind) => kind.name(),
             Self::Other(name) => name,
         })
@@ -156,6 +156,11 @@ pub trait TensorSource: fmt::Debug + Send + Sync {
 
     /// A number of the source's metadata.
     fn number(&self, _key: &str) -> Option<f64> {
+        None
+    }
+
+    /// A text of the source's metadata.
+    fn text(&self, _key: &str) -> Option<String> {
         None
     }
 

@@ -8,6 +8,7 @@ use super::part::{Ignored, PartTensors};
 use super::piece::{FileTensor, ModelTensor, Piece};
 use super::set::TensorSet;
 use super::source::StoredType;
+use crate::quants::ByteType;
 
 /// Finds every tensor of `map` in `set`. `known_extra` gives a group's name to a tensor that
 /// the files may have beside the part's own.
@@ -63,14 +64,18 @@ fn find<'a>(
             expected: piece.shape.clone(),
         });
     }
+    // Whole numbers are values with the factors beside them only.
+    let is_bare = entry.stored == StoredType::Byte(ByteType::I8) && tensor.coding().is_none();
     match &entry.stored {
-        StoredType::Other(dtype) => Err(WeightsError::Dtype {
-            file: tensor.path().to_owned(),
-            tensor: entry.name.clone(),
-            dtype: dtype.clone(),
-        }),
+        StoredType::Other(_) => Err(()),
+        _ if is_bare => Err(()),
         _ => Ok(tensor),
     }
+    .map_err(|()| WeightsError::Dtype {
+        file: tensor.path().to_owned(),
+        tensor: entry.name.clone(),
+        dtype: entry.stored.to_string(),
+    })
 }
 
 /// Groups the tensors that are not used.

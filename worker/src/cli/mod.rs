@@ -32,6 +32,7 @@ mod model_args;
 mod otlp;
 mod out_file;
 mod picture;
+mod precision;
 mod quantize;
 mod report_text;
 mod runtime;

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device};
-use clap::{Args, ValueEnum};
+use candle_core::Device;
+use clap::Args;
 
 use super::error::CliError;
+use super::precision::Precision;
 use super::values::parsed;
 use crate::checkpoint::{Checkpoint, CheckpointArgs, WeightsError};
-use crate::nn::{check_fp8, check_gpu, keep_freed_memory, NoGpu, Placement, WeightFormat};
+use crate::nn::{check_fp8, check_gpu, keep_freed_memory, NoGpu, Placement};
 use crate::pipeline::{parse_bytes, NotBytes};
 use crate::text::first_line;
 
@@ -126,7 +127,7 @@ pub struct DeviceArgs {
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
     /// Precision of weights and arithmetic. The default is bf16 on a GPU and f32 on a CPU.
-    #[arg(long, value_enum, alias = "dtype")]
+    #[arg(long, value_enum, ignore_case = true, alias = "dtype")]
     pub precision: Option<Precision>,
     /// Host memory that jobs may use, such as 12GiB. Jobs that need more are refused, and
     /// images are decoded in bands to stay within it. `auto` is the memory that is free after
@@ -151,39 +152,6 @@ fn host_memory(text: &str) -> Result<HostMemory, NotBytes> {
     match text.trim() {
         "" | "auto" => Ok(HostMemory(None)),
         text => Ok(HostMemory(Some(parse_bytes(text)?))),
-    }
-}
-
-/// Precision of weights and arithmetic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    /// float32.
-    F32,
-    /// bfloat16. On a CPU, weights are stored in bfloat16 and computed with in float32.
-    Bf16,
-    /// bfloat16, with 8-bit floats for the transformer's large matrix products and, from compute
-    /// capability 9.0 on, its attention. Faster, and needs less memory; slightly less exact.
-    /// Requires an NVIDIA GPU of compute capability 8.9 or newer.
-    Fp8,
-}
-
-impl Precision {
-    /// All of them, from the one that takes the most memory.
-    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Fp8];
-
-    /// Weights and arithmetic of this precision on a device.
-    pub fn placed(self, device: Device) -> Placement {
-        Placement {
-            device,
-            weights: match self {
-                Self::F32 => DType::F32,
-                Self::Bf16 | Self::Fp8 => DType::BF16,
-            },
-            products: match self {
-                Self::F32 | Self::Bf16 => WeightFormat::Dense,
-                Self::Fp8 => WeightFormat::Fp8,
-            },
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use clap::{Args, ValueEnum};
-use ovis_protocol::{DenoiseRequest, GuidanceInterval, StepCaching};
+use ovis_protocol::{DenoiseRequest, SigmaInterval, StepCaching};
 
 use super::values::{parsed, ValueError};
 
@@ -17,7 +17,7 @@ pub struct ShortcutArgs {
     /// Apply guidance only between these two sigmas, the larger first, such as 0.9,0.2.
     /// Without it, guidance applies to all steps.
     #[arg(long, value_name = "START,END", value_parser = parsed(parse_interval), allow_hyphen_values = true)]
-    pub guidance_interval: Option<GuidanceInterval>,
+    pub guidance_interval: Option<SigmaInterval>,
 }
 
 impl ShortcutArgs {
@@ -74,10 +74,10 @@ impl From<Cache> for StepCaching {
     }
 }
 
-fn parse_interval(text: &str) -> Result<GuidanceInterval, ValueError> {
+fn parse_interval(text: &str) -> Result<SigmaInterval, ValueError> {
     let sigma = |text: &str| text.trim().parse::<f64>().ok();
     let interval = text.split_once(',').and_then(|(start, end)| {
-        Some(GuidanceInterval {
+        Some(SigmaInterval {
             start: sigma(start)?,
             end: sigma(end)?,
         })
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn an_interval_is_two_numbers_with_a_comma() {
-        let interval = GuidanceInterval {
+        let interval = SigmaInterval {
             start: 0.9,
             end: 0.2,
         };

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use super::backend::Backend;
 use super::models::Models;
 use super::thread::DeviceThread;
-use crate::jobs::{Jobs, Limits, Model};
+use crate::jobs::{Jobs, Limits, Model, ModelList};
 use crate::pipeline::Budget;
 
 /// The name of the model of a worker that is started with one.
@@ -43,8 +43,8 @@ pub fn start<B: Backend, E: Send + 'static>(
     name: &str,
     load: impl FnOnce() -> Result<B, E> + Send + 'static,
 ) -> Result<Jobs, StartError<E>> {
-    start_with(name, load, move |model, budget| {
-        Jobs::new(limits, model, budget)
+    start_with(name, load, move |models, budget| {
+        Jobs::new(limits, models, budget)
     })
 }
 
@@ -55,7 +55,7 @@ pub fn start<B: Backend, E: Send + 'static>(
 pub fn start_with<B: Backend, E: Send + 'static>(
     name: &str,
     load: impl FnOnce() -> Result<B, E> + Send + 'static,
-    make: impl FnOnce(Model, Budget) -> Jobs + Send + 'static,
+    make: impl FnOnce(ModelList, Budget) -> Jobs + Send + 'static,
 ) -> Result<Jobs, StartError<E>> {
     let name = Arc::from(name);
     let (loaded, wait) = mpsc::channel();
@@ -75,7 +75,7 @@ pub fn start_with<B: Backend, E: Send + 'static>(
             costs: backend.costs(),
             weight_bytes: backend.weight_bytes(),
         };
-        let jobs = make(model, backend.budget());
+        let jobs = make(ModelList::new(model, []), backend.budget());
         let _ = loaded.send(Ok(jobs.clone()));
         DeviceThread::new(models, jobs).run();
     };

@@ -11,6 +11,7 @@ use super::error::{draining, shutting_down};
 use super::event::Event;
 use super::id::{ClientId, JobKey, OwnerNumber};
 use super::job::{Job, Ticket};
+use super::models::Model;
 use super::owner::Owner;
 use super::place::Place;
 use super::queue::Order;
@@ -22,10 +23,15 @@ use super::trace::JobTrace;
 use crate::pipeline::Ask;
 
 impl Jobs {
-    /// Reserves memory for a job by its shapes, and `state` bytes in addition.
-    pub(super) fn admit(&self, ask: Ask, state: u64) -> Result<Reservation, WireError> {
+    /// Reserves memory for a job of a model by its shapes, and `state` bytes in addition.
+    pub(super) fn admit(
+        &self,
+        model: &Model,
+        ask: Ask,
+        state: u64,
+    ) -> Result<Reservation, WireError> {
         let costs = WithState {
-            costs: &*self.model.costs,
+            costs: &*model.costs,
             bytes: state,
         };
         let admitted = self.shared.ledger.admit(&costs, ask);
@@ -89,6 +95,7 @@ impl Jobs {
             place,
             open,
             reservation,
+            model,
         } = admitted;
         let Submission {
             work,
@@ -133,7 +140,7 @@ impl Jobs {
         );
         let job = Job {
             ticket: ticket.traced(trace),
-            model: self.model.name.clone(),
+            model: model.name.clone(),
             work,
             reservation,
             reported_position: None,
@@ -156,6 +163,7 @@ impl Jobs {
             place,
             open,
             reservation,
+            ..
         } = admitted;
         let key = JobKey {
             owner: place.owner,

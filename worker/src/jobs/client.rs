@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::content::Content;
 use super::event::Event;
 use super::id::{ClientId, OwnerNumber};
+use super::models::Model;
 use super::open::OpenJobs;
 use super::owner::Owner;
 use super::recorder::NewRecord;
@@ -77,8 +78,8 @@ impl Client {
         self.jobs.find(self.id, job)
     }
 
-    /// Admits a job that announces `bytes` of tensors, by its shapes: reserves what it needs, and
-    /// `state` bytes in addition for the state that it goes on from.
+    /// Admits a job of a model that announces `bytes` of tensors, by its shapes: reserves what it
+    /// needs, and `state` bytes in addition for the state that it goes on from.
     /// If another connection of the owner is still sending a job with this UUID, that upload is
     /// given up.
     ///
@@ -88,25 +89,28 @@ impl Client {
     pub fn admit(
         &self,
         job: Uuid,
+        model: &Arc<Model>,
         bytes: u64,
         ask: Ask,
         state: u64,
     ) -> Result<Admitted, WireError> {
         let opened = self.open.open(job, bytes);
         let open = opened.map_err(|error| self.jobs.with_hint(error))?;
-        let reservation = self.jobs.admit(ask, state)?;
+        let reservation = self.jobs.admit(model, ask, state)?;
         let place = self.jobs.reserve(&self.owner, self.number, job)?;
         Ok(Admitted {
             place,
             open,
             reservation,
+            model: model.clone(),
         })
     }
 
-    /// A job as the journal is to keep it.
+    /// An admitted job as the journal is to keep it.
     pub fn record(
         &self,
         id: Uuid,
+        admitted: &Admitted,
         request: &Request,
         options: &JobOptions,
         content: Content,
@@ -117,7 +121,7 @@ impl Client {
             request: request.clone(),
             options: options.clone(),
             content,
-            model: self.jobs.model_identity(),
+            model: admitted.model.identity(),
         }
     }
 

@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 /// The tensor that a job goes on from. It is no part of what the job is asked to do.
 const STATE: &str = "state";
 
-/// A digest of a job's request, its tensors' headers and their bytes. The default is that of no
-/// job.
+/// A digest of a job's request, the name of its model, its tensors' headers and their bytes. The
+/// default is that of no job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Content(pub [u8; 32]);
 
@@ -20,17 +20,22 @@ pub struct ContentHasher {
 }
 
 impl ContentHasher {
-    /// Begins with a request and the headers of its tensors.
+    /// Begins with a request, the model that it names, and the headers of its tensors.
     ///
     /// # Errors
     /// `InvalidRequest` if the request is too long to be sent, which no received one is.
-    pub fn new(request: &Request, headers: &[TensorHeader]) -> Result<Self, WireError> {
+    pub fn new(
+        request: &Request,
+        model: Option<&str>,
+        headers: &[TensorHeader],
+    ) -> Result<Self, WireError> {
         let unencodable = |error: ovis_protocol::CodecError| {
             let code = ovis_protocol::ErrorCode::InvalidRequest;
             WireError::new(code, format!("The request cannot be read: {error}."), "")
         };
         let mut hasher = Sha256::new();
         hasher.update(encode(request).map_err(unencodable)?);
+        hasher.update(encode(&model).map_err(unencodable)?);
         for header in headers.iter().filter(|header| header.name != STATE) {
             hasher.update(encode(header).map_err(unencodable)?);
         }
@@ -60,11 +65,15 @@ mod tests {
     use ovis_protocol::DType;
 
     fn content(request: &Request, tensors: &[(&str, &[u8])]) -> Content {
+        content_for(None, request, tensors)
+    }
+
+    fn content_for(model: Option<&str>, request: &Request, tensors: &[(&str, &[u8])]) -> Content {
         let headers: Vec<_> = tensors
             .iter()
             .map(|(name, bytes)| TensorHeader::new(*name, DType::U8, [bytes.len() as u64]))
             .collect();
-        let mut hasher = ContentHasher::new(request, &headers).unwrap();
+        let mut hasher = ContentHasher::new(request, model, &headers).unwrap();
         for (at, (_, bytes)) in (0..).zip(tensors) {
             for part in bytes.chunks(2) {
                 hasher.update(at, part);
@@ -85,6 +94,7 @@ mod tests {
             content(&Request::Decode, &[("latent", b"ab")]),
             content(&Request::Decode, &[("image", b"abc")]),
             content(&Request::Decode, &[("latent", b"ab"), ("x", b"c")]),
+            content_for(Some("fast"), &Request::Decode, &[("latent", b"abc")]),
         ] {
             assert_ne!(decode, other);
         }

@@ -25,6 +25,7 @@
 //! - `quota`: memory for results, previews and states of all owners together
 //! - `journal`: what must survive the process, in a state folder; `recorder`: which events go
 //!   there; `restore`: jobs of an earlier process go on
+//! - `models`: the models that jobs may ask for
 //! - `pulse`: what a device is busy with, and since when
 //! - `metrics`: counters and histograms; `trace`: a job's spans in a trace
 //! - `error`: failures as clients see them
@@ -43,6 +44,7 @@ pub mod journal;
 mod mailbox;
 mod memory;
 mod metrics;
+mod models;
 mod open;
 mod operator;
 mod owner;
@@ -73,6 +75,7 @@ pub use id::{ClientId, JobKey, OwnerNumber};
 pub use job::{Job, Ticket};
 pub use memory::MemoryStore;
 pub use metrics::{Metrics, Refusal};
+pub use models::{Model, ModelList};
 pub use open::{OpenJob, OpenJobs};
 pub use operator::{Listed, Stage};
 pub use owner::{neighbourhood, Owner, OwnerId, Party};
@@ -80,7 +83,7 @@ pub use pulse::{Beat, Busy, Pulse};
 pub use queue::{Order, QueueLimits};
 pub use recorder::{owner_of, NewRecord, Recorder};
 pub use retry::{retry_after, RecentJobs};
-pub use service::{DeviceState, Health, Jobs, Limits, Model, DEFAULT_QUEUE};
+pub use service::{DeviceState, Health, Jobs, Limits, DEFAULT_QUEUE};
 pub use state::{Next, Wanted};
 pub use store::{Attached, Delivered, Found, JobStore, Kept, NewJob, Swept, Wake};
 pub use submission::{Admitted, Submission};

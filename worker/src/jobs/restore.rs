@@ -1,5 +1,6 @@
 //! Jobs that an earlier process left in the journal.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ovis_protocol::{JobOptions, WireError};
@@ -8,6 +9,7 @@ use super::content::Content;
 use super::event::Event;
 use super::id::JobKey;
 use super::journal::JobRecord;
+use super::models::Model;
 use super::recorder::owner_of;
 use super::service::Jobs;
 use super::store::NewJob;
@@ -16,14 +18,15 @@ use super::work::Work;
 use crate::pipeline::Ask;
 
 impl Jobs {
-    /// Queues a job of the journal again, for its owner to claim. `bytes` is the size of its
-    /// tensors.
+    /// Queues a job of the journal for `model` again, for its owner to claim. `bytes` is the size
+    /// of its tensors.
     ///
     /// # Errors
     /// As for [`Client::admit`](super::Client::admit).
     pub fn restore(
         &self,
         record: &JobRecord,
+        model: &Arc<Model>,
         bytes: u64,
         ask: Ask,
         work: Work,
@@ -32,7 +35,8 @@ impl Jobs {
         let attached = self.attach_away(&owner);
         let admitted = Admitted {
             open: attached.open.open(record.key.id, bytes)?,
-            reservation: self.admit(ask, 0)?,
+            reservation: self.admit(model, ask, 0)?,
+            model: model.clone(),
             place: self.reserve(&owner, attached.owner, record.key.id)?,
         };
         let left = record.deadline.map(|deadline| {

@@ -9,12 +9,13 @@ use ovis_protocol::limits::MAX_JOBS_PER_OWNER;
 use ovis_protocol::{Capabilities, Keeping, StateInterval, Status};
 use tokio::sync::watch;
 
-use super::admission::{JobCosts, Ledger};
+use super::admission::Ledger;
 use super::event::Event;
 use super::job::Ticket;
 use super::journal::Journal;
 use super::memory::MemoryStore;
 use super::metrics::Metrics;
+use super::models::ModelList;
 use super::pulse::Pulse;
 use super::queue::QueueLimits;
 use super::recorder::Recorder;
@@ -58,26 +59,13 @@ impl Default for Limits {
     }
 }
 
-/// A model that the device has loaded.
-pub struct Model {
-    /// The name that jobs ask for it by.
-    pub name: Arc<str>,
-    /// What it can do.
-    pub capabilities: Capabilities,
-    /// What its jobs take.
-    pub costs: Arc<dyn JobCosts>,
-    /// Bytes of its weights, as their files store them; 0 if unknown.
-    pub weight_bytes: u64,
-}
-
 /// All jobs of one worker. Clones stand for the same jobs. No method waits for the device,
 /// except [`next`](Self::next), which the device itself calls, and [`stopped`](Self::stopped).
 #[derive(Clone)]
 pub struct Jobs {
     pub(super) shared: Arc<Shared>,
     limits: Limits,
-    /// The model that jobs go to.
-    pub(super) model: Arc<Model>,
+    models: Arc<ModelList>,
     started: Instant,
     /// The next client's and the next job's number.
     numbers: Arc<AtomicU64>,
@@ -110,22 +98,22 @@ pub enum Health {
 }
 
 impl Jobs {
-    /// The jobs of a worker that has loaded `model` and has `budget` left for them. Events and
+    /// The jobs of a worker that has these models and has `budget` left for jobs. Events and
     /// results are kept in memory.
-    pub fn new(limits: Limits, model: Model, budget: Budget) -> Self {
+    pub fn new(limits: Limits, models: ModelList, budget: Budget) -> Self {
         let store = Arc::new(MemoryStore::new(limits.kept_bytes));
-        Self::with_store(limits, store, Recorder::default(), model, budget)
+        Self::with_store(limits, store, Recorder::default(), models, budget)
     }
 
     /// As [`new`](Self::new), with a journal that what is kept in memory is also written to.
     pub fn with_journal(
         limits: Limits,
         journal: Arc<dyn Journal>,
-        model: Model,
+        models: ModelList,
         budget: Budget,
     ) -> Self {
         let store = Arc::new(MemoryStore::new(limits.kept_bytes));
-        Self::with_store(limits, store, Recorder::new(journal), model, budget)
+        Self::with_store(limits, store, Recorder::new(journal), models, budget)
     }
 
     /// As [`new`](Self::new), with another store and a journal.
@@ -133,7 +121,7 @@ impl Jobs {
         limits: Limits,
         store: Arc<dyn JobStore>,
         recorder: Recorder,
-        model: Model,
+        models: ModelList,
         budget: Budget,
     ) -> Self {
         Self {
@@ -147,7 +135,7 @@ impl Jobs {
                 recorder,
             )),
             limits,
-            model: Arc::new(model),
+            models: Arc::new(models),
             started: Instant::now(),
             numbers: Arc::new(AtomicU64::new(1)),
             pulse: Arc::default(),
@@ -162,15 +150,14 @@ impl Jobs {
         Self { tracer, ..self }
     }
 
-    /// What the loaded model can do.
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.model.capabilities
+    /// The models that jobs may ask for.
+    pub fn models(&self) -> &ModelList {
+        &self.models
     }
 
-    /// The model that jobs go to, with its precision and device.
-    pub fn model_identity(&self) -> String {
-        let can = self.capabilities();
-        format!("{}, {}, {}", can.model, can.precision, can.device)
+    /// What the default model can do, with a list of all models.
+    pub fn capabilities(&self) -> &Capabilities {
+        self.models.capabilities()
     }
 
     /// Subscribes a new client, with a number of its own.
@@ -192,6 +179,7 @@ impl Jobs {
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             device_bytes_used: state.device_memory.0,
             device_bytes_total: state.device_memory.1,
+            models: self.models.states(),
         }
     }
 
@@ -282,7 +270,7 @@ impl Jobs {
 
     /// Bytes of the loaded weights.
     pub fn weight_bytes(&self) -> u64 {
-        self.model.weight_bytes
+        self.models.iter().map(|model| model.weight_bytes).sum()
     }
 
     /// Waits until the device works no more, and says why.

@@ -1,9 +1,12 @@
 //! A job on its way into the queue.
 
+use std::sync::Arc;
+
 use ovis_protocol::JobOptions;
 
 use super::admission::Reservation;
 use super::content::Content;
+use super::models::Model;
 use super::open::OpenJob;
 use super::place::Place;
 use super::work::Work;
@@ -14,6 +17,7 @@ pub struct Admitted {
     pub(super) place: Place,
     pub(super) open: OpenJob,
     pub(super) reservation: Reservation,
+    pub(super) model: Arc<Model>,
 }
 
 /// What a client submits, once its tensors are complete.

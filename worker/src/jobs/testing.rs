@@ -16,5 +16,6 @@ pub fn capabilities() -> Capabilities {
         max_pixels: 1 << 22,
         schedulers: Vec::new(),
         previews: Vec::new(),
+        models: Vec::new(),
     }
 }

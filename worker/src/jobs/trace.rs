@@ -244,6 +244,7 @@ mod tests {
         Work::Encode(EncodeRequest {
             prompts: vec!["a".into(), "b".into()],
             max_sequence_length: 256,
+            adapters: vec![],
         })
     }
 

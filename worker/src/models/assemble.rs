@@ -5,10 +5,9 @@ use std::cell::OnceCell;
 use candle_core::{DType, Device, Result, Tensor};
 use half::bf16;
 
-use super::e4m3;
 use crate::checkpoint::{Fill, ModelTensor, Piece, StoredType, WeightsError};
 use crate::nn::concat;
-use crate::quants::{decode, BlockType};
+use crate::quants::{decode, decode_bytes};
 
 /// Why a tensor cannot be assembled.
 #[derive(Debug, thiserror::Error)]
@@ -70,12 +69,18 @@ impl Assembler {
             StoredType::F32 => DType::F32,
             StoredType::F16 => DType::F16,
             StoredType::Bf16 => DType::BF16,
-            StoredType::F8E4m3 => {
-                // candle converts 8-bit floats on the CPU only.
-                let values = e4m3::decode(&bytes, piece.tensor().scale(), shape, self.dtype)?;
-                return Ok(values.to_device(&self.device)?.to_dtype(self.dtype)?);
+            StoredType::Byte(kind) => {
+                let coding = piece.tensor().coding();
+                let width = shape[1..].iter().product();
+                let (scales, rotation) = (coding.scales(piece.rows()), coding.rotation());
+                let f32s = || decode_bytes(*kind, &bytes, width, scales, rotation);
+                let bf16s = || decode_bytes(*kind, &bytes, width, scales, rotation);
+                return Ok(self.decoded(f32s, bf16s, shape)?);
             }
-            StoredType::Block(kind) => return Ok(self.decoded(*kind, &bytes, shape)?),
+            StoredType::Block(kind) => {
+                let (f32s, bf16s) = (|| decode(*kind, &bytes), || decode(*kind, &bytes));
+                return Ok(self.decoded(f32s, bf16s, shape)?);
+            }
             StoredType::Other(name) => {
                 let reason = format!("{name} cannot be computed with");
                 return Err(candle_core::Error::Msg(reason).into());
@@ -85,11 +90,16 @@ impl Assembler {
         Ok(tensor.to_dtype(self.dtype)?)
     }
 
-    /// Decodes blocks on the CPU into the assembler's type, and copies the values to the device.
-    fn decoded(&self, kind: BlockType, bytes: &[u8], shape: &[usize]) -> Result<Tensor> {
+    /// Values that the CPU decodes, in the assembler's type on its device.
+    fn decoded(
+        &self,
+        f32s: impl FnOnce() -> Vec<f32>,
+        bf16s: impl FnOnce() -> Vec<bf16>,
+        shape: &[usize],
+    ) -> Result<Tensor> {
         let values = match self.dtype {
-            DType::BF16 => Tensor::from_vec(decode::<bf16>(kind, bytes), shape, &Device::Cpu),
-            _ => Tensor::from_vec(decode::<f32>(kind, bytes), shape, &Device::Cpu),
+            DType::BF16 => Tensor::from_vec(bf16s(), shape, &Device::Cpu),
+            _ => Tensor::from_vec(f32s(), shape, &Device::Cpu),
         };
         values?.to_device(&self.device)?.to_dtype(self.dtype)
     }

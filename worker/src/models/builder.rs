@@ -1,15 +1,13 @@
 //! Fetches a network's tensors by name while it is built.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use candle_core::Tensor;
 
 use super::assemble::{AssembleError, Assembler};
-use crate::checkpoint::{PartTensors, StoredType, WeightsError};
-use crate::nn::{
-    concat, Conv2d, GroupNorm, HeadNorms, Linear, PackedRows, Placement, QkBounds, WeightFormat,
-};
+use super::blocks;
+use crate::checkpoint::{PartTensors, WeightsError};
+use crate::nn::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds, WeightFormat};
 
 /// A module's position in a part's tree of names, and the device and types of its tensors.
 #[derive(Clone)]
@@ -67,12 +65,17 @@ impl<'a> Builder<'a> {
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Built<Tensor> {
         let path = self.path(name);
         let wanted = self.tensors.expect(&path, shape)?;
-        let tensor = self.assembler.tensor(wanted).map_err(|error| match error {
-            AssembleError::Weights(error) => error,
-            AssembleError::Device(source) => self.device_error(&path, source),
-        })?;
+        let tensor = self.assembler.tensor(wanted);
+        let tensor = tensor.map_err(|error| self.assemble_error(&path, error))?;
         self.tensors.mark_loaded(&path);
         Ok(tensor)
+    }
+
+    fn assemble_error(&self, name: &str, error: AssembleError) -> WeightsError {
+        match error {
+            AssembleError::Weights(error) => error,
+            AssembleError::Device(source) => self.device_error(name, source),
+        }
     }
 
     fn device_error(&self, name: &str, source: candle_core::Error) -> WeightsError {
@@ -100,10 +103,9 @@ impl<'a> Builder<'a> {
     ) -> Built<Linear> {
         let at = self.at(name);
         let bias = at.tensor("bias", &[outputs])?;
-        if let Some(rows) = self.blocks(&[(name, outputs)], inputs)? {
-            if let Some(linear) = self.packed(rows, inputs, Some(bias.clone())) {
-                return Ok(linear);
-            }
+        let layers = [(name, outputs)];
+        if let Some(linear) = self.in_blocks(&layers, inputs, Some(&bias), format)? {
+            return Ok(linear);
         }
         let weight = at.tensor("weight", &[outputs, inputs])?;
         Linear::in_format(weight, Some(bias), format)
@@ -130,10 +132,8 @@ impl<'a> Builder<'a> {
     /// Several linear layers of the same input, given by name and number of outputs, as one
     /// layer with the concatenated outputs.
     pub fn joint_linear_no_bias(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Linear> {
-        if let Some(rows) = self.blocks(layers, inputs)? {
-            if let Some(linear) = self.packed(rows, inputs, None) {
-                return Ok(linear);
-            }
+        if let Some(linear) = self.in_blocks(layers, inputs, None, WeightFormat::Dense)? {
+            return Ok(linear);
         }
         let weights = layers
             .iter()
@@ -144,34 +144,40 @@ impl<'a> Builder<'a> {
         Ok(Linear::new(weight, None))
     }
 
-    fn packed(&self, rows: Vec<PackedRows>, inputs: usize, bias: Option<Tensor>) -> Option<Linear> {
-        Linear::in_blocks(rows, inputs, self.placement.weights, bias)
-    }
-
-    /// The rows of layers' weights as the blocks that a file has, or `None` if it has another
-    /// format. Only products on a CPU take blocks: elsewhere weights are decoded once.
-    fn blocks(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Option<Vec<PackedRows>>> {
-        if !self.placement.device.is_cpu() || self.placement.products != WeightFormat::Dense {
+    /// Layers of one input as a layer whose weight is in blocks: those of the files, unless the
+    /// placement asks for fp8, which is faster; or those that `format` asks for. `None` if there
+    /// are neither, or if a row does not consist of whole blocks.
+    fn in_blocks(
+        &self,
+        layers: &[(&str, usize)],
+        inputs: usize,
+        bias: Option<&Tensor>,
+        format: WeightFormat,
+    ) -> Built<Option<Linear>> {
+        if self.placement.products == WeightFormat::Fp8 {
             return Ok(None);
         }
         let mut rows = Vec::new();
         for (name, outputs) in layers {
-            let weight = self.at(name).path("weight");
-            for piece in &self.tensors.expect(&weight, &[*outputs, inputs])?.pieces {
-                let StoredType::Block(kind) = piece.stored() else {
-                    return Ok(None);
-                };
-                rows.push(PackedRows {
-                    kind: *kind,
-                    rows: piece.rows().len(),
-                    bytes: Arc::new(piece.bytes()?.into_owned()),
-                });
+            let path = self.at(name).path("weight");
+            let weight = self.tensors.expect(&path, &[*outputs, inputs])?;
+            match (blocks::stored(weight)?, format) {
+                (Some(stored), _) => rows.extend(stored),
+                (None, WeightFormat::Blocks(kind)) if inputs.is_multiple_of(kind.values()) => {
+                    let encoded = blocks::encoded(weight, kind);
+                    rows.push(encoded.map_err(|error| self.assemble_error(&path, error))?);
+                }
+                _ => return Ok(None),
             }
         }
-        for (name, _) in layers {
-            self.tensors.mark_loaded(&self.at(name).path("weight"));
+        let linear = Linear::in_blocks(&rows, inputs, bias.cloned(), self.placement)
+            .map_err(|source| self.device_error(&self.prefix, source))?;
+        if linear.is_some() {
+            for (name, _) in layers {
+                self.tensors.mark_loaded(&self.at(name).path("weight"));
+            }
         }
-        Ok(Some(rows))
+        Ok(linear)
     }
 
     /// A square convolution with bias.

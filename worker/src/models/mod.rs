@@ -1,8 +1,8 @@
 //! The three networks: their blocks and forward passes, and what builds them from named tensors.
 
 mod assemble;
+mod blocks;
 pub mod builder;
-mod e4m3;
 pub mod mmdit;
 pub mod qwen3;
 pub mod step_cache;

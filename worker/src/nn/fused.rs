@@ -7,6 +7,7 @@ use super::heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 use super::no_gpu::NoGpu;
 use super::placement::{Fp8Refusal, Placement};
 use super::scaled_rows::ScaledRows;
+use crate::quants::BlockType;
 
 /// The two factors of a linear layer's product.
 pub enum Factors<'a> {
@@ -279,6 +280,18 @@ pub trait Fused {
     /// Rows of an embedding table.
     fn embed(&self, table: &Tensor, ids: &[u32]) -> Result<Option<Tensor>> {
         Ok(None)
+    }
+
+    /// Decodes the blocks that start at byte `at` of `bytes` into `out` `[rows, columns]`, whose
+    /// rows consist of whole blocks.
+    fn decode_blocks(
+        &self,
+        bytes: &Tensor,
+        at: usize,
+        kind: BlockType,
+        out: &Tensor,
+    ) -> Result<bool> {
+        Ok(false)
     }
 
     /// A convolution's weight in the memory layout that [`conv2d`](Self::conv2d) reads fastest.

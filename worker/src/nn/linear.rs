@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::adapter::Adapter;
 use super::fused::Factors;
 use super::norm::modulated_layer_norm;
-use super::placement::WeightFormat;
+use super::placement::{Placement, WeightFormat};
 use super::scaled_rows::ScaledRows;
 use super::weight::{dense, packed, store, Input, PackedRows, Weight};
 
@@ -43,19 +43,23 @@ impl Linear {
         })
     }
 
-    /// A layer whose weight of `inputs` columns stays in blocks on the host and has the precision
-    /// of `dtype` in products; `None` if its rows do not consist of whole blocks.
+    /// A layer whose weight of `inputs` columns stays in blocks and has the precision of the
+    /// placement's weights in products; `None` if its rows do not consist of whole blocks.
+    ///
+    /// # Errors
+    /// The device does not take the blocks.
     pub fn in_blocks(
-        rows: Vec<PackedRows>,
+        rows: &[PackedRows],
         inputs: usize,
-        dtype: DType,
         bias: Option<Tensor>,
-    ) -> Option<Self> {
-        Some(Self {
-            base: packed(rows, inputs, dtype)?,
+        placement: &Placement,
+    ) -> Result<Option<Self>> {
+        let base = packed(rows, inputs, placement)?;
+        Ok(base.map(|base| Self {
+            base,
             bias,
             adapters: Vec::new(),
-        })
+        }))
     }
 
     /// Maps `[.., in]` to `[.., out]` in the type of `x`.
@@ -104,12 +108,9 @@ impl Linear {
         if self.adapters.is_empty() {
             return Ok(y);
         }
-        let x = match input {
-            Input::Dense(x) => x,
-            Input::Fp8(rows) => &rows.dequantize()?.to_dtype(rows.dtype)?,
-        };
+        let x = input.tensor()?;
         for adapter in &self.adapters {
-            y = (y + adapter.update(x)?)?;
+            y = (y + adapter.update(&x)?)?;
         }
         Ok(y)
     }

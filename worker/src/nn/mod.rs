@@ -69,7 +69,7 @@ pub use pointwise::{add, cast, mean_magnitude, scaled_sum, silu, subtract};
 pub use quantize::quantize_rows;
 pub use rope::qk_norm_rope;
 pub use scaled_rows::ScaledRows;
-pub use weight::{PackedRows, SharedBytes};
+pub use weight::PackedRows;
 
 #[cfg(test)]
 pub use tests::{relative_error, test_gpu};

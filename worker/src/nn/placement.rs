@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Device};
 
+use crate::quants::BlockType;
+
 /// How the weights of the large matrix products are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightFormat {
@@ -10,6 +12,8 @@ pub enum WeightFormat {
     /// As rows of E4M3 with a scale each. Inputs are quantized row by row before a product, and
     /// attention runs in fp8 where the device supports it.
     Fp8,
+    /// In blocks of this type, which are decoded for each product.
+    Blocks(BlockType),
 }
 
 /// Where a network lives and in which types.
@@ -35,11 +39,12 @@ impl Placement {
         }
     }
 
-    /// The precision's name in messages and logs: `f32`, `bf16` or `fp8`.
+    /// The precision's name in messages and logs: `f32`, `bf16`, `fp8`, or that of a block type.
     pub fn precision(&self) -> &'static str {
         match self.products {
             WeightFormat::Dense => self.weights.as_str(),
             WeightFormat::Fp8 => "fp8",
+            WeightFormat::Blocks(kind) => kind.lower_name(),
         }
     }
 

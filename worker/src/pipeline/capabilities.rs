@@ -28,6 +28,8 @@ impl Pipeline {
                 .into_iter()
                 .map(|kind| kind.name().to_owned())
                 .collect(),
+            // Their names are the device's matter.
+            models: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! classifier-free guidance.
 
 use candle_core::{DType, Result, Tensor};
-use ovis_protocol::{DenoiseRequest, GuidanceInterval, StepCaching};
+use ovis_protocol::{DenoiseRequest, SigmaInterval, StepCaching};
 
 use super::error::{self, Error};
 use super::inputs::matched_batch;
@@ -109,7 +109,7 @@ pub struct Denoiser {
     modulations: ModulationPortions,
     branches: Branches,
     guidance: f64,
-    guided: Option<GuidanceInterval>,
+    guided: Option<SigmaInterval>,
     /// Forwards so far, each branch counted by itself.
     forwards: u64,
 }

@@ -12,6 +12,7 @@ use super::geometry::Geometry;
 use super::load::Pipeline;
 use crate::checkpoint::Checkpoint;
 use crate::nn::{Placement, WeightFormat};
+use crate::quants::BlockType;
 
 /// Bytes of a GPU's memory that the handles, workspaces and kernels of cuBLASLt and cuDNN take.
 const LIBRARIES: u64 = 512 << 20;
@@ -49,10 +50,14 @@ impl Parameters {
     /// Bytes of the weights in a type, with the large products in a format.
     fn bytes(self, weights: DType, products: WeightFormat) -> u64 {
         let size = weights.size_in_bytes() as u64;
-        match products {
-            WeightFormat::Fp8 => (self.all - self.large) * size + self.large,
-            WeightFormat::Dense => self.all * size,
-        }
+        let large = match products {
+            WeightFormat::Fp8 => self.large,
+            WeightFormat::Dense => self.large * size,
+            WeightFormat::Blocks(kind) => {
+                self.large.div_ceil(kind.values() as u64) * kind.bytes() as u64
+            }
+        };
+        (self.all - self.large) * size + large
     }
 
     /// Bytes of the memory of a placement's device that the weights take, with what libraries take
@@ -96,7 +101,12 @@ impl Parameters {
         let on_cpu = placement.device.is_cpu();
         let now = self.bytes(placement.weights, placement.products);
         // Only GPUs compute in fp8.
-        let smaller = [(WeightFormat::Dense, "bf16"), (WeightFormat::Fp8, "fp8")];
+        let smaller = [
+            (WeightFormat::Dense, "bf16"),
+            (WeightFormat::Fp8, "fp8"),
+            (WeightFormat::Blocks(BlockType::Q8_0), "q8_0"),
+            (WeightFormat::Blocks(BlockType::Q4K), "q4_k"),
+        ];
         let fitting = smaller.into_iter().find(|&(products, _)| {
             let bytes = self.bytes(DType::BF16, products);
             let besides = if on_cpu { 0 } else { LIBRARIES };

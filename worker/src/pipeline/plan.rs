@@ -1,7 +1,7 @@
 //! The checks of a denoise request that need no model, and the solver and sigmas that follow.
 
 use ovis_protocol::limits::MAX_PREVIEW_SIDE;
-use ovis_protocol::{DenoiseRequest, GuidanceInterval, Schedule};
+use ovis_protocol::{DenoiseRequest, Schedule, SigmaInterval};
 
 use super::error::{Error, Result};
 use super::types::SIZE_MULTIPLE;
@@ -86,7 +86,7 @@ fn check_values(request: &DenoiseRequest, batch: usize) -> Result<()> {
             ));
         }
     }
-    if let Some(GuidanceInterval { start, end }) = request.guided {
+    if let Some(SigmaInterval { start, end }) = request.guided {
         if !(0.0 <= end && end <= start && start <= 1.0) {
             return Err(Error::invalid(
                 format!("guidance from sigma {start} to {end} is not a part of 1 to 0"),

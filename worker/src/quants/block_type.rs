@@ -55,19 +55,24 @@ impl BlockType {
         self.row().0
     }
 
+    /// The name in options and as a precision: `q4_k`.
+    pub const fn lower_name(self) -> &'static str {
+        self.row().1
+    }
+
     /// ggml's number of the type, as a GGUF file has it.
     pub const fn code(self) -> u32 {
-        self.row().1
+        self.row().2
     }
 
     /// Values in a block.
     pub const fn values(self) -> usize {
-        self.row().2
+        self.row().3
     }
 
     /// Bytes of a block.
     pub const fn bytes(self) -> usize {
-        self.row().3
+        self.row().4
     }
 
     /// Bits that a value takes, its share of the scales included.
@@ -80,21 +85,21 @@ impl BlockType {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
-    /// Name, number, values and bytes.
-    const fn row(self) -> (&'static str, u32, usize, usize) {
+    /// Both names, number, values and bytes.
+    const fn row(self) -> (&'static str, &'static str, u32, usize, usize) {
         match self {
-            Self::Q8_0 => ("Q8_0", 8, 32, 34),
-            Self::Q6K => ("Q6_K", 14, 256, 210),
-            Self::Q5K => ("Q5_K", 13, 256, 176),
-            Self::Q5_1 => ("Q5_1", 7, 32, 24),
-            Self::Q5_0 => ("Q5_0", 6, 32, 22),
-            Self::Q4K => ("Q4_K", 12, 256, 144),
-            Self::Q4_1 => ("Q4_1", 3, 32, 20),
-            Self::Q4_0 => ("Q4_0", 2, 32, 18),
-            Self::Q3K => ("Q3_K", 11, 256, 110),
-            Self::Q2K => ("Q2_K", 10, 256, 84),
-            Self::Iq4Nl => ("IQ4_NL", 20, 32, 18),
-            Self::Iq4Xs => ("IQ4_XS", 23, 256, 136),
+            Self::Q8_0 => ("Q8_0", "q8_0", 8, 32, 34),
+            Self::Q6K => ("Q6_K", "q6_k", 14, 256, 210),
+            Self::Q5K => ("Q5_K", "q5_k", 13, 256, 176),
+            Self::Q5_1 => ("Q5_1", "q5_1", 7, 32, 24),
+            Self::Q5_0 => ("Q5_0", "q5_0", 6, 32, 22),
+            Self::Q4K => ("Q4_K", "q4_k", 12, 256, 144),
+            Self::Q4_1 => ("Q4_1", "q4_1", 3, 32, 20),
+            Self::Q4_0 => ("Q4_0", "q4_0", 2, 32, 18),
+            Self::Q3K => ("Q3_K", "q3_k", 11, 256, 110),
+            Self::Q2K => ("Q2_K", "q2_k", 10, 256, 84),
+            Self::Iq4Nl => ("IQ4_NL", "iq4_nl", 20, 32, 18),
+            Self::Iq4Xs => ("IQ4_XS", "iq4_xs", 23, 256, 136),
         }
     }
 }

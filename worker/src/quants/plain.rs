@@ -31,12 +31,6 @@ pub fn of_bf16(bytes: &[u8]) -> Vec<f32> {
     each(bytes, |bytes| bf16::from_le_bytes(bytes).to_f32())
 }
 
-/// Values of E4M3 numbers.
-pub fn of_f8(bytes: &[u8]) -> Vec<f32> {
-    let numbers = &*e4m3::NUMBERS;
-    each(bytes, |[pattern]| numbers[usize::from(pattern)])
-}
-
 /// Bytes of float32 numbers.
 pub fn to_f32(values: &[f32]) -> Vec<u8> {
     values

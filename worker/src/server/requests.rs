@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ovis_protocol::{
-    Assembler, Chunk, ClientMessage, ErrorCode, JobOptions, Request, TensorError, TensorHeader,
-    WireError, WorkerMessage,
+    AdapterList, Assembler, Chunk, ClientMessage, ErrorCode, JobOptions, Request, TensorError,
+    TensorHeader, WireError, WorkerMessage,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -90,6 +90,11 @@ impl Requests {
             ClientMessage::Acknowledge { job } => {
                 self.client.acknowledge(Uuid::from_bytes(job));
             }
+            ClientMessage::ListAdapters => {
+                for part in AdapterList::parts(Vec::new()) {
+                    self.sender.push(WorkerMessage::Adapters(part));
+                }
+            }
         }
         Ok(())
     }
@@ -129,7 +134,7 @@ impl Requests {
             return Err(conflict());
         }
         let upload = match self.client.find(job) {
-            Some(found) => repeat(request, headers, found.content),
+            Some(found) => repeat(request, options.model.as_deref(), headers, found.content),
             None => self.admit(job, request, headers, options),
         };
         match upload {
@@ -158,13 +163,14 @@ impl Requests {
             .map_err(|error: TensorError| upload::invalid(&error))?;
         let assembler = Assembler::new(headers.clone()).map_err(|error| upload::invalid(&error))?;
         job_options::check(&options)?;
-        let capabilities = self.client.jobs().capabilities();
-        tensors::check(&request, &headers, capabilities)?;
+        let model = self.client.jobs().models().find(options.model.as_deref())?;
+        tensors::check(&request, &headers, &model.capabilities)?;
         let ask = tensors::ask(&request, &headers);
         let state = tensors::state_bytes(&headers);
-        let admitted = self.client.admit(job, announced, ask, state)?;
+        let admitted = self.client.admit(job, model, announced, ask, state)?;
+        let name = options.model.clone();
         let purpose = Purpose::New(Box::new(admitted), Box::new(options));
-        Upload::new(request, &headers, assembler, purpose)
+        Upload::new(request, name.as_deref(), &headers, assembler, purpose)
     }
 
     async fn chunk(&mut self, chunk: Chunk) -> Result<(), WireError> {
@@ -233,7 +239,8 @@ impl Requests {
         // Converting a large tensor takes long enough to delay other connections, so it runs
         // on a thread for blocking work.
         let (record, recorder) = (
-            self.client.record(job, &request, &options, content),
+            self.client
+                .record(job, &admitted, &request, &options, content),
             self.client.jobs().recorder().clone(),
         );
         let submission = move || {
@@ -305,12 +312,19 @@ impl Requests {
 /// The upload of a job that is already there, whose tensors are compared with `content`.
 fn repeat(
     request: Request,
+    model: Option<&str>,
     headers: Vec<TensorHeader>,
     content: Content,
 ) -> Result<Upload, WireError> {
     let assembler =
         Assembler::discarding(headers.clone()).map_err(|error| upload::invalid(&error))?;
-    Upload::new(request, &headers, assembler, Purpose::Repeat(content))
+    Upload::new(
+        request,
+        model,
+        &headers,
+        assembler,
+        Purpose::Repeat(content),
+    )
 }
 
 fn log_refusal(job: Uuid, error: &WireError) {

@@ -27,9 +27,6 @@ pub fn restore(jobs: &Jobs, recovered: impl Iterator<Item = Recovered>) {
         let is_over = end.is_some();
         let kept = match end {
             Some((at, end)) => jobs.restore_end(&record, event(end), at),
-            None if record.model != jobs.model_identity() => {
-                fail(jobs, &record, &other_model(jobs, &record))
-            }
             None if begun >= MOST_BEGINNINGS => fail(jobs, &record, &suspected()),
             None => match queue(jobs, &record, tensors, state.map(|(_, state)| state)) {
                 Err(error) => fail(jobs, &record, &error),
@@ -62,8 +59,12 @@ fn queue(
     parts: Vec<(TensorHeader, Vec<u8>)>,
     state: Option<Vec<u8>>,
 ) -> Result<(), WireError> {
+    let model = jobs.models().find(record.options.model.as_deref())?;
+    if record.model != model.identity() {
+        return Err(other_model(record, &model.identity()));
+    }
     let headers: Vec<_> = parts.iter().map(|(header, _)| header.clone()).collect();
-    tensors::check(&record.request, &headers, jobs.capabilities())?;
+    tensors::check(&record.request, &headers, &model.capabilities)?;
     let bytes = headers.iter().filter_map(|h| h.byte_len().ok()).sum();
     let work = match (values::work(record.request.clone(), parts)?, state) {
         // A state that this worker wrote is newer than one that the client sent.
@@ -77,7 +78,7 @@ fn queue(
         (work, _) => work,
     };
     let ask = tensors::ask(&record.request, &headers);
-    jobs.restore(record, bytes, ask, work)
+    jobs.restore(record, model, bytes, ask, work)
 }
 
 /// Ends a job with an error instead of queueing it.
@@ -87,13 +88,12 @@ fn fail(jobs: &Jobs, record: &JobRecord, error: &WireError) -> Result<(), WireEr
     jobs.restore_end(record, Event::Failed(error.clone()), SystemTime::now())
 }
 
-fn other_model(jobs: &Jobs, record: &JobRecord) -> WireError {
+fn other_model(record: &JobRecord, present: &str) -> WireError {
     WireError::new(
         ErrorCode::MissingModel,
         format!(
-            "The job was submitted to {}, and the worker was started again with {}.",
-            record.model,
-            jobs.model_identity()
+            "The job was submitted to {}, and the worker was started again with {present}.",
+            record.model
         ),
         "Run the workflow again to use the present model.",
     )

@@ -288,8 +288,8 @@ mod tests {
 
     use super::*;
     use crate::jobs::{
-        testing, Client, Content, Free, Jobs, Limits, Model, Next, Owner, Submission, Ticket,
-        Wanted, Work,
+        testing, Client, Content, Free, Jobs, Limits, Model, ModelList, Next, Owner, Submission,
+        Ticket, Wanted, Work,
     };
     use crate::pipeline::{Ask, Budget, Latent, Output};
 
@@ -333,7 +333,11 @@ mod tests {
                 costs: Arc::new(Free),
                 weight_bytes: 0,
             };
-            let jobs = Jobs::new(Limits::default(), model, Budget::OneMemory(None));
+            let jobs = Jobs::new(
+                Limits::default(),
+                ModelList::new(model, []),
+                Budget::OneMemory(None),
+            );
             let sender = Sender::new(jobs.subscribe());
             let owner = Owner::new(Ipv4Addr::LOCALHOST.into(), "test");
             let client = Client::new(jobs.clone(), sender.subscription(), owner);
@@ -349,7 +353,10 @@ mod tests {
             let ask = Ask::Decode {
                 latent: [1, 16, 2, 2],
             };
-            let admitted = self.client.admit(id(job), 0, ask, 0).unwrap();
+            let admitted = self
+                .client
+                .admit(id(job), self.jobs.models().default_model(), 0, ask, 0)
+                .unwrap();
             let submission = Submission {
                 work: Work::Decode(latent(1)),
                 options: JobOptions::default(),

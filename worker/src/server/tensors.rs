@@ -4,6 +4,7 @@
 use ovis_protocol::limits::{MAX_PROMPTS, MAX_PROMPT_BYTES};
 use ovis_protocol::{shown, Capabilities, DType, ErrorCode, Request, TensorHeader, WireError};
 
+use super::adapters;
 use crate::jobs::wire_error;
 use crate::pipeline::{check_length, check_request, Ask};
 
@@ -47,6 +48,7 @@ pub fn check(
         ));
     }
     check_values(request, can)?;
+    adapters::check(request)?;
     let (required, optional) = names(request);
     for (i, header) in headers.iter().enumerate() {
         let name = header.name.as_str();

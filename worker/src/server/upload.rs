@@ -37,18 +37,19 @@ pub enum Purpose {
 }
 
 impl Upload {
-    /// An upload whose bytes go to `assembler`.
+    /// An upload for a job of this model, whose bytes go to `assembler`.
     ///
     /// # Errors
     /// Those of [`ContentHasher::new`].
     pub fn new(
         request: Request,
+        model: Option<&str>,
         headers: &[TensorHeader],
         assembler: Assembler,
         purpose: Purpose,
     ) -> Result<Self, WireError> {
         Ok(Self {
-            hasher: ContentHasher::new(&request, headers)?,
+            hasher: ContentHasher::new(&request, model, headers)?,
             request,
             assembler,
             purpose,

@@ -34,7 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("jobs", &["pipeline"]),
     (
         "pipeline",
-        &["models", "sampling", "nn", "checkpoint", "text"],
+        &["models", "sampling", "nn", "checkpoint", "quants", "text"],
     ),
     ("sampling", &["nn"]),
     ("models", &["nn", "checkpoint", "quants"]),

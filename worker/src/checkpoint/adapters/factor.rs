@@ -194,7 +194,10 @@ mod tests {
                 assert!(!all_finite(&bytes, &stored), "{stored}");
             }
         }
-        assert_eq!(encode(&values, &StoredType::F8E4m3), None);
+        assert_eq!(
+            encode(&values, &StoredType::Byte(crate::quants::ByteType::E4m3)),
+            None
+        );
     }
 
     #[test]

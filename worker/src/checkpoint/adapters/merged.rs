@@ -61,7 +61,7 @@ impl<'a> MergedFile<'a> {
         for tensor in changes.keys().filter_map(|name| part.tensor(name)) {
             for piece in &tensor.pieces {
                 let entry = piece.tensor().entry();
-                if !is_readable(&entry.stored) || piece.tensor().scale() != 1.0 {
+                if !is_readable(&entry.stored) || !piece.tensor().coding().is_none() {
                     return Err(AdapterError::Unmergeable {
                         file: piece.tensor().path().to_owned(),
                         tensor: entry.name.clone(),

@@ -13,6 +13,7 @@ use super::super::source::StoredType;
 use super::outputs::{self, Output};
 use super::target::Target;
 use super::{llama_metadata, text_encoder_rules, transformer_rules, values};
+use crate::quants::ByteType;
 
 /// Which program's layout a transformer's GGUF file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +190,7 @@ fn general(architecture: &str, file_type: u32) -> Vec<(String, Value)> {
 fn bytes_of(stored: &StoredType, values: usize) -> u64 {
     let bytes = match stored {
         StoredType::Block(kind) => values / kind.values() * kind.bytes(),
-        StoredType::F8E4m3 => values,
+        StoredType::Byte(ByteType::E4m3) => values,
         StoredType::F16 | StoredType::Bf16 => 2 * values,
         _ => 4 * values,
     };
@@ -231,7 +232,7 @@ fn safetensors_header(tensors: &[Planned]) -> Vec<u8> {
     {
         let dtype = stored.to_string();
         put(output.name.clone(), &dtype, &output.shape, *bytes as usize);
-        if *stored == StoredType::F8E4m3 {
+        if *stored == StoredType::Byte(ByteType::E4m3) {
             put(scale_name(&output.name), "F32", &[], SCALE_BYTES);
         }
     }

@@ -1,7 +1,7 @@
 //! The precisions that can be written.
 
 use super::super::source::StoredType;
-use crate::quants::BlockType;
+use crate::quants::{BlockType, ByteType};
 
 /// Precision of a file's large matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl Target {
             Self::Block(kind) => StoredType::Block(kind),
             Self::F16 => StoredType::F16,
             Self::Bf16 => StoredType::Bf16,
-            Self::Fp8 => StoredType::F8E4m3,
+            Self::Fp8 => StoredType::Byte(ByteType::E4m3),
         }
     }
 

@@ -9,7 +9,7 @@ use super::super::source::StoredType;
 use super::outputs::Output;
 use super::target::Target;
 use super::transformer_rules::unquantized;
-use crate::quants::BlockType;
+use crate::quants::{BlockType, ByteType};
 
 /// The type for a tensor of this canonical name.
 pub(super) fn llama(output: &Output, config: &Qwen3Config, target: Target) -> StoredType {
@@ -26,7 +26,7 @@ pub(super) fn llama(output: &Output, config: &Qwen3Config, target: Target) -> St
 pub(super) fn scaled_fp8(output: &Output, source: &StoredType) -> StoredType {
     match output.shape.len() < 2 || !output.canonical.starts_with("layers.") {
         true => unquantized(output, source),
-        false => StoredType::F8E4m3,
+        false => StoredType::Byte(ByteType::E4m3),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::source::StoredType;
 use super::outputs::Output;
 use super::target::Target;
-use crate::quants::BlockType;
+use crate::quants::{BlockType, ByteType};
 
 /// First parts of the names of tensors that both writers keep: the network's ends.
 const ENDS: [&str; 4] = ["img_in.", "txt_in.", "time_in.", "final_layer."];
@@ -67,7 +67,7 @@ pub(super) fn sd_cpp(output: &Output, source: &StoredType, target: Target) -> St
 pub(super) fn scaled_fp8(output: &Output, source: &StoredType) -> StoredType {
     match output.shape.len() < 2 || is_end(output) {
         true => unquantized(output, source),
-        false => StoredType::F8E4m3,
+        false => StoredType::Byte(ByteType::E4m3),
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::super::error::WeightsError;
 use super::super::piece::{ModelTensor, Piece};
 use super::super::source::StoredType;
-use crate::quants::{self, plain};
+use crate::quants::{self, decode_bytes, plain, ByteType};
 
 /// The parts of a tensor's pieces that its rows `rows` lie in, each with its rows in the file.
 fn cut<'a>(
@@ -29,7 +29,8 @@ fn cut<'a>(
 pub(super) fn stored<'a>(tensor: &'a ModelTensor, rows: &Range<usize>) -> Option<&'a StoredType> {
     let mut pieces = cut(tensor, rows);
     let (first, _) = pieces.next()?;
-    let same = |piece: &Piece| piece.stored() == first.stored() && piece.tensor().scale() == 1.0;
+    let same =
+        |piece: &Piece| piece.stored() == first.stored() && piece.tensor().coding().is_none();
     (same(first) && pieces.all(|(piece, _)| same(piece))).then_some(first.stored())
 }
 
@@ -54,13 +55,16 @@ pub(super) fn numbers(tensor: &ModelTensor, rows: &Range<usize>) -> Result<Vec<f
     let mut all = Vec::new();
     for (piece, rows) in cut(tensor, rows) {
         let (file_tensor, entry) = (piece.tensor(), piece.tensor().entry());
-        let bytes = file_tensor.source().bytes(entry, rows)?;
+        let bytes = file_tensor.source().bytes(entry, rows.clone())?;
         let mut numbers = match piece.stored() {
             StoredType::F64 => plain::of_f64(&bytes),
             StoredType::F32 => plain::of_f32(&bytes),
             StoredType::F16 => plain::of_f16(&bytes),
             StoredType::Bf16 => plain::of_bf16(&bytes),
-            StoredType::F8E4m3 => plain::of_f8(&bytes),
+            StoredType::Byte(kind) => {
+                let (width, coding) = (entry.shape.iter().skip(1).product(), file_tensor.coding());
+                decode_bytes(*kind, &bytes, width, coding.scales(rows), coding.rotation())
+            }
             StoredType::Block(kind) => quants::decode(*kind, &bytes),
             StoredType::Other(dtype) => {
                 return Err(WeightsError::Dtype {
@@ -70,10 +74,6 @@ pub(super) fn numbers(tensor: &ModelTensor, rows: &Range<usize>) -> Result<Vec<f
                 })
             }
         };
-        let scale = file_tensor.scale();
-        if scale != 1.0 {
-            numbers.iter_mut().for_each(|number| *number *= scale);
-        }
         if let Some(odd) = numbers.iter().find(|number| !number.is_finite()) {
             return Err(WeightsError::Value {
                 file: file_tensor.path().to_owned(),
@@ -94,9 +94,9 @@ pub(super) fn encoded(numbers: &[f32], stored: &StoredType, scale: f32) -> Optio
         StoredType::F32 => plain::to_f32(numbers),
         StoredType::F16 => plain::to_f16(numbers),
         StoredType::Bf16 => plain::to_bf16(numbers),
-        StoredType::F8E4m3 => plain::to_f8(numbers, scale),
+        StoredType::Byte(ByteType::E4m3) => plain::to_f8(numbers, scale),
         StoredType::Block(kind) => quants::encode(*kind, numbers),
-        StoredType::F64 | StoredType::Other(_) => return None,
+        StoredType::F64 | StoredType::Byte(_) | StoredType::Other(_) => return None,
     })
 }
 

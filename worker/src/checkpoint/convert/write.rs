@@ -10,6 +10,7 @@ use super::plan::{Conversion, Planned, MARKER};
 use super::target::Target;
 use super::values;
 use crate::quants::e4m3;
+use crate::quants::ByteType;
 
 /// Most values that are held at a time, where a row is not longer.
 const MOST_VALUES: usize = 1 << 24;
@@ -66,14 +67,14 @@ impl Conversion {
             for rows in pieces() {
                 out.write_all(&values::bytes(tensor, &rows)?)?;
             }
-            if *stored == StoredType::F8E4m3 {
+            if *stored == StoredType::Byte(ByteType::E4m3) {
                 // These have no scale, and every one gets one.
                 out.write_all(&1f32.to_le_bytes())?;
             }
             return Ok(());
         }
         let scale = match stored {
-            StoredType::F8E4m3 => Some(scale(tensor, pieces())?),
+            StoredType::Byte(ByteType::E4m3) => Some(scale(tensor, pieces())?),
             _ => None,
         };
         for rows in pieces() {

@@ -82,7 +82,7 @@ pub(super) fn code_of(stored: &StoredType) -> u32 {
         StoredType::F16 => 1,
         StoredType::F64 => 28,
         StoredType::Bf16 => 30,
-        StoredType::F32 | StoredType::F8E4m3 | StoredType::Other(_) => 0,
+        StoredType::F32 | StoredType::Byte(_) | StoredType::Other(_) => 0,
     }
 }
 

@@ -90,6 +90,7 @@ impl Jobs<'_> {
         let request = Request::Encode(EncodeRequest {
             prompts: vec!["word ".repeat(words)],
             max_sequence_length: TEXT_POSITIONS as u32,
+            adapters: vec![],
         });
         let (mut header, bytes) = self.run(request, &[]).await?;
         header.name = name.to_owned();

@@ -6,7 +6,8 @@ use super::finding::{Finding, Report};
 use crate::checkpoint::Checkpoint;
 use crate::cli::error::CliError;
 use crate::cli::loading::check_complete;
-use crate::cli::model_args::{ModelArgs, Precision};
+use crate::cli::model_args::ModelArgs;
+use crate::cli::precision::Precision;
 use crate::nn::{check_fp8, Placement};
 use crate::pipeline::{shown_bytes, Parameters};
 
@@ -53,7 +54,7 @@ pub fn parts(args: &ModelArgs, report: &mut Report) -> Option<Parameters> {
 
 /// The memory that the weights take on a device in each precision. That of `chosen` must fit.
 pub fn precisions(parameters: Parameters, chosen: &Placement, report: &mut Report) {
-    for precision in Precision::ALL {
+    for precision in Precision::USUAL {
         let placement = precision.placed(chosen.device.clone());
         let is_chosen = placement.precision() == chosen.precision();
         if precision == Precision::Fp8 && check_fp8(&chosen.device).is_err() {

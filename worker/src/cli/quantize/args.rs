@@ -1,7 +1,9 @@
 //! The arguments of `quantize`.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use crate::checkpoint::{FileLayout, Target};
@@ -70,60 +72,34 @@ impl From<Layout> for FileLayout {
     }
 }
 
-/// Precisions by their names on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum Kind {
-    #[value(name = "q8_0")]
-    Q8_0,
-    #[value(name = "q6_k")]
-    Q6K,
-    #[value(name = "q5_k")]
-    Q5K,
-    #[value(name = "q5_1")]
-    Q5_1,
-    #[value(name = "q5_0")]
-    Q5_0,
-    #[value(name = "q4_k")]
-    Q4K,
-    #[value(name = "q4_1")]
-    Q4_1,
-    #[value(name = "q4_0")]
-    Q4_0,
-    #[value(name = "q3_k")]
-    Q3K,
-    #[value(name = "q2_k")]
-    Q2K,
-    #[value(name = "iq4_nl")]
-    Iq4Nl,
-    #[value(name = "iq4_xs")]
-    Iq4Xs,
-    F16,
-    Bf16,
-    Fp8,
+/// A precision to write, by its name on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind(Target);
+
+impl ValueEnum for Kind {
+    fn value_variants<'a>() -> &'a [Self] {
+        static ALL: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+            let blocks = BlockType::ALL.map(Target::Block);
+            let others = [Target::F16, Target::Bf16, Target::Fp8];
+            blocks.into_iter().chain(others).map(Kind).collect()
+        });
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self.0 {
+            Target::Block(kind) => kind.lower_name(),
+            Target::F16 => "f16",
+            Target::Bf16 => "bf16",
+            Target::Fp8 => "fp8",
+        }))
+    }
 }
 
 impl QuantizeArgs {
     /// The precision to write.
     pub fn target(&self) -> Target {
-        Target::Block(match self.kind {
-            Kind::Q8_0 => BlockType::Q8_0,
-            Kind::Q6K => BlockType::Q6K,
-            Kind::Q5K => BlockType::Q5K,
-            Kind::Q5_1 => BlockType::Q5_1,
-            Kind::Q5_0 => BlockType::Q5_0,
-            Kind::Q4K => BlockType::Q4K,
-            Kind::Q4_1 => BlockType::Q4_1,
-            Kind::Q4_0 => BlockType::Q4_0,
-            Kind::Q3K => BlockType::Q3K,
-            Kind::Q2K => BlockType::Q2K,
-            Kind::Iq4Nl => BlockType::Iq4Nl,
-            Kind::Iq4Xs => BlockType::Iq4Xs,
-            Kind::F16 => return Target::F16,
-            Kind::Bf16 => return Target::Bf16,
-            Kind::Fp8 => return Target::Fp8,
-        })
+        self.kind.0
     }
 
     /// Checks that the name of the file to write says what it will be.

@@ -143,6 +143,7 @@ fn a_result_that_is_not_finite_is_an_error() {
     let request = EncodeRequest {
         prompts: vec![String::new()],
         max_sequence_length: 1,
+        adapters: vec![],
     };
     let work = Work::Encode(request);
     device.submit(1, admitted, work).unwrap();

@@ -318,7 +318,8 @@ impl Device {
     }
 
     pub fn admit(&self, number: u8, ask: Ask) -> std::result::Result<Admitted, WireError> {
-        self.with_client(number, |client| client.admit(id(number), 0, ask, 0))
+        let model = self.jobs.models().default_model();
+        self.with_client(number, |client| client.admit(id(number), model, 0, ask, 0))
     }
 
     pub fn submit(

@@ -428,6 +428,7 @@ fn requests_of_every_kind_are_kept() {
         Request::Encode(EncodeRequest {
             prompts: vec!["“新年快乐”".into(), String::new()],
             max_sequence_length: 256,
+            adapters: vec![],
         }),
         Request::Decode,
         Request::VaeEncode,

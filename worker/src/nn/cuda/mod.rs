@@ -16,6 +16,7 @@ mod address;
 mod attention;
 mod attention_fp8;
 mod block;
+mod blocks;
 mod channels_last;
 mod conv;
 mod copy;

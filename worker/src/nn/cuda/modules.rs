@@ -21,6 +21,7 @@ macro_rules! family {
 
 /// All compiled kernels, by the name of their source file.
 const FAMILIES: &[(&str, &[u8])] = &[
+    family!("blocks"),
     family!("channels_last"),
     family!("copy"),
     family!("elementwise"),

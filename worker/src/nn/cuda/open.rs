@@ -234,7 +234,7 @@ mod tests {
                 fs::create_dir_all(folder).unwrap();
             }
             let found = || library_folders(Some(&prefix.join("bin/ovis-worker")));
-            assert_eq!(found(), [cuda.clone()]);
+            assert_eq!(found(), std::slice::from_ref(&cuda));
             fs::create_dir(packages.join("nvidia_cudnn_cu13-9.20.0.48.dist-info")).unwrap();
             assert_eq!(found(), [cuda, cudnn]);
         }

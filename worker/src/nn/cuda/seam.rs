@@ -3,8 +3,8 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::{
-    attention, attention_fp8, block, channels_last, conv, copy, device, fp8, fp8_linear, latents,
-    linear, mlp, norm, open, paths, pointwise, rope, rows,
+    attention, attention_fp8, block, blocks, channels_last, conv, copy, device, fp8, fp8_linear,
+    latents, linear, mlp, norm, open, paths, pointwise, rope, rows,
 };
 use crate::nn::footprint::BlockPath;
 use crate::nn::fused::{Factors, Fused, HeadFactors, ReadyHeads};
@@ -13,6 +13,7 @@ use crate::nn::heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 use crate::nn::no_gpu::NoGpu;
 use crate::nn::placement::{Fp8Refusal, Placement};
 use crate::nn::scaled_rows::ScaledRows;
+use crate::quants::BlockType;
 
 /// NVIDIA GPUs.
 pub struct Cuda;
@@ -270,6 +271,16 @@ impl Fused for Cuda {
 
     fn embed(&self, table: &Tensor, ids: &[u32]) -> Result<Option<Tensor>> {
         untracked(&[table], || rows::embed(table, ids))
+    }
+
+    fn decode_blocks(
+        &self,
+        bytes: &Tensor,
+        at: usize,
+        kind: BlockType,
+        out: &Tensor,
+    ) -> Result<bool> {
+        blocks::decode(bytes, at, kind, out)
     }
 
     fn conv_weight(&self, weight: &Tensor) -> Result<Option<Tensor>> {

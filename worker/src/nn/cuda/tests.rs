@@ -6,6 +6,7 @@
 
 mod attention_fp8;
 mod block;
+mod blocks;
 mod channels_last;
 mod copy;
 mod fp8;

@@ -1,8 +1,9 @@
 //! What a weight format provides.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, TensorId};
 
 use crate::nn::fused::Factors;
 use crate::nn::scaled_rows::ScaledRows;
@@ -13,6 +14,28 @@ pub enum Input {
     Dense(Tensor),
     /// Rows quantized to fp8.
     Fp8(ScaledRows),
+    /// A tensor `[.., in]`, and beside it the weight that is to multiply it, decoded for this use.
+    Opened {
+        /// The tensor.
+        x: Tensor,
+        /// The decoded weight `[out, in]`, in the type of `x`.
+        weight: Tensor,
+        /// The stored weight's tensor.
+        of: TensorId,
+    },
+}
+
+impl Input {
+    /// The input as a tensor.
+    ///
+    /// # Errors
+    /// Quantized rows cannot be converted back.
+    pub fn tensor(&self) -> Result<Cow<'_, Tensor>> {
+        Ok(match self {
+            Self::Dense(x) | Self::Opened { x, .. } => Cow::Borrowed(x),
+            Self::Fp8(rows) => Cow::Owned(rows.dequantize()?.to_dtype(rows.dtype)?),
+        })
+    }
 }
 
 /// A stored weight `[out, in]`.

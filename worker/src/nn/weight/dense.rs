@@ -22,22 +22,19 @@ impl Weight for Dense {
     }
 
     fn product(&self, input: &Input, bias: Option<&Tensor>) -> Result<Tensor> {
-        let x = match input {
-            Input::Dense(x) => x,
-            Input::Fp8(rows) => &rows.dequantize()?.to_dtype(rows.dtype)?,
-        };
-        if let Some(y) = fused().linear(x, &self.0, bias)? {
+        let x = input.tensor()?;
+        if let Some(y) = fused().linear(&x, &self.0, bias)? {
             return Ok(y);
         }
         // A weight in bf16 on a CPU is widened for each product and dropped again.
         let weight = self.0.to_dtype(x.dtype())?;
         let bias = bias.map(|bias| bias.to_dtype(x.dtype())).transpose()?;
-        multiply(x, &weight, bias.as_ref())
+        multiply(&x, &weight, bias.as_ref())
     }
 
     fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>> {
         match input {
-            Input::Dense(x) => Some(Factors::Dense(x, &self.0)),
+            Input::Dense(x) | Input::Opened { x, .. } => Some(Factors::Dense(x, &self.0)),
             Input::Fp8(_) => None,
         }
     }

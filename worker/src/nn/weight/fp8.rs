@@ -59,8 +59,10 @@ impl Weight for Fp8 {
     fn product(&self, input: &Input, bias: Option<&Tensor>) -> Result<Tensor> {
         match input {
             Input::Fp8(rows) => self.rows_product(rows, bias),
-            Input::Dense(x) if !tracked(&[x]) => self.rows_product(&quantize_rows(x)?, bias),
-            Input::Dense(x) => {
+            Input::Dense(x) | Input::Opened { x, .. } if !tracked(&[x]) => {
+                self.rows_product(&quantize_rows(x)?, bias)
+            }
+            Input::Dense(x) | Input::Opened { x, .. } => {
                 // Rounding has no derivative, so the gradient passes through it unchanged
                 // (Bengio et al. 2013).
                 let wide = x.to_dtype(DType::F32)?;
@@ -74,7 +76,7 @@ impl Weight for Fp8 {
     fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>> {
         match input {
             Input::Fp8(x) => Some(Factors::Fp8(x, &self.0)),
-            Input::Dense(_) => None,
+            Input::Dense(_) | Input::Opened { .. } => None,
         }
     }
 }

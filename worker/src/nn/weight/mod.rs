@@ -10,5 +10,5 @@ mod packed;
 mod store;
 
 pub use contract::{Input, Weight};
-pub use packed::{PackedRows, SharedBytes};
+pub use packed::PackedRows;
 pub use store::{dense, packed, store};

@@ -1,46 +1,57 @@
-//! A weight kept in the blocks of a file.
+//! A weight kept in blocks.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{bail, DType, Device, Result, Storage, Tensor, D};
 use half::bf16;
 
 use super::contract::{Input, Weight};
-use crate::nn::fused::Factors;
+use super::dense::Dense;
+use crate::nn::backend::fused;
+use crate::nn::fused::{Factors, Fused};
 use crate::nn::norm::modulated_layer_norm;
 use crate::nn::product::multiply;
 use crate::quants::{decode, BlockType};
 
-/// Rows that are decoded at a time: enough for a product to be fast, and little memory.
+/// Rows that a CPU decodes at a time: enough for a product to be fast, and little memory.
 const TILE: usize = 256;
 
-/// Bytes that somebody else keeps, such as those of a mapped file.
-pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+/// The bytes of each part start at a multiple of this, so that a GPU reads them in whole lines.
+const ALIGNMENT: usize = 256;
 
-/// Rows of a weight that one file tensor stores.
+/// Rows of a weight that are stored in one type of blocks.
 #[derive(Clone)]
-pub struct PackedRows {
+pub struct PackedRows<'a> {
     /// How each row's values are stored; a row consists of whole blocks.
     pub kind: BlockType,
     /// Number of rows.
     pub rows: usize,
     /// The rows' blocks.
-    pub bytes: SharedBytes,
+    pub bytes: Cow<'a, [u8]>,
 }
 
-impl fmt::Debug for PackedRows {
+/// Rows of a weight, and where their blocks start.
+#[derive(Clone, Copy)]
+struct Part {
+    kind: BlockType,
+    rows: usize,
+    at: usize,
+}
+
+impl fmt::Debug for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows of {}", self.rows, self.kind)
     }
 }
 
-/// A weight `[out, in]` in blocks on the host. Products decode some rows at a time to the type of
-/// the network's weights and multiply in float32, so that they equal those of the decoded weight
-/// but need no memory for it.
+/// A weight `[out, in]` in blocks on its device. A CPU decodes some rows at a time to the type of
+/// the network's weights and multiplies in float32; a GPU decodes the whole weight to that type for
+/// each product. Products therefore equal those of the decoded weight, without keeping it.
 #[derive(Debug)]
 pub(super) struct Packed {
-    parts: Vec<PackedRows>,
+    bytes: Tensor,
+    parts: Vec<Part>,
     inputs: usize,
     dtype: DType,
 }
@@ -48,28 +59,111 @@ pub(super) struct Packed {
 impl Packed {
     /// A weight of `inputs` columns whose rows are those of `parts`, one after another, in the
     /// precision of `dtype`. `None` if rows do not consist of whole blocks, or bytes are missing.
-    pub(super) fn new(parts: Vec<PackedRows>, inputs: usize, dtype: DType) -> Option<Self> {
+    ///
+    /// # Errors
+    /// The device does not take the blocks.
+    pub(super) fn new(
+        parts: &[PackedRows],
+        inputs: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Option<Self>> {
         let is_whole = |part: &PackedRows| {
             inputs.is_multiple_of(part.kind.values())
-                && (*part.bytes).as_ref().len() == part.rows * row_bytes(part.kind, inputs)
+                && part.bytes.len() == part.rows * row_bytes(part.kind, inputs)
         };
-        parts.iter().all(is_whole).then_some(Self {
-            parts,
+        if !parts.iter().all(is_whole) {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let mut placed = Vec::new();
+        for PackedRows {
+            kind,
+            rows,
+            bytes: blocks,
+        } in parts
+        {
+            bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+            placed.push(Part {
+                kind: *kind,
+                rows: *rows,
+                at: bytes.len(),
+            });
+            bytes.extend_from_slice(blocks);
+        }
+        let count = bytes.len();
+        Ok(Some(Self {
+            bytes: Tensor::from_vec(bytes, count, &Device::Cpu)?.to_device(device)?,
+            parts: placed,
             inputs,
             dtype,
+        }))
+    }
+
+    /// The decoded weight, where a device decodes it as a whole.
+    fn opened(&self) -> Result<Option<Tensor>> {
+        let device = self.bytes.device();
+        if device.is_cpu() {
+            return Ok(None);
+        }
+        let rows = self.parts.iter().map(|part| part.rows).sum::<usize>();
+        // SAFETY: all rows are decoded below, before anything reads them.
+        let weight = unsafe { Tensor::empty((rows, self.inputs), self.dtype, device) }?;
+        let mut first = 0;
+        for part in &self.parts {
+            let out = weight.narrow(0, first, part.rows)?;
+            if !fused().decode_blocks(&self.bytes, part.at, part.kind, &out)? {
+                bail!("{} is not decoded on {:?}", part.kind, device.location());
+            }
+            first += part.rows;
+        }
+        Ok(Some(weight))
+    }
+
+    fn input_of(&self, x: Tensor) -> Result<Input> {
+        Ok(match self.opened()? {
+            None => Input::Dense(x),
+            Some(weight) => Input::Opened {
+                x,
+                weight,
+                of: self.bytes.id(),
+            },
         })
     }
 
-    /// The product with the rows of one tile, `[.., rows]`.
-    fn tile(&self, x: &Tensor, part: &PackedRows, first: usize, rows: usize) -> Result<Tensor> {
-        let row = row_bytes(part.kind, self.inputs);
-        let bytes = &(*part.bytes).as_ref()[first * row..(first + rows) * row];
-        let shape = (rows, self.inputs);
-        let weight = match self.dtype {
-            DType::BF16 => Tensor::from_vec(decode::<bf16>(part.kind, bytes), shape, &Device::Cpu),
-            _ => Tensor::from_vec(decode::<f32>(part.kind, bytes), shape, &Device::Cpu),
+    /// The product on a CPU, of some rows at a time.
+    fn product_by_tiles(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let (storage, _) = self.bytes.storage_and_layout();
+        let Storage::Cpu(bytes) = &*storage else {
+            bail!("blocks on {:?} are not in memory", self.bytes.device());
         };
-        multiply(x, &weight?.to_dtype(DType::F32)?, None)
+        let bytes = bytes.as_slice::<u8>()?;
+        let wide = x.to_dtype(DType::F32)?;
+        let mut tiles = Vec::new();
+        for part in &self.parts {
+            let row = row_bytes(part.kind, self.inputs);
+            for first in (0..part.rows).step_by(TILE) {
+                let rows = TILE.min(part.rows - first);
+                let blocks = &bytes[part.at + first * row..][..rows * row];
+                tiles.push(multiply(&wide, &self.tile(part.kind, blocks, rows)?, None)?);
+            }
+        }
+        let y = Tensor::cat(&tiles, D::Minus1)?;
+        let y = match bias {
+            Some(bias) => y.broadcast_add(&bias.to_dtype(DType::F32)?)?,
+            None => y,
+        };
+        y.to_dtype(x.dtype())
+    }
+
+    /// Decoded rows, `[rows, in]`.
+    fn tile(&self, kind: BlockType, blocks: &[u8], rows: usize) -> Result<Tensor> {
+        let shape = (rows, self.inputs);
+        let decoded = match self.dtype {
+            DType::BF16 => Tensor::from_vec(decode::<bf16>(kind, blocks), shape, &Device::Cpu),
+            _ => Tensor::from_vec(decode::<f32>(kind, blocks), shape, &Device::Cpu),
+        };
+        decoded?.to_dtype(DType::F32)
     }
 }
 
@@ -80,35 +174,31 @@ fn row_bytes(kind: BlockType, inputs: usize) -> usize {
 
 impl Weight for Packed {
     fn input(&self, x: &Tensor) -> Result<Input> {
-        Ok(Input::Dense(x.clone()))
+        self.input_of(x.clone())
     }
 
     fn normed_input(&self, x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Input> {
-        modulated_layer_norm(x, shift, scale, eps).map(Input::Dense)
+        self.input_of(modulated_layer_norm(x, shift, scale, eps)?)
     }
 
     fn product(&self, input: &Input, bias: Option<&Tensor>) -> Result<Tensor> {
-        let x = match input {
-            Input::Dense(x) => x.clone(),
-            Input::Fp8(rows) => rows.dequantize()?.to_dtype(rows.dtype)?,
+        let weight = match input {
+            Input::Opened { weight, of, .. } if *of == self.bytes.id() => Some(weight.clone()),
+            _ => self.opened()?,
         };
-        let wide = x.to_dtype(DType::F32)?;
-        let mut tiles = Vec::new();
-        for part in &self.parts {
-            for first in (0..part.rows).step_by(TILE) {
-                tiles.push(self.tile(&wide, part, first, TILE.min(part.rows - first))?);
-            }
+        match weight {
+            Some(weight) => Dense(weight).product(input, bias),
+            None => self.product_by_tiles(&*input.tensor()?, bias),
         }
-        let y = Tensor::cat(&tiles, candle_core::D::Minus1)?;
-        let y = match bias {
-            Some(bias) => y.broadcast_add(&bias.to_dtype(DType::F32)?)?,
-            None => y,
-        };
-        y.to_dtype(x.dtype())
     }
 
-    fn factors<'a>(&'a self, _: &'a Input) -> Option<Factors<'a>> {
-        None
+    fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>> {
+        match input {
+            Input::Opened { x, weight, of } if *of == self.bytes.id() => {
+                Some(Factors::Dense(x, weight))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -124,11 +214,11 @@ mod tests {
     }
 
     /// Blocks of random values, and the decoded weight.
-    fn packed(kind: BlockType, rows: usize, inputs: usize) -> (PackedRows, Tensor) {
+    fn packed(kind: BlockType, rows: usize, inputs: usize) -> (PackedRows<'static>, Tensor) {
         let values = random(&[rows * inputs]).to_vec1::<f32>().unwrap();
         let bytes = encode(kind, &values);
         let decoded = Tensor::from_vec(decode::<f32>(kind, &bytes), (rows, inputs), &Device::Cpu);
-        let bytes: SharedBytes = Arc::new(bytes);
+        let bytes = bytes.into();
         (PackedRows { kind, rows, bytes }, decoded.unwrap())
     }
 
@@ -142,7 +232,8 @@ mod tests {
             let decoded = Tensor::cat(&[first, second], 0).unwrap();
             let decoded = decoded.to_dtype(dtype).unwrap();
             let decoded = decoded.to_dtype(DType::F32).unwrap();
-            let weight = Packed::new(vec![long, short], 512, dtype).unwrap();
+            let weight = Packed::new(&[long, short], 512, dtype, &Device::Cpu);
+            let weight = weight.unwrap().unwrap();
             let input = weight.input(&x).unwrap();
             let found = weight.product(&input, Some(&bias)).unwrap();
             let wanted = dense(decoded).product(&input, Some(&bias)).unwrap();
@@ -155,8 +246,10 @@ mod tests {
     #[test]
     fn rows_must_be_whole() {
         let (part, _) = packed(BlockType::Q4K, 4, 256);
-        let whole =
-            |part: PackedRows, inputs| Packed::new(vec![part], inputs, DType::F32).is_some();
+        let whole = |part: PackedRows, inputs| {
+            let packed = Packed::new(&[part], inputs, DType::F32, &Device::Cpu);
+            packed.unwrap().is_some()
+        };
         assert!(whole(part.clone(), 256));
         assert!(!whole(part.clone(), 128));
         assert!(!whole(PackedRows { rows: 5, ..part }, 256));

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::contract::Weight;
 use super::dense::Dense;
 use super::fp8::Fp8;
 use super::packed::{Packed, PackedRows};
-use crate::nn::placement::WeightFormat;
+use crate::nn::placement::{Placement, WeightFormat};
 
 /// Stores a weight `[out, in]` in a format; as a tensor where its shape does not allow the format.
 ///
@@ -21,6 +21,8 @@ pub fn store(weight: Tensor, format: WeightFormat) -> Result<Arc<dyn Weight>> {
             Some(stored) => Arc::new(stored),
             None => dense(weight),
         },
+        // A weight that is a tensor already has a shape that does not allow blocks.
+        WeightFormat::Blocks(_) => dense(weight),
     })
 }
 
@@ -29,8 +31,16 @@ pub fn dense(weight: Tensor) -> Arc<dyn Weight> {
     Arc::new(Dense(weight))
 }
 
-/// Keeps a weight of `inputs` columns in its blocks, for products in the precision of `dtype`;
-/// `None` if rows do not consist of whole ones.
-pub fn packed(rows: Vec<PackedRows>, inputs: usize, dtype: DType) -> Option<Arc<dyn Weight>> {
-    Some(Arc::new(Packed::new(rows, inputs, dtype)?))
+/// Keeps a weight of `inputs` columns in its blocks on the placement's device, for products in the
+/// precision of its weights; `None` if rows do not consist of whole blocks.
+///
+/// # Errors
+/// The device does not take the blocks.
+pub fn packed(
+    rows: &[PackedRows],
+    inputs: usize,
+    placement: &Placement,
+) -> Result<Option<Arc<dyn Weight>>> {
+    let packed = Packed::new(rows, inputs, placement.weights, &placement.device)?;
+    Ok(packed.map(|packed| Arc::new(packed) as Arc<dyn Weight>))
 }

@@ -26,6 +26,7 @@ async fn every_value_is_checked_before_the_upload() {
         Request::Encode(EncodeRequest {
             prompts,
             max_sequence_length,
+            adapters: vec![],
         })
     };
     let denoise_tensors = || vec![positive().0, latent(2).0];

@@ -61,6 +61,7 @@ pub fn encode_request(name: &str, length: u32) -> Request {
     Request::Encode(EncodeRequest {
         prompts: vec![name.into()],
         max_sequence_length: length,
+        adapters: vec![],
     })
 }
 

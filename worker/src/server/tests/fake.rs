@@ -64,6 +64,7 @@ impl Backend for Fake {
             max_pixels: 1 << 22,
             schedulers: vec!["flux".into()],
             previews: vec!["linear".into()],
+            models: vec![],
         }
     }
 

@@ -9,7 +9,7 @@ use ovis_protocol::{ClientMessage, ErrorCode, JobId, WireError, WorkerMessage};
 pub enum Role {
     /// To have jobs: every message of a client.
     Submit,
-    /// To look on: `Status`, `/health`, `/metrics` and `/jobs`.
+    /// To look on: `Status`, `ListAdapters`, `/health`, `/metrics` and `/jobs`.
     Observe,
     /// Everything, and to drain the worker and cancel anybody's job.
     Administer,
@@ -71,8 +71,10 @@ impl Roles {
     /// ignored: a client sends them without waiting for the answer.
     pub fn judge(self, message: &ClientMessage) -> Verdict {
         let job = match message {
-            // Every role allows a hello and a question for the status.
-            ClientMessage::Hello(_) | ClientMessage::Status => return Verdict::Allowed,
+            // Every role allows a hello, and questions for the status and the adapters.
+            ClientMessage::Hello(_) | ClientMessage::Status | ClientMessage::ListAdapters => {
+                return Verdict::Allowed;
+            }
             _ if self.allow(Role::Submit) => return Verdict::Allowed,
             ClientMessage::Chunk(_) => return Verdict::Ignored,
             ClientMessage::Submit { job, .. }
@@ -144,9 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn an_observer_may_only_ask_for_the_status() {
+    fn an_observer_may_only_look_on() {
         let observer = Roles::of(Role::Observe);
         assert_eq!(observer.judge(&ClientMessage::Status), Verdict::Allowed);
+        let list = ClientMessage::ListAdapters;
+        assert_eq!(observer.judge(&list), Verdict::Allowed);
         for message in messages() {
             let Verdict::Forbidden(answer) = observer.judge(&message) else {
                 panic!("{message:?} is not forbidden");
