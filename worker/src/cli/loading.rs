@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use super::error::CliError;
 use super::model_args::ModelArgs;
+use super::planning;
 use crate::checkpoint::{Checkpoint, LoadProgress, Watch};
 use crate::nn::{describe_paths, Placement};
-use crate::pipeline::{Parameters, Pipeline};
+use crate::pipeline::{Parameters, Pipeline, Sizes, Target};
 
 /// Percent of a part between two progress reports.
 const REPORT_EVERY: u64 = 20;
@@ -60,14 +61,16 @@ fn skipped_hint(checkpoint: &Checkpoint) -> String {
     }
 }
 
-/// Loads all parts that a checkpoint has. `say` receives the checkpoint's notes and a line for
-/// every [`REPORT_EVERY`] percent.
+/// Loads all parts that a checkpoint has, to make images like `target` within `vram` bytes of the
+/// GPU's memory or what is free of it. `say` receives the checkpoint's notes and a line for every
+/// [`REPORT_EVERY`] percent.
 ///
 /// # Errors
-/// The weights do not fit the device's memory, or a file cannot be read.
+/// The weights do not fit the budget or the device's memory, or a file cannot be read.
 pub fn load(
     checkpoint: &Checkpoint,
     placement: &Placement,
+    (vram, target): (Option<u64>, Target),
     say: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Pipeline, CliError> {
     let started = Instant::now();
@@ -75,9 +78,10 @@ pub fn load(
     for note in &checkpoint.notes {
         say(note);
     }
+    let memory = planning::for_loading(Sizes::of(checkpoint), placement, vram, target, &*say)?;
     Parameters::of(checkpoint).check_fit(placement)?;
     checkpoint.watch(&reporter(say.clone()));
-    let pipeline = Pipeline::load(checkpoint, placement)?;
+    let pipeline = Pipeline::load(checkpoint, placement)?.with_memory_report(memory);
     say(&format!(
         "loaded {} on {} as {} in {:.1} s",
         pipeline.name(),

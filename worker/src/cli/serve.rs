@@ -17,11 +17,13 @@ use super::service_manager::ServiceManager;
 use super::tls_args::{Reach, TlsArgs};
 use super::token_args::{TokenArgs, MAKE_A_TOKEN};
 use super::values::{parsed, seconds, text, whole_within};
+use super::vram_args::VramArgs;
 use super::watchdog::Watchdog;
 use super::{loading, runtime, signals};
 use crate::device::{self, StartError, DEFAULT_MODEL};
 use crate::jobs::{Jobs, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
+use crate::pipeline::Target;
 use crate::server::{self, ConnectionLimits, Hosts, Options, ServeError, Tls};
 
 /// Largest queue.
@@ -40,6 +42,8 @@ pub struct ServeArgs {
     or_demo: bool,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    vram: VramArgs,
     #[command(flatten)]
     listen: ListenArgs,
     /// Most jobs that may wait in the queue. One client can take at most a third of them.
@@ -237,11 +241,14 @@ async fn load(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<Jobs, CliEr
     let (model, device, or_demo) = (args.model.clone(), args.device.clone(), args.or_demo);
     let limits = args.keeping.limits(args.queue, args.queue_per_owner);
     let (journal, watchdog) = (args.keeping.journal()?, args.watchdog);
+    let vram = args.vram.budget();
     tokio::task::spawn_blocking(move || {
         let load = move || {
             let say = |line: &str| tracing::info!("{line}");
             let checkpoint = model.open_or_demo(or_demo, say)?;
-            let pipeline = loading::load(&checkpoint, &device.placement(say)?, say)?;
+            let native = checkpoint.native_size();
+            let plan = (vram, Target::image(native, native));
+            let pipeline = loading::load(&checkpoint, &device.placement(say)?, plan, say)?;
             loading::warm_up(&pipeline, say)?;
             say(&loading::paths(&pipeline)?);
             Ok::<_, CliError>(pipeline.with_host_memory(device.host_memory()))

@@ -74,6 +74,7 @@ pub fn start_with<B: Backend, E: Send + 'static>(
             capabilities: backend.capabilities(),
             costs: backend.costs(),
             weight_bytes: backend.weight_bytes(),
+            memory: backend.memory_report(),
         };
         let jobs = make(ModelList::new(model, []), backend.budget());
         let _ = loaded.send(Ok(jobs.clone()));

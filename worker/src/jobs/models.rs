@@ -7,6 +7,7 @@ use ovis_protocol::{
 };
 
 use super::admission::JobCosts;
+use crate::pipeline::MemoryReport;
 
 /// A model of the device.
 pub struct Model {
@@ -18,6 +19,8 @@ pub struct Model {
     pub costs: Arc<dyn JobCosts>,
     /// Bytes of its weights, as their files store them; 0 if unknown.
     pub weight_bytes: u64,
+    /// The plan that its weights are kept by within a budget of GPU memory.
+    pub memory: Option<MemoryReport>,
 }
 
 impl Model {
@@ -126,6 +129,7 @@ mod tests {
             },
             costs: Arc::new(Free),
             weight_bytes: 7,
+            memory: None,
         }
     }
 

@@ -22,7 +22,7 @@ use super::recorder::Recorder;
 use super::state::{Next, Shared, Wanted};
 use super::store::{JobStore, Kept};
 use super::subscription::Subscription;
-use crate::pipeline::Budget;
+use crate::pipeline::{Budget, MemoryReport};
 
 /// Queue places unless configured otherwise. An owner that is alone may take a third of them,
 /// which is as many jobs as an owner may have.
@@ -266,6 +266,11 @@ impl Jobs {
         } else {
             None
         }
+    }
+
+    /// The plan that the default model's weights are kept by within a budget of GPU memory.
+    pub fn memory_report(&self) -> Option<&MemoryReport> {
+        self.models.default_model().memory.as_ref()
     }
 
     /// Bytes of the loaded weights.

@@ -9,6 +9,7 @@ use tokenizers::Tokenizer;
 use super::codec;
 use super::denoise::DenoiseState;
 use super::error::{Error, Result};
+use super::memory::MemoryReport;
 use super::preview;
 use super::prompt::{tokenize, PREFIX_POSITIONS};
 use super::scaling::LatentScaling;
@@ -30,6 +31,8 @@ pub struct Pipeline {
     placement: Placement,
     /// Bytes of host memory that jobs may take, if the operator has set them.
     host_memory: Option<u64>,
+    /// The plan that the weights are kept by, on a GPU.
+    memory: Option<MemoryReport>,
     tokenizer: Option<Arc<Tokenizer>>,
     text_encoder: Option<Qwen3>,
     transformer: Option<Mmdit>,
@@ -85,6 +88,7 @@ impl Pipeline {
             name: checkpoint.name.clone(),
             placement: placement.clone(),
             host_memory: None,
+            memory: None,
             tokenizer,
             text_encoder,
             transformer,
@@ -106,6 +110,7 @@ impl Pipeline {
             name: name.to_owned(),
             placement: placement.clone(),
             host_memory: None,
+            memory: None,
             tokenizer: None,
             text_encoder: Some(text_encoder),
             transformer: Some(transformer),
@@ -132,6 +137,16 @@ impl Pipeline {
     /// Bytes of host memory that jobs may take, if the operator has set them.
     pub fn host_memory(&self) -> Option<u64> {
         self.host_memory
+    }
+
+    /// Attaches the plan that the weights are kept by.
+    pub fn with_memory_report(self, memory: Option<MemoryReport>) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// The plan that the weights are kept by, if there is one: on a GPU.
+    pub fn memory_report(&self) -> Option<&MemoryReport> {
+        self.memory.as_ref()
     }
 
     /// The model's name, for people.

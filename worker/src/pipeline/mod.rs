@@ -47,8 +47,8 @@ pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
 pub use load::Pipeline;
 pub use memory::{
-    plan, Facts, GroupReport, HostFacts, Impossible, Machine, MemoryReport, Packing, Plan, Sizes,
-    Storage, Target,
+    plan, Facts, GroupReport, HostFacts, Impossible, Machine, MemoryReport, Plan, Sizes, Storage,
+    Target,
 };
 pub use output::Output;
 pub use plan::check_request;

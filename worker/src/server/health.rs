@@ -25,6 +25,7 @@ pub fn health(jobs: &Jobs) -> (bool, String) {
         "model": can.model,
         "device": can.device,
         "precision": can.precision,
+        "memory": jobs.memory_report(),
         "queued": status.queued,
         "running": status.running,
         "kept_bytes": kept.bytes,

@@ -332,6 +332,7 @@ mod tests {
                 capabilities: testing::capabilities(),
                 costs: Arc::new(Free),
                 weight_bytes: 0,
+                memory: None,
             };
             let jobs = Jobs::new(
                 Limits::default(),

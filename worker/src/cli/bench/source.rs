@@ -4,11 +4,11 @@ use clap::ValueEnum;
 
 use crate::checkpoint::{Checkpoint, MmditConfig};
 use crate::cli::error::CliError;
-use crate::cli::loading;
 use crate::cli::model_args::ModelArgs;
+use crate::cli::{loading, planning};
 use crate::logging;
 use crate::nn::Placement;
-use crate::pipeline::{Geometry, Parameters, Pipeline};
+use crate::pipeline::{Geometry, Parameters, Pipeline, Sizes, Target};
 
 /// Model geometries that can be filled with random weights.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -68,19 +68,29 @@ impl Source {
         }
     }
 
-    /// Loads the model to a device.
+    /// Loads the model to a device, to make images like `target` within `vram` bytes of its memory.
     ///
     /// # Errors
-    /// The weights do not fit the device's memory, or a file cannot be read.
-    pub fn load(&self, placement: &Placement) -> Result<Pipeline, CliError> {
+    /// The weights do not fit the budget of GPU memory or the device's memory, or a file cannot be read.
+    pub fn load(
+        &self,
+        placement: &Placement,
+        (vram, target): (Option<u64>, Target),
+    ) -> Result<Pipeline, CliError> {
         match self {
             Self::Random(named) => {
                 let name = "ovis-image-7b, random weights";
                 let geometry = named.geometry();
+                let sizes = Sizes::of_geometry(&geometry);
+                let say = &logging::say;
+                let memory = planning::for_loading(sizes, placement, vram, target, say)?;
                 Parameters::of_geometry(&geometry).check_fit(placement)?;
-                Ok(geometry.with_random_weights(name, placement)?)
+                let pipeline = geometry.with_random_weights(name, placement)?;
+                Ok(pipeline.with_memory_report(memory))
             }
-            Self::Files(checkpoint) => loading::load(checkpoint, placement, logging::say),
+            Self::Files(checkpoint) => {
+                loading::load(checkpoint, placement, (vram, target), logging::say)
+            }
         }
     }
 }

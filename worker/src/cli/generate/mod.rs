@@ -17,7 +17,7 @@ use super::picture::Format;
 use super::{loading, signals};
 use crate::logging;
 use crate::pipeline::{
-    check_length, check_request, Budget, DenoiseInputs, Forwards, Latent, Pipeline,
+    check_length, check_request, Budget, DenoiseInputs, Forwards, Latent, Pipeline, Target,
 };
 
 /// Runs the command: loads the model, makes the images and writes them.
@@ -39,7 +39,13 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
     check_pixels(args.batch, size)?;
     let outputs = Outputs::check(args, format, size)?;
     let placement = args.device.placement(logging::say)?;
-    let pipeline = loading::load(&checkpoint, &placement, logging::say)?;
+    let target = Target {
+        batch: args.batch,
+        is_guided: args.cfg != 1.0,
+        ..Target::image(size.0, size.1)
+    };
+    let plan = (args.vram.budget(), target);
+    let pipeline = loading::load(&checkpoint, &placement, plan, logging::say)?;
     let budget = Budget::now(&placement.device, args.device.host_memory());
     check_fits(args, &request, size, &pipeline, budget)?;
     budget.operation().run(|| {

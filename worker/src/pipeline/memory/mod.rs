@@ -2,7 +2,7 @@
 //! Pure arithmetic, before anything is loaded.
 //!
 //! - `requests`: what the jobs of an image take beside the weights
-//! - `sizes`: a model's weights in a precision, on a machine
+//! - `storage`, `sizes`: a precision, and a model's weights in it
 //! - `facts`: all that a plan is computed from
 //! - `spread`, `choose`: which weights stay
 //! - `plan`: the plan, or why there is none and what there would be one for
@@ -15,6 +15,7 @@ mod report;
 mod requests;
 mod sizes;
 mod spread;
+mod storage;
 
 #[cfg(test)]
 mod tests;
@@ -23,4 +24,5 @@ pub use facts::{Facts, HostFacts};
 pub use plan::{plan, Impossible, Plan};
 pub use report::{GroupReport, MemoryReport};
 pub use requests::Target;
-pub use sizes::{Machine, Packing, Sizes, Storage};
+pub use sizes::{Machine, Sizes};
+pub use storage::Storage;

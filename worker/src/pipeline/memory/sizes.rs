@@ -1,99 +1,18 @@
 //! The sizes of a model's weights in a precision, and the facts of a machine.
 
+use std::sync::Arc;
+
+use candle_core::DType;
+
 use super::facts::{Facts, Group, HostFacts, Visits};
 use super::requests::{Requests, Target};
-use crate::checkpoint::{Checkpoint, MmditConfig, PartTensors, Qwen3Config, VaeConfig};
+use super::storage::{Packing, Storage, BLOCKS};
+use crate::checkpoint::{
+    Checkpoint, MmditConfig, PartTensors, Piece, Qwen3Config, StoredType, VaeConfig,
+};
 use crate::models::vae::VaeMemory;
 use crate::nn::BlockPath;
 use crate::pipeline::geometry::Geometry;
-
-/// How values are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packing {
-    /// Name of the type, which decides whether pages share slots.
-    pub kind: &'static str,
-    /// Bytes of a block of values.
-    pub bytes: u64,
-    /// Values in a block.
-    pub values: u64,
-}
-
-impl Packing {
-    /// float32.
-    pub const F32: Self = Self::of("f32", 4, 1);
-    /// bfloat16.
-    pub const BF16: Self = Self::of("bf16", 2, 1);
-    /// E4M3.
-    pub const FP8: Self = Self::of("fp8", 1, 1);
-
-    /// Blocks of `values` values in `bytes` bytes.
-    pub const fn blocks(bytes: u64, values: u64) -> Self {
-        Self::of("blocks", bytes, values)
-    }
-
-    const fn of(kind: &'static str, bytes: u64, values: u64) -> Self {
-        Self {
-            kind,
-            bytes,
-            values,
-        }
-    }
-
-    /// Bytes of `values` values.
-    fn bytes(self, values: u64) -> u64 {
-        values.div_ceil(self.values) * self.bytes
-    }
-}
-
-/// A precision, as far as sizes go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Storage {
-    /// Its name.
-    pub name: String,
-    /// The blocks' large weights.
-    pub large: Packing,
-    /// The weights of the modulations.
-    pub modulations: Packing,
-    /// The text encoder's weights.
-    pub encoder: Packing,
-    /// All else, and the arithmetic.
-    pub other: Packing,
-}
-
-impl Storage {
-    /// float32, bf16, or fp8 for the blocks' large weights and bf16 for the rest.
-    pub fn plain(name: &str) -> Option<Self> {
-        let (large, other) = match name {
-            "f32" => (Packing::F32, Packing::F32),
-            "bf16" => (Packing::BF16, Packing::BF16),
-            "fp8" => (Packing::FP8, Packing::BF16),
-            _ => return None,
-        };
-        Some(Self {
-            name: name.to_owned(),
-            large,
-            modulations: other,
-            encoder: other,
-            other,
-        })
-    }
-
-    /// A transformer's matrices in blocks, and bf16 for the rest.
-    pub fn in_blocks(name: &str, blocks: Packing) -> Self {
-        Self {
-            name: name.to_owned(),
-            large: blocks,
-            modulations: blocks,
-            encoder: Packing::BF16,
-            other: Packing::BF16,
-        }
-    }
-
-    /// Whether weights are opened before products: blocks are.
-    fn is_opened(&self) -> bool {
-        self.large.values > 1
-    }
-}
 
 /// What a GPU and its host have, and what is assumed of them.
 #[derive(Clone, Copy, Debug)]
@@ -114,27 +33,27 @@ pub struct Machine {
     pub table_on_host: bool,
 }
 
-/// A part's type in its files: `BF16`, if most of its bytes have it.
-type Stored = Option<String>;
-
-/// The parts of a model, as far as their sizes go.
+/// The parts of a model, as far as their sizes go, and their files.
 #[derive(Clone)]
 pub struct Sizes {
-    transformer: Option<(MmditConfig, Stored)>,
-    text_encoder: Option<(Qwen3Config, Stored)>,
+    transformer: Option<(MmditConfig, Files)>,
+    text_encoder: Option<(Qwen3Config, Files)>,
     vae: Option<(VaeConfig, bool)>,
 }
+
+/// A part's tensors in its files, if it has any.
+type Files = Option<Arc<PartTensors>>;
 
 impl Sizes {
     /// Of a checkpoint's parts.
     pub fn of(checkpoint: &Checkpoint) -> Self {
-        let stored = |tensors: &PartTensors| tensors.dtypes().into_iter().next();
         let transformer = checkpoint.transformer.as_ref();
         let text_encoder = checkpoint.text_encoder.as_ref();
         let vae = checkpoint.vae.as_ref();
         Self {
-            transformer: transformer.map(|part| (part.config.clone(), stored(&part.tensors))),
-            text_encoder: text_encoder.map(|part| (part.config.clone(), stored(&part.tensors))),
+            transformer: transformer.map(|part| (part.config.clone(), Some(part.tensors.clone()))),
+            text_encoder: text_encoder
+                .map(|part| (part.config.clone(), Some(part.tensors.clone()))),
             vae: vae.map(|part| {
                 let can_encode = part.tensors.contains("encoder.conv_in.weight");
                 (part.config.clone(), can_encode)
@@ -151,9 +70,23 @@ impl Sizes {
         }
     }
 
-    /// Type of most of the transformer's bytes in its files.
-    pub fn stored(&self) -> Option<&str> {
-        self.transformer.as_ref()?.1.as_deref()
+    /// Whether the transformer's large weights are in blocks in its files.
+    pub fn is_in_blocks(&self) -> bool {
+        let files = self
+            .transformer
+            .as_ref()
+            .and_then(|(_, files)| files.as_ref());
+        let first = files.and_then(|files| files.tensor("single_blocks.0.linear1.weight"));
+        first.is_some_and(|weight| {
+            let is_block = |piece: &Piece| matches!(piece.stored(), StoredType::Block(_));
+            weight.pieces.iter().all(is_block)
+        })
+    }
+
+    /// Width of the transformer's heads; 0 without a transformer.
+    pub fn head_dim(&self) -> usize {
+        let transformer = self.transformer.as_ref();
+        transformer.map_or(0, |(config, _)| config.head_dim())
     }
 
     /// The facts for a target on a machine, in images of `steps` steps.
@@ -165,8 +98,11 @@ impl Sizes {
         steps: usize,
     ) -> Facts {
         let value = storage.other.bytes;
-        let fp8 = storage.large == Packing::FP8;
-        let path = match (storage.other == Packing::BF16, machine.has_own_products) {
+        let fp8 = storage.is_fp8();
+        let path = match (
+            storage.other.kind == DType::BF16.as_str(),
+            machine.has_own_products,
+        ) {
             (false, _) => BlockPath::Plain,
             (true, true) => BlockPath::Own { fp8 },
             (true, false) => BlockPath::Library { fp8 },
@@ -180,24 +116,24 @@ impl Sizes {
         let step = transformer.map_or(0.0, |config| step_seconds(config, target, machine, fp8));
         let mut groups = Vec::new();
         let mut fixed = 0;
-        if let Some((config, stored)) = &self.transformer {
-            groups.extend(transformer_groups(config, storage, stored, step));
+        if let Some((config, files)) = &self.transformer {
+            groups.extend(transformer_groups(config, storage, files, step));
             fixed += transformer_rest(config, storage);
         }
-        if let Some((config, stored)) = &self.text_encoder {
-            let layers = encoder_group(config, storage, stored);
+        if let Some((config, files)) = &self.text_encoder {
+            groups.push(encoder_group(config, storage, files));
             fixed += encoder_rest(config, storage, machine.table_on_host);
-            groups.push(layers);
         }
+        let is_opened = groups.iter().any(|group| group.kind == BLOCKS);
         Facts {
-            precision: storage.name.clone(),
+            precision: storage.name.to_owned(),
             budget: machine.budget,
             overhead: machine.overhead,
             fixed,
             vae: vae
                 .as_ref()
                 .map_or(0, |vae| storage.other.bytes(vae.parameters())),
-            scratch: match (storage.is_opened(), transformer) {
+            scratch: match (is_opened, transformer) {
                 (true, Some(config)) => storage.other.bytes(widest(config)),
                 _ => 0,
             },
@@ -225,69 +161,126 @@ fn widest(config: &MmditConfig) -> u64 {
 }
 
 /// Parameters in a modulation's weight of `rows` rows of the width.
-fn modulation(config: &MmditConfig, rows: usize) -> u64 {
-    (rows * config.hidden_size * config.hidden_size) as u64
+fn modulation(config: &MmditConfig, rows: u64) -> u64 {
+    rows * (config.hidden_size * config.hidden_size) as u64
+}
+
+/// The weights of one page: names of tensors, and their numbers of values.
+type Page = Vec<(String, u64)>;
+
+/// Bytes and type of a page, and whether a file has those very bytes. Files in blocks stay in
+/// blocks, except in fp8.
+fn stored(page: &Page, packing: Packing, files: &Files, fp8: bool) -> (u64, &'static str, bool) {
+    let (mut sum, mut kind, mut is_in_file) = (0, packing.kind, true);
+    for (name, values) in page {
+        let pieces = files.as_ref().and_then(|files| files.tensor(name));
+        let pieces = pieces.map_or(&[][..], |tensor| &tensor.pieces);
+        let is = |wanted: &dyn Fn(&StoredType) -> bool| {
+            !pieces.is_empty() && pieces.iter().all(|piece| wanted(piece.stored()))
+        };
+        if !fp8 && is(&|stored| matches!(stored, StoredType::Block(_))) {
+            kind = BLOCKS;
+            sum += pieces.iter().map(Piece::byte_count).sum::<u64>();
+        } else {
+            sum += packing.bytes(*values);
+            is_in_file &= is(&|stored| match stored {
+                StoredType::F32 => packing.kind == DType::F32.as_str(),
+                StoredType::Bf16 => packing.kind == DType::BF16.as_str(),
+                _ => false,
+            });
+        }
+    }
+    (sum, kind, is_in_file)
+}
+
+/// A group of pages, of which the largest decides the size of all.
+fn group(
+    (name, visits, together): (&'static str, Visits, usize),
+    pages: &[Page],
+    packing: Packing,
+    (files, fp8): (&Files, bool),
+) -> Group {
+    let stored = pages.iter().map(|page| stored(page, packing, files, fp8));
+    let stored: Vec<_> = stored.collect();
+    let blocks = stored.iter().find(|(_, kind, _)| *kind == BLOCKS);
+    Group {
+        name,
+        visits,
+        kind: blocks.map_or(packing.kind, |(_, kind, _)| kind),
+        page: stored.iter().map(|(bytes, _, _)| *bytes).max().unwrap_or(0),
+        pages: pages.len(),
+        together,
+        seconds: 0.0,
+        is_in_file: stored.iter().all(|(_, _, is_in_file)| *is_in_file),
+    }
 }
 
 /// Groups of pages of the transformer, whose step takes `step` seconds.
 fn transformer_groups(
     config: &MmditConfig,
     storage: &Storage,
-    stored: &Stored,
+    files: &Files,
     step: f64,
 ) -> [Group; 4] {
-    let blocks = config.depth_double + config.depth_single;
-    let seconds = step / blocks.max(1) as f64;
-    let group = |name, visits, packing: Packing, values, pages, together| Group {
-        name,
-        visits,
-        kind: packing.kind,
-        page: packing.bytes(values),
-        pages,
-        together,
-        seconds: if visits == Visits::EveryStep {
-            seconds
-        } else {
-            0.0
-        },
-        is_in_file: is_in_file(packing, stored),
-    };
-    let (large, modulations) = (storage.large, storage.modulations);
-    let (every, portion) = (Visits::EveryStep, Visits::OncePerPortion);
+    let (hidden, inner) = (config.hidden_size as u64, config.mlp_hidden as u64);
     let (double, single) = (config.depth_double, config.depth_single);
-    let (of_stream, of_single) = (modulation(config, 6), modulation(config, 3));
+    let streams = (0..double)
+        .flat_map(|block| ["img", "txt"].map(|stream| format!("double_blocks.{block}.{stream}")));
+    let of_stream = |stream: &String| -> Page {
+        vec![
+            (format!("{stream}_attn.qkv.weight"), 3 * hidden * hidden),
+            (format!("{stream}_attn.proj.weight"), hidden * hidden),
+            (format!("{stream}_mlp.up_gate.weight"), 2 * hidden * inner),
+            (format!("{stream}_mlp.down_proj.weight"), hidden * inner),
+        ]
+    };
+    let streams: Vec<String> = streams.collect();
+    let doubles: Vec<Page> = streams.iter().map(of_stream).collect();
+    let singles = (0..single).map(|block| -> Page {
+        let at = format!("single_blocks.{block}");
+        let both = hidden + inner;
+        vec![
+            (
+                format!("{at}.linear1.weight"),
+                hidden * (3 * hidden + 2 * inner),
+            ),
+            (format!("{at}.linear2.weight"), hidden * both),
+        ]
+    });
+    let singles: Vec<Page> = singles.collect();
+    let modulations = streams
+        .iter()
+        .map(|stream| -> Page { vec![(format!("{stream}_mod.lin.weight"), 6 * hidden * hidden)] });
+    let of_doubles: Vec<Page> = modulations.collect();
+    let modulations = (0..single).map(|block| -> Page {
+        let name = format!("single_blocks.{block}.modulation.lin.weight");
+        vec![(name, 3 * hidden * hidden)]
+    });
+    let of_singles: Vec<Page> = modulations.collect();
+    let files = (files, storage.is_fp8());
+    let (every, portion) = (Visits::EveryStep, Visits::OncePerPortion);
+    let (large, small) = (storage.large, storage.modulations);
+    let seconds = step / (double + single).max(1) as f64;
     [
+        Group {
+            seconds,
+            ..group(("double-stream blocks", every, 2), &doubles, large, files)
+        },
+        Group {
+            seconds,
+            ..group(("single-stream blocks", every, 1), &singles, large, files)
+        },
         group(
-            "double-stream blocks",
-            every,
-            large,
-            unit(config),
-            2 * double,
-            2,
+            ("double-stream modulations", portion, 2),
+            &of_doubles,
+            small,
+            files,
         ),
         group(
-            "single-stream blocks",
-            every,
-            large,
-            unit(config),
-            single,
-            1,
-        ),
-        group(
-            "double-stream modulations",
-            portion,
-            modulations,
-            of_stream,
-            2 * double,
-            2,
-        ),
-        group(
-            "single-stream modulations",
-            portion,
-            modulations,
-            of_single,
-            single,
-            1,
+            ("single-stream modulations", portion, 1),
+            &of_singles,
+            small,
+            files,
         ),
     ]
 }
@@ -300,8 +293,8 @@ fn transformer_rest(config: &MmditConfig, storage: &Storage) -> u64 {
     let rest = config.parameters() - config.large_parameters() - modulations;
     let (hidden, inner) = (config.hidden_size as u64, config.mlp_hidden as u64);
     let rows = double * (5 * hidden + 2 * inner) + single * (4 * hidden + 2 * inner);
-    let scales = match storage.large == Packing::FP8 {
-        true => Packing::F32.bytes(rows),
+    let scales = match storage.is_fp8() {
+        true => Packing::dense(DType::F32).bytes(rows),
         false => 0,
     };
     storage.other.bytes(rest) + scales
@@ -314,17 +307,27 @@ fn layer(config: &Qwen3Config) -> u64 {
     (attention + 3 * config.hidden_size * config.intermediate_size) as u64
 }
 
-fn encoder_group(config: &Qwen3Config, storage: &Storage, stored: &Stored) -> Group {
-    Group {
-        name: "text encoder layers",
-        visits: Visits::OncePerPrompt,
-        kind: storage.encoder.kind,
-        page: storage.encoder.bytes(layer(config)),
-        pages: config.num_layers,
-        together: 1,
-        seconds: 0.0,
-        is_in_file: is_in_file(storage.encoder, stored),
-    }
+fn encoder_group(config: &Qwen3Config, storage: &Storage, files: &Files) -> Group {
+    let (hidden, inner) = (config.hidden_size as u64, config.intermediate_size as u64);
+    let [queries, keys] = [config.num_heads, config.num_kv_heads];
+    let [queries, keys] = [queries, keys].map(|heads| (heads * config.head_dim) as u64 * hidden);
+    let matrices = [
+        ("self_attn.q_proj", queries),
+        ("self_attn.k_proj", keys),
+        ("self_attn.v_proj", keys),
+        ("self_attn.o_proj", queries),
+        ("mlp.up_proj", hidden * inner),
+        ("mlp.gate_proj", hidden * inner),
+        ("mlp.down_proj", hidden * inner),
+    ];
+    let pages = (0..config.num_layers).map(|layer| -> Page {
+        let named = matrices.iter();
+        let named = named.map(|(name, values)| (format!("layers.{layer}.{name}.weight"), *values));
+        named.collect()
+    });
+    let pages: Vec<Page> = pages.collect();
+    let kind = ("text encoder layers", Visits::OncePerPrompt, 1);
+    group(kind, &pages, storage.other, (files, storage.is_fp8()))
 }
 
 /// Bytes of the text encoder's weights outside its layers' matrices, on the GPU.
@@ -335,15 +338,6 @@ fn encoder_rest(config: &Qwen3Config, storage: &Storage, table_on_host: bool) ->
     storage
         .other
         .bytes(norms + if table_on_host { 0 } else { table })
-}
-
-/// Whether a file has the pages' very bytes.
-fn is_in_file(packing: Packing, stored: &Stored) -> bool {
-    match (packing.kind, stored.as_deref()) {
-        ("f32", Some("F32")) | ("bf16", Some("BF16")) => true,
-        ("blocks", Some(name)) => !matches!(name, "F32" | "F16" | "BF16"),
-        _ => false,
-    }
 }
 
 /// How much faster than in bf16 the transformer's operations are in fp8, as measured on an H100 and

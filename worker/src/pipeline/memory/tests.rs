@@ -1,12 +1,15 @@
 //! Plans of Ovis-Image-7B for the cards that people have.
 
+use candle_core::{DType, Device};
 use proptest::prelude::*;
 
 use super::facts::{Group, Visits};
 use super::plan::Nearest;
 use super::spread::{evenly, spreads};
 use super::*;
+use crate::nn::{Placement, WeightFormat};
 use crate::pipeline::Geometry;
+use crate::quants::BlockType;
 
 const GIB: u64 = 1 << 30;
 
@@ -26,10 +29,26 @@ fn machine(budget: u64) -> Machine {
     }
 }
 
+/// A precision; `q4_k` as a file has it, with the modulations in blocks too.
 fn storage(name: &str) -> Storage {
-    match name {
-        "q4_k" => Storage::in_blocks(name, Packing::blocks(144, 256)),
-        _ => Storage::plain(name).unwrap(),
+    let q4_k = WeightFormat::Blocks(BlockType::Q4K);
+    let placement = Placement {
+        device: Device::Cpu,
+        weights: DType::BF16,
+        products: match name {
+            "q4_k" => q4_k,
+            "fp8" => WeightFormat::Fp8,
+            _ => WeightFormat::Dense,
+        },
+    };
+    let storage = Storage::of(&placement);
+    let modulations = match name {
+        "q4_k" => storage.large,
+        _ => storage.modulations,
+    };
+    Storage {
+        modulations,
+        ..storage
     }
 }
 
@@ -117,10 +136,10 @@ fn streaming_over_half_of_the_blocks_hides() {
 
 #[test]
 fn a_refusal_has_the_numbers_and_the_nearest_plans() {
-    let bf16 = facts(2400, "bf16");
+    let bf16 = facts(2440, "bf16");
     let refusal = plan(&bf16).unwrap_err();
     assert!(refusal.needed > refusal.budget && refusal.host.is_none());
-    let others = ["fp8", "q4_k"].map(|name| facts(2400, name));
+    let others = ["fp8", "q4_k"].map(|name| facts(2440, name));
     let refusal = refusal.with_precisions(others);
     let text = refusal.to_string();
     assert!(
@@ -128,7 +147,7 @@ fn a_refusal_has_the_numbers_and_the_nearest_plans() {
         "{text}"
     );
     assert!(
-        text.ends_with("of GPU memory, and the budget is 2.3 GiB"),
+        text.ends_with("of GPU memory, and the budget is 2.4 GiB"),
         "{text}"
     );
     let hint = refusal.hint();
@@ -136,7 +155,7 @@ fn a_refusal_has_the_numbers_and_the_nearest_plans() {
     assert!(hint.ends_with("GiB would fit."), "{hint}");
     for way in &refusal.nearest {
         let works = match way {
-            Nearest::Precision(name) => facts(2400, name),
+            Nearest::Precision(name) => facts(2440, name),
             Nearest::Target(target) => bf16.with_target(*target),
             Nearest::Budget(budget) => Facts {
                 budget: *budget,
@@ -312,4 +331,55 @@ proptest! {
         }
         prop_assert_eq!(made.last().unwrap().stall, 0.0);
     }
+}
+
+/// A checkpoint of float32 files, loaded as it is or in other precisions.
+#[test]
+fn a_checkpoint_has_the_bytes_of_its_parameters() {
+    use crate::checkpoint::test_files::{write_checkpoint, Naming};
+    let folder = tempfile::tempdir().unwrap();
+    write_checkpoint(folder.path(), Naming::Diffusers);
+    let checkpoint = crate::checkpoint::Checkpoint::open(&crate::checkpoint::CheckpointArgs {
+        model: Some(folder.path().to_owned()),
+        ..Default::default()
+    })
+    .unwrap();
+    let sizes = Sizes::of(&checkpoint);
+    assert!(!sizes.is_in_blocks());
+    let of = |weights, table_on_host| {
+        let placement = Placement {
+            device: Device::Cpu,
+            weights,
+            products: WeightFormat::Dense,
+        };
+        let machine = Machine {
+            table_on_host,
+            ..machine(GIB)
+        };
+        sizes.facts(
+            &Storage::of(&placement),
+            &machine,
+            Target::image(64, 64),
+            50,
+        )
+    };
+    let parameters: u64 = checkpoint
+        .parts()
+        .iter()
+        .map(|(_, part)| part.parameters())
+        .sum();
+    for (dtype, value) in [(DType::F32, 4), (DType::BF16, 2)] {
+        let facts = of(dtype, false);
+        let pages: u64 = facts.groups.iter().map(Group::bytes).sum();
+        assert_eq!(pages + facts.fixed + facts.vae, value * parameters);
+        assert!(of(dtype, true).fixed < facts.fixed);
+        // Only as float32 are the files' bytes the pages'.
+        assert!(facts
+            .groups
+            .iter()
+            .all(|group| group.is_in_file == (value == 4)));
+    }
+    // A model this small stays whole in any budget that it runs in.
+    let facts = of(DType::F32, true);
+    assert!(plan(&facts).unwrap().is_resident());
 }
