@@ -9,8 +9,8 @@
 //! - `doctor`: says whether `serve` would work on this machine
 //! - `quantize`: writes a part in another precision
 //! - `merge`: merges adapters into a checkpoint
-//! - `model_args`, `shortcut_args`, `lora_args`, `values`: arguments that several commands share,
-//!   and the parsers of their values
+//! - `model_args`, `shortcut_args`, `lora_args`, `adapter_args`, `values`: arguments that several
+//!   commands share, and the parsers of their values
 //! - `vram_args`, `planning`: the budget of GPU memory, and plans for it
 //! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
 //! - `otlp`: where `serve` delivers the traces of its jobs
@@ -18,6 +18,7 @@
 //! - `loading`: from a checkpoint's name to a loaded pipeline
 //! - `error`, `signals`, `terminal`: how a command ends, and where its output goes
 
+mod adapter_args;
 mod bench;
 mod doctor;
 mod error;

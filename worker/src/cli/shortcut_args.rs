@@ -74,7 +74,11 @@ impl From<Cache> for StepCaching {
     }
 }
 
-fn parse_interval(text: &str) -> Result<SigmaInterval, ValueError> {
+/// Two sigmas with a comma between them, the larger first.
+///
+/// # Errors
+/// The text is something else.
+pub fn parse_interval(text: &str) -> Result<SigmaInterval, ValueError> {
     let sigma = |text: &str| text.trim().parse::<f64>().ok();
     let interval = text.split_once(',').and_then(|(start, end)| {
         Some(SigmaInterval {

@@ -48,6 +48,9 @@ pub enum ValueError {
     /// Not a pair of sigmas.
     #[error("it is not two numbers with a comma, such as 0.9,0.2")]
     NotInterval,
+    /// Not a list of numbers.
+    #[error("it is not a list of numbers with commas, such as 1,0.5,0")]
+    NotNumbers,
 }
 
 /// Text of any kind, as long as it is valid Unicode.

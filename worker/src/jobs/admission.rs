@@ -196,7 +196,11 @@ impl Ledger {
                 "Use a smaller size or batch, or fewer and shorter prompts.",
             ));
         }
-        let reserved = self.lock().reserve(cost);
+        let budget = self.lock().budget;
+        let alone = budget.check_with_decode(ask, |ask| costs.cost(ask));
+        let reserved = alone
+            .map_err(Refusal::Never)
+            .and_then(|()| self.lock().reserve(cost));
         match reserved {
             Ok(()) => Ok(Reservation {
                 ledger: self.clone(),
@@ -224,7 +228,7 @@ impl Ledger {
 
     fn what_would_fit(&self, costs: &dyn JobCosts, ask: Ask) -> String {
         let budget = self.lock().budget;
-        let fits = |ask: Ask| budget.check(costs.cost(ask)).is_ok();
+        let fits = |ask: Ask| budget.check_with_decode(ask, |ask| costs.cost(ask)).is_ok();
         ask.largest_that(fits).unwrap_or_else(|| {
             "Nothing like it fits: start the worker with a larger --memory, or on a machine with more."
                 .into()

@@ -1,11 +1,13 @@
 //! Fetches a network's tensors by name while it is built.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use candle_core::Tensor;
 
 use super::assemble::{AssembleError, Assembler};
 use super::blocks;
+use super::sites::Sites;
 use crate::checkpoint::{PartTensors, WeightsError};
 use crate::nn::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds, WeightFormat};
 
@@ -15,6 +17,7 @@ pub struct Builder<'a> {
     tensors: &'a PartTensors,
     placement: &'a Placement,
     assembler: Rc<Assembler>,
+    sites: Rc<RefCell<Sites>>,
     prefix: String,
 }
 
@@ -28,6 +31,7 @@ impl<'a> Builder<'a> {
             tensors,
             placement,
             assembler: Rc::new(Assembler::new(&placement.device, placement.weights)),
+            sites: Rc::default(),
             prefix: String::new(),
         }
     }
@@ -52,6 +56,11 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Where adapters find the tensors of all that was built so far.
+    pub fn sites(&self) -> Sites {
+        self.sites.borrow().clone()
+    }
+
     /// Whether the part has the tensor.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains(&self.path(name))
@@ -63,6 +72,14 @@ impl<'a> Builder<'a> {
     /// [`WeightsError::Table`] if it is missing or has another shape,
     /// [`WeightsError::Device`] if the device does not take it.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Built<Tensor> {
+        let tensor = self.part_of_layer(name, shape)?;
+        let mut sites = self.sites.borrow_mut();
+        sites.add_parameter(self.path(name), &tensor);
+        Ok(tensor)
+    }
+
+    /// A [`tensor`](Self::tensor) that a layer stores in its own form.
+    fn part_of_layer(&self, name: &str, shape: &[usize]) -> Built<Tensor> {
         let path = self.path(name);
         let wanted = self.tensors.expect(&path, shape)?;
         let tensor = self.assembler.tensor(wanted);
@@ -102,14 +119,31 @@ impl<'a> Builder<'a> {
         format: WeightFormat,
     ) -> Built<Linear> {
         let at = self.at(name);
-        let bias = at.tensor("bias", &[outputs])?;
+        let bias = at.part_of_layer("bias", &[outputs])?;
         let layers = [(name, outputs)];
         if let Some(linear) = self.in_blocks(&layers, inputs, Some(&bias), format)? {
-            return Ok(linear);
+            return Ok(self.with_site(linear, &layers, inputs, format));
         }
-        let weight = at.tensor("weight", &[outputs, inputs])?;
-        Linear::in_format(weight, Some(bias), format)
-            .map_err(|source| self.device_error(&self.path(name), source))
+        let weight = at.part_of_layer("weight", &[outputs, inputs])?;
+        let linear = Linear::in_format(weight, Some(bias), format)
+            .map_err(|source| self.device_error(&self.path(name), source))?;
+        Ok(self.with_site(linear, &layers, inputs, format))
+    }
+
+    /// Registers a linear layer that consists of several layers of the file.
+    fn with_site(
+        &self,
+        linear: Linear,
+        layers: &[(&str, usize)],
+        inputs: usize,
+        format: WeightFormat,
+    ) -> Linear {
+        let rows = layers
+            .iter()
+            .map(|(name, outputs)| (self.path(name), *outputs));
+        let mut sites = self.sites.borrow_mut();
+        sites.add_layer(linear.id(), rows.collect(), inputs, format);
+        linear
     }
 
     /// Bounds of the queries and keys that these norms produce, or `None` where attention does not
@@ -133,15 +167,16 @@ impl<'a> Builder<'a> {
     /// layer with the concatenated outputs.
     pub fn joint_linear_no_bias(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Linear> {
         if let Some(linear) = self.in_blocks(layers, inputs, None, WeightFormat::Dense)? {
-            return Ok(linear);
+            return Ok(self.with_site(linear, layers, inputs, WeightFormat::Dense));
         }
         let weights = layers
             .iter()
-            .map(|(name, outputs)| self.at(name).tensor("weight", &[*outputs, inputs]))
+            .map(|(name, outputs)| self.at(name).part_of_layer("weight", &[*outputs, inputs]))
             .collect::<Built<Vec<_>>>()?;
         let parts: Vec<&Tensor> = weights.iter().collect();
         let weight = concat(&parts, 0).map_err(|source| self.device_error(&self.prefix, source))?;
-        Ok(Linear::new(weight, None))
+        let linear = Linear::new(weight, None);
+        Ok(self.with_site(linear, layers, inputs, WeightFormat::Dense))
     }
 
     /// Layers of one input as a layer whose weight is in blocks: those of the files, unless the
@@ -190,7 +225,7 @@ impl<'a> Builder<'a> {
         stride: usize,
     ) -> Built<Conv2d> {
         let at = self.at(name);
-        let weight = at.tensor("weight", &[outputs, inputs, kernel, kernel])?;
+        let weight = at.part_of_layer("weight", &[outputs, inputs, kernel, kernel])?;
         Conv2d::new(weight, at.tensor("bias", &[outputs])?, stride)
             .map_err(|source| self.device_error(&self.path(name), source))
     }

@@ -5,5 +5,6 @@ mod blocks;
 pub mod builder;
 pub mod mmdit;
 pub mod qwen3;
+pub mod sites;
 pub mod step_cache;
 pub mod vae;

@@ -5,6 +5,7 @@
 use candle_core::{Result, Tensor};
 
 use super::builder::{Builder, Built};
+use super::sites::Sites;
 use crate::checkpoint::Qwen3Config;
 use crate::nn::{
     add, attention, cast, embed, qk_norm_rope, rms_norm, swiglu, Blocks, HeadNorms, Heads, Linear,
@@ -90,6 +91,7 @@ pub struct Qwen3 {
     embeddings: Tensor,
     layers: Blocks<Layer>,
     norm: Tensor,
+    sites: Sites,
 }
 
 impl Qwen3 {
@@ -111,7 +113,13 @@ impl Qwen3 {
             norm: at.tensor("norm.weight", &[config.hidden_size])?,
             placement: at.placement().clone(),
             config: config.clone(),
+            sites: at.sites(),
         })
+    }
+
+    /// Where adapters find the network's tensors.
+    pub fn sites(&self) -> &Sites {
+        &self.sites
     }
 
     /// The network's geometry.

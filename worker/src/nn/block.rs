@@ -3,15 +3,15 @@
 
 use candle_core::{Result, Tensor, D};
 
+use super::adapter::current_norms;
 use super::attention::{attention_and_swiglu, unmasked_attention};
 use super::backend::fused;
 use super::copy::concat;
 use super::fused::{Fused, HeadFactors, ReadyHeads};
 use super::heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
-use super::linear::Linear;
+use super::linear::{Linear, Ready};
 use super::mlp::{gated_residual, swiglu};
 use super::rope::qk_norm_rope;
-use super::weight::Input;
 
 /// A linear layer applied to a modulated LayerNorm: `x` `[B, S, H]`, `shift` and `scale`
 /// `[1 or B, H]`.
@@ -29,9 +29,9 @@ pub struct Normed<'a> {
 }
 
 impl Normed<'_> {
-    pub(super) fn input(&self) -> Result<Input> {
+    pub(super) fn ready(&self) -> Result<Ready> {
         self.linear
-            .normed_input(self.x, self.shift, self.scale, self.eps)
+            .ready_normed(self.x, self.shift, self.scale, self.eps)
     }
 }
 
@@ -45,13 +45,32 @@ pub struct HeadProjection<'a> {
     pub eps: f64,
 }
 
+/// A projection to heads, with what the current adapter set changes in it.
+struct ReadyProjection {
+    ready: Ready,
+    norms: HeadNorms,
+    bounds: Option<QkBounds>,
+    eps: f64,
+}
+
 impl HeadProjection<'_> {
-    fn factors<'b>(&'b self, input: &'b Input) -> Option<HeadFactors<'b>> {
-        let linear = self.normed.linear;
+    fn ready(&self, bounds: Option<QkBounds>) -> Result<ReadyProjection> {
+        let (norms, bounds) = current_norms(self.norms, bounds);
+        Ok(ReadyProjection {
+            ready: self.normed.ready()?,
+            norms,
+            bounds,
+            eps: self.eps,
+        })
+    }
+}
+
+impl ReadyProjection {
+    fn factors(&self) -> Option<HeadFactors<'_>> {
         Some(HeadFactors {
-            factors: linear.factors(input)?,
-            bias: linear.bias(),
-            norms: self.norms,
+            factors: self.ready.factors()?,
+            bias: self.ready.bias(),
+            norms: &self.norms,
             eps: self.eps,
         })
     }
@@ -110,22 +129,23 @@ pub fn project_heads(
     rope: &RopeTable,
     bounds: Option<QkBounds>,
 ) -> Result<ProjectedHeads> {
-    let inputs: Vec<Input> = streams
+    let streams: Vec<ReadyProjection> = streams
         .iter()
-        .map(|stream| stream.normed.input())
+        .map(|stream| stream.ready(bounds))
         .collect::<Result<_>>()?;
-    let with_inputs = || streams.iter().zip(&inputs);
-    let factors: Option<Vec<_>> = with_inputs()
-        .map(|(stream, input)| stream.factors(input))
-        .collect();
+    let bounds = streams
+        .iter()
+        .filter_map(|stream| stream.bounds)
+        .reduce(QkBounds::union);
+    let factors: Option<Vec<_>> = streams.iter().map(ReadyProjection::factors).collect();
     if let Some(factors) = factors {
         if let Some(heads) = fused().project_heads(&factors, heads, rope, bounds)? {
             return Ok(ProjectedHeads { heads, bounds });
         }
     }
     let mut packed = Vec::with_capacity(streams.len());
-    for (stream, input) in with_inputs() {
-        packed.push((stream.normed.linear.product(input)?, stream.norms));
+    for stream in &streams {
+        packed.push((stream.ready.product()?, &stream.norms));
     }
     let packed: Vec<_> = packed.iter().map(|(qkv, norms)| (qkv, *norms)).collect();
     let eps = streams.first().map_or(0.0, |stream| stream.eps);
@@ -141,13 +161,13 @@ pub fn project_heads(
 /// # Errors
 /// The shapes do not fit, or the operation was cancelled.
 pub fn project_swiglu(normed: &Normed) -> Result<Tensor> {
-    let input = normed.input()?;
-    if let Some(factors) = normed.linear.factors(&input) {
-        if let Some(y) = fused().project_swiglu(&factors, normed.linear.bias())? {
+    let ready = normed.ready()?;
+    if let Some(factors) = ready.factors() {
+        if let Some(y) = fused().project_swiglu(&factors, ready.bias())? {
             return Ok(y);
         }
     }
-    swiglu(&normed.linear.product(&input)?)
+    swiglu(&ready.product()?)
 }
 
 /// A single-stream block's projection: its heads and its MLP.
@@ -174,9 +194,10 @@ pub fn project_jointly(
     rope: &RopeTable,
     bounds: Option<QkBounds>,
 ) -> Result<JointProjection> {
-    let input = projection.normed.input()?;
-    let head_dim = projection.norms.query.dim(0)?;
-    if let Some(factors) = projection.factors(&input) {
+    let projection = projection.ready(bounds)?;
+    let (bounds, norms) = (projection.bounds, &projection.norms);
+    let head_dim = norms.query.dim(0)?;
+    if let Some(factors) = projection.factors() {
         if let Some((ready, joint)) = fused().project_jointly(&factors, heads, rope, bounds)? {
             return Ok(JointProjection {
                 heads: ProjectedHeads {
@@ -190,10 +211,10 @@ pub fn project_jointly(
             });
         }
     }
-    let packed = projection.normed.linear.product(&input)?;
+    let packed = projection.ready.product()?;
     let head_columns = (heads.query + 2 * heads.key) * head_dim;
     let (q, k, v) = qk_norm_rope(
-        &[(&packed, projection.norms)],
+        &[(&packed, norms)],
         heads,
         Pairs::Neighbours,
         rope,
@@ -247,11 +268,14 @@ impl JointProjection {
 /// # Errors
 /// The shapes do not fit, or the operation was cancelled.
 pub fn gated_linear(x: &Tensor, gate: &Tensor, linear: &Linear, y: &Tensor) -> Result<Tensor> {
-    let input = linear.input(y)?;
-    if let Some(factors) = linear.factors(&input) {
-        if let Some(sum) = fused().gated_linear(x, gate, &factors, linear.bias())? {
-            return Ok(sum);
+    let ready = linear.ready(y)?;
+    if let Some(factors) = ready.factors_without() {
+        if let Some(sum) = fused().gated_linear(x, gate, &factors, ready.bias())? {
+            return match ready.update()? {
+                Some(update) => gated_residual(&sum, gate, &update),
+                None => Ok(sum),
+            };
         }
     }
-    gated_residual(x, gate, &linear.product(&input)?)
+    gated_residual(x, gate, &ready.product()?)
 }

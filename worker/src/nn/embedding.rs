@@ -2,14 +2,17 @@
 
 use candle_core::{Device, Result, Tensor};
 
+use super::adapter::current;
 use super::backend::fused;
 use super::fused::Fused;
 
-/// The rows `ids` of `table` `[N, D]`: `[S, D]`.
+/// The rows `ids` of `table` `[N, D]`, or of the table that the current
+/// [`AdapterSet`](super::AdapterSet) has in its place: `[S, D]`.
 ///
 /// # Errors
 /// An id is outside the table.
 pub fn embed(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
+    let table = &current(table);
     if let Some(rows) = fused().embed(table, ids)? {
         return Ok(rows);
     }

@@ -59,10 +59,20 @@ impl QkBounds {
             key: 0.0,
         };
         for norms in norms {
-            bounds.query = bounds.query.max(bound(&norms.query)?);
-            bounds.key = bounds.key.max(bound(&norms.key)?);
+            bounds = bounds.union(Self {
+                query: bound(&norms.query)?,
+                key: bound(&norms.key)?,
+            });
         }
         Ok(bounds)
+    }
+
+    /// Bounds that hold where either holds.
+    pub(super) fn union(self, other: Self) -> Self {
+        Self {
+            query: self.query.max(other.query),
+            key: self.key.max(other.key),
+        }
     }
 }
 

@@ -4,30 +4,25 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
-use super::adapter::Adapter;
+use super::adapter::{current_layer, LayerChange, LayerId, LowRank};
 use super::fused::Factors;
 use super::norm::modulated_layer_norm;
 use super::placement::{Placement, WeightFormat};
 use super::scaled_rows::ScaledRows;
 use super::weight::{dense, packed, store, Input, PackedRows, Weight};
 
-/// `x W^T + b`, plus the updates of any adapters.
+/// `x W^T + b`, with what the current [`AdapterSet`](super::AdapterSet) changes in it.
 #[derive(Clone, Debug)]
 pub struct Linear {
     base: Arc<dyn Weight>,
     bias: Option<Tensor>,
-    /// Low-rank updates, applied after the base product.
-    pub adapters: Vec<Adapter>,
+    id: LayerId,
 }
 
 impl Linear {
     /// A layer with weight `[out, in]`, kept as a tensor, and bias `[out]`.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self {
-            base: dense(weight),
-            bias,
-            adapters: Vec::new(),
-        }
+        Self::of(dense(weight), bias)
     }
 
     /// A layer with its weight stored in `format`, or as a tensor if its shape does not allow
@@ -36,11 +31,7 @@ impl Linear {
     /// # Errors
     /// The weight cannot be converted on its device.
     pub fn in_format(weight: Tensor, bias: Option<Tensor>, format: WeightFormat) -> Result<Self> {
-        Ok(Self {
-            base: store(weight, format)?,
-            bias,
-            adapters: Vec::new(),
-        })
+        Ok(Self::of(store(weight, format)?, bias))
     }
 
     /// A layer whose weight of `inputs` columns stays in blocks and has the precision of the
@@ -55,11 +46,20 @@ impl Linear {
         placement: &Placement,
     ) -> Result<Option<Self>> {
         let base = packed(rows, inputs, placement)?;
-        Ok(base.map(|base| Self {
+        Ok(base.map(|base| Self::of(base, bias)))
+    }
+
+    fn of(base: Arc<dyn Weight>, bias: Option<Tensor>) -> Self {
+        Self {
             base,
             bias,
-            adapters: Vec::new(),
-        }))
+            id: LayerId::new(),
+        }
+    }
+
+    /// The id that an adapter set knows the layer by. Clones of a layer share it.
+    pub fn id(&self) -> LayerId {
+        self.id
     }
 
     /// Maps `[.., in]` to `[.., out]` in the type of `x`.
@@ -67,7 +67,7 @@ impl Linear {
     /// # Errors
     /// The shapes do not fit, or the operation was cancelled.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.product(&self.input(x)?)
+        self.ready(x)?.product()
     }
 
     /// [`forward`](Self::forward) of rows that are already quantized, in the type that they were
@@ -76,56 +76,133 @@ impl Linear {
     /// # Errors
     /// The shapes do not fit, or the operation was cancelled.
     pub fn forward_rows(&self, x: &ScaledRows) -> Result<Tensor> {
-        self.product(&Input::Fp8(x.clone()))
+        let layer = self.current();
+        let input = Input::Fp8(x.clone());
+        let dense = match layer.low_rank() {
+            Some(_) => Some(x.dequantize()?.to_dtype(x.dtype)?),
+            None => None,
+        };
+        layer.with(input, dense).product()
     }
 
-    /// `x` in the form that this layer multiplies. Adapters multiply a tensor, so with adapters it
-    /// stays one.
-    pub(super) fn input(&self, x: &Tensor) -> Result<Input> {
-        match self.adapters.is_empty() {
-            true => self.base.input(x),
-            false => Ok(Input::Dense(x.clone())),
+    /// The layer with what the current adapter set changes in it.
+    pub(super) fn current(&self) -> Current {
+        let change = current_layer(self.id);
+        let changed = change.as_deref();
+        let base = changed.and_then(LayerChange::weight);
+        let bias = changed.and_then(LayerChange::bias);
+        Current {
+            base: base.unwrap_or(&self.base).clone(),
+            bias: bias.or(self.bias.as_ref()).cloned(),
+            change,
         }
     }
 
-    /// [`input`](Self::input) of [`modulated_layer_norm`].
-    pub(super) fn normed_input(
+    /// The layer with an input `x` `[.., in]`.
+    pub(super) fn ready(&self, x: &Tensor) -> Result<Ready> {
+        let layer = self.current();
+        let input = layer.base.input(x)?;
+        let dense = layer.low_rank().map(|_| x.clone());
+        Ok(layer.with(input, dense))
+    }
+
+    /// [`ready`](Self::ready) for [`modulated_layer_norm`].
+    pub(super) fn ready_normed(
         &self,
         x: &Tensor,
         shift: &Tensor,
         scale: &Tensor,
         eps: f64,
-    ) -> Result<Input> {
-        match self.adapters.is_empty() {
-            true => self.base.normed_input(x, shift, scale, eps),
-            false => modulated_layer_norm(x, shift, scale, eps).map(Input::Dense),
+    ) -> Result<Ready> {
+        let layer = self.current();
+        if layer.low_rank().is_none() {
+            let input = layer.base.normed_input(x, shift, scale, eps)?;
+            return Ok(layer.with(input, None));
         }
+        let x = modulated_layer_norm(x, shift, scale, eps)?;
+        let input = layer.base.input(&x)?;
+        Ok(layer.with(input, Some(x)))
+    }
+}
+
+/// A layer as the current adapter set has it.
+pub(super) struct Current {
+    base: Arc<dyn Weight>,
+    bias: Option<Tensor>,
+    change: Option<Arc<LayerChange>>,
+}
+
+impl Current {
+    fn low_rank(&self) -> Option<&LowRank> {
+        self.change.as_ref()?.low_rank()
     }
 
-    /// [`forward`](Self::forward) of an [`input`](Self::input).
-    pub(super) fn product(&self, input: &Input) -> Result<Tensor> {
-        let mut y = self.base.product(input, self.bias.as_ref())?;
-        if self.adapters.is_empty() {
-            return Ok(y);
+    fn with(self, input: Input, dense: Option<Tensor>) -> Ready {
+        Ready {
+            layer: self,
+            input,
+            dense,
         }
-        let x = input.tensor()?;
-        for adapter in &self.adapters {
-            y = (y + adapter.update(&x)?)?;
+    }
+}
+
+/// A layer and its input, in the form that it multiplies.
+pub(super) struct Ready {
+    layer: Current,
+    input: Input,
+    /// The input as a tensor, if there are low-rank updates, which multiply nothing else.
+    dense: Option<Tensor>,
+}
+
+impl Ready {
+    /// `[.., out]`.
+    ///
+    /// # Errors
+    /// The shapes do not fit, or the operation was cancelled.
+    pub fn product(&self) -> Result<Tensor> {
+        let Current { base, bias, change } = &self.layer;
+        let y = match change {
+            Some(change) => change.product(&**base, &self.input, bias.as_ref())?,
+            None => base.product(&self.input, bias.as_ref())?,
+        };
+        match (self.layer.low_rank(), &self.dense) {
+            (Some(updates), Some(x)) => updates.add_to(y, x),
+            _ => Ok(y),
         }
-        Ok(y)
     }
 
     /// The bias `[out]`.
-    pub(super) fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.layer.bias.as_ref()
+    }
+
+    /// The sum of the low-rank updates `[.., out]`, which [`factors_without`](Self::factors_without)
+    /// leaves out; `None` without any.
+    ///
+    /// # Errors
+    /// The shapes do not fit, or the operation was cancelled.
+    pub fn update(&self) -> Result<Option<Tensor>> {
+        match (self.layer.low_rank(), &self.dense) {
+            (Some(updates), Some(x)) => updates.update(x).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The factors of a fused product, or `None` where the product must be computed by
-    /// [`product`](Self::product): no fused product includes adapters.
-    pub(super) fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>> {
-        match self.adapters.is_empty() {
-            true => self.base.factors(input),
-            false => None,
+    /// [`product`](Self::product): no fused product includes low-rank updates.
+    pub fn factors(&self) -> Option<Factors<'_>> {
+        match self.dense {
+            None => self.factors_without(),
+            Some(_) => None,
+        }
+    }
+
+    /// [`factors`](Self::factors) of the product without low-rank updates.
+    pub fn factors_without(&self) -> Option<Factors<'_>> {
+        let change = self.layer.change.as_ref();
+        match change.is_some_and(|change| change.has_factors()) {
+            true => None,
+            false => self.layer.base.factors(&self.input),
         }
     }
 }
@@ -134,6 +211,7 @@ impl Linear {
 mod tests {
     use candle_core::Device;
 
+    use super::super::adapter::{AdapterSet, LowRankPart};
     use super::super::relative_error;
     use super::*;
 
@@ -167,33 +245,92 @@ mod tests {
         }
     }
 
-    #[test]
-    fn adapters_equal_a_merged_weight() {
-        let (weight, bias) = (random(&[48, 32]), random(&[48]));
-        let adapters = [(4, 0.5), (1, -2.0)].map(|(rank, scale)| Adapter {
+    /// Two updates of all rows and one of the middle rows, of other strengths.
+    fn parts() -> Vec<LowRankPart> {
+        let part = |rows: std::ops::Range<usize>, rank, strength: f64| LowRankPart {
             down: random(&[rank, 32]),
-            up: random(&[48, rank]),
-            scale,
-        });
+            up: (random(&[rows.len(), rank]) * strength).unwrap(),
+            rows,
+        };
+        vec![
+            part(0..48, 4, 0.5),
+            part(16..32, 3, 1.5),
+            part(0..48, 1, -2.0),
+        ]
+    }
+
+    fn merged(weight: &Tensor, parts: &[LowRankPart]) -> Tensor {
         let mut merged = weight.clone();
-        for adapter in &adapters {
-            let update = adapter.up.matmul(&adapter.down).unwrap();
-            merged = (merged + (update * adapter.scale).unwrap()).unwrap();
+        for part in parts {
+            let update = part.up.matmul(&part.down).unwrap();
+            let (before, after) = (part.rows.start, 48 - part.rows.end);
+            let update = update.pad_with_zeros(0, before, after).unwrap();
+            merged = (merged + update).unwrap();
         }
-        let wanted = Linear::new(merged, Some(bias.clone()));
+        merged
+    }
+
+    fn set_of(linear: &Linear, change: LayerChange) -> Arc<AdapterSet> {
+        let mut set = AdapterSet::default();
+        set.change(linear.id(), change);
+        Arc::new(set)
+    }
+
+    #[test]
+    fn updates_equal_a_merged_weight_and_leave_no_trace() {
+        let (weight, bias, parts) = (random(&[48, 32]), random(&[48]), parts());
+        let wanted = Linear::new(merged(&weight, &parts), Some(bias.clone()));
         let x = random(&[2, 5, 32]);
         let wanted = wanted.forward(&x).unwrap();
         for (format, tolerance) in [(WeightFormat::Dense, 1e-6), (WeightFormat::Fp8, 0.06)] {
-            let mut linear = Linear::in_format(weight.clone(), Some(bias.clone()), format).unwrap();
-            linear.adapters = adapters.to_vec();
-            let input = linear.input(&x).unwrap();
-            assert!(linear.factors(&input).is_none());
-            let found = linear.product(&input).unwrap();
-            let error = relative_error(&found, &wanted);
-            assert!(error < tolerance, "{format:?}: {error}");
-            let rows = super::super::quantize_rows(&x).unwrap();
-            let error = relative_error(&linear.forward_rows(&rows).unwrap(), &wanted);
-            assert!(error < 0.06, "{format:?}: {error}");
+            let linear = Linear::in_format(weight.clone(), Some(bias.clone()), format).unwrap();
+            let before = linear.forward(&x).unwrap();
+            let updates = LowRank::new(&parts, 48).unwrap();
+            let set = set_of(&linear, LayerChange::default().with_low_rank(updates));
+            AdapterSet::with(Some(&set), || {
+                let ready = linear.ready(&x).unwrap();
+                assert!(ready.factors().is_none() && ready.factors_without().is_some());
+                let found = ready.product().unwrap();
+                let error = relative_error(&found, &wanted);
+                assert!(error < tolerance, "{format:?}: {error}");
+                let rows = super::super::quantize_rows(&x).unwrap();
+                let error = relative_error(&linear.forward_rows(&rows).unwrap(), &wanted);
+                assert!(error < 0.06, "{format:?}: {error}");
+                let other = Linear::new(weight.clone(), Some(bias.clone()));
+                let plain = other.forward(&x).unwrap();
+                assert!(relative_error(&plain, &wanted) > 0.1);
+            });
+            let after = linear.forward(&x).unwrap();
+            let bits = |y: &Tensor| y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(bits(&after), bits(&before));
         }
+    }
+
+    #[test]
+    fn weights_biases_and_factors_are_changed() {
+        let (weight, bias) = (random(&[48, 32]), random(&[48]));
+        let (other_weight, other_bias, factors) = (random(&[48, 32]), random(&[48]), random(&[48]));
+        let (x, parts) = (random(&[3, 32]), parts());
+        let linear = Linear::new(weight.clone(), Some(bias.clone()));
+        let forward = |change: LayerChange| {
+            let set = set_of(&linear, change);
+            assert!(set.bytes() > 0 && !set.is_empty());
+            AdapterSet::with(Some(&set), || linear.forward(&x)).unwrap()
+        };
+        let change = LayerChange::default().with_bias(other_bias.clone());
+        let change = change.with_weight(other_weight.clone(), WeightFormat::Dense);
+        let wanted = Linear::new(other_weight, Some(other_bias))
+            .forward(&x)
+            .unwrap();
+        assert_eq!(relative_error(&forward(change.unwrap()), &wanted), 0.0);
+        let scaled = weight
+            .broadcast_mul(&factors.unsqueeze(1).unwrap())
+            .unwrap();
+        let wanted = Linear::new(merged(&scaled, &parts), Some(bias))
+            .forward(&x)
+            .unwrap();
+        let change = LayerChange::default().with_factors(factors);
+        let change = change.with_low_rank(LowRank::new(&parts, 48).unwrap());
+        assert!(relative_error(&forward(change), &wanted) < 1e-6);
     }
 }

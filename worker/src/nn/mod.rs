@@ -36,7 +36,7 @@ mod scaled_rows;
 mod tests;
 mod weight;
 
-pub use adapter::Adapter;
+pub use adapter::{AdapterSet, LayerChange, LayerId, LowRank, LowRankPart};
 pub use attention::{
     attention, attention_and_swiglu, single_head, unmasked_attention, Mask, MAX_SCORES,
     MAX_SCORES_ON_CPU,

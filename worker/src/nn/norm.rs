@@ -2,17 +2,20 @@
 
 use candle_core::{DType, Result, Tensor, D};
 
+use super::adapter::current;
 use super::backend::fused;
 use super::fused::Fused;
 use super::gradients::tracked;
 use super::quantize::quantize_rows;
 use super::scaled_rows::ScaledRows;
 
-/// `x / rms(x) * weight` over the last dimension (Zhang & Sennrich 2019).
+/// `x / rms(x) * weight` over the last dimension (Zhang & Sennrich 2019). The weight is the one
+/// that the current [`AdapterSet`](super::AdapterSet) has in its place, if any.
 ///
 /// # Errors
 /// The shapes do not fit.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let weight = &current(weight);
     if let Some(y) = fused().rms_norm(x, weight, eps)? {
         return Ok(y);
     }

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::adapter::current_norms;
 use super::backend::fused;
 use super::fused::Fused;
 use super::gradients::tracked;
@@ -11,7 +12,8 @@ use super::norm::rms_norm;
 /// Splits packed projections `[B, S, (H + 2 G) D]`, or the first columns of wider ones, into
 /// q `[B, sum of S, H, D]` and k and v `[B, sum of S, G, D]`. The tokens of the projections are
 /// concatenated. Each head of q and k is normalised by RMSNorm, then rotated (Su et al. 2021);
-/// `rope` covers the tokens of all projections.
+/// `rope` covers the tokens of all projections. The norms are those that the current
+/// [`AdapterSet`](super::AdapterSet) has in their place, if any.
 ///
 /// # Errors
 /// The shapes do not fit.
@@ -22,7 +24,15 @@ pub fn qk_norm_rope(
     rope: &RopeTable,
     eps: f64,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    if let Some([q, k, v]) = fused().qk_norm_rope(projections, heads, pairs, rope, eps)? {
+    let projections: Vec<_> = projections
+        .iter()
+        .map(|(qkv, norms)| (*qkv, current_norms(norms, None).0))
+        .collect();
+    let projections: Vec<_> = projections
+        .iter()
+        .map(|(qkv, norms)| (*qkv, norms))
+        .collect();
+    if let Some([q, k, v]) = fused().qk_norm_rope(&projections, heads, pairs, rope, eps)? {
         return Ok((q, k, v));
     }
     let mut parts: [Vec<Tensor>; 3] = Default::default();

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use ovis_protocol::{DenoiseRequest, StepCaching};
 use tokenizers::Tokenizer;
 
-use super::load::Pipeline;
 use super::modulations::SIGMAS_PER_PORTION;
 use super::prompt::{most_positions, tokenize, MAX_CUT_LENGTH};
 use crate::checkpoint::{MmditConfig, Qwen3Config};
 use crate::models::vae::VaeMemory;
-use crate::nn::{block_bytes, block_path, BlockPath, MAX_SCORES, MAX_SCORES_ON_CPU};
+use crate::nn::{block_bytes, BlockPath, Placement, MAX_SCORES, MAX_SCORES_ON_CPU};
 
 /// Bytes of one value on the host, a float32.
 const HOST_VALUE: u64 = 4;
@@ -94,24 +93,20 @@ fn sum(terms: &[u64]) -> u64 {
     terms.iter().fold(0, |sum, &term| sum.saturating_add(term))
 }
 
-impl Pipeline {
-    /// Estimates of what this model's jobs take.
-    pub fn costs(&self) -> Costs {
-        Costs::of(self)
-    }
-}
-
 impl Costs {
-    /// For the jobs of a loaded model. Call it on the thread that computes.
-    fn of(pipeline: &Pipeline) -> Self {
-        let placement = pipeline.placement();
-        let transformer = pipeline.denoiser().ok().map(|model| model.config().clone());
-        let head_dim = transformer.as_ref().map_or(0, MmditConfig::head_dim);
+    /// For the jobs of a model of these parts, whose blocks are computed by `path`.
+    pub(super) fn new(
+        text: Option<(Qwen3Config, Arc<Tokenizer>)>,
+        transformer: Option<MmditConfig>,
+        vae: Option<VaeMemory>,
+        path: BlockPath,
+        placement: &Placement,
+    ) -> Self {
         Self {
-            text: pipeline.text_costs(),
+            text,
             transformer,
-            vae: pipeline.vae_memory(),
-            path: block_path(placement, head_dim),
+            vae,
+            path,
             value: placement.compute().size_in_bytes() as u64,
             weight: placement.weights.size_in_bytes() as u64,
         }

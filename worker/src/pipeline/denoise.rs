@@ -3,6 +3,7 @@
 use candle_core::{Device, Tensor};
 use ovis_protocol::{DenoiseRequest, PreviewRequest};
 
+use super::adapters::AdapterPhases;
 use super::denoiser::{Branches, Denoiser};
 use super::error::Result;
 use super::fingerprint;
@@ -31,6 +32,9 @@ struct Running {
     estimate: Option<Tensor>,
 }
 
+/// Makes the phases of a job's adapters for the sigmas at which it evaluates the model.
+type Adapters<'a> = &'a dyn Fn(&[f32]) -> Result<AdapterPhases>;
+
 /// Names of a job's parts in a snapshot.
 const REQUEST: &str = "job.request";
 const INPUTS: &str = "job.inputs";
@@ -48,6 +52,7 @@ impl DenoiseState {
         scaling: LatentScaling,
         request: &DenoiseRequest,
         inputs: DenoiseInputs,
+        adapters: Adapters,
     ) -> Result<Self> {
         let dims = inputs.latent.tensor().dims4()?;
         let (batch, channels, height, width) = dims;
@@ -57,16 +62,20 @@ impl DenoiseState {
             sigmas,
             table,
         } = check_request(request, batch, (8 * width, 8 * height))?;
-        let branches = Branches::new(model, request, &inputs, dims)?;
         let mask = match &inputs.noise_mask {
             Some(mask) => Some(latent_mask(mask, dims, &model.placement().device)?),
             None => None,
         };
         let running = match sigmas.is_empty() {
-            true => None,
+            true => {
+                Branches::new(model, request, &inputs, dims, adapters(&[])?)?;
+                None
+            }
             false => {
                 let start = start(request, &inputs.latent, mask, scaling, model)?;
                 let run = Run::new(sampler, sigmas, &table, start)?;
+                let phases = adapters(&run.evaluations())?;
+                let branches = Branches::new(model, request, &inputs, dims, phases)?;
                 Some(Running {
                     denoiser: Denoiser::new(branches, request, run.evaluations()),
                     run,
@@ -171,6 +180,7 @@ impl DenoiseState {
         scaling: LatentScaling,
         request: &DenoiseRequest,
         inputs: DenoiseInputs,
+        adapters: Adapters,
         snapshot: &Snapshot,
     ) -> Result<Self> {
         let fingerprints = [
@@ -183,7 +193,7 @@ impl DenoiseState {
             }
         }
         let dims = inputs.latent.tensor().dims4()?;
-        let mut state = Self::new(model, scaling, request, inputs)?;
+        let mut state = Self::new(model, scaling, request, inputs, adapters)?;
         if let Some(mut running) = state.running.take() {
             running.run = running.run.restored(snapshot)?;
             running.denoiser.restore(snapshot, model, dims)?;

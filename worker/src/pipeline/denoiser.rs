@@ -1,16 +1,19 @@
 //! The transformer as a solver sees it: latents and a sigma to a denoised estimate, with
 //! classifier-free guidance.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Result, Tensor};
 use ovis_protocol::{DenoiseRequest, SigmaInterval, StepCaching};
 
+use super::adapters::AdapterPhases;
 use super::error::{self, Error};
 use super::inputs::matched_batch;
 use super::modulations::ModulationPortions;
 use super::types::{Conditioning, DenoiseInputs, Forwards};
 use crate::models::mmdit::Mmdit;
 use crate::models::step_cache::{Kept, StepCache};
-use crate::nn::{concat, guided_velocity, patchify, scaled_sum, RopeTable};
+use crate::nn::{concat, guided_velocity, patchify, scaled_sum, AdapterSet, RopeTable};
 use crate::sampling::{Snapshot, SnapshotError};
 
 /// The relative change of the first block's output below which the other blocks are skipped.
@@ -27,7 +30,10 @@ fn threshold(caching: StepCaching) -> Option<f64> {
 
 /// The text of one or several batch entries, and the state of their step cache.
 struct Branch {
+    /// As the transformer of the current phase embeds it.
     text: Tensor,
+    /// The conditioning of every entry, if several phases embed it.
+    conditioning: Option<Tensor>,
     rope: RopeTable,
     cache: Option<StepCache>,
 }
@@ -39,6 +45,9 @@ pub struct Branches {
     /// The entries of the positive, then those of the negative, where one forward of both is
     /// faster than two.
     batched: Option<Branch>,
+    phases: AdapterPhases,
+    /// The phase whose texts these are.
+    phase: usize,
 }
 
 impl Branches {
@@ -52,16 +61,24 @@ impl Branches {
         request: &DenoiseRequest,
         inputs: &DenoiseInputs,
         (batch, _, height, width): (usize, usize, usize, usize),
+        phases: AdapterPhases,
     ) -> error::Result<Self> {
+        let set = phases.set(0);
         let branch = |conditioning: &Conditioning, name: &str, other: Option<&Branch>| {
             let text = matched_batch(conditioning, batch, model.config().context_dim, name)?;
-            let text = model.embed_text(&text)?;
+            let conditioning = phases.alternate().then(|| text.clone());
+            let text = AdapterSet::with(set, || model.embed_text(&text))?;
             let rope = match other.filter(|other| other.text.dims() == text.dims()) {
                 Some(other) => other.rope.clone(),
                 None => model.rope(text.dim(1)?, height / 2, width / 2)?,
             };
             let cache = threshold(request.cache).map(StepCache::new);
-            Ok::<_, Error>(Branch { text, rope, cache })
+            Ok::<_, Error>(Branch {
+                text,
+                conditioning,
+                rope,
+                cache,
+            })
         };
         let positive = branch(&inputs.positive, "positive", None)?;
         let negative = match (request.cfg == 1.0, &inputs.negative) {
@@ -80,6 +97,7 @@ impl Branches {
         let batched = match &negative {
             Some(negative) if prefers_batched(&positive, negative, model) => Some(Branch {
                 text: concat(&[&positive.text, &negative.text], 0)?,
+                conditioning: None,
                 rope: positive.rope.clone(),
                 cache: None,
             }),
@@ -89,7 +107,34 @@ impl Branches {
             positive,
             negative,
             batched,
+            phases,
+            phase: 0,
         })
+    }
+
+    /// Embeds the texts again if a sigma is in another phase than the last one. Says whether it is.
+    fn enter(&mut self, model: &Mmdit, sigma: f32) -> Result<bool> {
+        let phase = self.phases.at(sigma);
+        if phase == self.phase {
+            return Ok(false);
+        }
+        let branches = [Some(&mut self.positive), self.negative.as_mut()];
+        for branch in branches.into_iter().flatten() {
+            if let Some(conditioning) = &branch.conditioning {
+                let embed = || model.embed_text(conditioning);
+                branch.text = AdapterSet::with(self.phases.set(phase), embed)?;
+            }
+        }
+        if let (Some(batched), Some(negative)) = (&mut self.batched, &self.negative) {
+            batched.text = concat(&[&self.positive.text, &negative.text], 0)?;
+        }
+        self.phase = phase;
+        Ok(true)
+    }
+
+    /// What the adapters of the current phase change.
+    fn set(&self) -> Option<Arc<AdapterSet>> {
+        self.phases.set(self.phase).cloned()
     }
 }
 
@@ -144,23 +189,43 @@ impl Denoiser {
     /// # Errors
     /// The sigma is not one of the job's, the job is cancelled, or the device fails.
     pub fn denoise(&mut self, model: &Mmdit, x: &Tensor, sigma: f32) -> Result<Tensor> {
-        let (_, _, height, width) = x.dims4()?;
         let tokens = patchify(x, model.placement().compute())?;
         let guided = self.guides_at(sigma);
+        if self.branches.enter(model, sigma)? {
+            self.modulations.forget();
+        }
+        let set = self.branches.set();
+        AdapterSet::with(set.as_ref(), || {
+            self.estimate(model, x, sigma, &tokens, guided)
+        })
+    }
+
+    fn estimate(
+        &mut self,
+        model: &Mmdit,
+        x: &Tensor,
+        sigma: f32,
+        tokens: &Tensor,
+        guided: bool,
+    ) -> Result<Tensor> {
+        let (_, _, height, width) = x.dims4()?;
         let (modulations, row) = self.modulations.at(model, sigma)?;
         let mut predict = |branch: &mut Branch, tokens: &Tensor| {
             self.forwards += 1;
-            let Branch { text, rope, cache } = branch;
+            let Branch {
+                text, rope, cache, ..
+            } = branch;
             model.forward(tokens, text, modulations, row, rope, cache.as_mut())
         };
         let Branches {
             positive,
             negative,
             batched,
+            ..
         } = &mut self.branches;
         let (cond, uncond) = match (batched, negative) {
             (Some(batched), _) if guided => {
-                let velocities = predict(batched, &concat(&[&tokens, &tokens], 0)?)?;
+                let velocities = predict(batched, &concat(&[tokens, tokens], 0)?)?;
                 self.forwards += 1;
                 let entries = tokens.dim(0)?;
                 (
@@ -168,11 +233,10 @@ impl Denoiser {
                     Some(velocities.narrow(0, entries, entries)?),
                 )
             }
-            (_, Some(negative)) if guided => (
-                predict(positive, &tokens)?,
-                Some(predict(negative, &tokens)?),
-            ),
-            _ => (predict(positive, &tokens)?, None),
+            (_, Some(negative)) if guided => {
+                (predict(positive, tokens)?, Some(predict(negative, tokens)?))
+            }
+            _ => (predict(positive, tokens)?, None),
         };
         let size = (height, width);
         let velocity = guided_velocity(&cond, uncond.as_ref(), self.guidance, size)?;

@@ -1,5 +1,6 @@
 //! Errors of the pipeline's operations.
 
+use crate::checkpoint::{AdapterError, WeightsError};
 use crate::nn::is_out_of_memory;
 use crate::sampling::SnapshotError;
 use crate::text::first_line;
@@ -77,5 +78,17 @@ impl Error {
             Self::TooLarge { .. } => true,
             _ => false,
         }
+    }
+}
+
+impl From<AdapterError> for Error {
+    fn from(error: AdapterError) -> Self {
+        Self::invalid(error.to_string(), error.hint())
+    }
+}
+
+impl From<WeightsError> for Error {
+    fn from(error: WeightsError) -> Self {
+        Self::invalid(error.to_string(), error.hint())
     }
 }

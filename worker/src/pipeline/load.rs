@@ -1,11 +1,13 @@
 //! The loaded model: a checkpoint's parts on a device, and the operations on them.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use ovis_protocol::{DenoiseRequest, PreviewKind, PromptCut};
 use tokenizers::Tokenizer;
 
+use super::adapters::{AdapterStack, AdapterStore};
 use super::codec;
 use super::denoise::DenoiseState;
 use super::error::{Error, Result};
@@ -19,7 +21,7 @@ use crate::models::builder::Builder;
 use crate::models::mmdit::Mmdit;
 use crate::models::qwen3::Qwen3;
 use crate::models::vae::{Vae, VaeMemory};
-use crate::nn::Placement;
+use crate::nn::{AdapterSet, Placement};
 use crate::sampling::{Snapshot, SnapshotError};
 
 /// The name under which a snapshot keeps the [identity](Pipeline::identity) of its model.
@@ -34,10 +36,11 @@ pub struct Pipeline {
     /// The plan that the weights are kept by, on a GPU.
     memory: Option<MemoryReport>,
     tokenizer: Option<Arc<Tokenizer>>,
-    text_encoder: Option<Qwen3>,
-    transformer: Option<Mmdit>,
+    pub(super) text_encoder: Option<Qwen3>,
+    pub(super) transformer: Option<Mmdit>,
     vae: Option<Vae>,
     weights: Vec<Arc<PartTensors>>,
+    pub(super) adapters: RefCell<AdapterStore>,
 }
 
 impl Pipeline {
@@ -94,6 +97,7 @@ impl Pipeline {
             transformer,
             vae,
             weights,
+            adapters: RefCell::default(),
         })
     }
 
@@ -116,6 +120,7 @@ impl Pipeline {
             transformer: Some(transformer),
             vae: Some(vae),
             weights,
+            adapters: RefCell::default(),
         }
     }
 
@@ -205,6 +210,19 @@ impl Pipeline {
         prompts: &[String],
         max_sequence_length: usize,
     ) -> Result<(Conditioning, Vec<PromptCut>)> {
+        self.encode_adapted(prompts, max_sequence_length, &AdapterStack::default())
+    }
+
+    /// [`encode`](Self::encode) with adapters.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and an adapter cannot be read or applied.
+    pub fn encode_adapted(
+        &self,
+        prompts: &[String],
+        max_sequence_length: usize,
+        stack: &AdapterStack,
+    ) -> Result<(Conditioning, Vec<PromptCut>)> {
         let missing = |part| Error::MissingPart {
             part,
             operation: "encode",
@@ -222,7 +240,9 @@ impl Pipeline {
             .collect::<Result<Vec<_>>>()?;
         let length = tokenized.iter().map(|t| t.length).max().unwrap_or(0);
         let ids: Vec<&[u32]> = tokenized.iter().map(|t| &t.ids[..]).collect();
-        let conditioning = self.encode_ids(&ids, length)?;
+        let set = self.text_encoder_set(stack)?;
+        let encode = || self.encode_ids(&ids, length);
+        let conditioning = AdapterSet::with(set.as_ref(), encode)?;
         let cuts = tokenized
             .iter()
             .enumerate()
@@ -282,7 +302,7 @@ impl Pipeline {
         request: &DenoiseRequest,
         inputs: DenoiseInputs,
     ) -> Result<DenoiseState> {
-        DenoiseState::new(self.denoiser()?, self.scaling(), request, inputs)
+        self.start_adapted(request, inputs, &AdapterStack::default())
     }
 
     /// Writes out the state of a denoise job, and which model it belongs to.
@@ -318,7 +338,10 @@ impl Pipeline {
         if snapshot.get::<String>(MODEL)? != self.identity() {
             return Err(SnapshotError::Foreign { what: "model" }.into());
         }
-        DenoiseState::resume(self.denoiser()?, self.scaling(), request, inputs, snapshot)
+        let stack = AdapterStack::default();
+        let adapters = |sigmas: &[f32]| self.phases(&stack, sigmas);
+        let (model, scaling) = (self.denoiser()?, self.scaling());
+        DenoiseState::resume(model, scaling, request, inputs, &adapters, snapshot)
     }
 
     /// A [snapshot](Self::snapshot) as bytes.
@@ -343,7 +366,7 @@ impl Pipeline {
         self.resume_denoise(request, inputs, &Snapshot::from_bytes(bytes)?)
     }
 
-    fn scaling(&self) -> LatentScaling {
+    pub(super) fn scaling(&self) -> LatentScaling {
         match &self.vae {
             Some(vae) => LatentScaling::of(vae.config()),
             None => LatentScaling::FLUX,

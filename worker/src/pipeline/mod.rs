@@ -7,9 +7,12 @@
 //! - [`Conditioning`], [`Latent`], [`Image`]: tensors with a checked shape
 //! - [`check_request`]: the checks of a denoise request that need no model
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
+//! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`plan`](plan()), [`Plan`], [`MemoryReport`]: what stays on a GPU within a budget
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
+mod adapted;
+mod adapters;
 mod budget;
 mod capabilities;
 mod codec;
@@ -17,6 +20,7 @@ mod costs;
 mod denoise;
 mod denoiser;
 mod error;
+mod estimates;
 mod fingerprint;
 mod fit;
 mod free_memory;
@@ -38,6 +42,7 @@ mod resumed;
 #[cfg(test)]
 mod testing;
 
+pub use adapters::{AdapterStack, FittedAdapter, StackedAdapter, DEFAULT_ADAPTER_MEMORY};
 pub use budget::{device_memory_left, parse_bytes, shown_bytes, Budget, NotBytes};
 pub use costs::{Ask, Cost, Costs};
 pub use denoise::DenoiseState;

@@ -24,6 +24,11 @@ impl ModulationPortions {
         Self { sigmas, held: None }
     }
 
+    /// Drops the portion that is held: the model's adapters are others now.
+    pub fn forget(&mut self) {
+        self.held = None;
+    }
+
     /// The portion with a sigma's modulations, and the sigma's row in it.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ovis_protocol::{DenoiseRequest, Schedule};
 
+use crate::cli::adapter_args::AdapterArgs;
 use crate::cli::model_args::{DeviceArgs, ModelArgs};
 use crate::cli::shortcut_args::ShortcutArgs;
 use crate::cli::values::{number, parsed, side, text, whole, whole_within, ValueError};
@@ -108,6 +109,8 @@ pub struct GenerateArgs {
     pub scheduler: String,
     #[command(flatten)]
     pub shortcuts: ShortcutArgs,
+    #[command(flatten)]
+    pub adapters: AdapterArgs,
     /// Maximum prompt length in tokens. Up to 256, longer prompts are truncated; with a
     /// larger value nothing is truncated.
     #[arg(

@@ -17,7 +17,8 @@ use super::picture::Format;
 use super::{loading, signals};
 use crate::logging;
 use crate::pipeline::{
-    check_length, check_request, Budget, DenoiseInputs, Forwards, Latent, Pipeline, Target,
+    check_length, check_request, AdapterStack, Budget, DenoiseInputs, Forwards, Latent, Pipeline,
+    Target,
 };
 
 /// Runs the command: loads the model, makes the images and writes them.
@@ -32,6 +33,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
     let format = Format::of(&args.out)?;
     check_length(args.max_sequence_length as usize)?;
     check_prompts(args)?;
+    args.adapters.check()?;
     let checkpoint = loading::open_complete(&args.model)?;
     let native = checkpoint.native_size();
     let size = (args.width.unwrap_or(native), args.height.unwrap_or(native));
@@ -49,7 +51,8 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
     let budget = Budget::now(&placement.device, args.device.host_memory());
     check_fits(args, &request, size, &pipeline, budget)?;
     budget.operation().run(|| {
-        let latent = denoise(args, &request, size, &pipeline)?;
+        let adapters = args.adapters.open(&pipeline)?;
+        let latent = denoise(args, &request, size, &pipeline, &adapters)?;
         outputs.write(args, &pipeline, &latent)
     })
 }
@@ -61,11 +64,13 @@ fn denoise(
     request: &DenoiseRequest,
     size: (usize, usize),
     pipeline: &Pipeline,
+    adapters: &AdapterStack,
 ) -> Result<Latent, CliError> {
     let encode = |prompt: &String, name: &str| -> Result<_, CliError> {
-        let (conditioning, cuts) = pipeline.encode(
+        let (conditioning, cuts) = pipeline.encode_adapted(
             std::slice::from_ref(prompt),
             args.max_sequence_length as usize,
+            adapters,
         )?;
         for cut in cuts {
             logging::say(&format!("warning: {}", describe_cut(name, &cut)));
@@ -82,7 +87,7 @@ fn denoise(
         latent: empty_latent(args.batch, size, pipeline)?,
         noise_mask: None,
     };
-    let mut job = pipeline.start_denoise(request, inputs)?;
+    let mut job = pipeline.start_adapted(request, inputs, adapters)?;
     let started = Instant::now();
     loop {
         let report = job.step(pipeline.denoiser()?)?;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use serde_json::json;
+use serde_json::{json, Value};
 
 use super::args::{GenerateArgs, Shift};
 use crate::cli::error::CliError;
@@ -169,6 +169,16 @@ fn numbered(path: &Path, index: usize) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// The adapters, by the names of their files.
+fn loras(args: &GenerateArgs) -> Vec<Value> {
+    let loras = args.adapters.lora.loras.iter();
+    let described = loras.map(|lora| {
+        let name = lora.path.file_name().unwrap_or_default();
+        json!({ "name": name.to_string_lossy(), "strength": lora.strength })
+    });
+    described.collect()
+}
+
 /// All settings that determine the image, as JSON. The picture file carries them.
 fn parameters(args: &GenerateArgs, picture: &Picture, pipeline: &Pipeline, index: usize) -> String {
     json!({
@@ -190,6 +200,7 @@ fn parameters(args: &GenerateArgs, picture: &Picture, pipeline: &Pipeline, index
         "sampler": args.sampler,
         "scheduler": args.scheduler,
         "cache": args.shortcuts.cache.name(),
+        "loras": loras(args),
         "guidance_interval": args.shortcuts.guidance_interval.map(|at| [at.start, at.end]),
         "device": pipeline.placement().device_name(),
         "precision": pipeline.placement().precision(),

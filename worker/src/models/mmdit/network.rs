@@ -10,6 +10,7 @@ use super::modulation::Modulations;
 use super::single::SingleBlock;
 use crate::checkpoint::{MmditConfig, TIME_EMBEDDING_WIDTH};
 use crate::models::builder::{Builder, Built};
+use crate::models::sites::Sites;
 use crate::models::step_cache::StepCache;
 use crate::nn::{
     add, cast, concat, dense, modulated_layer_norm, rms_norm, silu, subtract, timestep_embedding,
@@ -29,6 +30,7 @@ pub struct Mmdit {
     single_blocks: Blocks<SingleBlock>,
     final_modulation: Linear,
     final_linear: Linear,
+    sites: Sites,
 }
 
 impl Mmdit {
@@ -60,7 +62,13 @@ impl Mmdit {
             final_linear: last.linear("linear", hidden, config.in_channels)?,
             placement: at.placement().clone(),
             config: config.clone(),
+            sites: at.sites(),
         })
+    }
+
+    /// Where adapters find the network's tensors.
+    pub fn sites(&self) -> &Sites {
+        &self.sites
     }
 
     /// The network's geometry.

@@ -1,13 +1,15 @@
 //! The gradients of the plain definitions against finite differences.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::relative_error;
 use crate::nn::{
     attention, attention_and_swiglu, gated_linear, gated_residual, group_norm,
     modulated_layer_norm, project_heads, project_jointly, project_swiglu, qk_norm_rope, rms_norm,
-    silu, swiglu, Adapter, Conv2d, HeadNorms, HeadProjection, Heads, Linear, Mask, Normed, Pairs,
-    RopeTable,
+    silu, swiglu, AdapterSet, Conv2d, HeadNorms, HeadProjection, Heads, LayerChange, Linear,
+    LowRank, LowRankPart, Mask, Normed, Pairs, RopeTable,
 };
 
 /// Step of the central differences, whose own error is of the order of its square.
@@ -93,13 +95,16 @@ fn linear_layers() {
     });
     check("adapted linear", &[&[2, 3, 8], &[2, 8], &[5, 2]], |x| {
         let weight = Tensor::ones((5, 8), DType::F32, &Device::Cpu)?;
-        let mut linear = Linear::new(weight, None);
-        linear.adapters.push(Adapter {
+        let linear = Linear::new(weight, None);
+        let part = LowRankPart {
+            rows: 0..5,
             down: x[1].clone(),
-            up: x[2].clone(),
-            scale: 0.5,
-        });
-        linear.forward(&x[0])
+            up: (&x[2] * 0.5)?,
+        };
+        let change = LayerChange::default().with_low_rank(LowRank::new(&[part], 5)?);
+        let mut set = AdapterSet::default();
+        set.change(linear.id(), change);
+        AdapterSet::with(Some(&Arc::new(set)), || linear.forward(&x[0]))
     });
 }
 

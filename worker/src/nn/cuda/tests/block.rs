@@ -260,10 +260,10 @@ fn a_hopper_takes_the_blocks_of_the_7b_model() {
         let [_, side] = sides(3072, 9216 + 2 * 12_288, 1, fp8);
         let x = there(&random(&[1, 272, 3072], DType::BF16), DType::BF16);
         let (shift, scale) = (side.part(0), side.part(2));
-        let input = side.normed(&x, &shift, &scale).input().unwrap();
+        let ready = side.normed(&x, &shift, &scale).ready().unwrap();
         let factors = HeadFactors {
-            factors: side.linear.factors(&input).expect("of one kind"),
-            bias: side.linear.bias(),
+            factors: ready.factors().expect("of one kind"),
+            bias: ready.bias(),
             norms: &side.norms,
             eps: EPS,
         };

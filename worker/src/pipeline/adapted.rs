@@ -1,0 +1,88 @@
+//! Jobs with adapters on a loaded model.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ovis_protocol::DenoiseRequest;
+
+use super::adapters::{AdapterPhases, AdapterStack, FittedAdapter, Network};
+use super::denoise::DenoiseState;
+use super::error::Result;
+use super::load::Pipeline;
+use super::types::DenoiseInputs;
+use crate::checkpoint::{AdaptedModel, PartTensors};
+use crate::models::mmdit::Mmdit;
+use crate::models::qwen3::Qwen3;
+use crate::nn::AdapterSet;
+
+impl Pipeline {
+    /// [`start_denoise`](Self::start_denoise) with adapters.
+    ///
+    /// # Errors
+    /// As [`start_denoise`](Self::start_denoise), and an adapter cannot be read or applied.
+    pub fn start_adapted(
+        &self,
+        request: &DenoiseRequest,
+        inputs: DenoiseInputs,
+        stack: &AdapterStack,
+    ) -> Result<DenoiseState> {
+        let adapters = |sigmas: &[f32]| self.phases(stack, sigmas);
+        DenoiseState::new(self.denoiser()?, self.scaling(), request, inputs, &adapters)
+    }
+
+    /// The adapter in a file, opened once and fitted to this model. If it is `strict`, every
+    /// tensor of the file must change something.
+    ///
+    /// # Errors
+    /// The file is no adapter, or does not fit the model.
+    pub fn open_adapter(&self, path: &Path, strict: bool) -> Result<Arc<FittedAdapter>> {
+        let model = AdaptedModel {
+            transformer: self.transformer.as_ref().map(Mmdit::config),
+            text_encoder: self.text_encoder.as_ref().map(Qwen3::config),
+        };
+        self.adapters.borrow_mut().open(path, model, strict)
+    }
+
+    /// Sets the bytes of device memory that adapters may keep between jobs.
+    pub fn with_adapter_memory(self, bytes: u64) -> Self {
+        self.adapters.borrow_mut().set_limit(bytes);
+        self
+    }
+
+    /// Bytes of device memory that adapters keep between jobs.
+    pub fn adapter_bytes(&self) -> u64 {
+        self.adapters.borrow().bytes()
+    }
+
+    /// Gives back the memory that adapters keep between jobs.
+    pub fn drop_adapters(&self) {
+        self.adapters.borrow_mut().evict(0);
+    }
+
+    /// What a stack changes in the text encoder.
+    pub(super) fn text_encoder_set(&self, stack: &AdapterStack) -> Result<Option<Arc<AdapterSet>>> {
+        let (Some(model), Some(weights)) = (&self.text_encoder, self.part("text encoder")) else {
+            return Ok(None);
+        };
+        let network = Network::text_encoder(model, self.placement(), weights);
+        let adapters: Vec<_> = stack.adapters().iter().collect();
+        self.adapters.borrow_mut().set(&network, &adapters)
+    }
+
+    /// What a stack changes in the transformer at each of some sigmas.
+    pub(super) fn phases(&self, stack: &AdapterStack, sigmas: &[f32]) -> Result<AdapterPhases> {
+        let network = match (&self.transformer, self.part("transformer")) {
+            (Some(model), Some(weights)) => Network::transformer(model, weights),
+            _ => return AdapterPhases::new(&AdapterStack::default(), sigmas, |_| Ok(None)),
+        };
+        stack.check(network.blocks[1])?;
+        AdapterPhases::new(stack, sigmas, |adapters| {
+            self.adapters.borrow_mut().set(&network, adapters)
+        })
+    }
+
+    fn part(&self, name: &str) -> Option<&PartTensors> {
+        let mut parts = self.weights().iter().map(|part| &**part);
+        parts.find(|part| part.part() == name)
+    }
+}
