@@ -12,7 +12,7 @@ async def comfy_entrypoint():
 
     from .nodes import OvisExtension, choices, replacements
     from .nodes.comfyui import folders
-    from .routes import language, prompts, remote, workers
+    from .routes import adapters, language, prompts, remote, workers
     from .settings import private_folder
     from .texts import page_language
 
@@ -27,6 +27,7 @@ async def comfy_entrypoint():
     routes = server.routes
     language.add_routes(routes)
     prompts.add_routes(routes, here.user)
+    adapters.add_routes(routes, folders)
     workers.add_routes(
         routes, folders, remote_settings=remote.may_edit(args), changed=choices.refresh
     )

@@ -31,19 +31,21 @@ JOB_SECONDS = 300
 def flags(**values: object) -> list[str]:
     """Converts keyword arguments to flags; ``None`` is left out.
 
-    `max_sequence_length=64` becomes `--max-sequence-length 64`, and `json=True` becomes `--json`.
+    `max_sequence_length=64` becomes `--max-sequence-length 64`, and `json=True` becomes `--json`. A
+    list repeats its flag.
     """
-    given = {
-        f"--{name.replace('_', '-')}": value for name, value in values.items() if value is not None
-    }
+    given = [
+        (f"--{name.replace('_', '-')}", one)
+        for name, value in values.items()
+        for one in (value if isinstance(value, list) else [value])
+        if one is not None
+    ]
     return [
-        text
-        for name, value in given.items()
-        for text in ([name] if value is True else [name, str(value)])
+        text for name, value in given for text in ([name] if value is True else [name, str(value)])
     ]
 
 
-def command(name: str, **values: object) -> subprocess.CompletedProcess[str]:
+def command(name: str, /, **values: object) -> subprocess.CompletedProcess[str]:
     """Runs one of the worker's commands until it exits, with any status."""
     arguments = [str(binary()), name, *flags(**values)]
     return subprocess.run(arguments, capture_output=True, text=True, timeout=JOB_SECONDS)

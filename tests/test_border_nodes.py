@@ -62,6 +62,7 @@ LABELS = {"a text", "half a character", "a text of a megabyte", "an empty text"}
 WHOLE = {"one", "1.0", "a NumPy integer"}
 FRACTIONS = {"0.5", "a NumPy float"}
 PLAIN_TEXT = {"a text", "an empty text"}
+STACKS = {"none", "an empty list"}
 
 # The kinds of values that each input accepts. The image of 32 × 32 is valid for every IMAGE.
 NODES = {
@@ -70,7 +71,22 @@ NODES = {
         "template": set(),
         **{box: PLAIN_TEXT for box in ("headline", "style", "subject", "colours")},
     },
-    "OvisEncode": {"worker": set(), "prompt": PLAIN_TEXT, "max_sequence_length": WHOLE},
+    "OvisEncode": {
+        "worker": set(),
+        "prompt": PLAIN_TEXT,
+        "max_sequence_length": WHOLE,
+        "lora": STACKS,
+    },
+    "OvisLora": {
+        "adapter": PLAIN_TEXT,
+        "strength": WHOLE | FRACTIONS | {"minus one"},
+        "text_factor": WHOLE | FRACTIONS | {"minus one"},
+        "start": WHOLE | FRACTIONS,
+        "end": WHOLE | FRACTIONS,
+        "blocks": {"an empty text"},
+        "hash": PLAIN_TEXT,
+        "lora": STACKS,
+    },
     "OvisEmptyLatent": {
         "aspect_ratio": WHOLE | FRACTIONS,
         "megapixels": WHOLE | FRACTIONS,
@@ -93,6 +109,7 @@ NODES = {
         "quality": set(),
         "shift": WHOLE | FRACTIONS,
         "cache": set(),
+        "lora": STACKS,
     },
     "OvisDenoise": {
         "worker": set(),
@@ -128,6 +145,7 @@ NODES = {
         "cache": set(),
         "guidance_start": WHOLE | FRACTIONS,
         "guidance_end": WHOLE | FRACTIONS,
+        "lora": STACKS,
     },
     "OvisDenoiseAdvanced": {
         "worker": set(),
@@ -236,6 +254,8 @@ def inputs_of(node: type, **changes: object) -> dict:
         "after_label": "",
         "prompt": "a",
         "max_sequence_length": 16,
+        "adapter": "a.safetensors",
+        "strength": 1.0,
         "template": "poster",
         "headline": "",
         "style": "",

@@ -77,7 +77,7 @@ def test_the_entry_point_works_in_a_folder_of_any_name(tmp_path):
         server = sys.modules["server"].PromptServer.instance
         extension = asyncio.run(module.comfy_entrypoint())
         nodes = asyncio.run(extension.get_node_list())
-        assert len({node.define_schema().node_id for node in nodes}) == 13
+        assert len({node.define_schema().node_id for node in nodes}) == 14
         assert {route.path.split("/")[1] for route in server.routes} == {"ovis-worker"}
         assert server.on_prompt({"client_id": "a"}) == {"client_id": "a"}
 

@@ -93,7 +93,8 @@ def test_a_budget_that_is_too_small_is_refused_with_numbers(tiny: Path) -> None:
     assert row["plan"] is None
     assert row["refusal"]["hint"] == hint.removeprefix("hint: ")
     # What the hint proposes works.
-    assert command("inspect", model=model, plan=True, vram="1.5GiB", precision="bf16").returncode == 0
+    enough = {"vram": "1.5GiB", "precision": "bf16"}
+    assert command("inspect", model=model, plan=True, **enough).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from comfy_node.routes import language, prompts, workers
+from comfy_node.routes import adapters, language, prompts, workers
 from comfy_node.settings import lookup
 from comfy_node.settings.config import ENVIRONMENT, ComfyFolders
 from comfy_node.settings.file import SETTINGS_FILE
@@ -47,6 +47,7 @@ def asking(user: Path, questions) -> object:
         language.add_routes(routes)
         prompts.add_routes(routes, user)
         workers.add_routes(routes, lambda: ComfyFolders(user))
+        adapters.add_routes(routes, lambda: ComfyFolders(user))
         app = web.Application()
         app.add_routes(routes)
         async with TestClient(TestServer(app)) as client:

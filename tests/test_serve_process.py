@@ -104,12 +104,17 @@ def test_health_and_metrics(worker) -> None:
     # Other tests of this worker may have left before they acknowledged their results.
     assert health.pop("kept_bytes") <= 2 << 30
     assert health.pop("kept_jobs") >= 0
+    (model,) = health.pop("models")
+    assert model.pop("bytes") > 0
+    expected = {"name": "default", "model": "diffusers", "precision": "f32", "state": "resident"}
+    assert model == expected
     assert health == {
         "status": "ok",
         "protocol": wire.PROTOCOL_VERSION,
         "model": "diffusers",
         "device": "cpu",
         "precision": "f32",
+        "memory": None,
         "queued": 0,
         "running": 0,
         "kept_bytes_limit": 2 << 30,

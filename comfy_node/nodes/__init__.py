@@ -10,6 +10,7 @@ from .image import OvisDecode, OvisVAEDecode, OvisVAEEncode
 from .ksampler import OvisKSampler
 from .ksampler_advanced import OvisKSamplerAdvanced
 from .latent import OvisEmptyLatent
+from .lora import OvisLora
 from .template import OvisPromptTemplate
 from .text import OvisEncode
 from .worker import OvisWorker
@@ -24,6 +25,7 @@ class OvisExtension(ComfyExtension):
             OvisWorker,
             OvisPromptTemplate,
             OvisEncode,
+            OvisLora,
             OvisEmptyLatent,
             OvisKSampler,
             OvisKSamplerAdvanced,

@@ -15,7 +15,11 @@ from aiohttp import web
 from ..prompts import templates
 from ..settings import lookup
 from ..settings.config import DEFAULT_LABEL
+from ..worker import adapters
 from .comfyui import folders
+
+NO_ADAPTER = ""
+"""The option of a chooser of adapters that applies none."""
 
 _labels = [DEFAULT_LABEL]
 _templates: list[str] = []
@@ -29,6 +33,11 @@ def worker_labels() -> list[str]:
 def template_names() -> list[str]:
     """The names of all templates, as they were last read."""
     return list(_templates)
+
+
+def adapter_names() -> list[str]:
+    """The names of all adapters, as the workers last listed them; the first option is none."""
+    return [NO_ADAPTER, *adapters.known_names()]
 
 
 def refresh() -> None:

@@ -28,6 +28,15 @@ def folders() -> ComfyFolders:
             if kind in folder_paths.folder_names_and_paths
         },
         user=Path(folder_paths.get_user_directory()) / "default",
+        loras=tuple(
+            Path(path)
+            for path in (
+                folder_paths.get_folder_paths("loras")
+                if "loras" in folder_paths.folder_names_and_paths
+                else ()
+            )
+            if Path(path).is_dir()
+        ),
     )
 
 

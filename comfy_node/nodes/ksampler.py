@@ -14,6 +14,7 @@ from .denoise import (
     strength_input,
     whole_request,
 )
+from .lora import adapters, lora_input
 from .newer import ESSENTIALS, advanced, schema
 from .samplers import sampler_input, scheduler_input, shift_input
 from .speed import cache_input
@@ -59,6 +60,7 @@ class OvisKSampler(io.ComfyNode):
                 ),
                 advanced(shift_input(optional=True)),
                 advanced(cache_input()),
+                lora_input(),
             ],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],
@@ -80,11 +82,13 @@ class OvisKSampler(io.ComfyNode):
         quality: str = AS_SET,
         shift: float = 0.0,
         cache: str = "off",
+        lora: object = None,
     ) -> io.NodeOutput:
         """Returns the LATENT with new samples; its mask and batch index are kept."""
         request = whole_request(
             ("sampler_name", sampler_name), seed, steps, cfg, denoise, scheduler, shift, cache
         )
+        request.adapters = adapters("lora", lora)
         quality = inputs.choice("quality", quality, list(QUALITIES))
         request.steps = QUALITIES[quality] or request.steps
         return await run_denoise(

@@ -17,6 +17,7 @@ from .denoise import (
     steps_input,
     unchanged,
 )
+from .lora import adapters, lora_input
 from .newer import advanced, schema
 from .samplers import (
     SAMPLERS,
@@ -64,6 +65,7 @@ class OvisKSamplerAdvanced(io.ComfyNode):
                 advanced(shift_input(optional=True)),
                 advanced(cache_input()),
                 *(advanced(widget) for widget in guidance_inputs()),
+                lora_input(),
             ],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],
@@ -101,6 +103,7 @@ async def denoise_part(
     cache: str = "off",
     guidance_start: float = 1.0,
     guidance_end: float = 0.0,
+    lora: object = None,
 ) -> io.NodeOutput:
     """Denoises a part of the steps; ``names`` are those of the sampler's and the latent's input."""
     sampler_name, latent_name = names
@@ -124,6 +127,7 @@ async def denoise_part(
         end_step=inputs.integer("end_at_step", end_at_step, 0, LAST_STEP),
         add_noise=inputs.choice("add_noise", add_noise, SWITCH) == "enable",
         leftover_noise=leftover == "enable",
+        adapters=adapters("lora", lora),
         **speed_fields(cache, guidance_start, guidance_end),
         **fields,
     )

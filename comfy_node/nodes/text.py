@@ -11,6 +11,7 @@ from ..prompts.advice import about_cut, advise
 from ..texts import page_language
 from . import inputs
 from .jobs import from_wire, run_job, show_text
+from .lora import adapters, lora_input
 from .newer import advanced, schema
 from .worker import CATEGORY, Worker
 
@@ -49,18 +50,21 @@ class OvisEncode(io.ComfyNode):
                         "cut; above 256, nothing is cut.",
                     )
                 ),
+                lora_input(),
             ],
             outputs=[io.Conditioning.Output()],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    async def execute(cls, worker: str, prompt: str, max_sequence_length: int) -> io.NodeOutput:
+    async def execute(
+        cls, worker: str, prompt: str, max_sequence_length: int, lora: object = None
+    ) -> io.NodeOutput:
         """Encodes the prompt. Cut tokens are shown on the node, logged, and part of the advice."""
         node_id = cls.hidden.unique_id
         prompt = inputs.text("prompt", prompt, wire.MAX_PROMPT_BYTES)
         max_sequence_length = inputs.integer("max_sequence_length", max_sequence_length, 1, 4096)
-        request = wire.EncodeRequest([prompt], max_sequence_length)
+        request = wire.EncodeRequest([prompt], max_sequence_length, adapters("lora", lora))
         result = await run_job(worker, node_id, request)
         cuts = [about_cut(cut, max_sequence_length) for cut in result.outcome.cuts]
         for cut in cuts:

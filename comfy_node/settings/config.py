@@ -109,3 +109,5 @@ class ComfyFolders:
     """The folders of each kind of model, with those of ``extra_model_paths.yaml``."""
     user: Path | None = None
     """The user's folder that ComfyUI serves, which contains the house templates."""
+    loras: Sequence[Path] = ()
+    """The folders of adapters, with those of ``extra_model_paths.yaml``."""

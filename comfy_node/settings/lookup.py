@@ -82,6 +82,9 @@ def resolve(
         args = [*args, *(part for option in found for part in (option, str(found[option])))]
         if len(found) == len(weights.FILES):
             model = None  # which would be searched in vain
+    if "--lora-dir" not in named:
+        # Those in the models folder itself are found by the worker if it is the model.
+        args = [*args, *(word for path in folders.loras for word in ("--lora-dir", str(path)))]
     if model and not chosen and "--or-demo" not in named:
         # Before weights are downloaded, the worker draws with its demo model.
         args = [*args, "--or-demo"]

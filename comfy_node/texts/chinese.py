@@ -209,6 +209,17 @@ CHINESE = {
     "Connect an Ovis Prompt Encode with an empty prompt, or set cfg to 1.": (
         "请连接一个提示词为空的“Ovis 提示词编码”，或把 cfg 设为 1。"
     ),
+    "`{name}` is not the name of an adapter.": "“{name}”不是适配器的名称。",
+    "Choose one of the list.": "请从列表中选择。",
+    "A job takes at most {most} adapters.": "一个任务最多使用 {most} 个适配器。",
+    "Remove an Ovis LoRA, or merge some adapters into one file.": (
+        "请删除一个 Ovis LoRA 节点，或把几个适配器合并为一个文件。"
+    ),
+    "a stack of adapters": "一组适配器",
+    "Connect the output of an Ovis LoRA.": "请连接 Ovis LoRA 节点的输出。",
+    "start is {start:g}, below end, {end:g}.": "start 为 {start:g}，小于 end 的 {end:g}。",
+    "numbers with commas, one for each block": "以逗号分隔的数字，每个块一个",
+    "The adapter `{name}` has no picture.": "适配器“{name}”没有预览图。",
     "guidance_start is {start:g}, below guidance_end, {end:g}.": (
         "guidance_start 为 {start:g}，小于 guidance_end 的 {end:g}。"
     ),

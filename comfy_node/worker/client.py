@@ -83,6 +83,15 @@ class WorkerClient:
 
         return self._schedule(hello())
 
+    def adapters(self) -> concurrent.futures.Future[list[wire.AdapterInfo]]:
+        """The worker's adapters that fit its model. A worker that is not running is not started."""
+
+        async def listed() -> list[wire.AdapterInfo]:
+            connection = await self._link.connect_once(may_start=False)
+            return await connection.adapters()
+
+        return self._schedule(listed())
+
     @property
     def connected(self) -> bool:
         """Whether a connection is open."""

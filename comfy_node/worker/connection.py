@@ -26,6 +26,8 @@ from .tls import connector
 log = logging.getLogger("ovis-worker")
 
 STATUS_SECONDS = 15.0
+LIST_SECONDS = 300.0
+"""How long a list of adapters may take: the worker hashes files that it does not know yet."""
 TELL_SECONDS = 5.0
 """How long to try to send a message about a job that is over, because the network may be down."""
 QUIET_SECONDS = 30.0
@@ -41,6 +43,21 @@ _ENDS = (
     aiohttp.WSMsgType.ERROR,
 )
 """Frame types that mean the end of the connection; a missed heartbeat is an ``ERROR``."""
+
+
+@dataclass
+class _AdapterListing:
+    """An awaited list of adapters, and the parts of it that have come."""
+
+    answer: asyncio.Future[list[wire.AdapterInfo]]
+    found: list[wire.AdapterInfo] = field(default_factory=list)
+
+    def add(self, part: wire.Adapters) -> bool:
+        """Adds a part; returns whether it was the last."""
+        self.found += part.adapters
+        if not part.more and not self.answer.done():
+            self.answer.set_result(self.found)
+        return not part.more
 
 
 @dataclass
@@ -61,6 +78,7 @@ class Connection:
     reader: asyncio.Task | None = None
     _tasks: set[asyncio.Task] = field(default_factory=set)
     _statuses: list[asyncio.Future[wire.Status]] = field(default_factory=list)
+    _lists: list[_AdapterListing] = field(default_factory=list)
 
     @classmethod
     async def open(cls, config: WorkerConfig, owner: Secret, debts: Debts) -> Connection:
@@ -138,6 +156,19 @@ class Connection:
             if answer in self._statuses:
                 self._statuses.remove(answer)
 
+    async def adapters(self) -> list[wire.AdapterInfo]:
+        """The worker's adapters that fit its model.
+
+        Raises :class:`WorkerError` if the connection ends or the worker does not answer in time.
+        """
+        listing = _AdapterListing(asyncio.get_running_loop().create_future())
+        self._lists.append(listing)
+        try:
+            await self._send(wire.ListAdapters())
+            return await asyncio.wait_for(listing.answer, LIST_SECONDS)
+        except (asyncio.TimeoutError, aiohttp.ClientError, OSError, RuntimeError) as error:
+            raise self._connection_lost() from error
+
     async def close(self) -> None:
         """Closes the websocket; unfinished jobs fail with :class:`ConnectionLost`."""
         self._end(None)
@@ -151,7 +182,7 @@ class Connection:
         self.debts.lost(self)
         for job in list(self.jobs.values()):
             job.fail(problem or self._connection_lost())
-        for answer in self._statuses:
+        for answer in [*self._statuses, *(listing.answer for listing in self._lists)]:
             if not answer.done():
                 answer.set_exception(ConnectionResetError())
 
@@ -241,6 +272,10 @@ class Connection:
                 answer = self._statuses.pop(0)
                 if not answer.done():
                     answer.set_result(message)
+            return None
+        if isinstance(message, wire.Adapters):
+            if self._lists and self._lists[0].add(message):
+                self._lists.pop(0)
             return None
         name = getattr(message, "job", b"")
         job = self.jobs.get(name)

@@ -15,6 +15,10 @@
 //
 // If the last round of tiles would leave most of the GPU idle, its tiles are split along K into
 // parts.
+//
+// The kernels `updated` also add low-rank updates of W before the bias: y = x W^T + t B^T, with
+// t [rows, R] and B [N, R] in bf16. Their products are further steps of the same sums, of those
+// columns along R alone that belong to a tile's rows of B.
 #include "hopper_epilogues.cuh"
 #include "hopper_tiles.cuh"
 
@@ -46,9 +50,9 @@ __device__ __forceinline__ void each_unit(const Product &p, const End &end, Body
 }
 
 // Run by one thread: starts the copies of this block's tiles as stages become empty.
-template <typename T, typename End>
+template <typename T, bool UPDATED, typename End>
 __device__ __forceinline__ void fetch(const CUtensorMap *x, const CUtensorMap *w, const Product &p,
-                                      const End &end, Shared &shared) {
+                                      const Update &update, const End &end, Shared &shared) {
     constexpr int K = ROW_BYTES / sizeof(T);
     const uint32_t rank = hopper::cluster_rank();
     RingIndex<STAGES> ring;
@@ -85,6 +89,20 @@ __device__ __forceinline__ void fetch(const CUtensorMap *x, const CUtensorMap *w
             hopper::copy_box(stage.x, x, full, step * K, row);
             hopper::copy_box_to(0b11, stage.w + rank * HALF * ROW_BYTES, w, full, step * K, w_row);
             ring.advance();
+        }
+        if constexpr (UPDATED) {
+            constexpr int R = ROW_BYTES / sizeof(bf16);
+            const int2 more = update_steps(p, update, u);
+            for (int step = more.x; step < more.y; ++step) {
+                auto &stage = shared.stages[ring.place];
+                uint64_t *full = &shared.full[ring.place];
+                hopper::barrier_wait(&shared.empty[ring.place], ring.parity ^ 1);
+                hopper::barrier_expect(full, sizeof(stage));
+                hopper::copy_box(stage.x, update.inner, full, step * R, row);
+                hopper::copy_box_to(0b11, stage.w + rank * HALF * ROW_BYTES, update.up, full,
+                                    step * R, w_row);
+                ring.advance();
+            }
         }
     });
 }
@@ -125,15 +143,37 @@ __device__ __forceinline__ bool gather(const Product &p, const Unit &u, Shared &
     return true;
 }
 
-// Stages 64 rows of a tile for the epilogue: scaled, with bias, in bf16. `row` is the group's first
-// row in the product, and `at` in the block's tile; hopper.cuh describes which thread holds what.
-template <typename T>
+// Multiplies the sums of a group's 64 rows of E4M3 products with the scales of rows and columns.
+__device__ __forceinline__ void scale_sums(float (&sums)[128], const Product &p, int row,
+                                           const Shared::Columns &columns) {
+    const int first = row + threadIdx.x % GROUP / 32 * 16 + threadIdx.x % 32 / 4;
+    float x_scales[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+        const int r = first + 8 * i;
+        x_scales[i] = r < p.rows ? __ldg(p.x_scales + r) : 0.0f;
+    }
+#pragma unroll
+    for (int c = 0; c < TILE_COLUMNS / 8; ++c) {
+        const auto scales = load<float, 2>(columns.scale[0] + c * 8 + threadIdx.x % 4 * 2);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            sums[c * 4 + j] *= x_scales[j / 2] * scales.at[j % 2];
+        }
+    }
+}
+
+// Stages 64 rows of a tile for the epilogue: scaled unless they are already, with bias, in bf16.
+// `row` is the group's first row in the product, and `at` in the block's tile; hopper.cuh describes
+// which thread holds what.
+template <typename T, bool SCALED>
 __device__ __forceinline__ void stage_rows(const float (&sums)[128], const Product &p, int row,
                                            int at, const Shared::Columns &columns, Shared &shared) {
     const int lane = threadIdx.x % 32;
     const int warp_row = threadIdx.x % GROUP / 32 * 16;
+    constexpr bool TO_SCALE = sizeof(T) == 1 && !SCALED;
     float x_scale[2] = {1.0f, 1.0f};
-    if constexpr (sizeof(T) == 1) {
+    if constexpr (TO_SCALE) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
             const int r = row + warp_row + lane / 4 + 8 * i;
@@ -148,7 +188,7 @@ __device__ __forceinline__ void stage_rows(const float (&sums)[128], const Produ
     const auto pair_of = [&](int c) {
         const int column = c * 8 + lane % 4 * 2;
         Pair pair = {load<bf16, 2>(columns.bias[0] + column), {1.0f, 1.0f}};
-        if constexpr (sizeof(T) == 1) {
+        if constexpr (TO_SCALE) {
             pair.scale = load<float, 2>(columns.scale[0] + column);
         }
         return pair;
@@ -184,9 +224,9 @@ __device__ __forceinline__ void stage_rows(const float (&sums)[128], const Produ
 }
 
 // Run by group `group` of four warps: multiplies 64 rows of every tile.
-template <typename T, typename End>
-__device__ __forceinline__ void multiply(const Product &p, const End &end, Shared &shared,
-                                         int group) {
+template <typename T, bool UPDATED, typename End>
+__device__ __forceinline__ void multiply(const Product &p, const Update &update, const End &end,
+                                         Shared &shared, int group) {
     const int first = group * 64;
     const uint64_t x = hopper::tile(shared.stages[0].x + first * ROW_BYTES);
     const uint64_t w = hopper::tile(shared.stages[0].w);
@@ -219,13 +259,37 @@ __device__ __forceinline__ void multiply(const Product &p, const End &end, Share
             before = ring.place;
             ring.advance();
         }
+        const auto row = [&] {
+            return u.row + int(hopper::cluster_rank()) * TILE_ROWS + first;
+        };
+        if constexpr (UPDATED) {
+            if constexpr (sizeof(T) == 1) {
+                hopper::products_wait<0>();
+                scale_sums(sums, p, row(), shared.columns[unit.place]);
+            }
+            const int2 more = update_steps(p, update, u);
+            for (int step = more.x; step < more.y; ++step) {
+                hopper::barrier_wait(&shared.full[ring.place], ring.parity);
+                hopper::products_begin();
+                const int stage = ring.place * sizeof(Shared::Stage);
+#pragma unroll
+                for (int at = 0; at < ROW_BYTES; at += 32) {
+                    hopper::multiply<bf16>(sums, hopper::moved(x, stage + at),
+                                           hopper::moved(w, stage + at), 1);
+                }
+                hopper::products_commit();
+                hopper::products_wait<1>();
+                release(before);
+                before = ring.place;
+                ring.advance();
+            }
+        }
         hopper::products_wait<0>();
         release(before);
         hopper::barrier_wait(&shared.finished, tile.parity ^ 1);
         const bool whole = u.cut < 0 || gather(p, u, shared, sums);
         if (whole) {
-            const int row = u.row + int(hopper::cluster_rank()) * TILE_ROWS + first;
-            stage_rows<T>(sums, p, row, first, shared.columns[unit.place], shared);
+            stage_rows<T, UPDATED>(sums, p, row(), first, shared.columns[unit.place], shared);
         }
         unit.advance();
         if (u.cut < 0 && threadIdx.x == 0) {
@@ -257,9 +321,9 @@ __device__ __forceinline__ void finish_all(const Product &p, const End &end, Sha
     });
 }
 
-template <typename T, typename End>
+template <typename T, bool UPDATED, typename End>
 __device__ __forceinline__ void product(const CUtensorMap &x, const CUtensorMap &w,
-                                        const Product &p, const End &end) {
+                                        const Product &p, const Update &update, const End &end) {
     extern __shared__ __align__(1024) uint8_t memory[];
     auto &shared = *reinterpret_cast<Shared *>(memory);
     if (threadIdx.x == 0) {
@@ -280,11 +344,11 @@ __device__ __forceinline__ void product(const CUtensorMap &x, const CUtensorMap 
         if (warp < FINISHERS) {
             finish_all(p, end, shared, warp);
         } else if (threadIdx.x % 32 == 0) {
-            fetch<T>(&x, &w, p, end, shared);
+            fetch<T, UPDATED>(&x, &w, p, update, end, shared);
         }
     } else {
         hopper::more_registers<208>();
-        multiply<T>(p, end, shared, group);
+        multiply<T, UPDATED>(p, update, end, shared, group);
     }
     // A block must not exit while the other still writes to its memory or its barriers.
     __syncwarp();
@@ -295,7 +359,14 @@ __device__ __forceinline__ void product(const CUtensorMap &x, const CUtensorMap 
     extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(THREADS, 1)       \
         NAME(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w,        \
              const __grid_constant__ Product p, const __grid_constant__ END end) {                \
-        product<TYPE>(x, w, p, end);                                                              \
+        product<TYPE, false>(x, w, p, {}, end);                                                   \
+    }                                                                                             \
+    extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(THREADS, 1)       \
+        updated_##NAME(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w, \
+                       const __grid_constant__ Product p, const __grid_constant__ END end,        \
+                       const __grid_constant__ CUtensorMap inner,                                 \
+                       const __grid_constant__ CUtensorMap up, const int2 *steps) {               \
+        product<TYPE, true>(x, w, p, {&inner, &up, steps}, end);                                  \
     }
 PRODUCT(projected_bf16, bf16, Projected)
 PRODUCT(projected_fp8, e4m3, Projected)

@@ -88,6 +88,33 @@ __device__ __forceinline__ Unit unit_at(const Product &p, int number) {
     return u;
 }
 
+// Low-rank updates: t [rows, R] and B [N, R] in bf16. R consists of steps of ROW_BYTES; the first
+// of those that HALF columns of the result need, and the end of them, follow one another in `steps`
+// [N / HALF].
+struct Update {
+    const CUtensorMap *inner;
+    const CUtensorMap *up;
+    const int2 *steps;
+};
+
+// The steps along R of a unit: those of both halves of its columns. B is zero where a half does not
+// need a step. Of a split tile's parts, the last has them.
+__device__ __forceinline__ int2 update_steps(const Product &p, const Update &update,
+                                             const Unit &u) {
+    if (u.end < p.steps) {
+        return {0, 0};
+    }
+    const int2 a = __ldg(update.steps + u.first / HALF);
+    const int2 b = __ldg(update.steps + u.second / HALF);
+    if (a.x == a.y) {
+        return b;
+    }
+    if (b.x == b.y) {
+        return a;
+    }
+    return {min(a.x, b.x), max(a.y, b.y)};
+}
+
 // Address of chunk c (8 columns) of row r of a half. 8 neighbouring rows use different banks.
 __device__ __forceinline__ bf16 *sums_at(bf16 *half, int r, int c) {
     return half + r * HALF + ((c ^ (r & 7)) << 3);

@@ -12,6 +12,7 @@ export const NODES = new Set([
   "OvisEncode",
   "OvisKSampler",
   "OvisKSamplerAdvanced",
+  "OvisLora",
   "OvisPromptTemplate",
   "OvisVAEDecode",
   "OvisVAEEncode",

@@ -60,12 +60,7 @@ fn jobs() -> Jobs {
         ..Limits::default()
     };
     let (costs, capabilities) = &*MODEL;
-    let model = Model {
-        name: "demo".into(),
-        capabilities: capabilities.clone(),
-        costs: Arc::new(costs.clone()),
-        weight_bytes: 0,
-    };
+    let model = Model::new("demo", capabilities.clone(), Arc::new(costs.clone()), 0);
     Jobs::new(limits, ModelList::new(model, []), Budget::OneMemory(Some(JOB_BYTES)))
 }
 

@@ -69,6 +69,7 @@ impl From<crate::pipeline::Error> for CliError {
     fn from(error: crate::pipeline::Error) -> Self {
         let hint = match &error {
             crate::pipeline::Error::Invalid { hint, .. }
+            | crate::pipeline::Error::MissingAdapter { hint, .. }
             | crate::pipeline::Error::TooLarge { hint, .. } => hint.clone(),
             _ => String::new(),
         };

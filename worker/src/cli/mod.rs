@@ -13,6 +13,7 @@
 //!   commands share, and the parsers of their values
 //! - `vram_args`, `planning`: the budget of GPU memory, and plans for it
 //! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
+//! - `lora_dir_args`: the adapters that clients of `serve` may name
 //! - `otlp`: where `serve` delivers the traces of its jobs
 //! - `service_manager`: tells systemd how `serve` is doing
 //! - `loading`: from a checkpoint's name to a loaded pipeline
@@ -30,6 +31,7 @@ mod keeping_args;
 mod listening;
 mod loading;
 mod lora_args;
+mod lora_dir_args;
 mod merge;
 mod model_args;
 mod otlp;
@@ -41,6 +43,7 @@ mod quantize;
 mod report_text;
 mod runtime;
 mod serve;
+mod served_models;
 mod service_manager;
 mod shortcut_args;
 mod signals;

@@ -155,6 +155,28 @@ fn host_memory(text: &str) -> Result<HostMemory, NotBytes> {
     }
 }
 
+/// Checks that a device can compute in a precision.
+///
+/// # Errors
+/// It cannot; the text names what can.
+pub fn check_precision(precision: Precision, device: &Device) -> Result<(), CliError> {
+    if precision != Precision::Fp8 {
+        return Ok(());
+    }
+    check_fp8(device).map_err(|found| {
+        CliError::new(
+            format!(
+                "--precision fp8 takes an NVIDIA GPU of compute capability 8.9 or newer, and this \
+                 is {found}: use --precision bf16"
+            ),
+            match check_gpu(0) {
+                Ok(()) => "--device names the GPU to use.",
+                Err(reason) => reason.hint(),
+            },
+        )
+    })
+}
+
 impl DeviceArgs {
     /// Host memory for jobs in bytes; `None` is the memory that is free after loading.
     pub fn host_memory(&self) -> Option<u64> {
@@ -174,20 +196,7 @@ impl DeviceArgs {
             (None, true) => Precision::F32,
             (None, false) => Precision::Bf16,
         };
-        if precision == Precision::Fp8 {
-            check_fp8(&device).map_err(|found| {
-                CliError::new(
-                    format!(
-                        "--precision fp8 takes an NVIDIA GPU of compute capability 8.9 or newer, \
-                         and this is {found}: use --precision bf16"
-                    ),
-                    match check_gpu(0) {
-                        Ok(()) => "--device names the GPU to use.",
-                        Err(reason) => reason.hint(),
-                    },
-                )
-            })?;
-        }
+        check_precision(precision, &device)?;
         Ok(precision.placed(device))
     }
 

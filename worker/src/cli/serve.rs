@@ -1,6 +1,7 @@
 //! `serve`: loads a model once and serves clients over a websocket until it is told to stop.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,19 +12,21 @@ use tokio::net::TcpListener;
 use super::error::{CliError, DEVICE_FAILED};
 use super::keeping_args::KeepingArgs;
 use super::listening::{Bound, ListenArgs};
+use super::lora_dir_args::{read_ahead, LoraDirArgs};
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::otlp::OtlpArgs;
+use super::served_models::ServedModels;
 use super::service_manager::ServiceManager;
 use super::tls_args::{Reach, TlsArgs};
 use super::token_args::{TokenArgs, MAKE_A_TOKEN};
 use super::values::{parsed, seconds, text, whole_within};
 use super::vram_args::VramArgs;
 use super::watchdog::Watchdog;
-use super::{loading, runtime, signals};
-use crate::device::{self, StartError, DEFAULT_MODEL};
+use super::{runtime, signals};
+use crate::device::{self, StartError};
 use crate::jobs::{Jobs, DEFAULT_QUEUE};
 use crate::logging::{self, LogFormat};
-use crate::pipeline::Target;
+use crate::pipeline::AdapterLibrary;
 use crate::server::{self, ConnectionLimits, Hosts, Options, ServeError, Tls};
 
 /// Largest queue.
@@ -44,6 +47,8 @@ pub struct ServeArgs {
     device: DeviceArgs,
     #[command(flatten)]
     vram: VramArgs,
+    #[command(flatten)]
+    models: ServedModels,
     #[command(flatten)]
     listen: ListenArgs,
     /// Most jobs that may wait in the queue. One client can take at most a third of them.
@@ -74,6 +79,8 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     connections: usize,
+    #[command(flatten)]
+    lora: LoraDirArgs,
     #[command(flatten)]
     keeping: KeepingArgs,
     #[command(flatten)]
@@ -151,6 +158,7 @@ async fn serve(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<(), CliErr
         signals::exit_on_second_signal();
     };
     let tokens = args.token.tokens()?;
+    args.lora.check()?;
     tokio::pin!(shutdown);
     // The address is bound before the model is loaded, so that a conflict is reported at once.
     // It is listened on only afterwards, so that clients cannot connect before the worker can
@@ -173,18 +181,19 @@ async fn serve(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<(), CliErr
     let tls = args
         .tls
         .tls(reach, &names, args.keeping.state_dir.as_deref())?;
-    let jobs = tokio::select! {
+    let (jobs, adapters) = tokio::select! {
         () = &mut shutdown => {
             tracing::info!("stopped while loading");
             return Ok(());
         }
-        jobs = load(args, tracer) => jobs?,
+        loaded = load(args, tracer) => loaded?,
     };
     let listener = bound.listen()?;
     announce(&listener, &jobs, tls.as_ref());
     let options = Options {
         tokens,
         tls,
+        adapters: Some(adapters),
         hosts: Hosts::new(names),
         connections: ConnectionLimits {
             clients: args.connections,
@@ -237,36 +246,41 @@ impl From<StartError<CliError>> for CliError {
     }
 }
 
-async fn load(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<Jobs, CliError> {
-    let (model, device, or_demo) = (args.model.clone(), args.device.clone(), args.or_demo);
+async fn load(
+    args: &ServeArgs,
+    tracer: Option<SdkTracer>,
+) -> Result<(Jobs, Arc<AdapterLibrary>), CliError> {
+    let (files, device, or_demo) = (args.model.clone(), args.device.clone(), args.or_demo);
+    let models = args.models.clone();
     let limits = args.keeping.limits(args.queue, args.queue_per_owner);
     let (journal, watchdog) = (args.keeping.journal()?, args.watchdog);
     let vram = args.vram.budget();
+    let (lora, opened) = (args.lora.clone(), Arc::new(OnceLock::new()));
     tokio::task::spawn_blocking(move || {
+        let found = opened.clone();
         let load = move || {
-            let say = |line: &str| tracing::info!("{line}");
-            let checkpoint = model.open_or_demo(or_demo, say)?;
-            let native = checkpoint.native_size();
-            let plan = (vram, Target::image(native, native));
-            let pipeline = loading::load(&checkpoint, &device.placement(say)?, plan, say)?;
-            loading::warm_up(&pipeline, say)?;
-            say(&loading::paths(&pipeline)?);
-            Ok::<_, CliError>(pipeline.with_host_memory(device.host_memory()))
+            let served = models.load(&files, or_demo, (&device, vram), &lora)?;
+            found.get_or_init(|| served.adapters);
+            Ok::<_, CliError>((served.catalog, served.budget))
         };
-        let make = move |model, budget| {
+        let make = move |models, budget| {
             let jobs = match journal {
-                Some(journal) => Jobs::with_journal(limits, journal, model, budget),
-                None => Jobs::new(limits, model, budget),
+                Some(journal) => Jobs::with_journal(limits, journal, models, budget),
+                None => Jobs::new(limits, models, budget),
             };
             jobs.with_tracer(tracer)
         };
-        let jobs = device::start_with(DEFAULT_MODEL, load, make)?;
+        let jobs = device::start_with(load, make)?;
         if let Some(limit) = watchdog.limit(jobs.capabilities().device == "cpu") {
             device::watch(jobs.clone(), limit)
                 .map_err(|e| CliError::new(format!("the watchdog cannot start: {e}"), ""))?;
         }
         server::restore(&jobs, jobs.recorder().recover());
-        Ok(jobs)
+        let Some(adapters) = opened.get().cloned() else {
+            return Err(CliError::new("the model was not loaded", ""));
+        };
+        read_ahead(adapters.clone());
+        Ok((jobs, adapters))
     })
     .await
     .unwrap_or_else(|e| Err(CliError::new(format!("loading the model failed: {e}"), "")))
@@ -274,6 +288,7 @@ async fn load(args: &ServeArgs, tracer: Option<SdkTracer>) -> Result<Jobs, CliEr
 
 fn announce(listener: &TcpListener, jobs: &Jobs, tls: Option<&Tls>) {
     let can = jobs.capabilities();
+    let models: Vec<_> = can.models.iter().map(|model| &*model.name).collect();
     match listener.local_addr() {
         Ok(address) => tracing::info!(
             %address,
@@ -281,6 +296,7 @@ fn announce(listener: &TcpListener, jobs: &Jobs, tls: Option<&Tls>) {
             device = can.device,
             precision = can.precision,
             operations = can.operations.join(" "),
+            models = models.join(" "),
             fingerprint = tls.map(Tls::fingerprint),
             "ready"
         ),

@@ -45,6 +45,9 @@ pub enum ValueError {
     /// Neither `auto`, `off` nor a duration.
     #[error("it is neither `auto`, `off` nor a number of seconds above 0 and up to 86400")]
     NotWatchdog,
+    /// Neither `off` nor a duration.
+    #[error("it is neither `off` nor a number of seconds above 0 and up to 86400")]
+    NotIdle,
     /// Not a pair of sigmas.
     #[error("it is not two numbers with a comma, such as 0.9,0.2")]
     NotInterval,

@@ -101,6 +101,11 @@ impl<S> ActiveJobs<S> {
         self.jobs.is_empty()
     }
 
+    /// Whether a job in here runs on this model.
+    pub fn uses(&self, model: &str) -> bool {
+        self.jobs.iter().any(|job| &*job.model == model)
+    }
+
     /// Adds a job. It has less work left than the others, so a step of the oldest comes before
     /// its first one if that is due, and otherwise none.
     pub fn push(&mut self, job: Active<S>) {

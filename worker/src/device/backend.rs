@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 
+use super::probe::{Probe, Silent};
 use crate::jobs::{Free, JobCosts};
 use crate::pipeline::{
     Budget, Conditioning, DenoiseInputs, Forwards, Image, Latent, MemoryReport, Preview, Result,
@@ -69,8 +70,11 @@ pub trait Backend: 'static {
     /// Encodes an image to the mean of its latent distribution, `[B, C, H/8, W/8]`.
     fn vae_encode(&mut self, image: Image) -> Result<Latent>;
 
-    /// Bytes of device memory in use and in all; 0 if unknown.
-    fn memory(&self) -> (u64, u64);
+    /// The device that the model is on, to be asked also while the model is not loaded. By default
+    /// it says nothing.
+    fn probe(&self) -> Box<dyn Probe> {
+        Box::new(Silent)
+    }
 
     /// Bytes of the loaded weights, as their files store them. By default they are unknown, 0.
     fn weight_bytes(&self) -> u64 {
@@ -90,19 +94,5 @@ pub trait Backend: 'static {
     /// The memory that jobs may take, measured once after loading. By default it is unbounded.
     fn budget(&self) -> Budget {
         Budget::OneMemory(None)
-    }
-
-    /// Bytes of GPU memory that operations may take now, beside what the jobs under way hold.
-    /// `None` without a GPU.
-    fn device_memory_left(&self) -> Option<u64> {
-        None
-    }
-
-    /// Checks that the device still works.
-    ///
-    /// # Errors
-    /// The device answers every call with an error, so this process can no longer use it.
-    fn check_device(&self) -> Result<()> {
-        Ok(())
     }
 }

@@ -9,13 +9,17 @@
 //! - `thread`: the thread's loop
 //! - `watchdog`: notices a device that hangs
 //! - `active`: the denoise jobs under way, and whose step is next
-//! - `models`: the loaded models by name
+//! - `catalog`: the models by name, loaded or not
+//! - `probe`: what a device says of itself
+//! - `operations`: a job's operations, with errors and panics as its failure
 //! - `backend`: what the thread needs of a model; `pipeline` implements it for the pipeline
 
 mod active;
 mod backend;
-mod models;
+mod catalog;
+mod operations;
 mod pipeline;
+mod probe;
 mod start;
 mod states;
 #[cfg(test)]
@@ -24,6 +28,7 @@ mod thread;
 mod watchdog;
 
 pub use backend::Backend;
-pub use models::Models;
+pub use catalog::{Catalog, LoadFailure, Loader, Retention};
+pub use probe::Probe;
 pub use start::{start, start_with, StartError, ThreadError, DEFAULT_MODEL};
 pub use watchdog::watch;

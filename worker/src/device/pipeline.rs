@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use candle_core::Device;
 use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 
 use super::backend::Backend;
+use super::probe::Probe;
 use crate::jobs::JobCosts;
-use crate::nn::device_memory;
+use crate::nn::{device_memory, give_back_memory};
 use crate::pipeline::{
-    device_memory_left, Budget, Conditioning, DenoiseInputs, DenoiseState, Forwards, Image, Latent,
-    MemoryReport, Pipeline, Preview, Result, StepReport,
+    device_memory_left, free_host_memory, Budget, Conditioning, DenoiseInputs, DenoiseState,
+    Forwards, Image, Latent, MemoryReport, Pipeline, Preview, Result, StepReport,
 };
 
 impl Backend for Pipeline {
@@ -20,7 +22,12 @@ impl Backend for Pipeline {
     }
 
     fn encode(&mut self, request: &EncodeRequest) -> Result<(Conditioning, Vec<PromptCut>)> {
-        Pipeline::encode(self, &request.prompts, request.max_sequence_length as usize)
+        let stack = self.stack(&request.adapters)?;
+        self.encode_adapted(
+            &request.prompts,
+            request.max_sequence_length as usize,
+            &stack,
+        )
     }
 
     fn start_denoise(
@@ -72,8 +79,8 @@ impl Backend for Pipeline {
         Pipeline::vae_encode(self, &image)
     }
 
-    fn memory(&self) -> (u64, u64) {
-        device_memory(&self.placement().device)
+    fn probe(&self) -> Box<dyn Probe> {
+        Box::new(DeviceProbe(self.placement().device.clone()))
     }
 
     fn costs(&self) -> Arc<dyn JobCosts> {
@@ -91,16 +98,37 @@ impl Backend for Pipeline {
     fn budget(&self) -> Budget {
         Budget::now(&self.placement().device, self.host_memory())
     }
+}
 
-    fn device_memory_left(&self) -> Option<u64> {
-        let device = &self.placement().device;
-        match device.is_cpu() {
+/// A device of candle's.
+struct DeviceProbe(Device);
+
+impl Probe for DeviceProbe {
+    fn memory(&self) -> (u64, u64) {
+        device_memory(&self.0)
+    }
+
+    fn gpu_memory_left(&self) -> Option<u64> {
+        match self.0.is_cpu() {
             true => None,
-            false => device_memory_left(device),
+            false => device_memory_left(&self.0),
         }
     }
 
-    fn check_device(&self) -> Result<()> {
-        Ok(self.placement().device.synchronize()?)
+    fn room(&self) -> Option<u64> {
+        match self.0.is_cpu() {
+            true => free_host_memory(),
+            false => self.gpu_memory_left(),
+        }
+    }
+
+    fn give_back(&self) {
+        if let Err(error) = give_back_memory(&self.0) {
+            tracing::warn!(%error, "the driver keeps the memory of a model that was unloaded");
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(self.0.synchronize()?)
     }
 }

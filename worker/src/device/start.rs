@@ -1,12 +1,12 @@
 //! Starting a device's thread.
 
-use std::sync::{mpsc, Arc};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::backend::Backend;
-use super::models::Models;
+use super::catalog::Catalog;
 use super::thread::DeviceThread;
-use crate::jobs::{Jobs, Limits, Model, ModelList};
+use crate::jobs::{Jobs, Limits, ModelList};
 use crate::pipeline::Budget;
 
 /// The name of the model of a worker that is started with one.
@@ -43,40 +43,37 @@ pub fn start<B: Backend, E: Send + 'static>(
     name: &str,
     load: impl FnOnce() -> Result<B, E> + Send + 'static,
 ) -> Result<Jobs, StartError<E>> {
-    start_with(name, load, move |models, budget| {
+    let name = name.to_owned();
+    let load = move || {
+        let backend = load()?;
+        let budget = backend.budget();
+        Ok((Catalog::of_one(&name, backend), budget))
+    };
+    start_with(load, move |models, budget| {
         Jobs::new(limits, models, budget)
     })
 }
 
-/// As [`start`], with jobs that `make` creates from the loaded model and the memory it leaves.
+/// As [`start`], with models that `load` returns together with the memory that those which are
+/// loaded leave for jobs, and jobs that `make` creates from both.
 ///
 /// # Errors
 /// `load`'s error, or the thread could not be started or panicked.
 pub fn start_with<B: Backend, E: Send + 'static>(
-    name: &str,
-    load: impl FnOnce() -> Result<B, E> + Send + 'static,
+    load: impl FnOnce() -> Result<(Catalog<B>, Budget), E> + Send + 'static,
     make: impl FnOnce(ModelList, Budget) -> Jobs + Send + 'static,
 ) -> Result<Jobs, StartError<E>> {
-    let name = Arc::from(name);
     let (loaded, wait) = mpsc::channel();
     let device = move || {
-        let models = match load() {
-            Ok(backend) => Models::new((name, backend), []),
+        let (models, budget) = match load() {
+            Ok(loaded) => loaded,
             Err(error) => {
                 // The receiver waits until something is sent or this thread ends.
                 let _ = loaded.send(Err(error));
                 return;
             }
         };
-        let backend = models.default_model();
-        let model = Model {
-            name: models.default_name().clone(),
-            capabilities: backend.capabilities(),
-            costs: backend.costs(),
-            weight_bytes: backend.weight_bytes(),
-            memory: backend.memory_report(),
-        };
-        let jobs = make(ModelList::new(model, []), backend.budget());
+        let jobs = make(models.list(), budget);
         let _ = loaded.send(Ok(jobs.clone()));
         DeviceThread::new(models, jobs).run();
     };

@@ -1,22 +1,21 @@
 //! The device thread's loop: denoise jobs a step at a time, short operations in between.
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ovis_protocol::{DenoiseRequest, ErrorCode, Outcome, PromptCut, WireError};
+use ovis_protocol::{ErrorCode, Outcome, WireError};
 
 use super::active::{Active, ActiveJobs};
 use super::backend::Backend;
-use super::models::Models;
+use super::catalog::Catalog;
+use super::operations::{guarded, start_denoise, Product};
 use super::states::StateSchedule;
 use crate::jobs::{
-    deadline_exceeded, no_device_memory, unknown_model, wire_error, Event, Job, Jobs, Next, Resume,
-    Ticket, Wanted, Work,
+    deadline_exceeded, no_device_memory, unknown_model, Event, Job, Jobs, Next, Ticket, Wanted,
+    Work,
 };
 use crate::nn::Operation;
-use crate::pipeline::{Cost, DenoiseInputs, Output, Result, StepReport};
-use crate::text::panic_text;
+use crate::pipeline::{Cost, Output, StepReport};
 
 /// How old the reported memory figures of a busy device may get. Each query is a driver call.
 const MEMORY_EVERY: Duration = Duration::from_secs(1);
@@ -26,66 +25,11 @@ const RECENT_STEPS: usize = 8;
 
 /// The device thread's state.
 pub(super) struct DeviceThread<B: Backend> {
-    models: Models<B>,
+    models: Catalog<B>,
     jobs: Jobs,
     active: ActiveJobs<B::Denoise>,
     /// Whether the device answers every call with an error.
     is_lost: bool,
-}
-
-/// The result of an operation that is not a denoise step.
-struct Product {
-    output: Output,
-    cuts: Vec<PromptCut>,
-}
-
-impl From<Output> for Product {
-    fn from(output: Output) -> Self {
-        Self {
-            output,
-            cuts: Vec::new(),
-        }
-    }
-}
-
-/// Runs backend work within an operation's bounds. An error or a panic becomes the job's
-/// failure.
-fn guarded<T>(
-    operation: Operation,
-    work: impl FnOnce() -> Result<T>,
-) -> std::result::Result<T, WireError> {
-    match catch_unwind(AssertUnwindSafe(|| operation.run(work))) {
-        Ok(result) => result.map_err(|error| wire_error(&error)),
-        Err(panic) => Err(WireError::new(
-            ErrorCode::Internal,
-            format!("The worker failed unexpectedly: {}", panic_text(&*panic)),
-            "This is a defect of the worker; its log says where.",
-        )),
-    }
-}
-
-/// Prepares a denoise job, from its beginning or from a written state.
-fn start_denoise<B: Backend>(
-    backend: &mut B,
-    request: &DenoiseRequest,
-    inputs: DenoiseInputs,
-    resume: Option<Resume>,
-) -> Result<B::Denoise> {
-    let Some(Resume { state, is_optional }) = resume else {
-        return backend.start_denoise(request, inputs);
-    };
-    match backend.resume_denoise(request, inputs.clone(), &state) {
-        Ok(job) => {
-            let step = backend.report(&job).step;
-            tracing::info!(step, "goes on from a written state");
-            Ok(job)
-        }
-        Err(error) if is_optional => {
-            tracing::warn!(%error, "the written state cannot be used; the job begins anew");
-            backend.start_denoise(request, inputs)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// An estimate of the seconds that `left` more steps take. The first step also warms up caches
@@ -99,7 +43,7 @@ fn seconds_left(steps: &[Duration], left: u32) -> f32 {
 
 impl<B: Backend> DeviceThread<B> {
     /// A thread that runs `jobs` on these models.
-    pub fn new(models: Models<B>, jobs: Jobs) -> Self {
+    pub fn new(models: Catalog<B>, jobs: Jobs) -> Self {
         Self {
             models,
             jobs,
@@ -126,10 +70,18 @@ impl<B: Backend> DeviceThread<B> {
                 self.report_memory();
                 memory_reported = Some(Instant::now());
             }
+            self.sweep();
             let next = self.next(may_interleave);
             let begun = Instant::now();
             match next {
                 Next::Stop => break,
+                Next::Unload(names) => {
+                    for name in names.iter().filter(|name| !self.active.uses(name)) {
+                        self.models.unload(name, "it was asked for");
+                    }
+                    self.note_models();
+                    memory_reported = None;
+                }
                 Next::Idle => {
                     memory_reported = None;
                     self.check_device();
@@ -195,26 +147,45 @@ impl<B: Backend> DeviceThread<B> {
         if !may_interleave {
             return self.jobs.next(&Wanted::Nothing);
         }
-        let accepts = |job: &Job| joining.accepts(job, self.jobs.ledger().room());
+        let is_busy = |name: &str| self.active.uses(name);
+        let accepts = |job: &Job| {
+            let bytes = job.reservation.cost().device();
+            joining.accepts(job, self.jobs.ledger().room())
+                && self.models.can_begin(&job.model.name, bytes, &is_busy)
+        };
         self.jobs.next(&Wanted::If(&accepts))
     }
 
     fn report_memory(&mut self) {
         let jobs = self.jobs.clone();
         let _beat = jobs.pulse().begin("memory query", None);
-        let backend = self.models.default_model();
-        self.jobs.report_memory(backend.memory());
+        let probe = self.models.probe();
+        self.jobs.report_memory(probe.memory());
         if self.active.is_empty() {
-            let left = backend.device_memory_left();
-            self.jobs.ledger().set_device_memory(left);
+            self.jobs
+                .ledger()
+                .set_device_memory(probe.gpu_memory_left());
         }
+    }
+
+    /// Unloads the models that were idle for too long.
+    fn sweep(&mut self) {
+        let active = &self.active;
+        self.models.sweep(Instant::now(), &|name| active.uses(name));
+        self.note_models();
+    }
+
+    /// Brings the memory that jobs are admitted by up to date with the models that are loaded.
+    fn note_models(&self) {
+        let loaded = self.models.loaded_weights();
+        self.jobs.ledger().set_loaded(loaded);
     }
 
     /// Ends the thread if the device is lost. A GPU that has failed in this way answers every
     /// later call of the process with the same error, so only another process can go on.
     fn check_device(&mut self) {
         let _beat = self.jobs.pulse().begin("check", None);
-        if let Err(error) = self.models.default_model().check_device() {
+        if let Err(error) = self.models.probe().check() {
             tracing::error!(%error, "the device is lost; this process cannot use it any more");
             self.is_lost = true;
         }
@@ -232,7 +203,7 @@ impl<B: Backend> DeviceThread<B> {
     /// Checks that a GPU still has the memory that a job was admitted with: other programs may
     /// have taken it since.
     fn check_memory(&self, cost: Cost) -> std::result::Result<(), WireError> {
-        match self.models.default_model().device_memory_left() {
+        match self.models.probe().gpu_memory_left() {
             Some(left) if cost.device() > left => Err(no_device_memory(cost.device(), left)),
             _ => Ok(()),
         }
@@ -248,14 +219,22 @@ impl<B: Backend> DeviceThread<B> {
         let span = ticket.span.clone();
         let _entered = span.enter();
         tracing::info!("started");
+        let (cost, model) = (job.reservation.cost(), job.model.name.clone());
+        // Loading takes as long as the files' disk does: no limit of the watchdog's applies.
+        let active = &self.active;
+        let brought = (self.models).bring(&model, cost.device(), &|name| active.uses(name));
+        self.note_models();
+        if ticket.is_cancelled() {
+            return self.jobs.end(&ticket, Event::Cancelled);
+        }
         let jobs = self.jobs.clone();
         let _beat = jobs.pulse().begin(ticket.operation, Some(ticket.id));
-        if let Err(error) = self.check_memory(job.reservation.cost()) {
+        if let Err(error) = brought.and_then(|()| self.check_memory(cost)) {
             return self.fail(&ticket, error);
         }
         let operation = self.operation(&ticket);
-        let Some(backend) = self.models.get_mut(&job.model) else {
-            return self.fail(&ticket, unknown_model(&job.model));
+        let Some(backend) = self.models.get_mut(&model) else {
+            return self.fail(&ticket, unknown_model(&model));
         };
         let product = match job.work {
             Work::Denoise(request, inputs, resume) => {
@@ -269,7 +248,7 @@ impl<B: Backend> DeviceThread<B> {
                             for_client: StateSchedule::new(ticket.state, step),
                             for_journal: StateSchedule::new(journal, step),
                             ticket,
-                            model: job.model,
+                            model,
                             state,
                             begun,
                             steps: Vec::new(),
@@ -393,6 +372,7 @@ impl<B: Backend> DeviceThread<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::wire_error;
     use crate::pipeline::Error;
 
     #[test]

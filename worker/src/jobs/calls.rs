@@ -109,6 +109,7 @@ impl Jobs {
         };
         let ticket = Ticket::new(key, place.id, work.name(), self.shared.store.clone())
             .with_options(&options, client, &owner.id)
+            .of_model(model.name.clone())
             .journaled(is_journaled.then_some(owner.id));
         let mut state = self.shared.lock();
         if !state.holds(place.owner, place.id, place.number) {
@@ -140,7 +141,7 @@ impl Jobs {
         );
         let job = Job {
             ticket: ticket.traced(trace),
-            model: model.name.clone(),
+            model,
             work,
             reservation,
             reported_position: None,

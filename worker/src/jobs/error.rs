@@ -10,6 +10,7 @@ pub fn wire_error(error: &Error) -> WireError {
     let (code, hint) = match error {
         Error::Invalid { hint, .. } => (ErrorCode::InvalidRequest, hint.as_str()),
         Error::TooLarge { hint, .. } => (ErrorCode::OutOfMemory, hint.as_str()),
+        Error::MissingAdapter { hint, .. } => (ErrorCode::MissingModel, hint.as_str()),
         Error::MissingPart { .. } => (
             ErrorCode::MissingModel,
             "Start the worker with a checkpoint that has it.",

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::admission::Reservation;
 use super::event::Event;
 use super::id::{ClientId, JobKey};
+use super::models::Model;
 use super::owner::OwnerId;
 use super::store::JobStore;
 use super::trace::JobTrace;
@@ -19,8 +20,8 @@ use super::work::Work;
 pub struct Job {
     /// What to report about the job, and where.
     pub ticket: Ticket,
-    /// The model that computes it, by name.
-    pub model: Arc<str>,
+    /// The model that computes it.
+    pub model: Arc<Model>,
     /// What to compute.
     pub work: Work,
     /// The job's memory, held until the device is done with it.
@@ -41,6 +42,8 @@ pub struct Ticket {
     pub owner: Option<OwnerId>,
     /// The operation's name.
     pub operation: &'static str,
+    /// The model that computes it, by name.
+    pub model: Arc<str>,
     /// When the job fails unless it is done.
     pub deadline: Option<Instant>,
     /// When the client wants the state of a denoise job.
@@ -69,6 +72,7 @@ impl Ticket {
             id,
             owner: None,
             operation,
+            model: Arc::default(),
             deadline: None,
             state: None,
             trace: JobTrace::default(),
@@ -101,6 +105,11 @@ impl Ticket {
             span: tracing::info_span!("job", %id, operation, client, %owner),
             ..self
         }
+    }
+
+    /// The ticket of a job that this model computes.
+    pub(super) fn of_model(self, model: Arc<str>) -> Self {
+        Self { model, ..self }
     }
 
     /// The ticket of a job that is in the journal, if it is, as one of this owner.

@@ -1,6 +1,6 @@
 //! The models that jobs may ask for by name.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ovis_protocol::{
     is_model_name, shown, Capabilities, ErrorCode, ModelInfo, ModelState, Residence, WireError,
@@ -9,7 +9,7 @@ use ovis_protocol::{
 use super::admission::JobCosts;
 use crate::pipeline::MemoryReport;
 
-/// A model of the device.
+/// A model of the device. Its weights may be loaded or not.
 pub struct Model {
     /// The name that jobs ask for it by.
     pub name: Arc<str>,
@@ -19,11 +19,58 @@ pub struct Model {
     pub costs: Arc<dyn JobCosts>,
     /// Bytes of its weights, as their files store them; 0 if unknown.
     pub weight_bytes: u64,
-    /// The plan that its weights are kept by within a budget of GPU memory.
-    pub memory: Option<MemoryReport>,
+    memory: Mutex<Option<MemoryReport>>,
+    weights: Mutex<(Residence, u64)>,
 }
 
 impl Model {
+    /// A model whose weights are not loaded.
+    pub fn new(
+        name: impl Into<Arc<str>>,
+        capabilities: Capabilities,
+        costs: Arc<dyn JobCosts>,
+        weight_bytes: u64,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            capabilities,
+            costs,
+            weight_bytes,
+            weights: Mutex::default(),
+            memory: Mutex::default(),
+        }
+    }
+
+    /// Reports where the weights are, and how many bytes of the device's memory they take.
+    pub fn set_weights(&self, residence: Residence, bytes: u64) {
+        *self.lock() = (residence, bytes);
+    }
+
+    /// Where the weights are, and how many bytes of the device's memory they take.
+    pub fn weights(&self) -> (Residence, u64) {
+        *self.lock()
+    }
+
+    /// Reports the plan that the weights are kept by within a budget of GPU memory.
+    pub fn set_memory(&self, memory: Option<MemoryReport>) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = memory;
+    }
+
+    /// The plan that the weights are kept by within a budget of GPU memory, if there is one.
+    pub fn memory(&self) -> Option<MemoryReport> {
+        let memory = self.memory.lock();
+        memory.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether any of the weights are in memory.
+    pub fn is_loaded(&self) -> bool {
+        self.weights().0 != Residence::Unloaded
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Residence, u64)> {
+        self.weights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The model with its precision and device. Another identity gives other results.
     pub fn identity(&self) -> String {
         let can = &self.capabilities;
@@ -52,9 +99,12 @@ pub struct ModelList {
 
 impl ModelList {
     /// A default model and others.
-    pub fn new(default: Model, others: impl IntoIterator<Item = Model>) -> Self {
-        let default = Arc::new(default);
-        let others: Vec<_> = others.into_iter().map(Arc::new).collect();
+    pub fn new(
+        default: impl Into<Arc<Model>>,
+        others: impl IntoIterator<Item = Arc<Model>>,
+    ) -> Self {
+        let default = default.into();
+        let others: Vec<_> = others.into_iter().collect();
         let all = std::iter::once(&default).chain(&others);
         Self {
             capabilities: Capabilities {
@@ -74,6 +124,12 @@ impl ModelList {
     /// The model that jobs go to that name none.
     pub fn default_model(&self) -> &Arc<Model> {
         &self.default
+    }
+
+    /// Bytes of the weights that are loaded, as their files store them.
+    pub fn loaded_bytes(&self) -> u64 {
+        let loaded = self.iter().filter(|model| model.is_loaded());
+        loaded.map(|model| model.weight_bytes).sum()
     }
 
     /// What the default model can do, with a list of all models.
@@ -106,10 +162,13 @@ impl ModelList {
 
     /// Where the weights of each model are.
     pub fn states(&self) -> Vec<ModelState> {
-        let state = |model: &Arc<Model>| ModelState {
-            name: model.name.to_string(),
-            state: Residence::Resident,
-            bytes: model.weight_bytes,
+        let state = |model: &Arc<Model>| {
+            let (state, bytes) = model.weights();
+            ModelState {
+                name: model.name.to_string(),
+                state,
+                bytes,
+            }
         };
         self.iter().map(state).collect()
     }
@@ -121,21 +180,16 @@ mod tests {
     use crate::jobs::{testing, Free};
 
     fn model(name: &str, precision: &str) -> Model {
-        Model {
-            name: name.into(),
-            capabilities: Capabilities {
-                precision: precision.into(),
-                ..testing::capabilities()
-            },
-            costs: Arc::new(Free),
-            weight_bytes: 7,
-            memory: None,
-        }
+        let capabilities = Capabilities {
+            precision: precision.into(),
+            ..testing::capabilities()
+        };
+        Model::new(name, capabilities, Arc::new(Free), 7)
     }
 
     #[test]
     fn a_job_finds_its_model_or_reads_which_there_are() {
-        let models = ModelList::new(model("main", "bf16"), [model("fast", "fp8")]);
+        let models = ModelList::new(model("main", "bf16"), [model("fast", "fp8").into()]);
         let found = |name| models.find(name).unwrap().name.to_string();
         assert_eq!(found(None), "main");
         assert_eq!(found(Some("fast")), "fast");
@@ -152,12 +206,18 @@ mod tests {
 
     #[test]
     fn the_default_comes_first_in_the_capabilities() {
-        let models = ModelList::new(model("main", "bf16"), [model("fast", "fp8")]);
+        let models = ModelList::new(model("main", "bf16"), [model("fast", "fp8").into()]);
         let can = models.capabilities();
         let listed = can.models.iter().map(|m| (&*m.name, &*m.precision));
         assert!(listed.eq([("main", "bf16"), ("fast", "fp8")]));
         assert_eq!(can.precision, "bf16");
+        models.default_model().set_weights(Residence::Resident, 5);
         let states = models.states();
-        assert!(states.iter().map(|s| &*s.name).eq(["main", "fast"]));
+        let states = states.iter().map(|s| (&*s.name, s.state, s.bytes));
+        let wanted = [
+            ("main", Residence::Resident, 5),
+            ("fast", Residence::Unloaded, 0),
+        ];
+        assert!(states.eq(wanted));
     }
 }

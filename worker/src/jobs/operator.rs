@@ -1,8 +1,11 @@
 //! What an operator may see of all jobs, and do to them.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::job::Ticket;
+use super::models::Model;
 use super::owner::OwnerId;
 use super::service::Jobs;
 
@@ -24,6 +27,8 @@ pub struct Listed {
     pub id: Uuid,
     /// The owner; none for a job that was never given one.
     pub owner: Option<OwnerId>,
+    /// The model that computes it, once the job is in the queue.
+    pub model: Option<Arc<str>>,
     /// The operation's name, once the job is in the queue.
     pub operation: Option<&'static str>,
     /// Where it is.
@@ -37,6 +42,7 @@ impl Listed {
         Self {
             id: ticket.id,
             owner: ticket.owner,
+            model: Some(ticket.model.clone()),
             operation: Some(ticket.operation),
             stage,
             step: ticket.step(),
@@ -68,11 +74,27 @@ impl Jobs {
         all.extend(reserved.map(|((_, id), (_, owner))| Listed {
             id: *id,
             owner: Some(owner.id),
+            model: None,
             operation: None,
             stage: Stage::Uploading,
             step: None,
         }));
         all
+    }
+
+    /// Asks the device to unload a model before its next operation. Returns false, and asks for
+    /// nothing, if the model runs a job. The next job for it loads it again.
+    pub fn unload(&self, model: &Model) -> bool {
+        let mut state = self.shared.lock();
+        if state.running.iter().any(|job| job.model == model.name) {
+            return false;
+        }
+        if model.is_loaded() && !state.unloads.contains(&model.name) {
+            state.unloads.push(model.name.clone());
+        }
+        drop(state);
+        self.shared.wake();
+        true
     }
 
     /// Cancels the jobs with this UUID that wait or run, whoever has them, and returns how many

@@ -22,7 +22,7 @@ use super::recorder::Recorder;
 use super::state::{Next, Shared, Wanted};
 use super::store::{JobStore, Kept};
 use super::subscription::Subscription;
-use crate::pipeline::{Budget, MemoryReport};
+use crate::pipeline::Budget;
 
 /// Queue places unless configured otherwise. An owner that is alone may take a third of them,
 /// which is as many jobs as an owner may have.
@@ -124,6 +124,8 @@ impl Jobs {
         models: ModelList,
         budget: Budget,
     ) -> Self {
+        let loaded = models.iter().filter(|model| model.is_loaded());
+        let loaded = loaded.map(|model| model.costs.weights()).sum();
         Self {
             shared: Arc::new(Shared::new(
                 QueueLimits {
@@ -131,7 +133,7 @@ impl Jobs {
                     per_owner: limits.queue_per_owner,
                 },
                 store,
-                Ledger::new(budget),
+                Ledger::new(budget).with_loaded(loaded),
                 recorder,
             )),
             limits,
@@ -268,14 +270,9 @@ impl Jobs {
         }
     }
 
-    /// The plan that the default model's weights are kept by within a budget of GPU memory.
-    pub fn memory_report(&self) -> Option<&MemoryReport> {
-        self.models.default_model().memory.as_ref()
-    }
-
     /// Bytes of the loaded weights.
     pub fn weight_bytes(&self) -> u64 {
-        self.models.iter().map(|model| model.weight_bytes).sum()
+        self.models.loaded_bytes()
     }
 
     /// Waits until the device works no more, and says why.

@@ -41,6 +41,8 @@ pub enum Next {
     Continue,
     /// No job has come for a while.
     Idle,
+    /// Unload these models, unless they run jobs.
+    Unload(Vec<Arc<str>>),
     /// End: the worker is stopping.
     Stop,
 }
@@ -65,6 +67,8 @@ pub(super) struct State {
     pub stopping: bool,
     /// Whether an operator wants no new jobs to be accepted.
     pub draining: bool,
+    /// Models that somebody wants to be unloaded.
+    pub unloads: Vec<Arc<str>>,
     /// Number of jobs that have ended.
     pub finished: u64,
     /// How long recent jobs had the device.
@@ -87,6 +91,7 @@ impl Shared {
                 running: Vec::new(),
                 stopping: false,
                 draining: false,
+                unloads: Vec::new(),
                 finished: 0,
                 recent: RecentJobs::default(),
                 device_memory: (0, 0),
@@ -116,6 +121,9 @@ impl Shared {
         loop {
             if state.stopping {
                 return Next::Stop;
+            }
+            if !state.unloads.is_empty() {
+                return Next::Unload(std::mem::take(&mut state.unloads));
             }
             self.expire(&mut state);
             let job = match wanted {

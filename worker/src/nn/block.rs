@@ -269,12 +269,9 @@ impl JointProjection {
 /// The shapes do not fit, or the operation was cancelled.
 pub fn gated_linear(x: &Tensor, gate: &Tensor, linear: &Linear, y: &Tensor) -> Result<Tensor> {
     let ready = linear.ready(y)?;
-    if let Some(factors) = ready.factors_without() {
+    if let Some(factors) = ready.factors() {
         if let Some(sum) = fused().gated_linear(x, gate, &factors, ready.bias())? {
-            return match ready.update()? {
-                Some(update) => gated_residual(&sum, gate, &update),
-                None => Ok(sum),
-            };
+            return Ok(sum);
         }
     }
     gated_residual(x, gate, &ready.product()?)

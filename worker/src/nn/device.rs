@@ -28,6 +28,15 @@ pub fn keep_freed_memory(device: &Device) -> Result<()> {
     fused().keep_freed_memory(device)
 }
 
+/// Gives the memory of dropped tensors, which [`keep_freed_memory`] keeps, back to other programs.
+///
+/// # Errors
+/// The driver fails.
+pub fn give_back_memory(device: &Device) -> Result<()> {
+    device.synchronize()?;
+    fused().give_back_memory(device)
+}
+
 /// Checks that the device multiplies 8-bit floats.
 ///
 /// # Errors

@@ -9,12 +9,47 @@ use super::placement::{Fp8Refusal, Placement};
 use super::scaled_rows::ScaledRows;
 use crate::quants::BlockType;
 
-/// The two factors of a linear layer's product.
-pub enum Factors<'a> {
+/// What a linear layer multiplies.
+pub enum Operands<'a> {
     /// `x` `[.., in]` and the weight `[out, in]`, of one type.
     Dense(&'a Tensor, &'a Tensor),
     /// The same, both in E4M3 with a scale per row.
     Fp8(&'a ScaledRows, &'a ScaledRows),
+}
+
+/// Low-rank updates that are added to a product: `inner up^T`.
+pub struct Update<'a> {
+    /// `[.., R]`, the products of the lower factors.
+    pub inner: &'a Tensor,
+    /// The upper factors.
+    pub up: &'a WideUp,
+}
+
+/// The upper factors of all updates of a layer, side by side as one matrix.
+#[derive(Debug)]
+pub struct WideUp {
+    /// `[out, R]`, zero where an update does not change a row. R is a multiple of
+    /// [`RANKS`](Self::RANKS).
+    pub factors: Tensor,
+    /// For each [`ROWS`](Self::ROWS) rows, the first and the end of the pieces of
+    /// [`RANKS`](Self::RANKS) columns that have others than zeros: u32 `[out / ROWS, 2]`.
+    pub pieces: Tensor,
+}
+
+impl WideUp {
+    /// Columns that a kernel multiplies at a time.
+    pub const RANKS: usize = 64;
+
+    /// Rows that it treats alike.
+    pub const ROWS: usize = 128;
+}
+
+/// The factors of a linear layer's product with what is added to it.
+pub struct Factors<'a> {
+    /// The input and the weight.
+    pub operands: Operands<'a>,
+    /// Low-rank updates, if there are any.
+    pub update: Option<Update<'a>>,
 }
 
 /// A packed projection to attention heads.
@@ -99,6 +134,12 @@ pub trait Fused {
     /// Attention of one head `[B, S, C]`, at most `max_scores` scores at a time.
     fn single_head(&self, qkv: [&Tensor; 3], max_scores: usize) -> Result<Option<Tensor>> {
         Ok(None)
+    }
+
+    /// Whether the products fused with other operations add low-rank updates, given in the type and
+    /// on the device of `like`.
+    fn takes_updates(&self, like: &Tensor) -> Result<bool> {
+        Ok(false)
     }
 
     /// Projects several streams to heads over all their tokens.
@@ -354,6 +395,11 @@ pub trait Fused {
 
     /// Sets up the device's memory pool to keep the memory of dropped tensors.
     fn keep_freed_memory(&self, device: &Device) -> Result<()> {
+        Ok(())
+    }
+
+    /// Gives what the device's memory pool keeps of dropped tensors back to the driver.
+    fn give_back_memory(&self, device: &Device) -> Result<()> {
         Ok(())
     }
 

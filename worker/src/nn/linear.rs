@@ -82,7 +82,7 @@ impl Linear {
             Some(_) => Some(x.dequantize()?.to_dtype(x.dtype)?),
             None => None,
         };
-        layer.with(input, dense).product()
+        layer.with(input, dense)?.product()
     }
 
     /// The layer with what the current adapter set changes in it.
@@ -103,7 +103,7 @@ impl Linear {
         let layer = self.current();
         let input = layer.base.input(x)?;
         let dense = layer.low_rank().map(|_| x.clone());
-        Ok(layer.with(input, dense))
+        layer.with(input, dense)
     }
 
     /// [`ready`](Self::ready) for [`modulated_layer_norm`].
@@ -117,11 +117,11 @@ impl Linear {
         let layer = self.current();
         if layer.low_rank().is_none() {
             let input = layer.base.normed_input(x, shift, scale, eps)?;
-            return Ok(layer.with(input, None));
+            return layer.with(input, None);
         }
         let x = modulated_layer_norm(x, shift, scale, eps)?;
         let input = layer.base.input(&x)?;
-        Ok(layer.with(input, Some(x)))
+        layer.with(input, Some(x))
     }
 }
 
@@ -137,12 +137,17 @@ impl Current {
         self.change.as_ref()?.low_rank()
     }
 
-    fn with(self, input: Input, dense: Option<Tensor>) -> Ready {
-        Ready {
+    fn with(self, input: Input, dense: Option<Tensor>) -> Result<Ready> {
+        let inner = match (self.low_rank(), &dense) {
+            (Some(updates), Some(x)) => updates.wide_inner(x)?,
+            _ => None,
+        };
+        Ok(Ready {
             layer: self,
             input,
             dense,
-        }
+            inner,
+        })
     }
 }
 
@@ -152,6 +157,8 @@ pub(super) struct Ready {
     input: Input,
     /// The input as a tensor, if there are low-rank updates, which multiply nothing else.
     dense: Option<Tensor>,
+    /// The products of the updates' lower factors, if fused products take them.
+    inner: Option<Tensor>,
 }
 
 impl Ready {
@@ -176,34 +183,20 @@ impl Ready {
         self.layer.bias.as_ref()
     }
 
-    /// The sum of the low-rank updates `[.., out]`, which [`factors_without`](Self::factors_without)
-    /// leaves out; `None` without any.
-    ///
-    /// # Errors
-    /// The shapes do not fit, or the operation was cancelled.
-    pub fn update(&self) -> Result<Option<Tensor>> {
-        match (self.layer.low_rank(), &self.dense) {
-            (Some(updates), Some(x)) => updates.update(x).map(Some),
-            _ => Ok(None),
-        }
-    }
-
     /// The factors of a fused product, or `None` where the product must be computed by
-    /// [`product`](Self::product): no fused product includes low-rank updates.
+    /// [`product`](Self::product).
     pub fn factors(&self) -> Option<Factors<'_>> {
-        match self.dense {
-            None => self.factors_without(),
-            Some(_) => None,
-        }
-    }
-
-    /// [`factors`](Self::factors) of the product without low-rank updates.
-    pub fn factors_without(&self) -> Option<Factors<'_>> {
         let change = self.layer.change.as_ref();
-        match change.is_some_and(|change| change.has_factors()) {
-            true => None,
-            false => self.layer.base.factors(&self.input),
+        if change.is_some_and(|change| change.has_factors()) {
+            return None;
         }
+        let update = match (self.layer.low_rank(), &self.inner) {
+            (None, _) => None,
+            (Some(updates), Some(inner)) => Some(updates.wide_update(inner)?),
+            (Some(_), None) => return None,
+        };
+        let operands = self.layer.base.operands(&self.input)?;
+        Some(Factors { operands, update })
     }
 }
 
@@ -289,7 +282,7 @@ mod tests {
             let set = set_of(&linear, LayerChange::default().with_low_rank(updates));
             AdapterSet::with(Some(&set), || {
                 let ready = linear.ready(&x).unwrap();
-                assert!(ready.factors().is_none() && ready.factors_without().is_some());
+                assert!(ready.factors().is_none());
                 let found = ready.product().unwrap();
                 let error = relative_error(&found, &wanted);
                 assert!(error < tolerance, "{format:?}: {error}");

@@ -49,11 +49,12 @@ pub use blocks::Blocks;
 pub use conv::{upsample_nearest, Conv2d, MAX_UNFOLDED};
 pub use copy::{concat, dense};
 pub use device::{
-    available_memory, check_fp8, check_gpu, device_memory, is_out_of_memory, keep_freed_memory,
+    available_memory, check_fp8, check_gpu, device_memory, give_back_memory, is_out_of_memory,
+    keep_freed_memory,
 };
 pub use embedding::{embed, timestep_embedding};
 pub use footprint::{block_bytes, BlockPath};
-pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, ReadyHeads};
+pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, Operands, ReadyHeads, Update, WideUp};
 pub use heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 pub use latents::{blend, guided_velocity, patchify, to_pixels};
 pub use linear::Linear;

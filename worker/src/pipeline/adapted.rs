@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ovis_protocol::DenoiseRequest;
+use ovis_protocol::{AdapterUse, DenoiseRequest};
 
-use super::adapters::{AdapterPhases, AdapterStack, FittedAdapter, Network};
+use super::adapters::{AdapterPhases, AdapterStack, FittedAdapter, Network, StackedAdapter};
 use super::denoise::DenoiseState;
-use super::error::Result;
+use super::error::{Error, Result};
+use super::library::AdapterLibrary;
 use super::load::Pipeline;
 use super::types::DenoiseInputs;
 use crate::checkpoint::{AdaptedModel, PartTensors};
@@ -41,6 +42,49 @@ impl Pipeline {
             text_encoder: self.text_encoder.as_ref().map(Qwen3::config),
         };
         self.adapters.borrow_mut().open(path, model, strict)
+    }
+
+    /// Gives the pipeline the adapters that jobs name.
+    pub fn with_library(mut self, library: Arc<AdapterLibrary>) -> Self {
+        self.library = Some(library);
+        self
+    }
+
+    /// The stack of adapters that a job names, opened from the library.
+    ///
+    /// # Errors
+    /// An adapter is missing or does not fit the model, or there is no library.
+    pub fn stack(&self, wanted: &[AdapterUse]) -> Result<AdapterStack> {
+        if wanted.is_empty() {
+            return Ok(AdapterStack::default());
+        }
+        let library = self.library.as_ref().ok_or_else(|| {
+            Error::invalid(
+                "this worker applies no adapters",
+                "Start it with --lora-dir FOLDER.",
+            )
+        })?;
+        let opened = wanted.iter().map(|wanted| {
+            let path = library.find(wanted)?;
+            let adapter = self.open_adapter(&path, library.is_strict())?;
+            Ok(StackedAdapter {
+                adapter,
+                transformer: wanted.transformer,
+                text_encoder: wanted.text_encoder,
+                interval: wanted.interval.map(|at| (at.start, at.end)),
+                blocks: wanted.blocks.clone(),
+            })
+        });
+        opened.collect::<Result<_>>().map(AdapterStack::new)
+    }
+
+    /// What stacks must have in common to give the same result bit for bit: the contents of their
+    /// files. The rest is part of the request.
+    pub(super) fn adapter_identity(&self, wanted: &[AdapterUse]) -> Result<String> {
+        match &self.library {
+            Some(library) => library.identity(wanted),
+            None => Ok(String::new()),
+        }
     }
 
     /// Sets the bytes of device memory that adapters may keep between jobs.

@@ -152,9 +152,11 @@ impl Ask<'_> {
             Self::Encode {
                 prompts,
                 max_sequence_length,
+                adapters,
             } => Self::Encode {
                 prompts: &prompts[..batch],
                 max_sequence_length,
+                adapters,
             },
             Self::Denoise {
                 request,

@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 
-use ovis_protocol::{DenoiseRequest, StepCaching};
+use ovis_protocol::{AdapterUse, DenoiseRequest, StepCaching};
 use tokenizers::Tokenizer;
 
+use super::adapters::AdaptedPart;
+use super::library::AdapterLibrary;
 use super::modulations::SIGMAS_PER_PORTION;
 use super::prompt::{most_positions, tokenize, MAX_CUT_LENGTH};
 use crate::checkpoint::{MmditConfig, Qwen3Config};
 use crate::models::vae::VaeMemory;
-use crate::nn::{block_bytes, BlockPath, Placement, MAX_SCORES, MAX_SCORES_ON_CPU};
+use crate::nn::{block_bytes, block_path, BlockPath, Placement, MAX_SCORES, MAX_SCORES_ON_CPU};
 
 /// Bytes of one value on the host, a float32.
 const HOST_VALUE: u64 = 4;
@@ -26,6 +28,8 @@ pub enum Ask<'a> {
         prompts: &'a [String],
         /// The request's `max_sequence_length`.
         max_sequence_length: usize,
+        /// The adapters that the request names.
+        adapters: &'a [AdapterUse],
     },
     /// Conditioning and latent to latent.
     Denoise {
@@ -80,6 +84,8 @@ pub struct Costs {
     value: u64,
     /// Bytes of a value of the weights. A CPU widens them for each product.
     weight: u64,
+    /// The adapters that jobs name.
+    library: Option<Arc<AdapterLibrary>>,
 }
 
 /// A product that saturates instead of overflowing.
@@ -94,21 +100,28 @@ fn sum(terms: &[u64]) -> u64 {
 }
 
 impl Costs {
-    /// For the jobs of a model of these parts, whose blocks are computed by `path`.
-    pub(super) fn new(
+    /// With the adapters that jobs name.
+    pub fn with_library(mut self, library: Option<Arc<AdapterLibrary>>) -> Self {
+        self.library = library;
+        self
+    }
+
+    /// For the jobs of a model that has these parts. Call it on the thread that computes.
+    pub(super) fn of_parts(
         text: Option<(Qwen3Config, Arc<Tokenizer>)>,
         transformer: Option<MmditConfig>,
         vae: Option<VaeMemory>,
-        path: BlockPath,
         placement: &Placement,
     ) -> Self {
+        let head_dim = transformer.as_ref().map_or(0, MmditConfig::head_dim);
         Self {
             text,
             transformer,
             vae,
-            path,
+            path: block_path(placement, head_dim),
             value: placement.compute().size_in_bytes() as u64,
             weight: placement.weights.size_in_bytes() as u64,
+            library: None,
         }
     }
 
@@ -127,6 +140,7 @@ impl Costs {
             path,
             value,
             weight: value,
+            library: None,
         }
     }
 
@@ -141,15 +155,37 @@ impl Costs {
             Ask::Encode {
                 prompts,
                 max_sequence_length,
-            } => self.encode(prompts, max_sequence_length),
+                adapters,
+            } => {
+                let mut cost = self.encode(prompts, max_sequence_length);
+                let bytes = self.adapters(adapters, AdaptedPart::TextEncoder);
+                cost.working = cost.working.saturating_add(bytes);
+                cost
+            }
             Ask::Denoise {
                 request,
                 latent,
                 text,
-            } => self.denoise(request, latent, text),
+            } => {
+                let mut cost = self.denoise(request, latent, text);
+                let bytes = self.adapters(&request.adapters, AdaptedPart::Transformer);
+                cost.kept = cost.kept.saturating_add(bytes);
+                cost
+            }
             Ask::Decode { latent } => self.decode(latent),
             Ask::VaeEncode { image } => self.vae_encode(image),
         }
+    }
+
+    /// Bytes that adapters take in a network: their factors as they are and joined to a stack, and
+    /// weights of their own.
+    fn adapters(&self, wanted: &[AdapterUse], part: AdaptedPart) -> u64 {
+        let Some(library) = self.library.as_ref().filter(|_| !wanted.is_empty()) else {
+            return 0;
+        };
+        let size = library.size(wanted, part);
+        let thin = size.thin.saturating_mul(2 * self.value);
+        thin.saturating_add(size.whole.saturating_mul(self.weight))
     }
 
     /// Values that an attention of `heads` heads over `length` positions holds. A CPU computes
@@ -363,6 +399,7 @@ mod tests {
         let cost = tiny_pipeline().costs().cost(Ask::Encode {
             prompts: &prompts,
             max_sequence_length: 256,
+            adapters: &[],
         });
         assert_eq!(cost, Cost::default());
     }

@@ -1,7 +1,7 @@
 //! A denoise job as a state that advances one step at a time.
 
 use candle_core::{Device, Tensor};
-use ovis_protocol::{DenoiseRequest, PreviewRequest};
+use ovis_protocol::{AdapterUse, DenoiseRequest, PreviewRequest};
 
 use super::adapters::AdapterPhases;
 use super::denoiser::{Branches, Denoiser};
@@ -89,6 +89,11 @@ impl DenoiseState {
             inputs,
             running,
         })
+    }
+
+    /// The adapters that the job's request names.
+    pub fn adapters(&self) -> &[AdapterUse] {
+        &self.request.adapters
     }
 
     /// The step the job is at.

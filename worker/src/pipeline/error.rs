@@ -24,6 +24,14 @@ pub enum Error {
         /// The operation that needs it.
         operation: &'static str,
     },
+    /// The worker lacks an adapter that the job names.
+    #[error("{message}")]
+    MissingAdapter {
+        /// Which one.
+        message: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// The model or a job needs more memory than there is.
     #[error("{message}")]
     TooLarge {

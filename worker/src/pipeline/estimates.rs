@@ -2,21 +2,17 @@
 
 use super::costs::Costs;
 use super::load::Pipeline;
-use crate::checkpoint::MmditConfig;
-use crate::nn::block_path;
 
 impl Pipeline {
     /// Estimates of what this model's jobs take. Call it on the thread that computes.
     pub fn costs(&self) -> Costs {
-        let transformer = self.denoiser().ok().map(|model| model.config().clone());
-        let head_dim = transformer.as_ref().map_or(0, MmditConfig::head_dim);
-        let placement = self.placement();
-        Costs::new(
+        let transformer = self.denoiser().ok();
+        Costs::of_parts(
             self.text_costs(),
-            transformer,
+            transformer.map(|model| model.config().clone()),
             self.vae_memory(),
-            block_path(placement, head_dim),
-            placement,
+            self.placement(),
         )
+        .with_library(self.library.clone())
     }
 }

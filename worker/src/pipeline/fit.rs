@@ -71,6 +71,11 @@ impl Parameters {
         self.bytes(placement.weights, placement.products) + libraries
     }
 
+    /// Bytes of the memory of a placement's device that the weights take.
+    pub fn weights(self, placement: &Placement) -> u64 {
+        self.bytes(placement.weights, placement.products)
+    }
+
     /// Checks that the memory of a placement's device has room for the weights.
     ///
     /// # Errors

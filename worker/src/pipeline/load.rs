@@ -8,9 +8,11 @@ use ovis_protocol::{DenoiseRequest, PreviewKind, PromptCut};
 use tokenizers::Tokenizer;
 
 use super::adapters::{AdapterStack, AdapterStore};
+use super::capabilities::Abilities;
 use super::codec;
 use super::denoise::DenoiseState;
 use super::error::{Error, Result};
+use super::library::AdapterLibrary;
 use super::memory::MemoryReport;
 use super::preview;
 use super::prompt::{tokenize, PREFIX_POSITIONS};
@@ -26,6 +28,8 @@ use crate::sampling::{Snapshot, SnapshotError};
 
 /// The name under which a snapshot keeps the [identity](Pipeline::identity) of its model.
 const MODEL: &str = "model";
+/// The name under which it keeps the identity of the adapters.
+const ADAPTERS: &str = "adapters";
 
 /// A loaded model, with those of its parts that the checkpoint has.
 pub struct Pipeline {
@@ -41,6 +45,8 @@ pub struct Pipeline {
     vae: Option<Vae>,
     weights: Vec<Arc<PartTensors>>,
     pub(super) adapters: RefCell<AdapterStore>,
+    /// The adapters that jobs name.
+    pub(super) library: Option<Arc<AdapterLibrary>>,
 }
 
 impl Pipeline {
@@ -98,6 +104,7 @@ impl Pipeline {
             vae,
             weights,
             adapters: RefCell::default(),
+            library: None,
         })
     }
 
@@ -121,6 +128,7 @@ impl Pipeline {
             vae: Some(vae),
             weights,
             adapters: RefCell::default(),
+            library: None,
         }
     }
 
@@ -185,19 +193,16 @@ impl Pipeline {
         vae.unwrap_or(NATIVE_SIZE)
     }
 
-    /// Names of the operations for which all parts are loaded.
-    pub fn operations(&self) -> Vec<&'static str> {
-        let encode = self.text_encoder.is_some() && self.tokenizer.is_some();
-        let vae_encode = self.vae.as_ref().is_some_and(Vae::can_encode);
-        [
-            ("encode", encode),
-            ("denoise", self.transformer.is_some()),
-            ("decode", self.vae.is_some()),
-            ("vae-encode", vae_encode),
-        ]
-        .into_iter()
-        .filter_map(|(name, available)| available.then_some(name))
-        .collect()
+    /// What follows from the parts that are loaded.
+    pub(super) fn abilities(&self) -> Abilities {
+        Abilities {
+            encodes: self.text_encoder.is_some() && self.tokenizer.is_some(),
+            denoises: self.transformer.is_some(),
+            decodes: self.vae.is_some(),
+            encodes_images: self.vae.as_ref().is_some_and(Vae::can_encode),
+            conditioning_width: self.conditioning_width(),
+            latent_channels: self.latent_channels(),
+        }
     }
 
     /// Encodes prompts to conditioning `[B, T, D]`, and reports what was cut from them.
@@ -302,7 +307,7 @@ impl Pipeline {
         request: &DenoiseRequest,
         inputs: DenoiseInputs,
     ) -> Result<DenoiseState> {
-        self.start_adapted(request, inputs, &AdapterStack::default())
+        self.start_adapted(request, inputs, &self.stack(&request.adapters)?)
     }
 
     /// Writes out the state of a denoise job, and which model it belongs to.
@@ -312,6 +317,7 @@ impl Pipeline {
     pub fn snapshot(&self, job: &DenoiseState) -> Result<Snapshot> {
         let mut snapshot = job.snapshot()?;
         snapshot.put(MODEL, self.identity());
+        snapshot.put(ADAPTERS, self.adapter_identity(job.adapters())?);
         Ok(snapshot)
     }
 
@@ -338,7 +344,13 @@ impl Pipeline {
         if snapshot.get::<String>(MODEL)? != self.identity() {
             return Err(SnapshotError::Foreign { what: "model" }.into());
         }
-        let stack = AdapterStack::default();
+        if snapshot.get::<String>(ADAPTERS)? != self.adapter_identity(&request.adapters)? {
+            return Err(SnapshotError::Foreign {
+                what: "stack of adapters",
+            }
+            .into());
+        }
+        let stack = self.stack(&request.adapters)?;
         let adapters = |sigmas: &[f32]| self.phases(&stack, sigmas);
         let (model, scaling) = (self.denoiser()?, self.scaling());
         DenoiseState::resume(model, scaling, request, inputs, &adapters, snapshot)
@@ -371,18 +383,6 @@ impl Pipeline {
             Some(vae) => LatentScaling::of(vae.config()),
             None => LatentScaling::FLUX,
         }
-    }
-
-    /// Kinds of preview for which all parts are loaded.
-    pub fn previews(&self) -> Vec<PreviewKind> {
-        let linear = self.latent_channels() == Some(preview::CHANNELS);
-        [
-            (PreviewKind::Linear, linear),
-            (PreviewKind::Vae, self.vae.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(kind, available)| available.then_some(kind))
-        .collect()
     }
 
     /// A preview of the first image of a denoise job, if its request asks for previews and a

@@ -9,6 +9,7 @@
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
 //! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`plan`](plan()), [`Plan`], [`MemoryReport`]: what stays on a GPU within a budget
+//! - [`Outline`]: a model that is not loaded
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
 mod adapted;
@@ -26,9 +27,11 @@ mod fit;
 mod free_memory;
 mod geometry;
 mod inputs;
+mod library;
 mod load;
 mod memory;
 mod modulations;
+mod outline;
 mod output;
 mod plan;
 mod preview;
@@ -50,11 +53,13 @@ pub use error::{Error, Result};
 pub use fit::{Parameters, Shortage};
 pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
+pub use library::{AdaptedCheckpoint, AdapterLibrary};
 pub use load::Pipeline;
 pub use memory::{
     plan, Facts, GroupReport, HostFacts, Impossible, Machine, MemoryReport, Plan, Sizes, Storage,
     Target,
 };
+pub use outline::Outline;
 pub use output::Output;
 pub use plan::check_request;
 pub use prompt::{

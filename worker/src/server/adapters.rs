@@ -7,17 +7,15 @@ use ovis_protocol::{
     is_adapter_name, shown, AdapterUse, ErrorCode, Request, SigmaInterval, WireError,
 };
 
+use crate::jobs::wire_error;
+use crate::pipeline::AdapterLibrary;
+
 /// Checks the adapters of a request.
 ///
 /// # Errors
-/// `InvalidRequest` about the first value that exceeds a limit; `Unsupported` if there are
-/// adapters, because the worker applies none.
+/// `InvalidRequest` about the first value that exceeds a limit.
 pub fn check(request: &Request) -> Result<(), WireError> {
-    let adapters = match request {
-        Request::Encode(request) => &request.adapters,
-        Request::Denoise(request) => &request.adapters,
-        Request::Decode | Request::VaeEncode => return Ok(()),
-    };
+    let adapters = named(request);
     if adapters.len() > MAX_ADAPTERS {
         return Err(invalid(
             format!(
@@ -27,9 +25,28 @@ pub fn check(request: &Request) -> Result<(), WireError> {
             "Merge some of them into one file.",
         ));
     }
-    adapters.iter().try_for_each(check_one)?;
-    match adapters.first() {
-        Some(adapter) => Err(WireError::new(
+    adapters.iter().try_for_each(check_one)
+}
+
+/// The adapters that a request names.
+fn named(request: &Request) -> &[AdapterUse] {
+    match request {
+        Request::Encode(request) => &request.adapters,
+        Request::Denoise(request) => &request.adapters,
+        Request::Decode | Request::VaeEncode => &[],
+    }
+}
+
+/// Checks that the worker has the adapters of a request, with the contents that the request wants,
+/// and that they fit the model. Files that it does not know yet are read, so this blocks.
+///
+/// # Errors
+/// `Unsupported` without a library; `MissingModel` if an adapter is missing or has other
+/// contents; `InvalidRequest` if it does not fit.
+pub fn find(request: &Request, library: Option<&AdapterLibrary>) -> Result<(), WireError> {
+    named(request).iter().try_for_each(|adapter| match library {
+        Some(library) => library.find(adapter).map(drop).map_err(|e| wire_error(&e)),
+        None => Err(WireError::new(
             ErrorCode::Unsupported,
             format!(
                 "This worker cannot apply the adapter `{}`, nor any other.",
@@ -37,8 +54,7 @@ pub fn check(request: &Request) -> Result<(), WireError> {
             ),
             "Remove the adapters from the job, or update the worker.",
         )),
-        None => Ok(()),
-    }
+    })
 }
 
 fn invalid(message: String, hint: &str) -> WireError {
@@ -104,6 +120,7 @@ fn check_one(adapter: &AdapterUse) -> Result<(), WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::AdaptedCheckpoint;
     use ovis_protocol::{DenoiseRequest, EncodeRequest};
 
     fn code(adapters: Vec<AdapterUse>) -> ErrorCode {
@@ -137,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn adapters_within_the_limits_are_unsupported() {
+    fn adapters_within_the_limits_need_a_library() {
         let interval = |start, end| AdapterUse {
             interval: Some(SigmaInterval { start, end }),
             ..one()
@@ -154,7 +171,20 @@ mod tests {
             vec![interval(1.0, 0.0), interval(0.5, 0.5)],
             vec![most],
         ] {
-            assert_eq!(code(adapters), ErrorCode::Unsupported);
+            let request = Request::Denoise(Box::new(DenoiseRequest {
+                adapters,
+                ..DenoiseRequest::new(1, 2, 1.0)
+            }));
+            assert_eq!(check(&request), Ok(()));
+            assert_eq!(
+                find(&request, None).unwrap_err().code,
+                ErrorCode::Unsupported
+            );
+            let library = AdapterLibrary::new(Vec::new(), AdaptedCheckpoint::default(), true);
+            let error = find(&request, Some(&library)).unwrap_err();
+            assert_eq!(error.code, ErrorCode::MissingModel);
+            assert!(error.message.starts_with("missing adapter: `"), "{error}");
+            assert!(error.hint.contains("--lora-dir"), "{error}");
         }
     }
 

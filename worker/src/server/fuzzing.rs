@@ -24,7 +24,7 @@ impl Connection {
         let sender = Arc::new(Sender::new(jobs.subscribe()));
         let client = Client::new(jobs.clone(), sender.subscription(), owner);
         Self {
-            requests: Requests::new(client, sender.clone(), Roles::OPEN),
+            requests: Requests::new(client, sender.clone(), Roles::OPEN, None),
             sender,
         }
     }

@@ -25,7 +25,8 @@ pub fn health(jobs: &Jobs) -> (bool, String) {
         "model": can.model,
         "device": can.device,
         "precision": can.precision,
-        "memory": jobs.memory_report(),
+        "memory": jobs.models().default_model().memory(),
+        "models": models(jobs),
         "queued": status.queued,
         "running": status.running,
         "kept_bytes": kept.bytes,
@@ -35,6 +36,21 @@ pub fn health(jobs: &Jobs) -> (bool, String) {
         "is_durable": jobs.keeping().is_durable,
     });
     (is_ok, format!("{body}\n"))
+}
+
+/// The models, and where their weights are.
+fn models(jobs: &Jobs) -> Vec<serde_json::Value> {
+    let models = jobs.models().iter().map(|model| {
+        let (state, bytes) = model.weights();
+        serde_json::json!({
+            "name": &*model.name,
+            "model": model.capabilities.model,
+            "precision": model.capabilities.precision,
+            "state": state.name(),
+            "bytes": bytes,
+        })
+    });
+    models.collect()
 }
 
 /// `/healthz`: whether the worker is alive, and a JSON object that says so.

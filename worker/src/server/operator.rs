@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::jobs::{Jobs, Listed, Stage};
+use crate::jobs::{Jobs, Listed, Model, Stage};
 
 /// `GET /jobs`: every job that is uploaded, waits or runs, as a JSON list.
 pub fn jobs(jobs: &Jobs) -> String {
@@ -21,6 +21,7 @@ fn listed(job: &Listed) -> serde_json::Value {
     serde_json::json!({
         "job": job.id.to_string(),
         "operation": job.operation,
+        "model": job.model.as_deref(),
         "owner": owner,
         "state": state,
         "position": position,
@@ -48,6 +49,28 @@ pub fn cancel(jobs: &Jobs, id: Uuid, by: &str) -> Option<String> {
     let cancelled = jobs.cancel_any(id);
     tracing::info!(by, job = %id, cancelled, "an operator cancels a job");
     (cancelled > 0).then(|| line(&serde_json::json!({ "cancelled": cancelled })))
+}
+
+/// `POST /models/NAME/unload`: unloads the model before the device's next operation; the next job
+/// for it loads it again. Returns a JSON object, or `None` if the model runs a job.
+pub fn unload(jobs: &Jobs, model: &Model, by: &str) -> Option<String> {
+    let was_loaded = model.is_loaded();
+    let is_idle = jobs.unload(model);
+    tracing::info!(by, model = &*model.name, is_idle, "asked to unload a model");
+    let state = if was_loaded { "unloading" } else { "unloaded" };
+    is_idle.then(|| line(&serde_json::json!({ "model": &*model.name, "state": state })))
+}
+
+/// `POST /free`: unloads every model that runs no job. Returns a JSON object.
+pub fn free(jobs: &Jobs, by: &str) -> String {
+    let loaded = jobs.models().iter().filter(|model| model.is_loaded());
+    let (idle, busy): (Vec<_>, Vec<_>) = loaded.partition(|model| jobs.unload(model));
+    let names = |models: Vec<&std::sync::Arc<Model>>| -> Vec<String> {
+        models.iter().map(|model| model.name.to_string()).collect()
+    };
+    let (unloading, busy) = (names(idle), names(busy));
+    tracing::info!(by, ?unloading, ?busy, "asked to free memory");
+    line(&serde_json::json!({ "unloading": unloading, "busy": busy }))
 }
 
 fn line(body: &serde_json::Value) -> String {

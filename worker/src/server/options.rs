@@ -1,5 +1,6 @@
 //! How a server behaves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connections::ConnectionLimits;
@@ -7,6 +8,7 @@ use super::failures::FailureLimits;
 use super::hosts::Hosts;
 use super::tls::Tls;
 use super::tokens::Tokens;
+use crate::pipeline::AdapterLibrary;
 
 /// Name and version of this worker, as clients see it.
 pub const WORKER: &str = concat!("ovis-worker ", env!("CARGO_PKG_VERSION"));
@@ -18,6 +20,8 @@ pub struct Options {
     pub tokens: Tokens,
     /// Encryption; without, connections are in clear text.
     pub tls: Option<Tls>,
+    /// The adapters that jobs may name.
+    pub adapters: Option<Arc<AdapterLibrary>>,
     /// The names by which the server may be addressed.
     pub hosts: Hosts,
     /// How many sockets there may be.
@@ -39,6 +43,7 @@ impl Default for Options {
         Self {
             tokens: Tokens::default(),
             tls: None,
+            adapters: None,
             hosts: Hosts::default(),
             connections: ConnectionLimits::default(),
             failures: FailureLimits::default(),

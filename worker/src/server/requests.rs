@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::sender::Sender;
 use super::tokens::{Roles, Verdict};
 use super::upload::{Purpose, Upload, UPLOAD_PATIENCE};
-use super::{job_options, tensors, upload, values};
+use super::{adapters, job_options, tensors, upload, values};
 use crate::jobs::{Admitted, Client, ClientId, Content, Found, Submission};
+use crate::pipeline::AdapterLibrary;
 
 /// Handles one connection's requests.
 pub struct Requests {
@@ -22,16 +23,24 @@ pub struct Requests {
     sender: Arc<Sender>,
     uploads: HashMap<Uuid, Upload>,
     roles: Roles,
+    adapters: Option<Arc<AdapterLibrary>>,
 }
 
 impl Requests {
-    /// Requests of `client`, which has these roles, answered through `sender`.
-    pub fn new(client: Client, sender: Arc<Sender>, roles: Roles) -> Self {
+    /// Requests of `client`, which has these roles, answered through `sender`. Jobs may name the
+    /// adapters of a library.
+    pub fn new(
+        client: Client,
+        sender: Arc<Sender>,
+        roles: Roles,
+        adapters: Option<Arc<AdapterLibrary>>,
+    ) -> Self {
         Self {
             client,
             sender,
             uploads: HashMap::new(),
             roles,
+            adapters,
         }
     }
 
@@ -91,7 +100,11 @@ impl Requests {
                 self.client.acknowledge(Uuid::from_bytes(job));
             }
             ClientMessage::ListAdapters => {
-                for part in AdapterList::parts(Vec::new()) {
+                let library = self.adapters.clone();
+                let list = move || library.map_or_else(Vec::new, |library| library.list());
+                let list = tokio::task::spawn_blocking(list).await;
+                // A panic is logged by its hook.
+                for part in AdapterList::parts(list.unwrap_or_default()) {
                     self.sender.push(WorkerMessage::Adapters(part));
                 }
             }
@@ -243,7 +256,9 @@ impl Requests {
                 .record(job, &admitted, &request, &options, content),
             self.client.jobs().recorder().clone(),
         );
+        let library = self.adapters.clone();
         let submission = move || {
+            adapters::find(&request, library.as_deref())?;
             let tensors = assembler.finish();
             let is_journaled = recorder.accept(&record, &tensors);
             let work = values::work(request, tensors).inspect_err(|_| {

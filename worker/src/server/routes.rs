@@ -23,7 +23,7 @@ use crate::jobs::{Health, Refusal};
 pub type Answer = Response<Full<Bytes>>;
 
 #[derive(Clone, Copy)]
-enum Route {
+enum Route<'a> {
     Healthz,
     Readyz,
     Health,
@@ -31,10 +31,12 @@ enum Route {
     Jobs,
     Job(Uuid),
     Drain,
+    Free,
+    Unload(&'a str),
 }
 
-impl Route {
-    fn of(path: &str) -> Option<Self> {
+impl<'a> Route<'a> {
+    fn of(path: &'a str) -> Option<Self> {
         Some(match path {
             "/healthz" => Self::Healthz,
             "/readyz" => Self::Readyz,
@@ -42,7 +44,11 @@ impl Route {
             "/metrics" => Self::Metrics,
             "/jobs" => Self::Jobs,
             "/drain" => Self::Drain,
-            _ => Self::Job(path.strip_prefix("/jobs/")?.parse().ok()?),
+            "/free" => Self::Free,
+            _ => match path.strip_prefix("/models/") {
+                Some(rest) => Self::Unload(rest.strip_suffix("/unload")?),
+                None => Self::Job(path.strip_prefix("/jobs/")?.parse().ok()?),
+            },
         })
     }
 
@@ -50,7 +56,7 @@ impl Route {
     fn methods(self) -> &'static [Method] {
         match self {
             Self::Job(_) => &[Method::DELETE],
-            Self::Drain => &[Method::POST],
+            Self::Drain | Self::Free | Self::Unload(_) => &[Method::POST],
             _ => &[Method::GET, Method::HEAD],
         }
     }
@@ -61,8 +67,14 @@ impl Route {
         match self {
             Self::Healthz | Self::Readyz => None,
             Self::Health | Self::Metrics | Self::Jobs => Some(Role::Observe),
-            Self::Job(_) | Self::Drain => Some(Role::Administer),
+            Self::Job(_) | Self::Drain | Self::Free | Self::Unload(_) => Some(Role::Administer),
         }
+    }
+
+    /// Whether programs on the worker's machine may ask for it while there are no tokens: it costs
+    /// others some time and no job.
+    fn is_for_neighbours(self) -> bool {
+        matches!(self, Self::Free | Self::Unload(_))
     }
 
     fn respond(self, context: &Context, by: Option<&Identity>) -> Answer {
@@ -77,6 +89,8 @@ impl Route {
             }
             Self::Jobs => json(StatusCode::OK, operator::jobs(&context.jobs)),
             Self::Drain => json(StatusCode::OK, operator::drain(&context.jobs, by)),
+            Self::Free => json(StatusCode::OK, operator::free(&context.jobs, by)),
+            Self::Unload(name) => unload(context, name, by),
             Self::Job(id) => match operator::cancel(&context.jobs, id, by) {
                 Some(body) => json(StatusCode::OK, body),
                 None => text(
@@ -126,6 +140,12 @@ pub fn answer(request: &Request<impl Sized>, address: IpAddr, context: &Context)
     if route.role() == Some(Role::Administer) && request.headers().contains_key(header::ORIGIN) {
         return foreign_page();
     }
+    if route.is_for_neighbours()
+        && context.options.tokens.is_none()
+        && address.to_canonical().is_loopback()
+    {
+        return route.respond(context, None);
+    }
     match route
         .role()
         .map(|role| authorize(request, address, role, context))
@@ -133,6 +153,24 @@ pub fn answer(request: &Request<impl Sized>, address: IpAddr, context: &Context)
         Some(Err(refusal)) => *refusal,
         Some(Ok(identity)) => route.respond(context, Some(&identity)),
         None => route.respond(context, None),
+    }
+}
+
+/// The answer to a request to unload a model.
+fn unload(context: &Context, name: &str, by: &str) -> Answer {
+    let model = match context.jobs.models().find(Some(name)) {
+        Ok(model) => model,
+        Err(error) => {
+            let sentence = format!("{} {}", error.message, error.hint);
+            return text(StatusCode::NOT_FOUND, &sentence);
+        }
+    };
+    match operator::unload(&context.jobs, model, by) {
+        Some(body) => json(StatusCode::OK, body),
+        None => text(
+            StatusCode::CONFLICT,
+            "The model runs a job: ask again when it has ended, or cancel it.",
+        ),
     }
 }
 

@@ -327,13 +327,7 @@ mod tests {
 
     impl Connection {
         fn new() -> Self {
-            let model = Model {
-                name: "test".into(),
-                capabilities: testing::capabilities(),
-                costs: Arc::new(Free),
-                weight_bytes: 0,
-                memory: None,
-            };
+            let model = Model::new("test", testing::capabilities(), Arc::new(Free), 0);
             let jobs = Jobs::new(
                 Limits::default(),
                 ModelList::new(model, []),

@@ -196,7 +196,12 @@ pub async fn greet(
     let client = Client::new(context.jobs.clone(), socket.sender.subscription(), owner);
     tracing::Span::current().record("client", client.id());
     Some(Session {
-        requests: Requests::new(client, socket.sender.clone(), identity.roles()),
+        requests: Requests::new(
+            client,
+            socket.sender.clone(),
+            identity.roles(),
+            context.options.adapters.clone(),
+        ),
         identity,
         socket,
         ping_interval: context.options.ping_interval,

@@ -219,6 +219,7 @@ pub fn ask<'a>(request: &'a Request, headers: &[TensorHeader]) -> Ask<'a> {
         Request::Encode(request) => Ask::Encode {
             prompts: &request.prompts,
             max_sequence_length: request.max_sequence_length as usize,
+            adapters: &request.adapters,
         },
         Request::Denoise(request) => Ask::Denoise {
             request,

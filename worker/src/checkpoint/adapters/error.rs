@@ -15,6 +15,13 @@ const LISTED: usize = 3;
 pub enum AdapterError {
     /// The file or the settings beside it cannot be read.
     Weights(WeightsError),
+    /// The file cannot be read.
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
     /// An intact file without a tensor of an adapter.
     NotAnAdapter {
         /// The file.
@@ -75,6 +82,14 @@ pub enum AdapterError {
 }
 
 impl AdapterError {
+    /// A file that cannot be read.
+    pub fn unreadable(file: &Path, error: &std::io::Error) -> Self {
+        Self::Unreadable {
+            file: file.to_owned(),
+            reason: error.to_string(),
+        }
+    }
+
     /// The refusal of a module.
     pub(super) fn module(file: &Path, module: &str, reason: impl Into<String>) -> Self {
         Self::Module {
@@ -87,6 +102,9 @@ impl AdapterError {
     fn sentence(&self) -> String {
         match self {
             Self::Weights(error) => error.to_string(),
+            Self::Unreadable { file, reason } => {
+                format!("the adapter `{}` cannot be read: {reason}", file.display())
+            }
             Self::NotAnAdapter { file, tensor } if tensor.is_empty() => {
                 format!("`{}` is no adapter: it has no tensors", file.display())
             }
@@ -158,6 +176,7 @@ impl AdapterError {
     pub fn hint(&self) -> String {
         match self {
             Self::Weights(error) => error.hint(),
+            Self::Unreadable { .. } => "Check that it is still there, and its permissions.".into(),
             Self::NotAnAdapter { .. } => {
                 "Name a LoRA, LoKr, LoHa, OFT or similar file in safetensors.".into()
             }

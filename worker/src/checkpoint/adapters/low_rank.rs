@@ -63,6 +63,28 @@ impl Change {
         }))
     }
 
+    /// The highest rank at which a change is better applied beside a weight than merged into it:
+    /// its two thin products take at most half of the time and memory of the module's own.
+    pub fn max_thin_rank(&self) -> usize {
+        match self.place.shape[..] {
+            [rows, columns] => (rows * columns / (2 * (rows + columns)).max(1)).max(1),
+            _ => 0,
+        }
+    }
+
+    /// Number of values of the two thin matrices that a layer applies this change with; `None` if
+    /// it is none of at most [`max_thin_rank`](Self::max_thin_rank), or has a magnitude of columns.
+    pub fn thin_values(&self) -> Option<u64> {
+        let by_columns = self.magnitude.as_ref().is_some_and(|m| !m.of_rows);
+        let rank = self
+            .exact_rank()
+            .filter(|rank| *rank <= self.max_thin_rank());
+        let [rows, columns] = self.place.shape[..] else {
+            return None;
+        };
+        (!by_columns).then_some(rank? as u64 * (rows + columns) as u64)
+    }
+
     /// The rank of the exact product, if there is one.
     fn exact_rank(&self) -> Option<usize> {
         match &self.delta {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 
-use crate::device::Backend;
+use crate::device::{Backend, Probe};
 use crate::jobs::JobCosts;
 use crate::pipeline::{
     Budget, Conditioning, DenoiseInputs, DenoiseState, Forwards, Image, Latent, Pipeline, Preview,
@@ -135,8 +135,8 @@ impl Backend for Timed {
         self.pipeline.vae_encode(&image)
     }
 
-    fn memory(&self) -> (u64, u64) {
-        self.pipeline.memory()
+    fn probe(&self) -> Box<dyn Probe> {
+        self.pipeline.probe()
     }
 
     fn costs(&self) -> Arc<dyn JobCosts> {
@@ -145,13 +145,5 @@ impl Backend for Timed {
 
     fn budget(&self) -> Budget {
         self.pipeline.budget()
-    }
-
-    fn device_memory_left(&self) -> Option<u64> {
-        self.pipeline.device_memory_left()
-    }
-
-    fn check_device(&self) -> Result<()> {
-        self.pipeline.check_device()
     }
 }

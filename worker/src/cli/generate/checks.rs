@@ -26,6 +26,7 @@ pub fn check_fits(
     let encodes = prompts.chunks(1).map(|prompts| Ask::Encode {
         prompts,
         max_sequence_length,
+        adapters: &[],
     });
     let longest = prompts.iter().map(String::len).max().unwrap_or(0);
     let text = most_conditioning(longest, max_sequence_length);

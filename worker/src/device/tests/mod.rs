@@ -1,5 +1,6 @@
 //! The device's thread: cancelling, sharing, memory, and how it ends.
 
+mod catalog;
 mod slow;
 
 use std::sync::atomic::Ordering;
@@ -138,6 +139,7 @@ fn a_result_that_is_not_finite_is_an_error() {
     let ask = Ask::Encode {
         prompts: &[],
         max_sequence_length: 1,
+        adapters: &[],
     };
     let admitted = device.admit(1, ask).unwrap();
     let request = EncodeRequest {

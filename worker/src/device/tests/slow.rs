@@ -13,7 +13,7 @@ use ovis_protocol::{
 };
 use uuid::Uuid;
 
-use crate::device::{start_with, Backend, DEFAULT_MODEL};
+use crate::device::{start_with, Backend, Catalog, Probe, DEFAULT_MODEL};
 use crate::jobs::{
     testing, Admitted, Attached, Client, ClientId, Content, Delivered, Event, Found, JobCosts,
     JobKey, JobStore, Jobs, Kept, Limits, NewJob, OpenJob, Owner, OwnerId, Recorder, Submission,
@@ -139,8 +139,8 @@ impl Backend for Slow {
         unreachable!("no test asks for it")
     }
 
-    fn memory(&self) -> (u64, u64) {
-        (0, 0)
+    fn probe(&self) -> Box<dyn Probe> {
+        Box::new(MayBeLost(self.device_is_lost.clone()))
     }
 
     fn costs(&self) -> Arc<dyn JobCosts> {
@@ -150,9 +150,14 @@ impl Backend for Slow {
     fn budget(&self) -> Budget {
         self.budget
     }
+}
 
-    fn check_device(&self) -> Result<()> {
-        match self.device_is_lost.load(Ordering::Relaxed) {
+/// A device that works until it is lost.
+struct MayBeLost(Arc<AtomicBool>);
+
+impl Probe for MayBeLost {
+    fn check(&self) -> Result<()> {
+        match self.0.load(Ordering::Relaxed) {
             true => Err(candle_core::Error::Msg("an illegal address".into()).into()),
             false => Ok(()),
         }
@@ -246,14 +251,22 @@ impl Device {
         let events = Arc::new(Events::default());
         let store = events.clone();
         let load = move || {
-            Ok::<_, Error>(Slow {
+            let slow = Slow {
                 go_on: waiting,
                 device_is_lost: lost,
                 budget,
-            })
+            };
+            let models = Catalog::of_one(DEFAULT_MODEL, slow);
+            Ok::<_, Error>((models, budget))
         };
-        let jobs = start_with(DEFAULT_MODEL, load, move |model, budget| {
-            Jobs::with_store(Limits::default(), store, Recorder::default(), model, budget)
+        let jobs = start_with(load, move |models, budget| {
+            Jobs::with_store(
+                Limits::default(),
+                store,
+                Recorder::default(),
+                models,
+                budget,
+            )
         });
         Self {
             jobs: jobs.unwrap(),

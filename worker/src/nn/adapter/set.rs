@@ -9,7 +9,7 @@ use candle_core::{Result, Tensor, TensorId};
 
 use super::change::LayerChange;
 use super::low_rank::size;
-use crate::nn::heads::{HeadNorms, QkBounds};
+use super::replaced::{self, Replaced};
 
 /// Identifies a linear layer, of all that this process has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,16 +30,8 @@ impl LayerId {
 #[derive(Debug, Default)]
 pub struct AdapterSet {
     layers: HashMap<LayerId, Arc<LayerChange>>,
-    tensors: HashMap<TensorId, Replacement>,
+    replaced: Arc<Replaced>,
     bytes: u64,
-}
-
-/// A tensor in place of a network's own.
-#[derive(Debug)]
-struct Replacement {
-    tensor: Tensor,
-    /// The bounds of heads that are normalised with it.
-    bounds: QkBounds,
 }
 
 thread_local! {
@@ -47,11 +39,15 @@ thread_local! {
 }
 
 /// Restores the previous set when dropped, also if the work panics.
-struct Restore(Option<Arc<AdapterSet>>);
+struct Restore {
+    set: Option<Arc<AdapterSet>>,
+    replaced: Option<Arc<Replaced>>,
+}
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        CURRENT.set(self.0.take());
+        CURRENT.set(self.set.take());
+        replaced::make_current(self.replaced.take());
     }
 }
 
@@ -69,24 +65,12 @@ impl AdapterSet {
     /// The tensor cannot be copied from its device.
     pub fn replace(&mut self, own: TensorId, tensor: Tensor) -> Result<()> {
         self.bytes += size(&tensor);
-        let norms = HeadNorms {
-            query: tensor.clone(),
-            key: tensor.clone(),
-        };
-        let bounds = match tensor.rank() {
-            1 => QkBounds::of(&[&norms])?,
-            _ => QkBounds {
-                query: 0.0,
-                key: 0.0,
-            },
-        };
-        self.tensors.insert(own, Replacement { tensor, bounds });
-        Ok(())
+        Arc::make_mut(&mut self.replaced).replace(own, tensor)
     }
 
     /// Whether the set changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.layers.is_empty() && self.tensors.is_empty()
+        self.layers.is_empty() && self.replaced.is_empty()
     }
 
     /// Bytes of all tensors, on the network's device.
@@ -96,7 +80,10 @@ impl AdapterSet {
 
     /// Runs `work` with a set, or without any, on the current thread.
     pub fn with<T>(set: Option<&Arc<Self>>, work: impl FnOnce() -> T) -> T {
-        let _restore = Restore(CURRENT.replace(set.cloned()));
+        let _restore = Restore {
+            set: CURRENT.replace(set.cloned()),
+            replaced: replaced::make_current(set.map(|set| set.replaced.clone())),
+        };
         work()
     }
 }
@@ -104,37 +91,4 @@ impl AdapterSet {
 /// What the current set changes in a layer.
 pub(in crate::nn) fn current_layer(layer: LayerId) -> Option<Arc<LayerChange>> {
     CURRENT.with_borrow(|set| set.as_ref()?.layers.get(&layer).cloned())
-}
-
-/// The tensor that the current set has for a parameter, or the parameter itself.
-pub(in crate::nn) fn current(own: &Tensor) -> Tensor {
-    let replaced = CURRENT.with_borrow(|set| {
-        let replacement = set.as_ref()?.tensors.get(&own.id())?;
-        Some(replacement.tensor.clone())
-    });
-    replaced.unwrap_or_else(|| own.clone())
-}
-
-/// The norms of heads in the current set; and, if it has others than the network, bounds that hold
-/// for them as well.
-pub(in crate::nn) fn current_norms(
-    own: &HeadNorms,
-    bounds: Option<QkBounds>,
-) -> (HeadNorms, Option<QkBounds>) {
-    CURRENT.with_borrow(|set| {
-        let find = |tensor: &Tensor| set.as_ref()?.tensors.get(&tensor.id());
-        let (query, key) = (find(&own.query), find(&own.key));
-        let of = |found: Option<&Replacement>, own: &Tensor| {
-            found.map_or_else(|| own.clone(), |found| found.tensor.clone())
-        };
-        let norms = HeadNorms {
-            query: of(query, &own.query),
-            key: of(key, &own.key),
-        };
-        let wider = bounds.map(|bounds| QkBounds {
-            query: query.map_or(bounds.query, |found| bounds.query.max(found.bounds.query)),
-            key: key.map_or(bounds.key, |found| bounds.key.max(found.bounds.key)),
-        });
-        (norms, wider)
-    })
 }

@@ -8,7 +8,7 @@ use super::copy::dense;
 use super::hopper::{Epilogue, Gated, Projected, TILE_COLUMNS};
 use super::libraries::hopper;
 use super::rows_of::one_row_an_entry;
-use crate::nn::fused::{Factors, HeadFactors, ReadyHeads};
+use crate::nn::fused::{Factors, HeadFactors, Operands, ReadyHeads};
 use crate::nn::heads::{Heads, QkBounds, RopeTable};
 
 /// Head dimension that the fused norm and rotation is compiled for.
@@ -30,24 +30,24 @@ impl HeadFactors<'_> {
 
 impl Factors<'_> {
     fn x(&self) -> &Tensor {
-        match self {
-            Self::Dense(x, _) => x,
-            Self::Fp8(x, _) => &x.values,
+        match &self.operands {
+            Operands::Dense(x, _) => x,
+            Operands::Fp8(x, _) => &x.values,
         }
     }
 
     fn outputs(&self) -> Result<usize> {
-        match self {
-            Self::Dense(_, weight) => weight.dim(0),
-            Self::Fp8(_, weight) => weight.values.dim(0),
+        match &self.operands {
+            Operands::Dense(_, weight) => weight.dim(0),
+            Operands::Fp8(_, weight) => weight.values.dim(0),
         }
     }
 
     /// The GPU, or `None` if the factors neither are bf16 nor were quantized from it.
     fn device(&self) -> Option<CudaDevice> {
-        let bf16 = match self {
-            Self::Dense(x, _) => x.dtype() == DType::BF16,
-            Self::Fp8(x, _) => x.dtype == DType::BF16,
+        let bf16 = match &self.operands {
+            Operands::Dense(x, _) => x.dtype() == DType::BF16,
+            Operands::Fp8(x, _) => x.dtype == DType::BF16,
         };
         match self.x().device() {
             Device::Cuda(device) if bf16 => Some(device.clone()),
@@ -119,6 +119,14 @@ fn epilogue_at(heads: &HeadsToWrite) -> Result<Projected> {
             }
         }
     })
+}
+
+/// See [`Fused::takes_updates`](crate::nn::Fused::takes_updates).
+pub fn takes_updates(like: &Tensor) -> Result<bool> {
+    match like.device() {
+        Device::Cuda(device) if like.dtype() == DType::BF16 => Ok(hopper(device)?.is_some()),
+        _ => Ok(false),
+    }
 }
 
 /// See [`project_heads`](crate::nn::project_heads).

@@ -35,6 +35,16 @@ pub fn keep_freed_memory(device: &CudaDevice) -> Result<()> {
     }
 }
 
+/// Gives what the GPU's default memory pool keeps of dropped tensors back to the driver.
+pub fn give_back_memory(device: &CudaDevice) -> Result<()> {
+    let stream = device.cuda_stream();
+    // SAFETY: the context's own device, whose default pool lives as long as it.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(stream.context().cu_device());
+        result::mem_pool::trim_to(pool.map_err(Error::wrap)?, 0).map_err(Error::wrap)
+    }
+}
+
 /// Bytes of the GPU's memory in use and in total.
 pub fn device_memory(device: &CudaDevice) -> Option<(u64, u64)> {
     // A thread that has not used the GPU yet has no current context.

@@ -13,7 +13,7 @@ use candle_core::{CudaDevice, DType, Result, Tensor};
 use super::address::address;
 use super::launch::{enqueue, Arg, Grid, Parameter};
 use super::modules::function;
-use crate::nn::fused::Factors;
+use crate::nn::fused::{Factors, Operands, Update, WideUp};
 
 /// Rows of the result that a thread block computes: its tile.
 const TILE_ROWS: usize = 128;
@@ -128,9 +128,9 @@ pub(super) enum Epilogue {
 /// The kernels of one GPU and the buffers for partial sums of split tiles.
 pub(super) struct Hopper {
     stream: Arc<CudaStream>,
-    /// Kernels for bf16 and for fp8.
-    projected: [CudaFunction; 2],
-    gated: [CudaFunction; 2],
+    /// Kernels without and with low-rank updates, for bf16 and for fp8.
+    projected: [[CudaFunction; 2]; 2],
+    gated: [[CudaFunction; 2]; 2],
     partial: CudaSlice<u8>,
     arrived: CudaSlice<i32>,
     clusters: usize,
@@ -159,9 +159,12 @@ impl Hopper {
             };
             Ok([kernel("bf16")?, kernel("fp8")?])
         };
+        let both = |name: &str| {
+            Ok::<_, candle_core::Error>([kernels(name)?, kernels(&format!("updated_{name}"))?])
+        };
         Ok(Some(Self {
-            projected: kernels("projected")?,
-            gated: kernels("gated")?,
+            projected: both("projected")?,
+            gated: both("gated")?,
             // SAFETY: a kernel writes partial sums before it reads them.
             partial: unsafe { stream.alloc(clusters * BLOCKS * PARTIAL_TILE) }.w()?,
             arrived: stream.alloc_zeros(clusters * BLOCKS).w()?,
@@ -187,9 +190,9 @@ impl Hopper {
         bias: &Tensor,
         epilogue: &Epilogue,
     ) -> Result<bool> {
-        let (x, weight, scales, kind) = match factors {
-            Factors::Dense(x, weight) => (*x, *weight, (0, 0), 0),
-            Factors::Fp8(x, weight) => {
+        let (x, weight, scales, kind) = match &factors.operands {
+            Operands::Dense(x, weight) => (*x, *weight, (0, 0), 0),
+            Operands::Fp8(x, weight) => {
                 let scales = (address(&x.scales)?, address(&weight.scales)?);
                 (&x.values, &weight.values, scales, 1)
             }
@@ -211,6 +214,13 @@ impl Hopper {
         {
             return Ok(false);
         }
+        let update = match &factors.update {
+            Some(update) => match UpdateMaps::new(update, rows, outputs)? {
+                Some(maps) => Some(maps),
+                None => return Ok(false),
+            },
+            None => None,
+        };
         let x_map = tensor_map(at[0], size, (rows, inputs))?;
         let w_map = tensor_map(at[1], size, (outputs, inputs))?;
         let mut product = self.product(rows, outputs, (inputs * size).div_ceil(ROW_BYTES));
@@ -223,17 +233,25 @@ impl Hopper {
             threads: THREADS,
             shared_bytes: SHARED_BYTES,
         };
+        let updated = usize::from(update.is_some());
         let (kernel, epilogue): (_, &dyn Parameter) = match epilogue {
-            Epilogue::Projected(epilogue) => (&self.projected[kind], epilogue),
-            Epilogue::Gated(epilogue) => (&self.gated[kind], epilogue),
+            Epilogue::Projected(epilogue) => (&self.projected[updated][kind], epilogue),
+            Epilogue::Gated(epilogue) => (&self.gated[updated][kind], epilogue),
         };
-        let args = [
+        let mut args = vec![
             Arg::Struct(&x_map),
             Arg::Struct(&w_map),
             Arg::Struct(&product),
             Arg::Struct(epilogue),
         ];
-        // SAFETY: as the caller's; the kernel takes these four by value.
+        if let Some(update) = &update {
+            args.extend([
+                Arg::Struct(&update.inner),
+                Arg::Struct(&update.up),
+                Arg::At(update.pieces),
+            ]);
+        }
+        // SAFETY: as the caller's; the kernel takes these by value.
         unsafe { enqueue(&self.stream, kernel, grid, &args)? };
         let mut used = self.used.get();
         used[kind] = true;
@@ -267,6 +285,41 @@ impl Hopper {
             uncut: uncut as i32,
             parts: parts as i32,
         }
+    }
+}
+
+/// The kernel's arguments for low-rank updates.
+struct UpdateMaps {
+    inner: TensorMap,
+    up: TensorMap,
+    pieces: u64,
+}
+
+impl UpdateMaps {
+    /// Of updates of a product of so many rows and outputs; `None` if the kernel does not support
+    /// them.
+    fn new(update: &Update, rows: usize, outputs: usize) -> Result<Option<Self>> {
+        let WideUp { factors, pieces } = update.up;
+        let (height, ranks) = factors.dims2()?;
+        let both = [update.inner, factors];
+        let fits = height == outputs
+            && update.inner.elem_count() == rows * ranks
+            && ranks.is_multiple_of(WideUp::RANKS)
+            && pieces.dims() == [outputs / WideUp::ROWS, 2]
+            && pieces.dtype() == DType::U32
+            && both
+                .iter()
+                .all(|t| t.dtype() == DType::BF16 && t.is_contiguous());
+        let at = [address(update.inner)?, address(factors)?, address(pieces)?];
+        if !fits || at.iter().any(|at| at % 16 != 0) {
+            return Ok(None);
+        }
+        let size = DType::BF16.size_in_bytes();
+        Ok(Some(Self {
+            inner: tensor_map(at[0], size, (rows, ranks))?,
+            up: tensor_map(at[1], size, (outputs, ranks))?,
+            pieces: at[2],
+        }))
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     latents, linear, mlp, norm, open, paths, pointwise, rope, rows,
 };
 use crate::nn::footprint::BlockPath;
-use crate::nn::fused::{Factors, Fused, HeadFactors, ReadyHeads};
+use crate::nn::fused::{Factors, Fused, HeadFactors, Operands, ReadyHeads};
 use crate::nn::gradients::tracked;
 use crate::nn::heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 use crate::nn::no_gpu::NoGpu;
@@ -32,17 +32,20 @@ fn with_bias<'a>(tensors: [&'a Tensor; 2], bias: Option<&'a Tensor>) -> Vec<&'a 
 }
 
 impl Factors<'_> {
-    fn tensors(&self) -> [&Tensor; 2] {
-        match self {
-            Self::Dense(x, weight) => [x, weight],
-            Self::Fp8(x, weight) => [&x.values, &weight.values],
-        }
+    fn tensors(&self) -> Vec<&Tensor> {
+        let mut tensors = match &self.operands {
+            Operands::Dense(x, weight) => vec![*x, *weight],
+            Operands::Fp8(x, weight) => vec![&x.values, &weight.values],
+        };
+        tensors.extend(self.update.iter().map(|update| update.inner));
+        tensors
     }
 }
 
 impl HeadFactors<'_> {
     fn tensors(&self) -> Vec<&Tensor> {
-        let mut tensors = with_bias(self.factors.tensors(), self.bias);
+        let mut tensors = self.factors.tensors();
+        tensors.extend(self.bias);
         tensors.extend([&self.norms.query, &self.norms.key]);
         tensors
     }
@@ -86,6 +89,10 @@ impl Fused for Cuda {
 
     fn single_head(&self, [q, k, v]: [&Tensor; 3], max_scores: usize) -> Result<Option<Tensor>> {
         untracked(&[q, k, v], || rows::single_head(q, k, v, max_scores))
+    }
+
+    fn takes_updates(&self, like: &Tensor) -> Result<bool> {
+        block::takes_updates(like)
     }
 
     fn project_heads(
@@ -345,6 +352,13 @@ impl Fused for Cuda {
     fn keep_freed_memory(&self, device: &Device) -> Result<()> {
         match device {
             Device::Cuda(device) => device::keep_freed_memory(device),
+            _ => Ok(()),
+        }
+    }
+
+    fn give_back_memory(&self, device: &Device) -> Result<()> {
+        match device {
+            Device::Cuda(device) => device::give_back_memory(device),
             _ => Ok(()),
         }
     }

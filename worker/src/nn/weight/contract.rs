@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use candle_core::{Result, Tensor, TensorId};
 
-use crate::nn::fused::Factors;
+use crate::nn::fused::Operands;
 use crate::nn::scaled_rows::ScaledRows;
 
 /// A linear layer's input in the form that its weight multiplies.
@@ -58,6 +58,6 @@ pub trait Weight: Debug + Send + Sync {
     /// The shapes do not fit, or the operation was cancelled.
     fn product(&self, input: &Input, bias: Option<&Tensor>) -> Result<Tensor>;
 
-    /// The factors for a fused product, or `None` if there is none for this weight and input.
-    fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>>;
+    /// What a fused product multiplies, or `None` if there is none for this weight and input.
+    fn operands<'a>(&'a self, input: &'a Input) -> Option<Operands<'a>>;
 }

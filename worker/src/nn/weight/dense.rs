@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::contract::{Input, Weight};
 use crate::nn::backend::fused;
-use crate::nn::fused::{Factors, Fused};
+use crate::nn::fused::{Fused, Operands};
 use crate::nn::norm::modulated_layer_norm;
 use crate::nn::product::multiply;
 
@@ -32,9 +32,9 @@ impl Weight for Dense {
         multiply(&x, &weight, bias.as_ref())
     }
 
-    fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>> {
+    fn operands<'a>(&'a self, input: &'a Input) -> Option<Operands<'a>> {
         match input {
-            Input::Dense(x) | Input::Opened { x, .. } => Some(Factors::Dense(x, &self.0)),
+            Input::Dense(x) | Input::Opened { x, .. } => Some(Operands::Dense(x, &self.0)),
             Input::Fp8(_) => None,
         }
     }

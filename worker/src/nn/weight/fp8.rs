@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor};
 
 use super::contract::{Input, Weight};
 use crate::nn::backend::fused;
-use crate::nn::fused::{Factors, Fused};
+use crate::nn::fused::{Fused, Operands};
 use crate::nn::gradients::tracked;
 use crate::nn::norm::{modulated_layer_norm, modulated_layer_norm_fp8};
 use crate::nn::product::multiply;
@@ -73,9 +73,9 @@ impl Weight for Fp8 {
         }
     }
 
-    fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>> {
+    fn operands<'a>(&'a self, input: &'a Input) -> Option<Operands<'a>> {
         match input {
-            Input::Fp8(x) => Some(Factors::Fp8(x, &self.0)),
+            Input::Fp8(x) => Some(Operands::Fp8(x, &self.0)),
             Input::Dense(_) | Input::Opened { .. } => None,
         }
     }

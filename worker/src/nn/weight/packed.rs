@@ -9,7 +9,7 @@ use half::bf16;
 use super::contract::{Input, Weight};
 use super::dense::Dense;
 use crate::nn::backend::fused;
-use crate::nn::fused::{Factors, Fused};
+use crate::nn::fused::{Fused, Operands};
 use crate::nn::norm::modulated_layer_norm;
 use crate::nn::product::multiply;
 use crate::quants::{decode, BlockType};
@@ -192,10 +192,10 @@ impl Weight for Packed {
         }
     }
 
-    fn factors<'a>(&'a self, input: &'a Input) -> Option<Factors<'a>> {
+    fn operands<'a>(&'a self, input: &'a Input) -> Option<Operands<'a>> {
         match input {
             Input::Opened { x, weight, of } if *of == self.bytes.id() => {
-                Some(Factors::Dense(x, weight))
+                Some(Operands::Dense(x, weight))
             }
             _ => None,
         }

@@ -33,16 +33,6 @@ impl<'a> Applied<'a> {
     }
 }
 
-/// The highest rank of a change that is applied beside a weight: its two thin products then take
-/// at most half of the layer's own time and memory.
-fn max_rank(change: &Change) -> usize {
-    match change.place.shape[..] {
-        [rows, columns] => rows * columns / (2 * (rows + columns)).max(1),
-        _ => 0,
-    }
-    .max(1)
-}
-
 /// A low-rank update with its strength.
 struct Update {
     thin: Thin,
@@ -138,7 +128,7 @@ fn updates(network: &Network, site: &LayerSite, applied: &[Applied]) -> Result<O
         if magnitude.is_some_and(|magnitude| !magnitude.of_rows) {
             return Ok(None);
         }
-        let Some(thin) = adapter.thin(network, index, max_rank(change))? else {
+        let Some(thin) = adapter.thin(network, index, change.max_thin_rank())? else {
             return Ok(None);
         };
         let first = site.first_row(&change.place.tensor);

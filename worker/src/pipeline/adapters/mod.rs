@@ -20,6 +20,7 @@ pub use fitted::FittedAdapter;
 pub use stack::{AdapterStack, StackedAdapter};
 pub use store::DEFAULT_ADAPTER_MEMORY;
 
-pub(super) use network::Network;
+pub(super) use fitted::Stamp;
+pub(super) use network::{AdaptedPart, Network};
 pub(super) use phases::AdapterPhases;
 pub(super) use store::AdapterStore;

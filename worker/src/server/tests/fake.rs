@@ -1,5 +1,6 @@
 //! A server whose backend sleeps instead of computing.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::device::{self, Backend, DEFAULT_MODEL};
-use crate::jobs::{Jobs, Limits};
+use crate::device::{self, Backend, Catalog, Loader, Probe, Retention, DEFAULT_MODEL};
+use crate::jobs::{Jobs, Limits, Model};
 use crate::pipeline::{
-    Conditioning, DenoiseInputs, Error, Forwards, Image, Latent, Preview, Result, StepReport,
+    Budget, Conditioning, DenoiseInputs, Error, Forwards, Image, Latent, Preview, Result,
+    StepReport,
 };
 use crate::server::{serve, Options, ServeError};
 
@@ -25,11 +27,12 @@ const HANG: Duration = Duration::from_secs(600);
 pub type Log = Arc<Mutex<Vec<String>>>;
 
 /// A backend that sleeps for `pause` instead of computing.
+#[derive(Clone)]
 pub struct Fake {
     log: Log,
     pause: Duration,
     /// Whether the next query of the device's memory does not come back.
-    is_stuck: bool,
+    is_stuck: Arc<AtomicBool>,
 }
 
 pub struct FakeDenoise {
@@ -43,6 +46,23 @@ pub struct FakeDenoise {
 impl Fake {
     fn note(&self, line: String) {
         self.log.lock().unwrap().push(line);
+    }
+
+    /// Two models: the default, which is loaded, and `other`.
+    fn catalog(self) -> Catalog<Self> {
+        let model = |name: &str| Model::new(name, self.capabilities(), self.costs(), 0);
+        let loader = |name: &'static str| -> Loader<Self> {
+            let fake = self.clone();
+            Box::new(move || {
+                fake.note(format!("load {name}"));
+                Ok(fake.clone())
+            })
+        };
+        let (default, other) = (model(DEFAULT_MODEL), model("other"));
+        let (reload, load) = (loader(DEFAULT_MODEL), loader("other"));
+        let mut models = Catalog::new(default, self, Some(reload), Retention::default());
+        models.push(other, load);
+        models
     }
 }
 
@@ -84,7 +104,7 @@ impl Backend for Fake {
                 Err(Error::invalid("it hung", ""))
             }
             "stuck" => {
-                self.is_stuck = true;
+                self.is_stuck.store(true, Ordering::Relaxed);
                 Err(Error::invalid("the device is stuck from now on", ""))
             }
             "invalid" => Err(Error::invalid("the fake refuses", "ask otherwise")),
@@ -205,8 +225,17 @@ impl Backend for Fake {
         Latent::from_values(vec![0.5; shape.iter().product()], &shape)
     }
 
+    fn probe(&self) -> Box<dyn Probe> {
+        Box::new(MayBeStuck(self.is_stuck.clone()))
+    }
+}
+
+/// A device of two bytes, one in use, that may not answer.
+struct MayBeStuck(Arc<AtomicBool>);
+
+impl Probe for MayBeStuck {
     fn memory(&self) -> (u64, u64) {
-        if self.is_stuck {
+        if self.0.load(Ordering::Relaxed) {
             std::thread::sleep(HANG);
         }
         (1, 2)
@@ -240,14 +269,16 @@ pub async fn server_with(options: Options, queue: usize, pause_ms: u64) -> TestS
 pub async fn server_within(options: Options, limits: Limits, pause_ms: u64) -> TestServer {
     let log = Log::default();
     let backend_log = log.clone();
-    let jobs = device::start(limits, DEFAULT_MODEL, move || {
-        Ok::<_, Error>(Fake {
+    let load = move || {
+        let fake = Fake {
             log: backend_log,
             pause: Duration::from_millis(pause_ms),
-            is_stuck: false,
-        })
-    })
-    .unwrap();
+            is_stuck: Arc::default(),
+        };
+        Ok::<_, Error>((fake.catalog(), Budget::OneMemory(None)))
+    };
+    let make = move |models, budget| Jobs::new(limits, models, budget);
+    let jobs = device::start_with(load, make).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();

@@ -10,6 +10,7 @@ mod crowds;
 mod document;
 mod fake;
 mod jobs;
+mod models;
 mod previews;
 mod shutdown;
 mod tls;

@@ -78,7 +78,7 @@ fn write(folder: &tempfile::TempDir, text: &str) {
     std::fs::rename(new, path(folder)).unwrap();
 }
 
-async fn ask(server: &TestServer, request: &str, headers: &str) -> String {
+pub async fn ask(server: &TestServer, request: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let head = format!("{request} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -87,7 +87,7 @@ async fn ask(server: &TestServer, request: &str, headers: &str) -> String {
     answer
 }
 
-fn status(answer: &str) -> u16 {
+pub fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
@@ -103,6 +103,9 @@ async fn every_route_needs_its_role() {
         ("HEAD /metrics", [401, 403, 200, 200]),
         ("GET /jobs", [401, 403, 200, 200]),
         (job, [401, 403, 403, 404]),
+        ("POST /free", [401, 403, 403, 200]),
+        ("POST /models/other/unload", [401, 403, 403, 200]),
+        ("POST /models/none/unload", [401, 403, 403, 404]),
         ("POST /drain", [401, 403, 403, 200]),
         ("GET /nowhere", [404, 404, 404, 404]),
         ("GET /drain", [405, 405, 405, 405]),

@@ -1,12 +1,16 @@
-//! Compares products with fused epilogues with the plain expressions. On other GPUs than Hopper,
-//! the separate kernels run and must meet the same tolerances.
+//! Compares products with fused epilogues with the plain expressions, each without and with
+//! low-rank updates. On other GPUs than Hopper, the separate kernels run and must meet the same
+//! tolerances.
+
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, D};
 
 use super::{assert_close, gpu, kernels, random, there};
 use crate::nn::{
-    gated_linear, project_heads, project_jointly, project_swiglu, HeadFactors, HeadNorms,
-    HeadProjection, Heads, Linear, Normed, QkBounds, RopeTable, WeightFormat,
+    gated_linear, project_heads, project_jointly, project_swiglu, AdapterSet, HeadFactors,
+    HeadNorms, HeadProjection, Heads, LayerChange, Linear, LowRank, LowRankPart, Normed, QkBounds,
+    RopeTable, WeightFormat,
 };
 
 const HEAD_DIM: usize = 128;
@@ -26,6 +30,31 @@ struct Side {
     linear: Linear,
     row: Tensor,
     norms: HeadNorms,
+    updates: Vec<LowRankPart>,
+}
+
+/// The low-rank updates of some layers.
+fn updates(sides: &[&Side]) -> Arc<AdapterSet> {
+    let mut set = AdapterSet::default();
+    for side in sides {
+        let outputs = side.updates[0].up.dim(0).unwrap();
+        let low_rank = LowRank::new(&side.updates, outputs).unwrap();
+        let change = LayerChange::default().with_low_rank(low_rank);
+        set.change(side.linear.id(), change);
+    }
+    Arc::new(set)
+}
+
+/// Runs `body` without and with the low-rank updates of the CPU's and of the GPU's layers, and gives
+/// it both sets.
+fn without_and_with_updates(
+    cpu: &[&Side],
+    gpu: &[&Side],
+    mut body: impl FnMut(&str, [Option<&Arc<AdapterSet>>; 2]),
+) {
+    body("without updates", [None, None]);
+    let sets = [cpu, gpu].map(updates);
+    body("with updates", [Some(&sets[0]), Some(&sets[1])]);
 }
 
 impl Side {
@@ -53,6 +82,25 @@ fn sides(inputs: usize, outputs: usize, entries: usize, fp8: bool) -> [Side; 2] 
     let bias = random(&[outputs], DType::BF16);
     let row = random(&[entries, 3 * inputs], DType::BF16);
     let norms = [(); 2].map(|()| random(&[HEAD_DIM], DType::BF16));
+    let small = |shape: &[usize]| {
+        let values = (random(shape, DType::BF16) * 0.125).unwrap();
+        values
+            .to_dtype(DType::BF16)
+            .unwrap()
+            .to_dtype(DType::F32)
+            .unwrap()
+    };
+    // All rows; the first third, in more than one step of the kernel; and some in the middle.
+    let parts: Vec<_> = [(0..outputs, 4), (0..outputs / 3, 70), (128..300, 9)]
+        .into_iter()
+        .map(|(rows, rank)| {
+            (
+                rows.clone(),
+                small(&[rank, inputs]),
+                small(&[rows.len(), rank]),
+            )
+        })
+        .collect();
     let side = |put: &dyn Fn(&Tensor) -> Tensor| {
         let format = match fp8 {
             true => WeightFormat::Fp8,
@@ -65,6 +113,14 @@ fn sides(inputs: usize, outputs: usize, entries: usize, fp8: bool) -> [Side; 2] 
                 query: put(&norms[0]),
                 key: put(&norms[1]),
             },
+            updates: parts
+                .iter()
+                .map(|(rows, down, up)| LowRankPart {
+                    rows: rows.clone(),
+                    down: put(down),
+                    up: put(up),
+                })
+                .collect(),
         }
     };
     [side(&Tensor::clone), side(&|t| there(t, DType::BF16))]
@@ -137,15 +193,17 @@ fn heads_of_two_streams() {
                 let attended = project(fp8.then_some(bounds)).attend().unwrap();
                 (project(None).dense(), attended)
             };
-            let ((q, k, v), plain) = run(0, &Device::Cpu);
-            let (ours, attended) = run(1, &gpu());
-            let what = format!("attention of {batch} x {tokens} x {inputs}, fp8 {fp8}");
-            let most = if fp8 { FP8_ATTENTION } else { 2.0 * TOLERANCE };
-            assert_close(&what, &attended, &plain, most);
-            for (name, plain, ours) in [("q", q, ours.0), ("k", k, ours.1), ("v", v, ours.2)] {
-                let what = format!("{name} of {batch} x {tokens} x {inputs}, fp8 {fp8}");
-                assert_close(&what, &ours, &plain, tolerance(fp8));
-            }
+            let of_side = |side: usize| streams.each_ref().map(|(_, sides)| &sides[side]);
+            without_and_with_updates(&of_side(0), &of_side(1), |which, [cpu_set, gpu_set]| {
+                let ((q, k, v), plain) = AdapterSet::with(cpu_set, || run(0, &Device::Cpu));
+                let (ours, attended) = AdapterSet::with(gpu_set, || run(1, &gpu()));
+                let what = format!("{batch} x {tokens} x {inputs}, fp8 {fp8}, {which}");
+                let most = if fp8 { FP8_ATTENTION } else { 2.0 * TOLERANCE };
+                assert_close(&format!("attention of {what}"), &attended, &plain, most);
+                for (name, plain, ours) in [("q", q, ours.0), ("k", k, ours.1), ("v", v, ours.2)] {
+                    assert_close(&format!("{name} of {what}"), &ours, &plain, tolerance(fp8));
+                }
+            });
         }
     }
 }
@@ -173,19 +231,22 @@ fn a_single_stream() {
                     .attend()
                     .unwrap()
             };
-            let plain = run(&sides[0], &x, &Device::Cpu);
-            let ours = run(&sides[1], &there(&x, DType::BF16), &gpu());
-            let what = format!("{batch} x {tokens} x {inputs}, fp8 {fp8}");
-            let columns = |t: &Tensor, start, count| t.narrow(2, start, count).unwrap();
-            let width = 2 * HEAD_DIM;
-            let attended = if fp8 { FP8_ATTENTION } else { 2.0 * TOLERANCE };
-            for (start, count, tolerance) in
-                [(0, width, attended), (width, inner, 2.0 * tolerance(fp8))]
-            {
-                let what = format!("columns from {start} of {what}");
-                let part = |t| columns(t, start, count);
-                assert_close(&what, &part(&ours), &part(&plain), tolerance);
-            }
+            without_and_with_updates(&[&sides[0]], &[&sides[1]], |which, [cpu_set, gpu_set]| {
+                let plain = AdapterSet::with(cpu_set, || run(&sides[0], &x, &Device::Cpu));
+                let there = there(&x, DType::BF16);
+                let ours = AdapterSet::with(gpu_set, || run(&sides[1], &there, &gpu()));
+                let what = format!("{batch} x {tokens} x {inputs}, fp8 {fp8}, {which}");
+                let columns = |t: &Tensor, start, count| t.narrow(2, start, count).unwrap();
+                let width = 2 * HEAD_DIM;
+                let attended = if fp8 { FP8_ATTENTION } else { 2.0 * TOLERANCE };
+                for (start, count, tolerance) in
+                    [(0, width, attended), (width, inner, 2.0 * tolerance(fp8))]
+                {
+                    let what = format!("columns from {start} of {what}");
+                    let part = |t| columns(t, start, count);
+                    assert_close(&what, &part(&ours), &part(&plain), tolerance);
+                }
+            });
         }
     }
 }
@@ -200,10 +261,13 @@ fn swiglus() {
                 let (shift, scale) = (side.part(0), side.part(2));
                 project_swiglu(&side.normed(x, &shift, &scale)).unwrap()
             };
-            let what = format!("{batch} x {tokens} x {inputs}, fp8 {fp8}");
-            let plain = run(&sides[0], &x);
-            let ours = run(&sides[1], &there(&x, DType::BF16));
-            assert_close(&what, &ours, &plain, 2.0 * tolerance(fp8));
+            without_and_with_updates(&[&sides[0]], &[&sides[1]], |which, [cpu_set, gpu_set]| {
+                let plain = AdapterSet::with(cpu_set, || run(&sides[0], &x));
+                let there = there(&x, DType::BF16);
+                let ours = AdapterSet::with(gpu_set, || run(&sides[1], &there));
+                let what = format!("{batch} x {tokens} x {inputs}, fp8 {fp8}, {which}");
+                assert_close(&what, &ours, &plain, 2.0 * tolerance(fp8));
+            });
         }
     }
 }
@@ -219,11 +283,22 @@ fn gated_residuals() {
                 // The middle of a wider row.
                 let gates = random(&[entries, 3 * 512], DType::BF16);
                 let gate = |t: &Tensor| t.narrow(D::Minus1, 512, 512).unwrap();
-                let plain = gated_linear(&x, &gate(&gates), &sides[0].linear, &y).unwrap();
-                let [x, y, gates] = [x, y, gates].map(|t| there(&t, DType::BF16));
-                let ours = gated_linear(&x, &gate(&gates), &sides[1].linear, &y).unwrap();
-                let what = format!("{batch} x {tokens} x {inputs}, {entries} gates, fp8 {fp8}");
-                assert_close(&what, &ours, &plain, tolerance(fp8));
+                let here = [x, y, gates];
+                let there = here.each_ref().map(|t| there(t, DType::BF16));
+                let run = |side: &Side, [x, y, gates]: &[Tensor; 3]| {
+                    gated_linear(x, &gate(gates), &side.linear, y).unwrap()
+                };
+                without_and_with_updates(
+                    &[&sides[0]],
+                    &[&sides[1]],
+                    |which, [cpu_set, gpu_set]| {
+                        let plain = AdapterSet::with(cpu_set, || run(&sides[0], &here));
+                        let ours = AdapterSet::with(gpu_set, || run(&sides[1], &there));
+                        let what =
+                            format!("{batch} x {tokens} x {inputs}, {entries} gates, fp8 {fp8}");
+                        assert_close(&format!("{what}, {which}"), &ours, &plain, tolerance(fp8));
+                    },
+                );
             }
         }
     }
@@ -260,15 +335,18 @@ fn a_hopper_takes_the_blocks_of_the_7b_model() {
         let [_, side] = sides(3072, 9216 + 2 * 12_288, 1, fp8);
         let x = there(&random(&[1, 272, 3072], DType::BF16), DType::BF16);
         let (shift, scale) = (side.part(0), side.part(2));
-        let ready = side.normed(&x, &shift, &scale).ready().unwrap();
-        let factors = HeadFactors {
-            factors: ready.factors().expect("of one kind"),
-            bias: ready.bias(),
-            norms: &side.norms,
-            eps: EPS,
-        };
         let rope = table(272, &gpu());
-        let taken = kernels::project_jointly(&factors, heads, &rope, None).unwrap();
-        assert!(taken.is_some(), "fp8 {fp8}");
+        let set = updates(&[&side]);
+        for set in [None, Some(&set)] {
+            let ready = AdapterSet::with(set, || side.normed(&x, &shift, &scale).ready().unwrap());
+            let factors = HeadFactors {
+                factors: ready.factors().expect("of one kind"),
+                bias: ready.bias(),
+                norms: &side.norms,
+                eps: EPS,
+            };
+            let taken = kernels::project_jointly(&factors, heads, &rope, None).unwrap();
+            assert!(taken.is_some(), "fp8 {fp8}, updates {}", set.is_some());
+        }
     }
 }

@@ -1,0 +1,454 @@
+//! Which models `serve` has, by name, and how each is loaded.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use ovis_protocol::is_model_name;
+use ovis_protocol::limits::{MAX_MODELS, MAX_MODEL_NAME_BYTES};
+
+use super::error::CliError;
+use super::loading;
+use super::lora_dir_args::LoraDirArgs;
+use super::model_args::{check_precision, DeviceArgs, ModelArgs};
+use super::precision::Precision;
+use super::values::{parsed, seconds, whole_within, ValueError};
+use crate::checkpoint::Checkpoint;
+use crate::device::{Backend, Catalog, LoadFailure, Retention, DEFAULT_MODEL};
+use crate::jobs::{JobCosts, Model};
+use crate::nn::Placement;
+use crate::pipeline::{
+    AdapterLibrary, Ask, Budget, Cost, Costs, Outline, Parameters, Pipeline, Target,
+};
+
+/// Models beside the one of `--model`, and when models are unloaded.
+#[derive(Clone, Debug, Args)]
+pub struct ServedModels {
+    /// Name of the model in --model, by which jobs may ask for it.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = DEFAULT_MODEL,
+        value_parser = parsed(name),
+        allow_hyphen_values = true
+    )]
+    name: String,
+    /// Another model that jobs may ask for by its name. After the name and its path, which may be
+    /// left out, follow `precision=P`, `transformer=F`, `text-encoder=F`, `vae=F` and `tokenizer=F`,
+    /// with commas between them. What is left out is as for the model in --model. It is loaded when
+    /// a job asks for it; if memory is short, the model that was not used for longest gives way. May
+    /// be repeated.
+    #[arg(
+        long,
+        value_name = "NAME=PATH[,KEY=VALUE]",
+        value_parser = parsed(Also::parse),
+        allow_hyphen_values = true
+    )]
+    also: Vec<Also>,
+    /// Most models that are loaded at a time. The default is as many as fit.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = whole_within(1, MAX_MODELS),
+        allow_hyphen_values = true
+    )]
+    max_loaded: Option<usize>,
+    /// Seconds after which a model without jobs is unloaded. The next job loads it again.
+    #[arg(
+        long,
+        value_name = "off|SECONDS",
+        default_value = "off",
+        value_parser = parsed(UnloadAfter::parse),
+        allow_hyphen_values = true
+    )]
+    unload_after: UnloadAfter,
+}
+
+/// The `--unload-after` argument.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct UnloadAfter(Option<f64>);
+
+impl UnloadAfter {
+    fn parse(text: &str) -> Result<Self, ValueError> {
+        match text.trim() {
+            "off" => Ok(Self(None)),
+            text => match seconds(text) {
+                Ok(seconds) if seconds > 0.0 => Ok(Self(Some(seconds))),
+                _ => Err(ValueError::NotIdle),
+            },
+        }
+    }
+}
+
+fn name(text: &str) -> Result<String, AlsoError> {
+    match is_model_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err(AlsoError::Name(text.to_owned())),
+    }
+}
+
+/// One `--also` argument.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Also {
+    name: String,
+    path: Option<PathBuf>,
+    precision: Option<Precision>,
+    transformer: Option<PathBuf>,
+    text_encoder: Option<PathBuf>,
+    vae: Option<PathBuf>,
+    tokenizer: Option<PathBuf>,
+}
+
+/// Why an `--also` argument was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum AlsoError {
+    #[error(
+        "`{0}` is no name: use 1 to {MAX_MODEL_NAME_BYTES} of A-Z, a-z, 0-9, `.`, `_` and `-`"
+    )]
+    Name(String),
+    #[error("it is not of the form NAME=PATH")]
+    NoName,
+    #[error(
+        "`{0}` is not precision, transformer, text-encoder, vae or tokenizer with `=` and a value"
+    )]
+    Key(String),
+    #[error("`{0}` is given twice")]
+    Twice(String),
+    #[error("`{0}` is not a precision: use {all}", all = precisions())]
+    Precision(String),
+}
+
+fn precisions() -> String {
+    let all = Precision::value_variants()
+        .iter()
+        .filter_map(ValueEnum::to_possible_value);
+    let all: Vec<_> = all.map(|value| value.get_name().to_owned()).collect();
+    all.join(", ")
+}
+
+impl Also {
+    fn parse(text: &str) -> Result<Self, AlsoError> {
+        let (given, rest) = text.split_once('=').ok_or(AlsoError::NoName)?;
+        let mut also = Self {
+            name: name(given)?,
+            ..Self::default()
+        };
+        for (at, item) in rest.split(',').enumerate() {
+            match item.split_once('=') {
+                Some((key, value)) if also.set(key, value)? => {}
+                // A path may have an equals sign in it.
+                _ if at == 0 => also.path = (!item.is_empty()).then(|| item.into()),
+                _ => return Err(AlsoError::Key(item.to_owned())),
+            }
+        }
+        Ok(also)
+    }
+
+    /// Sets what a key names, and says whether there is such a key.
+    fn set(&mut self, key: &str, value: &str) -> Result<bool, AlsoError> {
+        let path = match key {
+            "precision" => {
+                let unknown = |_| AlsoError::Precision(value.to_owned());
+                let precision = Precision::from_str(value, true).map_err(unknown)?;
+                return match self.precision.replace(precision) {
+                    Some(_) => Err(AlsoError::Twice(key.to_owned())),
+                    None => Ok(true),
+                };
+            }
+            "transformer" => &mut self.transformer,
+            "text-encoder" => &mut self.text_encoder,
+            "vae" => &mut self.vae,
+            "tokenizer" => &mut self.tokenizer,
+            _ => return Ok(false),
+        };
+        match path.replace(value.into()) {
+            _ if value.is_empty() => Err(AlsoError::Key(format!("{key}="))),
+            Some(_) => Err(AlsoError::Twice(key.to_owned())),
+            None => Ok(true),
+        }
+    }
+
+    /// The files, with those of the main model for what is left out. Another path's own parts come
+    /// before the main model's.
+    fn files(&self, main: &ModelArgs) -> ModelArgs {
+        let part = |own: &Option<PathBuf>, mains: &Option<PathBuf>| {
+            let inherited = mains.as_ref().filter(|_| self.path.is_none());
+            own.as_ref().or(inherited).cloned()
+        };
+        ModelArgs {
+            model: part(&self.path, &main.model),
+            transformer: part(&self.transformer, &main.transformer),
+            text_encoder: part(&self.text_encoder, &main.text_encoder),
+            vae: part(&self.vae, &main.vae),
+            tokenizer: part(&self.tokenizer, &main.tokenizer),
+        }
+    }
+}
+
+/// A model's files, and where and how it is loaded.
+#[derive(Clone)]
+struct Source {
+    files: ModelArgs,
+    or_demo: bool,
+    placement: Placement,
+    /// Most bytes of the GPU's memory; `None` for what is free.
+    vram: Option<u64>,
+    host_memory: Option<u64>,
+    adapters: Arc<AdapterLibrary>,
+    adapter_memory: u64,
+}
+
+/// What is served: all models, the memory that those which are loaded leave for jobs, and the
+/// adapters of the main one.
+pub struct Served {
+    /// The models, of which the main one is loaded.
+    pub catalog: Catalog<Pipeline>,
+    /// The memory for jobs.
+    pub budget: Budget,
+    /// The adapters that clients may name, fitted to the main model.
+    pub adapters: Arc<AdapterLibrary>,
+}
+
+fn say(line: &str) {
+    tracing::info!("{line}");
+}
+
+impl Source {
+    fn open(&self) -> Result<Checkpoint, CliError> {
+        Ok(self.files.open_or_demo(self.or_demo, say)?)
+    }
+
+    fn load(&self, checkpoint: &Checkpoint) -> Result<Pipeline, CliError> {
+        let native = checkpoint.native_size();
+        let plan = (self.vram, Target::image(native, native));
+        let pipeline = loading::load(checkpoint, &self.placement, plan, say)?;
+        loading::warm_up(&pipeline, say)?;
+        Ok(pipeline
+            .with_library(self.adapters.clone())
+            .with_adapter_memory(self.adapter_memory)
+            .with_host_memory(self.host_memory))
+    }
+
+    /// Loads the model again, after it was unloaded.
+    fn reload(&self) -> Result<Pipeline, LoadFailure> {
+        let failure = |error: CliError, lacks_memory: bool| LoadFailure {
+            reason: error.message,
+            hint: error.hint,
+            lacks_memory,
+        };
+        let checkpoint = self.open().map_err(|error| failure(error, false))?;
+        let fit = Parameters::of(&checkpoint).check_fit(&self.placement);
+        fit.map_err(|error| failure(error.into(), true))?;
+        self.load(&checkpoint).map_err(|error| {
+            let text = error.message.to_ascii_lowercase();
+            let lacks_memory = text.contains("out of memory") || text.contains("out_of_memory");
+            failure(error, lacks_memory)
+        })
+    }
+
+    /// The costs of the model's jobs. On a CPU whose jobs have a memory of their own, the weights
+    /// take none of it.
+    fn costs(&self, costs: Costs, weights: u64) -> Arc<dyn JobCosts> {
+        let is_apart = self.placement.device.is_cpu() && self.host_memory.is_some();
+        let weights = if is_apart { 0 } else { weights };
+        Arc::new(WithWeights { costs, weights })
+    }
+}
+
+/// What a model's jobs take, and what its weights do.
+struct WithWeights {
+    costs: Costs,
+    weights: u64,
+}
+
+impl JobCosts for WithWeights {
+    fn cost(&self, ask: Ask) -> Cost {
+        self.costs.cost(ask)
+    }
+
+    fn weights(&self) -> u64 {
+        self.weights
+    }
+}
+
+impl ServedModels {
+    /// Opens all models and loads the main one, within `vram` bytes of the GPU's memory.
+    ///
+    /// # Errors
+    /// A name is given twice, a model cannot be opened, or the main one cannot be loaded.
+    pub fn load(
+        &self,
+        files: &ModelArgs,
+        or_demo: bool,
+        (device, vram): (&DeviceArgs, Option<u64>),
+        lora: &LoraDirArgs,
+    ) -> Result<Served, CliError> {
+        self.check()?;
+        let placement = device.placement(say)?;
+        let checkpoint = files.open_or_demo(or_demo, say)?;
+        let adapters = lora.library(&checkpoint, files.model.as_deref());
+        let main = Source {
+            files: files.clone(),
+            or_demo,
+            placement,
+            vram,
+            host_memory: device.host_memory(),
+            adapters: adapters.clone(),
+            adapter_memory: lora.memory(),
+        };
+        // The others are opened first, so that a wrong path is reported before anything is loaded.
+        let others = self.also.iter().map(|also| self.other(also, &main, lora));
+        let others = others.collect::<Result<Vec<_>, _>>()?;
+        let weights = Parameters::of(&checkpoint).weights(&main.placement);
+        let pipeline = main.load(&checkpoint)?;
+        say(&loading::paths(&pipeline)?);
+        let model = Model::new(
+            &*self.name,
+            pipeline.capabilities(),
+            main.costs(pipeline.costs(), weights),
+            pipeline.weight_bytes(),
+        );
+        let retention = Retention {
+            most: self.max_loaded,
+            idle: self.unload_after.0.map(Duration::from_secs_f64),
+        };
+        let budget = pipeline.budget();
+        let reload = Box::new(move || main.reload());
+        let mut catalog = Catalog::new(model, pipeline, Some(reload), retention);
+        for (model, source) in others {
+            catalog.push(model, Box::new(move || source.reload()));
+        }
+        Ok(Served {
+            catalog,
+            budget,
+            adapters,
+        })
+    }
+
+    fn check(&self) -> Result<(), CliError> {
+        let names = self.also.iter().map(|also| &also.name);
+        let mut names: Vec<_> = names.chain([&self.name]).collect();
+        names.sort();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(CliError::new(
+                format!("two models are named `{}`", pair[0]),
+                "Give each --also another name, and another than --name.",
+            ));
+        }
+        match names.len() > MAX_MODELS {
+            true => Err(CliError::new(
+                format!("{} models are more than {MAX_MODELS}", names.len()),
+                "Start another worker for some of them.",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// A model beside the main one, without its weights.
+    fn other(
+        &self,
+        also: &Also,
+        main: &Source,
+        lora: &LoraDirArgs,
+    ) -> Result<(Model, Source), CliError> {
+        let named = |error: CliError| {
+            let message = format!("the model `{}`: {}", also.name, error.message);
+            CliError::new(message, error.hint)
+        };
+        let files = also.files(&main.files);
+        let or_demo = main.or_demo && also.path.is_none();
+        let checkpoint = files.open_or_demo(or_demo, say);
+        let checkpoint = checkpoint.map_err(|error| named(error.into()))?;
+        let source = Source {
+            adapters: lora.library(&checkpoint, main.files.model.as_deref()),
+            adapter_memory: lora.memory(),
+            files,
+            or_demo,
+            placement: match also.precision {
+                None => main.placement.clone(),
+                Some(precision) => {
+                    let device = main.placement.device.clone();
+                    check_precision(precision, &device).map_err(named)?;
+                    precision.placed(device)
+                }
+            },
+            vram: main.vram,
+            host_memory: main.host_memory,
+        };
+        let outline = Outline::of(&checkpoint, &source.placement);
+        let outline = outline.map_err(|error| named(error.into()))?;
+        say(&format!(
+            "`{}` is {} in {}, which is loaded when a job asks for it",
+            also.name, outline.capabilities.model, outline.capabilities.precision
+        ));
+        let costs = outline.costs.with_library(Some(source.adapters.clone()));
+        let costs = source.costs(costs, outline.weights);
+        let bytes = outline.file_bytes;
+        let model = Model::new(&*also.name, outline.capabilities, costs, bytes);
+        Ok((model, source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_models_are_read_from_one_argument() {
+        let also = Also::parse("fast=/models/ovis,precision=fp8,vae=/v.safetensors").unwrap();
+        let wanted = Also {
+            name: "fast".into(),
+            path: Some("/models/ovis".into()),
+            precision: Some(Precision::Fp8),
+            vae: Some("/v.safetensors".into()),
+            ..Also::default()
+        };
+        assert_eq!(also, wanted);
+        let bare = Also::parse("q4=transformer=/t.gguf,text-encoder=/e,tokenizer=/k").unwrap();
+        assert_eq!(bare.path, None);
+        assert_eq!(bare.transformer, Some("/t.gguf".into()));
+        assert_eq!(Also::parse("half=,precision=BF16").unwrap().path, None);
+        assert_eq!(Also::parse("x=/a=b").unwrap().path, Some("/a=b".into()));
+        for (text, error) in [
+            ("fast", AlsoError::NoName),
+            ("=x", AlsoError::Name(String::new())),
+            ("a b=x", AlsoError::Name("a b".into())),
+            ("a=x,y", AlsoError::Key("y".into())),
+            ("a=x,size=y", AlsoError::Key("size=y".into())),
+            ("a=x,vae=", AlsoError::Key("vae=".into())),
+            ("a=x,vae=1,vae=2", AlsoError::Twice("vae".into())),
+            ("a=x,precision=f8", AlsoError::Precision("f8".into())),
+        ] {
+            assert_eq!(Also::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_the_main_models() {
+        let main = ModelArgs {
+            model: Some("/main".into()),
+            transformer: None,
+            text_encoder: Some("/encoder".into()),
+            vae: None,
+            tokenizer: None,
+        };
+        let files = |text| Also::parse(text).unwrap().files(&main);
+        let same = files("a=,transformer=/t");
+        assert_eq!(same.model, main.model);
+        assert_eq!(same.text_encoder, main.text_encoder);
+        assert_eq!(same.transformer, Some("/t".into()));
+        let other = files("a=/other");
+        assert_eq!(other.model, Some("/other".into()));
+        assert_eq!(other.text_encoder, None);
+    }
+
+    #[test]
+    fn idle_times_are_seconds_or_off() {
+        assert_eq!(UnloadAfter::parse("off"), Ok(UnloadAfter(None)));
+        assert_eq!(UnloadAfter::parse("90"), Ok(UnloadAfter(Some(90.0))));
+        for text in ["0", "-1", "soon", "nan", ""] {
+            assert_eq!(UnloadAfter::parse(text), Err(ValueError::NotIdle), "{text}");
+        }
+    }
+}
