@@ -10,7 +10,7 @@ async def comfy_entrypoint():
     from comfy.cli_args import args
     from server import PromptServer
 
-    from .nodes import OvisExtension, choices, replacements
+    from .nodes import OvisExtension, choices, free, replacements
     from .nodes.comfyui import folders
     from .routes import adapters, language, prompts, remote, workers
     from .settings import private_folder
@@ -29,6 +29,11 @@ async def comfy_entrypoint():
     prompts.add_routes(routes, here.user)
     adapters.add_routes(routes, folders)
     workers.add_routes(
-        routes, folders, remote_settings=remote.may_edit(args), changed=choices.refresh
+        routes,
+        folders,
+        remote_settings=remote.may_edit(args),
+        changed=choices.refresh,
+        told=choices.note_models,
     )
+    free.install(folders)
     return OvisExtension()

@@ -92,6 +92,8 @@ class FakeWorker:
     """What its `/health` says otherwise than a healthy worker's."""
     born: float = field(default_factory=time.monotonic)
     """When its process began, by ``time.monotonic``."""
+    freed: int = 0
+    """How often it was asked to unload its models."""
     sessions: list[Session] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
 
@@ -127,6 +129,7 @@ class FakeWorker:
         app.router.add_get("/ws", self._serve)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_post("/free", self._free)
         self._device = asyncio.Lock()
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -173,8 +176,13 @@ class FakeWorker:
 
     async def _health(self, _: web.Request) -> web.Response:
         about = {"model": "no model", "device": "cpu", "precision": "f32"}
+        about["models"] = [{"name": name, "state": "resident"} for name in self.models]
         about |= {"queued": 0, "running": int(self._device.locked()), **self.health}
         return web.json_response(about)
+
+    async def _free(self, _: web.Request) -> web.Response:
+        self.freed += 1
+        return web.json_response({"unloading": list(self.models), "busy": []})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(text="ovis_device_bytes_used 6e9\novis_device_bytes_total 24e9\n")

@@ -4,6 +4,9 @@ by itself; lists of adapters; and what is said of missing ones."""
 from __future__ import annotations
 
 import hashlib
+import json
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -136,6 +139,50 @@ def test_no_path_leaves_the_folders(served: RealWorker, folder: Path) -> None:
     for name in ("../both.safetensors", str(folder / "both.safetensors"), "styles"):
         with pytest.raises(WorkerError, match=r"not an adapter's name|missing adapter"):
             denoise(served, named(name))
+
+
+def post(worker: RealWorker, content: bytes, **headers: str) -> tuple[int, str]:
+    """Uploads a file; returns status and body."""
+    request = urllib.request.Request(
+        f"http://{worker.address}/adapters", content, headers, method="POST"
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_clients_upload_adapters_that_fit(tiny: Path, folder: Path, tmp_path: Path) -> None:
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    log = tmp_path / "worker.log"
+    options = {"device": "cpu", "lora_dir": folder, "lora_uploads": uploads, "token": "t" * 32}
+    content = (folder / "both.safetensors").read_bytes()
+    key = hashlib.sha256(content).hexdigest()
+    with RealWorker(tiny / "diffusers", log, **options) as worker:
+        allowed = {"Authorization": f"Bearer {'t' * 32}"}
+        for _ in range(2):
+            status, body = post(worker, content, **allowed)
+            assert status == 201
+            wanted = {"name": f"{key}.safetensors", "hash": key, "bytes": len(content)}
+            assert json.loads(body) == wanted
+        names = {adapter.name for adapter in worker.client.adapters().result(60)}
+        assert names == {"both.safetensors", "styles/neon.safetensors", f"{key}.safetensors"}
+        # The same file under another name is the same adapter.
+        found = denoise(worker, named(f"{key}.safetensors"))
+        assert torch.equal(found, denoise(worker, named("both.safetensors")))
+        status, body = post(worker, (folder / "foreign.safetensors").read_bytes(), **allowed)
+        assert status == 422 and "1 of the 1 tensors" in body and "uploads" not in body
+        assert post(worker, b"x" * 100, **allowed)[0] == 422
+        assert post(worker, content)[0] == 401
+        assert post(worker, content, Origin="http://evil.example", **allowed)[0] == 403
+        assert sorted(path.name for path in uploads.iterdir()) == [f"{key}.safetensors"]
+
+
+def test_nothing_is_uploaded_unless_the_operator_wants_it(served: RealWorker) -> None:
+    status, body = post(served, b"x")
+    assert status == 403 and "--lora-uploads" in body
 
 
 def test_a_folder_that_is_none_is_refused(tiny: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 import fake_comfy
 from comfy_node.settings.config import ENVIRONMENT
 from comfy_node.texts import WorkerError
+from comfy_node.wire import Priority
 from comfy_node.worker import client as clients
 from fake_worker import WIDTH, FakeWorker
 
@@ -66,7 +67,7 @@ STACKS = {"none", "an empty list"}
 
 # The kinds of values that each input accepts. The image of 32 × 32 is valid for every IMAGE.
 NODES = {
-    "OvisWorker": {"worker": set(), "priority": set()},
+    "OvisWorker": {"worker": set(), "priority": set(), "model": {"an empty text"}},
     "OvisPromptTemplate": {
         "template": set(),
         **{box: PLAIN_TEXT for box in ("headline", "style", "subject", "colours")},
@@ -204,7 +205,8 @@ def pack(tmp_path_factory):
     patch.setattr(clients, "_clients", {})
     for name in ENVIRONMENT.values():
         patch.delenv(name, raising=False)
-    with fake_comfy.installed(tmp_path_factory.mktemp("comfyui")) as nodes, FakeWorker() as fake:
+    base, fake = tmp_path_factory.mktemp("comfyui"), FakeWorker(models=("default", "fast"))
+    with fake_comfy.installed(base) as nodes, fake:
         patch.setenv("OVIS_WORKER_URL", fake.url)
         listed = asyncio.run(nodes.OvisExtension().get_node_list())
         by_name = {node.define_schema().node_id: node for node in listed}
@@ -333,7 +335,7 @@ def test_what_comfyui_asks_before_a_node_runs_never_raises(pack, node, check, va
 
 
 def test_a_worker_comes_out_as_its_label_alone(pack):
-    for given in ({}, {"priority": "normal"}):
+    for given in ({}, {"priority": "normal"}, {"model": "default"}, {"model": ""}):
         (label,) = run(pack.nodes["OvisWorker"], **given)
         assert type(label) is str and label == "local"
 
@@ -344,6 +346,25 @@ def test_a_priority_goes_with_the_label_to_every_job(pack, priority):
     assert label == "local" and label.encode() == b"local"
     run(pack.nodes["OvisEncode"], worker=label, prompt=f"of {priority} priority")
     assert pack.worker.submitted[-1].options.priority.name == priority.upper()
+
+
+def test_a_model_goes_with_the_label_to_every_job(pack):
+    worker = pack.nodes["OvisWorker"]
+    (label,) = run(worker, model="fast", priority="high")
+    assert label == "local" and label.encode() == b"local"
+    run(pack.nodes["OvisEncode"], worker=label, prompt="for another model")
+    sent = pack.worker.submitted[-1].options
+    assert (sent.model, sent.priority) == ("fast", Priority.HIGH)
+    (label,) = run(worker, model="default")
+    run(pack.nodes["OvisEncode"], worker=label, prompt="for the default")
+    assert pack.worker.submitted[-1].options.model is None
+
+
+def test_a_model_that_the_worker_lacks_is_named_with_those_it_has(pack):
+    with pytest.raises(WorkerError) as error:
+        run(pack.nodes["OvisWorker"], model="slow")
+    assert error.value.message.endswith("no model called `slow`.")
+    assert error.value.hint.startswith("It has: default, fast.")
 
 
 # One interrupt for a whole list

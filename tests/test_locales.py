@@ -88,6 +88,7 @@ def test_every_option_of_ours_has_a_chinese_name_of_its_own():
         ("OvisContactSheet", "columns"): set(contact_sheet.AXES),
         ("OvisKSampler", "quality"): {"steps as set", "preview: 20 steps", "final: 50 steps"},
         ("OvisWorker", "priority"): {priority.name.lower() for priority in Priority},
+        ("OvisWorker", "model"): {"default"},
     }
     named = evaluate("chinese_names.js", "m.OPTIONS")
     said = {(node, name): labels for node in named for name, labels in named[node].items()}

@@ -246,7 +246,7 @@ def test_a_model_that_cannot_be_loaded_fails_its_jobs_and_no_others(tiny, alone,
     [
         ({"also": "fine"}, "it is not of the form NAME=PATH"),
         ({"also": "a b=/x"}, "`a b` is no name"),
-        ({"also": "a=/x,precision=f7"}, "is not a precision: use f32, bf16, fp8"),
+        ({"also": "a=/x,precision=f7"}, "is not a precision: use f32, bf16, fp8, "),
         ({"also": "default="}, "two models are named `default`"),
         ({"also": "a=/nowhere/at/all"}, "the model `a`: "),
         ({"also": "a=precision=fp8"}, "the model `a`: --precision fp8 takes an NVIDIA GPU"),

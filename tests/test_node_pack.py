@@ -88,6 +88,7 @@ def test_there_is_a_workflow_for_each_purpose():
         "ovis_contact_sheet",
         "ovis_image_to_image",
         "ovis_inpaint_headline",
+        "ovis_lora",
         "ovis_native_mix",
         "ovis_poster",
         "ovis_poster_template",

@@ -56,26 +56,48 @@ def describe(value: object) -> str:
     return say("a value of type {kind}", kind=kind)
 
 
+DEFAULT_MODEL = "default"
+"""The value of the widget for the worker's default model, whatever its name is."""
+
+
 class WorkerChoice(str):
-    """A worker's label, together with the priority that its jobs get."""
+    """A worker's label, together with the priority and the model that its jobs get."""
 
     priority: wire.Priority
+    model: str | None
 
-    def __new__(cls, label: str, priority: wire.Priority) -> WorkerChoice:
-        """A label that code which knows no priorities can use as text."""
+    def __new__(cls, label: str, priority: wire.Priority, model: str | None) -> WorkerChoice:
+        """A label that code which knows neither priorities nor models can use as text."""
         choice = super().__new__(cls, label)
         choice.priority = priority
+        choice.model = model
         return choice
 
 
-def with_priority(label: str, priority: wire.Priority) -> str:
-    """The label as the Ovis Worker node passes it on: plain text for the normal priority."""
-    return label if priority is wire.Priority.NORMAL else WorkerChoice(label, priority)
+def with_choices(label: str, priority: wire.Priority, model: str | None) -> str:
+    """The label as the Ovis Worker node passes it on: plain text if there is nothing to add."""
+    if priority is wire.Priority.NORMAL and model is None:
+        return label
+    return WorkerChoice(label, priority, model)
 
 
 def worker_priority(value: object) -> wire.Priority:
     """The priority that comes with a worker's label; a label without one means the normal one."""
     return value.priority if isinstance(value, WorkerChoice) else wire.Priority.NORMAL
+
+
+def worker_model(value: object) -> str | None:
+    """The model that comes with a worker's label; a label without one means the default."""
+    return value.model if isinstance(value, WorkerChoice) else None
+
+
+def model_name(name: str, value: object) -> str | None:
+    """The name of a model, or ``None`` for the worker's default model."""
+    if isinstance(value, str) and value in ("", DEFAULT_MODEL):
+        return None
+    if isinstance(value, str) and wire.is_model_name(value):
+        return value
+    raise refusal(name, value, say("a model's name"), say("Choose one of the list."))
 
 
 def worker_label(value: object) -> str:

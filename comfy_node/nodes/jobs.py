@@ -18,7 +18,7 @@ from ..wire import WireTensor
 from ..worker import tracing
 from ..worker.job import JobEvent, JobResult, Notice
 from .comfyui import client_of
-from .inputs import finite, worker_priority
+from .inputs import finite, worker_model, worker_priority
 
 POLL_SECONDS = 0.05
 """How often ComfyUI's interrupt flag is read, and the maximum delay of progress."""
@@ -63,7 +63,7 @@ def job_options(worker: object, span: tracing.Span | None = None) -> wire.JobOpt
     The client adds what depends on the worker, such as whether states are sent.
     """
     trace = span.traceparent if span else None
-    return wire.JobOptions(priority=worker_priority(worker), trace=trace)
+    return wire.JobOptions(worker_priority(worker), trace=trace, model=worker_model(worker))
 
 
 async def run_job(

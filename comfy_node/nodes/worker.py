@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from .. import wire
 from ..settings import lookup
 from ..settings.config import DEFAULT_LABEL
-from ..texts import WorkerError, page_language, printable, translated
+from ..texts import WorkerError, page_language, printable, say, translated
 from ..worker.errors import StartFailed
 from . import choices, inputs
 from .comfyui import folders
@@ -57,18 +57,31 @@ class OvisWorker(io.ComfyNode):
                         "users of the worker.",
                     )
                 ),
+                io.Combo.Input(
+                    "model",
+                    options=choices.model_names(),
+                    default=inputs.DEFAULT_MODEL,
+                    optional=True,
+                    tooltip="Which of the worker's models to use, by its name. `default` is the "
+                    "one that the worker was started with.",
+                ),
             ],
             outputs=[Worker.Output(display_name="worker")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, worker: object) -> bool:
-        """Accepts any label; an unknown one is reported on execution, with a hint."""
+    def validate_inputs(cls, worker: object, model: object = inputs.DEFAULT_MODEL) -> bool:
+        """Accepts any label and model; an unknown one is reported on execution, with a hint."""
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, worker: object, priority: object = "normal") -> object:
+    def fingerprint_inputs(
+        cls,
+        worker: object,
+        priority: object = "normal",
+        model: object = inputs.DEFAULT_MODEL,
+    ) -> object:
         """Changes with the settings of the label, so that the node runs again."""
         if not isinstance(worker, str):
             return None  # a linked input, whose value is not known before execution
@@ -78,9 +91,12 @@ class OvisWorker(io.ComfyNode):
             return error.message
 
     @classmethod
-    async def execute(cls, worker: str, priority: str = "normal") -> io.NodeOutput:
-        """Connects to the worker, and passes its label and the priority on to the other nodes."""
+    async def execute(
+        cls, worker: str, priority: str = "normal", model: str = inputs.DEFAULT_MODEL
+    ) -> io.NodeOutput:
+        """Connects to the worker, and passes its label and the choices on to the other nodes."""
         label = inputs.worker_label(worker)
+        name = inputs.model_name("model", model)
         chosen = wire.Priority[inputs.choice("priority", priority, PRIORITIES).upper()]
         config = lookup.resolve(label, folders())
         try:
@@ -88,8 +104,27 @@ class OvisWorker(io.ComfyNode):
         except StartFailed as error:
             raise StartFailed(error.message, "\n".join([error.hint, *config.missing])) from error
         can = hello.capabilities
-        told = printable(f"{can.model} on {can.device}, {can.precision}")
+        choices.note_models(one.name for one in can.models)
+        runs = can.model_of(name)
+        if runs is None:
+            raise _no_such_model(label, name, can)
+        told = printable(f"{runs.model} on {can.device}, {runs.precision}")
         language = page_language.current()
         missing = [translated(one, language) for one in config.missing]
         shown = {"ovis_worker": [told], "ovis_text": missing if config.is_on_this_machine else []}
-        return io.NodeOutput(inputs.with_priority(label, chosen), ui=shown)
+        return io.NodeOutput(inputs.with_choices(label, chosen, name), ui=shown)
+
+
+def _no_such_model(label: str, name: str | None, can: wire.Capabilities) -> WorkerError:
+    return WorkerError(
+        say(
+            "The worker `{label}` has no model called `{name}`.",
+            label=printable(label, 60),
+            name=name or inputs.DEFAULT_MODEL,
+        ),
+        say(
+            "It has: {names}. Another one is added with `serve --also NAME=PATH`.",
+            names=printable(", ".join(one.name for one in can.models), 200),
+        ),
+        wire.ErrorCode.MISSING_MODEL,
+    )

@@ -30,11 +30,13 @@ def add_routes(
     *,
     remote_settings: bool = False,
     changed: Callable[[], None] = lambda: None,
+    told: Callable[[list[str]], None] = lambda _: None,
 ) -> None:
     """Adds the routes; ``folders`` returns ComfyUI's folders.
 
     With ``remote_settings``, this ComfyUI's pages on other machines may change addresses and
     tokens, but nothing that names a program or a path. After a change, ``changed`` is called.
+    ``told`` is called with the names of a worker's models.
     """
 
     def config_of(request: web.Request) -> WorkerConfig:
@@ -53,12 +55,13 @@ def add_routes(
         here = folders()
         language = language_of(request)
         workers = [_listed(label, here, fields, language) for label in lookup.labels(here)]
-        told = {"may_edit": bool(fields), "fields": fields, "may_act": is_local(request)}
-        return web.json_response({"workers": workers, **told})
+        may = {"may_edit": bool(fields), "fields": fields, "may_act": is_local(request)}
+        return web.json_response({"workers": workers, **may})
 
     async def status(request: web.Request) -> web.Response:
         """A worker's status. A browser on another machine is not offered to start or stop it."""
         found = await query_status(config_of(request), may_act=is_local(request))
+        told(found.models)
         return web.json_response(found.as_json(language_of(request)))
 
     async def start(request: web.Request) -> web.Response:

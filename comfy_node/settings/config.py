@@ -52,6 +52,8 @@ class WorkerConfig:
     the system's authorities decide."""
     patience: float = DEFAULT_PATIENCE
     """How long a job waits for a worker that is away or full, in seconds."""
+    free: bool | None = field(default=None, compare=False)
+    """Whether ComfyUI's freeing of memory frees the worker's too; by default on this machine."""
     missing: tuple[str, ...] = field(default=(), compare=False)
     """Sentences on the files of weights that are in none of ComfyUI's folders, if the worker looks
     there."""
@@ -89,6 +91,11 @@ class WorkerConfig:
     def address(self) -> str:
         """``host:port``, for messages and for ``--listen``."""
         return self.endpoint.netloc
+
+    @property
+    def frees(self) -> bool:
+        """Whether the worker unloads its idle models when ComfyUI unloads its own."""
+        return self.is_on_this_machine if self.free is None else self.free
 
     @property
     def is_on_this_machine(self) -> bool:

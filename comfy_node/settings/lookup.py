@@ -6,7 +6,7 @@ each user's own setting, in the file ``ovis_worker.json`` in a folder that Comfy
 
     {"workers": {"local": {"url": "ws://127.0.0.1:7867", "token": "...",
                            "binary": "...", "model": "...", "args": ["--device", "cuda"],
-                           "fingerprint": "...", "patience": 600}}}
+                           "fingerprint": "...", "patience": 600, "free": true}}}
 
 For the label ``local``, the environment variables ``OVIS_WORKER_URL``, ``OVIS_WORKER_TOKEN``,
 ``OVIS_WORKER_BIN``, ``OVIS_WORKER_MODEL`` and ``OVIS_WORKER_FINGERPRINT`` override the file. A
@@ -99,6 +99,7 @@ def resolve(
         log=str(log) if log else None,
         fingerprint=clean_text(entry.get("fingerprint")),
         patience=float(entry.get("patience", DEFAULT_PATIENCE)),
+        free=entry.get("free"),
         missing=tuple(weights.missing(folders.weights)) if looks_here else (),
         folder=folders.private,
     )
@@ -164,6 +165,7 @@ def _from_file(label: str, folder: Path | None) -> dict | None:
         texts_are_texts
         and isinstance(entry.get("args", []), list)
         and _is_patience(entry.get("patience", DEFAULT_PATIENCE))
+        and isinstance(entry.get("free"), bool | None)
     ):
         raise WorkerError(
             say(
@@ -173,8 +175,8 @@ def _from_file(label: str, folder: Path | None) -> dict | None:
             ),
             say(
                 'The format is {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, '
-                '"args": [TEXT], "fingerprint": TEXT, "patience": SECONDS}}; all fields are '
-                "optional."
+                '"args": [TEXT], "fingerprint": TEXT, "patience": SECONDS, "free": true or '
+                "false}}; all fields are optional."
             ),
         )
     return {**entry, "args": [str(arg) for arg in entry.get("args", [])]}

@@ -115,7 +115,7 @@ def remove_from_elsewhere(folder: Path, label: str) -> None:
 def _entry_without_programs(folder: Path, label: str) -> dict:
     """The worker's entry; raises :class:`WorkerError` if it has more than another machine sets."""
     entry = read_entries(folder).get(label, {})
-    if not isinstance(entry, dict) or set(entry) - {*FIELDS_FROM_ELSEWHERE, "patience"}:
+    if not isinstance(entry, dict) or set(entry) - {*FIELDS_FROM_ELSEWHERE, "patience", "free"}:
         raise WorkerError(
             say(
                 "The settings of the worker `{label}` name a program, a path or arguments.",

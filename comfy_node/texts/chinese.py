@@ -114,6 +114,14 @@ CHINESE = {
     "a {kind} of length {count}": "长度为 {count} 的 {kind}",
     "a value of type {kind}": "类型为 {kind} 的值",
     "a worker's label": "Ovis 服务的标签",
+    "a model's name": "模型的名称",
+    "Choose one of the list.": "请从列表中选择。",
+    "The worker `{label}` has no model called `{name}`.": (
+        "Ovis 服务“{label}”没有名为“{name}”的模型。"
+    ),
+    "It has: {names}. Another one is added with `serve --also NAME=PATH`.": (
+        "它有：{names}。可以用 `serve --also NAME=PATH` 添加其他模型。"
+    ),
     "Connect the output of an Ovis Worker.": "请连接“Ovis 服务”节点的输出。",
     "a whole number from {least} to {most}": "{least} 到 {most} 的整数",
     "a number from {least:g} to {most:g}": "{least:g} 到 {most:g} 的数",
@@ -315,9 +323,9 @@ CHINESE = {
         "无法解析 {path} 中的 Ovis 服务“{label}”。"
     ),
     'The format is {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": [TEXT], '
-    '"fingerprint": TEXT, "patience": SECONDS}}; all fields are optional.': (
+    '"fingerprint": TEXT, "patience": SECONDS, "free": true or false}}; all fields are optional.': (
         '格式为 {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": [TEXT], '
-        '"fingerprint": TEXT, "patience": SECONDS}}，'
+        '"fingerprint": TEXT, "patience": SECONDS, "free": true 或 false}}，'
         "每一项都可以省略。"
     ),
     "`{label}` is not a valid label for a worker.": "“{label}”不能用作 Ovis 服务的标签。",

@@ -6,10 +6,11 @@ import asyncio
 import json
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import aiohttp
 
+from .. import wire
 from ..settings.config import WorkerConfig
 from ..texts import WorkerError, printable, say
 from . import process as worker_process
@@ -36,6 +37,8 @@ class WorkerStatus:
     model: str | None = None
     device: str | None = None
     precision: str | None = None
+    models: list[str] = field(default_factory=list)
+    """The names of its models; the first is the default."""
     queued: int | None = None
     running: int | None = None
     memory_used: int | None = None
@@ -52,9 +55,7 @@ class WorkerStatus:
     def as_json(self, language: str = "en") -> dict:
         """The JSON for the browser, with the problem in its language."""
         problem = self.problem.text(language) if self.problem else ""
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {
-            "problem": problem
-        }
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {"problem": problem}
 
 
 async def query_status(config: WorkerConfig, *, may_act: bool = True) -> WorkerStatus:
@@ -106,6 +107,7 @@ async def _query(config: WorkerConfig, status: WorkerStatus) -> None:
         status.model, status.device = printable(said["model"], 200), printable(said["device"], 200)
         status.precision = printable(said["precision"], 20)
         status.queued, status.running = int(said["queued"]), int(said["running"])
+        status.models = _names(said.get("models", []))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         status.model = status.device = status.precision = None
         status.problem = _unexpected_page(config, code)
@@ -122,6 +124,13 @@ def _unexpected_page(config: WorkerConfig, code: int) -> WorkerError:
     if code == 200:
         return WorkerError(say("Another program answers at {address}.", address=config.address))
     return from_http_status(config, code)
+
+
+def _names(models: object) -> list[str]:
+    """The models' names in what `/health` says."""
+    listed = models if isinstance(models, list) else []
+    names = [str(one["name"]) for one in listed[: wire.MAX_MODELS] if isinstance(one, dict)]
+    return [name for name in names if wire.is_model_name(name)]
 
 
 def _bytes(text: str) -> int:

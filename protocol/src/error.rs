@@ -18,8 +18,8 @@ pub enum ErrorCode {
     InvalidRequest,
     /// `4`: The queue is full, and the job was not accepted.
     QueueFull,
-    /// `5`: The worker has no model of this name, or its checkpoint lacks a part that the job
-    /// needs.
+    /// `5`: The worker has no model or adapter of this name, or its checkpoint lacks a part that
+    /// the job needs.
     MissingModel,
     /// `6`: The job needs more memory than there is, or the device ran out of memory.
     OutOfMemory,

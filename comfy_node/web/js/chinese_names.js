@@ -49,6 +49,7 @@ export const OPTIONS = {
   },
   OvisWorker: {
     priority: { "low": "低", "normal": "普通", "high": "高" },
+    model: { "default": "默认" },
   },
   OvisKSampler: {
     quality: {

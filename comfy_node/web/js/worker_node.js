@@ -11,6 +11,17 @@ const NODE = "OvisWorker";
 const POLL_MILLISECONDS = 2000;
 const HEIGHT = 58;
 
+const DEFAULT_MODEL = "default"; // the value for the worker's first model, whatever its name is
+
+/** Lists the worker's models; a saved name stays, also while the worker is away. */
+function listModels(widget, status) {
+  if (!widget || !status.models?.length) return;
+  const names = [DEFAULT_MODEL, ...status.models.filter((name) => name !== DEFAULT_MODEL)];
+  if (!names.includes(widget.value)) names.push(widget.value);
+  if (names.join() === widget.options.values?.join()) return;
+  widget.options.values = names;
+}
+
 function setUp(node) {
   const label = widgetOf(node, "worker");
   if (!label) return;
@@ -36,6 +47,7 @@ function setUp(node) {
     const requested = label.value;
     const status = await statusOf(requested);
     if (requested !== label.value) return;
+    listModels(widgetOf(node, "model"), status);
     dot.style.background = colourOf(status);
     first.textContent = [stateOf(status), activityOf(status), paceOf(status)]
       .filter(Boolean).join(" · ");

@@ -27,6 +27,10 @@ pub struct LoraDirArgs {
         value_delimiter = LIST_SEPARATOR
     )]
     lora_dir: Vec<PathBuf>,
+    /// A folder for adapters that clients upload with `POST /adapters`, up to 2 GiB each. Each is
+    /// kept under its hash if it fits the model. Without, nothing can be uploaded.
+    #[arg(long, value_name = "DIR", env = "OVIS_WORKER_LORA_UPLOADS")]
+    lora_uploads: Option<PathBuf>,
     /// `off` lists and applies adapters of which some tensors fit nothing in the model, without
     /// those tensors.
     #[arg(long, value_enum, default_value_t = Strictness::On, value_name = "on|off")]
@@ -63,9 +67,11 @@ impl LoraDirArgs {
     /// # Errors
     /// The first that is none.
     pub fn check(&self) -> Result<(), CliError> {
-        match self.lora_dir.iter().find(|folder| !folder.is_dir()) {
-            Some(folder) => Err(CliError::new(
-                format!("--lora-dir is `{}`, which is no folder", folder.display()),
+        let dirs = self.lora_dir.iter().map(|dir| ("--lora-dir", dir));
+        let uploads = self.lora_uploads.iter().map(|dir| ("--lora-uploads", dir));
+        match dirs.chain(uploads).find(|(_, folder)| !folder.is_dir()) {
+            Some((option, folder)) => Err(CliError::new(
+                format!("{option} is `{}`, which is no folder", folder.display()),
                 "Name the folder that holds the adapters' files.",
             )),
             None => Ok(()),
@@ -87,7 +93,11 @@ impl LoraDirArgs {
         }
         let strict = self.lora_strict == Strictness::On;
         let parts = AdaptedCheckpoint::of(checkpoint);
-        Arc::new(AdapterLibrary::new(folders, parts, strict))
+        let library = AdapterLibrary::new(folders, parts, strict);
+        Arc::new(match &self.lora_uploads {
+            Some(folder) => library.with_uploads(folder.clone()),
+            None => library,
+        })
     }
 }
 

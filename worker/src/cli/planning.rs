@@ -4,10 +4,13 @@ use candle_core::Device;
 
 use super::error::CliError;
 use super::precision::Precision;
-use crate::nn::{block_path, check_fp8, device_memory, BlockPath, Placement};
+use crate::nn::{
+    block_path, check_fp8, device_memory, limit_memory, link_speed, pool_memory, process_memory,
+    BlockPath, Placement, Residence,
+};
 use crate::pipeline::{
     device_memory_left, free_host_memory, plan, shown_bytes, Facts, HostFacts, Impossible, Machine,
-    MemoryReport, Sizes, Storage, Target,
+    MemoryReport, Parameters, Sizes, Storage, Target,
 };
 
 /// Memory in GiB of the cards that many people have.
@@ -18,12 +21,6 @@ const STEPS: usize = 50;
 
 /// Bytes that the driver's context, kernels and libraries take, before they are measured.
 const OVERHEAD: u64 = 900 << 20;
-
-/// Whether weights that have no room on the GPU can stream.
-const STREAMS: bool = false;
-
-/// Whether the text encoder's table stays in host memory.
-const TABLE_ON_HOST: bool = false;
 
 /// Least GPU memory that `auto` leaves to other programs: a part of all, and bytes.
 const RESERVE: (u64, u64) = (16, 768 << 20);
@@ -56,7 +53,7 @@ impl Assumed {
                 free: free_host_memory(),
                 may_pin: true,
             },
-            table_on_host: TABLE_ON_HOST,
+            table_on_host: true,
         }
     }
 }
@@ -128,6 +125,11 @@ impl Planner {
                 BlockPath::Own { .. }
             );
         let machine = self.assumed.machine(budget, has_own_products);
+        let measured = self.gpu.as_ref().and_then(overhead).unwrap_or(0);
+        let machine = Machine {
+            overhead: machine.overhead.max(measured),
+            ..machine
+        };
         let storage = Storage::of(&placement);
         self.sizes.facts(&storage, &machine, self.target, STEPS)
     }
@@ -140,82 +142,133 @@ impl Planner {
         let facts = self.facts(precision, budget);
         match plan(&facts) {
             Ok(plan) => Ok(MemoryReport::new(&facts, &plan)),
-            Err(why) => {
-                let others = self.precisions().into_iter();
-                let others = others.filter(|&other| other != precision);
-                Err(why.with_precisions(others.map(|other| self.facts(other, budget))))
-            }
+            Err(why) => Err(self.with_nearest(why, precision)),
         }
     }
 
-    /// The plan that a model is loaded by.
-    ///
-    /// # Errors
-    /// There is none, or it takes what the loader cannot do.
-    fn carried_out(&self, precision: Precision, budget: u64) -> Result<MemoryReport, CliError> {
-        let report = self.plan(precision, budget)?;
-        if STREAMS || report.is_resident() {
-            return Ok(report);
-        }
-        let stays = |other: &Precision| {
-            let report = self.plan(*other, budget);
-            report.is_ok_and(|report| report.is_resident())
-        };
-        let other = self.precisions().into_iter().find(stays);
-        Err(CliError::new(
-            format!(
-                "{} within {} of GPU memory {}, and weights cannot stream yet",
-                report.precision,
-                shown_bytes(budget),
-                report.summary()
-            ),
-            match other {
-                Some(other) => format!("With --precision {} all weights stay.", other.name()),
-                None => "Give a larger budget, or use a GPU with more memory.".into(),
-            },
-        ))
+    /// A refusal that names the other precisions with which there is a plan.
+    fn with_nearest(&self, why: Impossible, precision: Precision) -> Impossible {
+        let (budget, others) = (why.budget, self.precisions().into_iter());
+        let others = others.filter(|&other| other != precision);
+        why.with_precisions(others.map(|other| self.facts(other, budget)))
     }
 }
 
-/// The plan of a model that is about to be loaded, within `vram` bytes or what is free. `None` on a
-/// CPU, which has no such budget: `say` is told if one is given. `None` also without a budget where
-/// what is free is too little for a plan with all weights on the GPU.
+/// What a model is loaded for.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal {
+    /// Most bytes of the GPU's memory; `None` for what is free.
+    pub vram: Option<u64>,
+    /// The images that it is to make.
+    pub target: Target,
+    /// Most bytes a second that stream; `None` for the GPU's own speed.
+    pub link: Option<f64>,
+}
+
+/// How a model is to be loaded.
+pub struct Loading {
+    /// Which weights stay on the device.
+    pub residence: Residence,
+    /// The plan, on a GPU.
+    pub report: Option<MemoryReport>,
+}
+
+/// Plans how a model is loaded, within the goal's budget or what is free, and limits what tensors
+/// take to the budget. Without a budget, everything stays on the GPU if there is room. On a CPU
+/// everything stays too; `say` is told if a budget is given, which it has none of.
 ///
 /// # Errors
-/// The model does not fit the budget.
+/// The model does not fit, or the GPU fails.
 pub fn for_loading(
     sizes: Sizes,
+    parameters: Parameters,
     placement: &Placement,
-    vram: Option<u64>,
-    target: Target,
+    goal: &Goal,
     say: &(impl Fn(&str) + ?Sized),
-) -> Result<Option<MemoryReport>, CliError> {
-    if placement.device.is_cpu() {
-        if vram.is_some() {
+) -> Result<Loading, CliError> {
+    let fits = parameters.check_fit(placement);
+    let gpu = &placement.device;
+    if gpu.is_cpu() {
+        fits?;
+        if goal.vram.is_some() {
             say("--vram is a budget of GPU memory and has no effect on a CPU; --memory limits what jobs take there");
         }
-        return Ok(None);
+        return Ok(Loading {
+            residence: Residence::ALL,
+            report: None,
+        });
     }
-    let precision = Precision::of(placement);
-    let planner = Planner::of_gpu(sizes, target, &placement.device);
-    let report = match vram {
-        None => match free_budget(&placement.device) {
-            Some(free) => planner
-                .plan(precision, free)
-                .ok()
-                .filter(MemoryReport::is_resident),
-            None => None,
-        },
-        Some(budget) => Some(planner.carried_out(precision, budget)?),
+    let free = free_budget(gpu);
+    let budget = match (goal.vram, free) {
+        (Some(given), Some(free)) if given > free + RESERVE.1 => {
+            let (given, there) = (shown_bytes(given), shown_bytes(free));
+            say(&format!(
+                "--vram is {given}, and {there} is free: that is the budget"
+            ));
+            free
+        }
+        (Some(given), _) => given,
+        (None, Some(free)) => free,
+        // A driver that does not tell what is free has no plan either.
+        (None, None) => {
+            fits?;
+            return Ok(Loading {
+                residence: Residence::ALL,
+                report: None,
+            });
+        }
     };
-    if let (Some(report), Some(_)) = (&report, vram) {
-        let (budget, peak) = (shown_bytes(report.budget), shown_bytes(report.peak));
-        let summary = report.summary();
-        say(&format!(
-            "within {budget} of GPU memory {summary}, {peak} at the peak"
-        ));
+    let own = link_speed(gpu).map_err(crate::pipeline::Error::from)?;
+    let measured = own.unwrap_or(Assumed::USUAL.link);
+    let assumed = Assumed {
+        link: goal.link.map_or(measured, |most| measured.min(most)),
+        ..Assumed::USUAL
+    };
+    let planner = Planner {
+        gpu: Some(gpu.clone()),
+        ..Planner::of_card(sizes, goal.target, assumed)
+    };
+    let precision = Precision::of(placement);
+    let facts = planner.facts(precision, budget);
+    let plan = match plan(&facts) {
+        Ok(plan) => plan,
+        // What is left of a full GPU may do after all.
+        Err(_) if goal.vram.is_none() && fits.is_ok() => {
+            return Ok(Loading {
+                residence: Residence::ALL,
+                report: None,
+            })
+        }
+        Err(why) => return Err(planner.with_nearest(why, precision).into()),
+    };
+    let report = MemoryReport::new(&facts, &plan);
+    if goal.vram.is_none() && fits.is_ok() {
+        return Ok(Loading {
+            residence: Residence::ALL,
+            report: report.is_resident().then_some(report),
+        });
     }
-    Ok(report)
+    let room = budget.saturating_sub(report.overhead);
+    let limited = limit_memory(gpu, Some(room)).map_err(crate::pipeline::Error::from)?;
+    let (shown, peak) = (shown_bytes(budget), shown_bytes(report.peak));
+    let summary = report.summary();
+    let enforced = match limited {
+        true => "",
+        false => "; this driver enforces no limit",
+    };
+    say(&format!(
+        "within {shown} of GPU memory {summary}, {peak} at the peak{enforced}"
+    ));
+    Ok(Loading {
+        residence: plan.residence(),
+        report: Some(report),
+    })
+}
+
+/// Bytes that the process takes of a GPU's memory beside tensors; `None` if the driver does not tell.
+fn overhead(gpu: &Device) -> Option<u64> {
+    let own = process_memory(gpu)?.own?;
+    Some(own.saturating_sub(pool_memory(gpu)?.reserved))
 }
 
 /// The budget without `--vram`: what is free of a GPU's memory, without a reserve for the desktop
@@ -255,27 +308,20 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_streams_names_a_precision_that_stays() {
-        let planner = planner();
-        match planner.carried_out(Precision::Bf16, 16 << 30) {
-            Ok(report) => assert!(STREAMS && !report.is_resident()),
-            Err(error) => {
-                assert!(!STREAMS && error.message.contains("streams"), "{error}");
-                assert_eq!(error.hint, "With --precision fp8 all weights stay.");
-            }
-        }
-    }
-
-    #[test]
     fn a_cpu_has_no_such_budget() {
         let said = std::cell::RefCell::new(Vec::new());
         let sizes = || Sizes::of_geometry(&Geometry::ovis_image_7b());
         let placement = Precision::F32.placed(Device::Cpu);
         let say = |line: &str| said.borrow_mut().push(line.to_owned());
         for vram in [None, Some(1 << 30)] {
-            let target = Target::image(64, 64);
-            let report = for_loading(sizes(), &placement, vram, target, &say).unwrap();
-            assert!(report.is_none());
+            let goal = Goal {
+                vram,
+                target: Target::image(64, 64),
+                link: None,
+            };
+            let parameters = Parameters::default();
+            let made = for_loading(sizes(), parameters, &placement, &goal, &say).unwrap();
+            assert!(made.report.is_none() && made.residence == Residence::ALL);
         }
         let said = said.into_inner();
         assert!(

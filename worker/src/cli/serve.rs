@@ -259,9 +259,10 @@ async fn load(
     tokio::task::spawn_blocking(move || {
         let found = opened.clone();
         let load = move || {
-            let served = models.load(&files, or_demo, (&device, vram), &lora)?;
-            found.get_or_init(|| served.adapters);
-            Ok::<_, CliError>((served.catalog, served.budget))
+            let (models, budget, adapters) =
+                models.load(&files, or_demo, (&device, vram), &lora)?;
+            found.get_or_init(|| adapters);
+            Ok::<_, CliError>((models, budget))
         };
         let make = move |models, budget| {
             let jobs = match journal {

@@ -12,6 +12,7 @@ use super::error::CliError;
 use super::loading;
 use super::lora_dir_args::LoraDirArgs;
 use super::model_args::{check_precision, DeviceArgs, ModelArgs};
+use super::planning::Goal;
 use super::precision::Precision;
 use super::values::{parsed, seconds, whole_within, ValueError};
 use crate::checkpoint::Checkpoint;
@@ -19,7 +20,7 @@ use crate::device::{Backend, Catalog, LoadFailure, Retention, DEFAULT_MODEL};
 use crate::jobs::{JobCosts, Model};
 use crate::nn::Placement;
 use crate::pipeline::{
-    AdapterLibrary, Ask, Budget, Cost, Costs, Outline, Parameters, Pipeline, Target,
+    AdapterLibrary, Ask, Budget, Cost, Costs, MemoryReport, Outline, Parameters, Pipeline, Target,
 };
 
 /// Models beside the one of `--model`, and when models are unloaded.
@@ -120,9 +121,8 @@ enum AlsoError {
 }
 
 fn precisions() -> String {
-    let all = Precision::value_variants()
-        .iter()
-        .filter_map(ValueEnum::to_possible_value);
+    let all = Precision::value_variants().iter();
+    let all = all.filter_map(ValueEnum::to_possible_value);
     let all: Vec<_> = all.map(|value| value.get_name().to_owned()).collect();
     all.join(", ")
 }
@@ -195,19 +195,10 @@ struct Source {
     /// Most bytes of the GPU's memory; `None` for what is free.
     vram: Option<u64>,
     host_memory: Option<u64>,
+    /// The adapters that jobs may name, which all models share.
     adapters: Arc<AdapterLibrary>,
+    /// Bytes that adapters may keep between jobs.
     adapter_memory: u64,
-}
-
-/// What is served: all models, the memory that those which are loaded leave for jobs, and the
-/// adapters of the main one.
-pub struct Served {
-    /// The models, of which the main one is loaded.
-    pub catalog: Catalog<Pipeline>,
-    /// The memory for jobs.
-    pub budget: Budget,
-    /// The adapters that clients may name, fitted to the main model.
-    pub adapters: Arc<AdapterLibrary>,
 }
 
 fn say(line: &str) {
@@ -221,13 +212,17 @@ impl Source {
 
     fn load(&self, checkpoint: &Checkpoint) -> Result<Pipeline, CliError> {
         let native = checkpoint.native_size();
-        let plan = (self.vram, Target::image(native, native));
-        let pipeline = loading::load(checkpoint, &self.placement, plan, say)?;
+        let goal = Goal {
+            vram: self.vram,
+            target: Target::image(native, native),
+            link: None,
+        };
+        let pipeline = loading::load(checkpoint, &self.placement, &goal, say)?;
         loading::warm_up(&pipeline, say)?;
+        let pipeline = pipeline.with_host_memory(self.host_memory);
         Ok(pipeline
             .with_library(self.adapters.clone())
-            .with_adapter_memory(self.adapter_memory)
-            .with_host_memory(self.host_memory))
+            .with_adapter_memory(self.adapter_memory))
     }
 
     /// Loads the model again, after it was unloaded.
@@ -238,8 +233,11 @@ impl Source {
             lacks_memory,
         };
         let checkpoint = self.open().map_err(|error| failure(error, false))?;
-        let fit = Parameters::of(&checkpoint).check_fit(&self.placement);
-        fit.map_err(|error| failure(error.into(), true))?;
+        // Within a budget, what does not fit streams.
+        if self.vram.is_none() {
+            let fit = Parameters::of(&checkpoint).check_fit(&self.placement);
+            fit.map_err(|error| failure(error.into(), true))?;
+        }
         self.load(&checkpoint).map_err(|error| {
             let text = error.message.to_ascii_lowercase();
             let lacks_memory = text.contains("out of memory") || text.contains("out_of_memory");
@@ -273,7 +271,8 @@ impl JobCosts for WithWeights {
 }
 
 impl ServedModels {
-    /// Opens all models and loads the main one, within `vram` bytes of the GPU's memory.
+    /// Opens all models and loads the main one, within `vram` bytes of the GPU's memory. Returns
+    /// them, the memory that is left for jobs, and the adapters that jobs may name.
     ///
     /// # Errors
     /// A name is given twice, a model cannot be opened, or the main one cannot be loaded.
@@ -283,26 +282,27 @@ impl ServedModels {
         or_demo: bool,
         (device, vram): (&DeviceArgs, Option<u64>),
         lora: &LoraDirArgs,
-    ) -> Result<Served, CliError> {
+    ) -> Result<(Catalog<Pipeline>, Budget, Arc<AdapterLibrary>), CliError> {
         self.check()?;
-        let placement = device.placement(say)?;
         let checkpoint = files.open_or_demo(or_demo, say)?;
         let adapters = lora.library(&checkpoint, files.model.as_deref());
         let main = Source {
             files: files.clone(),
             or_demo,
-            placement,
+            placement: device.placement(say)?,
             vram,
             host_memory: device.host_memory(),
             adapters: adapters.clone(),
             adapter_memory: lora.memory(),
         };
         // The others are opened first, so that a wrong path is reported before anything is loaded.
-        let others = self.also.iter().map(|also| self.other(also, &main, lora));
+        let others = self.also.iter().map(|also| self.other(also, &main));
         let others = others.collect::<Result<Vec<_>, _>>()?;
         let weights = Parameters::of(&checkpoint).weights(&main.placement);
         let pipeline = main.load(&checkpoint)?;
         say(&loading::paths(&pipeline)?);
+        let planned = pipeline.memory_report().map(MemoryReport::weight_bytes);
+        let weights = planned.unwrap_or(weights);
         let model = Model::new(
             &*self.name,
             pipeline.capabilities(),
@@ -315,15 +315,11 @@ impl ServedModels {
         };
         let budget = pipeline.budget();
         let reload = Box::new(move || main.reload());
-        let mut catalog = Catalog::new(model, pipeline, Some(reload), retention);
+        let mut models = Catalog::new(model, pipeline, Some(reload), retention);
         for (model, source) in others {
-            catalog.push(model, Box::new(move || source.reload()));
+            models.push(model, Box::new(move || source.reload()));
         }
-        Ok(Served {
-            catalog,
-            budget,
-            adapters,
-        })
+        Ok((models, budget, adapters))
     }
 
     fn check(&self) -> Result<(), CliError> {
@@ -336,6 +332,12 @@ impl ServedModels {
                 "Give each --also another name, and another than --name.",
             ));
         }
+        if self.also.iter().any(|also| also.name == DEFAULT_MODEL) {
+            return Err(CliError::new(
+                format!("`{DEFAULT_MODEL}` stands for the model in --model"),
+                "Give the --also another name.",
+            ));
+        }
         match names.len() > MAX_MODELS {
             true => Err(CliError::new(
                 format!("{} models are more than {MAX_MODELS}", names.len()),
@@ -346,25 +348,14 @@ impl ServedModels {
     }
 
     /// A model beside the main one, without its weights.
-    fn other(
-        &self,
-        also: &Also,
-        main: &Source,
-        lora: &LoraDirArgs,
-    ) -> Result<(Model, Source), CliError> {
+    fn other(&self, also: &Also, main: &Source) -> Result<(Model, Source), CliError> {
         let named = |error: CliError| {
             let message = format!("the model `{}`: {}", also.name, error.message);
             CliError::new(message, error.hint)
         };
-        let files = also.files(&main.files);
-        let or_demo = main.or_demo && also.path.is_none();
-        let checkpoint = files.open_or_demo(or_demo, say);
-        let checkpoint = checkpoint.map_err(|error| named(error.into()))?;
         let source = Source {
-            adapters: lora.library(&checkpoint, main.files.model.as_deref()),
-            adapter_memory: lora.memory(),
-            files,
-            or_demo,
+            files: also.files(&main.files),
+            or_demo: main.or_demo && also.path.is_none(),
             placement: match also.precision {
                 None => main.placement.clone(),
                 Some(precision) => {
@@ -373,17 +364,20 @@ impl ServedModels {
                     precision.placed(device)
                 }
             },
-            vram: main.vram,
-            host_memory: main.host_memory,
+            ..main.clone()
         };
-        let outline = Outline::of(&checkpoint, &source.placement);
+        let checkpoint = source.open().map_err(named)?;
+        let outline = Outline::of(
+            &checkpoint,
+            &source.placement,
+            Some(source.adapters.clone()),
+        );
         let outline = outline.map_err(|error| named(error.into()))?;
         say(&format!(
             "`{}` is {} in {}, which is loaded when a job asks for it",
             also.name, outline.capabilities.model, outline.capabilities.precision
         ));
-        let costs = outline.costs.with_library(Some(source.adapters.clone()));
-        let costs = source.costs(costs, outline.weights);
+        let costs = source.costs(outline.costs, outline.weights);
         let bytes = outline.file_bytes;
         let model = Model::new(&*also.name, outline.capabilities, costs, bytes);
         Ok((model, source))

@@ -8,9 +8,10 @@ use crate::pipeline::{parse_bytes, NotBytes};
 /// How much of the GPU's memory the worker may take.
 #[derive(Clone, Debug, Args)]
 pub struct VramArgs {
-    /// Most GPU memory that the process may take, as nvidia-smi counts it, such as 12GiB. A model
-    /// that does not fit is refused with the numbers before it is loaded. `auto` is what is free.
-    /// `inspect --plan` tells what a budget means for a model.
+    /// Most GPU memory that the process may take, as nvidia-smi counts it, such as 12GiB. Weights
+    /// that have no room stay in host memory and stream; what cannot be done is refused with the
+    /// numbers before the model is loaded. `auto` is what is free. `inspect --plan` tells what a
+    /// budget means for a model.
     #[arg(
         long,
         value_name = "auto|SIZE",

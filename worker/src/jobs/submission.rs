@@ -20,6 +20,13 @@ pub struct Admitted {
     pub(super) model: Arc<Model>,
 }
 
+impl Admitted {
+    /// The model that runs the job.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+}
+
 /// What a client submits, once its tensors are complete.
 pub struct Submission {
     /// What to compute.

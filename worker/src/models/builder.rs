@@ -2,14 +2,18 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::assemble::{AssembleError, Assembler};
 use super::blocks;
+use super::origin::origin;
 use super::sites::Sites;
 use crate::checkpoint::{PartTensors, WeightsError};
-use crate::nn::{concat, Conv2d, GroupNorm, HeadNorms, Linear, Placement, QkBounds, WeightFormat};
+use crate::nn::{
+    concat, Conv2d, GroupNorm, HeadNorms, HostBytes, Linear, Placement, QkBounds, WeightFormat,
+};
 
 /// A module's position in a part's tree of names, and the device and types of its tensors.
 #[derive(Clone)]
@@ -42,6 +46,23 @@ impl<'a> Builder<'a> {
             prefix: self.path(&name.to_string()),
             ..self.clone()
         }
+    }
+
+    /// The same position, for tensors that stay on the host.
+    pub fn on_host(&self) -> Self {
+        let assembler = Assembler::new(&Device::Cpu, self.placement.weights);
+        Self {
+            assembler: Rc::new(assembler),
+            ..self.clone()
+        }
+    }
+
+    /// The result of placing what was built here on a device.
+    ///
+    /// # Errors
+    /// [`WeightsError::Device`] if that failed.
+    pub fn placed<T>(&self, result: candle_core::Result<T>) -> Built<T> {
+        result.map_err(|source| self.device_error(&self.prefix, source))
     }
 
     /// Device and types of the network.
@@ -127,7 +148,11 @@ impl<'a> Builder<'a> {
         let weight = at.part_of_layer("weight", &[outputs, inputs])?;
         let linear = Linear::in_format(weight, Some(bias), format)
             .map_err(|source| self.device_error(&self.path(name), source))?;
-        Ok(self.with_site(linear, &layers, inputs, format))
+        let origin = match format {
+            WeightFormat::Dense => self.origin(&layers, inputs)?,
+            _ => None,
+        };
+        Ok(self.with_site(linear.with_origin(origin), &layers, inputs, format))
     }
 
     /// Registers a linear layer that consists of several layers of the file.
@@ -175,8 +200,18 @@ impl<'a> Builder<'a> {
             .collect::<Built<Vec<_>>>()?;
         let parts: Vec<&Tensor> = weights.iter().collect();
         let weight = concat(&parts, 0).map_err(|source| self.device_error(&self.prefix, source))?;
-        let linear = Linear::new(weight, None);
+        let linear = Linear::new(weight, None).with_origin(self.origin(layers, inputs)?);
         Ok(self.with_site(linear, layers, inputs, WeightFormat::Dense))
+    }
+
+    /// Where the bytes of layers' weights can be read again as products take them.
+    fn origin(&self, layers: &[(&str, usize)], inputs: usize) -> Built<Option<Arc<dyn HostBytes>>> {
+        let mut tensors = Vec::with_capacity(layers.len());
+        for (name, outputs) in layers {
+            let weight = self.at(name).path("weight");
+            tensors.push(self.tensors.expect(&weight, &[*outputs, inputs])?);
+        }
+        Ok(origin(&tensors, self.placement.weights))
     }
 
     /// Layers of one input as a layer whose weight is in blocks: those of the files, unless the

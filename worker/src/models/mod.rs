@@ -3,8 +3,11 @@
 mod assemble;
 mod blocks;
 pub mod builder;
+mod embedding;
 pub mod mmdit;
+mod origin;
 pub mod qwen3;
 pub mod sites;
 pub mod step_cache;
+pub mod swapped;
 pub mod vae;

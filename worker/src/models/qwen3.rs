@@ -2,14 +2,17 @@
 //!
 //! Source: transformers `models/qwen3/modeling_qwen3.py`.
 
+use std::rc::Rc;
+
 use candle_core::{Result, Tensor};
 
 use super::builder::{Builder, Built};
+use super::embedding::EmbeddingTable;
 use super::sites::Sites;
 use crate::checkpoint::Qwen3Config;
 use crate::nn::{
-    add, attention, cast, embed, qk_norm_rope, rms_norm, swiglu, Blocks, HeadNorms, Heads, Linear,
-    Mask, Pairs, Placement, RopeTable,
+    add, attention, cast, qk_norm_rope, rms_norm, swiglu, Block, Blocks, Group, HeadNorms, Heads,
+    Linear, Mask, PagedBlocks, Pager, Pairs, Placement, RopeTable,
 };
 
 /// Grouped-query causal self-attention with per-head q and k norms.
@@ -84,32 +87,42 @@ impl Layer {
     }
 }
 
+impl Block for Layer {
+    fn pages(&mut self) -> Vec<Vec<&mut Linear>> {
+        vec![vec![
+            &mut self.attention.qkv,
+            &mut self.attention.output,
+            &mut self.up_gate,
+            &mut self.down,
+        ]]
+    }
+}
+
 /// The text encoder.
 pub struct Qwen3 {
     config: Qwen3Config,
     placement: Placement,
-    embeddings: Tensor,
+    embeddings: EmbeddingTable,
     layers: Blocks<Layer>,
     norm: Tensor,
     sites: Sites,
 }
 
 impl Qwen3 {
-    /// Builds the network.
+    /// Builds the network. `pager` moves its layers' weights, and knows which of them stay on the
+    /// device.
     ///
     /// # Errors
     /// A tensor is missing, misshapen or unreadable.
-    pub fn new(config: &Qwen3Config, at: &Builder) -> Built<Self> {
-        let mut layers = Vec::with_capacity(config.num_layers);
+    pub fn new(config: &Qwen3Config, at: &Builder, pager: &Rc<Pager>) -> Built<Self> {
+        let mut layers = Blocks::new(pager, Group::EncoderLayers);
         for i in 0..config.num_layers {
-            layers.push(Layer::new(&at.at("layers").at(i), config)?);
+            let at = at.at("layers").at(i);
+            at.placed(layers.push(Layer::new(&at, config)?))?;
         }
         Ok(Self {
-            embeddings: at.tensor(
-                "embed_tokens.weight",
-                &[config.vocab_size, config.hidden_size],
-            )?,
-            layers: Blocks::Resident(layers),
+            embeddings: EmbeddingTable::new(at, config.vocab_size, config.hidden_size)?,
+            layers,
             norm: at.tensor("norm.weight", &[config.hidden_size])?,
             placement: at.placement().clone(),
             config: config.clone(),
@@ -127,14 +140,39 @@ impl Qwen3 {
         &self.config
     }
 
-    /// Hidden states `[1, S, D]` after the final norm for one sequence of token ids. The sequence
-    /// is not padded: padding would come last, where the causal mask hides it from all others.
+    /// The layers, whose weights can be moved.
+    pub fn paged(&self) -> &dyn PagedBlocks {
+        &self.layers
+    }
+
+    /// Hidden states `[1, S, D]` after the final norm for each of some sequences of token ids. The
+    /// sequences are not padded: padding would come last, where the causal mask hides it from all
+    /// others. Each layer runs for all of them before the next layer does, so that its weights are
+    /// needed on the device once.
     ///
     /// # Errors
     /// An id is outside the vocabulary, or the operation was cancelled.
-    pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
-        let embedded = embed(&self.embeddings, ids)?;
-        let mut x = cast(&embedded, self.placement.compute())?.unsqueeze(0)?;
+    pub fn forward_all(&self, prompts: &[&[u32]]) -> Result<Vec<Tensor>> {
+        let mut running = prompts
+            .iter()
+            .map(|ids| self.begin(ids))
+            .collect::<Result<Vec<_>>>()?;
+        for i in 0..self.layers.len() {
+            self.layers.with(i, |layer| {
+                for (x, rope) in &mut running {
+                    *x = layer.forward(x, &self.config, rope)?;
+                }
+                Ok(())
+            })?;
+        }
+        let norm = |(x, _): &(Tensor, RopeTable)| rms_norm(x, &self.norm, self.config.rms_norm_eps);
+        running.iter().map(norm).collect()
+    }
+
+    /// A sequence's embeddings `[1, S, D]` and its rotary position embedding.
+    fn begin(&self, ids: &[u32]) -> Result<(Tensor, RopeTable)> {
+        let embedded = self.embeddings.rows(ids, &self.placement.device)?;
+        let x = cast(&embedded, self.placement.compute())?.unsqueeze(0)?;
         let positions: Vec<[f64; 1]> = (0..ids.len()).map(|i| [i as f64]).collect();
         let rope = RopeTable::new(
             &positions,
@@ -142,11 +180,6 @@ impl Qwen3 {
             self.config.rope_theta,
             &self.placement.device,
         )?;
-        for i in 0..self.layers.len() {
-            x = self
-                .layers
-                .with(i, |layer| layer.forward(&x, &self.config, &rope))?;
-        }
-        rms_norm(&x, &self.norm, self.config.rms_norm_eps)
+        Ok((x, rope))
     }
 }

@@ -2,11 +2,13 @@
 
 use candle_core::{Device, Result};
 
-use super::backend::fused;
+use super::backend::{fused, memory};
 use super::fused::Fused;
+use super::memory::{DeviceMemory, PoolBytes, ProcessBytes};
 use super::no_gpu::NoGpu;
 use super::operation::host_memory;
 use super::placement::Fp8Refusal;
+use super::stream::{Copier, HostCopier};
 
 /// Checks that the GPU of a number can be used. Call it before the device is opened: it opens CUDA's
 /// libraries.
@@ -65,4 +67,41 @@ pub fn available_memory(device: &Device) -> Option<u64> {
 pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
     let text = error.to_string().to_ascii_lowercase();
     text.contains("out_of_memory") || text.contains("out of memory")
+}
+
+/// What copies pages of weights to a device.
+///
+/// # Errors
+/// The device fails.
+pub fn copier(device: &Device) -> Result<Box<dyn Copier>> {
+    let of_device = memory().copier(device)?;
+    Ok(of_device.unwrap_or_else(|| Box::new(HostCopier)))
+}
+
+/// Limits the memory that tensors of this process take on a device; `None` removes the limit. An
+/// allocation above it fails like one that the device has no memory for. To be called before the
+/// first tensor. Returns `false` if the device has no such limit.
+///
+/// # Errors
+/// The driver fails.
+pub fn limit_memory(device: &Device, bytes: Option<u64>) -> Result<bool> {
+    memory().limit(device, bytes)
+}
+
+/// What tensors take of a device's memory; `None` if unknown, as on a CPU.
+pub fn pool_memory(device: &Device) -> Option<PoolBytes> {
+    memory().pool(device)
+}
+
+/// What processes take of a device's memory, as the driver's tools show it; `None` if unknown.
+pub fn process_memory(device: &Device) -> Option<ProcessBytes> {
+    memory().processes(device)
+}
+
+/// Measures how many bytes a second come from pinned host memory to a device; `None` on a CPU.
+///
+/// # Errors
+/// The device fails, or the host has no memory to pin.
+pub fn link_speed(device: &Device) -> Result<Option<f64>> {
+    memory().link(device)
 }

@@ -9,6 +9,7 @@ use super::fused::Factors;
 use super::norm::modulated_layer_norm;
 use super::placement::{Placement, WeightFormat};
 use super::scaled_rows::ScaledRows;
+use super::stream::HostBytes;
 use super::weight::{dense, packed, store, Input, PackedRows, Weight};
 
 /// `x W^T + b`, with what the current [`AdapterSet`](super::AdapterSet) changes in it.
@@ -16,6 +17,7 @@ use super::weight::{dense, packed, store, Input, PackedRows, Weight};
 pub struct Linear {
     base: Arc<dyn Weight>,
     bias: Option<Tensor>,
+    origin: Option<Arc<dyn HostBytes>>,
     id: LayerId,
 }
 
@@ -53,6 +55,7 @@ impl Linear {
         Self {
             base,
             bias,
+            origin: None,
             id: LayerId::new(),
         }
     }
@@ -60,6 +63,31 @@ impl Linear {
     /// The id that an adapter set knows the layer by. Clones of a layer share it.
     pub fn id(&self) -> LayerId {
         self.id
+    }
+
+    /// The same layer, whose [`bulk`](Self::bulk) has the bytes of `origin`, which can be read at
+    /// any time.
+    pub fn with_origin(self, origin: Option<Arc<dyn HostBytes>>) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// Where the bytes of [`bulk`](Self::bulk) can be read, if they are somewhere.
+    pub(super) fn origin(&self) -> Option<&Arc<dyn HostBytes>> {
+        self.origin.as_ref()
+    }
+
+    /// The large tensor of the weight, which can be kept elsewhere; `None` if the weight cannot leave
+    /// its device.
+    pub(super) fn bulk(&self) -> Option<&Tensor> {
+        self.base.bulk()
+    }
+
+    /// Replaces the large tensor of the weight by one of the same type and shape, and returns the
+    /// old one.
+    pub(super) fn move_bulk(&mut self, to: Tensor) -> Option<Tensor> {
+        let old = self.base.bulk()?.clone();
+        self.base = self.base.moved(to)?;
+        Some(old)
     }
 
     /// Maps `[.., in]` to `[.., out]` in the type of `x`.

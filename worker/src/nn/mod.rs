@@ -21,6 +21,7 @@ mod gradients;
 mod heads;
 mod latents;
 mod linear;
+mod memory;
 mod mlp;
 mod no_gpu;
 mod norm;
@@ -32,6 +33,7 @@ mod product;
 mod quantize;
 mod rope;
 mod scaled_rows;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod weight;
@@ -45,12 +47,12 @@ pub use block::{
     gated_linear, project_heads, project_jointly, project_swiglu, HeadProjection, JointProjection,
     Normed, ProjectedHeads,
 };
-pub use blocks::Blocks;
+pub use blocks::{Block, Blocks, PagedBlocks};
 pub use conv::{upsample_nearest, Conv2d, MAX_UNFOLDED};
 pub use copy::{concat, dense};
 pub use device::{
-    available_memory, check_fp8, check_gpu, device_memory, give_back_memory, is_out_of_memory,
-    keep_freed_memory,
+    available_memory, check_fp8, check_gpu, copier, device_memory, give_back_memory,
+    is_out_of_memory, keep_freed_memory, limit_memory, link_speed, pool_memory, process_memory,
 };
 pub use embedding::{embed, timestep_embedding};
 pub use footprint::{block_bytes, BlockPath};
@@ -58,6 +60,7 @@ pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, Operands, ReadyHeads, 
 pub use heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 pub use latents::{blend, guided_velocity, patchify, to_pixels};
 pub use linear::Linear;
+pub use memory::{DeviceMemory, PoolBytes, ProcessBytes};
 pub use mlp::{gated_residual, swiglu};
 pub use no_gpu::NoGpu;
 pub use norm::{
@@ -70,7 +73,14 @@ pub use pointwise::{add, cast, mean_magnitude, scaled_sum, silu, subtract};
 pub use quantize::quantize_rows;
 pub use rope::qk_norm_rope;
 pub use scaled_rows::ScaledRows;
+pub use stream::{
+    Copier, Group, Home, HostBytes, HostCopier, MakeCopier, PageFact, PageId, PageLayout, Pager,
+    PagerStats, PinnedBytes, Residence, SlotId, Visits, SLOTS,
+};
 pub use weight::PackedRows;
+
+#[cfg(test)]
+pub use stream::testing::{FailingCopier, SlowCopier};
 
 #[cfg(test)]
 pub use tests::{relative_error, test_gpu};

@@ -100,18 +100,13 @@ fn sum(terms: &[u64]) -> u64 {
 }
 
 impl Costs {
-    /// With the adapters that jobs name.
-    pub fn with_library(mut self, library: Option<Arc<AdapterLibrary>>) -> Self {
-        self.library = library;
-        self
-    }
-
     /// For the jobs of a model that has these parts. Call it on the thread that computes.
     pub(super) fn of_parts(
         text: Option<(Qwen3Config, Arc<Tokenizer>)>,
         transformer: Option<MmditConfig>,
         vae: Option<VaeMemory>,
         placement: &Placement,
+        library: Option<Arc<AdapterLibrary>>,
     ) -> Self {
         let head_dim = transformer.as_ref().map_or(0, MmditConfig::head_dim);
         Self {
@@ -121,7 +116,7 @@ impl Costs {
             path: block_path(placement, head_dim),
             value: placement.compute().size_in_bytes() as u64,
             weight: placement.weights.size_in_bytes() as u64,
-            library: None,
+            library,
         }
     }
 

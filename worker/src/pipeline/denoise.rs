@@ -215,6 +215,7 @@ impl DenoiseState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::mmdit::BranchInput;
     use crate::nn::relative_error;
     use crate::pipeline::testing::{tiny_inputs, tiny_pipeline};
     use crate::pipeline::Conditioning;
@@ -261,8 +262,15 @@ mod tests {
         let velocity = |conditioning: &Conditioning| -> Vec<f32> {
             let text = model.embed_text(conditioning.tensor()).unwrap();
             let rope = model.rope(7, 2, 3).unwrap();
-            let velocity = model.forward(&tokens, &text, &modulations, 0, &rope, None);
-            velocity.unwrap().flatten_all().unwrap().to_vec1().unwrap()
+            let branch = BranchInput {
+                image: &tokens,
+                text: &text,
+                rope: &rope,
+                cache: None,
+            };
+            let velocity = model.forward_all(vec![branch], &modulations, 0);
+            let velocity = velocity.unwrap().remove(0);
+            velocity.flatten_all().unwrap().to_vec1().unwrap()
         };
         let cond = velocity(&inputs.positive);
         let uncond = velocity(inputs.negative.as_ref().unwrap());

@@ -11,7 +11,7 @@ use super::error::{self, Error};
 use super::inputs::matched_batch;
 use super::modulations::ModulationPortions;
 use super::types::{Conditioning, DenoiseInputs, Forwards};
-use crate::models::mmdit::Mmdit;
+use crate::models::mmdit::{BranchInput, Mmdit};
 use crate::models::step_cache::{Kept, StepCache};
 use crate::nn::{concat, guided_velocity, patchify, scaled_sum, AdapterSet, RopeTable};
 use crate::sampling::{Snapshot, SnapshotError};
@@ -149,6 +149,13 @@ fn prefers_batched(positive: &Branch, negative: &Branch, model: &Mmdit) -> bool 
         && negative.cache.is_none()
 }
 
+/// The results of as many branches as were given.
+fn exactly<const N: usize>(results: Vec<Tensor>) -> Result<[Tensor; N]> {
+    results.try_into().map_err(|results: Vec<Tensor>| {
+        candle_core::Error::Msg(format!("{N} branches have {} results", results.len()))
+    })
+}
+
 /// All that is needed to evaluate the transformer at any of a job's sigmas.
 pub struct Denoiser {
     modulations: ModulationPortions,
@@ -210,12 +217,14 @@ impl Denoiser {
     ) -> Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
         let (modulations, row) = self.modulations.at(model, sigma)?;
-        let mut predict = |branch: &mut Branch, tokens: &Tensor| {
-            self.forwards += 1;
-            let Branch {
-                text, rope, cache, ..
-            } = branch;
-            model.forward(tokens, text, modulations, row, rope, cache.as_mut())
+        let predict = |branches: Vec<&mut Branch>, tokens: &Tensor| {
+            let inputs = branches.into_iter().map(|branch| BranchInput {
+                image: tokens,
+                text: &branch.text,
+                rope: &branch.rope,
+                cache: branch.cache.as_mut(),
+            });
+            model.forward_all(inputs.collect(), modulations, row)
         };
         let Branches {
             positive,
@@ -225,8 +234,9 @@ impl Denoiser {
         } = &mut self.branches;
         let (cond, uncond) = match (batched, negative) {
             (Some(batched), _) if guided => {
-                let velocities = predict(batched, &concat(&[tokens, tokens], 0)?)?;
-                self.forwards += 1;
+                self.forwards += 2;
+                let velocities = predict(vec![batched], &concat(&[tokens, tokens], 0)?)?;
+                let [velocities] = exactly(velocities)?;
                 let entries = tokens.dim(0)?;
                 (
                     velocities.narrow(0, 0, entries)?,
@@ -234,9 +244,15 @@ impl Denoiser {
                 )
             }
             (_, Some(negative)) if guided => {
-                (predict(positive, tokens)?, Some(predict(negative, tokens)?))
+                self.forwards += 2;
+                let [cond, uncond] = exactly(predict(vec![positive, negative], tokens)?)?;
+                (cond, Some(uncond))
             }
-            _ => (predict(positive, tokens)?, None),
+            _ => {
+                self.forwards += 1;
+                let [cond] = exactly(predict(vec![positive], tokens)?)?;
+                (cond, None)
+            }
         };
         let size = (height, width);
         let velocity = guided_velocity(&cond, uncond.as_ref(), self.guidance, size)?;

@@ -69,6 +69,17 @@ impl Error {
         }
     }
 
+    /// The sentence, followed by what to do.
+    pub fn with_hint(&self) -> String {
+        let hint = match self {
+            Self::Invalid { hint, .. }
+            | Self::MissingAdapter { hint, .. }
+            | Self::TooLarge { hint, .. } => &hint[..],
+            _ => "",
+        };
+        format!("{self}. {hint}").trim_end().to_owned()
+    }
+
     /// Whether the cause is a state that a job cannot go on from.
     pub fn is_bad_snapshot(&self) -> bool {
         match self {

@@ -12,7 +12,7 @@ impl Pipeline {
             transformer.map(|model| model.config().clone()),
             self.vae_memory(),
             self.placement(),
+            self.library.clone(),
         )
-        .with_library(self.library.clone())
     }
 }

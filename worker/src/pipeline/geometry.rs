@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use super::load::Pipeline;
+use super::loading::Loader;
 use crate::checkpoint::{
     MmditConfig, Qwen3Config, RandomWeights, VaeConfig, WeightsError, FLUX_SCALING_FACTOR,
     FLUX_SHIFT_FACTOR,
 };
-use crate::models::builder::Builder;
-use crate::models::mmdit::Mmdit;
-use crate::models::qwen3::Qwen3;
-use crate::models::vae::Vae;
-use crate::nn::Placement;
+use crate::nn::{Pager, Placement, Residence};
 use crate::sampling::batch_noise;
 
 /// Number of normal values that random weights are cut from.
@@ -77,7 +74,21 @@ impl Geometry {
         name: &str,
         placement: &Placement,
     ) -> Result<Pipeline, WeightsError> {
-        self.with_weights_from_pool(POOL, name, placement)
+        self.with_random_weights_in(name, placement, &Residence::ALL)
+    }
+
+    /// [`with_random_weights`](Self::with_random_weights), of which some stay on the device and
+    /// others are streamed.
+    ///
+    /// # Errors
+    /// A device has too little memory, or fails.
+    pub fn with_random_weights_in(
+        &self,
+        name: &str,
+        placement: &Placement,
+        residence: &Residence,
+    ) -> Result<Pipeline, WeightsError> {
+        self.with_weights_from_pool(POOL, name, placement, Loader::pager(placement, residence))
     }
 
     /// [`with_random_weights`](Self::with_random_weights) cut from `pool` normal values.
@@ -86,6 +97,7 @@ impl Geometry {
         pool: usize,
         name: &str,
         placement: &Placement,
+        pager: Pager,
     ) -> Result<Pipeline, WeightsError> {
         let pool = batch_noise(0, 1, pool, None)
             .map_err(|error| WeightsError::device(name.as_ref(), "random values", &error))?;
@@ -93,14 +105,11 @@ impl Geometry {
         let text_encoder = Arc::new(weights.text_encoder(&self.text_encoder)?);
         let transformer = Arc::new(weights.transformer(&self.transformer)?);
         let vae = Arc::new(weights.vae(&self.vae)?);
-        Ok(Pipeline::of_parts(
-            name,
-            placement,
-            Qwen3::new(&self.text_encoder, &Builder::new(&text_encoder, placement))?,
-            Mmdit::new(&self.transformer, &Builder::new(&transformer, placement))?,
-            Vae::new(&self.vae, &Builder::new(&vae, placement))?,
-            vec![text_encoder, transformer, vae],
-        ))
+        let mut loader = Loader::new(placement, pager);
+        let text_encoder = loader.text_encoder(&self.text_encoder, &text_encoder)?;
+        let transformer = loader.transformer(&self.transformer, &transformer)?;
+        let vae = loader.vae(&self.vae, &vae)?;
+        loader.pipeline(name, Some(text_encoder), Some(transformer), Some(vae))
     }
 }
 

@@ -1,14 +1,15 @@
 //! The loaded model: a checkpoint's parts on a device, and the operations on them.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use ovis_protocol::{DenoiseRequest, PreviewKind, PromptCut};
 use tokenizers::Tokenizer;
 
+use super::abilities::Abilities;
 use super::adapters::{AdapterStack, AdapterStore};
-use super::capabilities::Abilities;
 use super::codec;
 use super::denoise::DenoiseState;
 use super::error::{Error, Result};
@@ -18,12 +19,12 @@ use super::preview;
 use super::prompt::{tokenize, PREFIX_POSITIONS};
 use super::scaling::LatentScaling;
 use super::types::{Conditioning, DenoiseInputs, Image, Latent, Preview};
-use crate::checkpoint::{Checkpoint, PartTensors, Qwen3Config, WeightsError, NATIVE_SIZE};
-use crate::models::builder::Builder;
+use super::vae_part::VaePart;
+use crate::checkpoint::{PartTensors, Qwen3Config, NATIVE_SIZE};
 use crate::models::mmdit::Mmdit;
 use crate::models::qwen3::Qwen3;
 use crate::models::vae::{Vae, VaeMemory};
-use crate::nn::{AdapterSet, Placement};
+use crate::nn::{AdapterSet, Pager, Placement};
 use crate::sampling::{Snapshot, SnapshotError};
 
 /// The name under which a snapshot keeps the [identity](Pipeline::identity) of its model.
@@ -33,105 +34,24 @@ const ADAPTERS: &str = "adapters";
 
 /// A loaded model, with those of its parts that the checkpoint has.
 pub struct Pipeline {
-    name: String,
-    placement: Placement,
+    pub(super) name: String,
+    pub(super) placement: Placement,
     /// Bytes of host memory that jobs may take, if the operator has set them.
-    host_memory: Option<u64>,
+    pub(super) host_memory: Option<u64>,
     /// The plan that the weights are kept by, on a GPU.
-    memory: Option<MemoryReport>,
-    tokenizer: Option<Arc<Tokenizer>>,
+    pub(super) memory: Option<MemoryReport>,
+    pub(super) tokenizer: Option<Arc<Tokenizer>>,
     pub(super) text_encoder: Option<Qwen3>,
     pub(super) transformer: Option<Mmdit>,
-    vae: Option<Vae>,
-    weights: Vec<Arc<PartTensors>>,
+    pub(super) vae: Option<VaePart>,
+    pub(super) pager: Rc<Pager>,
+    pub(super) weights: Vec<Arc<PartTensors>>,
     pub(super) adapters: RefCell<AdapterStore>,
     /// The adapters that jobs name.
     pub(super) library: Option<Arc<AdapterLibrary>>,
 }
 
 impl Pipeline {
-    /// Loads all parts that the checkpoint has.
-    ///
-    /// # Errors
-    /// A tensor is missing, misshapen or unreadable, or the device has no memory for it.
-    pub fn load(
-        checkpoint: &Checkpoint,
-        placement: &Placement,
-    ) -> std::result::Result<Self, WeightsError> {
-        let mut weights = Vec::new();
-        let text_encoder = match &checkpoint.text_encoder {
-            Some(part) => {
-                part.tensors.read_ahead();
-                let built = Qwen3::new(&part.config, &Builder::new(&part.tensors, placement))?;
-                part.tensors.finish()?;
-                weights.push(part.tensors.clone());
-                Some(built)
-            }
-            None => None,
-        };
-        let transformer = match &checkpoint.transformer {
-            Some(part) => {
-                part.tensors.read_ahead();
-                let built = Mmdit::new(&part.config, &Builder::new(&part.tensors, placement))?;
-                part.tensors.finish()?;
-                weights.push(part.tensors.clone());
-                Some(built)
-            }
-            None => None,
-        };
-        let vae = match &checkpoint.vae {
-            Some(part) => {
-                part.tensors.read_ahead();
-                let built = Vae::new(&part.config, &Builder::new(&part.tensors, placement))?;
-                part.tensors.finish()?;
-                weights.push(part.tensors.clone());
-                Some(built)
-            }
-            None => None,
-        };
-        let tokenizer = match &checkpoint.tokenizer {
-            Some(files) => Some(Arc::new(files.load(checkpoint.embeddings())?)),
-            None => None,
-        };
-        Ok(Self {
-            name: checkpoint.name.clone(),
-            placement: placement.clone(),
-            host_memory: None,
-            memory: None,
-            tokenizer,
-            text_encoder,
-            transformer,
-            vae,
-            weights,
-            adapters: RefCell::default(),
-            library: None,
-        })
-    }
-
-    /// A complete model of parts that are already built, without a tokenizer.
-    pub(super) fn of_parts(
-        name: &str,
-        placement: &Placement,
-        text_encoder: Qwen3,
-        transformer: Mmdit,
-        vae: Vae,
-        weights: Vec<Arc<PartTensors>>,
-    ) -> Self {
-        Self {
-            name: name.to_owned(),
-            placement: placement.clone(),
-            host_memory: None,
-            memory: None,
-            tokenizer: None,
-            text_encoder: Some(text_encoder),
-            transformer: Some(transformer),
-            vae: Some(vae),
-            weights,
-            adapters: RefCell::default(),
-            library: None,
-        }
-    }
-
     /// For each loaded part, the map from its tensors to rows of files, which stay open:
     /// single tensors can be read again, to stream, swap or adapt them.
     pub fn weights(&self) -> &[Arc<PartTensors>] {
@@ -199,7 +119,7 @@ impl Pipeline {
             encodes: self.text_encoder.is_some() && self.tokenizer.is_some(),
             denoises: self.transformer.is_some(),
             decodes: self.vae.is_some(),
-            encodes_images: self.vae.as_ref().is_some_and(Vae::can_encode),
+            encodes_images: self.vae.as_ref().is_some_and(VaePart::can_encode),
             conditioning_width: self.conditioning_width(),
             latent_channels: self.latent_channels(),
         }
@@ -272,8 +192,7 @@ impl Pipeline {
             operation: "encode",
         })?;
         let mut rows = Vec::with_capacity(prompts.len());
-        for ids in prompts {
-            let hidden = encoder.forward(ids)?;
+        for (ids, hidden) in prompts.iter().zip(encoder.forward_all(prompts)?) {
             let used = ids.len().saturating_sub(PREFIX_POSITIONS);
             rows.push(
                 hidden
@@ -294,7 +213,7 @@ impl Pipeline {
 
     /// The memory estimates of the VAE.
     pub(super) fn vae_memory(&self) -> Option<VaeMemory> {
-        self.vae.as_ref().map(Vae::memory)
+        self.vae.as_ref().map(VaePart::memory)
     }
 
     /// Checks a denoise request and prepares its first step.
@@ -397,9 +316,9 @@ impl Pipeline {
         let max_side = wanted.max_side as usize;
         match wanted.kind {
             PreviewKind::Linear => preview::linear(estimate, max_side),
-            PreviewKind::Vae => {
-                preview::by_vae(self.vae("preview")?, estimate, self.scaling(), max_side)
-            }
+            PreviewKind::Vae => self.with_vae("preview", |vae| {
+                preview::by_vae(vae, estimate, self.scaling(), max_side)
+            }),
         }
         .map(Some)
     }
@@ -421,7 +340,7 @@ impl Pipeline {
     /// The VAE is not loaded or has another number of channels, the job is cancelled, or the
     /// device fails.
     pub fn decode(&self, latent: &Latent) -> Result<Image> {
-        codec::decode(self.vae("decode")?, latent)
+        self.with_vae("decode", |vae| codec::decode(vae, latent))
     }
 
     /// Encodes pixels to latents.
@@ -430,54 +349,18 @@ impl Pipeline {
     /// The VAE is not loaded or has no encoder, the size is not a multiple of
     /// [`SIZE_MULTIPLE`](super::SIZE_MULTIPLE), the job is cancelled, or the device fails.
     pub fn vae_encode(&self, image: &Image) -> Result<Latent> {
-        codec::vae_encode(self.vae("vae-encode")?, image)
+        self.with_vae("vae-encode", |vae| codec::vae_encode(vae, image))
     }
 
-    fn vae(&self, operation: &'static str) -> Result<&Vae> {
-        self.vae.as_ref().ok_or(Error::MissingPart {
+    fn with_vae<R>(
+        &self,
+        operation: &'static str,
+        body: impl FnOnce(&Vae) -> Result<R>,
+    ) -> Result<R> {
+        let vae = self.vae.as_ref().ok_or(Error::MissingPart {
             part: "VAE",
             operation,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::checkpoint::test_files::{write_checkpoint, Naming};
-    use crate::checkpoint::CheckpointArgs;
-
-    #[test]
-    fn weights_can_be_read_again_after_loading() {
-        let folder = tempfile::tempdir().unwrap();
-        write_checkpoint(folder.path(), Naming::Diffusers);
-        let args = CheckpointArgs {
-            model: Some(folder.path().to_owned()),
-            ..CheckpointArgs::default()
-        };
-        let placement = Placement {
-            device: Device::Cpu,
-            weights: DType::F32,
-            products: crate::nn::WeightFormat::Dense,
-        };
-        let checkpoint = Checkpoint::open(&args).unwrap();
-        let pipeline = Pipeline::load(&checkpoint, &placement).unwrap();
-        drop(checkpoint);
-        let parts = pipeline.weights();
-        let names: Vec<_> = parts.iter().map(|part| part.part()).collect();
-        assert_eq!(names, ["text encoder", "transformer", "VAE"]);
-        let tensor = parts[1].tensor("single_blocks.0.linear1.weight").unwrap();
-        let builder = Builder::new(&parts[1], &placement);
-        let loaded = builder
-            .at("single_blocks.0.linear1")
-            .tensor("weight", &tensor.shape);
-        let loaded = loaded.unwrap().flatten_all().unwrap();
-        let loaded: Vec<_> = loaded.to_vec1::<f32>().unwrap();
-        let bytes = tensor
-            .pieces
-            .iter()
-            .flat_map(|p| p.bytes().unwrap().into_owned());
-        let loaded = loaded.into_iter().flat_map(f32::to_le_bytes);
-        assert!(bytes.eq(loaded));
+        })?;
+        vae.with(body)
     }
 }

@@ -7,11 +7,12 @@
 //! - [`Conditioning`], [`Latent`], [`Image`]: tensors with a checked shape
 //! - [`check_request`]: the checks of a denoise request that need no model
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
-//! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`plan`](plan()), [`Plan`], [`MemoryReport`]: what stays on a GPU within a budget
 //! - [`Outline`]: a model that is not loaded
+//! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`Geometry`]: the sizes of a model, for one with random weights
 
+mod abilities;
 mod adapted;
 mod adapters;
 mod budget;
@@ -29,6 +30,7 @@ mod geometry;
 mod inputs;
 mod library;
 mod load;
+mod loading;
 mod memory;
 mod modulations;
 mod outline;
@@ -36,12 +38,16 @@ mod output;
 mod plan;
 mod preview;
 mod prompt;
+mod residence;
 mod scaling;
 mod types;
+mod vae_part;
 mod warm_up;
 
 #[cfg(test)]
 mod resumed;
+#[cfg(test)]
+mod streamed;
 #[cfg(test)]
 mod testing;
 
@@ -53,7 +59,7 @@ pub use error::{Error, Result};
 pub use fit::{Parameters, Shortage};
 pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
-pub use library::{AdaptedCheckpoint, AdapterLibrary};
+pub use library::{AdaptedCheckpoint, AdapterLibrary, NewAdapter};
 pub use load::Pipeline;
 pub use memory::{
     plan, Facts, GroupReport, HostFacts, Impossible, Machine, MemoryReport, Plan, Sizes, Storage,

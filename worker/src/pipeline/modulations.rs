@@ -57,6 +57,7 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     use super::*;
+    use crate::models::mmdit::BranchInput;
     use crate::nn::relative_error;
     use crate::pipeline::testing::tiny_pipeline;
 
@@ -73,9 +74,14 @@ mod tests {
         let image = wave((1, 4, config.in_channels));
         let rope = model.rope(3, 2, 2).unwrap();
         let velocity = |modulations: &Modulations, row| {
-            model
-                .forward(&image, &text, modulations, row, &rope, None)
-                .unwrap()
+            let branch = BranchInput {
+                image: &image,
+                text: &text,
+                rope: &rope,
+                cache: None,
+            };
+            let velocities = model.forward_all(vec![branch], modulations, row);
+            velocities.unwrap().remove(0)
         };
         let sigmas: Vec<f32> = (0..=SIGMAS_PER_PORTION).map(|i| i as f32 / 100.0).collect();
         let mut portions = ModulationPortions::new([&sigmas[..], &sigmas[..]].concat());

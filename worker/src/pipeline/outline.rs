@@ -1,10 +1,13 @@
 //! What a model can do and what its jobs take, as far as its files' headers tell.
 
+use std::sync::Arc;
+
 use ovis_protocol::Capabilities;
 
-use super::capabilities::Abilities;
+use super::abilities::Abilities;
 use super::costs::Costs;
 use super::fit::Parameters;
+use super::library::AdapterLibrary;
 use crate::checkpoint::{Checkpoint, WeightsError};
 use crate::models::builder::Builder;
 use crate::models::vae::Vae;
@@ -24,12 +27,16 @@ pub struct Outline {
 
 impl Outline {
     /// Describes a checkpoint on a device as [`Pipeline::load`](super::Pipeline::load) would load
-    /// it. Of the weights only the autoencoder's are read, which are few, and dropped again: its
+    /// it, with the adapters that jobs may name. Of the weights only the autoencoder's are read, which are few, and dropped again: its
     /// memory follows from its layers.
     ///
     /// # Errors
     /// The tokenizer or a tensor of the autoencoder cannot be read.
-    pub fn of(checkpoint: &Checkpoint, placement: &Placement) -> Result<Self, WeightsError> {
+    pub fn of(
+        checkpoint: &Checkpoint,
+        placement: &Placement,
+        library: Option<Arc<AdapterLibrary>>,
+    ) -> Result<Self, WeightsError> {
         let vae = match &checkpoint.vae {
             Some(part) => {
                 let built = Vae::new(&part.config, &Builder::new(&part.tensors, placement))?;
@@ -67,6 +74,7 @@ impl Outline {
                 transformer.cloned(),
                 vae.map(|(memory, _, _)| memory),
                 placement,
+                library,
             ),
             weights: Parameters::of(checkpoint).weights(placement),
             file_bytes: parts.iter().map(|(_, part)| part.bytes()).sum(),
@@ -95,7 +103,7 @@ mod tests {
             };
             let checkpoint = Checkpoint::open(&args).unwrap();
             let placement = on_cpu(WeightFormat::Dense);
-            let outline = Outline::of(&checkpoint, &placement).unwrap();
+            let outline = Outline::of(&checkpoint, &placement, None).unwrap();
             let loaded = Pipeline::load(&checkpoint, &placement).unwrap();
             assert_eq!(outline.capabilities, loaded.capabilities());
             let bytes: u64 = loaded.weights().iter().map(|part| part.bytes()).sum();

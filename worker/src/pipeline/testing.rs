@@ -4,9 +4,10 @@ use candle_core::{DType, Device, Tensor};
 
 use super::geometry::Geometry;
 use super::load::Pipeline;
+use super::loading::Loader;
 use super::types::{Conditioning, DenoiseInputs, Latent};
 use crate::checkpoint::{MmditConfig, Qwen3Config};
-use crate::nn::{Placement, WeightFormat};
+use crate::nn::{Pager, Placement, Residence, WeightFormat};
 
 /// The 7 B model in miniature.
 pub fn tiny_geometry() -> Geometry {
@@ -46,8 +47,14 @@ pub fn on_cpu(products: WeightFormat) -> Placement {
 
 /// [`tiny_geometry`] with random float32 weights on the CPU.
 pub fn tiny_pipeline() -> Pipeline {
+    let placement = on_cpu(WeightFormat::Dense);
+    tiny_pipeline_with(&placement, Loader::pager(&placement, &Residence::ALL))
+}
+
+/// [`tiny_geometry`] with random weights that a pager moves.
+pub fn tiny_pipeline_with(placement: &Placement, pager: Pager) -> Pipeline {
     tiny_geometry()
-        .with_weights_from_pool(1 << 16, "tiny", &on_cpu(WeightFormat::Dense))
+        .with_weights_from_pool(1 << 16, "tiny", placement, pager)
         .unwrap()
 }
 

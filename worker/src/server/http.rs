@@ -4,7 +4,7 @@
 //! its answer, and bytes that the client still sends.
 
 use std::convert::Infallible;
-use std::future::{poll_fn, ready};
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::adapter_upload;
 use super::context::Context;
 use super::routes::answer;
 use super::stream::Stream;
@@ -37,20 +38,29 @@ pub struct Upgraded {
 }
 
 /// Answers the request of a connection from `address`. Returns the connection if it was
-/// upgraded to a websocket. The caller bounds the wait.
-pub async fn serve(stream: Stream, address: IpAddr, context: &Context) -> Option<Upgraded> {
-    let upgraded = AtomicBool::new(false);
+/// upgraded to a websocket. The caller bounds the wait; `uploads` tells it that the request uploads
+/// a file, which takes longer than others.
+pub async fn serve(
+    stream: Stream,
+    address: IpAddr,
+    context: &Context,
+    uploads: &AtomicBool,
+) -> Option<Upgraded> {
+    let upgraded = &AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(&request, address, context);
-        tracing::debug!(
-            status = answer.status().as_u16(),
-            method = request.method().as_str(),
-            path = request.uri().path(),
-            "http"
-        );
-        let is_upgrade = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-        upgraded.fetch_or(is_upgrade, Ordering::Relaxed);
-        ready(Ok::<_, Infallible>(answer))
+        Box::pin(async move {
+            let mut answer = answer(&request, address, context);
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            if answer.status() == StatusCode::CONTINUE {
+                uploads.store(true, Ordering::Relaxed);
+                answer = adapter_upload::receive(request, context.options.adapters.clone()).await;
+            }
+            let status = answer.status().as_u16();
+            tracing::debug!(status, %method, path, "http");
+            let is_upgrade = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            upgraded.fetch_or(is_upgrade, Ordering::Relaxed);
+            Ok::<_, Infallible>(answer)
+        })
     });
     let mut connection = http1::Builder::new()
         .max_buf_size(MAX_HEAD)

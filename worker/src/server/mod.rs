@@ -24,6 +24,7 @@
 //! - `tokens`: who may use the worker, and for what
 //! - `fuzzing`: a connection without a socket, for the fuzz targets
 
+mod adapter_upload;
 mod adapters;
 mod connections;
 mod context;

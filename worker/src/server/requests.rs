@@ -178,6 +178,9 @@ impl Requests {
         job_options::check(&options)?;
         let model = self.client.jobs().models().find(options.model.as_deref())?;
         tensors::check(&request, &headers, &model.capabilities)?;
+        if self.adapters.is_none() {
+            adapters::find(&request, None)?;
+        }
         let ask = tensors::ask(&request, &headers);
         let state = tensors::state_bytes(&headers);
         let admitted = self.client.admit(job, model, announced, ask, state)?;
@@ -257,8 +260,13 @@ impl Requests {
             self.client.jobs().recorder().clone(),
         );
         let library = self.adapters.clone();
+        let default = self.client.jobs().models().default_model();
+        // The adapters of another model are checked against it when the job begins.
+        let is_default = Arc::ptr_eq(admitted.model(), default);
         let submission = move || {
-            adapters::find(&request, library.as_deref())?;
+            if is_default {
+                adapters::find(&request, library.as_deref())?;
+            }
             let tensors = assembler.finish();
             let is_journaled = recorder.accept(&record, &tensors);
             let work = values::work(request, tensors).inspect_err(|_| {

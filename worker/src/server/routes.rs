@@ -33,6 +33,7 @@ enum Route<'a> {
     Drain,
     Free,
     Unload(&'a str),
+    Adapters,
 }
 
 impl<'a> Route<'a> {
@@ -45,6 +46,7 @@ impl<'a> Route<'a> {
             "/jobs" => Self::Jobs,
             "/drain" => Self::Drain,
             "/free" => Self::Free,
+            "/adapters" => Self::Adapters,
             _ => match path.strip_prefix("/models/") {
                 Some(rest) => Self::Unload(rest.strip_suffix("/unload")?),
                 None => Self::Job(path.strip_prefix("/jobs/")?.parse().ok()?),
@@ -56,7 +58,7 @@ impl<'a> Route<'a> {
     fn methods(self) -> &'static [Method] {
         match self {
             Self::Job(_) => &[Method::DELETE],
-            Self::Drain | Self::Free | Self::Unload(_) => &[Method::POST],
+            Self::Drain | Self::Free | Self::Unload(_) | Self::Adapters => &[Method::POST],
             _ => &[Method::GET, Method::HEAD],
         }
     }
@@ -68,6 +70,7 @@ impl<'a> Route<'a> {
             Self::Healthz | Self::Readyz => None,
             Self::Health | Self::Metrics | Self::Jobs => Some(Role::Observe),
             Self::Job(_) | Self::Drain | Self::Free | Self::Unload(_) => Some(Role::Administer),
+            Self::Adapters => Some(Role::Submit),
         }
     }
 
@@ -91,6 +94,7 @@ impl<'a> Route<'a> {
             Self::Drain => json(StatusCode::OK, operator::drain(&context.jobs, by)),
             Self::Free => json(StatusCode::OK, operator::free(&context.jobs, by)),
             Self::Unload(name) => unload(context, name, by),
+            Self::Adapters => upload(),
             Self::Job(id) => match operator::cancel(&context.jobs, id, by) {
                 Some(body) => json(StatusCode::OK, body),
                 None => text(
@@ -102,7 +106,8 @@ impl<'a> Route<'a> {
     }
 }
 
-/// The answer to a request from `address`.
+/// The answer to a request from `address`. Two are none: 101 upgrades the connection to a
+/// websocket, and 100 lets an adapter be [uploaded](super::adapter_upload).
 pub fn answer(request: &Request<impl Sized>, address: IpAddr, context: &Context) -> Answer {
     if let Some(wait) = context.failures.keeps_out(address) {
         context.jobs.metrics().count_refusal(Refusal::Failures);
@@ -137,7 +142,8 @@ pub fn answer(request: &Request<impl Sized>, address: IpAddr, context: &Context)
         return with(refusal, header::ALLOW, &methods.join(", "));
     }
     // A web page may send such a request to any address, but not without its origin.
-    if route.role() == Some(Role::Administer) && request.headers().contains_key(header::ORIGIN) {
+    let changes = !methods.contains(&Method::GET);
+    if changes && request.headers().contains_key(header::ORIGIN) {
         return foreign_page();
     }
     if route.is_for_neighbours()
@@ -291,6 +297,13 @@ fn upgrade(request: &Request<impl Sized>, context: &Context) -> Answer {
     }
 }
 
+/// Not an answer: its status says that the request may upload an adapter, which the caller reads.
+fn upload() -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::CONTINUE;
+    answer
+}
+
 fn foreign_page() -> Answer {
     text(
         StatusCode::FORBIDDEN,
@@ -317,11 +330,11 @@ fn state((is_ok, body): (bool, String)) -> Answer {
     }
 }
 
-fn json(status: StatusCode, body: String) -> Answer {
+pub(super) fn json(status: StatusCode, body: String) -> Answer {
     of_type(status, "application/json", body)
 }
 
-fn text(status: StatusCode, sentence: &str) -> Answer {
+pub(super) fn text(status: StatusCode, sentence: &str) -> Answer {
     of_type(status, "text/plain; charset=utf-8", format!("{sentence}\n"))
 }
 

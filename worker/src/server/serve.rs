@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::time::{timeout, timeout_at, Instant, MissedTickBehavior};
 use tracing::field::Empty;
 use tracing::Instrument;
 
+use super::adapter_upload;
 use super::context::{Context, Shutdown};
 use super::options::Options;
 use super::stream::Stream;
@@ -149,6 +151,22 @@ pub async fn serve(
     result
 }
 
+/// The result of `work` if it comes in time: until `deadline`, or longer while it `uploads` a file.
+async fn within<T>(
+    deadline: Instant,
+    uploads: &AtomicBool,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::pin!(work);
+    match timeout_at(deadline, &mut work).await {
+        Ok(done) => Some(done),
+        Err(_) if uploads.load(Ordering::Relaxed) => {
+            timeout(adapter_upload::TIMEOUT, work).await.ok()
+        }
+        Err(_) => None,
+    }
+}
+
 /// Serves one connection from `address` until either side closes it.
 pub(super) async fn connection(
     stream: TcpStream,
@@ -160,6 +178,7 @@ pub(super) async fn connection(
     let _ = stream.set_nodelay(true);
     let socket = context.connections.accept(address);
     let deadline = Instant::now() + context.options.handshake_timeout;
+    let uploads = AtomicBool::new(false);
     let handshake = async {
         let upgraded = async {
             let stream = match &context.options.tls {
@@ -168,9 +187,9 @@ pub(super) async fn connection(
                 }
                 None => Stream::Plain(stream),
             };
-            http::serve(stream, address, &context).await
+            http::serve(stream, address, &context, &uploads).await
         };
-        let upgraded = timeout_at(deadline, upgraded).await.ok()??;
+        let upgraded = within(deadline, &uploads, upgraded).await??;
         session::greet(upgraded, &context, &socket, deadline).await
     };
     let session = tokio::select! {

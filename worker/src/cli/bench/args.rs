@@ -6,7 +6,7 @@ use ovis_protocol::DenoiseRequest;
 use super::source::NamedGeometry;
 use crate::cli::model_args::{DeviceArgs, ModelArgs};
 use crate::cli::shortcut_args::ShortcutArgs;
-use crate::cli::values::{number, parsed, side, whole, whole_within};
+use crate::cli::values::{number, parsed, side, speed, whole, whole_within};
 use crate::pipeline::parse_bytes;
 
 /// Text tokens of a conditioning: the length that the reference implementation pads prompts to.
@@ -53,6 +53,9 @@ pub struct BenchArgs {
     /// them.
     #[arg(long, value_name = "SIZE[,SIZE..]", value_delimiter = ',', value_parser = parsed(parse_bytes))]
     pub vram: Vec<u64>,
+    /// Most bytes a second that weights stream at, such as 12G, to measure what a slower link costs.
+    #[arg(long, value_name = "SPEED", value_parser = parsed(speed))]
+    pub link: Option<f64>,
     /// Print the figures as JSON.
     #[arg(long)]
     pub json: bool,

@@ -39,6 +39,7 @@ use self::report::{Report, Times};
 use self::source::Source;
 use self::timed::{Clock, Timed};
 use super::error::CliError;
+use super::planning::Goal;
 use super::{loading, runtime, terminal};
 use crate::device::{self, DEFAULT_MODEL};
 use crate::jobs::{Jobs, Limits};
@@ -72,7 +73,12 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
         is_guided: args.cfg != 1.0,
         ..Target::image(size.0, size.1)
     };
-    let (jobs, start) = start_device(source, &placement, (vram, target), clock.clone())?;
+    let goal = Goal {
+        vram,
+        target,
+        link: args.link,
+    };
+    let (jobs, start) = start_device(source, &placement, goal, clock.clone())?;
     let model = jobs.capabilities().model.clone();
     let runtime = runtime::start()?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -169,14 +175,15 @@ struct Start {
 fn start_device(
     source: Source,
     placement: &Placement,
-    plan: (Option<u64>, Target),
+    goal: Goal,
     clock: Clock,
 ) -> Result<(Jobs, Start), CliError> {
     let placement = placement.clone();
     let (tell, told) = mpsc::channel();
     let jobs = device::start(Limits::default(), DEFAULT_MODEL, move || {
         let begun = Instant::now();
-        let pipeline = source.load(&placement, plan)?;
+        let pipeline = source.load(&placement, &goal)?;
+        pipeline.throttle_streaming(goal.link)?;
         let load = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
         pipeline.warm_up()?;

@@ -2,12 +2,13 @@
 
 use super::finding::{Finding, Report};
 use crate::cli::error::CliError;
-use crate::cli::planning::{for_loading, free_budget, Assumed, Planner, CARDS};
+use crate::cli::planning::{free_budget, Assumed, Planner, CARDS};
+use crate::cli::precision::Precision;
 use crate::nn::Placement;
 use crate::pipeline::{shown_bytes, Sizes, Target};
 
-/// The plan of the budget that `serve` would be given, which must be one that it can carry out; the
-/// plans of each precision within what is free of this machine's GPU; and those of usual cards.
+/// The plan of the budget that `serve` would be given; the plans of each precision within what is free
+/// of this machine's GPU; and those of usual cards.
 pub fn plans(
     sizes: &Sizes,
     native: usize,
@@ -16,19 +17,20 @@ pub fn plans(
     report: &mut Report,
 ) {
     let target = Target::image(native, native);
-    let said = std::cell::RefCell::new(String::new());
-    let say = |line: &str| line.clone_into(&mut said.borrow_mut());
-    if let (Some(placement), Some(_)) = (placement, vram) {
-        match for_loading(sizes.clone(), placement, vram, target, &say) {
-            Ok(made) => {
-                let told = said.into_inner();
-                report.add(match made {
-                    Some(_) => Finding::good("budget", told),
-                    None => Finding::note("budget", told, ""),
-                });
-            }
-            Err(error) => report.add(Finding::fault("budget", error)),
+    match (placement, vram) {
+        (Some(placement), Some(_)) if placement.device.is_cpu() => report.add(Finding::note(
+            "budget",
+            "--vram is a budget of GPU memory and has no effect on a CPU",
+            "",
+        )),
+        (Some(placement), Some(budget)) => {
+            let planner = Planner::of_gpu(sizes.clone(), target, &placement.device);
+            report.add(match planner.plan(Precision::of(placement), budget) {
+                Ok(made) => Finding::good("budget", made.summary()),
+                Err(why) => Finding::fault("budget", why.into()),
+            });
         }
+        _ => {}
     }
     let gpu = placement.map(|placement| &placement.device);
     if let Some(gpu) = gpu.filter(|device| !device.is_cpu()) {

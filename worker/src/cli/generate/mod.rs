@@ -14,6 +14,7 @@ use self::checks::{check_fits, check_pixels, check_prompts};
 use self::outputs::Outputs;
 use super::error::CliError;
 use super::picture::Format;
+use super::planning::Goal;
 use super::{loading, signals};
 use crate::logging;
 use crate::pipeline::{
@@ -46,8 +47,12 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
         is_guided: args.cfg != 1.0,
         ..Target::image(size.0, size.1)
     };
-    let plan = (args.vram.budget(), target);
-    let pipeline = loading::load(&checkpoint, &placement, plan, logging::say)?;
+    let goal = Goal {
+        vram: args.vram.budget(),
+        target,
+        link: None,
+    };
+    let pipeline = loading::load(&checkpoint, &placement, &goal, logging::say)?;
     let budget = Budget::now(&placement.device, args.device.host_memory());
     check_fits(args, &request, size, &pipeline, budget)?;
     budget.operation().run(|| {

@@ -7,13 +7,12 @@ use super::modulation::{split, Modulation};
 use crate::checkpoint::MmditConfig;
 use crate::models::builder::{Builder, Built};
 use crate::nn::{
-    dense, gated_linear, project_heads, project_swiglu, HeadNorms, HeadProjection, Heads, Linear,
-    QkBounds, RopeTable,
+    dense, gated_linear, project_heads, project_swiglu, Block, HeadNorms, HeadProjection, Heads,
+    Linear, QkBounds, RopeTable,
 };
 
 /// The weights of one stream, image or text.
 struct Stream {
-    modulation: Linear,
     qkv: Linear,
     norm: HeadNorms,
     proj: Linear,
@@ -27,15 +26,21 @@ impl Stream {
         let attn = at.at(format!("{name}_attn"));
         let mlp = at.at(format!("{name}_mlp"));
         Ok(Self {
-            modulation: at
-                .at(format!("{name}_mod"))
-                .linear("lin", hidden, 6 * hidden)?,
             qkv: attn.large_linear("qkv", hidden, 3 * hidden)?,
             norm: head_norms(&attn.at("norm"), config.head_dim())?,
             proj: attn.large_linear("proj", hidden, hidden)?,
             up_gate: mlp.large_linear("up_gate", hidden, 2 * config.mlp_hidden)?,
             down: mlp.large_linear("down_proj", config.mlp_hidden, hidden)?,
         })
+    }
+
+    fn linears(&mut self) -> Vec<&mut Linear> {
+        vec![
+            &mut self.qkv,
+            &mut self.proj,
+            &mut self.up_gate,
+            &mut self.down,
+        ]
     }
 
     /// The modulated projection to q, k and v.
@@ -81,15 +86,6 @@ impl DoubleBlock {
         })
     }
 
-    /// Modulation rows `[steps, 6 H]` of the image and the text stream for time embeddings
-    /// `[steps, H]`.
-    pub fn modulations(&self, time: &Tensor) -> Result<[Tensor; 2]> {
-        Ok([
-            self.image.modulation.forward(time)?,
-            self.text.modulation.forward(time)?,
-        ])
-    }
-
     /// Maps image `[B, N, H]` and text `[B, T, H]` tokens, given one modulation row per stream.
     pub fn forward(
         &self,
@@ -114,5 +110,11 @@ impl DoubleBlock {
             self.image.finish(image, &image_attended, &image_mod)?,
             self.text.finish(text, &text_attended, &text_mod)?,
         ))
+    }
+}
+
+impl Block for DoubleBlock {
+    fn pages(&mut self) -> Vec<Vec<&mut Linear>> {
+        vec![self.image.linears(), self.text.linears()]
     }
 }

@@ -5,9 +5,10 @@
 mod double;
 mod head_norms;
 mod modulation;
+mod modulators;
 mod network;
 mod single;
 
 pub use head_norms::heads;
 pub use modulation::Modulations;
-pub use network::Mmdit;
+pub use network::{BranchInput, Mmdit};

@@ -1,12 +1,13 @@
 //! The whole transformer.
 
-use std::ops::Range;
+use std::rc::Rc;
 
 use candle_core::{Result, Tensor};
 
 use super::double::DoubleBlock;
 use super::head_norms::{heads, EPS};
 use super::modulation::Modulations;
+use super::modulators::Modulators;
 use super::single::SingleBlock;
 use crate::checkpoint::{MmditConfig, TIME_EMBEDDING_WIDTH};
 use crate::models::builder::{Builder, Built};
@@ -14,8 +15,20 @@ use crate::models::sites::Sites;
 use crate::models::step_cache::StepCache;
 use crate::nn::{
     add, cast, concat, dense, modulated_layer_norm, rms_norm, silu, subtract, timestep_embedding,
-    Blocks, Linear, Placement, RopeTable,
+    Blocks, Group, Linear, PagedBlocks, Pager, Placement, RopeTable,
 };
+
+/// One branch of guidance in a step.
+pub struct BranchInput<'a> {
+    /// Image tokens `[B, N, 64]`.
+    pub image: &'a Tensor,
+    /// Embedded text `[B, T, H]`.
+    pub text: &'a Tensor,
+    /// Rotary position embedding of both.
+    pub rope: &'a RopeTable,
+    /// May replace all blocks but the first.
+    pub cache: Option<&'a mut StepCache>,
+}
 
 /// The diffusion transformer, which predicts the velocity of packed latents.
 pub struct Mmdit {
@@ -28,25 +41,32 @@ pub struct Mmdit {
     time_out: Linear,
     double_blocks: Blocks<DoubleBlock>,
     single_blocks: Blocks<SingleBlock>,
+    modulators: Modulators,
     final_modulation: Linear,
     final_linear: Linear,
     sites: Sites,
 }
 
 impl Mmdit {
-    /// Builds the network.
+    /// Builds the network. `pager` moves its blocks' weights, and knows which of them stay on the
+    /// device.
     ///
     /// # Errors
     /// A tensor is missing, misshapen or unreadable.
-    pub fn new(config: &MmditConfig, at: &Builder) -> Built<Self> {
+    pub fn new(config: &MmditConfig, at: &Builder, pager: &Rc<Pager>) -> Built<Self> {
         let hidden = config.hidden_size;
-        let mut double_blocks = Vec::with_capacity(config.depth_double);
+        let mut modulators = Modulators::new(pager);
+        let mut double_blocks = Blocks::new(pager, Group::Double);
         for i in 0..config.depth_double {
-            double_blocks.push(DoubleBlock::new(&at.at("double_blocks").at(i), config)?);
+            let at = at.at("double_blocks").at(i);
+            at.placed(double_blocks.push(DoubleBlock::new(&at, config)?))?;
+            modulators.push_double(&at, config)?;
         }
-        let mut single_blocks = Vec::with_capacity(config.depth_single);
+        let mut single_blocks = Blocks::new(pager, Group::Single);
         for i in 0..config.depth_single {
-            single_blocks.push(SingleBlock::new(&at.at("single_blocks").at(i), config)?);
+            let at = at.at("single_blocks").at(i);
+            at.placed(single_blocks.push(SingleBlock::new(&at, config)?))?;
+            modulators.push_single(&at, config)?;
         }
         let time = at.at("time_in");
         let last = at.at("final_layer");
@@ -56,8 +76,9 @@ impl Mmdit {
             text_in: at.linear("txt_in", config.context_dim, hidden)?,
             time_in: time.linear("in_layer", TIME_EMBEDDING_WIDTH, hidden)?,
             time_out: time.linear("out_layer", hidden, hidden)?,
-            double_blocks: Blocks::Resident(double_blocks),
-            single_blocks: Blocks::Resident(single_blocks),
+            double_blocks,
+            single_blocks,
+            modulators,
             final_modulation: last.linear("adaLN_modulation.1", hidden, 2 * hidden)?,
             final_linear: last.linear("linear", hidden, config.in_channels)?,
             placement: at.placement().clone(),
@@ -74,6 +95,12 @@ impl Mmdit {
     /// The network's geometry.
     pub fn config(&self) -> &MmditConfig {
         &self.config
+    }
+
+    /// The blocks whose weights can be moved, in the order of [`Group::ALL`].
+    pub fn paged(&self) -> [&dyn PagedBlocks; 4] {
+        let [double, single] = self.modulators.paged();
+        [&self.double_blocks, &self.single_blocks, double, single]
     }
 
     /// Where the network lives.
@@ -125,96 +152,161 @@ impl Mmdit {
         let embedded = cast(&embedded, self.placement.compute())?;
         let time = silu(&self.time_in.forward(&embedded)?)?;
         let time = silu(&self.time_out.forward(&time)?)?;
-        let double = (0..self.double_blocks.len())
-            .map(|i| self.double_blocks.with(i, |block| block.modulations(&time)));
-        let single = (0..self.single_blocks.len())
-            .map(|i| self.single_blocks.with(i, |block| block.modulations(&time)));
         Ok(Modulations {
-            double: double.collect::<Result<_>>()?,
-            single: single.collect::<Result<_>>()?,
+            double: self.modulators.double(&time)?,
+            single: self.modulators.single(&time)?,
             last: self.final_modulation.forward(&time)?,
         })
     }
 
-    /// Velocity of the image tokens `image` `[B, N, 64]` at the time of row `step` of the
-    /// modulations, given embedded text `[B, T, H]`. A `cache` may replace all blocks but the
-    /// first.
+    /// Velocities of the image tokens of each branch at the time of row `step` of the modulations.
+    /// Each block runs for all branches before the next block does, so that its weights are needed
+    /// on the device once. A branch's cache may replace all blocks but the first.
     ///
     /// # Errors
     /// The shapes do not fit, or the operation was cancelled.
-    pub fn forward(
+    pub fn forward_all(
         &self,
-        image: &Tensor,
-        text: &Tensor,
+        branches: Vec<BranchInput>,
         modulations: &Modulations,
         step: usize,
-        rope: &RopeTable,
-        cache: Option<&mut StepCache>,
-    ) -> Result<Tensor> {
-        let image = self.image_in.forward(image)?;
-        let at = (modulations, step, rope);
-        let image = match (cache, self.double_blocks.is_empty()) {
-            (Some(cache), false) => {
-                let (begun, text) = self.double(0..1, &image, text, at)?;
-                let first = subtract(&begun, &image)?;
-                match cache.recall(&first)? {
-                    Some(rest) => add(&begun, rest)?,
-                    None => {
-                        let ended = self.inner(1, &begun, &text, at)?;
-                        cache.keep(first, subtract(&ended, &begun)?)?;
-                        ended
-                    }
-                }
-            }
-            _ => self.inner(0, &image, text, at)?,
-        };
+    ) -> Result<Vec<Tensor>> {
+        let mut passes = branches
+            .into_iter()
+            .map(|branch| {
+                Ok(Pass {
+                    image: self.image_in.forward(branch.image)?,
+                    text: branch.text.clone(),
+                    rope: branch.rope,
+                    cache: branch.cache,
+                    begun: None,
+                    is_answered: false,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        self.run_double_blocks(&mut passes, modulations, step)?;
+        self.run_single_blocks(&mut passes, modulations, step)?;
         let last = modulations.last.narrow(0, step, 1)?.chunk(2, 1)?;
-        let image = modulated_layer_norm(&image, &last[0], &last[1], EPS)?;
-        self.final_linear.forward(&image)
+        let velocities = passes
+            .iter()
+            .map(|pass| {
+                let image = modulated_layer_norm(&pass.image, &last[0], &last[1], EPS)?;
+                self.final_linear.forward(&image)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        // Caches change only when nothing can fail any more but they themselves.
+        for pass in passes {
+            if let (Some(cache), Some(Begun { first, image })) = (pass.cache, pass.begun) {
+                cache.keep(first, subtract(&pass.image, &image)?)?;
+            }
+        }
+        Ok(velocities)
     }
 
-    /// Runs a range of the double-stream blocks.
-    fn double(
+    /// Runs the double-stream blocks for all branches that no cache answers after the first one.
+    fn run_double_blocks(
         &self,
-        blocks: Range<usize>,
-        image: &Tensor,
-        text: &Tensor,
-        (modulations, step, rope): (&Modulations, usize, &RopeTable),
-    ) -> Result<(Tensor, Tensor)> {
-        let (mut image, mut text) = (image.clone(), text.clone());
+        passes: &mut [Pass],
+        modulations: &Modulations,
+        step: usize,
+    ) -> Result<()> {
         let heads = heads(&self.config);
-        for i in blocks {
-            let [image_row, text_row] = &modulations.double[i];
+        for (i, [image_row, text_row]) in modulations.double.iter().enumerate() {
             let rows = [
                 &image_row.narrow(0, step, 1)?,
                 &text_row.narrow(0, step, 1)?,
             ];
-            (image, text) = self
-                .double_blocks
-                .with(i, |block| block.forward(&image, &text, rows, heads, rope))?;
+            if passes.iter().all(|pass| pass.is_answered) {
+                break;
+            }
+            let before: Vec<Tensor> = match i {
+                0 => passes.iter().map(|pass| pass.image.clone()).collect(),
+                _ => Vec::new(),
+            };
+            self.double_blocks.with(i, |block| {
+                for pass in passes.iter_mut().filter(|pass| !pass.is_answered) {
+                    let Pass {
+                        image, text, rope, ..
+                    } = pass;
+                    (*image, *text) = block.forward(image, text, rows, heads, rope)?;
+                }
+                Ok(())
+            })?;
+            for (pass, before) in passes.iter_mut().zip(before) {
+                pass.ask_cache(&before)?;
+            }
         }
-        Ok((image, text))
+        Ok(())
     }
 
-    /// Runs the double-stream blocks from `first` on and all single-stream blocks, and returns the
-    /// image tokens `[B, N, H]`.
-    fn inner(
+    /// Runs all single-stream blocks for the branches that no cache has answered.
+    fn run_single_blocks(
         &self,
-        first: usize,
-        image: &Tensor,
-        text: &Tensor,
-        at: (&Modulations, usize, &RopeTable),
-    ) -> Result<Tensor> {
-        let (image, text) = self.double(first..self.double_blocks.len(), image, text, at)?;
-        let (modulations, step, rope) = at;
-        let (text_len, image_len) = (text.dim(1)?, image.dim(1)?);
-        let mut joint = concat(&[&text, &image], 1)?;
+        passes: &mut [Pass],
+        modulations: &Modulations,
+        step: usize,
+    ) -> Result<()> {
+        let mut open: Vec<&mut Pass> = passes.iter_mut().filter(|pass| !pass.is_answered).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let joined = |pass: &&mut Pass| concat(&[&pass.text, &pass.image], 1);
+        let mut joint = open.iter().map(joined).collect::<Result<Vec<_>>>()?;
         for (i, rows) in modulations.single.iter().enumerate() {
             let row = rows.narrow(0, step, 1)?;
-            joint = self.single_blocks.with(i, |block| {
-                block.forward(&joint, &row, heads(&self.config), rope)
+            self.single_blocks.with(i, |block| {
+                for (joint, pass) in joint.iter_mut().zip(&open) {
+                    *joint = block.forward(joint, &row, heads(&self.config), pass.rope)?;
+                }
+                Ok(())
             })?;
         }
-        dense(&joint.narrow(1, text_len, image_len)?)
+        for (pass, joint) in open.iter_mut().zip(joint) {
+            let (text_len, image_len) = (pass.text.dim(1)?, pass.image.dim(1)?);
+            pass.image = dense(&joint.narrow(1, text_len, image_len)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// A branch on its way through the blocks.
+struct Pass<'a> {
+    /// Image tokens `[B, N, H]`.
+    image: Tensor,
+    /// Text tokens `[B, T, H]`.
+    text: Tensor,
+    rope: &'a RopeTable,
+    cache: Option<&'a mut StepCache>,
+    begun: Option<Begun>,
+    /// Whether `image` is what all blocks would make of it, by the cache.
+    is_answered: bool,
+}
+
+/// What the first block did, to keep in the cache.
+struct Begun {
+    /// What it added.
+    first: Tensor,
+    /// Its result, image tokens.
+    image: Tensor,
+}
+
+impl Pass<'_> {
+    /// Asks the cache, if there is one, for what all blocks but the first would add. `before` are
+    /// the image tokens before the first block.
+    fn ask_cache(&mut self, before: &Tensor) -> Result<()> {
+        let Some(cache) = &mut self.cache else {
+            return Ok(());
+        };
+        let first = subtract(&self.image, before)?;
+        if let Some(rest) = cache.recall(&first)? {
+            self.image = add(&self.image, rest)?;
+            self.is_answered = true;
+        } else {
+            self.begun = Some(Begun {
+                first,
+                image: self.image.clone(),
+            });
+        }
+        Ok(())
     }
 }

@@ -7,12 +7,12 @@ use super::modulation::split;
 use crate::checkpoint::MmditConfig;
 use crate::models::builder::{Builder, Built};
 use crate::nn::{
-    gated_linear, project_jointly, HeadNorms, HeadProjection, Heads, Linear, QkBounds, RopeTable,
+    gated_linear, project_jointly, Block, HeadNorms, HeadProjection, Heads, Linear, QkBounds,
+    RopeTable,
 };
 
 /// A single-stream block (Dehghani et al. 2023).
 pub(super) struct SingleBlock {
-    modulation: Linear,
     /// Projects to q, k, v, up and gate.
     linear1: Linear,
     norm: HeadNorms,
@@ -28,16 +28,10 @@ impl SingleBlock {
         let norm = head_norms(&at.at("norm"), config.head_dim())?;
         Ok(Self {
             bounds: at.fp8_bounds(&[&norm])?,
-            modulation: at.at("modulation").linear("lin", hidden, 3 * hidden)?,
             linear1: at.large_linear("linear1", hidden, 3 * hidden + 2 * inner)?,
             norm,
             linear2: at.large_linear("linear2", hidden + inner, hidden)?,
         })
-    }
-
-    /// Modulation rows `[steps, 3 H]` for time embeddings `[steps, H]`.
-    pub fn modulations(&self, time: &Tensor) -> Result<Tensor> {
-        self.modulation.forward(time)
     }
 
     /// Maps tokens `[B, T + N, H]`, given one modulation row.
@@ -56,5 +50,11 @@ impl SingleBlock {
         };
         let joint = project_jointly(&projection, heads, rope, self.bounds)?.attend()?;
         gated_linear(x, &modulation.gate, &self.linear2, &joint)
+    }
+}
+
+impl Block for SingleBlock {
+    fn pages(&mut self) -> Vec<Vec<&mut Linear>> {
+        vec![vec![&mut self.linear1, &mut self.linear2]]
     }
 }

@@ -80,13 +80,15 @@ functions! {
     /// Of the driver, `libcuda.so.1`. The status is `CUDA_ERROR_NOT_INITIALIZED`.
     DRIVER, 3, [
         cuCtxDestroy_v2 cuCtxGetCurrent cuCtxSetCurrent cuCtxSynchronize cuDeviceGet
-        cuDeviceGetAttribute cuDeviceGetCount cuDeviceGetDefaultMemPool cuDeviceGetName
-        cuDevicePrimaryCtxRelease_v2 cuDevicePrimaryCtxRetain cuEventCreate cuEventDestroy_v2
-        cuEventRecord cuFuncSetAttribute cuGetErrorString cuInit cuLaunchKernel cuMemAllocAsync
-        cuMemAlloc_v2 cuMemFreeAsync cuMemFree_v2 cuMemGetInfo_v2 cuMemPoolGetAttribute
-        cuMemPoolSetAttribute cuMemPoolTrimTo cuMemcpyDtoDAsync_v2 cuMemcpyDtoHAsync_v2
-        cuMemcpyHtoDAsync_v2 cuMemcpyPeerAsync cuMemsetD8Async cuModuleGetFunction cuModuleLoad cuModuleLoadData
-        cuModuleUnload cuStreamDestroy_v2 cuStreamIsCapturing cuStreamSynchronize
+        cuDeviceGetAttribute cuDeviceGetCount cuDeviceGetDefaultMemPool cuDeviceGetMemPool
+        cuDeviceGetName cuDeviceGetUuid_v2 cuDevicePrimaryCtxRelease_v2 cuDevicePrimaryCtxRetain
+        cuDeviceSetMemPool cuEventCreate cuEventDestroy_v2 cuEventRecord cuEventSynchronize
+        cuFuncSetAttribute cuGetErrorString cuInit cuLaunchHostFunc cuLaunchKernel cuMemAllocAsync
+        cuMemAlloc_v2 cuMemFreeAsync cuMemFreeHost cuMemFree_v2 cuMemGetInfo_v2 cuMemHostAlloc
+        cuMemPoolCreate cuMemPoolDestroy cuMemPoolGetAttribute cuMemPoolSetAttribute
+        cuMemPoolTrimTo cuMemcpyDtoDAsync_v2 cuMemcpyDtoHAsync_v2 cuMemcpyHtoDAsync_v2
+        cuMemcpyPeerAsync cuMemsetD8Async cuModuleGetFunction cuModuleLoad cuModuleLoadData
+        cuModuleUnload cuStreamCreate cuStreamDestroy_v2 cuStreamIsCapturing cuStreamSynchronize
         cuStreamWaitEvent cuTensorMapEncodeTiled
     ]
 }

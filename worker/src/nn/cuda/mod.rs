@@ -8,7 +8,8 @@
 //! is its test's reference.
 //!
 //! Two rules make the unsafe code sound. All work of a thread goes to one stream, the one that
-//! candle uses there, so a tensor that is dropped after a launch outlives it. And what is kept
+//! candle uses there, so a tensor that is dropped after a launch outlives it; only [`copier`] has
+//! another, for copies into memory that it keeps until they are done. And what is kept
 //! between calls (modules, handles, plans) belongs to the thread, so nothing is shared and nothing
 //! needs a lock.
 
@@ -19,7 +20,9 @@ mod block;
 mod blocks;
 mod channels_last;
 mod conv;
+mod copier;
 mod copy;
+mod copy_stream;
 mod cudnn;
 mod device;
 mod fp8;
@@ -32,18 +35,23 @@ mod launch;
 mod layout;
 mod libraries;
 mod linear;
+mod memory;
 mod mlp;
 mod modules;
 mod norm;
+mod nvml;
 mod open;
 mod paths;
+mod pinned;
 mod plans;
 mod pointwise;
+mod pool;
 mod products;
 mod rope;
 mod rows;
 mod rows_of;
 mod seam;
+mod staging;
 #[cfg(test)]
 mod tests;
 

@@ -102,11 +102,11 @@ fn supported_cuda(driver: Library) -> Result<(i32, i32), NoGpu> {
 
 /// A library that is never closed.
 #[derive(Clone, Copy)]
-struct Library(ptr::NonNull<c_void>);
+pub(super) struct Library(ptr::NonNull<c_void>);
 
 impl Library {
     /// The address of a function; an error names it.
-    fn function(self, name: &CStr) -> Result<*mut c_void, String> {
+    pub(super) fn function(self, name: &CStr) -> Result<*mut c_void, String> {
         // SAFETY: the handle of an open library, and a C string.
         let address = unsafe { libc::dlsym(self.0.as_ptr(), name.as_ptr()) };
         match address.is_null() {
@@ -144,7 +144,7 @@ fn open_anywhere(name: &CStr, folders: &[PathBuf]) -> Result<Library, String> {
 }
 
 /// Opens a library by name or path; the error is the system's text.
-fn open_library(name: &CStr) -> Result<Library, String> {
+pub(super) fn open_library(name: &CStr) -> Result<Library, String> {
     // SAFETY: a C string. NVIDIA's libraries may be loaded by any program.
     let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     ptr::NonNull::new(handle).map(Library).ok_or_else(|| {

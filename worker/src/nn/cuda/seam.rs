@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::{
     attention, attention_fp8, block, blocks, channels_last, conv, copy, device, fp8, fp8_linear,
-    latents, linear, mlp, norm, open, paths, pointwise, rope, rows,
+    latents, linear, mlp, norm, open, paths, pointwise, pool, rope, rows,
 };
 use crate::nn::footprint::BlockPath;
 use crate::nn::fused::{Factors, Fused, HeadFactors, Operands, ReadyHeads};
@@ -351,14 +351,14 @@ impl Fused for Cuda {
 
     fn keep_freed_memory(&self, device: &Device) -> Result<()> {
         match device {
-            Device::Cuda(device) => device::keep_freed_memory(device),
+            Device::Cuda(device) => pool::keep_freed_memory(device),
             _ => Ok(()),
         }
     }
 
     fn give_back_memory(&self, device: &Device) -> Result<()> {
         match device {
-            Device::Cuda(device) => device::give_back_memory(device),
+            Device::Cuda(device) => pool::give_back_memory(device),
             _ => Ok(()),
         }
     }
@@ -372,7 +372,7 @@ impl Fused for Cuda {
 
     fn available_memory(&self, device: &Device) -> Option<u64> {
         match device {
-            Device::Cuda(device) => device::available_memory(device),
+            Device::Cuda(device) => pool::available_memory(device),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use candle_core::{Result, Tensor, TensorId};
 
@@ -60,4 +61,16 @@ pub trait Weight: Debug + Send + Sync {
 
     /// What a fused product multiplies, or `None` if there is none for this weight and input.
     fn operands<'a>(&'a self, input: &'a Input) -> Option<Operands<'a>>;
+
+    /// The one large tensor, contiguous, which can be kept elsewhere; scales are not part of it.
+    /// `None` if nothing of the weight can leave its device.
+    fn bulk(&self) -> Option<&Tensor> {
+        None
+    }
+
+    /// The same weight with another large tensor of the same type and shape in place of
+    /// [`bulk`](Self::bulk); `None` if there is none.
+    fn moved(&self, _bulk: Tensor) -> Option<Arc<dyn Weight>> {
+        None
+    }
 }

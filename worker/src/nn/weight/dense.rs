@@ -1,5 +1,7 @@
 //! A weight stored as a tensor.
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor};
 
 use super::contract::{Input, Weight};
@@ -37,5 +39,13 @@ impl Weight for Dense {
             Input::Dense(x) | Input::Opened { x, .. } => Some(Operands::Dense(x, &self.0)),
             Input::Fp8(_) => None,
         }
+    }
+
+    fn bulk(&self) -> Option<&Tensor> {
+        Some(&self.0)
+    }
+
+    fn moved(&self, bulk: Tensor) -> Option<Arc<dyn Weight>> {
+        Some(Arc::new(Self(bulk)))
     }
 }

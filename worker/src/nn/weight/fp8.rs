@@ -1,5 +1,7 @@
 //! A weight stored as rows of 8-bit floats.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Result, Tensor};
 
 use super::contract::{Input, Weight};
@@ -78,5 +80,16 @@ impl Weight for Fp8 {
             Input::Fp8(x) => Some(Operands::Fp8(x, &self.0)),
             Input::Dense(_) | Input::Opened { .. } => None,
         }
+    }
+
+    fn bulk(&self) -> Option<&Tensor> {
+        Some(&self.0.values)
+    }
+
+    fn moved(&self, bulk: Tensor) -> Option<Arc<dyn Weight>> {
+        Some(Arc::new(Self(ScaledRows {
+            values: bulk,
+            ..self.0.clone()
+        })))
     }
 }

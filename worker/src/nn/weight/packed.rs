@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use candle_core::{bail, DType, Device, Result, Storage, Tensor, D};
 use half::bf16;
@@ -133,11 +134,11 @@ impl Packed {
 
     /// The product on a CPU, of some rows at a time.
     fn product_by_tiles(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        let (storage, _) = self.bytes.storage_and_layout();
+        let (storage, layout) = self.bytes.storage_and_layout();
         let Storage::Cpu(bytes) = &*storage else {
             bail!("blocks on {:?} are not in memory", self.bytes.device());
         };
-        let bytes = bytes.as_slice::<u8>()?;
+        let bytes = &bytes.as_slice::<u8>()?[layout.start_offset()..];
         let wide = x.to_dtype(DType::F32)?;
         let mut tiles = Vec::new();
         for part in &self.parts {
@@ -199,6 +200,18 @@ impl Weight for Packed {
             }
             _ => None,
         }
+    }
+
+    fn bulk(&self) -> Option<&Tensor> {
+        Some(&self.bytes)
+    }
+
+    fn moved(&self, bulk: Tensor) -> Option<Arc<dyn Weight>> {
+        Some(Arc::new(Self {
+            bytes: bulk,
+            parts: self.parts.clone(),
+            ..*self
+        }))
     }
 }
 

@@ -11,8 +11,9 @@ use super::network::Network;
 use super::{AdapterPhases, AdapterStack, FittedAdapter, StackedAdapter};
 use crate::checkpoint::test_files::{write, Stored};
 use crate::models::mmdit::Mmdit;
-use crate::nn::{relative_error, AdapterSet, LayerChange, WeightFormat};
-use crate::pipeline::testing::{on_cpu, tiny_geometry, tiny_inputs, tiny_pipeline};
+use crate::nn::{relative_error, AdapterSet, LayerChange, Residence, WeightFormat};
+use crate::pipeline::loading::Loader;
+use crate::pipeline::testing::{on_cpu, tiny_inputs, tiny_pipeline, tiny_pipeline_with};
 use crate::pipeline::{DenoiseState, Latent, Pipeline};
 
 /// Distinct small values.
@@ -194,10 +195,10 @@ fn latent_of_set(pipeline: &Pipeline, set: &Arc<AdapterSet>) -> Latent {
 #[test]
 fn thin_products_equal_merged_weights_in_f32_and_in_fp8() {
     for (format, tolerance) in [(WeightFormat::Dense, 1e-5), (WeightFormat::Fp8, 0.05)] {
-        let geometry = tiny_geometry();
         let placement = on_cpu(format);
-        let pipeline = geometry.with_weights_from_pool(1 << 16, "tiny", &placement);
-        let (pipeline, folder) = (pipeline.unwrap(), tempfile::tempdir().unwrap());
+        let pager = Loader::pager(&placement, &Residence::ALL);
+        let pipeline = tiny_pipeline_with(&placement, pager);
+        let folder = tempfile::tempdir().unwrap();
         let first = opened(&pipeline, folder.path(), "a.safetensors", &lora(1));
         let second = opened(&pipeline, folder.path(), "b.safetensors", &lora(5));
         let stack = stack(&[(&first, 3.0), (&second, -4.5)]);
@@ -280,4 +281,20 @@ fn phases_follow_the_sigmas() {
             .to_string()
             .contains("a part of 1 to 0"));
     }
+}
+
+#[test]
+fn streamed_weights_take_adapters_as_resident_ones_do() {
+    let placement = on_cpu(WeightFormat::Dense);
+    let residence = Residence {
+        resident: vec![vec![false; 8]; 5],
+        ..Residence::ALL
+    };
+    let streamed = tiny_pipeline_with(&placement, Loader::pager(&placement, &residence));
+    let [wanted, found] = [tiny_pipeline(), streamed].map(|pipeline| {
+        let folder = tempfile::tempdir().unwrap();
+        let adapter = opened(&pipeline, folder.path(), "a.safetensors", &lora(1));
+        latent(&pipeline, &stack(&[(&adapter, 3.0)]))
+    });
+    assert_eq!(found.to_values().unwrap(), wanted.to_values().unwrap());
 }

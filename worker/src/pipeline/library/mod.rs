@@ -11,6 +11,8 @@ mod picture;
 mod shelf;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 pub use model::AdaptedCheckpoint;
 pub use shelf::AdapterLibrary;
+pub use uploads::NewAdapter;

@@ -1,6 +1,7 @@
 //! Finding, listing and checking adapters by name.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,6 +10,7 @@ use ovis_protocol::{is_adapter_name, shown, AdapterInfo, AdapterUse};
 use super::described::{describe, Described, Size};
 use super::folders::names;
 use super::model::AdaptedCheckpoint;
+use super::uploads::{refused, NewAdapter};
 use crate::checkpoint::AdapterError;
 use crate::pipeline::adapters::{AdaptedPart, Stamp};
 use crate::pipeline::error::{Error, Result};
@@ -19,6 +21,11 @@ enum Missing {
     File,
     /// Its file has other contents than the job wants.
     Hash,
+}
+
+/// A refusal of an uploaded file, with the name that it would get in place of its path.
+fn refused_name(error: &AdapterError, path: &Path, name: &str) -> String {
+    error.to_string().replace(&path.display().to_string(), name)
 }
 
 /// What is known of a file.
@@ -34,6 +41,8 @@ pub struct AdapterLibrary {
     folders: Vec<PathBuf>,
     model: AdaptedCheckpoint,
     strict: bool,
+    /// Where uploaded files go: the last of the folders.
+    uploads: Option<PathBuf>,
     known: Mutex<HashMap<PathBuf, Known>>,
 }
 
@@ -45,8 +54,46 @@ impl AdapterLibrary {
             folders,
             model,
             strict,
+            uploads: None,
             known: Mutex::default(),
         }
+    }
+
+    /// Takes uploads into a folder, which is also the last one that is searched.
+    pub fn with_uploads(mut self, folder: PathBuf) -> Self {
+        self.folders.push(folder.clone());
+        self.uploads = Some(folder);
+        self
+    }
+
+    /// Whether clients may upload adapters.
+    pub fn takes_uploads(&self) -> bool {
+        self.uploads.is_some()
+    }
+
+    /// Begins to receive a file of `length` bytes.
+    ///
+    /// # Errors
+    /// Uploads are not taken, or there is no room for it.
+    pub fn receive(&self, length: u64) -> Result<NewAdapter> {
+        match &self.uploads {
+            Some(folder) => NewAdapter::begin(folder, length),
+            None => Err(Error::invalid("this worker takes no adapters", "")),
+        }
+    }
+
+    /// Keeps a file that has arrived whole under its hash, if it is an adapter that fits the model.
+    ///
+    /// # Errors
+    /// It is no such adapter, or was not received whole.
+    pub fn keep(&self, mut file: NewAdapter) -> Result<AdapterInfo> {
+        let (path, hash) = file.end()?;
+        let name = format!("{hash}.safetensors");
+        let described = describe(&name, path, &self.model, self.strict)
+            .map_err(|error| Error::invalid(refused_name(&error, path, &name), error.hint()))?;
+        let folder = self.uploads.as_deref().unwrap_or(Path::new(""));
+        fs::rename(path, folder.join(&name)).map_err(|error| refused(&error))?;
+        Ok(described.info)
     }
 
     /// Whether every tensor of an adapter must change something.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::choose::{choose, least, swapped, Choice};
 use super::facts::{Facts, Visits};
 use super::requests::Target;
+use crate::nn::Residence;
 use crate::pipeline::budget::shown_bytes;
 use crate::pipeline::types::SIZE_MULTIPLE;
 
@@ -133,6 +134,15 @@ pub fn plan(facts: &Facts) -> Result<Plan, Impossible> {
 }
 
 impl Plan {
+    /// What stays on the GPU, for the loader.
+    pub fn residence(&self) -> Residence {
+        Residence {
+            resident: self.resident.clone(),
+            vae_resident: self.vae_resident,
+            pinned: self.pinned,
+        }
+    }
+
     /// Whether all weights stay on the GPU.
     pub fn is_resident(&self) -> bool {
         self.vae_resident && self.resident.iter().flatten().all(|stays| *stays)

@@ -124,6 +124,11 @@ impl MemoryReport {
         self.streamed_each_step == 0 && self.streamed_each_image == 0
     }
 
+    /// Bytes of the GPU's memory that the weights and their slots take.
+    pub fn weight_bytes(&self) -> u64 {
+        self.peak - self.overhead - self.margin - self.working
+    }
+
     /// The plan in a clause: `streams 1.5 GiB in each step, 1.04 times the time`.
     pub fn summary(&self) -> String {
         let ratio = format!("{:.2} times the time", self.seconds.ratio);

@@ -101,7 +101,7 @@ async fn a_repeated_submit_names_the_same_model() {
 }
 
 #[tokio::test]
-async fn adapters_are_listed_and_not_yet_applied() {
+async fn without_a_library_no_adapters_are_listed_or_applied() {
     let server = server().await;
     let mut client = Client::connect(&server).await;
     client.send(&ClientMessage::ListAdapters).await;
