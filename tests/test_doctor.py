@@ -154,3 +154,15 @@ def test_a_gpu_that_is_asked_for_and_not_there() -> None:
     assert code == 1
     assert fault(found, "device")["remedy"]
     assert found["memory"] and found["weights"] and found["address"]
+
+
+def test_plans_for_the_cards_that_people_have(tiny: Path) -> None:
+    status, found = doctor(model=tiny / "diffusers", vram="12GiB")
+    assert status == 0
+    assert "no effect on a CPU" in found["budget"][0]["text"]
+    texts = [finding["text"] for finding in found["plan"]]
+    cards = [text for text in texts if text.startswith("a card of ")]
+    assert [text.split()[3] for text in cards] == ["24", "16", "12", "8", "6"]
+    for text in cards:
+        for precision in ("bf16", "fp8", "q8_0", "q4_k"):
+            assert f"; {precision}: all weights stay on the GPU" in text

@@ -114,6 +114,7 @@ def test_health_and_metrics(worker) -> None:
         "model": "diffusers",
         "device": "cpu",
         "precision": "f32",
+        "memory": None,
         "queued": 0,
         "running": 0,
         "kept_bytes_limit": 2 << 30,

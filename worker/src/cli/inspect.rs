@@ -8,6 +8,7 @@ use serde_json::{json, Value};
 
 use super::error::CliError;
 use super::inspect_adapter;
+use super::inspect_plan::PlanArgs;
 use super::model_args::ModelArgs;
 use super::report_text::{bytes, parameters, plain, plain_list};
 use super::terminal;
@@ -26,6 +27,8 @@ pub struct InspectArgs {
     pub path: Option<PathBuf>,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub plan: PlanArgs,
     /// Print the description as JSON.
     #[arg(long)]
     pub json: bool,
@@ -40,7 +43,7 @@ pub fn run(args: &InspectArgs) -> Result<(), CliError> {
     if let Some(path) = args
         .path
         .as_ref()
-        .filter(|path| AdapterFile::recognises(path))
+        .filter(|path| !args.plan.is_given() && AdapterFile::recognises(path))
     {
         let report = inspect_adapter::report(path, &named)?;
         return match args.json {
@@ -50,6 +53,9 @@ pub fn run(args: &InspectArgs) -> Result<(), CliError> {
     }
     named.model = args.path.clone().or(named.model);
     let checkpoint = Checkpoint::open(&named)?;
+    if args.plan.is_given() {
+        return args.plan.print(&checkpoint, args.json);
+    }
     let report = report(&checkpoint)?;
     match args.json {
         true => terminal::print(&format!("{report:#}")),

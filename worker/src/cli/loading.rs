@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use super::error::CliError;
 use super::model_args::ModelArgs;
+use super::planning::{self, Goal, Loading};
 use crate::checkpoint::{Checkpoint, LoadProgress, Watch};
 use crate::nn::{describe_paths, Placement};
-use crate::pipeline::{Parameters, Pipeline};
+use crate::pipeline::{Parameters, Pipeline, Sizes};
 
 /// Percent of a part between two progress reports.
 const REPORT_EVERY: u64 = 20;
@@ -60,14 +61,15 @@ fn skipped_hint(checkpoint: &Checkpoint) -> String {
     }
 }
 
-/// Loads all parts that a checkpoint has. `say` receives the checkpoint's notes and a line for
-/// every [`REPORT_EVERY`] percent.
+/// Loads all parts that a checkpoint has for a goal. `say` receives the checkpoint's notes and a line
+/// for every [`REPORT_EVERY`] percent.
 ///
 /// # Errors
-/// The weights do not fit the device's memory, or a file cannot be read.
+/// The weights do not fit the budget or the device's memory, or a file cannot be read.
 pub fn load(
     checkpoint: &Checkpoint,
     placement: &Placement,
+    goal: &Goal,
     say: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Pipeline, CliError> {
     let started = Instant::now();
@@ -75,9 +77,12 @@ pub fn load(
     for note in &checkpoint.notes {
         say(note);
     }
-    Parameters::of(checkpoint).check_fit(placement)?;
+    let (sizes, parameters) = (Sizes::of(checkpoint), Parameters::of(checkpoint));
+    let Loading { residence, report } =
+        planning::for_loading(sizes, parameters, placement, goal, &*say)?;
     checkpoint.watch(&reporter(say.clone()));
-    let pipeline = Pipeline::load(checkpoint, placement)?;
+    let pipeline = Pipeline::load_with(checkpoint, placement, &residence)?;
+    let pipeline = pipeline.with_memory_report(report);
     say(&format!(
         "loaded {} on {} as {} in {:.1} s",
         pipeline.name(),

@@ -4,13 +4,14 @@
 //!   `runtime` starts its threads
 //! - `generate`: makes images in this process; `picture` encodes them, `out_file` writes them
 //! - `bench`: measures speed
-//! - `inspect`, `inspect_adapter`: describe checkpoint files and adapters; `report_text` writes
-//!   their values
+//! - `inspect`, `inspect_adapter`, `inspect_plan`: describe checkpoint files, adapters, and what a
+//!   budget of GPU memory means; `report_text` writes their values
 //! - `doctor`: says whether `serve` would work on this machine
 //! - `quantize`: writes a part in another precision
 //! - `merge`: merges adapters into a checkpoint
 //! - `model_args`, `shortcut_args`, `lora_args`, `adapter_args`, `values`: arguments that several
 //!   commands share, and the parsers of their values
+//! - `vram_args`, `planning`: the budget of GPU memory, and plans for it
 //! - `token_args`, `tls_args`: who may connect to `serve`, and with which encryption
 //! - `lora_dir_args`: the adapters that clients of `serve` may name
 //! - `otlp`: where `serve` delivers the traces of its jobs
@@ -25,6 +26,7 @@ mod error;
 mod generate;
 mod inspect;
 mod inspect_adapter;
+mod inspect_plan;
 mod keeping_args;
 mod listening;
 mod loading;
@@ -35,6 +37,7 @@ mod model_args;
 mod otlp;
 mod out_file;
 mod picture;
+mod planning;
 mod precision;
 mod quantize;
 mod report_text;
@@ -48,6 +51,7 @@ mod terminal;
 mod tls_args;
 mod token_args;
 mod values;
+mod vram_args;
 mod watchdog;
 
 use std::panic::catch_unwind;

@@ -35,6 +35,26 @@ impl Precision {
         Self::Blocks(BlockType::Q4K),
     ];
 
+    /// The precision of a placement.
+    pub fn of(placement: &Placement) -> Self {
+        match placement.products {
+            WeightFormat::Blocks(kind) => Self::Blocks(kind),
+            WeightFormat::Fp8 => Self::Fp8,
+            WeightFormat::Dense if placement.weights == DType::BF16 => Self::Bf16,
+            WeightFormat::Dense => Self::F32,
+        }
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Fp8 => "fp8",
+            Self::Blocks(kind) => kind.lower_name(),
+        }
+    }
+
     /// Weights and arithmetic of this precision on a device.
     pub fn placed(self, device: Device) -> Placement {
         Placement {

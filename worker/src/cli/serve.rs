@@ -20,6 +20,7 @@ use super::service_manager::ServiceManager;
 use super::tls_args::{Reach, TlsArgs};
 use super::token_args::{TokenArgs, MAKE_A_TOKEN};
 use super::values::{parsed, seconds, text, whole_within};
+use super::vram_args::VramArgs;
 use super::watchdog::Watchdog;
 use super::{runtime, signals};
 use crate::device::{self, StartError};
@@ -44,6 +45,8 @@ pub struct ServeArgs {
     or_demo: bool,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    vram: VramArgs,
     #[command(flatten)]
     models: ServedModels,
     #[command(flatten)]
@@ -251,11 +254,13 @@ async fn load(
     let models = args.models.clone();
     let limits = args.keeping.limits(args.queue, args.queue_per_owner);
     let (journal, watchdog) = (args.keeping.journal()?, args.watchdog);
+    let vram = args.vram.budget();
     let (lora, opened) = (args.lora.clone(), Arc::new(OnceLock::new()));
     tokio::task::spawn_blocking(move || {
         let found = opened.clone();
         let load = move || {
-            let (models, budget, adapters) = models.load(&files, or_demo, &device, &lora)?;
+            let (models, budget, adapters) =
+                models.load(&files, or_demo, (&device, vram), &lora)?;
             found.get_or_init(|| adapters);
             Ok::<_, CliError>((models, budget))
         };

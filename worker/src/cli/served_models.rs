@@ -12,13 +12,16 @@ use super::error::CliError;
 use super::loading;
 use super::lora_dir_args::LoraDirArgs;
 use super::model_args::{check_precision, DeviceArgs, ModelArgs};
+use super::planning::Goal;
 use super::precision::Precision;
 use super::values::{parsed, seconds, whole_within, ValueError};
 use crate::checkpoint::Checkpoint;
 use crate::device::{Backend, Catalog, LoadFailure, Retention, DEFAULT_MODEL};
 use crate::jobs::{JobCosts, Model};
 use crate::nn::Placement;
-use crate::pipeline::{AdapterLibrary, Ask, Budget, Cost, Costs, Outline, Parameters, Pipeline};
+use crate::pipeline::{
+    AdapterLibrary, Ask, Budget, Cost, Costs, MemoryReport, Outline, Parameters, Pipeline, Target,
+};
 
 /// Models beside the one of `--model`, and when models are unloaded.
 #[derive(Clone, Debug, Args)]
@@ -189,6 +192,8 @@ struct Source {
     files: ModelArgs,
     or_demo: bool,
     placement: Placement,
+    /// Most bytes of the GPU's memory; `None` for what is free.
+    vram: Option<u64>,
     host_memory: Option<u64>,
     /// The adapters that jobs may name, which all models share.
     adapters: Arc<AdapterLibrary>,
@@ -206,7 +211,13 @@ impl Source {
     }
 
     fn load(&self, checkpoint: &Checkpoint) -> Result<Pipeline, CliError> {
-        let pipeline = loading::load(checkpoint, &self.placement, say)?;
+        let native = checkpoint.native_size();
+        let goal = Goal {
+            vram: self.vram,
+            target: Target::image(native, native),
+            link: None,
+        };
+        let pipeline = loading::load(checkpoint, &self.placement, &goal, say)?;
         loading::warm_up(&pipeline, say)?;
         let pipeline = pipeline.with_host_memory(self.host_memory);
         Ok(pipeline
@@ -222,8 +233,11 @@ impl Source {
             lacks_memory,
         };
         let checkpoint = self.open().map_err(|error| failure(error, false))?;
-        let fit = Parameters::of(&checkpoint).check_fit(&self.placement);
-        fit.map_err(|error| failure(error.into(), true))?;
+        // Within a budget, what does not fit streams.
+        if self.vram.is_none() {
+            let fit = Parameters::of(&checkpoint).check_fit(&self.placement);
+            fit.map_err(|error| failure(error.into(), true))?;
+        }
         self.load(&checkpoint).map_err(|error| {
             let text = error.message.to_ascii_lowercase();
             let lacks_memory = text.contains("out of memory") || text.contains("out_of_memory");
@@ -257,8 +271,8 @@ impl JobCosts for WithWeights {
 }
 
 impl ServedModels {
-    /// Opens all models and loads the main one. Returns them, the memory that is left for jobs, and
-    /// the adapters that jobs may name.
+    /// Opens all models and loads the main one, within `vram` bytes of the GPU's memory. Returns
+    /// them, the memory that is left for jobs, and the adapters that jobs may name.
     ///
     /// # Errors
     /// A name is given twice, a model cannot be opened, or the main one cannot be loaded.
@@ -266,7 +280,7 @@ impl ServedModels {
         &self,
         files: &ModelArgs,
         or_demo: bool,
-        device: &DeviceArgs,
+        (device, vram): (&DeviceArgs, Option<u64>),
         lora: &LoraDirArgs,
     ) -> Result<(Catalog<Pipeline>, Budget, Arc<AdapterLibrary>), CliError> {
         self.check()?;
@@ -276,6 +290,7 @@ impl ServedModels {
             files: files.clone(),
             or_demo,
             placement: device.placement(say)?,
+            vram,
             host_memory: device.host_memory(),
             adapters: adapters.clone(),
             adapter_memory: lora.memory(),
@@ -286,6 +301,8 @@ impl ServedModels {
         let weights = Parameters::of(&checkpoint).weights(&main.placement);
         let pipeline = main.load(&checkpoint)?;
         say(&loading::paths(&pipeline)?);
+        let planned = pipeline.memory_report().map(MemoryReport::weight_bytes);
+        let weights = planned.unwrap_or(weights);
         let model = Model::new(
             &*self.name,
             pipeline.capabilities(),

@@ -48,6 +48,9 @@ pub enum ValueError {
     /// Neither `off` nor a duration.
     #[error("it is neither `off` nor a number of seconds above 0 and up to 86400")]
     NotIdle,
+    /// Not a speed.
+    #[error("it is not a number a second, such as 25G or 100T")]
+    NotSpeed,
     /// Not a pair of sigmas.
     #[error("it is not two numbers with a comma, such as 0.9,0.2")]
     NotInterval,
@@ -82,6 +85,30 @@ pub fn seconds(text: &str) -> Result<f64, ValueError> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err(ValueError::NotSeconds),
+    }
+}
+
+/// Parses a speed with powers of 1000: `25G`, `100T`, `12e9`.
+///
+/// # Errors
+/// The text is no such number.
+pub fn speed(text: &str) -> Result<f64, ValueError> {
+    let text = text.trim();
+    let unit = text.chars().last().map(|unit| unit.to_ascii_uppercase());
+    let factor = match unit {
+        Some('M') => 1e6,
+        Some('G') => 1e9,
+        Some('T') => 1e12,
+        _ => 1.0,
+    };
+    let digits = if factor > 1.0 {
+        &text[..text.len() - 1]
+    } else {
+        text
+    };
+    match digits.trim().parse::<f64>() {
+        Ok(number) if (1.0..1e18).contains(&(number * factor)) => Ok(number * factor),
+        _ => Err(ValueError::NotSpeed),
     }
 }
 
@@ -172,5 +199,15 @@ mod tests {
         assert_eq!(given(number(), "4.5"), Ok(4.5));
         assert_eq!(given(number(), "-inf"), Ok(f64::NEG_INFINITY));
         assert_eq!(given(number(), "five"), Err(ValueError::NotNumber));
+    }
+
+    #[test]
+    fn speeds_have_powers_of_a_thousand() {
+        assert_eq!(speed("25G"), Ok(25e9));
+        assert_eq!(speed("12e9"), Ok(12e9));
+        assert_eq!(speed("1.5 T"), Ok(1.5e12));
+        for text in ["", "G", "-1G", "x", "0"] {
+            assert_eq!(speed(text), Err(ValueError::NotSpeed), "{text}");
+        }
     }
 }

@@ -7,7 +7,8 @@ use ovis_protocol::{Capabilities, DenoiseRequest, EncodeRequest, PromptCut};
 use super::probe::{Probe, Silent};
 use crate::jobs::{Free, JobCosts};
 use crate::pipeline::{
-    Budget, Conditioning, DenoiseInputs, Forwards, Image, Latent, Preview, Result, StepReport,
+    Budget, Conditioning, DenoiseInputs, Forwards, Image, Latent, MemoryReport, Preview, Result,
+    StepReport,
 };
 
 /// A loaded model. It is created, used and dropped on the device's thread, so it need not be
@@ -78,6 +79,11 @@ pub trait Backend: 'static {
     /// Bytes of the loaded weights, as their files store them. By default they are unknown, 0.
     fn weight_bytes(&self) -> u64 {
         0
+    }
+
+    /// The plan that the weights are kept by within a budget of GPU memory. By default there is none.
+    fn memory_report(&self) -> Option<MemoryReport> {
+        None
     }
 
     /// Estimates what jobs take before they run. By default they are free.

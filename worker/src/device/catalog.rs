@@ -63,6 +63,7 @@ impl<B: Backend> Catalog<B> {
     pub fn new(model: Model, backend: B, load: Option<Loader<B>>, retention: Retention) -> Self {
         let bytes = Self::bytes(&model);
         model.set_weights(Residence::Resident, bytes);
+        model.set_memory(backend.memory_report());
         Self {
             probe: backend.probe(),
             entries: vec![Entry {
@@ -218,6 +219,7 @@ impl<B: Backend> Catalog<B> {
                 let taken = before.zip(after).map(|(b, a)| b.saturating_sub(a));
                 let bytes = taken.unwrap_or_else(|| Self::bytes(model));
                 model.set_weights(Residence::Resident, bytes);
+                model.set_memory(backend.memory_report());
                 (*loaded, *used) = (Some(backend), Instant::now());
                 let seconds = begun.elapsed().as_secs_f32();
                 tracing::info!(model = &*model.name, bytes, seconds, "loaded");

@@ -11,7 +11,7 @@ use crate::jobs::JobCosts;
 use crate::nn::{device_memory, give_back_memory};
 use crate::pipeline::{
     device_memory_left, free_host_memory, Budget, Conditioning, DenoiseInputs, DenoiseState,
-    Forwards, Image, Latent, Pipeline, Preview, Result, StepReport,
+    Forwards, Image, Latent, MemoryReport, Pipeline, Preview, Result, StepReport,
 };
 
 impl Backend for Pipeline {
@@ -89,6 +89,10 @@ impl Backend for Pipeline {
 
     fn weight_bytes(&self) -> u64 {
         self.weights().iter().map(|part| part.bytes()).sum()
+    }
+
+    fn memory_report(&self) -> Option<MemoryReport> {
+        Pipeline::memory_report(self).cloned()
     }
 
     fn budget(&self) -> Budget {

@@ -253,7 +253,11 @@ impl Ledger {
                 "Use a smaller size or batch, or fewer and shorter prompts.",
             ));
         }
-        let reserved = self.lock().reserve(cost, costs.weights());
+        let budget = self.lock().beside(costs.weights());
+        let alone = budget.check_with_decode(ask, |ask| costs.cost(ask));
+        let reserved = alone
+            .map_err(Refusal::Never)
+            .and_then(|()| self.lock().reserve(cost, costs.weights()));
         match reserved {
             Ok(peak) => Ok(Reservation {
                 ledger: self.clone(),
@@ -282,7 +286,7 @@ impl Ledger {
 
     fn what_would_fit(&self, costs: &dyn JobCosts, ask: Ask) -> String {
         let budget = self.lock().beside(costs.weights());
-        let fits = |ask: Ask| budget.check(costs.cost(ask)).is_ok();
+        let fits = |ask: Ask| budget.check_with_decode(ask, |ask| costs.cost(ask)).is_ok();
         ask.largest_that(fits).unwrap_or_else(|| {
             "Nothing like it fits: start the worker with a larger --memory, or on a machine with more."
                 .into()

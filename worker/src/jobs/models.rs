@@ -7,6 +7,7 @@ use ovis_protocol::{
 };
 
 use super::admission::JobCosts;
+use crate::pipeline::MemoryReport;
 
 /// A model of the device. Its weights may be loaded or not.
 pub struct Model {
@@ -18,6 +19,7 @@ pub struct Model {
     pub costs: Arc<dyn JobCosts>,
     /// Bytes of its weights, as their files store them; 0 if unknown.
     pub weight_bytes: u64,
+    memory: Mutex<Option<MemoryReport>>,
     weights: Mutex<(Residence, u64)>,
 }
 
@@ -35,6 +37,7 @@ impl Model {
             costs,
             weight_bytes,
             weights: Mutex::default(),
+            memory: Mutex::default(),
         }
     }
 
@@ -46,6 +49,17 @@ impl Model {
     /// Where the weights are, and how many bytes of the device's memory they take.
     pub fn weights(&self) -> (Residence, u64) {
         *self.lock()
+    }
+
+    /// Reports the plan that the weights are kept by within a budget of GPU memory.
+    pub fn set_memory(&self, memory: Option<MemoryReport>) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = memory;
+    }
+
+    /// The plan that the weights are kept by within a budget of GPU memory, if there is one.
+    pub fn memory(&self) -> Option<MemoryReport> {
+        let memory = self.memory.lock();
+        memory.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether any of the weights are in memory.

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use super::footprint::BlockPath;
 use super::heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 use super::no_gpu::NoGpu;
 use super::placement::{Fp8Refusal, Placement};
@@ -414,6 +415,12 @@ pub trait Fused {
 
     /// One sentence about the libraries and kernels in use.
     fn describe_paths(&self, placement: &Placement) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// How the blocks of a placement's transformer, whose heads have width `head_dim`, are
+    /// computed.
+    fn block_path(&self, placement: &Placement, head_dim: usize) -> Result<Option<BlockPath>> {
         Ok(None)
     }
 }

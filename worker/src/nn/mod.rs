@@ -15,6 +15,7 @@ mod copy;
 mod cuda;
 mod device;
 mod embedding;
+mod footprint;
 mod fused;
 mod gradients;
 mod heads;
@@ -54,6 +55,7 @@ pub use device::{
     is_out_of_memory, keep_freed_memory, limit_memory, link_speed, pool_memory, process_memory,
 };
 pub use embedding::{embed, timestep_embedding};
+pub use footprint::{block_bytes, BlockPath};
 pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, Operands, ReadyHeads, Update, WideUp};
 pub use heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 pub use latents::{blend, guided_velocity, patchify, to_pixels};
@@ -65,7 +67,7 @@ pub use norm::{
     group_norm, modulated_layer_norm, modulated_layer_norm_fp8, rms_norm, GroupMoments, GroupNorm,
 };
 pub use operation::{check_cancelled, host_memory, Operation};
-pub use paths::describe_paths;
+pub use paths::{block_path, describe_paths};
 pub use placement::{Fp8Refusal, Placement, WeightFormat};
 pub use pointwise::{add, cast, mean_magnitude, scaled_sum, silu, subtract};
 pub use quantize::quantize_rows;

@@ -3,6 +3,7 @@
 use candle_core::{DType, Result};
 
 use super::backend::fused;
+use super::footprint::BlockPath;
 use super::fused::Fused;
 use super::placement::{Placement, WeightFormat};
 
@@ -31,6 +32,20 @@ pub fn describe_paths(placement: &Placement) -> Result<String> {
     Ok(text)
 }
 
+/// How the blocks of a placement's transformer, whose heads have width `head_dim`, are computed. Call it on the thread that computes:
+/// libraries are opened for each thread.
+pub fn block_path(placement: &Placement, head_dim: usize) -> BlockPath {
+    match placement.device.is_cpu() {
+        true => BlockPath::Cpu,
+        // A device that cannot be asked counts as the path that takes the most memory.
+        false => fused()
+            .block_path(placement, head_dim)
+            .ok()
+            .flatten()
+            .unwrap_or(BlockPath::Plain),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
@@ -43,6 +58,7 @@ mod tests {
             weights,
             products: WeightFormat::Dense,
         };
+        assert_eq!(block_path(&placement, 128), BlockPath::Cpu);
         describe_paths(&placement).unwrap()
     }
 

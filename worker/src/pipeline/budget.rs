@@ -6,7 +6,7 @@ use candle_core::Device;
 use super::costs::Ask;
 use super::free_memory::free_host_memory;
 use super::types::SIZE_MULTIPLE;
-use crate::nn::{available_memory, Operation};
+use crate::nn::{available_memory, pool_memory, Operation};
 
 /// The memory that jobs may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +59,12 @@ impl Budget {
     }
 }
 
-/// Bytes of a GPU's memory that jobs may take now; `None` if the driver does not report them.
+/// Bytes of a GPU's memory that jobs may take now; `None` if the driver does not report them. A
+/// limit on the process has a margin of its own.
 pub fn device_memory_left(device: &Device) -> Option<u64> {
-    available_memory(device).map(|free| free.saturating_sub(GPU_MARGIN))
+    let limit = pool_memory(device).and_then(|pool| pool.limit);
+    let margin = if limit.is_some() { 0 } else { GPU_MARGIN };
+    available_memory(device).map(|free| free.saturating_sub(margin))
 }
 
 /// Bytes of host memory that jobs may take now.

@@ -1,22 +1,20 @@
 //! The memory that a job takes, estimated from its shapes before it runs.
 //!
-//! The figures are upper estimates of what the plain expressions in `nn` and `models` hold at
-//! their peak; fused kernels hold less.
+//! The figures are upper estimates of what is held at the peak: by fused kernels where the device
+//! has them (`nn`'s `block_bytes`), else by the plain expressions.
 
 use std::sync::Arc;
 
-use candle_core::Device;
 use ovis_protocol::{AdapterUse, DenoiseRequest, StepCaching};
 use tokenizers::Tokenizer;
 
 use super::adapters::AdaptedPart;
 use super::library::AdapterLibrary;
-use super::load::Pipeline;
 use super::modulations::SIGMAS_PER_PORTION;
 use super::prompt::{most_positions, tokenize, MAX_CUT_LENGTH};
 use crate::checkpoint::{MmditConfig, Qwen3Config};
 use crate::models::vae::VaeMemory;
-use crate::nn::{Placement, MAX_SCORES, MAX_SCORES_ON_CPU};
+use crate::nn::{block_bytes, block_path, BlockPath, Placement, MAX_SCORES, MAX_SCORES_ON_CPU};
 
 /// Bytes of one value on the host, a float32.
 const HOST_VALUE: u64 = 4;
@@ -80,7 +78,8 @@ pub struct Costs {
     text: Option<(Qwen3Config, Arc<Tokenizer>)>,
     transformer: Option<MmditConfig>,
     vae: Option<VaeMemory>,
-    on_cpu: bool,
+    /// How the transformer's blocks are computed.
+    path: BlockPath,
     /// Bytes of a value in the arithmetic.
     value: u64,
     /// Bytes of a value of the weights. A CPU widens them for each product.
@@ -100,27 +99,8 @@ fn sum(terms: &[u64]) -> u64 {
     terms.iter().fold(0, |sum, &term| sum.saturating_add(term))
 }
 
-impl Pipeline {
-    /// Estimates of what this model's jobs take.
-    pub fn costs(&self) -> Costs {
-        Costs::of(self)
-    }
-}
-
 impl Costs {
-    /// For the jobs of a loaded model.
-    fn of(pipeline: &Pipeline) -> Self {
-        let transformer = pipeline.denoiser().ok();
-        Self::of_parts(
-            pipeline.text_costs(),
-            transformer.map(|model| model.config().clone()),
-            pipeline.vae_memory(),
-            pipeline.placement(),
-            pipeline.library.clone(),
-        )
-    }
-
-    /// For the jobs of a model that has these parts.
+    /// For the jobs of a model that has these parts. Call it on the thread that computes.
     pub(super) fn of_parts(
         text: Option<(Qwen3Config, Arc<Tokenizer>)>,
         transformer: Option<MmditConfig>,
@@ -128,15 +108,39 @@ impl Costs {
         placement: &Placement,
         library: Option<Arc<AdapterLibrary>>,
     ) -> Self {
+        let head_dim = transformer.as_ref().map_or(0, MmditConfig::head_dim);
         Self {
             text,
             transformer,
             vae,
-            on_cpu: matches!(placement.device, Device::Cpu),
+            path: block_path(placement, head_dim),
             value: placement.compute().size_in_bytes() as u64,
             weight: placement.weights.size_in_bytes() as u64,
             library,
         }
+    }
+
+    /// For denoises and decodes on a GPU, without prompts, by a model that is not loaded. Values have
+    /// `value` bytes.
+    pub(super) fn of_shapes(
+        transformer: Option<MmditConfig>,
+        vae: Option<VaeMemory>,
+        path: BlockPath,
+        value: u64,
+    ) -> Self {
+        Self {
+            text: None,
+            transformer,
+            vae,
+            path,
+            value,
+            weight: value,
+            library: None,
+        }
+    }
+
+    fn on_cpu(&self) -> bool {
+        self.path == BlockPath::Cpu
     }
 
     /// The cost of a job. It is 0 if a part that the job needs is not loaded: such a job is
@@ -181,23 +185,24 @@ impl Costs {
 
     /// Values that an attention of `heads` heads over `length` positions holds. A CPU computes
     /// the scores in pieces, of which it holds three, and repeats the key and value heads. On a
-    /// GPU a fused kernel holds no scores, and the plain expression one piece.
+    /// GPU the plain expression holds one piece, and a fused kernel no scores.
     fn attention(&self, heads: usize, head_dim: usize, length: usize, batch: usize) -> u64 {
         let scores = product(&[batch, heads, length, length]);
         let heads = product(&[batch, heads, length, head_dim]);
-        match self.on_cpu {
-            true => sum(&[
+        match self.path {
+            BlockPath::Cpu => sum(&[
                 3 * scores.min(MAX_SCORES_ON_CPU as u64),
                 heads.saturating_mul(4),
             ]),
-            false => sum(&[scores.min(MAX_SCORES as u64), heads]),
+            BlockPath::Plain => sum(&[scores.min(MAX_SCORES as u64), heads]),
+            BlockPath::Library { .. } | BlockPath::Own { .. } => 0,
         }
     }
 
     /// Bytes of the wider copy that a CPU makes of a weight of `values` values for its product; 0
     /// if the weight already has the type of the arithmetic.
     fn widened(&self, values: u64) -> u64 {
-        match self.on_cpu && self.weight < self.value {
+        match self.on_cpu() && self.weight < self.value {
             true => values.saturating_mul(self.value),
             false => 0,
         }
@@ -224,7 +229,7 @@ impl Costs {
 
     /// The cost of encoding prompts of which the longest has `length` positions, with the
     /// template.
-    fn encoded(&self, config: &Qwen3Config, prompts: usize, length: usize) -> Cost {
+    pub(super) fn encoded(&self, config: &Qwen3Config, prompts: usize, length: usize) -> Cost {
         let result = product(&[prompts, length.max(MAX_CUT_LENGTH), config.hidden_size]);
         let result = result.saturating_mul(HOST_VALUE);
         let projected = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim;
@@ -278,19 +283,13 @@ impl Costs {
             latents.saturating_mul(REMEMBERED_LATENTS * HOST_VALUE),
         ]);
         // On a GPU both branches of a single image run in one forward.
-        let batched = if batch == 1 && !self.on_cpu {
+        let batched = if batch == 1 && !self.on_cpu() {
             branches
         } else {
             1
         };
         let rows = product(&[batch, batched, image_tokens + text]);
-        let width = match self.on_cpu {
-            // The residual stream, its norm in float32 with that norm's intermediate values, q, k
-            // and v as projected and by heads, the attention's output and the block's result;
-            // both halves of the MLP, their product, and the concatenation of all.
-            true => 13 * hidden + 5 * inner,
-            false => 9 * hidden + 4 * inner,
-        };
+        let block = block_bytes(rows, hidden as u64, inner as u64, self.value, self.path);
         let attention = self.attention(
             config.num_heads,
             config.head_dim(),
@@ -301,12 +300,12 @@ impl Costs {
         // not, and with a step cache what the first block has made of each.
         let others = product(&[branches - batched, batch, image_tokens + text]);
         let waiting = sum(&[others.saturating_mul(2 * hidden as u64), cached]);
-        let values = sum(&[rows.saturating_mul(width as u64), attention, waiting]);
+        let beside = sum(&[attention, waiting]).saturating_mul(self.value);
         let largest = product(&[hidden, 3 * hidden + 2 * inner]);
         Cost {
             host: host.saturating_mul(HOST_VALUE),
             kept,
-            working: sum(&[values.saturating_mul(self.value), self.widened(largest)]),
+            working: sum(&[block, beside, self.widened(largest)]),
             result: latents.saturating_mul(HOST_VALUE),
         }
     }

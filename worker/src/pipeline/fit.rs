@@ -149,7 +149,7 @@ pub struct Shortage {
     pub needed: u64,
     /// Bytes that there are for it.
     pub there: u64,
-    /// Name of the memory: `memory` or `GPU memory`.
+    /// Name of the memory, and what for: `memory`, `GPU memory`.
     pub of: &'static str,
 }
 
@@ -181,6 +181,33 @@ impl Budget {
     }
 }
 
+impl Budget {
+    /// [`check`](Self::check) of a job's cost; and on a GPU, for a denoise, that the decode of its
+    /// result fits too, so that no image fails after its last step.
+    ///
+    /// # Errors
+    /// [`Shortage`] names the first memory that is too small.
+    pub fn check_with_decode(
+        self,
+        ask: Ask,
+        cost: impl Fn(Ask) -> Cost,
+    ) -> std::result::Result<(), Shortage> {
+        self.check(cost(ask))?;
+        let (Ask::Denoise { latent, .. }, Self::TwoMemories { device, .. }) = (ask, self) else {
+            return Ok(());
+        };
+        let needed = cost(Ask::Decode { latent }).device();
+        match device {
+            Some(there) if needed > there => Err(Shortage {
+                needed,
+                there,
+                of: "GPU memory to decode its result",
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Pipeline {
     /// Checks that a job of this model fits a budget if it runs alone.
     ///
@@ -188,12 +215,13 @@ impl Pipeline {
     /// [`Error::TooLarge`] with the numbers and the largest similar job that fits.
     pub fn check_fits(&self, budget: Budget, ask: Ask) -> Result<()> {
         let costs = self.costs();
-        budget.check(costs.cost(ask)).map_err(|shortage| {
+        let fits = |ask: Ask<'_>| budget.check_with_decode(ask, |ask| costs.cost(ask));
+        fits(ask).map_err(|shortage| {
             let there = shown_bytes(shortage.there);
             Error::TooLarge {
                 message: format!("{} {shortage}, and {there} is free", ask.name()),
                 hint: ask
-                    .largest_that(|ask| budget.check(costs.cost(ask)).is_ok())
+                    .largest_that(|ask| fits(ask).is_ok())
                     .unwrap_or_default(),
             }
         })
@@ -220,6 +248,38 @@ mod tests {
             found.bytes(DType::BF16, WeightFormat::Fp8)
                 < found.bytes(DType::BF16, WeightFormat::Dense) * 7 / 10
         );
+    }
+
+    #[test]
+    fn a_denoise_fits_a_gpu_only_with_its_decode() {
+        let request = ovis_protocol::DenoiseRequest::new(0, 20, 5.0);
+        let denoise = Ask::Denoise {
+            request: &request,
+            latent: [1, 16, 32, 32],
+            text: 256,
+        };
+        let cost = |ask: Ask| Cost {
+            working: if matches!(ask, Ask::Decode { .. }) {
+                8
+            } else {
+                4
+            },
+            ..Cost::default()
+        };
+        let on_gpu = |device| Budget::TwoMemories {
+            host: None,
+            device: Some(device),
+        };
+        assert!(on_gpu(8).check_with_decode(denoise, cost).is_ok());
+        let shortage = on_gpu(7).check_with_decode(denoise, cost).unwrap_err();
+        assert_eq!(
+            shortage.to_string(),
+            "needs 8 bytes of GPU memory to decode its result"
+        );
+        let shortage = on_gpu(3).check_with_decode(denoise, cost).unwrap_err();
+        assert_eq!(shortage.to_string(), "needs 4 bytes of GPU memory");
+        let on_cpu = Budget::OneMemory(Some(7));
+        assert!(on_cpu.check_with_decode(denoise, cost).is_ok());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::codec;
 use super::denoise::DenoiseState;
 use super::error::{Error, Result};
 use super::library::AdapterLibrary;
+use super::memory::MemoryReport;
 use super::preview;
 use super::prompt::{tokenize, PREFIX_POSITIONS};
 use super::scaling::LatentScaling;
@@ -37,6 +38,8 @@ pub struct Pipeline {
     pub(super) placement: Placement,
     /// Bytes of host memory that jobs may take, if the operator has set them.
     pub(super) host_memory: Option<u64>,
+    /// The plan that the weights are kept by, on a GPU.
+    pub(super) memory: Option<MemoryReport>,
     pub(super) tokenizer: Option<Arc<Tokenizer>>,
     pub(super) text_encoder: Option<Qwen3>,
     pub(super) transformer: Option<Mmdit>,
@@ -67,6 +70,16 @@ impl Pipeline {
     /// Bytes of host memory that jobs may take, if the operator has set them.
     pub fn host_memory(&self) -> Option<u64> {
         self.host_memory
+    }
+
+    /// Attaches the plan that the weights are kept by.
+    pub fn with_memory_report(self, memory: Option<MemoryReport>) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// The plan that the weights are kept by, if there is one: on a GPU.
+    pub fn memory_report(&self) -> Option<&MemoryReport> {
+        self.memory.as_ref()
     }
 
     /// The model's name, for people.

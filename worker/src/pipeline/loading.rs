@@ -107,6 +107,7 @@ impl<'a> Loader<'a> {
             name: name.to_owned(),
             placement: self.placement.clone(),
             host_memory: None,
+            memory: None,
             tokenizer: None,
             text_encoder,
             transformer,

@@ -7,6 +7,7 @@
 //! - [`Conditioning`], [`Latent`], [`Image`]: tensors with a checked shape
 //! - [`check_request`]: the checks of a denoise request that need no model
 //! - [`Ask`], [`Cost`], [`Budget`]: a job by its shapes, the memory it takes, the memory there is
+//! - [`plan`](plan()), [`Plan`], [`MemoryReport`]: what stays on a GPU within a budget
 //! - [`Outline`]: a model that is not loaded
 //! - [`AdapterStack`]: the adapters that a job applies to the resident weights
 //! - [`Geometry`]: the sizes of a model, for one with random weights
@@ -21,6 +22,7 @@ mod costs;
 mod denoise;
 mod denoiser;
 mod error;
+mod estimates;
 mod fingerprint;
 mod fit;
 mod free_memory;
@@ -29,6 +31,7 @@ mod inputs;
 mod library;
 mod load;
 mod loading;
+mod memory;
 mod modulations;
 mod outline;
 mod output;
@@ -58,6 +61,10 @@ pub use free_memory::free_host_memory;
 pub use geometry::Geometry;
 pub use library::{AdaptedCheckpoint, AdapterLibrary, NewAdapter};
 pub use load::Pipeline;
+pub use memory::{
+    plan, Facts, GroupReport, HostFacts, Impossible, Machine, MemoryReport, Plan, Sizes, Storage,
+    Target,
+};
 pub use outline::Outline;
 pub use output::Output;
 pub use plan::check_request;

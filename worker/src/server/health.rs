@@ -25,6 +25,7 @@ pub fn health(jobs: &Jobs) -> (bool, String) {
         "model": can.model,
         "device": can.device,
         "precision": can.precision,
+        "memory": jobs.models().default_model().memory(),
         "models": models(jobs),
         "queued": status.queued,
         "running": status.running,

@@ -6,7 +6,8 @@ use ovis_protocol::DenoiseRequest;
 use super::source::NamedGeometry;
 use crate::cli::model_args::{DeviceArgs, ModelArgs};
 use crate::cli::shortcut_args::ShortcutArgs;
-use crate::cli::values::{number, side, whole, whole_within};
+use crate::cli::values::{number, parsed, side, speed, whole, whole_within};
+use crate::pipeline::parse_bytes;
 
 /// Text tokens of a conditioning: the length that the reference implementation pads prompts to.
 pub const TEXT_POSITIONS: usize = 256;
@@ -47,6 +48,14 @@ pub struct BenchArgs {
     /// Also measure each operation of the transformer separately.
     #[arg(long)]
     pub parts: bool,
+    /// Most GPU memory that the process may take, such as 12GiB. With several, separated by commas,
+    /// each is measured by a process of its own beside one without a budget, and a table compares
+    /// them.
+    #[arg(long, value_name = "SIZE[,SIZE..]", value_delimiter = ',', value_parser = parsed(parse_bytes))]
+    pub vram: Vec<u64>,
+    /// Most bytes a second that weights stream at, such as 12G, to measure what a slower link costs.
+    #[arg(long, value_name = "SPEED", value_parser = parsed(speed))]
+    pub link: Option<f64>,
     /// Print the figures as JSON.
     #[arg(long)]
     pub json: bool,

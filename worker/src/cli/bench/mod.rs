@@ -9,6 +9,7 @@
 //! - `ceilings`: the operations of a forward pass, and the machine's peak throughput
 //! - `parts`: the time of each operation of a forward pass
 //! - `memory`: peak memory; `report`: the output
+//! - `vram`: runs within several budgets of GPU memory, side by side
 
 mod args;
 mod ceilings;
@@ -19,6 +20,7 @@ mod parts;
 mod report;
 mod source;
 mod timed;
+mod vram;
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -37,12 +39,13 @@ use self::report::{Report, Times};
 use self::source::Source;
 use self::timed::{Clock, Timed};
 use super::error::CliError;
+use super::planning::Goal;
 use super::{loading, runtime, terminal};
 use crate::device::{self, DEFAULT_MODEL};
 use crate::jobs::{Jobs, Limits};
 use crate::logging;
 use crate::nn::Placement;
-use crate::pipeline::SIZE_MULTIPLE;
+use crate::pipeline::{MemoryReport, Target, SIZE_MULTIPLE};
 use crate::server;
 
 /// Runs the command: loads the model, makes the images and prints the figures.
@@ -50,6 +53,11 @@ use crate::server;
 /// # Errors
 /// An argument is out of range, the model cannot be loaded or does not fit, or the device fails.
 pub fn run(args: &BenchArgs) -> Result<(), CliError> {
+    let vram = match args.vram[..] {
+        [] => None,
+        [budget] => Some(budget),
+        ref budgets => return vram::compare(args, budgets),
+    };
     let placement = args.device.placement(logging::say)?;
     let peak = Peak::watch(&placement.device);
     let source = Source::open(args.random_weights, &args.model)?;
@@ -61,7 +69,16 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     let tokens = (TEXT_POSITIONS, image_tokens);
 
     let clock = Clock::default();
-    let (jobs, start) = start_device(source, &placement, clock.clone())?;
+    let target = Target {
+        is_guided: args.cfg != 1.0,
+        ..Target::image(size.0, size.1)
+    };
+    let goal = Goal {
+        vram,
+        target,
+        link: args.link,
+    };
+    let (jobs, start) = start_device(source, &placement, goal, clock.clone())?;
     let model = jobs.capabilities().model.clone();
     let runtime = runtime::start()?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -95,6 +112,7 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
         load_seconds: start.load,
         warm_up_seconds: start.warm_up,
         peak_bytes: peak.bytes(),
+        memory: start.memory,
         forward: Work::of_forward(&config, tokens),
         answered_forward: Work::of_answered_forward(&config, tokens),
         // Measured last, while the device is idle.
@@ -149,19 +167,23 @@ struct Start {
     warm_up: f64,
     /// The kernels and libraries it computes with, in words.
     paths: String,
+    /// The plan within the budget of GPU memory.
+    memory: Option<MemoryReport>,
 }
 
 /// Loads and warms up the model as `serve` does, on the thread that owns the device.
 fn start_device(
     source: Source,
     placement: &Placement,
+    goal: Goal,
     clock: Clock,
 ) -> Result<(Jobs, Start), CliError> {
     let placement = placement.clone();
     let (tell, told) = mpsc::channel();
     let jobs = device::start(Limits::default(), DEFAULT_MODEL, move || {
         let begun = Instant::now();
-        let pipeline = source.load(&placement)?;
+        let pipeline = source.load(&placement, &goal)?;
+        pipeline.throttle_streaming(goal.link)?;
         let load = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
         pipeline.warm_up()?;
@@ -171,6 +193,7 @@ fn start_device(
             load,
             warm_up,
             paths: loading::paths(&pipeline)?,
+            memory: pipeline.memory_report().cloned(),
         });
         Ok::<_, CliError>(Timed { pipeline, clock })
     })?;

@@ -7,7 +7,7 @@ use serde_json::{json, Value};
 use super::ceilings::{Ceilings, Work};
 use super::parts::Part;
 use crate::cli::shortcut_args::ShortcutArgs;
-use crate::pipeline::Forwards;
+use crate::pipeline::{Forwards, MemoryReport};
 
 /// Seconds of every run of each stage.
 #[derive(Clone, Debug, Default)]
@@ -103,6 +103,8 @@ pub struct Report {
     /// Seconds of the warm-up, which `serve` also does before it is ready.
     pub warm_up_seconds: f64,
     pub peak_bytes: u64,
+    /// The plan within the budget of GPU memory; `None` on a CPU.
+    pub memory: Option<MemoryReport>,
     /// Operations of a forward pass that is computed in full.
     pub forward: Work,
     /// Operations of a forward pass that the step cache answers.
@@ -165,6 +167,7 @@ impl Report {
             "warm_up_seconds": self.warm_up_seconds,
             "first_image_seconds": self.times.first_image,
             "peak_bytes": self.peak_bytes,
+            "memory": self.memory,
             "stages": Value::Object(stages.into_iter().collect()),
             "step_floor_seconds": self.floor(),
             "achieved": self.achieved(),

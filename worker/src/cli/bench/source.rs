@@ -6,9 +6,10 @@ use crate::checkpoint::{Checkpoint, MmditConfig};
 use crate::cli::error::CliError;
 use crate::cli::loading;
 use crate::cli::model_args::ModelArgs;
+use crate::cli::planning::{self, Goal, Loading};
 use crate::logging;
 use crate::nn::Placement;
-use crate::pipeline::{Geometry, Parameters, Pipeline};
+use crate::pipeline::{Geometry, Parameters, Pipeline, Sizes};
 
 /// Model geometries that can be filled with random weights.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -68,19 +69,24 @@ impl Source {
         }
     }
 
-    /// Loads the model to a device.
+    /// Loads the model to a device for a goal.
     ///
     /// # Errors
-    /// The weights do not fit the device's memory, or a file cannot be read.
-    pub fn load(&self, placement: &Placement) -> Result<Pipeline, CliError> {
+    /// The weights do not fit the budget of GPU memory or the device's memory, or a file cannot be read.
+    pub fn load(&self, placement: &Placement, goal: &Goal) -> Result<Pipeline, CliError> {
         match self {
             Self::Random(named) => {
                 let name = "ovis-image-7b, random weights";
                 let geometry = named.geometry();
-                Parameters::of_geometry(&geometry).check_fit(placement)?;
-                Ok(geometry.with_random_weights(name, placement)?)
+                let sizes = Sizes::of_geometry(&geometry);
+                let parameters = Parameters::of_geometry(&geometry);
+                let say = &logging::say;
+                let Loading { residence, report } =
+                    planning::for_loading(sizes, parameters, placement, goal, say)?;
+                let pipeline = geometry.with_random_weights_in(name, placement, &residence)?;
+                Ok(pipeline.with_memory_report(report))
             }
-            Self::Files(checkpoint) => loading::load(checkpoint, placement, logging::say),
+            Self::Files(checkpoint) => loading::load(checkpoint, placement, goal, logging::say),
         }
     }
 }

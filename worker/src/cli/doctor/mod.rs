@@ -3,11 +3,13 @@
 //! - `finding`: one line of the report, and the report
 //! - `machine`: the program, the device and the memory
 //! - `weights`: the checkpoint's parts, and the precisions in which they fit
+//! - `plans`: what budgets of GPU memory mean for the model
 //! - `network`: the address and the tokens
 
 mod finding;
 mod machine;
 mod network;
+mod plans;
 mod weights;
 
 use clap::Args;
@@ -17,7 +19,9 @@ use super::error::CliError;
 use super::listening::ListenArgs;
 use super::model_args::{DeviceArgs, ModelArgs};
 use super::token_args::TokenArgs;
+use super::vram_args::VramArgs;
 use super::{runtime, terminal};
+use crate::pipeline::{Parameters, Sizes};
 
 /// What `serve` would be given. Weights are not loaded, and nothing is changed.
 #[derive(Clone, Debug, Args)]
@@ -26,6 +30,8 @@ pub struct DoctorArgs {
     model: ModelArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    vram: VramArgs,
     #[command(flatten)]
     listen: ListenArgs,
     #[command(flatten)]
@@ -44,9 +50,15 @@ pub fn run(args: &DoctorArgs) -> Result<(), CliError> {
     report.add(machine::program());
     let placement = machine::device(&args.device, &mut report);
     machine::memory(placement.as_ref(), &mut report);
-    let parameters = weights::parts(&args.model, &mut report);
-    if let (Some(placement), Some(parameters)) = (&placement, parameters) {
-        weights::precisions(parameters, placement, &mut report);
+    if let Some(checkpoint) = weights::parts(&args.model, &mut report) {
+        if let Some(placement) = &placement {
+            weights::precisions(Parameters::of(&checkpoint), placement, &mut report);
+        }
+        if checkpoint.transformer.is_some() {
+            let native = checkpoint.native_size();
+            let (sizes, vram) = (Sizes::of(&checkpoint), args.vram.budget());
+            plans::plans(&sizes, native, placement.as_ref(), vram, &mut report);
+        }
     }
     let runtime = runtime::start()?;
     runtime.block_on(network::address(

@@ -11,8 +11,8 @@ use crate::cli::precision::Precision;
 use crate::nn::{check_fp8, Placement};
 use crate::pipeline::{shown_bytes, Parameters};
 
-/// The named checkpoint's parts. Returns the number of its parameters, if it can be opened.
-pub fn parts(args: &ModelArgs, report: &mut Report) -> Option<Parameters> {
+/// The named checkpoint's parts. Returns the checkpoint, if it can be opened.
+pub fn parts(args: &ModelArgs, report: &mut Report) -> Option<Checkpoint> {
     let checkpoint = match Checkpoint::open(&args.checkpoint_or_demo()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
@@ -49,7 +49,7 @@ pub fn parts(args: &ModelArgs, report: &mut Report) -> Option<Parameters> {
     if let Err(error) = check_complete(&checkpoint) {
         report.add(Finding::fault("weights", error));
     }
-    Some(Parameters::of(&checkpoint))
+    Some(checkpoint)
 }
 
 /// The memory that the weights take on a device in each precision. That of `chosen` must fit.

@@ -9,6 +9,7 @@ use crate::cli::adapter_args::AdapterArgs;
 use crate::cli::model_args::{DeviceArgs, ModelArgs};
 use crate::cli::shortcut_args::ShortcutArgs;
 use crate::cli::values::{number, parsed, side, text, whole, whole_within, ValueError};
+use crate::cli::vram_args::VramArgs;
 
 /// Largest batch.
 const MAX_BATCH: usize = 1024;
@@ -20,6 +21,8 @@ pub struct GenerateArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    pub vram: VramArgs,
     /// Prompt: a description of the image.
     #[arg(long, value_name = "TEXT", value_parser = text(), allow_hyphen_values = true)]
     pub prompt: String,

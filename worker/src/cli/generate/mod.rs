@@ -14,10 +14,12 @@ use self::checks::{check_fits, check_pixels, check_prompts};
 use self::outputs::Outputs;
 use super::error::CliError;
 use super::picture::Format;
+use super::planning::Goal;
 use super::{loading, signals};
 use crate::logging;
 use crate::pipeline::{
     check_length, check_request, AdapterStack, Budget, DenoiseInputs, Forwards, Latent, Pipeline,
+    Target,
 };
 
 /// Runs the command: loads the model, makes the images and writes them.
@@ -40,7 +42,17 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
     check_pixels(args.batch, size)?;
     let outputs = Outputs::check(args, format, size)?;
     let placement = args.device.placement(logging::say)?;
-    let pipeline = loading::load(&checkpoint, &placement, logging::say)?;
+    let target = Target {
+        batch: args.batch,
+        is_guided: args.cfg != 1.0,
+        ..Target::image(size.0, size.1)
+    };
+    let goal = Goal {
+        vram: args.vram.budget(),
+        target,
+        link: None,
+    };
+    let pipeline = loading::load(&checkpoint, &placement, &goal, logging::say)?;
     let budget = Budget::now(&placement.device, args.device.host_memory());
     check_fits(args, &request, size, &pipeline, budget)?;
     budget.operation().run(|| {

@@ -1,6 +1,8 @@
 //! How much of a batch of images an encoder or decoder processes at a time, so that it fits the
 //! memory.
 
+use std::fmt;
+
 use candle_core::{Device, Result, Tensor};
 
 use super::bands::{alignment, halo, Bands};
@@ -34,6 +36,17 @@ enum Tiling {
 pub struct Plan {
     tiling: Tiling,
     bytes: u64,
+}
+
+/// In words: `whole`, `in bands of 128 rows`.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tiling {
+            Tiling::Batch => f.write_str("whole"),
+            Tiling::Image => f.write_str("one image at a time"),
+            Tiling::Bands(_, bands) => write!(f, "in bands of {} rows", bands.rows),
+        }
+    }
 }
 
 /// A batch of images of one size.
@@ -194,8 +207,8 @@ fn whole(steps: &[Step], x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Runs the first plan that fits the free memory, or else the last. If the device then runs out
-/// of memory after all, the next plan is tried.
+/// Runs the first plan that fits the free memory, or else the one that takes the least. If the
+/// device then runs out of memory after all, the next plan is tried.
 ///
 /// # Errors
 /// Those of `run`; out of memory only if the last plan fails so.
@@ -210,10 +223,8 @@ pub fn run_first_that_fits<R>(
         false => GPU_RESERVE,
     };
     let fits = |plan: &Plan| available.is_none_or(|there| plan.bytes + reserve <= there);
-    let first = plans
-        .iter()
-        .position(fits)
-        .unwrap_or(plans.len().saturating_sub(1));
+    let least = || (0..plans.len()).min_by_key(|&plan| plans[plan].bytes);
+    let first = plans.iter().position(fits).or_else(least).unwrap_or(0);
     if first > 0 {
         tracing::info!(plan = ?plans[first], ?available, "images are processed in parts to fit the memory");
     }

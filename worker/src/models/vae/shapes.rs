@@ -25,7 +25,7 @@ impl Size {
 }
 
 /// The scratch memory of a device's operations, beside their inputs and results.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scratch {
     /// Most attention scores held at a time, and the number of their copies.
     scores: (usize, usize),
@@ -46,11 +46,16 @@ impl Scratch {
                 unfolded: MAX_UNFOLDED,
                 copies: 1,
             },
-            false => Self {
-                scores: (MAX_SCORES, 1),
-                unfolded: 0,
-                copies: 0,
-            },
+            false => Self::of_gpu(),
+        }
+    }
+
+    /// The scratch memory of a GPU.
+    pub fn of_gpu() -> Self {
+        Self {
+            scores: (MAX_SCORES, 1),
+            unfolded: 0,
+            copies: 0,
         }
     }
 }
@@ -101,6 +106,36 @@ pub fn peak_values(steps: &[StepShape], size: Size, scratch: Scratch) -> usize {
 }
 
 impl StepShape {
+    /// Number of channels of the output for an input of `channels`.
+    pub fn outputs(self, channels: usize) -> usize {
+        match self {
+            Self::Conv { outputs, .. } | Self::Residual { outputs, .. } => outputs,
+            Self::Upsample | Self::Attention | Self::Norm => channels,
+        }
+    }
+
+    /// Number of parameters of the step for an input of `channels`.
+    pub fn parameters(self, channels: usize) -> usize {
+        let conv =
+            |inputs: usize, outputs: usize, kernel: usize| (inputs * kernel * kernel + 1) * outputs;
+        match self {
+            Self::Conv {
+                outputs, kernel, ..
+            } => conv(channels, outputs, kernel),
+            Self::Upsample => 0,
+            Self::Residual {
+                outputs,
+                has_shortcut,
+            } => {
+                let shortcut = usize::from(has_shortcut) * conv(channels, outputs, 1);
+                let norms = 2 * (channels + outputs);
+                norms + conv(channels, outputs, 3) + conv(outputs, outputs, 3) + shortcut
+            }
+            Self::Attention => 2 * channels + 4 * conv(channels, channels, 1),
+            Self::Norm => 2 * channels,
+        }
+    }
+
     /// The number of group norms in the step.
     pub fn norms(self) -> usize {
         match self {

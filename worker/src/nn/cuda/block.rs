@@ -12,7 +12,7 @@ use crate::nn::fused::{Factors, HeadFactors, Operands, ReadyHeads};
 use crate::nn::heads::{Heads, QkBounds, RopeTable};
 
 /// Head dimension that the fused norm and rotation is compiled for.
-const HEAD_DIM: usize = 128;
+pub(super) const HEAD_DIM: usize = 128;
 
 impl HeadFactors<'_> {
     /// The GPU, or `None` if it is not a Hopper or its kernels do not support these heads.

@@ -3,8 +3,10 @@
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, DType, Result};
 
+use super::block::HEAD_DIM;
 use super::libraries::{cudnn, hopper, products};
 use super::products::{Factors, Products};
+use crate::nn::footprint::BlockPath;
 use crate::nn::placement::{Placement, WeightFormat};
 
 /// See [`describe_paths`](crate::nn::describe_paths).
@@ -43,6 +45,24 @@ pub fn describe_paths(device: &CudaDevice, placement: &Placement) -> Result<Stri
         "{name} (compute capability {major}.{minor}): {}",
         parts.join(", ")
     ))
+}
+
+/// See [`block_path`](crate::nn::block_path).
+pub fn block_path(
+    device: &CudaDevice,
+    placement: &Placement,
+    head_dim: usize,
+) -> Result<BlockPath> {
+    let fp8 = placement.products == WeightFormat::Fp8;
+    if placement.weights != DType::BF16 || cudnn(device)?.is_none() {
+        return Ok(BlockPath::Plain);
+    }
+    Ok(
+        match hopper(device)?.is_some_and(|own| own.has(fp8) && head_dim == HEAD_DIM) {
+            true => BlockPath::Own { fp8 },
+            false => BlockPath::Library { fp8 },
+        },
+    )
 }
 
 /// What multiplies matrices, by type of factor. `own` tells whether the transformer's large

@@ -6,6 +6,7 @@ use super::{
     attention, attention_fp8, block, blocks, channels_last, conv, copy, device, fp8, fp8_linear,
     latents, linear, mlp, norm, open, paths, pointwise, pool, rope, rows,
 };
+use crate::nn::footprint::BlockPath;
 use crate::nn::fused::{Factors, Fused, HeadFactors, Operands, ReadyHeads};
 use crate::nn::gradients::tracked;
 use crate::nn::heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
@@ -382,6 +383,13 @@ impl Fused for Cuda {
     fn describe_paths(&self, placement: &Placement) -> Result<Option<String>> {
         match &placement.device {
             Device::Cuda(device) => paths::describe_paths(device, placement).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn block_path(&self, placement: &Placement, head_dim: usize) -> Result<Option<BlockPath>> {
+        match &placement.device {
+            Device::Cuda(device) => paths::block_path(device, placement, head_dim).map(Some),
             _ => Ok(None),
         }
     }
