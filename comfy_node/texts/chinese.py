@@ -218,7 +218,6 @@ CHINESE = {
         "请连接一个提示词为空的“Ovis 提示词编码”，或把 cfg 设为 1。"
     ),
     "`{name}` is not the name of an adapter.": "“{name}”不是适配器的名称。",
-    "Choose one of the list.": "请从列表中选择。",
     "A job takes at most {most} adapters.": "一个任务最多使用 {most} 个适配器。",
     "Remove an Ovis LoRA, or merge some adapters into one file.": (
         "请删除一个 Ovis LoRA 节点，或把几个适配器合并为一个文件。"
