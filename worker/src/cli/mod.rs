@@ -19,6 +19,7 @@
 //! - `error`, `signals`, `terminal`: how a command ends, and where its output goes
 
 mod adapter_args;
+mod also;
 mod bench;
 mod doctor;
 mod error;
