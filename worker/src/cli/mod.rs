@@ -20,6 +20,7 @@
 //! - `error`, `signals`, `terminal`: how a command ends, and where its output goes
 
 mod adapter_args;
+mod also;
 mod bench;
 mod doctor;
 mod error;
