@@ -86,6 +86,22 @@ pub trait Backend: 'static {
         None
     }
 
+    /// Frees `bytes` of device memory by weights that leave it, if there are any that can. The
+    /// results of jobs do not change. By default none can.
+    fn make_room(&mut self, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Brings weights that have left the device back while `room` bytes of its memory are free.
+    fn settle(&mut self, _room: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Bytes of device memory that [`make_room`](Self::make_room) could free.
+    fn movable(&self) -> u64 {
+        0
+    }
+
     /// Estimates what jobs take before they run. By default they are free.
     fn costs(&self) -> Arc<dyn JobCosts> {
         Arc::new(Free)

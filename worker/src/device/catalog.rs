@@ -113,6 +113,22 @@ impl<B: Backend> Catalog<B> {
         self.loaded().map(|e| e.model.costs.weights()).sum()
     }
 
+    /// Bytes of device memory that weights of loaded models could leave.
+    pub fn movable(&self) -> u64 {
+        let loaded = self
+            .entries
+            .iter()
+            .filter_map(|entry| entry.loaded.as_ref());
+        loaded.map(Backend::movable).sum()
+    }
+
+    /// The names of the loaded models.
+    pub fn loaded_names(&self) -> Vec<String> {
+        self.loaded()
+            .map(|entry| entry.model.name.to_string())
+            .collect()
+    }
+
     fn loaded(&self) -> impl Iterator<Item = &Entry<B>> {
         self.entries.iter().filter(|entry| entry.loaded.is_some())
     }

@@ -20,6 +20,7 @@ mod catalog;
 mod operations;
 mod pipeline;
 mod probe;
+mod room;
 mod start;
 mod states;
 #[cfg(test)]

@@ -91,6 +91,26 @@ impl Backend for Pipeline {
         self.weights().iter().map(|part| part.bytes()).sum()
     }
 
+    fn make_room(&mut self, bytes: u64) -> Result<()> {
+        let adapters = self.adapter_bytes();
+        self.drop_adapters();
+        if adapters < bytes {
+            Pipeline::make_room(self, bytes - adapters)?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, room: u64) -> Result<()> {
+        Pipeline::settle(self, room).map(drop)
+    }
+
+    fn movable(&self) -> u64 {
+        match self.placement().device.is_cpu() {
+            true => 0,
+            false => self.movable_bytes(),
+        }
+    }
+
     fn memory_report(&self) -> Option<MemoryReport> {
         Pipeline::memory_report(self).cloned()
     }

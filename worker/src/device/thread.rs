@@ -9,13 +9,11 @@ use super::active::{Active, ActiveJobs};
 use super::backend::Backend;
 use super::catalog::Catalog;
 use super::operations::{guarded, start_denoise, Product};
+use super::room::Room;
 use super::states::StateSchedule;
-use crate::jobs::{
-    deadline_exceeded, no_device_memory, unknown_model, Event, Job, Jobs, Next, Ticket, Wanted,
-    Work,
-};
+use crate::jobs::{deadline_exceeded, unknown_model, Event, Job, Jobs, Next, Ticket, Wanted, Work};
 use crate::nn::Operation;
-use crate::pipeline::{Cost, Output, StepReport};
+use crate::pipeline::{Output, StepReport};
 
 /// How old the reported memory figures of a busy device may get. Each query is a driver call.
 const MEMORY_EVERY: Duration = Duration::from_secs(1);
@@ -28,6 +26,7 @@ pub(super) struct DeviceThread<B: Backend> {
     models: Catalog<B>,
     jobs: Jobs,
     active: ActiveJobs<B::Denoise>,
+    room: Room,
     /// Whether the device answers every call with an error.
     is_lost: bool,
 }
@@ -48,6 +47,7 @@ impl<B: Backend> DeviceThread<B> {
             models,
             jobs,
             active: ActiveJobs::new(),
+            room: Room::default(),
             is_lost: false,
         }
     }
@@ -85,6 +85,7 @@ impl<B: Backend> DeviceThread<B> {
                 Next::Idle => {
                     memory_reported = None;
                     self.check_device();
+                    self.room.settle(&mut self.models);
                 }
                 Next::Job(job) => {
                     may_interleave = self.active.is_empty();
@@ -162,9 +163,10 @@ impl<B: Backend> DeviceThread<B> {
         let probe = self.models.probe();
         self.jobs.report_memory(probe.memory());
         if self.active.is_empty() {
-            self.jobs
-                .ledger()
-                .set_device_memory(probe.gpu_memory_left());
+            let movable = self.models.movable();
+            let left = probe.gpu_memory_left();
+            let room = left.map(|left| left.saturating_add(movable));
+            self.jobs.ledger().set_device_memory(room);
         }
     }
 
@@ -200,15 +202,6 @@ impl<B: Backend> DeviceThread<B> {
         }
     }
 
-    /// Checks that a GPU still has the memory that a job was admitted with: other programs may
-    /// have taken it since.
-    fn check_memory(&self, cost: Cost) -> std::result::Result<(), WireError> {
-        match self.models.probe().gpu_memory_left() {
-            Some(left) if cost.device() > left => Err(no_device_memory(cost.device(), left)),
-            _ => Ok(()),
-        }
-    }
-
     /// Runs a short operation to its end, or prepares a denoise job.
     fn begin(&mut self, job: Job) {
         let ticket = job.ticket;
@@ -229,7 +222,8 @@ impl<B: Backend> DeviceThread<B> {
         }
         let jobs = self.jobs.clone();
         let _beat = jobs.pulse().begin(ticket.operation, Some(ticket.id));
-        if let Err(error) = brought.and_then(|()| self.check_memory(cost)) {
+        let made = brought.and_then(|()| self.room.make(&mut self.models, &model, cost));
+        if let Err(error) = made {
             return self.fail(&ticket, error);
         }
         let operation = self.operation(&ticket);

@@ -6,6 +6,7 @@ use super::load::Pipeline;
 use super::types::StepReport;
 use crate::nn::{
     give_back_memory, is_out_of_memory, Group, PageFact, PageId, PagedBlocks, PagerStats, Visits,
+    SLOTS,
 };
 
 /// Pages' worth of free memory that stay free when pages come back, so that a little more use by
@@ -19,6 +20,16 @@ impl Pipeline {
     /// All pages of weights: how large they are, and which are on the device.
     pub fn pages(&self) -> Vec<PageFact> {
         self.paged().flat_map(|blocks| blocks.facts()).collect()
+    }
+
+    /// Bytes of device memory that [`make_room`](Self::make_room) can free: those of the pages on
+    /// the device, without what the slots would take through which they were streamed.
+    pub fn movable_bytes(&self) -> u64 {
+        let resident = self.pages().into_iter().filter(|page| page.is_resident);
+        let sizes: Vec<u64> = resident.map(|page| page.bytes).collect();
+        let largest = sizes.iter().max().copied().unwrap_or(0);
+        let slots = u64::from(SLOTS) * largest;
+        sizes.iter().sum::<u64>().saturating_sub(slots)
     }
 
     /// What is streamed, from where, and how much was copied so far.

@@ -15,15 +15,17 @@ use crate::pipeline::{
 
 /// A device of so many free bytes, and what happened on it.
 #[derive(Clone, Default)]
-struct Machine {
+pub(super) struct Machine {
     free: Rc<Cell<u64>>,
+    /// Bytes that are left on the GPU, if it is one.
+    pub gpu: Rc<Cell<Option<u64>>>,
     events: Rc<RefCell<Vec<String>>>,
     /// What the next load fails with, if it does.
     fails: Rc<RefCell<Option<LoadFailure>>>,
 }
 
 impl Machine {
-    fn with(bytes: u64) -> Self {
+    pub fn with(bytes: u64) -> Self {
         let machine = Self::default();
         machine.free.set(bytes);
         machine
@@ -53,7 +55,7 @@ impl Machine {
     }
 
     /// Three models of 10, 20 and 30 bytes, of which the first is loaded.
-    fn catalog(&self, retention: Retention) -> Catalog<Loaded> {
+    pub fn catalog(&self, retention: Retention) -> Catalog<Loaded> {
         let first = self.load("a", 10);
         let mut models = Catalog::new(model("a", 10), first, Some(self.loader("a", 10)), retention);
         models.push(model("b", 20), self.loader("b", 20));
@@ -61,7 +63,7 @@ impl Machine {
         models
     }
 
-    fn events(&self) -> String {
+    pub fn events(&self) -> String {
         self.events
             .borrow_mut()
             .drain(..)
@@ -74,10 +76,14 @@ impl Probe for Machine {
     fn room(&self) -> Option<u64> {
         Some(self.free.get())
     }
+
+    fn gpu_memory_left(&self) -> Option<u64> {
+        self.gpu.get()
+    }
 }
 
 /// A loaded model of so many bytes.
-struct Loaded {
+pub(super) struct Loaded {
     machine: Machine,
     name: &'static str,
     bytes: u64,
@@ -118,6 +124,29 @@ impl Backend for Loaded {
 
     fn probe(&self) -> Box<dyn Probe> {
         Box::new(self.machine.clone())
+    }
+
+    /// At most 10 bytes leave the device.
+    fn make_room(&mut self, bytes: u64) -> Result<()> {
+        let gpu = &self.machine.gpu;
+        gpu.set(gpu.get().map(|left| left + bytes.min(10)));
+        self.machine
+            .events
+            .borrow_mut()
+            .push(format!("{} gives {bytes}", self.name));
+        Ok(())
+    }
+
+    fn settle(&mut self, room: u64) -> Result<()> {
+        self.machine
+            .events
+            .borrow_mut()
+            .push(format!("{} takes {room}", self.name));
+        Ok(())
+    }
+
+    fn movable(&self) -> u64 {
+        10
     }
 
     fn encode(&mut self, _: &EncodeRequest) -> Result<(Conditioning, Vec<PromptCut>)> {

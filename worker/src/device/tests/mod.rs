@@ -1,6 +1,7 @@
 //! The device's thread: cancelling, sharing, memory, and how it ends.
 
 mod catalog;
+mod room;
 mod slow;
 
 use std::sync::atomic::Ordering;
