@@ -127,14 +127,16 @@ impl Source {
             lacks_memory,
         };
         let checkpoint = self.open().map_err(|error| failure(error, false))?;
-        // Within a budget, what does not fit streams.
-        if self.vram.is_none() {
+        // On a GPU, what does not fit streams.
+        if self.placement.device.is_cpu() {
             let fit = Parameters::of(&checkpoint).check_fit(&self.placement);
             fit.map_err(|error| failure(error.into(), true))?;
         }
         self.load(&checkpoint).map_err(|error| {
             let text = error.message.to_ascii_lowercase();
-            let lacks_memory = text.contains("out of memory") || text.contains("out_of_memory");
+            // The driver's words, and those of a plan that is impossible.
+            let words = ["out of memory", "out_of_memory", "gpu memory"];
+            let lacks_memory = words.iter().any(|words| text.contains(words));
             failure(error, lacks_memory)
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 
 use super::adapter::{current_layer, LayerChange, LayerId, LowRank};
-use super::fused::Factors;
+use super::factors::Factors;
 use super::norm::modulated_layer_norm;
 use super::placement::{Placement, WeightFormat};
 use super::scaled_rows::ScaledRows;

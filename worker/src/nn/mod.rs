@@ -15,6 +15,7 @@ mod copy;
 mod cuda;
 mod device;
 mod embedding;
+mod factors;
 mod footprint;
 mod fused;
 mod gradients;
@@ -55,8 +56,9 @@ pub use device::{
     is_out_of_memory, keep_freed_memory, limit_memory, link_speed, pool_memory, process_memory,
 };
 pub use embedding::{embed, timestep_embedding};
+pub use factors::{Factors, HeadFactors, Operands, Update, WideUp};
 pub use footprint::{block_bytes, BlockPath};
-pub use fused::{DeviceHeads, Factors, Fused, HeadFactors, Operands, ReadyHeads, Update, WideUp};
+pub use fused::{DeviceHeads, Fused, ReadyHeads};
 pub use heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 pub use latents::{blend, guided_velocity, patchify, to_pixels};
 pub use linear::Linear;

@@ -3,7 +3,7 @@
 
 use candle_core::Device;
 
-use super::costs::Ask;
+use super::ask::Ask;
 use super::free_memory::free_host_memory;
 use super::types::SIZE_MULTIPLE;
 use crate::nn::{available_memory, pool_memory, Operation};

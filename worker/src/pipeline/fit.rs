@@ -4,8 +4,8 @@ use std::fmt;
 
 use candle_core::{DType, Device};
 
+use super::ask::{Ask, Cost};
 use super::budget::{device_memory_left, shown_bytes, Budget};
-use super::costs::{Ask, Cost};
 use super::error::{Error, Result};
 use super::free_memory::free_host_memory;
 use super::geometry::Geometry;

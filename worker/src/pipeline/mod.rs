@@ -15,6 +15,7 @@
 mod abilities;
 mod adapted;
 mod adapters;
+mod ask;
 mod budget;
 mod capabilities;
 mod codec;
@@ -52,8 +53,9 @@ mod streamed;
 mod testing;
 
 pub use adapters::{AdapterStack, FittedAdapter, StackedAdapter, DEFAULT_ADAPTER_MEMORY};
+pub use ask::{Ask, Cost};
 pub use budget::{device_memory_left, parse_bytes, shown_bytes, Budget, NotBytes};
-pub use costs::{Ask, Cost, Costs};
+pub use costs::Costs;
 pub use denoise::DenoiseState;
 pub use error::{Error, Result};
 pub use fit::{Parameters, Shortage};

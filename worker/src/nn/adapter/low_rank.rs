@@ -7,7 +7,8 @@ use candle_core::{Result, Tensor, D};
 
 use crate::nn::backend::fused;
 use crate::nn::copy::concat;
-use crate::nn::fused::{Fused, Update, WideUp};
+use crate::nn::factors::{Update, WideUp};
+use crate::nn::fused::Fused;
 use crate::nn::weight::{dense, Input, Weight};
 
 /// One low-rank update (Hu et al. 2021): rows `rows` of the layer's result grow by `up (down x)`.

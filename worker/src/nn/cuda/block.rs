@@ -8,7 +8,8 @@ use super::copy::dense;
 use super::hopper::{Epilogue, Gated, Projected, TILE_COLUMNS};
 use super::libraries::hopper;
 use super::rows_of::one_row_an_entry;
-use crate::nn::fused::{Factors, HeadFactors, Operands, ReadyHeads};
+use crate::nn::factors::{Factors, HeadFactors, Operands};
+use crate::nn::fused::ReadyHeads;
 use crate::nn::heads::{Heads, QkBounds, RopeTable};
 
 /// Head dimension that the fused norm and rotation is compiled for.

@@ -13,7 +13,7 @@ use candle_core::{CudaDevice, DType, Result, Tensor};
 use super::address::address;
 use super::launch::{enqueue, Arg, Grid, Parameter};
 use super::modules::function;
-use crate::nn::fused::{Factors, Operands, Update, WideUp};
+use crate::nn::factors::{Factors, Operands, Update, WideUp};
 
 /// Rows of the result that a thread block computes: its tile.
 const TILE_ROWS: usize = 128;

@@ -6,8 +6,9 @@ use super::{
     attention, attention_fp8, block, blocks, channels_last, conv, copy, device, fp8, fp8_linear,
     latents, linear, mlp, norm, open, paths, pointwise, pool, rope, rows,
 };
+use crate::nn::factors::{Factors, HeadFactors, Operands};
 use crate::nn::footprint::BlockPath;
-use crate::nn::fused::{Factors, Fused, HeadFactors, Operands, ReadyHeads};
+use crate::nn::fused::{Fused, ReadyHeads};
 use crate::nn::gradients::tracked;
 use crate::nn::heads::{HeadNorms, Heads, Pairs, QkBounds, RopeTable};
 use crate::nn::no_gpu::NoGpu;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor, TensorId};
 
-use crate::nn::fused::Operands;
+use crate::nn::factors::Operands;
 use crate::nn::scaled_rows::ScaledRows;
 
 /// A linear layer's input in the form that its weight multiplies.

@@ -6,7 +6,8 @@ use candle_core::{Result, Tensor};
 
 use super::contract::{Input, Weight};
 use crate::nn::backend::fused;
-use crate::nn::fused::{Fused, Operands};
+use crate::nn::factors::Operands;
+use crate::nn::fused::Fused;
 use crate::nn::norm::modulated_layer_norm;
 use crate::nn::product::multiply;
 

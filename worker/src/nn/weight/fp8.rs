@@ -6,7 +6,8 @@ use candle_core::{DType, Result, Tensor};
 
 use super::contract::{Input, Weight};
 use crate::nn::backend::fused;
-use crate::nn::fused::{Fused, Operands};
+use crate::nn::factors::Operands;
+use crate::nn::fused::Fused;
 use crate::nn::gradients::tracked;
 use crate::nn::norm::{modulated_layer_norm, modulated_layer_norm_fp8};
 use crate::nn::product::multiply;

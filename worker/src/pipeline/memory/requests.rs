@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::checkpoint::{MmditConfig, Qwen3Config};
 use crate::models::vae::VaeMemory;
 use crate::nn::BlockPath;
-use crate::pipeline::costs::{Ask, Costs};
+use crate::pipeline::ask::Ask;
+use crate::pipeline::costs::Costs;
 use crate::pipeline::prompt::{MAX_CUT_LENGTH, PREFIX_POSITIONS};
 
 /// Images that are made together.
