@@ -77,6 +77,7 @@ def test_the_png_remembers_every_parameter(tiny: Path, tmp_path: Path) -> None:
         "scheduler": "karras",
         "cache": "safe",
         "guidance_interval": [0.9, 0.25],
+        "loras": [],
         "device": "cpu",
         "precision": "f32",
         "max_sequence_length": 256,

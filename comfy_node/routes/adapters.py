@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from .. import wire
 from ..settings import lookup
 from ..settings.config import ComfyFolders, WorkerConfig
 from ..texts import WorkerError, printable, say
@@ -26,7 +25,7 @@ def add_routes(routes: web.RouteTableDef, folders: Callable[[], ComfyFolders]) -
     async def list_all(request: web.Request) -> web.Response:
         """Lists the adapters that fit the worker's model. A worker is not started for it."""
         found = await adapters.listed(config_of(request))
-        return web.json_response({"adapters": [_listed(adapter) for adapter in found]})
+        return web.json_response({"adapters": [adapters.described(adapter) for adapter in found]})
 
     async def picture(request: web.Request) -> web.Response:
         """The picture of the adapter that the query names, as it was last listed."""
@@ -44,18 +43,3 @@ def add_routes(routes: web.RouteTableDef, folders: Callable[[], ComfyFolders]) -
 
     routes.get(ADAPTERS)(with_readable_errors(list_all))
     routes.get(f"{ADAPTERS}/picture")(with_readable_errors(picture))
-
-
-def _listed(adapter: wire.AdapterInfo) -> dict:
-    """An adapter for the browser."""
-    return {
-        "name": adapter.name,
-        "hash": adapter.hash.hex(),
-        "kind": printable(adapter.kind, 100),
-        "rank": adapter.rank,
-        "bytes": adapter.bytes,
-        "title": printable(adapter.title, 200) if adapter.title else "",
-        "triggers": [printable(word, 200) for word in adapter.triggers],
-        "parts": adapter.parts,
-        "has_picture": bool(adapter.preview),
-    }

@@ -11,6 +11,7 @@ import threading
 
 from .. import wire
 from ..settings.config import WorkerConfig
+from ..texts import printable
 from .client import client_for
 
 _lists: dict[str, list[wire.AdapterInfo]] = {}
@@ -35,3 +36,18 @@ def known(label: str, name: str) -> wire.AdapterInfo | None:
     """An adapter of a worker as it was last listed."""
     with _lock:
         return next((one for one in _lists.get(label, []) if one.name == name), None)
+
+
+def described(adapter: wire.AdapterInfo) -> dict:
+    """An adapter for the browser, its texts bounded and without control characters."""
+    return {
+        "name": adapter.name,
+        "hash": adapter.hash.hex(),
+        "kind": printable(adapter.kind, 100),
+        "rank": adapter.rank,
+        "bytes": adapter.bytes,
+        "title": printable(adapter.title, 200) if adapter.title else "",
+        "triggers": [printable(word, 200) for word in adapter.triggers],
+        "parts": adapter.parts,
+        "has_picture": bool(adapter.preview),
+    }
