@@ -255,10 +255,11 @@ async fn an_operator_lists_and_cancels_anybodys_jobs() {
     user.denoise(1, 1000).await;
     user.denoise(2, 1000).await;
     user.denoise(3, 1000).await;
+    guarded.server.until("step 1 2").await;
+    // The last: an upload that stands still is given up after a while.
     let (header, _) = positive();
     user.send(&submit(4, denoise_request(4, 1), vec![header, latent(2).0]))
         .await;
-    guarded.server.until("step 1 2").await;
     for _ in 0..1000 {
         if guarded.server.jobs.list().len() == 4 {
             break;
