@@ -107,7 +107,7 @@ class TestWorkflow:
         assert not re.search(r"://|localhost|\d+\.\d+\.\d+\.\d+|token|[A-Za-z]:\\\\|\"[/~]", text)
         nodes = json.loads(text)["nodes"]
         labels = [node["widgets_values"] for node in nodes if node["type"] == "OvisWorker"]
-        assert labels == [["local", "normal"]]
+        assert labels == [["local", "normal", "default"]]
 
     def test_its_links_join_what_they_say(self, path):
         graph = json.loads(path.read_text(encoding="utf-8"))
