@@ -18,7 +18,8 @@ FIXTURES = (comfy,)  # pytest finds it by name
 # A saved workflow identifies a node's values by position only. So a new widget is added after
 # these, and to this list; none of them may be moved, removed or made required.
 PLACES = {
-    "OvisWorker": "worker priority",
+    "OvisWorker": "worker priority model",
+    "OvisLora": "adapter strength text_factor start end blocks hash",
     "OvisPromptTemplate": "template headline style subject colours",
     "OvisEncode": "prompt max_sequence_length",
     "OvisEmptyLatent": "aspect_ratio megapixels batch_size preset width height",
