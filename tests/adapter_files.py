@@ -127,3 +127,16 @@ def kohya_names(pairs: dict[str, tuple], prefix: str, alpha: float | None = None
         if alpha is not None:
             tensors[f"{stem}.alpha"] = torch.tensor(alpha)
     return tensors
+
+
+LAYOUTS = {
+    "diffusers": lambda pairs: peft_names(pairs, "transformer."),
+    "bare": lambda pairs: peft_names(pairs),
+    "with the adapter's name": lambda pairs: peft_names(pairs, "", "default"),
+    "peft": lambda pairs: peft_names(pairs, "base_model.model."),
+    "ComfyUI": lambda pairs: peft_names(pairs, "diffusion_model."),
+    "kohya": lambda pairs: kohya_names(pairs, "lora_unet_", alpha=4.0),
+    "OneTrainer": lambda pairs: kohya_names(pairs, "lora_transformer_", alpha=4.0),
+    "LyCORIS": lambda pairs: kohya_names(pairs, "lycoris_", alpha=4.0),
+}
+"""How trainers name a LoRA's tensors, given its pairs by diffusers' names of the layers."""

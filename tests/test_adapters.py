@@ -16,6 +16,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 
 from adapter_files import (
+    LAYOUTS,
     TOLERANCE,
     Draw,
     changed,
@@ -69,18 +70,6 @@ def by_peft(tiny: Path, pairs: dict[str, tuple]) -> dict[str, torch.Tensor]:
             module.merge()
     state = {n.replace(".base_layer", ""): t for n, t in model.state_dict().items()}
     return {name: state[name] for name in before}
-
-
-LAYOUTS = {
-    "diffusers": lambda pairs: peft_names(pairs, "transformer."),
-    "bare": lambda pairs: peft_names(pairs),
-    "with the adapter's name": lambda pairs: peft_names(pairs, "", "default"),
-    "peft": lambda pairs: peft_names(pairs, "base_model.model."),
-    "ComfyUI": lambda pairs: peft_names(pairs, "diffusion_model."),
-    "kohya": lambda pairs: kohya_names(pairs, "lora_unet_", alpha=4.0),
-    "OneTrainer": lambda pairs: kohya_names(pairs, "lora_transformer_", alpha=4.0),
-    "LyCORIS": lambda pairs: kohya_names(pairs, "lycoris_", alpha=4.0),
-}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -15,6 +15,7 @@ from peft import get_peft_model
 from safetensors.torch import load_file
 
 from adapter_files import (
+    LAYOUTS,
     Draw,
     Tensors,
     kohya_names,
@@ -35,7 +36,9 @@ from test_adapter_kinds import (
     NAME,
     PEFT,
     STEM,
+    base,
     cores,
+    folder,
     lycoris_weights,
     model_of,
     randomize,
@@ -45,15 +48,7 @@ TOLERANCE = 1e-5
 """Largest difference of latents after two guided steps in float32, relative to their norm."""
 
 
-@pytest.fixture(scope="module")
-def folder(tiny: Path) -> Path:
-    return tiny / "diffusers" / "transformer"
-
-
-@pytest.fixture(scope="module")
-def base(folder: Path) -> Tensors:
-    (file,) = folder.glob("*.safetensors")
-    return load_file(file)
+FIXTURES = (base, folder)  # pytest finds them by name
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +105,7 @@ def test_cores(kind: str, tiny: Path, base: Tensors, plain, tmp_path: Path) -> N
     same(latents(tmp_path, [file], model=tiny / "diffusers"), wanted, plain)
 
 
-LAYOUTS = {
-    "diffusers": lambda pairs: peft_names(pairs, "transformer."),
-    "peft": lambda pairs: peft_names(pairs, "base_model.model."),
-    "kohya": lambda pairs: kohya_names(pairs, "lora_unet_", alpha=4.0),
-    "OneTrainer": lambda pairs: kohya_names(pairs, "lora_transformer_", alpha=4.0),
-    "LyCORIS": lambda pairs: kohya_names(pairs, "lycoris_", alpha=4.0),
-}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["diffusers", "peft", "kohya", "OneTrainer", "LyCORIS"])
 def test_layouts(layout: str, tiny: Path, base: Tensors, pairs, plain, tmp_path: Path) -> None:
     file = write(tmp_path / "lora.safetensors", LAYOUTS[layout](pairs))
     wanted = of_weights(tmp_path, merged(base, pairs), model=tiny / "diffusers")

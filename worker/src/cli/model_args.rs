@@ -7,10 +7,9 @@ use clap::Args;
 
 use super::error::CliError;
 use super::precision::Precision;
-use super::values::parsed;
+use super::values::{auto_or_bytes, parsed, AutoOrBytes};
 use crate::checkpoint::{Checkpoint, CheckpointArgs, WeightsError};
 use crate::nn::{check_fp8, check_gpu, keep_freed_memory, NoGpu, Placement};
-use crate::pipeline::{parse_bytes, NotBytes};
 use crate::text::first_line;
 
 /// Which checkpoint files to load.
@@ -137,22 +136,10 @@ pub struct DeviceArgs {
         value_name = "auto|SIZE",
         env = "OVIS_WORKER_MEMORY",
         default_value = "auto",
-        value_parser = parsed(host_memory),
+        value_parser = parsed(auto_or_bytes),
         allow_hyphen_values = true
     )]
-    memory: HostMemory,
-}
-
-/// The `--memory` argument: bytes, or `None` for `auto`.
-#[derive(Clone, Copy, Debug)]
-struct HostMemory(Option<u64>);
-
-/// Parses `--memory`. A blank value, as an environment variable may have, means `auto`.
-fn host_memory(text: &str) -> Result<HostMemory, NotBytes> {
-    match text.trim() {
-        "" | "auto" => Ok(HostMemory(None)),
-        text => Ok(HostMemory(Some(parse_bytes(text)?))),
-    }
+    memory: AutoOrBytes,
 }
 
 /// Checks that a device can compute in a precision.

@@ -7,8 +7,25 @@ use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
+use crate::pipeline::{parse_bytes, NotBytes};
+
 /// Largest width or height of an image in pixels.
 const MAX_SIDE: usize = 16_384;
+
+/// A number of bytes, or `None` for `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AutoOrBytes(pub Option<u64>);
+
+/// Parses `auto` or a size. A blank value, as an environment variable may have, means `auto`.
+///
+/// # Errors
+/// The text is something else.
+pub fn auto_or_bytes(text: &str) -> Result<AutoOrBytes, NotBytes> {
+    match text.trim() {
+        "" | "auto" => Ok(AutoOrBytes(None)),
+        text => Ok(AutoOrBytes(Some(parse_bytes(text)?))),
+    }
+}
 
 /// Why a value was refused. The text is a clause that follows the value: `--steps is `x`: ...`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -209,5 +226,17 @@ mod tests {
         for text in ["", "G", "-1G", "x", "0"] {
             assert_eq!(speed(text), Err(ValueError::NotSpeed), "{text}");
         }
+    }
+
+    #[test]
+    fn a_budget_is_auto_or_a_size() {
+        assert_eq!(auto_or_bytes("auto"), Ok(AutoOrBytes(None)));
+        assert_eq!(auto_or_bytes(" "), Ok(AutoOrBytes(None)));
+        assert_eq!(auto_or_bytes("12GB"), Ok(AutoOrBytes(Some(12 << 30))));
+        assert_eq!(
+            auto_or_bytes("16376MiB"),
+            Ok(AutoOrBytes(Some(16_376 << 20)))
+        );
+        assert_eq!(auto_or_bytes("much"), Err(NotBytes));
     }
 }

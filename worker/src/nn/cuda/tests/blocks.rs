@@ -10,8 +10,7 @@ use crate::nn::cuda::blocks::decode;
 use crate::nn::{Linear, PackedRows, Placement, WeightFormat};
 use crate::quants::{self, BlockType};
 
-/// Bytes of any bits, but with scales that are finite numbers: bits of 0x4000 are never set
-/// together with others of the exponent.
+/// Blocks of random values that are not centred at 0, so that minima differ from 0 too.
 fn blocks(kind: BlockType, count: usize) -> Vec<u8> {
     let encoded = random(&[count * kind.values()], DType::F32);
     let wide = (encoded.exp().unwrap() * 3.0).unwrap();
