@@ -5,8 +5,8 @@ use candle_core::Device;
 use super::error::CliError;
 use super::precision::Precision;
 use crate::nn::{
-    block_path, check_fp8, device_memory, limit_memory, link_speed, pool_memory, process_memory,
-    BlockPath, Placement, Residence,
+    arithmetic_speed, block_path, check_fp8, device_memory, limit_memory, link_speed, pool_memory,
+    process_memory, BlockPath, Placement, Residence,
 };
 use crate::pipeline::{
     device_memory_left, free_host_memory, plan, shown_bytes, Facts, HostFacts, Impossible, Machine,
@@ -40,6 +40,14 @@ impl Assumed {
         link: 25e9,
         speed: 100e12,
     };
+
+    /// A GPU whose link is not measured.
+    fn of_gpu(gpu: &Device) -> Self {
+        Self {
+            speed: arithmetic_speed(gpu).unwrap_or(Self::USUAL.speed),
+            ..Self::USUAL
+        }
+    }
 
     /// A machine with a budget, and the host memory that this one has.
     fn machine(self, budget: u64, has_own_products: bool) -> Machine {
@@ -82,7 +90,7 @@ impl Planner {
     pub fn of_gpu(sizes: Sizes, target: Target, gpu: &Device) -> Self {
         Self {
             gpu: Some(gpu.clone()),
-            ..Self::of_card(sizes, target, Assumed::USUAL)
+            ..Self::of_card(sizes, target, Assumed::of_gpu(gpu))
         }
     }
 
@@ -199,15 +207,17 @@ pub fn for_loading(
         });
     }
     let free = free_budget(gpu);
+    // Models that are loaded already have their part of the budget.
+    let taken = pool_memory(gpu).map_or(0, |pool| pool.used);
     let budget = match (goal.vram, free) {
-        (Some(given), Some(free)) if given > free + RESERVE.1 => {
+        (Some(given), Some(free)) if given > free + taken + RESERVE.1 => {
             let (given, there) = (shown_bytes(given), shown_bytes(free));
             say(&format!(
                 "--vram is {given}, and {there} is free: that is the budget"
             ));
             free
         }
-        (Some(given), _) => given,
+        (Some(given), _) => given.saturating_sub(taken),
         (None, Some(free)) => free,
         // A driver that does not tell what is free has no plan either.
         (None, None) => {
@@ -222,7 +232,7 @@ pub fn for_loading(
     let measured = own.unwrap_or(Assumed::USUAL.link);
     let assumed = Assumed {
         link: goal.link.map_or(measured, |most| measured.min(most)),
-        ..Assumed::USUAL
+        ..Assumed::of_gpu(gpu)
     };
     let planner = Planner {
         gpu: Some(gpu.clone()),

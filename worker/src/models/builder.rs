@@ -12,7 +12,8 @@ use super::origin::origin;
 use super::sites::Sites;
 use crate::checkpoint::{PartTensors, WeightsError};
 use crate::nn::{
-    concat, Conv2d, GroupNorm, HeadNorms, HostBytes, Linear, Placement, QkBounds, WeightFormat,
+    concat, in_transit, Conv2d, GroupNorm, HeadNorms, HostBytes, Linear, Placement, QkBounds,
+    WeightFormat,
 };
 
 /// A module's position in a part's tree of names, and the device and types of its tensors.
@@ -23,6 +24,8 @@ pub struct Builder<'a> {
     assembler: Rc<Assembler>,
     sites: Rc<RefCell<Sites>>,
     prefix: String,
+    /// Whether weights of linear layers are in transit.
+    is_in_transit: bool,
 }
 
 /// Result of building a network or one of its layers.
@@ -37,6 +40,7 @@ impl<'a> Builder<'a> {
             assembler: Rc::new(Assembler::new(&placement.device, placement.weights)),
             sites: Rc::default(),
             prefix: String::new(),
+            is_in_transit: false,
         }
     }
 
@@ -45,6 +49,24 @@ impl<'a> Builder<'a> {
         Self {
             prefix: self.path(&name.to_string()),
             ..self.clone()
+        }
+    }
+
+    /// The same position, for a block: the weights of its linear layers are
+    /// [in transit](in_transit) until [`Blocks::push`](crate::nn::Blocks::push) has found a place for
+    /// them.
+    pub fn in_transit(&self) -> Self {
+        Self {
+            is_in_transit: true,
+            ..self.clone()
+        }
+    }
+
+    /// Runs `body`, which makes a linear layer's weight.
+    fn weight<T>(&self, body: impl FnOnce() -> Built<T>) -> Built<T> {
+        match self.is_in_transit {
+            true => self.placed(in_transit(&self.placement.device, body))?,
+            false => body(),
         }
     }
 
@@ -145,9 +167,11 @@ impl<'a> Builder<'a> {
         if let Some(linear) = self.in_blocks(&layers, inputs, Some(&bias), format)? {
             return Ok(self.with_site(linear, &layers, inputs, format));
         }
-        let weight = at.part_of_layer("weight", &[outputs, inputs])?;
-        let linear = Linear::in_format(weight, Some(bias), format)
-            .map_err(|source| self.device_error(&self.path(name), source))?;
+        let linear = self.weight(|| {
+            let weight = at.part_of_layer("weight", &[outputs, inputs])?;
+            at.placed(Linear::in_format(weight, Some(bias), format))
+        })?;
+        let linear = at.placed(linear.with_own_scales())?;
         let origin = match format {
             WeightFormat::Dense => self.origin(&layers, inputs)?,
             _ => None,
@@ -194,12 +218,13 @@ impl<'a> Builder<'a> {
         if let Some(linear) = self.in_blocks(layers, inputs, None, WeightFormat::Dense)? {
             return Ok(self.with_site(linear, layers, inputs, WeightFormat::Dense));
         }
-        let weights = layers
-            .iter()
-            .map(|(name, outputs)| self.at(name).part_of_layer("weight", &[*outputs, inputs]))
-            .collect::<Built<Vec<_>>>()?;
-        let parts: Vec<&Tensor> = weights.iter().collect();
-        let weight = concat(&parts, 0).map_err(|source| self.device_error(&self.prefix, source))?;
+        let weight = self.weight(|| {
+            let weights = layers
+                .iter()
+                .map(|(name, outputs)| self.at(name).part_of_layer("weight", &[*outputs, inputs]))
+                .collect::<Built<Vec<_>>>()?;
+            self.placed(concat(&weights.iter().collect::<Vec<_>>(), 0))
+        })?;
         let linear = Linear::new(weight, None).with_origin(self.origin(layers, inputs)?);
         Ok(self.with_site(linear, layers, inputs, WeightFormat::Dense))
     }
@@ -240,8 +265,14 @@ impl<'a> Builder<'a> {
                 _ => return Ok(None),
             }
         }
-        let linear = Linear::in_blocks(&rows, inputs, bias.cloned(), self.placement)
-            .map_err(|source| self.device_error(&self.prefix, source))?;
+        let linear = self.weight(|| {
+            self.placed(Linear::in_blocks(
+                &rows,
+                inputs,
+                bias.cloned(),
+                self.placement,
+            ))
+        })?;
         if linear.is_some() {
             for (name, _) in layers {
                 self.tensors.mark_loaded(&self.at(name).path("weight"));

@@ -117,7 +117,7 @@ impl Qwen3 {
     pub fn new(config: &Qwen3Config, at: &Builder, pager: &Rc<Pager>) -> Built<Self> {
         let mut layers = Blocks::new(pager, Group::EncoderLayers);
         for i in 0..config.num_layers {
-            let at = at.at("layers").at(i);
+            let at = at.at("layers").at(i).in_transit();
             at.placed(layers.push(Layer::new(&at, config)?))?;
         }
         Ok(Self {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use candle_core::{bail, Result, Tensor};
 
+use super::device::is_memory_limited;
 use super::linear::Linear;
 use super::stream::{Group, PageFact, PageId, Pager};
 
@@ -67,13 +68,14 @@ impl<B: Block> Blocks<B> {
         }
     }
 
-    /// Adds the block that runs next. Its pages that do not stay leave the device at once.
+    /// Adds the block that runs next. Its pages that do not stay leave the device at once. Those that
+    /// do get memory of their own where memory is limited, since the weights are in transit there.
     ///
     /// # Errors
-    /// The device fails, or the host has too little memory.
+    /// The device fails or has too little memory, or the host has.
     pub fn push(&mut self, mut block: B) -> Result<()> {
         let mut places = Vec::new();
-        let mut leaving = Vec::new();
+        let (mut leaving, mut joining) = (Vec::new(), Vec::new());
         let mut first = 0;
         for layers in block.pages() {
             let stays = self.pager.residence().stays(self.group, self.pages);
@@ -90,7 +92,11 @@ impl<B: Block> Blocks<B> {
                 let (layers, tensors): (Vec<_>, Vec<_>) = alike.unzip();
                 if let Some(id) = self.pager.add(self.group, &tensors) {
                     places.push(Place { id, layers });
-                    leaving.extend((!stays).then_some(id));
+                    match stays {
+                        true if is_memory_limited(tensors[0].device()) => joining.push(id),
+                        true => {}
+                        false => leaving.push(id),
+                    }
                 }
             }
         }
@@ -98,9 +104,28 @@ impl<B: Block> Blocks<B> {
             block: RefCell::new(block),
             pages: places,
         });
+        joining.into_iter().try_for_each(|page| self.join(page))?;
         leaving
             .into_iter()
             .try_for_each(|page| self.evict(page).map(drop))
+    }
+
+    /// Puts a page that stays into memory of its own.
+    fn join(&self, page: PageId) -> Result<()> {
+        let Some((block, place)) = self.find(page) else {
+            return Ok(());
+        };
+        let Ok(mut block) = block.try_borrow_mut() else {
+            bail!("page {} is in use", page.0);
+        };
+        let joined = {
+            let all: Vec<&mut Linear> = block.pages().into_iter().flatten().collect();
+            let layers = place.layers.iter().map(|&layer| &*all[layer]);
+            let weights: Vec<_> = layers.filter_map(Linear::bulk).collect();
+            self.pager.join(page, &weights)?
+        };
+        exchange(&mut *block, &place.layers, joined);
+        Ok(())
     }
 }
 
@@ -278,6 +303,23 @@ mod tests {
                 3 * (16 + 8)
             );
         }
+    }
+
+    #[test]
+    fn a_page_that_joins_has_the_same_weights() {
+        let blocks = blocks(&[true, true, true]);
+        for page in blocks.facts() {
+            blocks.join(page.id).unwrap();
+        }
+        for (i, value) in [1.0, 2.0, 3.0].into_iter().enumerate() {
+            assert_eq!(blocks.with(i, sums).unwrap(), [4.0 * value; 2]);
+        }
+        blocks
+            .with(1, |_| {
+                assert!(blocks.join(blocks.facts()[2].id).is_err());
+                Ok(())
+            })
+            .unwrap();
     }
 
     #[test]

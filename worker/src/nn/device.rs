@@ -80,12 +80,38 @@ pub fn copier(device: &Device) -> Result<Box<dyn Copier>> {
 
 /// Limits the memory that tensors of this process take on a device; `None` removes the limit. An
 /// allocation above it fails like one that the device has no memory for. To be called before the
-/// first tensor. Returns `false` if the device has no such limit.
+/// first tensor. A limit that was set stays until it is removed. Returns `false` if the device has no
+/// such limit.
 ///
 /// # Errors
 /// The driver fails.
 pub fn limit_memory(device: &Device, bytes: Option<u64>) -> Result<bool> {
     memory().limit(device, bytes)
+}
+
+/// Runs `body`, whose tensors are on their way to the host or to memory of their own. Where memory is
+/// limited, they are apart from all others: freed among tensors that stay, they would leave gaps that
+/// nothing large fits in, and the limit would be reached too early. They do not count towards it.
+///
+/// # Errors
+/// The driver fails.
+pub fn in_transit<T>(device: &Device, body: impl FnOnce() -> T) -> Result<T> {
+    struct Back<'a>(Option<&'a Device>);
+    impl Drop for Back<'_> {
+        fn drop(&mut self) {
+            if let Some(Err(error)) = self.0.map(|device| memory().set_transit(device, false)) {
+                tracing::error!(%error, "the driver does not go back to the limited memory");
+            }
+        }
+    }
+    let is_apart = memory().set_transit(device, true)?;
+    let _back = Back(is_apart.then_some(device));
+    Ok(body())
+}
+
+/// Whether the memory that tensors take on a device has a limit.
+pub fn is_memory_limited(device: &Device) -> bool {
+    pool_memory(device).is_some_and(|pool| pool.limit.is_some())
 }
 
 /// What tensors take of a device's memory; `None` if unknown, as on a CPU.
@@ -96,6 +122,12 @@ pub fn pool_memory(device: &Device) -> Option<PoolBytes> {
 /// What processes take of a device's memory, as the driver's tools show it; `None` if unknown.
 pub fn process_memory(device: &Device) -> Option<ProcessBytes> {
     memory().processes(device)
+}
+
+/// An estimate of the operations a second that a device reaches in large bf16 products, by its
+/// properties; `None` if unknown, as on a CPU.
+pub fn arithmetic_speed(device: &Device) -> Option<f64> {
+    memory().arithmetic(device)
 }
 
 /// Measures how many bytes a second come from pinned host memory to a device; `None` on a CPU.

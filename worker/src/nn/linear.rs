@@ -65,6 +65,18 @@ impl Linear {
         self.id
     }
 
+    /// The same layer with copies of its weight's scales, if it has any: those made
+    /// [in transit](super::in_transit) would keep that memory from being freed.
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    pub fn with_own_scales(mut self) -> Result<Self> {
+        if let Some(base) = self.base.with_own_scales()? {
+            self.base = base;
+        }
+        Ok(self)
+    }
+
     /// The same layer, whose [`bulk`](Self::bulk) has the bytes of `origin`, which can be read at
     /// any time.
     pub fn with_origin(self, origin: Option<Arc<dyn HostBytes>>) -> Self {

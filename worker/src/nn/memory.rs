@@ -43,12 +43,21 @@ pub trait DeviceMemory {
     }
 
     /// Limits the memory that tensors of this process take on the device; `None` removes the limit.
-    /// To be called before the first tensor: those that there are do not count. Returns `false` if
-    /// the device has no such limit.
+    /// To be called before the first tensor: those that there are do not count. A limit that was set
+    /// stays until it is removed. Returns `false` if the device has no such limit.
     ///
     /// # Errors
     /// The driver fails.
     fn limit(&self, device: &Device, bytes: Option<u64>) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Puts tensors that are made from now on into other memory than the rest, or no longer. Returns
+    /// `false` if there is only one kind of memory.
+    ///
+    /// # Errors
+    /// The driver fails.
+    fn set_transit(&self, device: &Device, is_on: bool) -> Result<bool> {
         Ok(false)
     }
 
@@ -59,6 +68,11 @@ pub trait DeviceMemory {
 
     /// What processes take of the device's memory, as the driver's tools show it.
     fn processes(&self, device: &Device) -> Option<ProcessBytes> {
+        None
+    }
+
+    /// Operations a second of large bf16 products, by the device's properties.
+    fn arithmetic(&self, device: &Device) -> Option<f64> {
         None
     }
 

@@ -52,8 +52,9 @@ pub use blocks::{Block, Blocks, PagedBlocks};
 pub use conv::{upsample_nearest, Conv2d, MAX_UNFOLDED};
 pub use copy::{concat, dense};
 pub use device::{
-    available_memory, check_fp8, check_gpu, copier, device_memory, give_back_memory,
-    is_out_of_memory, keep_freed_memory, limit_memory, link_speed, pool_memory, process_memory,
+    arithmetic_speed, available_memory, check_fp8, check_gpu, copier, device_memory,
+    give_back_memory, in_transit, is_memory_limited, is_out_of_memory, keep_freed_memory,
+    limit_memory, link_speed, pool_memory, process_memory,
 };
 pub use embedding::{embed, timestep_embedding};
 pub use factors::{Factors, HeadFactors, Operands, Update, WideUp};

@@ -103,6 +103,9 @@ impl<'a> Loader<'a> {
         reserved.map_err(|error| {
             WeightsError::device(name.as_ref(), "slots for weights that are streamed", &error)
         })?;
+        // What was in transit returns to the driver.
+        let settled = self.placement.device.synchronize();
+        settled.map_err(|error| WeightsError::device(name.as_ref(), "weights", &error))?;
         Ok(Pipeline {
             name: name.to_owned(),
             placement: self.placement.clone(),

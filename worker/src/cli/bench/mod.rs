@@ -44,7 +44,7 @@ use super::{loading, runtime, terminal};
 use crate::device::{self, DEFAULT_MODEL};
 use crate::jobs::{Jobs, Limits};
 use crate::logging;
-use crate::nn::Placement;
+use crate::nn::{pool_memory, Placement};
 use crate::pipeline::{MemoryReport, Target, SIZE_MULTIPLE};
 use crate::server;
 
@@ -112,6 +112,7 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
         load_seconds: start.load,
         warm_up_seconds: start.warm_up,
         peak_bytes: peak.bytes(),
+        pool: pool_memory(&placement.device),
         memory: start.memory,
         forward: Work::of_forward(&config, tokens),
         answered_forward: Work::of_answered_forward(&config, tokens),

@@ -7,6 +7,7 @@ use serde_json::{json, Value};
 use super::ceilings::{Ceilings, Work};
 use super::parts::Part;
 use crate::cli::shortcut_args::ShortcutArgs;
+use crate::nn::PoolBytes;
 use crate::pipeline::{Forwards, MemoryReport};
 
 /// Seconds of every run of each stage.
@@ -103,6 +104,8 @@ pub struct Report {
     /// Seconds of the warm-up, which `serve` also does before it is ready.
     pub warm_up_seconds: f64,
     pub peak_bytes: u64,
+    /// What tensors took of a GPU's memory.
+    pub pool: Option<PoolBytes>,
     /// The plan within the budget of GPU memory; `None` on a CPU.
     pub memory: Option<MemoryReport>,
     /// Operations of a forward pass that is computed in full.
@@ -167,6 +170,11 @@ impl Report {
             "warm_up_seconds": self.warm_up_seconds,
             "first_image_seconds": self.times.first_image,
             "peak_bytes": self.peak_bytes,
+            "pool": self.pool.map(|pool| json!({
+                "limit": pool.limit,
+                "most_reserved": pool.most_reserved,
+                "most_used": pool.most_used,
+            })),
             "memory": self.memory,
             "stages": Value::Object(stages.into_iter().collect()),
             "step_floor_seconds": self.floor(),

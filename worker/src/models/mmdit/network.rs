@@ -58,13 +58,13 @@ impl Mmdit {
         let mut modulators = Modulators::new(pager);
         let mut double_blocks = Blocks::new(pager, Group::Double);
         for i in 0..config.depth_double {
-            let at = at.at("double_blocks").at(i);
+            let at = at.at("double_blocks").at(i).in_transit();
             at.placed(double_blocks.push(DoubleBlock::new(&at, config)?))?;
             modulators.push_double(&at, config)?;
         }
         let mut single_blocks = Blocks::new(pager, Group::Single);
         for i in 0..config.depth_single {
-            let at = at.at("single_blocks").at(i);
+            let at = at.at("single_blocks").at(i).in_transit();
             at.placed(single_blocks.push(SingleBlock::new(&at, config)?))?;
             modulators.push_single(&at, config)?;
         }

@@ -161,6 +161,23 @@ impl Copier for CudaCopier {
         }
     }
 
+    fn join(&self, from: &[&Tensor], into: &Tensor, layout: &PageLayout) -> Result<()> {
+        self.stream.bind()?;
+        let (to, stream) = (address(into)?, self.device.cuda_stream());
+        for (tensor, part) in from.iter().zip(&layout.parts) {
+            let range = layout.byte_range(part);
+            let bytes = tensor.elem_count() * tensor.dtype().size_in_bytes();
+            if bytes != range.len() || !tensor.is_contiguous() {
+                candle_core::bail!("{tensor:?} does not fit {} bytes of a page", range.len());
+            }
+            let (to, from) = (to + range.start as u64, address(tensor)?);
+            // SAFETY: both are alive, and what frees them comes after the copy on this stream.
+            unsafe { result::memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }
+                .map_err(Error::wrap)?;
+        }
+        Ok(())
+    }
+
     fn save(&self, from: &Tensor, into: &mut [u8]) -> Result<()> {
         let bytes = from.elem_count() * from.dtype().size_in_bytes();
         if bytes != into.len() || !from.is_contiguous() {

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result};
 
 use super::copier::{link_speed, CudaCopier};
+use super::device::arithmetic;
 use super::seam::Cuda;
 use super::{nvml, pool};
 use crate::nn::memory::{DeviceMemory, PoolBytes, ProcessBytes};
@@ -23,6 +24,13 @@ impl DeviceMemory for Cuda {
         }
     }
 
+    fn set_transit(&self, device: &Device, is_on: bool) -> Result<bool> {
+        match device {
+            Device::Cuda(device) => pool::set_transit(device, is_on),
+            _ => Ok(false),
+        }
+    }
+
     fn pool(&self, device: &Device) -> Option<PoolBytes> {
         match device {
             Device::Cuda(device) => pool::bytes(device),
@@ -33,6 +41,13 @@ impl DeviceMemory for Cuda {
     fn processes(&self, device: &Device) -> Option<ProcessBytes> {
         match device {
             Device::Cuda(device) => nvml::processes(device),
+            _ => None,
+        }
+    }
+
+    fn arithmetic(&self, device: &Device) -> Option<f64> {
+        match device {
+            Device::Cuda(device) => arithmetic(device),
             _ => None,
         }
     }

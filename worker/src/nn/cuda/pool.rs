@@ -13,12 +13,39 @@ use crate::nn::memory::PoolBytes;
 
 use sys::CUmemPool_attribute as Attribute;
 
-/// The pools with a limit, by the number of their GPU. A pool lives as long as the process: tensors
-/// may be left in it.
-static LIMITED: LazyLock<Mutex<HashMap<usize, u64>>> = LazyLock::new(Mutex::default);
+/// The limits, by the number of their GPU.
+static LIMITED: LazyLock<Mutex<HashMap<usize, Limited>>> = LazyLock::new(Mutex::default);
 
-fn limits() -> std::sync::MutexGuard<'static, HashMap<usize, u64>> {
+/// The pools of a GPU whose memory is limited. They live as long as the process: tensors may be left
+/// in them.
+#[derive(Clone, Copy)]
+struct Limited {
+    bytes: u64,
+    pool: Pool,
+    /// Of weights on their way. It returns to the driver what is freed.
+    transit: Pool,
+}
+
+#[derive(Clone, Copy)]
+struct Pool(sys::CUmemoryPool);
+
+// SAFETY: a handle, which the driver's functions take on any thread.
+unsafe impl Send for Pool {}
+
+fn limits() -> std::sync::MutexGuard<'static, HashMap<usize, Limited>> {
     LIMITED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A new pool on the context's device, with a limit or none.
+fn created(gpu: sys::CUdevice, limit: Option<u64>) -> Result<sys::CUmemoryPool> {
+    // SAFETY: a struct of numbers and pointers, for which zero means "not set".
+    let mut properties: sys::CUmemPoolProps = unsafe { mem::zeroed() };
+    properties.allocType = sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.location.type_ = sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE;
+    properties.location.id = gpu;
+    properties.maxSize = limit.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    // SAFETY: the properties of a pool on the context's own device.
+    unsafe { result::mem_pool::create(&raw const properties) }.map_err(Error::wrap)
 }
 
 /// The GPU's current pool.
@@ -64,19 +91,38 @@ pub fn limit(device: &CudaDevice, bytes: Option<u64>) -> Result<bool> {
         limits().remove(&ordinal);
         return Ok(true);
     };
-    // SAFETY: a struct of numbers and pointers, for which zero means "not set".
-    let mut properties: sys::CUmemPoolProps = unsafe { mem::zeroed() };
-    properties.allocType = sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
-    properties.location.type_ = sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE;
-    properties.location.id = gpu;
-    properties.maxSize = usize::try_from(bytes).unwrap_or(usize::MAX);
-    // SAFETY: the properties of a pool on the context's own device.
-    let pool = unsafe { result::mem_pool::create(&raw const properties) };
-    let pool = pool.map_err(Error::wrap)?;
+    // A pool of its own for each model would let every one of them take as much.
+    if limits().contains_key(&ordinal) {
+        return Ok(true);
+    }
+    let pool = created(gpu, Some(bytes))?;
     keep(pool)?;
+    let transit = Pool(created(gpu, None)?);
     // SAFETY: the context's own device, and a pool that is never destroyed.
     unsafe { result::device::set_mem_pool(gpu, pool) }.map_err(Error::wrap)?;
-    limits().insert(ordinal, bytes);
+    let pool = Pool(pool);
+    let limited = Limited {
+        bytes,
+        pool,
+        transit,
+    };
+    limits().insert(ordinal, limited);
+    Ok(true)
+}
+
+/// See [`in_transit`](crate::nn::in_transit).
+pub fn set_transit(device: &CudaDevice, is_on: bool) -> Result<bool> {
+    let context = device.cuda_stream().context().clone();
+    let Some(limited) = limits().get(&context.ordinal()).copied() else {
+        return Ok(false);
+    };
+    let pool = match is_on {
+        true => limited.transit,
+        false => limited.pool,
+    };
+    context.bind_to_thread().map_err(Error::wrap)?;
+    // SAFETY: the context's own device, and a pool that is never destroyed.
+    unsafe { result::device::set_mem_pool(context.cu_device(), pool.0) }.map_err(Error::wrap)?;
     Ok(true)
 }
 
@@ -91,7 +137,9 @@ pub fn bytes(device: &CudaDevice) -> Option<PoolBytes> {
         used: read(Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?,
         most_reserved: read(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?,
         most_used: read(Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?,
-        limit: limits().get(&stream.context().ordinal()).copied(),
+        limit: limits()
+            .get(&stream.context().ordinal())
+            .map(|limited| limited.bytes),
     })
 }
 

@@ -20,6 +20,17 @@ pub trait Copier {
         None
     }
 
+    /// Copies tensors of the device into a page.
+    ///
+    /// # Errors
+    /// The device fails, or a tensor does not fit its part.
+    fn join(&self, from: &[&Tensor], into: &Tensor, layout: &PageLayout) -> Result<()> {
+        for (tensor, part) in from.iter().zip(&layout.parts) {
+            into.slice_set(&tensor.flatten_all()?, 0, part.start)?;
+        }
+        Ok(())
+    }
+
     /// Copies a tensor's bytes to the host, and waits until they are there.
     ///
     /// # Errors

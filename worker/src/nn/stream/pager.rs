@@ -121,6 +121,19 @@ impl Pager {
         pages.any(|page| !state.pages[page.0 as usize].is_resident)
     }
 
+    /// Copies a page's tensors into one piece of memory, and returns those that are in it.
+    ///
+    /// # Errors
+    /// The device fails, or has too little memory.
+    pub fn join(&self, id: PageId, tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let copier = self.copier()?;
+        let state = self.state.borrow();
+        let layout = &state.pages[id.0 as usize].layout;
+        let memory = copier.memory(layout.dtype, layout.elements)?;
+        copier.join(tensors, &memory, layout)?;
+        layout.views(&memory)
+    }
+
     /// Keeps the bytes of a page's tensors on the host, if they are not there yet, and returns
     /// tensors without memory to put in their place. `origins` are the places that each tensor's
     /// bytes can be read from again. On an error, the page stays resident.

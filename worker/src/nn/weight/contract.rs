@@ -73,4 +73,13 @@ pub trait Weight: Debug + Send + Sync {
     fn moved(&self, _bulk: Tensor) -> Option<Arc<dyn Weight>> {
         None
     }
+
+    /// The same weight with copies of all that [`bulk`](Self::bulk) leaves out; `None` if that is
+    /// nothing.
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    fn with_own_scales(&self) -> Result<Option<Arc<dyn Weight>>> {
+        Ok(None)
+    }
 }

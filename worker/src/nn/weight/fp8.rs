@@ -93,4 +93,11 @@ impl Weight for Fp8 {
             ..self.0.clone()
         })))
     }
+
+    fn with_own_scales(&self) -> Result<Option<Arc<dyn Weight>>> {
+        Ok(Some(Arc::new(Self(ScaledRows {
+            scales: self.0.scales.copy()?,
+            ..self.0.clone()
+        }))))
+    }
 }
