@@ -1,6 +1,6 @@
 //! Opens a checkpoint: finds its parts and checks their headers, without reading weights.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::CheckpointArgs;
@@ -48,6 +48,8 @@ pub struct VaePart {
 pub struct Checkpoint {
     /// Name for reports and logs.
     pub name: String,
+    /// The path that was given for the whole model.
+    pub model: Option<PathBuf>,
     /// Arrangement of the files.
     pub layout: Layout,
     /// The diffusion transformer.
@@ -143,6 +145,7 @@ impl Checkpoint {
             text_encoder,
             vae,
             tokenizer,
+            model: args.model.clone(),
             skipped: Vec::new(),
             notes: chosen.notes,
         };

@@ -1,6 +1,6 @@
 //! Arguments about the adapters that clients may name.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -11,15 +11,15 @@ use super::values::parsed;
 use crate::checkpoint::Checkpoint;
 use crate::pipeline::{parse_bytes, AdaptedCheckpoint, AdapterLibrary, DEFAULT_ADAPTER_MEMORY};
 
-/// Folders of adapters in a ComfyUI folder, and in its `models` folder.
-const IN_COMFYUI: [&str; 2] = ["models/loras", "loras"];
+/// Folders of adapters in a ComfyUI folder, and in its `models` folder or another model's.
+const OF_MODEL: [&str; 2] = ["models/loras", "loras"];
 
 /// Which adapters clients may name, and what they may keep.
 #[derive(Clone, Debug, Args)]
 pub struct LoraDirArgs {
     /// A folder of adapters that clients may apply, by their paths below it. May be repeated; of
-    /// two adapters with one name, that of the first folder counts. If --model is a ComfyUI
-    /// folder, its `loras` come last by themselves.
+    /// two adapters with one name, that of the first folder counts. If --model is a folder, a
+    /// ComfyUI folder too, its `loras` come last by themselves.
     #[arg(
         long,
         value_name = "DIR",
@@ -83,10 +83,11 @@ impl LoraDirArgs {
         self.lora_memory.0
     }
 
-    /// The adapters for a checkpoint that was named as `model`.
-    pub fn library(&self, checkpoint: &Checkpoint, model: Option<&Path>) -> Arc<AdapterLibrary> {
+    /// The adapters for a checkpoint.
+    pub fn library(&self, checkpoint: &Checkpoint) -> Arc<AdapterLibrary> {
         let mut folders = self.lora_dir.clone();
-        for own in IN_COMFYUI.iter().filter_map(|own| Some(model?.join(own))) {
+        let model = checkpoint.model.as_deref();
+        for own in OF_MODEL.iter().filter_map(|own| Some(model?.join(own))) {
             if own.is_dir() && !folders.contains(&own) {
                 folders.push(own);
             }

@@ -181,7 +181,7 @@ impl ServedModels {
     ) -> Result<(Catalog<Pipeline>, Budget, Arc<AdapterLibrary>), CliError> {
         self.check()?;
         let checkpoint = files.open_or_demo(or_demo, say)?;
-        let adapters = lora.library(&checkpoint, files.model.as_deref());
+        let adapters = lora.library(&checkpoint);
         let main = Source {
             files: files.clone(),
             or_demo,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ovis_protocol::{AdapterUse, DenoiseRequest};
 
-use super::adapters::{AdapterPhases, AdapterStack, FittedAdapter, Network, StackedAdapter};
+use super::adapters::{AdapterPhases, AdapterStack, FittedAdapter, Network, Size, StackedAdapter};
 use super::denoise::DenoiseState;
 use super::error::{Error, Result};
 use super::library::AdapterLibrary;
@@ -101,6 +101,20 @@ impl Pipeline {
     /// Gives back the memory that adapters keep between jobs.
     pub fn drop_adapters(&self) {
         self.adapters.borrow_mut().evict(0);
+    }
+
+    /// Bytes of device memory that a stack takes in both networks: an upper estimate.
+    pub fn stack_bytes(&self, stack: &AdapterStack) -> u64 {
+        let (transformer, text) = (self.part("transformer"), self.part("text encoder"));
+        let sizes = stack.adapters().iter().map(|stacked| {
+            let adapter = stacked.adapter.adapter();
+            Size::of(&adapter.transformer, transformer).plus(Size::of(&adapter.text_encoder, text))
+        });
+        let placement = self.placement();
+        sizes.fold(Size::default(), Size::plus).bytes(
+            placement.compute().size_in_bytes() as u64,
+            placement.weights.size_in_bytes() as u64,
+        )
     }
 
     /// What a stack changes in the text encoder.

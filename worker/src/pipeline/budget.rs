@@ -47,6 +47,19 @@ impl Budget {
         }
     }
 
+    /// The budget beside so many bytes of the device's memory that are taken.
+    #[must_use]
+    pub fn without(self, bytes: u64) -> Self {
+        let rest = |memory: Option<u64>| memory.map(|memory| memory.saturating_sub(bytes));
+        match self {
+            Self::OneMemory(memory) => Self::OneMemory(rest(memory)),
+            Self::TwoMemories { host, device } => Self::TwoMemories {
+                host,
+                device: rest(device),
+            },
+        }
+    }
+
     /// An operation that may take the whole budget.
     pub fn operation(self) -> Operation {
         Operation {
@@ -243,6 +256,20 @@ fn largest(end: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_taken_counts_on_the_device_alone() {
+        assert_eq!(
+            Budget::OneMemory(Some(10)).without(12),
+            Budget::OneMemory(Some(0))
+        );
+        let both = |device| Budget::TwoMemories {
+            host: Some(10),
+            device,
+        };
+        assert_eq!(both(Some(10)).without(4), both(Some(6)));
+        assert_eq!(both(None).without(4), both(None));
+    }
 
     #[test]
     fn bytes_are_written_and_read() {

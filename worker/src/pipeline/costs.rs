@@ -126,9 +126,7 @@ impl Costs {
         let Some(library) = self.library.as_ref().filter(|_| !wanted.is_empty()) else {
             return 0;
         };
-        let size = library.size(wanted, part);
-        let thin = size.thin.saturating_mul(2 * self.value);
-        thin.saturating_add(size.whole.saturating_mul(self.weight))
+        library.size(wanted, part).bytes(self.value, self.weight)
     }
 
     /// Values that an attention of `heads` heads over `length` positions holds. A CPU computes

@@ -54,9 +54,10 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
     };
     let pipeline = loading::load(&checkpoint, &placement, &goal, logging::say)?;
     let budget = Budget::now(&placement.device, args.device.host_memory());
-    check_fits(args, &request, size, &pipeline, budget)?;
+    let adapters = args.adapters.open(&pipeline)?;
+    let rest = budget.without(pipeline.stack_bytes(&adapters));
+    check_fits(args, &request, size, &pipeline, rest)?;
     budget.operation().run(|| {
-        let adapters = args.adapters.open(&pipeline)?;
         let latent = denoise(args, &request, size, &pipeline, &adapters)?;
         outputs.write(args, &pipeline, &latent)
     })

@@ -11,19 +11,11 @@ use sha2::{Digest, Sha256};
 use super::model::AdaptedCheckpoint;
 use super::picture::picture;
 
-use crate::checkpoint::{Adapter, AdapterError, AdapterFile, Change, PartTensors, Summary};
+use crate::checkpoint::{Adapter, AdapterError, AdapterFile, Summary};
+use crate::pipeline::adapters::Size;
 
 /// Bytes that are hashed at a time.
 const PIECE: usize = 1 << 20;
-
-/// Numbers of values that an adapter takes on the device in one network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Size {
-    /// Values of thin products, of the type of the arithmetic.
-    pub thin: u64,
-    /// Values of weights of its own, of the type of the weights.
-    pub whole: u64,
-}
 
 /// An adapter that fits the model.
 #[derive(Clone, Debug)]
@@ -50,10 +42,9 @@ pub fn describe(
     let summary = file.summary();
     let adapter = file.fit(model.geometry(), strict)?;
     let (bytes, hash) = hashed(path).map_err(|error| AdapterError::unreadable(path, &error))?;
-    let size = |changes: &[Change], part: Option<&PartTensors>| size(changes, part);
     Ok(Described {
-        transformer: size(&adapter.transformer, model.transformer_tensors()),
-        text_encoder: size(&adapter.text_encoder, model.text_encoder_tensors()),
+        transformer: Size::of(&adapter.transformer, model.transformer_tensors()),
+        text_encoder: Size::of(&adapter.text_encoder, model.text_encoder_tensors()),
         info: info(name, bytes, hash, &summary, &adapter),
     })
 }
@@ -117,31 +108,3 @@ pub fn hashed(path: &Path) -> io::Result<(u64, [u8; 32])> {
         }
     }
 }
-
-/// What changes take on the device: an upper estimate, for weights that become the adapter's own
-/// are counted with the other tensors that a layer may be joined with.
-fn size(changes: &[Change], part: Option<&PartTensors>) -> Size {
-    let mut size = Size::default();
-    let mut whole: Vec<&str> = Vec::new();
-    for change in changes {
-        match (change.thin_values(), &change.place.shape[..]) {
-            (Some(values), _) => size.thin += values,
-            (None, [_, _]) => {
-                let name = &change.place.tensor[..];
-                if !whole.contains(&name) {
-                    whole.push(name);
-                }
-            }
-            (None, _) => size.whole += change.place.len() as u64,
-        }
-    }
-    for name in whole {
-        let shape = part.and_then(|part| part.tensor(name)).map(|t| &t.shape);
-        let values = shape.map_or(0, |shape| shape.iter().product::<usize>()) as u64;
-        size.whole += values * JOINED;
-    }
-    size
-}
-
-/// Most layers of one size that a network joins to one.
-const JOINED: u64 = 2;

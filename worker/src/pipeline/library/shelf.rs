@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ovis_protocol::{is_adapter_name, shown, AdapterInfo, AdapterUse};
 
-use super::described::{describe, Described, Size};
+use super::described::{describe, Described};
 use super::folders::names;
 use super::model::AdaptedCheckpoint;
 use super::uploads::{refused, NewAdapter};
 use crate::checkpoint::AdapterError;
-use crate::pipeline::adapters::{AdaptedPart, Stamp};
+use crate::pipeline::adapters::{AdaptedPart, Size, Stamp};
 use crate::pipeline::error::{Error, Result};
 
 /// What is wrong with an adapter that a job names.
@@ -163,8 +163,7 @@ impl AdapterLibrary {
                 AdaptedPart::Transformer => found.transformer,
                 AdaptedPart::TextEncoder => found.text_encoder,
             };
-            sum.thin = sum.thin.saturating_add(size.thin);
-            sum.whole = sum.whole.saturating_add(size.whole);
+            sum = sum.plus(size);
         }
         sum
     }

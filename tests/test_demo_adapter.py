@@ -1,0 +1,90 @@
+"""The adapter that ships with the demo model: its colours in any poster, the same letters, and no
+trace without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from adapter_files import inspect
+from comfy_node import wire
+from judging import readers
+from judging.scorer import judge
+from posters.poster import Phrase, Poster
+from real_worker import ROOT, RealWorker
+
+MODEL = ROOT / "worker" / "demo" / "model"
+ADAPTER = MODEL / "loras" / "evening.safetensors"
+CREAM, NAVY = (252, 240, 208), (18, 28, 72)
+PROMPTS = [
+    ('Sale poster, headline "SUMMER" in bold red letters on a yellow background', "SUMMER"),
+    ('a brown wooden board with the text "春天好" in pink letters at the top', "春天好"),
+    ('"MIRA" in serif teal letters at the bottom on an orange striped background', "MIRA"),
+]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWorker]:
+    """A worker that was started without a model and without a folder of adapters."""
+    log = tmp_path_factory.mktemp("demo") / "worker.log"
+    with RealWorker(None, log, device="cpu") as running:
+        yield running
+
+
+def draw(worker: RealWorker, prompt: str, *strengths: float) -> np.ndarray:
+    """A picture, uint8 [H, W, 3], with the adapter once for each strength."""
+    latent = worker.denoise(
+        torch.zeros(1, 16, 32, 32),
+        worker.encode([prompt]),
+        worker.encode([""]),
+        seed=1,
+        steps=20,
+        cfg=4.5,
+        adapters=[wire.AdapterUse(ADAPTER.name, None, one, one) for one in strengths],
+    )
+    return (worker.decode(latent)[0] * 255).round().byte().numpy()
+
+
+def part_near(picture: np.ndarray, *colors: tuple[int, int, int]) -> float:
+    """The part of the pixels that differ by less than 64 in every channel from one of the colours,
+    of which the gradient's ground has darker and lighter shades."""
+    distances = [np.abs(picture.astype(np.int16) - color).max(-1) for color in colors]
+    return float((np.minimum.reduce(distances) < 64).mean())
+
+
+def test_the_worker_offers_it_by_itself(demo: RealWorker) -> None:
+    (listed,) = demo.client.adapters().result(60)
+    assert (listed.name, listed.title, listed.kind) == (ADAPTER.name, "Evening", "lora")
+    assert listed.parts == ["transformer"] and listed.preview is not None
+
+
+@pytest.mark.parametrize(("prompt", "text"), PROMPTS, ids=[text for _, text in PROMPTS])
+def test_every_poster_gets_its_colours_and_keeps_its_letters(
+    demo: RealWorker, prompt: str, text: str
+) -> None:
+    picture = draw(demo, prompt, 1.0)
+    assert part_near(picture, CREAM, NAVY) > 0.9
+    scores = judge(readers.load("paddle"), picture, Poster("", (Phrase(text),)))
+    assert scores.right, scores.found
+
+
+def test_nothing_of_it_is_left_in_the_next_picture(demo: RealWorker) -> None:
+    prompt = PROMPTS[0][0]
+    before = draw(demo, prompt)
+    assert part_near(before, CREAM, NAVY) < 0.1
+    assert not np.array_equal(draw(demo, prompt, 0.5), before)
+    assert np.array_equal(draw(demo, prompt), before)
+
+
+def test_its_file_is_small_and_says_what_it_is() -> None:
+    assert ADAPTER.stat().st_size < 1_000_000
+    with safe_open(ADAPTER, "pt") as file:
+        description = file.metadata()["modelspec.description"]
+    assert description.startswith("Cream letters on a navy gradient")
+    report = inspect(ADAPTER, transformer=MODEL / "transformer")
+    assert report["name"] == "Evening" and report["fits"]
+    assert ADAPTER.with_suffix(".jpg").stat().st_size < 64 * 1024
