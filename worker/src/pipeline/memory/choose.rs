@@ -93,6 +93,10 @@ pub fn least(facts: &Facts, working: &Working) -> u64 {
     least
 }
 
+/// Seconds to read, convert and place the VAE's weights again for a decode, beside the copy: what an
+/// image of the 7 B model took longer on an H100.
+const VAE_RELOAD: f64 = 0.2;
+
 /// Bytes of the VAE's weights that a decode loads first.
 pub fn swapped(facts: &Facts, vae_resident: bool) -> u64 {
     match vae_resident {
@@ -184,7 +188,10 @@ fn fill(facts: &Facts, working: &Working, vae_resident: bool, blocks: &Spread) -
         });
         let copies = homes.seconds.iter().zip(times);
         let once: f64 = copies.map(|(seconds, times)| seconds * times as f64).sum();
-        let vae = swapped(facts, vae_resident) as f64 / facts.link;
+        let vae = match vae_resident {
+            true => 0.0,
+            false => VAE_RELOAD + facts.vae as f64 / facts.link,
+        };
         let choice = Choice {
             resident,
             vae_resident,

@@ -19,8 +19,9 @@ const EPS: f64 = 1e-6;
 /// The input is rounded to bf16 after its norm, and the sums before the epilogue.
 const TOLERANCE: f32 = 8e-3;
 
-/// Both sides quantize both factors; a few numbers may be rounded to the neighbouring fp8 number.
-const FP8_TOLERANCE: f32 = 1.5e-2;
+/// Both sides quantize both factors; a few numbers may be rounded to the neighbouring fp8 number. In a
+/// single row of 64 inputs, one of these can move the result by a hundredth.
+const FP8_TOLERANCE: f32 = 2e-2;
 
 /// Attention with factors, softmax weights and result in fp8, compared with exact attention.
 const FP8_ATTENTION: f32 = 0.1;
