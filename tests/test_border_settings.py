@@ -329,6 +329,26 @@ def test_paths_that_are_none(tmp_path, field, path):
         store.save(tmp_path, "a", {field: path})
 
 
+def test_a_budget_of_gpu_memory_reaches_the_workers_command_line(tmp_path):
+    store.save(tmp_path, "a", {"vram": " 12 GiB\n"})
+    folders = ComfyFolders(tmp_path)
+    assert lookup.resolve("a", folders, {}).args == ("--vram", "12 GiB")
+    store.save(tmp_path, "a", {"vram": ""})
+    assert lookup.resolve("a", folders, {}).args == ()
+    set_outside = lookup.resolve("local", folders, {"OVIS_WORKER_VRAM": "8G"})
+    assert set_outside.args == ("--vram", "8G")
+    entry = {"vram": "6G", "args": ["--vram=4G"]}
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps({"workers": {"a": entry}}))
+    assert lookup.resolve("a", folders, {}).args == ("--vram=4G",)
+
+
+@pytest.mark.parametrize("vram", ["much", "-1G", "12 apples", "1..5G", "G", "0x10"])
+def test_what_is_no_amount_of_memory_is_refused(tmp_path, vram):
+    with pytest.raises(WorkerError, match="is not an amount of GPU memory"):
+        store.save(tmp_path, "a", {"vram": vram})
+    assert lookup.labels(ComfyFolders(tmp_path)) == ["local"]
+
+
 def test_a_hidden_login_comes_back_unchanged_and_goes_to_no_other_host(tmp_path):
     store.save(tmp_path, "a", {"url": "wss://user:secret@gpu.example/ovis"})
     shown = lookup.resolve("a", ComfyFolders(tmp_path), {}).endpoint.display_url

@@ -37,7 +37,7 @@ def test_user_and_password_of_an_address_are_hidden(told, shown):
 # what was posted, and `seen(element)` returns all that an element shows.
 PAGE = """
     const asked = [];
-    const all = ["url", "token", "binary", "model", "fingerprint"];
+    const all = ["url", "token", "binary", "model", "fingerprint", "vram"];
     const server = { fields: all, mayAct: true, list: [], statuses: {}, ...told.server };
     globalThis.ovisAnswer = async (path, { method, body } = {}) => {
       const [, , , label, action] = path.split("/");

@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "binary": "OVIS_WORKER_BIN",
     "model": "OVIS_WORKER_MODEL",
     "fingerprint": "OVIS_WORKER_FINGERPRINT",
+    "vram": "OVIS_WORKER_VRAM",
 }
 """Environment variables that override the settings of the label `local`, by setting."""
 

@@ -6,11 +6,13 @@ each user's own setting, in the file ``ovis_worker.json`` in a folder that Comfy
 
     {"workers": {"local": {"url": "ws://127.0.0.1:7867", "token": "...",
                            "binary": "...", "model": "...", "args": ["--device", "cuda"],
-                           "fingerprint": "...", "patience": 600, "free": true}}}
+                           "fingerprint": "...", "vram": "12GiB", "patience": 600,
+                           "free": true}}}
 
 For the label ``local``, the environment variables ``OVIS_WORKER_URL``, ``OVIS_WORKER_TOKEN``,
-``OVIS_WORKER_BIN``, ``OVIS_WORKER_MODEL`` and ``OVIS_WORKER_FINGERPRINT`` override the file. A
-blank variable counts as unset. A ``--token`` among ``args`` is used as ``token``.
+``OVIS_WORKER_BIN``, ``OVIS_WORKER_MODEL``, ``OVIS_WORKER_FINGERPRINT`` and ``OVIS_WORKER_VRAM``
+override the file. A blank variable counts as unset. A ``--token`` among ``args`` is used as
+``token``.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from .file import SETTINGS_FILE, read_entries
 from .installed import find_binary
 from .secret import Secret
 
-_TEXTS = ("url", "token", "binary", "model", "fingerprint")
+_TEXTS = ("url", "token", "binary", "model", "fingerprint", "vram")
 _MAX_PATIENCE = 7 * 24 * 3600.0
 """The longest `patience` that is accepted, in seconds."""
 _KEY = secrets.token_bytes(32)
@@ -85,6 +87,9 @@ def resolve(
     if "--lora-dir" not in named:
         # Those in the models folder itself are found by the worker if it is the model.
         args = [*args, *(word for path in folders.loras for word in ("--lora-dir", str(path)))]
+    vram = clean_text(entry.get("vram"))
+    if vram and "--vram" not in named:
+        args = [*args, "--vram", vram]
     if model and not chosen and "--or-demo" not in named:
         # Before weights are downloaded, the worker draws with its demo model.
         args = [*args, "--or-demo"]
@@ -175,8 +180,8 @@ def _from_file(label: str, folder: Path | None) -> dict | None:
             ),
             say(
                 'The format is {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, '
-                '"args": [TEXT], "fingerprint": TEXT, "patience": SECONDS, "free": true or '
-                "false}}; all fields are optional."
+                '"args": [TEXT], "fingerprint": TEXT, "vram": TEXT, "patience": SECONDS, '
+                '"free": true or false}}; all fields are optional.'
             ),
         )
     return {**entry, "args": [str(arg) for arg in entry.get("args", [])]}

@@ -16,10 +16,12 @@ from .file import read_entries, write_entries
 from .lookup import overridden
 from .secret import HIDDEN, Secret
 
-FIELDS = ("url", "token", "binary", "model", "fingerprint")
+FIELDS = ("url", "token", "binary", "model", "fingerprint", "vram")
 FIELDS_FROM_ELSEWHERE = ("url", "token", "fingerprint")
 """The settings that a page on another machine may change: no program, and no path."""
 _PATHS = ("binary", "model")
+_BUDGET = re.compile(r"auto|\d+(\.\d+)?\s*([kmgt](i?b)?)?", re.IGNORECASE)
+"""What the worker's ``--vram`` takes."""
 _LABEL = re.compile(r"[\w.-]{1,40}")
 
 
@@ -165,6 +167,12 @@ def _address_or_none(text: object) -> Address | None:
 def _check(changes: Mapping[str, str]) -> None:
     if changes.get("url"):
         read_address(changes["url"])
+    vram = changes.get("vram")
+    if vram and not _BUDGET.fullmatch(vram):
+        raise WorkerError(
+            say("`{vram}` is not an amount of GPU memory.", vram=printable(vram, 40)),
+            say("Enter one such as 12GiB, or leave the field empty to use what is free."),
+        )
     for key in _PATHS:
         if "\0" in changes.get(key, ""):
             raise WorkerError(say("The path {path} does not exist.", path=printable(changes[key])))

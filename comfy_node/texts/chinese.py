@@ -322,9 +322,10 @@ CHINESE = {
         "无法解析 {path} 中的 Ovis 服务“{label}”。"
     ),
     'The format is {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": [TEXT], '
-    '"fingerprint": TEXT, "patience": SECONDS, "free": true or false}}; all fields are optional.': (
+    '"fingerprint": TEXT, "vram": TEXT, "patience": SECONDS, "free": true or false}}; all fields '
+    "are optional.": (
         '格式为 {{"url": TEXT, "token": TEXT, "binary": TEXT, "model": TEXT, "args": [TEXT], '
-        '"fingerprint": TEXT, "patience": SECONDS, "free": true 或 false}}，'
+        '"fingerprint": TEXT, "vram": TEXT, "patience": SECONDS, "free": true 或 false}}，'
         "每一项都可以省略。"
     ),
     "`{label}` is not a valid label for a worker.": "“{label}”不能用作 Ovis 服务的标签。",
@@ -333,6 +334,10 @@ CHINESE = {
     ),
     "A worker's settings are the texts {names}.": "Ovis 服务的设置项应为文本：{names}。",
     "There are no settings for a worker called `{label}`.": "没有名为“{label}”的 Ovis 服务的设置。",
+    "`{vram}` is not an amount of GPU memory.": "“{vram}”不是显存大小。",
+    "Enter one such as 12GiB, or leave the field empty to use what is free.": (
+        "请填写如 12GiB 的大小，或留空以使用全部空闲显存。"
+    ),
     "There is no program {path}.": "找不到程序 {path}。",
     "Enter the full path of the ovis-worker binary on the machine that ComfyUI runs on.": (
         "请填写 ovis-worker 程序文件在运行 ComfyUI 的机器上的完整路径。"

@@ -9,7 +9,7 @@ import { text } from "./texts.js";
 import { canRestart, restart, restartOf, routeOf, statusOf } from "./worker_status.js";
 
 /** All settings in the order of the form; the server says which of them this page may change. */
-const FIELDS = ["url", "fingerprint", "token", "binary", "model"];
+const FIELDS = ["url", "fingerprint", "token", "binary", "model", "vram"];
 const INPUT =
   "width:100%;box-sizing:border-box;padding:6px 8px;border-radius:6px;font-size:13px;" +
   "border:1px solid var(--border-color,#555);background:var(--comfy-input-bg,#222);" +
