@@ -88,12 +88,12 @@ def test_a_budget_that_is_too_small_is_refused_with_numbers(tiny: Path) -> None:
     assert result.returncode == 1
     error, hint = (line for line in result.stderr.splitlines() if line.strip())
     assert "in bf16 takes" in error and "the budget is 900.0 MiB" in error
-    assert hint.startswith("hint: ") and hint.endswith(" would fit.") and "--vram 1.5GiB" in hint
+    assert hint.startswith("hint: ") and hint.endswith(" would fit.") and "--vram 1.625GiB" in hint
     (row,) = plans(tiny / "diffusers", vram="900MiB", precision="bf16")["plans"]
     assert row["plan"] is None
     assert row["refusal"]["hint"] == hint.removeprefix("hint: ")
     # What the hint proposes works.
-    enough = {"vram": "1.5GiB", "precision": "bf16"}
+    enough = {"vram": "1.625GiB", "precision": "bf16"}
     assert command("inspect", model=model, plan=True, **enough).returncode == 0
 
 
