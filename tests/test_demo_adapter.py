@@ -3,7 +3,10 @@ trace without it."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from posters.poster import Phrase, Poster
 from real_worker import ROOT, RealWorker
 
 MODEL = ROOT / "worker" / "demo" / "model"
+TRAIN = ROOT / "worker" / "demo" / "train"
 ADAPTER = MODEL / "loras" / "evening.safetensors"
 CREAM, NAVY = (252, 240, 208), (18, 28, 72)
 PROMPTS = [
@@ -77,6 +81,17 @@ def test_nothing_of_it_is_left_in_the_next_picture(demo: RealWorker) -> None:
     assert part_near(before, CREAM, NAVY) < 0.3
     assert not np.array_equal(draw(demo, prompt, 0.5, steps=4), before)
     assert np.array_equal(draw(demo, prompt, steps=4), before)
+
+
+def test_its_recipe_writes_an_adapter_that_fits(tmp_path: Path) -> None:
+    out = tmp_path / "made.safetensors"
+    options = ["--steps", "2", "--batch", "1", "--rank", "2", "--device", "cpu"]
+    command = [sys.executable, TRAIN / "adapter.py", out, *options]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    report = inspect(out, transformer=MODEL / "transformer")
+    shipped = inspect(ADAPTER, transformer=MODEL / "transformer")
+    assert report["fits"] and report["transformer"] == shipped["transformer"]
+    assert report["ranks"] == {"2": len(report["transformer"])}
 
 
 def test_its_file_is_small_and_says_what_it_is() -> None:

@@ -32,14 +32,16 @@ pub(super) fn folders() -> impl Iterator<Item = &'static str> {
 }
 
 /// Whether a path lies in one of ComfyUI's folders, which models share, so that a
-/// `config.json` there may be any model's.
+/// `config.json` there may be any model's. A diffusers folder with adapters beside its parts is none
+/// of them.
 pub(super) fn is_shared(path: &Path) -> bool {
     let path = path.canonicalize();
     let Ok(path) = path else { return false };
     path.ancestors().take(DEPTH + 2).any(|folder| {
         let name = folder::name_of(folder);
         let root = folder.parent().unwrap_or(Path::new(""));
-        let has_mark = || MARKS.iter().any(|mark| root.join(mark).is_dir());
+        let is_one_model = root.join("model_index.json").is_file();
+        let has_mark = || !is_one_model && MARKS.iter().any(|mark| root.join(mark).is_dir());
         folders().any(|shared| name == shared) && has_mark()
     })
 }
@@ -53,4 +55,21 @@ pub(super) fn own_tokenizer(models: &Path) -> Option<PathBuf> {
         .filter_map(|models| models.as_ref().ok()?.parent())
         .map(|comfyui| comfyui.join("comfy/text_encoders/qwen25_tokenizer"))
         .find(|folder| folder.is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_with_adapters_is_not_shared() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for name in ["vae", "loras"] {
+            std::fs::create_dir(root.join(name)).unwrap();
+        }
+        assert!(is_shared(&root.join("vae")));
+        std::fs::write(root.join("model_index.json"), "{}").unwrap();
+        assert!(!is_shared(&root.join("vae")));
+    }
 }
