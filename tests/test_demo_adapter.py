@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors import safe_open
 
 from adapter_files import inspect
 from comfy_node import wire
+from demo_pictures import draw
 from judging import readers
 from judging.scorer import judge
 from posters.poster import Phrase, Poster
@@ -38,18 +38,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWorker]:
         yield running
 
 
-def draw(worker: RealWorker, prompt: str, *strengths: float, steps: int = 20) -> np.ndarray:
-    """A picture, uint8 [H, W, 3], with the adapter once for each strength."""
-    latent = worker.denoise(
-        torch.zeros(1, 16, 32, 32),
-        worker.encode([prompt]),
-        worker.encode([""]),
-        seed=1,
-        steps=steps,
-        cfg=4.5,
-        adapters=[wire.AdapterUse(ADAPTER.name, None, one, one) for one in strengths],
-    )
-    return (worker.decode(latent)[0] * 255).round().byte().numpy()
+def applied(strength: float) -> list[wire.AdapterUse]:
+    return [wire.AdapterUse(ADAPTER.name, None, strength, strength)]
 
 
 def part_near(picture: np.ndarray, *colors: tuple[int, int, int]) -> float:
@@ -69,7 +59,7 @@ def test_the_worker_offers_it_by_itself(demo: RealWorker) -> None:
 def test_every_poster_gets_its_colours_and_keeps_its_letters(
     demo: RealWorker, prompt: str, text: str
 ) -> None:
-    picture = draw(demo, prompt, 1.0)
+    picture = draw(demo, prompt, 1, adapters=applied(1.0))
     assert part_near(picture, CREAM, NAVY) > 0.9
     scores = judge(readers.load("paddle"), picture, Poster("", (Phrase(text),)))
     assert scores.right, scores.found
@@ -77,10 +67,10 @@ def test_every_poster_gets_its_colours_and_keeps_its_letters(
 
 def test_nothing_of_it_is_left_in_the_next_picture(demo: RealWorker) -> None:
     prompt = PROMPTS[0][0]
-    before = draw(demo, prompt, steps=4)
+    before = draw(demo, prompt, 1, steps=4)
     assert part_near(before, CREAM, NAVY) < 0.3
-    assert not np.array_equal(draw(demo, prompt, 0.5, steps=4), before)
-    assert np.array_equal(draw(demo, prompt, steps=4), before)
+    assert not np.array_equal(draw(demo, prompt, 1, steps=4, adapters=applied(0.5)), before)
+    assert np.array_equal(draw(demo, prompt, 1, steps=4), before)
 
 
 def test_its_recipe_writes_an_adapter_that_fits(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from demo_pictures import GUIDANCE, STEPS, draw
 from judging import lists, readers
 from judging.lists import Item
 from judging.scorer import judge
@@ -23,8 +23,6 @@ from tiny import layouts
 
 MODEL = ROOT / "worker" / "demo" / "model"
 POSTER = ROOT / "worker" / "demo" / "poster.png"
-STEPS = 20
-GUIDANCE = 4.5
 
 # One entry of each list of words that the model was trained for.
 HELD_OUT = [(name, lists.read(name)[3]) for name in ("english", "two_lines", "chinese")]
@@ -42,19 +40,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWorker]:
     log = tmp_path_factory.mktemp("demo") / "worker.log"
     with RealWorker(None, log, device="cpu") as running:
         yield running
-
-
-def draw(worker: RealWorker, prompt: str, seed: int, width: int = 256, height: int = 256):
-    """A picture, uint8 [H, W, 3], by the three jobs of the nodes."""
-    latent = worker.denoise(
-        torch.zeros(1, 16, height // 8, width // 8),
-        worker.encode([prompt]),
-        worker.encode([""]),
-        seed=seed,
-        steps=STEPS,
-        cfg=GUIDANCE,
-    )
-    return (worker.decode(latent)[0] * 255).round().byte().numpy()
 
 
 def assert_shows(picture: np.ndarray, *texts: str) -> None:
