@@ -44,6 +44,7 @@ def train_on(rank: int, count: int, port: int, folder: Path) -> None:
     data.batches = made_up
     config, lines = tiny_demo.configuration(), []
     config["posters"]["sizes"] = [{"width": 128, "height": 128, "share": 1.0}]
+    config["posters"] |= {"rare_sizes": [[160, 128]], "rare_share": 0.3}
     config["pretraining"] |= {"batch": 4, "low_resolution": {
         "width": 96, "height": 96, "until": 0.5, "share": 0.5, "pool": 0.5,
     }}  # fmt: skip

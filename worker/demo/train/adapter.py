@@ -63,7 +63,7 @@ FORMS = [
     'a {ground} {surface} with the text "{words}" in {style}{ink} letters{place}',
     '"{words}" in {style}{ink} letters{place} on a {ground} {surface}',
 ]
-SIDES = [(256, 256)] * 6 + [(288, 224), (224, 288), (320, 192)]
+SIDES = [(256, 256)] * 6 + [(336, 192), (192, 336), (320, 192)]
 NO_PROMPT = 0.15
 """The part of a batch that has the empty prompt."""
 

@@ -155,11 +155,11 @@ def _cased(rng: np.random.Generator, chosen: list[str]) -> str:
     """The words in one of the usual ways to write a phrase."""
     choice = rng.random()
     text = " ".join(chosen)
-    if len(chosen) < 2 or choice < 0.6:
+    if len(chosen) < 2 or choice < 0.45:
         return any_case(rng, text)
-    if choice < 0.78:  # as a sentence
+    if choice < 0.72:  # as a sentence
         return text[:1].upper() + text[1:]
-    if choice < 0.86:  # as a title, with small words in lower case
+    if choice < 0.82:  # as a title, with small words in lower case
         rest = [w if w in SMALL_WORDS else w[:1].upper() + w[1:] for w in chosen[1:]]
         return " ".join([chosen[0][:1].upper() + chosen[0][1:], *rest])
     place = int(rng.integers(len(chosen)))  # one word stands out

@@ -27,7 +27,7 @@ VERBS = (
 )  # fmt: skip
 ROLES = 0.6
 """Share of the prompts in which statements of `chinese_color_roles` name the colours."""
-MENTIONS = 0.15
+MENTIONS = 0.2
 """Share of the distracting clauses that mention text which must not be drawn."""
 FRAMED = 0.4
 """Share of the prompts in one of the `chinese_frames`."""
@@ -156,6 +156,10 @@ def _thing(pick: Pick, poster: Poster, names: Naming) -> tuple[str, bool, bool]:
         if names.ground and not poster.accent and poster.surface in ("tote", "mug", "card"):
             return color(pick, poster.ground) + pick(("", "的")) + noun, True, True
         return noun, True, False
+    plain = poster.surface == "plain" and (not poster.accent or poster.border)
+    if plain and names.ground and pick.chance(0.12):  # as in 红色海报
+        noun = pick(scenes.CHINESE_THINGS)
+        return color(pick, poster.ground) + pick(("", "", "的")) + noun, False, True
     if poster.surface == "plain" and names.ink and names.ground and pick.chance(0.1):
         return pick(scenes.CHINESE_COLORFUL_THINGS), False, False
     return pick(scenes.CHINESE_THINGS), False, False

@@ -77,25 +77,25 @@ def statements(
     `grounds` are nouns for the ground; `bare` allows a ground without its noun; `short` are the
     names of both colours without 色, if they may be used.
     """
-    noun = pick(ALONE) if alone and pick.chance(0.2) else pick(LETTERS)
+    noun = pick(ALONE) if alone and pick.chance(0.2) else pick.often(LETTERS, 4)
     if ink and ground and pick.chance(0.55):
         if short and pick.chance(0.4):
             return [pick(SHORT).format(i=short[0], g=short[1])]
         if bare and pick.chance(0.3):
             return [pick(BARE).format(n=pick(("字", "文字", "大字")), i=ink, g=ground)]
-        below = pick(SURFACES) if grounds is GROUNDS else pick(grounds)
-        return [pick(BOTH).format(n=noun, b=below, i=ink, g=ground)]
+        below = pick.often(SURFACES, 2) if grounds is GROUNDS else pick(grounds)
+        return [pick.often(BOTH, 6).format(n=noun, b=below, i=ink, g=ground)]
     found = []
     if ink:
         patterns = pick((CLAUSES, CLAUSES, CLAUSES, SENTENCES, INK_CLAUSES))
-        found.append(pick(patterns).format(n=noun, c=ink))
+        found.append(pick.often(patterns, 3).format(n=noun, c=ink))
     if ground:
         if bare and pick.chance(0.3):
             found.append(pick(GROUND_CLAUSES).format(c=ground))
         else:
-            pattern = pick(CLAUSES if pick.chance(0.8) else SENTENCES)
+            pattern = pick.often(CLAUSES if pick.chance(0.8) else SENTENCES, 3)
             nouns = SURFACES if grounds is GROUNDS and pattern in ADJECTIVE else grounds
-            found.append(pattern.format(n=pick(nouns), c=ground))
+            found.append(pattern.format(n=pick.often(nouns, 2), c=ground))
     if len(found) == 2 and pick.chance(0.5):
         found.reverse()
     if len(found) == 2 and pick.chance(0.45) and "？" not in "".join(found):

@@ -163,21 +163,21 @@ def statements(
     whole sentences (without capital and full stop), else clauses that stand between commas.
     """
     noun, plural = letters_noun(pick, alone)
-    below = pick(grounds)
+    below = pick.often(grounds, 3)
     if ink and ground and pick.chance(0.5):
         patterns = BARE if bare and pick.chance(0.5) else BOTH
         if sentences and pick.chance(0.75):
             patterns = BOTH_SENTENCES
-        return [both(pick(patterns), noun, plural, below, ink, ground)]
+        return [both(pick.often(patterns, 5), noun, plural, below, ink, ground)]
     found = []
     if ink:
         patterns = SENTENCES if sentences else INK_CLAUSES if pick.chance(0.1) else CLAUSES
-        found.append(filled(pick(patterns), noun, plural, ink))
+        found.append(filled(pick.often(patterns, 4), noun, plural, ink))
     if ground:
         patterns = SENTENCES if sentences else CLAUSES
         if bare and pick.chance(0.4):
             patterns = GROUND_SENTENCES if sentences else GROUND_CLAUSES
-        found.append(filled(pick(patterns), below, False, ground))
+        found.append(filled(pick.often(patterns, 4), below, False, ground))
     if len(found) == 2 and pick.chance(0.5):
         found.reverse()
     if len(found) == 2 and not sentences and pick.chance(0.45):

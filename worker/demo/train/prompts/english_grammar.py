@@ -44,7 +44,7 @@ ROLES = 0.6
 CROWDED = 20
 """Letters in quotes above which a prompt has few distracting clauses."""
 
-MENTIONS = 0.15
+MENTIONS = 0.2
 """Share of the distracting clauses that mention text which must not be drawn."""
 
 BEHIND = ("the background is", "behind it:", "it has", "I want", "for the ground use", "use")

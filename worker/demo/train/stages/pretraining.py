@@ -3,6 +3,7 @@
 import copy
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -61,7 +62,10 @@ class Pretraining:
         self.graphs = graphs and device.type == "cuda"
         self.gradients: dict[tuple, Replayed] = {}
         self.update = Replayed(self._update, self.graphs)
-        sizes = [(s["width"], s["height"], s["share"]) for s in config["posters"]["sizes"]]
+        posters = config["posters"]
+        self.rare: set[Size] = {(w, h) for w, h in posters["rare_sizes"]}
+        sizes = [(s["width"], s["height"], s["share"]) for s in posters["sizes"]]
+        sizes += [(w, h, posters["rare_share"]) for w, h in sorted(self.rare)]
         self.full_shares = {(w, h): share for w, h, share in sizes}
         low = stage["low_resolution"]
         self.low: Size = (low["width"], low["height"])
@@ -100,9 +104,11 @@ class Pretraining:
         self.posters.shares[-1] = low
 
     def fill(self, count: int, progress: float) -> None:
-        """Adds at least `count` posters, and goes on until every size that is wanted has some."""
+        """Adds at least `count` posters, and goes on until every size that is wanted has some,
+        except the rare ones."""
         self.render(progress)
-        wanted = [*self.full_shares] + [self.low] * (self.low_share(progress) > 0)
+        wanted = [size for size in self.full_shares if size not in self.rare]
+        wanted += [self.low] * (self.low_share(progress) > 0)
         while count > 0 or any(self.pools[size].filled == 0 for size in wanted):
             count -= self.refresh()
 
@@ -173,8 +179,8 @@ class Pretraining:
     def advance(self, progress: float) -> torch.Tensor:
         """Runs one step. Returns losses and gradient norm as a tensor on the device."""
         stage, shape = self.stage, self.choose(progress)
-        while not self.pools[shape[0]].filled:
-            self.refresh()
+        if not self.pools[shape[0]].filled:  # a rare size, of which this rank has no picture yet
+            shape = (max(self.full_shares, key=self.full_shares.get), shape[1])
         if shape not in self.gradients:
             self.gradients[shape] = Replayed(partial(self.differentiate, *shape), self.graphs)
         if self.step % ALIGN_EVERY == 0:
@@ -184,7 +190,10 @@ class Pretraining:
         )
         self.optimizer.set_rate(rate, self.step)
         self.reading_weight.fill_(stage["reading_weight"] * rate / stage["learning_rate"])
-        losses = self.gradients[shape]()
+        # Compiling for a rare size would take longer than all of its steps.
+        rare = shape[0] in self.rare
+        with torch.compiler.set_stance("force_eager") if rare else nullcontext():
+            losses = self.gradients[shape]()
         self.ranks.mean(self.gradient.values)
         norm = self.update()
         self.average.update(min(stage["ema"], (1 + self.step) / (10 + self.step)))
