@@ -32,6 +32,15 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+def copy_pack(pack: Path) -> None:
+    """Copies the node pack: in the clone itself, its nodes would start a worker that was built
+    there."""
+    for folder in ("comfy_node", "locales", "workflows", "subgraphs"):
+        shutil.copytree(ROOT / folder, pack / folder, dirs_exist_ok=True)
+    for file in ("__init__.py", "pyproject.toml"):
+        shutil.copy(ROOT / file, pack)
+
+
 @dataclass
 class Run:
     """The messages of ComfyUI about one queued prompt."""
@@ -56,7 +65,10 @@ class Run:
 
 
 class ComfyServer:
-    """``main.py --cpu`` of the checkout, with the node pack in ``custom_nodes``."""
+    """``main.py --cpu`` of the checkout, with the node pack in ``custom_nodes``.
+
+    With ``installed``, the pack is there already. ``python`` has ComfyUI's requirements.
+    """
 
     ours: dict[str, dict]
     """ComfyUI's descriptions of the pack's nodes."""
@@ -70,22 +82,23 @@ class ComfyServer:
         environ: dict[str, str],
         packs: Sequence[Path] = (),
         flags: Sequence[str] = (),
+        *,
+        installed: bool = False,
+        python: str = "",
     ) -> None:
         self.base = base
         for folder in ("custom_nodes", "input", "user/default", "output", "models"):
             (base / folder).mkdir(parents=True, exist_ok=True)
-        # Copy the pack: in the clone itself, the nodes would start a worker that was built there.
-        pack = base / "custom_nodes" / "ovis-worker"
-        for folder in ("comfy_node", "locales", "workflows", "subgraphs"):
-            shutil.copytree(ROOT / folder, pack / folder, dirs_exist_ok=True)
-        for file in ("__init__.py", "pyproject.toml"):
-            shutil.copy(ROOT / file, pack)
+        if not installed:
+            copy_pack(base / "custom_nodes" / "ovis-worker")
         for other in packs:
             (base / "custom_nodes" / other.name).symlink_to(other, target_is_directory=True)
-        shutil.copy(checkout / "input" / "example.png", base / "input")
+        if base != checkout:
+            shutil.copy(checkout / "input" / "example.png", base / "input")
         self.port = free_port()
         self.log = base / "comfyui.log"
-        command = [os.environ.get("OVIS_COMFYUI_PYTHON", sys.executable), "main.py", "--cpu"]
+        python = python or os.environ.get("OVIS_COMFYUI_PYTHON", sys.executable)
+        command = [python, "main.py", "--cpu"]
         command += ["--port", str(self.port), "--base-directory", str(base)]
         command += ["--disable-auto-launch", "--disable-api-nodes", "--preview-method", "auto"]
         command += flags

@@ -86,6 +86,7 @@ def test_there_is_a_workflow_for_each_purpose():
     assert [path.stem for path in WORKFLOWS] == [
         "ovis_bilingual_banner",
         "ovis_contact_sheet",
+        "ovis_first_poster",
         "ovis_image_to_image",
         "ovis_inpaint_headline",
         "ovis_lora",

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from manager_registry import packed
 from worker_binary import ROOT
 
 NAMED = os.environ.get("OVIS_WORKER_WHEEL")
@@ -163,9 +164,8 @@ def test_a_driver_that_cannot_be_used_is_told_in_one_sentence(
 
 def test_the_managers_steps_install_pack_and_worker(tmp_path):
     """It unpacks the registry's package and installs its requirements; there is no install.py."""
-    left_out = _git("--cached", "--ignored", "--exclude-from=.comfyignore")
     pack = tmp_path / "ComfyUI/custom_nodes/ovis-worker"
-    for name in set(_git()) - set(left_out):
+    for name in packed():
         (pack / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, pack / name)
     assert not (pack / "install.py").exists() and not (pack / "worker").exists()
@@ -187,8 +187,3 @@ def test_the_managers_steps_install_pack_and_worker(tmp_path):
     found, way = json.loads(asked.stdout)
     assert Path(found).parent == environment.scripts and way == "pip"
     assert environment.worker("--version").stdout.startswith("ovis-worker ")
-
-
-def _git(*options: str) -> list[str]:
-    command = ["git", "-C", str(ROOT), "ls-files", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -44,14 +44,26 @@ if MISSING:
     pytest.skip(SKIPPED, allow_module_level=True)
 
 
+def play(asked: dict, comfy) -> dict:
+    """Plays a scenario of a ComfyUI in the browser and returns what it observed."""
+    if not (HERE / "node_modules" / "playwright-core").exists():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=HERE, check=True)
+    command = ["node", "run.mjs", json.dumps(asked)]
+    done = subprocess.run(
+        command, cwd=HERE, capture_output=True, text=True, timeout=SCENARIO_SECONDS
+    )
+    assert done.returncode == 0, f"{done.stderr}\nSee {asked['screenshots']}.\n{comfy.tail()}"
+    answer = json.loads(done.stdout)
+    assert answer["problems"] == []
+    return answer["seen"]
+
+
 @pytest.fixture(scope="module")
 def act(comfy, tmp_path_factory):
     """Plays a scenario of ``scenarios.mjs`` and returns what it observed."""
-    if not (HERE / "node_modules" / "playwright-core").exists():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=HERE, check=True)
     kept = os.environ.get("OVIS_SCREENSHOTS")
 
-    def play(scenario: str, **told: object) -> dict:
+    def told(scenario: str, **told: object) -> dict:
         screenshots = Path(kept) if kept else tmp_path_factory.mktemp("screenshots")
         screenshots = screenshots / str(told.get("locale", "en"))
         screenshots.mkdir(parents=True, exist_ok=True)
@@ -62,16 +74,9 @@ def act(comfy, tmp_path_factory):
             "chromium": CHROMIUM,
             **told,
         }
-        command = ["node", "run.mjs", json.dumps(asked)]
-        done = subprocess.run(
-            command, cwd=HERE, capture_output=True, text=True, timeout=SCENARIO_SECONDS
-        )
-        assert done.returncode == 0, f"{done.stderr}\nSee {screenshots}.\n{comfy.tail()}"
-        answer = json.loads(done.stdout)
-        assert answer["problems"] == []
-        return answer["seen"]
+        return play(asked, comfy)
 
-    return play
+    return told
 
 
 def pixels(comfy, saved: dict) -> np.ndarray:
