@@ -20,8 +20,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_torch
 
 import native_models
+from adapter_files import loras, matrix_shapes, peft_names, write
 from comfy_server import ROOT, ComfyServer, Run, free_port
 from real_worker import binary
 
@@ -44,15 +46,23 @@ def answers(port: int) -> bool:
 
 
 class Workers:
-    """Puts a script in front of the worker's binary that records each start."""
+    """Puts a script in front of the worker's binary that records each start, and gives it a folder
+    of adapters, `loras`."""
 
     def __init__(self, base: Path) -> None:
         self._started = base / "workers.started"
         self._started.touch()
         self.ports = {"local": free_port(), "full": free_port()}
         self.binary = base / "ovis-worker"
-        real, started = (shlex.quote(str(path)) for path in (binary(), self._started))
-        self.binary.write_text(f'#!/bin/sh\necho $$ "$@" >> {started}\nexec {real} "$@"\n')
+        self.loras = base / "loras"
+        paths = (binary(), self._started, self.loras)
+        real, started, loras = (shlex.quote(str(path)) for path in paths)
+        self.binary.write_text(
+            "#!/bin/sh\n"
+            f'echo $$ "$@" >> {started}\n'
+            f'[ "$1" = serve ] && set -- "$@" --lora-dir {loras}\n'
+            f'exec {real} "$@"\n'
+        )
         self.binary.chmod(self.binary.stat().st_mode | stat.S_IXUSR)
 
     def gone(self) -> list[str]:
@@ -71,6 +81,15 @@ class Workers:
                 os.kill(int(line.split()[0]), signal.SIGTERM)
 
 
+def write_adapter(transformer: Path, folder: Path) -> None:
+    """Writes an adapter for a transformer under the name of the demo model's."""
+    folder.mkdir()
+    weights = load_torch(next(transformer.glob("*.safetensors")))
+    blocks = {name: t for name, t in weights.items() if "blocks" in name and "norm" not in name}
+    tensors = peft_names(loras(matrix_shapes(blocks)), "transformer.")
+    write(folder / "evening.safetensors", tensors)
+
+
 @pytest.fixture(scope="module")
 def comfy(tiny, tmp_path_factory, request):
     """ComfyUI with two workers, which the pack starts when they are needed; the test file's
@@ -82,6 +101,7 @@ def comfy(tiny, tmp_path_factory, request):
     base = tmp_path_factory.mktemp("comfyui")
     native_models.write(base / "models")
     workers = Workers(base)
+    write_adapter(tiny / "diffusers" / "transformer", workers.loras)
     full = {"url": f"ws://127.0.0.1:{workers.ports['full']}", "binary": str(workers.binary)}
     settings = base / SETTINGS
     settings.parent.mkdir(parents=True)

@@ -60,6 +60,8 @@ SMALL = {
     "OvisKSampler": {"steps": 3},
     "OvisKSamplerAdvanced": {"steps": 3},
     "OvisContactSheet": {"seeds": "1-2", "steps": "3", "cfg": "1"},
+    # The adapter of that name fits the tiny model, and so is another file.
+    "OvisLora": {"hash": ""},
 }
 
 

@@ -30,11 +30,12 @@ FIXTURES = (comfy,)  # pytest finds it by name
 KINDS = ("none", "int", "list", "dict", "tensor")
 SOCKETS = {
     "OvisWorker": "",
+    "OvisLora": "lora",
     "OvisPromptTemplate": "",
-    "OvisEncode": "worker",
+    "OvisEncode": "worker lora",
     "OvisEmptyLatent": "",
-    "OvisKSampler": "worker positive negative latent_image",
-    "OvisKSamplerAdvanced": "worker positive negative latent_image custom_sampler sigmas",
+    "OvisKSampler": "worker positive negative latent_image lora",
+    "OvisKSamplerAdvanced": "worker positive negative latent_image custom_sampler sigmas lora",
     "OvisVAEDecode": "worker samples",
     "OvisDenoise": "worker positive negative latent",
     "OvisDenoiseAdvanced": "worker positive negative latent custom_sampler sigmas",

@@ -97,6 +97,14 @@ def test_there_is_a_workflow_for_each_purpose():
     ]
 
 
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory) -> dict[str, fake_comfy.Schema]:
+    """The schemas of the pack's nodes by name."""
+    with fake_comfy.installed(tmp_path_factory.mktemp("comfyui")) as nodes:
+        listed = asyncio.run(nodes.OvisExtension().get_node_list())
+        return {schema.node_id: schema for schema in (node.define_schema() for node in listed)}
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 class TestWorkflow:
     """Requirements for every workflow of the pack."""
@@ -125,6 +133,22 @@ class TestWorkflow:
         assert {"OvisWorker", "OvisEncode", "SaveImage"} <= used
         assert used & DENOISERS
         assert "OvisVAEDecode" in used or "OvisContactSheet" in used
+
+    def test_its_values_are_within_what_their_widgets_take(self, path, schemas):
+        for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
+            if node["type"] not in schemas:
+                continue
+            values = iter(node["widgets_values"])
+            for widget in schemas[node["type"]].inputs:
+                if widget.kind not in fake_comfy.WIDGETS:
+                    continue
+                value, told = next(values), widget.settings
+                where = f"{node['type']} {widget.id}: {value}"
+                if widget.kind in ("Int", "Float"):
+                    assert told["min"] <= value <= told["max"], where
+                if told.get("control_after_generate"):
+                    assert next(values) in ("fixed", "randomize"), where
+            assert next(values, None) is None, node["type"]
 
     def test_its_nodes_lie_apart(self, path):
         nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]

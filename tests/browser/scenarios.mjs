@@ -5,6 +5,7 @@ const SMALL = {
   EmptySD3LatentImage: { width: 256, height: 256 },
   ImageScaleToTotalPixels: { megapixels: 0.05 },
   OvisContactSheet: { seeds: "1-2", steps: "4", cfg: "1, 5" },
+  OvisLora: { hash: "" }, // the adapter of that name fits the tiny model, and so is another file
 };
 const SLIDERS = { OvisKSampler: "steps", OvisKSamplerAdvanced: "steps", OvisContactSheet: "shift" };
 

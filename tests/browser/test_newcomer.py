@@ -40,8 +40,8 @@ if not WHEEL:
         "SKIPPED: a newcomer's way was NOT tried. Set OVIS_WORKER_WHEEL to the worker's package.",
         allow_module_level=True,
     )
-HAS_MANAGER = [PYTHON, "-c", "import comfyui_manager.common.cnr_utils"]
-if subprocess.run(HAS_MANAGER, capture_output=True, cwd=COMFYUI).returncode:
+HAS_MANAGER = [PYTHON, "-c", "import importlib.util as u; exit(not u.find_spec('cm_cli'))"]
+if subprocess.run(HAS_MANAGER, capture_output=True).returncode:
     pytest.skip(
         f"SKIPPED: a newcomer's way was NOT tried: {PYTHON} lacks comfyui-manager.",
         allow_module_level=True,
