@@ -123,6 +123,7 @@ class OvisLora(io.ComfyNode):
         factor = inputs.number("text_factor", text_factor, -MAX_STRENGTH, MAX_STRENGTH)
         weights = _weights(inputs.text("blocks", blocks))
         interval = _interval(start, end)
+        digest = _hash(inputs.text("hash", hash))
         if name == choices.NO_ADAPTER or strength == 0:
             return io.NodeOutput(stack)
         if not wire.is_adapter_name(name):
@@ -137,7 +138,7 @@ class OvisLora(io.ComfyNode):
             )
         use = wire.AdapterUse(
             name,
-            _hash(inputs.text("hash", hash)),
+            digest,
             strength,
             strength * factor,
             interval,
