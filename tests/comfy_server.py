@@ -100,7 +100,9 @@ class ComfyServer:
         python = python or os.environ.get("OVIS_COMFYUI_PYTHON", sys.executable)
         command = [python, "main.py", "--cpu"]
         command += ["--port", str(self.port), "--base-directory", str(base)]
-        command += ["--disable-auto-launch", "--disable-api-nodes", "--preview-method", "auto"]
+        command += ["--disable-auto-launch", "--preview-method", "auto"]
+        if not installed:  # with this, a page may not ask the registry, which the manager's does
+            command.append("--disable-api-nodes")
         command += flags
         if frontend := os.environ.get("OVIS_COMFYUI_FRONTEND"):
             command += ["--front-end-root", frontend]

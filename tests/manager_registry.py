@@ -1,31 +1,37 @@
-"""ComfyUI's manager on this machine: a registry with one pack, and the manager's own command."""
+"""ComfyUI's manager without a network: a registry with one pack, and a clean ComfyUI for it.
+
+Needs what ``real_comfyui`` needs, ``OVIS_WORKER_WHEEL``, the worker's package, and a
+``OVIS_COMFYUI_PYTHON`` that has ComfyUI's manager (``pip install comfyui-manager``).
+"""
 
 from __future__ import annotations
 
 import json
-import re
+import mimetypes
+import os
+import shutil
 import subprocess
+import sys
 import threading
 import urllib.parse
+import venv
+import warnings
 import zipfile
-from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from worker_binary import ROOT
+import pytest
+import tomllib
 
-PACK = "ovis-worker"
-VERSION = re.search(r'(?m)^version = "(.+)"$', (ROOT / "pyproject.toml").read_text())[1]
+from comfy_server import ROOT
 
-COMMAND = """
-import sys
-from comfyui_manager.common import cnr_utils
-cnr_utils.base_url = sys.argv.pop(1)
-from cm_cli.__main__ import main
-sys.argv[0] = "cm-cli"
-main()
-"""
-"""`cm-cli`, which asks the registry whose address is the first argument."""
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PACK, VERSION = PROJECT["project"]["name"], PROJECT["project"]["version"]
+PYTHON = os.environ.get("OVIS_COMFYUI_PYTHON", sys.executable)
+WHEEL = os.environ.get("OVIS_WORKER_WHEEL")
+MANAGER = ("comfyui_manager", "cm_cli")
+SITE_PACKAGES = "[p for p in sys.path if p.endswith('site-packages')]"
+REAL_REGISTRY = "https://api.comfy.org"
 
 
 def git_files(*options: str) -> set[str]:
@@ -44,16 +50,22 @@ class Registry:
     """Answers as api.comfy.org does, with one pack, whose archive is made of this repository."""
 
     def __init__(self, folder: Path) -> None:
-        self.archive = folder / "node.zip"
-        with zipfile.ZipFile(self.archive, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive = folder / "node.zip"
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packing:
             for name in sorted(packed()):
-                archive.write(ROOT / name, name)
+                packing.write(ROOT / name, name)
+        pictures = ROOT / "packaging" / "registry"
+        self.files = {"/node.zip": archive, "/banner.png": pictures / "banner.png"}
+        self.files["/icon.png"] = pictures / "icon.png"
         registry = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 found = registry.answer(urllib.parse.urlparse(self.path).path)
                 self.send_response(404 if found is None else 200)
+                self.send_header("Access-Control-Allow-Origin", "*")
+                kind, _ = mimetypes.guess_type(self.path)
+                self.send_header("Content-Type", kind or "application/json")
                 self.send_header("Content-Length", str(len(found or b"")))
                 self.end_headers()
                 self.wfile.write(found or b"")
@@ -67,17 +79,36 @@ class Registry:
 
     def answer(self, path: str) -> bytes | None:
         """The body for a path; None for one that is not there."""
+        if path in self.files:
+            return self.files[path].read_bytes()
         version = {
             "id": f"{PACK}-{VERSION}",
             "version": VERSION,
             "status": "NodeVersionStatusActive",
+            "createdAt": "2026-11-27T00:00:00Z",
             "downloadUrl": f"{self.address}/node.zip",
         }
-        node = {"id": PACK, "name": "Ovis Worker", "latest_version": version}
-        if path == "/node.zip":
-            return self.archive.read_bytes()
+        comfy = PROJECT["tool"]["comfy"]
+        node = {
+            "id": PACK,
+            "name": comfy["DisplayName"],
+            "description": PROJECT["project"]["description"],
+            "icon": f"{self.address}/icon.png",
+            "banner_url": f"{self.address}/banner.png",
+            "publisher": {"id": comfy["PublisherId"], "name": comfy["PublisherId"]},
+            "repository": PROJECT["project"]["urls"]["Repository"],
+            "status": "NodeStatusActive",
+            "license": "Apache-2.0",
+            "tags": [],
+            "downloads": 0,
+            "github_stars": 0,
+            "latest_version": version,
+        }
+        page = {"nodes": [node], "total": 1, "page": 1, "limit": 64, "totalPages": 1}
         pages = {
-            "/nodes": {"nodes": [node], "total": 1, "page": 1, "totalPages": 1},
+            "/nodes": page,
+            "/nodes/search": page,
+            f"/nodes/{PACK}": node,
             f"/nodes/{PACK}/install": version,
             f"/nodes/{PACK}/versions": [version],
         }
@@ -89,27 +120,75 @@ class Registry:
         self.server.server_close()
 
 
-def install(python: Path, comfyui: Path, registry: Registry, wheels: Path) -> str:
-    """Has the manager in `python` install the pack into a ComfyUI folder, with what it requires
-    from the packages in `wheels`. Returns what it said."""
-    asked: Sequence[str] = ("install", "--mode", "local", "--exit-on-fail", f"{PACK}@{VERSION}")
-    done = subprocess.run(
-        [str(python), "-c", COMMAND, registry.address, *asked],
-        cwd=comfyui,
-        env={
+def asked_of(python: str | Path, expression: str) -> list[str]:
+    """The lines of an expression's value in a Python."""
+    question = f"import sys, sysconfig; print(*{expression}, sep='\\n')"
+    done = subprocess.run([python, "-c", question], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+class Machine:
+    """A ComfyUI without packs, and a Python of its own with ComfyUI's requirements and its manager,
+    which asks `registry`, and whose pip knows only the worker's package."""
+
+    def __init__(self, checkout: Path, folder: Path) -> None:
+        self.registry = Registry(folder)
+        self.comfyui = folder / "ComfyUI"
+        users = {".git", "user", "output", "custom_nodes", "models"}
+        shutil.copytree(
+            checkout,
+            self.comfyui,
+            ignore=lambda folder, _: users if Path(folder) == checkout else (),
+        )
+        (self.comfyui / "custom_nodes").mkdir()
+        venv.create(folder / "python", with_pip=True)
+        self.python = folder / "python" / "bin" / "python"
+        [packages] = map(Path, asked_of(self.python, "[sysconfig.get_path('purelib')]"))
+        theirs = asked_of(PYTHON, SITE_PACKAGES)
+        # What is installed from now on goes into the new environment.
+        (packages / "comfyui.pth").write_text("\n".join(theirs) + "\n")
+        for name in MANAGER:
+            [found] = [Path(p) / name for p in theirs if (Path(p) / name).exists()][:1]
+            shutil.copytree(found, packages / name)
+        asks = packages / "comfyui_manager" / "common" / "cnr_utils.py"
+        text = asks.read_text("utf-8")
+        assert REAL_REGISTRY in text
+        asks.write_text(text.replace(REAL_REGISTRY, self.registry.address), "utf-8")
+        settings = self.comfyui / "user" / "__manager" / "config.ini"
+        settings.parent.mkdir(parents=True)
+        settings.write_text("[default]\ndb_mode = local\n")
+        self.environ = {
             "PATH": "/usr/bin:/bin",
-            "HOME": str(comfyui.parent),
-            "COMFYUI_PATH": str(comfyui),
+            "HOME": str(folder),
+            "COMFYUI_PATH": str(self.comfyui),
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(Path(WHEEL).parent),
             "UV_OFFLINE": "1",
             "UV_NO_INDEX": "1",
-            "UV_FIND_LINKS": str(wheels),
-            "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(wheels),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    said = f"{done.stdout}\n{done.stderr}"
-    assert done.returncode == 0, said
-    return said
+            "UV_FIND_LINKS": str(Path(WHEEL).parent),
+        }
+
+    @property
+    def has_pack_and_worker(self) -> bool:
+        """Whether the manager has installed both."""
+        pack = self.comfyui / "custom_nodes" / PACK
+        worker = self.python.parent / "ovis-worker"
+        return (pack / ".tracking").exists() and worker.exists()
+
+    def close(self) -> None:
+        """Ends the registry."""
+        self.registry.close()
+
+
+def demand_manager() -> None:
+    """Skips the test file that imports this where something is missing."""
+    missing = "OVIS_WORKER_WHEEL does not name the worker's package"
+    if WHEEL:
+        found = asked_of(
+            PYTHON, f"map(bool, map(__import__('importlib.util').util.find_spec, {MANAGER}))"
+        )
+        missing = "" if found == ["True", "True"] else f"{PYTHON} lacks comfyui-manager"
+    if missing:
+        reason = f"SKIPPED: installing by ComfyUI's manager was NOT tried: {missing}."
+        warnings.warn(reason, stacklevel=2)
+        pytest.skip(reason, allow_module_level=True)

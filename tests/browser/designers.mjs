@@ -73,11 +73,3 @@ export async function blueprint(comfy) {
   told.troubles = await comfy.troubles();
   return told;
 }
-
-/** A first visit: the first workflow of the template browser, run as it is. */
-export async function newcomer(comfy) {
-  await comfy.openTemplate("ovis-worker", "ovis_first_poster");
-  const run = await comfy.run();
-  await comfy.see("newcomer");
-  return { run, troubles: await comfy.troubles() };
-}
