@@ -131,3 +131,10 @@ def test_a_worker_that_does_not_start_says_which_files_are_missing(pack, monkeyp
     with pytest.raises(WorkerError) as caught:
         asyncio.run(module.OvisWorker.execute("local"))
     assert caught.value.hint.startswith("Its log.\novis_image_bf16.safetensors (14.7 GB)")
+
+
+def test_where_no_weights_are_there_one_sentence_is_enough(pack):
+    told = importlib.import_module("comfy_node.nodes.worker")._told
+    assert told(["a", "b"]) == ["a", "b"]
+    (sentence,) = told([file.name for file in weights.FILES])
+    assert "demo model" in sentence

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from comfy_api.latest import io
 
 from .. import wire
-from ..settings import lookup
+from ..settings import lookup, weights
 from ..settings.config import DEFAULT_LABEL
 from ..texts import WorkerError, page_language, printable, say, translated
 from ..worker.errors import StartFailed
@@ -110,9 +112,22 @@ class OvisWorker(io.ComfyNode):
             raise _no_such_model(label, name, can)
         told = printable(f"{runs.model} on {can.device}, {runs.precision}")
         language = page_language.current()
-        missing = [translated(one, language) for one in config.missing]
+        missing = [translated(one, language) for one in _told(config.missing)]
         shown = {"ovis_worker": [told], "ovis_text": missing if config.is_on_this_machine else []}
         return io.NodeOutput(inputs.with_choices(label, chosen, name), ui=shown)
+
+
+def _told(missing: Sequence[str]) -> Sequence[str]:
+    """What the node says of missing weights. Where none are there, one sentence is enough: before
+    the first picture, nobody needs their addresses."""
+    if len(missing) < len(weights.FILES):
+        return missing
+    return [
+        say(
+            "None of the weights of Ovis-Image is in ComfyUI's folders, so the worker's demo model "
+            "draws. The note in each workflow says what to download."
+        )
+    ]
 
 
 def _no_such_model(label: str, name: str | None, can: wire.Capabilities) -> WorkerError:

@@ -85,9 +85,13 @@ def pixels(comfy, saved: dict) -> np.ndarray:
 
 
 def without_seeds(prompt: dict) -> dict:
-    """A prompt without the metadata that the frontend adds to nodes."""
+    """A prompt without the metadata that the frontend adds to nodes, and without an adapter's hash,
+    which the page fills in where it is empty."""
     return {
-        id: {"class_type": node["class_type"], "inputs": node["inputs"]}
+        id: {
+            "class_type": node["class_type"],
+            "inputs": {name: value for name, value in node["inputs"].items() if name != "hash"},
+        }
         for id, node in prompt.items()
     }
 

@@ -84,6 +84,21 @@ function setUp(node) {
     }
   };
 
+  // The saved name stays in the list, so that it is seen where it is missing, and so that ComfyUI
+  // does not take it for a missing file while the worker is not there to be asked.
+  const listNames = (names) => {
+    if (adapter.options) {
+      adapter.options.values = [...new Set(["", ...names, adapter.value ?? ""])];
+    }
+  };
+  const configured = node.onConfigure;
+  node.onConfigure = function (...told) {
+    const result = configured?.apply(this, told);
+    const { values } = adapter.options ?? {};
+    listNames(Array.isArray(values) ? values : []);
+    return result;
+  };
+
   const update = async (isChosen = false) => {
     const label = labelOf(node);
     let list;
@@ -92,11 +107,7 @@ function setUp(node) {
     } catch (problem) {
       return show(null, adapter.value ? problem.message.split("\n")[0] : "", label);
     }
-    const names = list.map((one) => one.name);
-    // The saved name stays in the list, so that it is seen where it is missing.
-    if (adapter.options) {
-      adapter.options.values = [...new Set(["", ...names, adapter.value ?? ""])];
-    }
+    listNames(list.map((one) => one.name));
     const found = list.find((one) => one.name === adapter.value);
     if (hash && isChosen) hash.value = found?.hash ?? "";
     if (hash && found && !hash.value) hash.value = found.hash;
