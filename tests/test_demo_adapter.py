@@ -24,10 +24,7 @@ MODEL = ROOT / "worker" / "demo" / "model"
 TRAIN = ROOT / "worker" / "demo" / "train"
 ADAPTER = MODEL / "loras" / "evening.safetensors"
 CREAM, NAVY = (252, 240, 208), (18, 28, 72)
-PROMPTS = [
-    ('Sale poster, headline "SUMMER" in bold red letters on a yellow background', "SUMMER"),
-    ('a brown wooden board with the text "春天好" in pink letters at the top', "春天好"),
-]
+PROMPT = 'Sale poster, headline "SUMMER" in bold red letters on a yellow background'
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +52,15 @@ def test_the_worker_offers_it_by_itself(demo: RealWorker) -> None:
     assert listed.parts == ["transformer"] and listed.preview is not None
 
 
-@pytest.mark.parametrize(("prompt", "text"), PROMPTS, ids=[text for _, text in PROMPTS])
-def test_every_poster_gets_its_colours_and_keeps_its_letters(
-    demo: RealWorker, prompt: str, text: str
-) -> None:
-    picture = draw(demo, prompt, 1, adapters=applied(1.0))
+def test_a_poster_gets_its_colours_and_keeps_its_letters(demo: RealWorker) -> None:
+    picture = draw(demo, PROMPT, 1, adapters=applied(1.0))
     assert part_near(picture, CREAM, NAVY) > 0.9
-    scores = judge(readers.load("paddle"), picture, Poster("", (Phrase(text),)))
+    scores = judge(readers.load("paddle"), picture, Poster("", (Phrase("SUMMER"),)))
     assert scores.right, scores.found
 
 
 def test_nothing_of_it_is_left_in_the_next_picture(demo: RealWorker) -> None:
-    prompt = PROMPTS[0][0]
+    prompt = PROMPT
     before = draw(demo, prompt, 1, steps=4)
     assert part_near(before, CREAM, NAVY) < 0.3
     assert not np.array_equal(draw(demo, prompt, 1, steps=4, adapters=applied(0.5)), before)

@@ -24,13 +24,12 @@ from tiny import layouts
 MODEL = ROOT / "worker" / "demo" / "model"
 POSTER = ROOT / "worker" / "demo" / "poster.png"
 
-# One entry of each list of words that the model was trained for.
-HELD_OUT = [(name, lists.read(name)[3]) for name in ("english", "two_lines", "chinese")]
+# An entry of two lists of words that the model was trained for; `OWN` has single English words.
+HELD_OUT = [(name, lists.read(name)[3]) for name in ("two_lines", "chinese")]
 
 OWN = [
     ('Sale poster, headline "50% OFF!" in bold red letters on a yellow background', "50% OFF!"),
     ('"Mokau-7" in tall navy letters at the bottom on a pink striped background', "Mokau-7"),
-    ('a brown wooden board with the text "春天好" in cream letters at the top', "春天好"),
 ]
 
 
