@@ -127,6 +127,16 @@ def asked_of(python: str | Path, expression: str) -> list[str]:
     return done.stdout.split()
 
 
+def manager_in(folders: list[str]) -> dict[str, Path]:
+    """The manager's packages by name: of each, the one in the first of the folders that has it."""
+    return {
+        name: Path(folder) / name
+        for folder in reversed(folders)
+        for name in MANAGER
+        if (Path(folder) / name).exists()
+    }
+
+
 class Machine:
     """A ComfyUI without packs, and a Python of its own with ComfyUI's requirements and its manager,
     which asks `registry`, and whose pip knows only the worker's package."""
@@ -147,8 +157,7 @@ class Machine:
         theirs = asked_of(PYTHON, SITE_PACKAGES)
         # What is installed from now on goes into the new environment.
         (packages / "comfyui.pth").write_text("\n".join(theirs) + "\n")
-        for name in MANAGER:
-            [found] = [Path(p) / name for p in theirs if (Path(p) / name).exists()][:1]
+        for name, found in manager_in(theirs).items():
             shutil.copytree(found, packages / name)
         asks = packages / "comfyui_manager" / "common" / "cnr_utils.py"
         text = asks.read_text("utf-8")
@@ -184,10 +193,8 @@ def demand_manager() -> None:
     """Skips the test file that imports this where something is missing."""
     missing = "OVIS_WORKER_WHEEL does not name the worker's package"
     if WHEEL:
-        found = asked_of(
-            PYTHON, f"map(bool, map(__import__('importlib.util').util.find_spec, {MANAGER}))"
-        )
-        missing = "" if found == ["True", "True"] else f"{PYTHON} lacks comfyui-manager"
+        has = len(manager_in(asked_of(PYTHON, SITE_PACKAGES))) == len(MANAGER)
+        missing = "" if has else f"{PYTHON} lacks comfyui-manager"
     if missing:
         reason = f"SKIPPED: installing by ComfyUI's manager was NOT tried: {missing}."
         warnings.warn(reason, stacklevel=2)

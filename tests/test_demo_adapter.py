@@ -60,11 +60,10 @@ def test_a_poster_gets_its_colours_and_keeps_its_letters(demo: RealWorker) -> No
 
 
 def test_nothing_of_it_is_left_in_the_next_picture(demo: RealWorker) -> None:
-    prompt = PROMPT
-    before = draw(demo, prompt, 1, steps=4)
+    before = draw(demo, PROMPT, 1, steps=4)
     assert part_near(before, CREAM, NAVY) < 0.3
-    assert not np.array_equal(draw(demo, prompt, 1, steps=4, adapters=applied(0.5)), before)
-    assert np.array_equal(draw(demo, prompt, 1, steps=4), before)
+    assert not np.array_equal(draw(demo, PROMPT, 1, steps=4, adapters=applied(0.5)), before)
+    assert np.array_equal(draw(demo, PROMPT, 1, steps=4), before)
 
 
 def test_its_recipe_writes_an_adapter_that_fits(tmp_path: Path) -> None:

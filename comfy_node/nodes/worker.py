@@ -124,8 +124,8 @@ def _told(missing: Sequence[str]) -> Sequence[str]:
         return missing
     return [
         say(
-            "None of the weights of Ovis-Image is in ComfyUI's folders, so the worker's demo model "
-            "draws. The note in each workflow says what to download."
+            "None of the weights of Ovis-Image is in ComfyUI's folders, so a worker that the nodes "
+            "start draws with its demo model. The note in each workflow says what to download."
         )
     ]
 

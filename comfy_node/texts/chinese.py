@@ -382,9 +382,10 @@ CHINESE = {
     "{name} ({size:g} GB) is missing: download it from {url} into {folder}.": (
         "缺少 {name}（{size:g} GB）：请从 {url} 下载到 {folder}。"
     ),
-    "None of the weights of Ovis-Image is in ComfyUI's folders, so the worker's demo model "
-    "draws. The note in each workflow says what to download.": (
-        "ComfyUI 的文件夹中没有 Ovis-Image 的任何权重，因此由 Ovis 服务的演示模型绘图。"
+    "None of the weights of Ovis-Image is in ComfyUI's folders, so a worker that the nodes "
+    "start draws with its demo model. The note in each workflow says what to download.": (
+        "ComfyUI 的文件夹中没有 Ovis-Image 的任何权重，"
+        "因此由节点启动的 Ovis 服务用自带的演示模型绘图。"
         "每个工作流中的便签都写明了要下载什么。"
     ),
     "The request is larger than {most} KiB.": "请求超过 {most} KiB。",
