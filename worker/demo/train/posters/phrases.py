@@ -125,9 +125,9 @@ def any_case(rng: np.random.Generator, text: str) -> str:
 
 
 def _english(rng: np.random.Generator, source: Words) -> str:
-    """One to five words, seven of ten times more than one; those of phrases have at most nine
+    """One to five words, three of four times more than one; those of phrases have at most ten
     letters, and shorter ones are more frequent."""
-    count = 1 + int(rng.choice(5, p=(0.28, 0.32, 0.21, 0.12, 0.07)))
+    count = 1 + int(rng.choice(5, p=(0.26, 0.30, 0.25, 0.12, 0.07)))
     chosen = []
     for number in range(count):
         between = 0 < number < count - 1 or (count > 1 and number == 0 and rng.random() < 0.2)
@@ -137,7 +137,7 @@ def _english(rng: np.random.Generator, source: Words) -> str:
         if rng.random() < 0.06:
             word = _pick(rng, CONTRACTIONS).replace("'", _pick(rng, APOSTROPHES))
         else:
-            word = _short(rng, source, 12 if count == 1 else int(rng.integers(4, 12 - count)))
+            word = _short(rng, source, 12 if count == 1 else int(rng.integers(5, 13 - count)))
             if rng.random() < 0.05:
                 word += _pick(rng, APOSTROPHES) + "s"
         chosen.append(word)
@@ -155,11 +155,13 @@ def _cased(rng: np.random.Generator, chosen: list[str]) -> str:
     """The words in one of the usual ways to write a phrase."""
     choice = rng.random()
     text = " ".join(chosen)
-    if len(chosen) < 2 or choice < 0.45:
+    if len(chosen) < 2 or choice < 0.42:
         return any_case(rng, text)
-    if choice < 0.72:  # as a sentence
+    if choice < 0.66:  # as a sentence
         return text[:1].upper() + text[1:]
-    if choice < 0.82:  # as a title, with small words in lower case
+    if choice < 0.78:  # each word in a case of its own
+        return " ".join(any_case(rng, word) for word in chosen)
+    if choice < 0.87:  # as a title, with small words in lower case
         rest = [w if w in SMALL_WORDS else w[:1].upper() + w[1:] for w in chosen[1:]]
         return " ".join([chosen[0][:1].upper() + chosen[0][1:], *rest])
     place = int(rng.integers(len(chosen)))  # one word stands out
