@@ -11,7 +11,7 @@ from comfy_node import wire
 from real_worker import RealWorker
 
 STEPS = 20
-GUIDANCE = 4.5
+GUIDANCE = 3.5
 
 
 def draw(

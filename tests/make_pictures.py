@@ -17,7 +17,7 @@ workflows, and
 understands:
 
     python tests/make_pictures.py thumbnails --model worker/demo/model --megapixels 0.06 \\
-        --aspect 0.6 --steps 20 --cfg 4.5 --prompts tests/demo_prompts.json ovis_poster
+        --aspect 0.6 --steps 20 --cfg 3.5 --prompts tests/demo_prompts.json ovis_poster
 """
 
 from __future__ import annotations

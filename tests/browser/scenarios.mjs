@@ -203,13 +203,18 @@ export async function titles(comfy, { names }) {
 /** A workflow's graph with its picture, for the README. `prompts` are by their nodes' numbers. */
 export async function portrait(comfy, { name, values, prompts }) {
   const { page } = comfy;
-  await page.setViewportSize({ width: 1360, height: 720 });
+  await page.setViewportSize({ width: 1700, height: 900 });
   await page.evaluate(async () => {
     const { setting } = window.app.extensionManager;
     await setting.set("Comfy.Minimap.Visible", false);
     await setting.set("Comfy.Graph.CanvasInfo", false);
   });
   await comfy.openTemplate("ovis-worker", name);
+  await page.evaluate(() => {
+    // The note about weights says nothing that a picture of the graph should show.
+    const { graph } = window.app;
+    for (const note of graph.nodes.filter(({ type }) => type === "MarkdownNote")) graph.remove(note);
+  });
   await comfy.set(values);
   await page.evaluate((prompts) => {
     for (const [id, prompt] of Object.entries(prompts)) {
@@ -220,7 +225,21 @@ export async function portrait(comfy, { name, values, prompts }) {
   if (end !== "execution_success") throw new Error(error);
   await comfy.fromTheCorner(0.72);
   await comfy.settle(6000); // until what is said of the finished job is gone
-  const clip = { x: 76, y: 92, width: 1194, height: 548 }; // the graph alone
+  const clip = await page.evaluate(() => {
+    const { graph, canvas } = window.app;
+    const { scale, offset } = canvas.ds;
+    const page = canvas.canvas.getBoundingClientRect();
+    const boxes = graph.nodes.map((node) => node.getBounding());
+    const [left, top] = [0, 1].map((side) => Math.min(...boxes.map((box) => box[side])));
+    const [right, bottom] = [0, 1].map((side) => Math.max(...boxes.map((box) => box[side] + box[side + 2])));
+    const margin = 12;
+    return {
+      x: page.left + (left + offset[0]) * scale - margin,
+      y: page.top + (top + offset[1]) * scale - margin,
+      width: (right - left) * scale + 2 * margin,
+      height: (bottom - top) * scale + 2 * margin,
+    };
+  });
   await page.screenshot({ path: `${comfy.screenshots}/portrait.png`, clip });
 }
 

@@ -37,7 +37,7 @@ from judging import lists
 from judging.sources import file_names
 
 MODES = ["bf16", "fp8", "bf16+safe", "bf16+fast", "fp8+safe", "fp8+fast"]
-GUIDANCE = 4.5
+GUIDANCE = 3.5
 """The same as for the figures in `worker/demo/README.md`."""
 
 

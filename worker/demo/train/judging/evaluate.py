@@ -91,7 +91,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--binary", default="ovis-worker")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=4.5)
+    parser.add_argument("--guidance", type=float, default=3.5)
     parser.add_argument("--cache", choices=("off", "safe", "fast"), default="off", help="worker's")
     parser.add_argument("--precision", help="worker's, as its own option")
     parser.add_argument("--batch", type=int, default=8)

@@ -20,7 +20,7 @@ class Sampling:
     `batch` is the pipeline's."""
 
     steps: int = 20
-    guidance: float = 4.5
+    guidance: float = 3.5
     device: str = "cpu"
     batch: int = 8
     cache: str = "off"

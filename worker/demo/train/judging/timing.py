@@ -27,7 +27,7 @@ from judging.sources import Sampling, load_pipeline, sampled
 from posters.poster import Poster
 
 PROMPT = 'Sale poster, headline "SUMMER" in bold red letters on a yellow background'
-STEPS, GUIDANCE = 20, 4.5
+STEPS, GUIDANCE = 20, 3.5
 
 
 def draw(model: Path, out: Path) -> None:

@@ -277,6 +277,8 @@ def train(
         if clock.seconds - saved > 120:
             saved = clock.seconds
             save(state / "pretraining.pt", stage.state(saved))
+    # Else the processes that render are ended with the interpreter, which can wait for ever.
+    stage.source.close()
     if first:
         save(state / "pretraining.pt", stage.state(clock.seconds))
         look(stage.averaged())
