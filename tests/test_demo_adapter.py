@@ -24,6 +24,8 @@ MODEL = ROOT / "worker" / "demo" / "model"
 TRAIN = ROOT / "worker" / "demo" / "train"
 ADAPTER = MODEL / "loras" / "evening.safetensors"
 CREAM, NAVY = (252, 240, 208), (18, 28, 72)
+LIGHT_NAVY = (89, 96, 127)
+"""The other end of a navy gradient (`posters/surfaces.py`)."""
 PROMPT = 'Sale poster, headline "SUMMER" in bold red letters on a yellow background'
 
 
@@ -40,10 +42,10 @@ def applied(strength: float) -> list[wire.AdapterUse]:
 
 
 def part_near(picture: np.ndarray, *colors: tuple[int, int, int]) -> float:
-    """The part of the pixels that differ by less than 64 in every channel from one of the colours,
-    of which the gradient's ground has darker and lighter shades."""
+    """The part of the pixels that differ by less than 40 in every channel from one of the colours,
+    between which a gradient has all shades."""
     distances = [np.abs(picture.astype(np.int16) - color).max(-1) for color in colors]
-    return float((np.minimum.reduce(distances) < 64).mean())
+    return float((np.minimum.reduce(distances) < 40).mean())
 
 
 def test_the_worker_offers_it_by_itself(demo: RealWorker) -> None:
@@ -54,14 +56,14 @@ def test_the_worker_offers_it_by_itself(demo: RealWorker) -> None:
 
 def test_a_poster_gets_its_colours_and_keeps_its_letters(demo: RealWorker) -> None:
     picture = draw(demo, PROMPT, 1, adapters=applied(1.0))
-    assert part_near(picture, CREAM, NAVY) > 0.9
+    assert part_near(picture, CREAM, NAVY, LIGHT_NAVY) > 0.9
     scores = judge(readers.load("paddle"), picture, Poster("", (Phrase("SUMMER"),)))
     assert scores.right, scores.found
 
 
 def test_nothing_of_it_is_left_in_the_next_picture(demo: RealWorker) -> None:
     before = draw(demo, PROMPT, 1, steps=4)
-    assert part_near(before, CREAM, NAVY) < 0.3
+    assert part_near(before, CREAM, NAVY, LIGHT_NAVY) < 0.3
     assert not np.array_equal(draw(demo, PROMPT, 1, steps=4, adapters=applied(0.5)), before)
     assert np.array_equal(draw(demo, PROMPT, 1, steps=4), before)
 
