@@ -39,7 +39,8 @@ def test_held_out_texts_are_found(lists: Path):
 
 
 def test_random_phrases_avoid_what_is_held_out(poster_assets: Path, lists: Path, monkeypatch):
-    source = phrases.Words(("abalone", "lamp"), ("春风", "天空"), ("春风",))
+    spoken = (("the", "abalone", "bar"), ("a", "lamp"))
+    source = phrases.Words(("abalone", "lamp"), spoken, ("春风", "天空"), ("春风",))
     held = phrases.held_out(lists)
     monkeypatch.setattr(phrases, "held_out", lambda: held)
     shares = random_posters.default_table()["phrases"]
@@ -89,6 +90,21 @@ def test_english_phrases_have_mostly_several_short_words(table: dict, poster_ass
     )  # fmt: skip
     assert all(styles[name] > 0.03 * len(found) for name in ("upper", "title", "lower", "sentence"))
     assert 0.08 < np.mean([text[-1] in "!?.,:;" for text in found]) < 0.25
+
+
+def test_spoken_phrases_are_parts_of_sentences(tmp_path: Path):
+    (tmp_path / "distractors").mkdir()
+    (tmp_path / "distractors" / "sentences.txt").write_text("The lamp, isn't it old? No 7 here\n")
+    for name in ("english", "chinese"):
+        (tmp_path / f"{name}.txt").write_text("")
+    source = phrases.words(tmp_path)
+    assert source.spoken == (("the", "lamp"), ("isn't", "it", "old"), ("no",), ("here",))
+    rng = np.random.default_rng(4)
+    found = [phrases.phrase(rng, {"spoken": 1.0}, source) for _ in range(300)]
+    words = [re.findall(r"[a-z']+", text.lower().replace("’", "'")) for text in found]
+    assert all(any(" ".join(w) in " ".join(part) for part in source.spoken) for w in words)
+    assert {len(w) for w in words} == {1, 2, 3}
+    assert sum(text.islower() for text in found) > 0.3 * len(found)
 
 
 def test_half_of_the_phrases_of_several_words_break_into_lines(table: dict, poster_assets: Path):

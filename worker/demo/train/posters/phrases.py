@@ -79,10 +79,11 @@ def held_out(folder: Path = TRAIN / "held_out") -> HeldOut:
 
 @dataclass(frozen=True)
 class Words:
-    """Real words: English ones in lower case of at most 12 letters, Chinese ones by frequency, and
-    Chinese phrases as they stand on posters."""
+    """Real words: English ones in lower case of at most 12 letters, parts of English sentences
+    between punctuation, Chinese words by frequency, and Chinese phrases as on posters."""
 
     english: tuple[str, ...]
+    spoken: tuple[tuple[str, ...], ...]
     chinese: tuple[str, ...]
     headlines: tuple[str, ...]
 
@@ -95,10 +96,23 @@ def words(assets: Path) -> Words:
         rows = path.read_text("utf-8").split()
         return tuple(row for row in rows if len(row) <= longest and not held_out().contains(row))
 
+    sentences = Path(assets) / "distractors" / "sentences.txt"
     return Words(
         read(Path(assets) / "english.txt", 12),
+        _parts(sentences.read_text("utf-8")) if sentences.exists() else (),
         read(Path(assets) / "chinese.txt", 7),
         read(TRAIN / "lists" / "phrases.txt", 7),
+    )
+
+
+def _parts(text: str) -> tuple[tuple[str, ...], ...]:
+    """The words between two signs of punctuation, in lower case, where none is longer than ten
+    letters. Common words are as frequent as in the sentences, and stand in their usual order."""
+    parts = (part.split() for part in re.split(r"[^A-Za-z' ]+", text.replace("’", "'")))
+    return tuple(
+        tuple(word.lower() for word in words)
+        for words in parts
+        if words and all(re.fullmatch(r"[A-Za-z]+('[A-Za-z]+)?", w) and len(w) <= 10 for w in words)
     )
 
 
@@ -148,6 +162,21 @@ def _english(rng: np.random.Generator, source: Words) -> str:
         place = int(rng.integers(1, count))
         chosen.insert(place, _pick(rng, "&+-/"))
     text = _cased(rng, chosen)
+    return text + (_pick(rng, ENDS) if rng.random() < 0.16 else "")
+
+
+def _spoken(rng: np.random.Generator, source: Words) -> str:
+    """One to five words that follow one another in a sentence, often in lower case. Without
+    sentences, random words."""
+    if not source.spoken:
+        return _english(rng, source)
+    part = _pick(rng, source.spoken)
+    count = min(1 + int(rng.choice(5, p=(0.18, 0.34, 0.27, 0.14, 0.07))), len(part))
+    start = int(rng.integers(len(part) - count + 1))
+    chosen = ["I" if word == "i" else word for word in part[start : start + count]]
+    if rng.random() < 0.3:
+        chosen = [word.replace("'", "’") for word in chosen]
+    text = " ".join(chosen) if rng.random() < 0.3 else _cased(rng, chosen)
     return text + (_pick(rng, ENDS) if rng.random() < 0.16 else "")
 
 
@@ -288,6 +317,7 @@ def _mixed(rng: np.random.Generator, source: Words) -> str:
 
 KINDS = {
     "english": _english,
+    "spoken": _spoken,
     "letters": _letters,
     "signs": _signs,
     "chinese": _chinese,

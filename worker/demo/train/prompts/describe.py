@@ -11,8 +11,10 @@ from posters.poster import Poster
 from prompts.chinese import chinese_prompt
 from prompts.distractors import Distractors
 from prompts.english_grammar import english_prompt
+from prompts.mentions import repeat
 from prompts.naming import HAN
 from prompts.pick import Pick
+from prompts.quotes import quoted
 
 RESERVED = (
     'a sign that says "OPEN"',
@@ -47,6 +49,9 @@ class Describer:
         else:
             chinese = pick.chance(0.12 if poster.phrases else 0.35)
         prompt = (chinese_prompt if chinese else english_prompt)(pick, poster, self.texts)
+        if len(poster.phrases) == 1 and pick.chance(0.02):
+            (quote,) = quoted(pick, [poster.phrases[0].text], chinese)
+            prompt = repeat(pick, prompt, quote, chinese)
         if pick.chance(0.02):
             # A sentence in the other language.
             other = self.texts.sentence if chinese else self.texts.chinese_sentence

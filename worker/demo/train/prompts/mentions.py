@@ -1,4 +1,5 @@
-"""Mentions of text that must not be drawn: negations, titles and names without quotes."""
+"""Mentions of text that must not be drawn: negations, titles and names without quotes, and words
+that are quoted a second time."""
 
 from prompts import distractor_words as words
 from prompts.distractors import Distractors
@@ -28,6 +29,15 @@ CHINESE_MENTIONS = (
     "代替原来的{w}", "不是{w}", "别写{w}", "想起了《{w}》", "和《{w}》一样的风格",
 )  # fmt: skip
 
+REPEATS = (
+    "only {q}, please", "so just {q}", "spelled exactly {q}", "I repeat: {q}", "it must read {q}",
+    "the text is {q} and that is all", "{q} should be easy to read", "check the spelling of {q}",
+    "make {q} stand out", "{q} is all it says",
+)  # fmt: skip
+CHINESE_REPEATS = (
+    "只写{q}", "只要{q}", "{q}要醒目", "{q}要清晰", "{q}不要写错", "再说一遍：{q}", "内容就是{q}",
+)  # fmt: skip
+
 
 def mention(pick: Pick, texts: Distractors) -> str:
     """An English clause."""
@@ -51,3 +61,11 @@ def chinese_mention(pick: Pick, texts: Distractors) -> str:
     if "两个字" in pattern and len(name) != 2:
         pattern = "不要加{w}"
     return pattern.format(w=name)
+
+
+def repeat(pick: Pick, prompt: str, quoted: str, chinese: bool) -> str:
+    """The prompt with a clause that quotes its words a second time, as if they were to be drawn
+    twice."""
+    if chinese:
+        return f"{prompt.rstrip('。，')}，{pick(CHINESE_REPEATS).format(q=quoted)}"
+    return f"{prompt.rstrip('.,')}{pick((', ', '. ', '; '))}{pick(REPEATS).format(q=quoted)}"
