@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gallery
 from demo_pictures import GUIDANCE, STEPS, draw
 from judging import lists, readers
 from judging.lists import Item
@@ -106,6 +107,15 @@ def test_the_other_layouts_draw_the_same_picture(tmp_path: Path) -> None:
         pictures.append(np.asarray(Image.open(out), np.int16))
     assert np.abs(pictures[1] - pictures[0]).max() <= 1
     assert np.abs(pictures[2] - pictures[0]).max() <= 1
+
+
+def test_the_gallery_shows_the_prompts_of_its_readme() -> None:
+    readme = (ROOT / "worker" / "demo" / "README.md").read_text("utf-8")
+    for exhibit in gallery.EXHIBITS:
+        assert f" {exhibit.prompt} |" in readme
+        assert f"](gallery/{exhibit.name}.jpg)" in readme
+        with Image.open(ROOT / "worker" / "demo" / "gallery" / f"{exhibit.name}.jpg") as picture:
+            assert picture.size == (exhibit.width, exhibit.height)
 
 
 def test_it_fits_in_the_repository() -> None:
