@@ -121,7 +121,8 @@ class FakeWorker:
     @property
     def steps_done(self) -> list[int]:
         """The last step of each job that it has."""
-        return [job.step for job in self.jobs.values()]
+        # A copy, because the tests ask in another thread than that in which jobs come and go.
+        return [job.step for job in list(self.jobs.values())]
 
     async def start(self, host: str = "127.0.0.1") -> None:
         """Listens on ``port``, or on a free port if that is 0; goes on with the jobs it has."""
