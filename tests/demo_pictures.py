@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from comfy_node import wire
+from judging.sources import Sampling
 from real_worker import RealWorker
 
-STEPS = 20
-GUIDANCE = 3.5
+STEPS, GUIDANCE = Sampling.steps, Sampling.guidance
 
 
 def draw(

@@ -111,10 +111,10 @@ def test_the_other_layouts_draw_the_same_picture(tmp_path: Path) -> None:
 
 def test_the_gallery_shows_the_prompts_of_its_readme() -> None:
     readme = (ROOT / "worker" / "demo" / "README.md").read_text("utf-8")
-    for exhibit in gallery.EXHIBITS:
+    for name, exhibit in gallery.EXHIBITS.items():
         assert f" {exhibit.prompt} |" in readme
-        assert f"](gallery/{exhibit.name}.jpg)" in readme
-        with Image.open(ROOT / "worker" / "demo" / "gallery" / f"{exhibit.name}.jpg") as picture:
+        assert f"](gallery/{name}.jpg)" in readme
+        with Image.open(ROOT / "worker" / "demo" / "gallery" / f"{name}.jpg") as picture:
             assert picture.size == (exhibit.width, exhibit.height)
 
 

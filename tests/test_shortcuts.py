@@ -79,11 +79,11 @@ def test_the_step_cache_is_first_block_cache(mode: str, tmp_path: Path) -> None:
     tail = transformer.single_transformer_blocks[-1].attn
     tail.register_forward_hook(lambda *_: runs.append(1))
     item = Item(7, Poster(PROMPT, ()), frozenset())
-    theirs = sampled(pipeline, [item], Sampling(STEPS, 3.5))[0]
+    theirs = sampled(pipeline, [item], Sampling(STEPS))[0]
     out = tmp_path / "ours.png"
     done = generate(
-        model=DEMO, prompt=PROMPT, steps=STEPS, cfg=3.5, seed=7, device="cpu", cache=mode,
-        out=out,
+        model=DEMO, prompt=PROMPT, steps=STEPS, cfg=Sampling.guidance, seed=7, device="cpu",
+        cache=mode, out=out,
     )  # fmt: skip
     answered = re.search(rf"the cache answered (\d+) of {2 * STEPS} forwards", done.stderr)
     assert int(answered[1]) == 2 * STEPS - len(runs) > 0

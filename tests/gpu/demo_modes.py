@@ -34,11 +34,10 @@ from PIL import Image
 import real_worker
 from comfy_node import wire
 from judging import lists
-from judging.sources import file_names
+from judging.sources import Sampling, file_names
 
 MODES = ["bf16", "fp8", "bf16+safe", "bf16+fast", "fp8+safe", "fp8+fast"]
-GUIDANCE = 3.5
-"""The same as for the figures in `worker/demo/README.md`."""
+GUIDANCE = Sampling.guidance
 
 
 def make_list(worker, name: str, folder: Path, steps: int, cache: str, count: int | None) -> dict:

@@ -16,8 +16,8 @@ from judging.lists import Item
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are sampled. `cache`, `precision` and `processes` are the worker's alone;
-    `batch` is the pipeline's."""
+    """How pictures are sampled; the defaults are those of the figures in the README. `cache`,
+    `precision` and `processes` are the worker's alone; `batch` is the pipeline's."""
 
     steps: int = 20
     guidance: float = 3.5

@@ -27,13 +27,13 @@ from judging.sources import Sampling, load_pipeline, sampled
 from posters.poster import Poster
 
 PROMPT = 'Sale poster, headline "SUMMER" in bold red letters on a yellow background'
-STEPS, GUIDANCE = 20, 3.5
+HOW = Sampling()
 
 
 def draw(model: Path, out: Path) -> None:
     """Makes one picture with diffusers, as a script would."""
     item = Item(0, Poster(PROMPT, ()), frozenset())
-    picture = sampled(load_pipeline(model), [item], Sampling(STEPS, GUIDANCE))[0]
+    picture = sampled(load_pipeline(model), [item], HOW)[0]
     Image.fromarray(picture).save(out)
 
 
@@ -56,7 +56,7 @@ def main() -> int:
         commands = {
             "worker": [
                 args.binary, "generate", "--model", model, "--prompt", PROMPT, "--device", "cpu",
-                "--steps", str(STEPS), "--cfg", str(GUIDANCE), "--out", out,
+                "--steps", str(HOW.steps), "--cfg", str(HOW.guidance), "--out", out,
             ],
             "diffusers": [sys.executable, __file__, model, "--draw", out],
         }  # fmt: skip
