@@ -9,7 +9,7 @@ use super::placement::{Placement, WeightFormat};
 
 /// One sentence for the log: what a network is computed with, what is missing, and what that costs.
 /// Call it on the thread that computes and after a warm-up, because libraries are opened, and the
-/// shapes they refuse become known, at their first use.
+/// shapes they refuse become known, at their first use. What no product has tried is said as such.
 ///
 /// # Errors
 /// The device's name or capability cannot be queried.

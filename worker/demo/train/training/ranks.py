@@ -63,8 +63,10 @@ class Ranks:
             values.div_(self.count)
 
     def close(self) -> None:
-        """Ends the connection with the other ranks."""
+        """Ends the connection with the other ranks, on all of them at once: the first one, which
+        still writes files when the others are done, would wait for ever for one that has left."""
         if self.count > 1:
+            self.agree([0.0])
             dist.destroy_process_group()
 
 

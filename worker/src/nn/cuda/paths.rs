@@ -77,7 +77,7 @@ fn matrix_products(products: &Products, placement: &Placement, own: bool) -> Vec
              follows them"
         ));
     } else if fp8 {
-        let has = |factors| products.has(factors);
+        let has = |factors| products.support(factors) == Some(true);
         parts.push(match (has(Factors::Fp8Scaled), has(Factors::Fp8)) {
             (true, false) => "fp8 products by cuBLASLt with the scales in the product",
             (true, true) => {
@@ -88,13 +88,14 @@ fn matrix_products(products: &Products, placement: &Placement, own: bool) -> Vec
                 "fp8 products by cuBLASLt and the scales by a kernel after them, slower than in \
                  the product"
             }
-            (false, false) => "fp8 products not needed so far",
+            (false, false) => "fp8 products not tried yet",
         }
         .to_owned());
     }
-    let others = match (placement.weights, products.has(Factors::Bf16)) {
-        (DType::BF16, true) => "bf16 products by cuBLASLt",
-        (DType::BF16, false) => "bf16 products by cuBLAS and the bias after them, slower",
+    let others = match (placement.weights, products.support(Factors::Bf16)) {
+        (DType::BF16, Some(true)) => "bf16 products by cuBLASLt",
+        (DType::BF16, Some(false)) => "bf16 products by cuBLAS and the bias after them, slower",
+        (DType::BF16, None) => "bf16 products not tried yet",
         _ => "float32 products by cuBLAS",
     };
     parts.push(match own {

@@ -106,11 +106,11 @@ impl Products {
         self.is_hopper
     }
 
-    /// Whether a product of such factors has been supported so far.
-    pub fn has(&self, factors: Factors) -> bool {
+    /// Whether a product of such factors has been supported so far; `None` if none has been tried.
+    pub fn support(&self, factors: Factors) -> Option<bool> {
         let plans = self.plans.borrow();
-        let mut taken = plans.iter().filter(|(_, plan)| plan.is_some());
-        taken.any(|(product, _)| product.factors == factors)
+        let tried = plans.iter().filter(|(product, _)| product.factors == factors);
+        tried.map(|(_, plan)| plan.is_some()).reduce(|a, b| a || b)
     }
 
     /// Enqueues the product. Returns `false` without any effect if cuBLASLt does not support it.
