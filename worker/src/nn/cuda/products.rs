@@ -109,7 +109,9 @@ impl Products {
     /// Whether a product of such factors has been supported so far; `None` if none has been tried.
     pub fn support(&self, factors: Factors) -> Option<bool> {
         let plans = self.plans.borrow();
-        let tried = plans.iter().filter(|(product, _)| product.factors == factors);
+        let tried = plans
+            .iter()
+            .filter(|(product, _)| product.factors == factors);
         tried.map(|(_, plan)| plan.is_some()).reduce(|a, b| a || b)
     }
 
