@@ -11,9 +11,8 @@
 needs.
 
 For a model that knows little, `--megapixels`, `--aspect`, `--steps` and `--cfg` go into all
-workflows, and
-`--prompts FILE.json` holds other prompts: `{WORKFLOW: {TITLE OF THE NODE: PROMPT}}`, with
-`ovis_poster-zh` for the Chinese screenshot. `tests/demo_prompts.json` has what the demo model
+workflows, and `--prompts FILE.json` holds other prompts: `{WORKFLOW: {TITLE OF THE NODE: PROMPT}}`,
+with `ovis_poster-zh` for the Chinese screenshot. `tests/demo_prompts.json` has what the demo model
 understands:
 
     python tests/make_pictures.py thumbnails --model worker/demo/model --megapixels 0.06 \\
