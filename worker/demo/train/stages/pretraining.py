@@ -277,7 +277,7 @@ def train(
         if clock.seconds - saved > 120:
             saved = clock.seconds
             save(state / "pretraining.pt", stage.state(saved))
-    # Else the processes that render are ended with the interpreter, which can wait for ever.
+    # The processes that render end here, before the last look, and not with the interpreter.
     stage.source.close()
     if first:
         save(state / "pretraining.pt", stage.state(clock.seconds))
