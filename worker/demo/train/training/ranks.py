@@ -63,10 +63,10 @@ class Ranks:
             values.div_(self.count)
 
     def close(self) -> None:
-        """Ends the connection with the other ranks, on all of them at once: the first one, which
-        still writes files when the others are done, would wait for ever for one that has left."""
+        """Ends the connection with the other ranks, on all of them at once. The first one still
+        writes files when the others are done, and has been seen not to end after they had left."""
         if self.count > 1:
-            self.agree([0.0])
+            self.agree([0.0])  # the others wait here for the first one
             dist.destroy_process_group()
 
 
